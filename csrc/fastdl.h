@@ -1,0 +1,93 @@
+/* fastdl: the C entry points. This is the only handwritten declaration of each.
+ *
+ * generate.py reads this file and derives everything that must agree with it: the cffi binding, the
+ * Python wrappers in fastdl/_kernels.py, the Numba signatures, the dispatch table, and the names that
+ * keep the instruction-set levels apart at link time.
+ *
+ * Conventions
+ *   real            float or double: every FDL_KERNEL exists as <name>_f32 and <name>_f64, and both
+ *                   exist once per instruction-set level; the caller always gets the active level.
+ *   FDL_OPTIONAL    the pointer may be NULL (in Python None, or an array with no elements).
+ *   return value    FDL_OK or a status; nothing prints, nothing aborts. The caller has checked shapes:
+ *                   kernels read exactly the elements that the shapes given here say.
+ *   arrays          dense, row-major ("C order"), no alignment required. Shapes stand in [brackets].
+ *   index types     int64_t throughout.
+ */
+#ifndef FASTDL_H
+#define FASTDL_H
+
+#include <stdint.h>
+
+#ifndef FDL_KERNEL
+#define FDL_KERNEL
+#define FDL_OPTIONAL
+#endif
+
+enum {
+    FDL_OK = 0,
+    FDL_OUT_OF_MEMORY = 1, /* MemoryError */
+    FDL_BAD_TARGET = 2,    /* ValueError: a class index lies outside [0, classes) */
+};
+
+/* Fused into the last pass over a result while it is still in registers. */
+enum { FDL_ACTIVATION_NONE = 0, FDL_ACTIVATION_RELU = 1 };
+
+/* How a per-sample loss becomes the value that is returned. */
+enum { FDL_REDUCTION_NONE = 0, FDL_REDUCTION_MEAN = 1, FDL_REDUCTION_SUM = 2 };
+
+enum { FDL_ALGORITHM_AUTO = 0, FDL_ALGORITHM_DIRECT = 1, FDL_ALGORITHM_IM2COL = 2 };
+
+/* A window sliding over a batch of images: what convolution, im2col and pooling share.
+ *   output size = (size + 2 padding - dilation (kernel - 1) - 1) / stride + 1, per dimension. */
+typedef struct {
+    int64_t batch, channels, height, width;      /* input   [batch, channels, height, width] */
+    int64_t out_channels, out_height, out_width; /* output  [batch, out_channels, out_height, out_width] */
+    int64_t kernel_height, kernel_width;
+    int64_t stride_height, stride_width;
+    int64_t padding_height, padding_width;
+    int64_t dilation_height, dilation_width;
+    int64_t groups;
+} fdl_window2d;
+
+/* ---- the library itself (cpu.c, dispatch.c, threads.c, arena.c) ---- */
+
+/* Instruction-set levels, best first; NULL past the end. */
+const char *fdl_level_name(int64_t index);
+/* 1 if this CPU and operating system can run the level. */
+int fdl_level_supported(int64_t index);
+/* Make a level the active one; the caller has checked that it is supported. */
+void fdl_use_level(int64_t index);
+int64_t fdl_active_level(void);
+
+int fdl_has_openmp(void);
+void fdl_set_num_threads(int64_t threads);
+int64_t fdl_get_num_threads(void);
+/* Bytes of scratch that the calling thread holds, the largest use since the last reset, and the reset. */
+int64_t fdl_scratch_held(void);
+int64_t fdl_scratch_peak(void);
+void fdl_scratch_reset(void);
+
+/* ---- kernels (csrc/kernels/<family>.c), seen where `real` is a type ---- */
+
+#ifdef FDL_LEVEL
+
+/* The name of the level that this very code was compiled for. */
+FDL_KERNEL const char *fdl_compiled_level(void);
+/* The machine's limits, for rooflines: independent vector multiply-adds without
+ * memory traffic; the number of floating-point operations done goes to *flops. */
+FDL_KERNEL int fdl_peak_fma(int64_t iterations, double *flops, real *sink);
+
+/* activations.c */
+FDL_KERNEL int fdl_relu(const real *x, real *y, int64_t size);
+FDL_KERNEL int fdl_relu_backward(const real *grad_output, const real *x, real *grad_input, int64_t size);
+/* linear.c: y [rows, out] = activation(x [rows, in] weight[out, in]^T + bias[out]) */
+FDL_KERNEL int fdl_linear(const real *x, const real *weight, FDL_OPTIONAL const real *bias, real *y, int64_t rows,
+                          int64_t in_features, int64_t out_features, int64_t activation);
+FDL_KERNEL int fdl_linear_backward(const real *grad_output, const real *x, const real *weight,
+                                   FDL_OPTIONAL real *grad_x, FDL_OPTIONAL real *grad_weight,
+                                   FDL_OPTIONAL real *grad_bias, int64_t rows, int64_t in_features,
+                                   int64_t out_features);
+
+#endif /* FDL_LEVEL */
+
+#endif

@@ -1,0 +1,254 @@
+/* See gemm.h. Blocking after Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (TOMS
+ * 2008), with the roles that suit deep learning: B (pixels, or a batch) is packed once into the second-level
+ * cache, and A (weights), which is read once per strip of B, is copied row block by row block into the first.
+ *
+ *   for each strip of C's columns that lets depth x strip of B fit half a second-level cache
+ *     for each slice of k, at most GEMM_K deep
+ *       pack B[slice, strip] into panels                             (second-level cache)
+ *       for each block of at most GEMM_ROWS rows: copy A[block, slice]   (first-level cache)
+ *         for each panel: the micro-kernel, whose tile of C lives in registers over the slice
+ */
+#include "gemm.h"
+
+#include <stdlib.h>
+
+enum { STRIP_BYTES = 256 * 1024 };
+
+typedef struct {
+    const real *a, *b;
+    int64_t depth;
+    real *c;
+    int64_t c_row, columns; /* columns of C that exist, <= width of the tile */
+    bool accumulate;
+    const real *row_bias, *column_bias; /* NULL: none, or not yet */
+    bool relu;
+} tile;
+
+/* C[rows, columns] (+)= A B, A packed [rows, depth], B packed [depth, vectors * LANES]. `rows`, `vectors` and
+ * `by_rows` are constants wherever this is inlined, and so are all strides. */
+FDL_INLINE void micro_kernel(const tile *t, const int rows, const int vectors, const bool by_rows)
+{
+    vreal sum[GEMM_ROWS][2];
+    FDL_UNROLL
+    for (int i = 0; i < rows; i++) {
+        FDL_UNROLL
+        for (int v = 0; v < vectors; v++)
+            sum[i][v] = (vreal){0};
+    }
+    const real *a = t->a, *b = t->b;
+    for (int64_t k = t->depth; k > 0; k--) { /* main loop */
+        vreal bv[2];
+        FDL_UNROLL
+        for (int v = 0; v < vectors; v++)
+            bv[v] = vload(b + v * LANES);
+        FDL_UNROLL
+        for (int i = 0; i < rows; i++) {
+            const vreal av = vset1(a[by_rows ? i * GEMM_A_STRIDE : i]);
+            FDL_UNROLL
+            for (int v = 0; v < vectors; v++)
+                sum[i][v] += av * bv[v];
+        }
+        a += by_rows ? 1 : GEMM_ROWS;
+        b += vectors * LANES;
+    }
+    /* Epilogue, while the tile is still in registers. */
+    FDL_UNROLL
+    for (int i = 0; i < rows; i++) {
+        FDL_UNROLL
+        for (int v = 0; v < vectors; v++) {
+            real *c = t->c + i * t->c_row + v * LANES;
+            const int64_t left = t->columns - v * LANES;
+            if (left <= 0)
+                break;
+            const bool whole = left >= LANES;
+            vreal value = sum[i][v];
+            if (t->accumulate)
+                value += whole ? vload(c) : vload_first(c, left);
+            if (t->row_bias)
+                value += vset1(t->row_bias[i]);
+            if (t->column_bias) {
+                const real *bias = t->column_bias + v * LANES;
+                value += whole ? vload(bias) : vload_first(bias, left);
+            }
+            if (t->relu)
+                value = vselect(value < (vreal){0}, (vreal){0}, value);
+            if (whole)
+                vstore(c, value);
+            else
+                vstore_first(c, value, left);
+        }
+    }
+}
+
+/* One compiled micro-kernel per number of rows, width and layout of A: micro_kernels[rows - 1]. */
+typedef void compiled_kernel(const tile *);
+#define KERNEL(rows, vectors, layout)                                                                                  \
+    static void kernel_##rows##x##vectors##_##layout(const tile *t)                                                    \
+    {                                                                                                                  \
+        micro_kernel(t, rows, vectors, layout == GEMM_A_BY_ROWS);                                                      \
+    }
+#define KERNELS(rows)                                                                                                  \
+    KERNEL(rows, 1, GEMM_A_BY_ROWS)                                                                                    \
+    KERNEL(rows, 1, GEMM_A_BY_COLUMNS)                                                                                 \
+    KERNEL(rows, 2, GEMM_A_BY_ROWS)                                                                                    \
+    KERNEL(rows, 2, GEMM_A_BY_COLUMNS)
+#define ENTRY(rows)                                                                                                    \
+    {{kernel_##rows##x1_GEMM_A_BY_ROWS, kernel_##rows##x1_GEMM_A_BY_COLUMNS},                                          \
+     {kernel_##rows##x2_GEMM_A_BY_ROWS, kernel_##rows##x2_GEMM_A_BY_COLUMNS}},
+#if VECTOR_REGISTERS == 32
+#define FOR_ALL_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12)
+#else
+#define FOR_ALL_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6)
+#endif
+FOR_ALL_ROWS(KERNELS)
+static compiled_kernel *const micro_kernels[GEMM_ROWS][2][2] = {FOR_ALL_ROWS(ENTRY)};
+
+int gemm_block(const gemm_problem *p, gemm_range range)
+{
+    const int64_t columns = range.column_end - range.column;
+    if (range.row >= range.row_end || columns <= 0)
+        return FDL_OK;
+    /* Slices of equal depth, strips of equal width. k = 0 is one empty slice: C is still written. */
+    const int64_t slices = max64(1, ceil_div(p->k, GEMM_K));
+    const int64_t most_depth = ceil_div(p->k, slices);
+    const int64_t most_strip = max64(1, STRIP_BYTES / (int64_t)sizeof(real) / max64(1, most_depth) / GEMM_COLUMNS);
+    const int64_t panels = ceil_div(columns, GEMM_COLUMNS), strips = ceil_div(panels, most_strip);
+    const int64_t strip_columns = ceil_div(panels, strips) * GEMM_COLUMNS;
+
+    const fdl_mark mark = fdl_scratch_mark();
+    real *packed_b = fdl_scratch(strip_columns * most_depth * (int64_t)sizeof(real));
+    real *packed_a = fdl_scratch(GEMM_ROWS * GEMM_A_STRIDE * (int64_t)sizeof(real));
+    if (!packed_a || !packed_b) {
+        fdl_scratch_release(mark);
+        return FDL_OUT_OF_MEMORY;
+    }
+    for (int64_t column = range.column; column < range.column_end; column += strip_columns) {
+        const int64_t strip = min64(strip_columns, range.column_end - column);
+        for (int64_t k = 0, slice = 0; slice < slices; slice++) {
+            const int64_t depth = (p->k - k) / (slices - slice);
+            const bool first = slice == 0, last = slice == slices - 1;
+            p->pack_b(p->b, k, depth, column, strip, packed_b);
+            for (int64_t row = range.row, rows; row < range.row_end; row += rows) {
+                const int64_t left = range.row_end - row;
+                rows = ceil_div(left, ceil_div(left, GEMM_ROWS)); /* blocks of nearly equal height */
+                p->pack_a(p->a, row, rows, k, depth, packed_a);
+                for (int64_t j = 0; j < strip; j += GEMM_COLUMNS) {
+                    const int64_t width = gemm_panel_width(strip - j);
+                    const tile t = {
+                        .a = packed_a,
+                        .b = packed_b + j * depth,
+                        .depth = depth,
+                        .c = p->c + row * p->c_row + column + j,
+                        .c_row = p->c_row,
+                        .columns = min64(strip - j, GEMM_COLUMNS),
+                        .accumulate = p->accumulate || !first,
+                        .row_bias = last && p->row_bias ? p->row_bias + row : NULL,
+                        .column_bias = last && p->column_bias ? p->column_bias + column + j : NULL,
+                        .relu = last && p->activation == FDL_ACTIVATION_RELU,
+                    };
+                    micro_kernels[rows - 1][width / LANES - 1][p->a_layout](&t);
+                }
+            }
+            k += depth;
+        }
+    }
+    fdl_scratch_release(mark);
+    return FDL_OK;
+}
+
+gemm_range gemm_split(const gemm_problem *p, int64_t parts, int64_t index)
+{
+    gemm_range range = {0, p->m, 0, p->n};
+    const int64_t panels = ceil_div(p->n, GEMM_COLUMNS);
+    if (panels >= 4 * parts || p->n >= p->m) {
+        range.column = min64(p->n, panels * index / parts * GEMM_COLUMNS);
+        range.column_end = min64(p->n, panels * (index + 1) / parts * GEMM_COLUMNS);
+    } else {
+        const int64_t blocks = ceil_div(p->m, GEMM_ROWS);
+        range.row = min64(p->m, blocks * index / parts * GEMM_ROWS);
+        range.row_end = min64(p->m, blocks * (index + 1) / parts * GEMM_ROWS);
+    }
+    return range;
+}
+
+typedef struct {
+    const gemm_problem *problem;
+    int64_t parts;
+} split_work;
+
+static int split_task(void *context, int64_t begin, int64_t end)
+{
+    const split_work *work = context;
+    int status = FDL_OK;
+    for (int64_t i = begin; i < end && status == FDL_OK; i++)
+        status = gemm_block(work->problem, gemm_split(work->problem, work->parts, i));
+    return status;
+}
+
+int gemm_parallel(const gemm_problem *p)
+{
+    split_work work = {p, gemm_parts((double)p->m * (double)p->n * (double)p->k)};
+    return fdl_parallel(work.parts, 1, split_task, &work);
+}
+
+void gemm_matrix_a(const void *context, int64_t row, int64_t rows, int64_t k, int64_t depth, real *out)
+{
+    const gemm_matrix *a = context;
+    const real *from = a->data + row * a->row + k * a->column;
+    if (a->column == 1) {
+        for (int64_t i = 0; i < rows; i++)
+            memcpy(out + i * GEMM_A_STRIDE, from + i * a->row, (size_t)depth * sizeof(real));
+    } else {
+        for (int64_t j = 0; j < depth; j++)
+            for (int64_t i = 0; i < rows; i++)
+                out[j * GEMM_ROWS + i] = from[i * a->row + j * a->column];
+    }
+}
+
+void gemm_matrix_b(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns, real *out)
+{
+    const gemm_matrix *b = context;
+    for (int64_t j = 0; j < columns; j += GEMM_COLUMNS, out += GEMM_COLUMNS * depth) {
+        const real *from = b->data + k * b->row + (column + j) * b->column;
+        const int64_t left = min64(columns - j, GEMM_COLUMNS), width = gemm_panel_width(left);
+        if (b->column != 1) {
+            gemm_transpose_panel(from, b->column, depth, left, width, out);
+        } else if (left == GEMM_COLUMNS) { /* main loop */
+            for (int64_t i = 0; i < depth; i++) {
+                const vreal low = vload(from + i * b->row), high = vload(from + i * b->row + LANES);
+                vstore(out + i * GEMM_COLUMNS, low);
+                vstore(out + i * GEMM_COLUMNS + LANES, high);
+            }
+        } else { /* tail */
+            for (int64_t i = 0; i < depth; i++)
+                for (int64_t v = 0; v < width; v += LANES)
+                    vstore(out + i * width + v, vload_first(from + i * b->row + v, max64(0, min64(left - v, LANES))));
+        }
+    }
+}
+
+void gemm_transpose_panel(const real *from, int64_t stride, int64_t depth, int64_t columns, int64_t width, real *out)
+{
+    for (int64_t j = 0; j < width; j += LANES) {
+        const int64_t present = max64(0, min64(columns - j, LANES));
+        for (int64_t i = 0; i < depth; i += LANES) {
+            const int64_t deep = min64(depth - i, LANES);
+            vreal block[LANES];
+            if (present == LANES && deep == LANES) { /* main loop */
+                FDL_UNROLL
+                for (int r = 0; r < LANES; r++)
+                    block[r] = vload(from + (j + r) * stride + i);
+                vtranspose(block);
+                FDL_UNROLL
+                for (int r = 0; r < LANES; r++)
+                    vstore(out + (i + r) * width + j, block[r]);
+            } else { /* tail */
+                for (int64_t r = 0; r < LANES; r++)
+                    block[r] = r < present ? vload_first(from + (j + r) * stride + i, deep) : (vreal){0};
+                vtranspose(block);
+                for (int64_t r = 0; r < deep; r++)
+                    vstore(out + (i + r) * width + j, block[r]);
+            }
+        }
+    }
+}

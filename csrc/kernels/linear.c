@@ -1,0 +1,93 @@
+/* linear: y [rows, out] = activation(x [rows, in] weight[out, in]^T + bias[out])
+ *
+ *   grad_x [rows, in] = grad_output weight        grad_weight [out, in] = grad_output^T x
+ *   grad_bias [out] = column sums of grad_output, accumulated in double
+ *
+ * All three products are the building block; the sums are `real`, as in every BLAS. */
+#include "gemm.h"
+
+int fdl_linear(const real *x, const real *weight, const real *bias, real *y, int64_t rows, int64_t in_features,
+               int64_t out_features, int64_t activation)
+{
+    const gemm_matrix a = {x, in_features, 1}, b = {weight, 1, in_features};
+    const gemm_problem p = {
+        .m = rows,
+        .n = out_features,
+        .k = in_features,
+        .pack_a = gemm_matrix_a,
+        .a = &a,
+        .a_layout = GEMM_A_BY_ROWS,
+        .pack_b = gemm_matrix_b,
+        .b = &b,
+        .c = y,
+        .c_row = out_features,
+        .column_bias = bias,
+        .activation = activation,
+    };
+    return gemm_parallel(&p);
+}
+
+typedef struct {
+    const real *grad_output;
+    real *grad_bias;
+    int64_t rows, out_features;
+} bias_sum;
+
+static int bias_sum_range(void *context, int64_t begin, int64_t end)
+{
+    const bias_sum *s = context;
+    enum { WIDTH = 64 };
+    for (int64_t first = begin; first < end; first += WIDTH) {
+        const int64_t width = min64(WIDTH, end - first);
+        double sum[WIDTH] = {0};
+        for (int64_t row = 0; row < s->rows; row++)
+            for (int64_t j = 0; j < width; j++)
+                sum[j] += (double)s->grad_output[row * s->out_features + first + j];
+        for (int64_t j = 0; j < width; j++)
+            s->grad_bias[first + j] = (real)sum[j];
+    }
+    return FDL_OK;
+}
+
+int fdl_linear_backward(const real *grad_output, const real *x, const real *weight, real *grad_x, real *grad_weight,
+                        real *grad_bias, int64_t rows, int64_t in_features, int64_t out_features)
+{
+    int status = FDL_OK;
+    if (grad_x) {
+        const gemm_matrix a = {grad_output, out_features, 1}, b = {weight, in_features, 1};
+        const gemm_problem p = {
+            .m = rows,
+            .n = in_features,
+            .k = out_features,
+            .pack_a = gemm_matrix_a,
+            .a = &a,
+            .a_layout = GEMM_A_BY_ROWS,
+            .pack_b = gemm_matrix_b,
+            .b = &b,
+            .c = grad_x,
+            .c_row = in_features,
+        };
+        status = gemm_parallel(&p);
+    }
+    if (grad_weight && status == FDL_OK) {
+        const gemm_matrix a = {grad_output, 1, out_features}, b = {x, in_features, 1};
+        const gemm_problem p = {
+            .m = out_features,
+            .n = in_features,
+            .k = rows,
+            .pack_a = gemm_matrix_a,
+            .a = &a,
+            .a_layout = GEMM_A_BY_COLUMNS,
+            .pack_b = gemm_matrix_b,
+            .b = &b,
+            .c = grad_weight,
+            .c_row = in_features,
+        };
+        status = gemm_parallel(&p);
+    }
+    if (grad_bias && status == FDL_OK) {
+        bias_sum s = {grad_output, grad_bias, rows, out_features};
+        status = fdl_parallel(out_features, max64(64, (1 << 16) / max64(1, rows)), bias_sum_range, &s);
+    }
+    return status;
+}

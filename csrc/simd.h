@@ -1,0 +1,200 @@
+/* Vectors of `real` for the level being compiled: GCC/Clang vector extensions (+ - * / and comparisons are
+ * the language's own) plus the verbs that they lack. The only file with intrinsics.
+ *
+ *   vreal    LANES values of real            vint     LANES signed integers of the same width
+ * Helpers are static inline on purpose: a shared out-of-line copy would leak one level's instructions
+ * into another. */
+#ifndef FASTDL_SIMD_H
+#define FASTDL_SIMD_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "core.h"
+
+#define FDL_PASTE(a, b, c) a##b##_##c
+#define FDL_PASTE2(a, b, c) FDL_PASTE(a, b, c)
+#define FDL_TEXT(a) #a
+#define FDL_TEXT2(a) FDL_TEXT(a)
+
+#if defined(FDL_f32)
+typedef float real;
+typedef int32_t integer;
+#define FDL_NAME(name) FDL_PASTE2(name, _f32, FDL_LEVEL)
+#else
+typedef double real;
+typedef int64_t integer;
+#define FDL_NAME(name) FDL_PASTE2(name, _f64, FDL_LEVEL)
+#endif
+
+/* Every kernel's name gets its dtype and level: fdl_relu is fdl_relu_f32_v3 from here on. */
+#include "names.h"
+#include "fastdl.h"
+
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#endif
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#define VECTOR_REGISTERS 32
+#elif defined(__AVX2__)
+#define VECTOR_BYTES 32
+#define VECTOR_REGISTERS 16
+#elif defined(__aarch64__)
+#define VECTOR_BYTES 16
+#define VECTOR_REGISTERS 32
+#else
+#define VECTOR_BYTES 16
+#define VECTOR_REGISTERS 16
+#endif
+
+enum { LANES = VECTOR_BYTES / (int)sizeof(real) };
+typedef real vreal __attribute__((vector_size(VECTOR_BYTES)));
+typedef integer vint __attribute__((vector_size(VECTOR_BYTES)));
+typedef real vreal_unaligned __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
+
+#define FDL_INLINE static inline __attribute__((always_inline, unused))
+#define FDL_UNROLL _Pragma("GCC unroll 32")
+
+FDL_INLINE int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+FDL_INLINE int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+FDL_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+FDL_INLINE vreal vload(const real *p) { return *(const vreal_unaligned *)p; }
+FDL_INLINE void vstore(real *p, vreal v) { *(vreal_unaligned *)p = v; }
+FDL_INLINE vreal vset1(real x) { return x - (vreal){0}; } /* x - 0 is x for every x, -0 and NaN included */
+FDL_INLINE vint vset1_int(integer x) { return x - (vint){0}; }
+
+/* mask ? a : b, for a mask of all-ones and all-zeros lanes, as comparisons give. */
+FDL_INLINE vreal vselect(vint mask, vreal a, vreal b) { return (vreal)(((vint)a & mask) | ((vint)b & ~mask)); }
+/* The larger; b where either is NaN. */
+FDL_INLINE vreal vmax(vreal a, vreal b) { return vselect(a > b, a, b); }
+FDL_INLINE vreal vmin(vreal a, vreal b) { return vselect(a < b, a, b); }
+
+/* Masked verbs: lanes [first, last) are accessed, no byte outside them is; the others load as 0. */
+#if defined(__AVX512F__) && defined(FDL_f32)
+typedef __mmask16 vmask;
+FDL_INLINE vmask vmask_range(int64_t first, int64_t last)
+{
+    return (vmask)(((1u << last) - 1u) & ~((1u << first) - 1u));
+}
+FDL_INLINE vreal vload_masked(const real *p, vmask m) { return (vreal)_mm512_maskz_loadu_ps(m, p); }
+FDL_INLINE void vstore_masked(real *p, vreal v, vmask m) { _mm512_mask_storeu_ps(p, m, (__m512)v); }
+#elif defined(__AVX512F__)
+typedef __mmask8 vmask;
+FDL_INLINE vmask vmask_range(int64_t first, int64_t last)
+{
+    return (vmask)(((1u << last) - 1u) & ~((1u << first) - 1u));
+}
+FDL_INLINE vreal vload_masked(const real *p, vmask m) { return (vreal)_mm512_maskz_loadu_pd(m, p); }
+FDL_INLINE void vstore_masked(real *p, vreal v, vmask m) { _mm512_mask_storeu_pd(p, m, (__m512d)v); }
+#elif defined(__AVX2__)
+typedef vint vmask;
+FDL_INLINE vmask vmask_range(int64_t first, int64_t last)
+{
+#if defined(FDL_f32)
+    const vint lane = {0, 1, 2, 3, 4, 5, 6, 7};
+#else
+    const vint lane = {0, 1, 2, 3};
+#endif
+    return (lane >= vset1_int((integer)first)) & (lane < vset1_int((integer)last));
+}
+#if defined(FDL_f32)
+FDL_INLINE vreal vload_masked(const real *p, vmask m) { return (vreal)_mm256_maskload_ps(p, (__m256i)m); }
+FDL_INLINE void vstore_masked(real *p, vreal v, vmask m) { _mm256_maskstore_ps(p, (__m256i)m, (__m256)v); }
+#else
+FDL_INLINE vreal vload_masked(const real *p, vmask m) { return (vreal)_mm256_maskload_pd(p, (__m256i)m); }
+FDL_INLINE void vstore_masked(real *p, vreal v, vmask m) { _mm256_maskstore_pd(p, (__m256i)m, (__m256d)v); }
+#endif
+#else /* no masked instructions: lane by lane */
+typedef struct {
+    int32_t first, last;
+} vmask;
+FDL_INLINE vmask vmask_range(int64_t first, int64_t last) { return (vmask){(int32_t)first, (int32_t)last}; }
+FDL_INLINE vreal vload_masked(const real *p, vmask m)
+{
+    vreal v = {0};
+    for (int i = m.first; i < m.last; i++)
+        v[i] = p[i];
+    return v;
+}
+FDL_INLINE void vstore_masked(real *p, vreal v, vmask m)
+{
+    for (int i = m.first; i < m.last; i++)
+        p[i] = v[i];
+}
+#endif
+
+/* The first n lanes, 0 <= n <= LANES. */
+FDL_INLINE vreal vload_first(const real *p, int64_t n) { return vload_masked(p, vmask_range(0, n)); }
+FDL_INLINE void vstore_first(real *p, vreal v, int64_t n) { vstore_masked(p, v, vmask_range(0, n)); }
+
+/* Shuffles of the concatenation (a, b). The builtin (GCC 12, Clang) wants as many literal indices as lanes. */
+#if defined(__AVX512F__) && defined(FDL_f32)
+#define FDL_EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define FDL_ZIP_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define FDL_ZIP_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif defined(__AVX512F__) || (defined(__AVX2__) && defined(FDL_f32))
+#define FDL_EVEN 0, 2, 4, 6, 8, 10, 12, 14
+#define FDL_ZIP_LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define FDL_ZIP_HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#elif defined(__AVX2__) || defined(FDL_f32)
+#define FDL_EVEN 0, 2, 4, 6
+#define FDL_ZIP_LOW 0, 4, 1, 5
+#define FDL_ZIP_HIGH 2, 6, 3, 7
+#else
+#define FDL_EVEN 0, 2
+#define FDL_ZIP_LOW 0, 2
+#define FDL_ZIP_HIGH 1, 3
+#endif
+/* Lanes 0, 2, 4, ... */
+FDL_INLINE vreal veven(vreal a, vreal b) { return __builtin_shufflevector(a, b, FDL_EVEN); }
+/* a0 b0 a1 b1 ..., from the lower and from the upper halves. */
+FDL_INLINE vreal vzip_low(vreal a, vreal b) { return __builtin_shufflevector(a, b, FDL_ZIP_LOW); }
+FDL_INLINE vreal vzip_high(vreal a, vreal b) { return __builtin_shufflevector(a, b, FDL_ZIP_HIGH); }
+
+/* Transpose a LANES x LANES block in place. Interleaving the two halves of the rows moves the top bit of the
+ * row index to the bottom of the lane index; after log2(LANES) rounds rows and lanes have changed places. */
+FDL_INLINE void vtranspose(vreal row[LANES])
+{
+    vreal next[LANES];
+    FDL_UNROLL
+    for (int round = 1; round < LANES; round *= 2) {
+        FDL_UNROLL
+        for (int i = 0; i < LANES / 2; i++) {
+            next[2 * i] = vzip_low(row[i], row[i + LANES / 2]);
+            next[2 * i + 1] = vzip_high(row[i], row[i + LANES / 2]);
+        }
+        FDL_UNROLL
+        for (int i = 0; i < LANES; i++)
+            row[i] = next[i];
+    }
+}
+
+/* Sum and maximum over the lanes, pairwise. */
+FDL_INLINE real vsum(vreal v)
+{
+    real lane[LANES];
+    memcpy(lane, &v, sizeof v);
+    for (int half = LANES / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++)
+            lane[i] += lane[i + half];
+    return lane[0];
+}
+FDL_INLINE double vsum_double(vreal v)
+{
+    double total = 0;
+    for (int i = 0; i < LANES; i++)
+        total += (double)v[i];
+    return total;
+}
+FDL_INLINE real vmax_lane(vreal v)
+{
+    real m = v[0];
+    for (int i = 1; i < LANES; i++)
+        m = v[i] > m || v[i] != v[i] ? v[i] : m;
+    return m;
+}
+
+#endif

@@ -1,0 +1,15 @@
+"""What a kernel's status code means in Python."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+MESSAGES: dict[int, tuple[type[Exception], str]] = {
+    1: (MemoryError, "fastdl: out of memory for a kernel's scratch buffers"),
+    2: (ValueError, "target: found a class index outside the classes, expected 0 <= target < classes"),
+}
+
+
+def raise_status(status: int) -> NoReturn:
+    kind, message = MESSAGES[status]
+    raise kind(message)

@@ -1,0 +1,18 @@
+"""fastdl's operations inside a user's @njit function, under their public names.
+
+Numba finds `register` through the numba_extensions entry point, so nothing has to be imported. Three steps, all
+driven by what exists already:
+
+1. every kernel's address is entered as a symbol, which compiled and cached code links against by name
+   (pointers baked into the code would break cache=True);
+2. every function of _kernels.py gets an overload that calls that symbol (kernels.py, from SIGNATURES);
+3. every @operation gets its own Python body as its overload, compiled, with Numba versions of the few verbs of
+   _arrays.py that the bodies are written in (arrays.py).
+"""
+
+from __future__ import annotations
+
+
+def register() -> None:
+    """Teach Numba about fastdl. Called by Numba itself; calling it again does nothing."""
+    from fastdl.numba import arrays, kernels, operations  # noqa: F401

@@ -1,0 +1,23 @@
+"""Each operation's own Python body, compiled, and those of the @helper functions that they call."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from numba.extending import overload
+
+from fastdl import _operation
+
+
+def _register(function: Any) -> None:
+    # The overload's signature has to be the function's own, defaults included.
+    def typing(*args: Any, **kwargs: Any) -> Any:
+        return function
+
+    typing.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    overload(function)(typing)
+
+
+for _function in [*_operation.HELPERS, *_operation.OPERATIONS.values()]:
+    _register(_function)
