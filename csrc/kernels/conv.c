@@ -176,8 +176,9 @@ typedef struct {
 static void pack_columns(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns, real *out)
 {
     const image *m = context;
-    for (int64_t j = 0; j < columns; j += GEMM_COLUMNS) {
-        const int64_t count = min64(columns - j, GEMM_COLUMNS), width = gemm_panel_width(columns - j);
+    for (int64_t j = 0, width; j < columns; j += width) {
+        width = gemm_panel_width(columns - j);
+        const int64_t count = min64(columns - j, width);
         real *panel = out + j * depth;
         if (count < width)
             memset(panel, 0, (size_t)(depth * width) * sizeof(real));
@@ -191,8 +192,9 @@ static void pack_columns_transposed(const void *context, int64_t k, int64_t dept
 {
     const image *m = context;
     real rows[GEMM_COLUMNS * GEMM_A_STRIDE];
-    for (int64_t j = 0; j < columns; j += GEMM_COLUMNS) {
-        const int64_t count = min64(columns - j, GEMM_COLUMNS), width = gemm_panel_width(columns - j);
+    for (int64_t j = 0, width; j < columns; j += width) {
+        width = gemm_panel_width(columns - j);
+        const int64_t count = min64(columns - j, width);
         fill_columns(m->v, m->x, column + j, count, k, depth, rows, GEMM_A_STRIDE);
         gemm_transpose_panel(rows, GEMM_A_STRIDE, depth, count, width, out + j * depth);
     }
@@ -231,9 +233,7 @@ static int forward_task(void *context, int64_t begin, int64_t end)
             .m = v->filters,
             .n = v->positions,
             .k = v->depth,
-            .pack_a = gemm_matrix_a,
-            .a = &a,
-            .a_layout = gemm_layout_of(&a),
+            .a = a,
             .pack_b = matrix ? gemm_matrix_b : pack_columns,
             .b = matrix ? (const void *)&b : &m,
             .c = v->y + (n * v->w.out_channels + g * v->filters) * v->positions,
@@ -288,9 +288,7 @@ static int grad_x_task(void *context, int64_t begin, int64_t end)
         gemm_problem p = {
             .m = (c_end - c) * v->taps,
             .k = v->filters,
-            .pack_a = gemm_matrix_a,
-            .a = &a,
-            .a_layout = gemm_layout_of(&a),
+            .a = a,
             .pack_b = gemm_matrix_b,
         };
         if (v->is_matrix) {
@@ -339,9 +337,7 @@ static int grad_weight_task(void *context, int64_t begin, int64_t end)
                 .m = v->filters,
                 .n = v->depth,
                 .k = v->w.batch ? v->positions : 0, /* an empty batch: the sum over nothing, 0 */
-                .pack_a = gemm_matrix_a,
-                .a = &a,
-                .a_layout = gemm_layout_of(&a),
+                .a = a,
                 .pack_b = matrix ? gemm_matrix_b : pack_columns_transposed,
                 .b = matrix ? (const void *)&b : &m,
                 .c = v->grad_weight + g * v->filters * v->depth,
