@@ -10,7 +10,7 @@ from tests.cases.case import exact as copied
 from tests.cases.window import as_pair, window_positions
 
 
-def _conv(x: Shape, out_channels: int, kernel: int | Pair, *, bias: bool = True, **form: Any) -> Case:
+def convolution(x: Shape, out_channels: int, kernel: int | Pair, *, bias: bool = True, **form: Any) -> Case:
     height, width = window_positions(x, kernel, form)
     taps = as_pair(kernel)[0] * as_pair(kernel)[1] * (x[1] // form.get("groups", 1))
     output = (x[0], out_channels, height, width)
@@ -34,7 +34,7 @@ def _conv(x: Shape, out_channels: int, kernel: int | Pair, *, bias: bool = True,
     )
 
 
-def _unfold(x: Shape, kernel: int | Pair, **form: Any) -> list[Case]:
+def unfold(x: Shape, kernel: int | Pair, **form: Any) -> list[Case]:
     """im2col and its adjoint."""
     height, width = window_positions(x, kernel, form)
     taps = as_pair(kernel)[0] * as_pair(kernel)[1]
@@ -69,62 +69,62 @@ def resnet50(batch: int, *tags: str) -> list[Case]:
             (mid, size // 2, mid, 3, 1, 1),
         ]
     return [
-        _conv((batch, c, size, size), k, r, bias=False, stride=stride, padding=padding, tags=tags)
+        convolution((batch, c, size, size), k, r, bias=False, stride=stride, padding=padding, tags=tags)
         for c, size, k, r, stride, padding in layers
     ]
 
 
 CASES = [
     # plain, around lanes and tiles
-    *(_conv((1, 3, 5, width), 4, 3) for width in (3, 15, 16, 17, 18, 31, 33, 35)),
-    *(_conv((2, channels, 6, 7), 5, 3, padding=1) for channels in (1, 2, 15, 16, 17)),
-    *(_conv((2, 3, 6, 7), outputs, 3, padding=1, bias=False) for outputs in (1, 6, 7, 12, 15, 16, 17, 33)),
+    *(convolution((1, 3, 5, width), 4, 3) for width in (3, 15, 16, 17, 18, 31, 33, 35)),
+    *(convolution((2, channels, 6, 7), 5, 3, padding=1) for channels in (1, 2, 15, 16, 17)),
+    *(convolution((2, 3, 6, 7), outputs, 3, padding=1, bias=False) for outputs in (1, 6, 7, 12, 15, 16, 17, 33)),
     # 1x1
-    _conv((2, 16, 7, 7), 33, 1),
-    _conv((1, 17, 8, 8), 15, 1, bias=False),
-    _conv((3, 5, 9, 11), 7, 1, stride=2),
-    _conv((2, 3, 4, 5), 6, 1, padding=1),
+    convolution((2, 16, 7, 7), 33, 1),
+    convolution((1, 17, 8, 8), 15, 1, bias=False),
+    convolution((3, 5, 9, 11), 7, 1, stride=2),
+    convolution((2, 3, 4, 5), 6, 1, padding=1),
     # stride, padding, dilation, each on its own and together
-    _conv((2, 3, 13, 17), 8, 3, stride=2),
-    _conv((2, 3, 13, 17), 8, 3, stride=(2, 3), padding=(1, 0)),
-    _conv((1, 4, 15, 16), 8, 5, stride=1, padding=2),
-    _conv((1, 4, 15, 16), 8, 3, padding=2, dilation=2),
-    _conv((2, 2, 14, 19), 3, (3, 2), stride=(1, 2), padding=(2, 1), dilation=(3, 2)),
-    _conv((1, 3, 33, 31), 16, 7, stride=2, padding=3),
-    _conv((1, 2, 9, 9), 3, 3, stride=5),
-    _conv((1, 2, 4, 4), 3, 3, padding=7),
-    _conv((1, 1, 1, 40), 3, (1, 5), padding=(0, 2)),
-    _conv((1, 1, 40, 1), 3, (5, 1), padding=(2, 0)),
+    convolution((2, 3, 13, 17), 8, 3, stride=2),
+    convolution((2, 3, 13, 17), 8, 3, stride=(2, 3), padding=(1, 0)),
+    convolution((1, 4, 15, 16), 8, 5, stride=1, padding=2),
+    convolution((1, 4, 15, 16), 8, 3, padding=2, dilation=2),
+    convolution((2, 2, 14, 19), 3, (3, 2), stride=(1, 2), padding=(2, 1), dilation=(3, 2)),
+    convolution((1, 3, 33, 31), 16, 7, stride=2, padding=3),
+    convolution((1, 2, 9, 9), 3, 3, stride=5),
+    convolution((1, 2, 4, 4), 3, 3, padding=7),
+    convolution((1, 1, 1, 40), 3, (1, 5), padding=(0, 2)),
+    convolution((1, 1, 40, 1), 3, (5, 1), padding=(2, 0)),
     # groups, depthwise among them
-    _conv((2, 6, 7, 9), 9, 3, groups=3, padding=1),
-    _conv((2, 8, 7, 9), 8, 3, groups=8, padding=1),
-    _conv((1, 17, 16, 16), 17, 3, groups=17, padding=1, stride=2),
-    _conv((1, 4, 9, 9), 12, 3, groups=4, bias=False),
-    _conv((2, 34, 5, 5), 32, 1, groups=2),
+    convolution((2, 6, 7, 9), 9, 3, groups=3, padding=1),
+    convolution((2, 8, 7, 9), 8, 3, groups=8, padding=1),
+    convolution((1, 17, 16, 16), 17, 3, groups=17, padding=1, stride=2),
+    convolution((1, 4, 9, 9), 12, 3, groups=4, bias=False),
+    convolution((2, 34, 5, 5), 32, 1, groups=2),
     # the smallest and the emptiest
-    _conv((1, 1, 1, 1), 1, 1),
-    _conv((3, 4, 1, 1), 5, 1, bias=False),
-    _conv((1, 1, 1, 1), 2, 3, padding=1),
-    _conv((2, 3, 6, 5), 4, (6, 5)),
-    _conv((2, 3, 2, 2), 4, 4, padding=1),
-    _conv((0, 3, 6, 5), 4, 3, padding=1),
+    convolution((1, 1, 1, 1), 1, 1),
+    convolution((3, 4, 1, 1), 5, 1, bias=False),
+    convolution((1, 1, 1, 1), 2, 3, padding=1),
+    convolution((2, 3, 6, 5), 4, (6, 5)),
+    convolution((2, 3, 2, 2), 4, 4, padding=1),
+    convolution((0, 3, 6, 5), 4, 3, padding=1),
     # epilogues
-    _conv((2, 5, 9, 9), 17, 3, padding=1, activation="relu"),
-    _conv((2, 5, 9, 9), 17, 3, padding=1, bias=False, activation="relu"),
+    convolution((2, 5, 9, 9), 17, 3, padding=1, activation="relu"),
+    convolution((2, 5, 9, 9), 17, 3, padding=1, bias=False, activation="relu"),
     # past the cache blocks, and enough work for threads
-    _conv((2, 40, 30, 29), 50, 3, padding=1),
-    _conv((1, 300, 14, 14), 70, 1),
-    _conv((5, 64, 7, 7), 100, 3, padding=1, stride=2),
-    _conv((1, 1, 8, 8), 8, 3, padding=1, tags=("bench",)),
+    convolution((2, 40, 30, 29), 50, 3, padding=1),
+    convolution((1, 300, 14, 14), 70, 1),
+    convolution((5, 64, 7, 7), 100, 3, padding=1, stride=2),
+    convolution((1, 1, 8, 8), 8, 3, padding=1, tags=("bench",)),
     *resnet50(1, "bench", "large"),
     *resnet50(8, "batch8", "large"),
-    *_unfold((2, 3, 7, 9), 3),
-    *_unfold((1, 1, 1, 1), 1),
-    *_unfold((2, 3, 4, 5), (4, 5)),
-    *_unfold((2, 17, 8, 16), 3, padding=1),
-    *_unfold((2, 3, 13, 17), (3, 2), dilation=(2, 3), padding=(2, 1), stride=(2, 3)),
-    *_unfold((1, 2, 9, 33), 2, stride=2),
-    *_unfold((1, 2, 9, 9), 2, stride=3),
-    *_unfold((0, 3, 5, 5), 3, padding=1),
-    *_unfold((8, 64, 28, 28), 3, padding=1, tags=("bench", "large")),
+    *unfold((2, 3, 7, 9), 3),
+    *unfold((1, 1, 1, 1), 1),
+    *unfold((2, 3, 4, 5), (4, 5)),
+    *unfold((2, 17, 8, 16), 3, padding=1),
+    *unfold((2, 3, 13, 17), (3, 2), dilation=(2, 3), padding=(2, 1), stride=(2, 3)),
+    *unfold((1, 2, 9, 33), 2, stride=2),
+    *unfold((1, 2, 9, 9), 2, stride=3),
+    *unfold((0, 3, 5, 5), 3, padding=1),
+    *unfold((8, 64, 28, 28), 3, padding=1, tags=("bench", "large")),
 ]
