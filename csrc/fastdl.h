@@ -35,7 +35,12 @@ enum { FDL_ACTIVATION_NONE = 0, FDL_ACTIVATION_RELU = 1 };
 /* How a per-sample loss becomes the value that is returned. */
 enum { FDL_REDUCTION_NONE = 0, FDL_REDUCTION_MEAN = 1, FDL_REDUCTION_SUM = 2 };
 
-enum { FDL_ALGORITHM_AUTO = 0, FDL_ALGORITHM_DIRECT = 1, FDL_ALGORITHM_IM2COL = 2 };
+enum {
+    FDL_ALGORITHM_AUTO = 0,
+    FDL_ALGORITHM_DIRECT = 1,
+    FDL_ALGORITHM_IM2COL = 2,
+    FDL_ALGORITHM_WINOGRAD = 3, /* 3 x 3, stride 1, dilation 1, one group; the caller has checked */
+};
 
 /* A window sliding over a batch of images: what convolution, im2col and pooling share.
  *   output size = (size + 2 padding - dilation (kernel - 1) - 1) / stride + 1, per dimension. */

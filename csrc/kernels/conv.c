@@ -13,22 +13,7 @@
  * packed straight from the image, row by row with masked loads where the window hangs over the edge, so the
  * scratch is one cache-sized tile a thread whatever the image. Weights are read where they are.
  * NCHW; sums in `real` as described in gemm.h. */
-#include "gemm.h"
-
-typedef struct {
-    fdl_window2d w;
-    int64_t channels, filters; /* per group */
-    int64_t taps;              /* kernel_height * kernel_width */
-    int64_t depth;             /* channels * taps: rows of columns */
-    int64_t positions;         /* out_height * out_width */
-    int64_t pixels;            /* height * width */
-    bool is_matrix;            /* 1 x 1, stride 1, no padding: columns is the image itself */
-    const real *x, *weight, *bias, *grad_y;
-    real *y, *grad_x, *grad_weight, *grad_bias;
-    int64_t activation;
-    bool explicit_columns;
-    int64_t parts; /* pieces that one image and group are cut into */
-} convolution;
+#include "conv.h"
 
 static convolution describe(const fdl_window2d *w, int64_t algorithm)
 {
@@ -268,6 +253,12 @@ int fdl_conv2d(const real *x, const real *weight, const real *bias, real *y, con
 {
     convolution v = describe(window, algorithm);
     v.x = x, v.weight = weight, v.bias = bias, v.y = y, v.activation = activation;
+    if (algorithm == FDL_ALGORITHM_WINOGRAD || (algorithm == FDL_ALGORITHM_AUTO && conv_winograd_pays(&v))) {
+        bool finite;
+        const int status = conv_winograd_forward(&v, &finite);
+        if (status != FDL_OK || finite)
+            return status;
+    }
     return over_images(&v, window->batch * window->groups, forward_task);
 }
 
