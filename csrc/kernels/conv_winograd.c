@@ -54,7 +54,8 @@ FDL_INLINE void output_transform(const vreal m[IN], vreal y[OUT])
 
 typedef struct {
     const convolution *v;
-    real *u;            /* [POINTS, filters, u_row] */
+    real *u; /* [POINTS, filters, u_row], a point u_point elements after the other */
+    int64_t u_point;
     int64_t u_row;      /* channels, rounded up to vectors, and one more so that rows do not share cache sets */
     int64_t tile_rows;  /* rows of tiles in an image */
     int64_t row_tiles;  /* tiles in one of them */
@@ -69,19 +70,25 @@ static int transform_weights(void *context, int64_t begin, int64_t end)
 {
     const winograd *w = context;
     const convolution *v = w->v;
-    const int64_t point = v->filters * w->u_row;
     for (int64_t f = begin; f < end; f++)
         for (int64_t c = 0; c < v->channels; c += LANES) {
             const real *from = v->weight + (f * v->channels + c) * 9;
             const int64_t n = min64(LANES, v->channels - c);
-            real lanes[9][LANES] = {{0}};
-            for (int64_t l = 0; l < n; l++)
-                for (int tap = 0; tap < 9; tap++)
-                    lanes[tap][l] = from[l * 9 + tap];
+            /* One vector per tap, from nine elements per channel. */
+            vreal taps[(9 + LANES - 1) / LANES * LANES];
+            FDL_UNROLL
+            for (int tap = 0; tap < 9; tap += LANES) {
+                const vmask present = vmask_range(0, min64(LANES, 9 - tap));
+                vreal *block = taps + tap;
+                FDL_UNROLL
+                for (int l = 0; l < LANES; l++)
+                    block[l] = l < n ? vload_masked(from + l * 9 + tap, present) : (vreal){0};
+                vtranspose(block);
+            }
             vreal half[3][IN]; /* (G g)^T */
             FDL_UNROLL
             for (int s = 0; s < 3; s++) {
-                const vreal g[3] = {vload(lanes[s]), vload(lanes[3 + s]), vload(lanes[6 + s])};
+                const vreal g[3] = {taps[s], taps[3 + s], taps[6 + s]};
                 weight_transform(g, half[s]);
             }
             real *to = w->u + f * w->u_row + c;
@@ -92,7 +99,7 @@ static int transform_weights(void *context, int64_t begin, int64_t end)
                 weight_transform(g, u);
                 FDL_UNROLL
                 for (int s = 0; s < IN; s++)
-                    vstore(to + (r * IN + s) * point, u[s]);
+                    vstore(to + (r * IN + s) * w->u_point, u[s]);
             }
         }
     return FDL_OK;
@@ -222,7 +229,7 @@ static int forward_task(void *context, int64_t begin, int64_t end)
                 .m = v->filters,
                 .n = (last_row - first_row) * w->row_tiles,
                 .k = v->channels,
-                .a = {w->u + p * v->filters * w->u_row, w->u_row, 1},
+                .a = {w->u + p * w->u_point, w->u_row, 1},
                 .pack_b = gemm_matrix_b,
                 .b = &b,
                 .c = products + p * m_point,
@@ -271,7 +278,8 @@ int conv_winograd_forward(const convolution *v, bool *finite)
     w.tiles_row = w.block_rows * w.row_tiles + LANES;
     w.u_row = ceil_div(v->channels, LANES) * LANES + LANES;
     const fdl_mark mark = fdl_scratch_mark();
-    w.u = fdl_scratch(POINTS * v->filters * w.u_row * (int64_t)sizeof(real));
+    w.u_point = v->filters * w.u_row + 3 * LANES; /* not a whole page: 36 streams are written side by side */
+    w.u = fdl_scratch(POINTS * w.u_point * (int64_t)sizeof(real));
     if (!w.u)
         return FDL_OUT_OF_MEMORY;
     const bool small = v->channels * v->filters * v->positions * v->w.batch < 1 << 18;
