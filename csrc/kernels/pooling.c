@@ -36,7 +36,9 @@ typedef struct {
 
 static bool make_workspace(const fdl_window2d *w, bool find, workspace *s)
 {
-    s->slots = (w->kernel_height - 1) * w->dilation_height + 1;
+    s->slots = 1; /* a power of two: finding a slot is an "and", not a division */
+    while (s->slots < (w->kernel_height - 1) * w->dilation_height + 1)
+        s->slots *= 2;
     s->columns = ceil_div(w->out_width, LANES) * LANES;
     const int64_t line = s->columns * w->stride_width + (w->kernel_width - 1) * w->dilation_width + 2 * LANES;
     s->line = fdl_scratch(line * (int64_t)sizeof(real));
@@ -93,10 +95,10 @@ FDL_INLINE void row_maxima_by_two(const workspace *s, real *best, const int64_t 
 {
     const real *p = s->line;
     for (int64_t i = 0; i < s->columns; i += LANES, p += 2 * LANES) {
-        vreal most = vset1((real)-INFINITY);
+        vreal most = {0};
         for (int64_t j = 0; j < kernel_width; j += 2) {
             const vreal low = vload(p + j), high = vload(p + j + LANES);
-            most = vmax_nan(veven(low, high), most);
+            most = j == 0 ? veven(low, high) : vmax_nan(veven(low, high), most);
             if (j + 1 < kernel_width)
                 most = vmax_nan(vodd(low, high), most);
         }
@@ -107,7 +109,7 @@ FDL_INLINE void row_maxima_by_two(const workspace *s, real *best, const int64_t 
 /* Bring input row `row` of the plane x into its slot. */
 FDL_INLINE int64_t take_row(const fdl_window2d *w, workspace *s, const real *x, int64_t row, const bool find)
 {
-    const int64_t slot = row % s->slots;
+    const int64_t slot = row & (s->slots - 1);
     if (s->held[slot] == row)
         return slot;
     s->held[slot] = row;
