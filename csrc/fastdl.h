@@ -88,6 +88,16 @@ FDL_KERNEL int fdl_linear_backward(const real *grad_output, const real *x, const
                                    FDL_OPTIONAL real *grad_bias, int64_t rows, int64_t in_features,
                                    int64_t out_features);
 
+/* conv.c: weight [out_channels, channels / groups, kernel_height, kernel_width] */
+FDL_KERNEL int fdl_conv2d(const real *x, const real *weight, FDL_OPTIONAL const real *bias, real *y,
+                          const fdl_window2d *window, int64_t activation, int64_t algorithm);
+FDL_KERNEL int fdl_conv2d_backward(const real *grad_output, const real *x, const real *weight,
+                                   FDL_OPTIONAL real *grad_x, FDL_OPTIONAL real *grad_weight,
+                                   FDL_OPTIONAL real *grad_bias, const fdl_window2d *window, int64_t algorithm);
+/* columns [batch, channels * kernel_height * kernel_width, out_height * out_width] */
+FDL_KERNEL int fdl_im2col(const real *x, real *columns, const fdl_window2d *window);
+FDL_KERNEL int fdl_col2im(const real *columns, real *x, const fdl_window2d *window);
+
 #endif /* FDL_LEVEL */
 
 #endif

@@ -199,9 +199,13 @@ void gemm_matrix_a(const void *context, int64_t row, int64_t rows, int64_t k, in
         for (int64_t i = 0; i < rows; i++)
             memcpy(out + i * GEMM_A_STRIDE, from + i * a->row, (size_t)depth * sizeof(real));
     } else {
+        vmask present[GEMM_ROWS];
+        for (int64_t i = 0; i < rows; i += LANES)
+            present[i / LANES] = vmask_range(0, min64(LANES, rows - i));
+        /* Whole vectors are stored: what spills over is overwritten by the next column, or never read. */
         for (int64_t j = 0; j < depth; j++)
-            for (int64_t i = 0; i < rows; i++)
-                out[j * GEMM_ROWS + i] = from[i * a->row + j * a->column];
+            for (int64_t i = 0; i < rows; i += LANES)
+                vstore(out + j * GEMM_ROWS + i, vload_masked(from + j * a->column + i, present[i / LANES]));
     }
 }
 
