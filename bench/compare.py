@@ -1,8 +1,8 @@
 """Ratios to peers, measured in one run: contenders take turns in short rounds, and medians are compared.
 
-    python -m bench.compare linear --tag square --isa v3 --against matmul
-    python -m bench.compare conv2d --tag resnet50 --against torch onnxruntime
-    python -m bench.compare conv2d_backward --tag resnet50 --with-forward --against torch
+    python -m bench.compare linear --tag large --isa v3 --against matmul
+    python -m bench.compare conv2d --tag bench large --against torch onnxruntime
+    python -m bench.compare conv2d_backward --tag bench large --with-forward --against torch
     python -m bench.compare conv2d --tag batch8 --threads 2 --against fastdl --peer-threads 1
 
 A ratio is the peer's time over fastdl's: above 1, fastdl is faster. "of limit" is the part of this machine's
@@ -43,7 +43,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
         prog="bench.compare", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("operation", help="linear, conv2d, conv2d_backward, relu, ...")
-    parser.add_argument("--tag", default="bench", help="cases that carry this tag (default: bench)")
+    parser.add_argument("--tag", nargs="+", default=["bench"], help="cases that carry all these tags (default: bench)")
     parser.add_argument("--match", default="", help="of those, the ones whose id this regular expression finds")
     parser.add_argument("--against", nargs="+", default=["torch"], help="torch onnxruntime jax numpy matmul fastdl")
     parser.add_argument("--isa", default="", help="instruction-set level (default: the best one)")
@@ -62,13 +62,14 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
 
     import fastdl
     from bench import machine
-    from tests.cases import CASES
+    from tests.cases import all_cases
 
     dtype = np.dtype(options.dtype)
-    cases = [c for c in CASES if c.operation == options.operation and options.tag in c.tags]
-    cases = [c for c in cases if re.search(options.match, c.id)]
+    cases = [
+        c for c in all_cases(options.operation) if c.tags.issuperset(options.tag) and re.search(options.match, c.id)
+    ]
     if not cases:
-        raise SystemExit(f"no case of {options.operation} has the tag {options.tag!r} and an id with {options.match!r}")
+        raise SystemExit(f"no case of {options.operation} has the tags {options.tag} and an id with {options.match!r}")
     peak, bandwidth = machine.limits(dtype, options.threads, fastdl.active_isa())
     rows = [compare_case(case, dtype, bandwidth, options) for case in cases]
     ratios = {name: [row["ratio"][name] for row in rows if name in row["ratio"]] for name in options.against}
@@ -92,10 +93,10 @@ def compare_case(case: Any, dtype: Any, bandwidth: float, options: argparse.Name
     from bench.timing import interleave, median_ratio
 
     peer_threads = options.peer_threads or options.threads
-    expected = expected_of(case, dtype)
+    expected = case.expected(case.make(dtype))
     contenders, before = {}, {}
     threads_of = {"fastdl": options.threads} | {
-        f"fastdl, {peer_threads} threads" if peer == "fastdl" else peer: peer_threads for peer in options.against
+        f"fastdl, threads={peer_threads}" if peer == "fastdl" else peer: peer_threads for peer in options.against
     }
     for name, threads in threads_of.items():
         call = contender(name.split(",")[0], case, dtype, threads, expected, options.with_forward)
@@ -122,16 +123,16 @@ def compare_case(case: Any, dtype: Any, bandwidth: float, options: argparse.Name
 
 
 def contender(
-    name: str, case: Any, dtype: Any, threads: int, expected: list[Any], with_forward: bool = False
+    name: str, case: Any, dtype: Any, threads: int, expected: tuple[Any, ...], with_forward: bool = False
 ) -> Callable[[], Any] | None:
     """A call that is ready to be timed, its result checked; None if the peer does not have the operation."""
     from bench import peers
 
-    arguments = arguments_of(case, dtype)
+    arguments = case.make(dtype)
     call = peers.prepare(name, case.operation, arguments, threads)
     if call is None:
         return None
-    check(f"{case.id}: {name}", outcome(call, arguments), expected, dtype)
+    check(f"{case.id}: {name}", outcome(call, case, arguments), expected, dtype)
     if not with_forward:
         return call
     given = peers.split_backward(arguments, case.operation)
@@ -146,36 +147,15 @@ def contender(
     return both
 
 
-def arguments_of(case: Any, dtype: Any) -> dict[str, Any]:
-    import numpy as np
-
-    return case.make(np.dtype(dtype), np.random.default_rng(0))
-
-
-def expected_of(case: Any, dtype: Any) -> list[Any]:
-    """What the float64 reference gives for the values that the contenders get."""
-    import numpy as np
-
-    from bench import peers
-
-    arguments = arguments_of(case, dtype)
-    for name, value in arguments.items():
-        if isinstance(value, np.ndarray) and value.dtype.kind == "f":
-            arguments[name] = value.astype(np.float64)
-    call = peers.prepare("numpy", case.operation, arguments, 1)
-    assert call is not None
-    return outcome(call, arguments)
-
-
-def outcome(call: Callable[[], Any], arguments: dict[str, Any]) -> list[Any]:
+def outcome(call: Callable[[], Any], case: Any, arguments: dict[str, Any]) -> list[Any]:
     """What a call returns, or what it has updated in place."""
     from bench import peers
 
     result = call()
-    return peers.arrays_of(arguments["param"] if result is None else result)
+    return peers.arrays_of([arguments[name] for name in case.updates] or result)
 
 
-def check(what: str, found: list[Any], expected: list[Any], dtype: Any) -> None:
+def check(what: str, found: list[Any], expected: tuple[Any, ...], dtype: Any) -> None:
     """That a contender computes the operation at all: accuracy is the tests' business."""
     import numpy as np
 
@@ -195,7 +175,7 @@ def show(report: dict[str, Any]) -> None:
 
     peers = list(report["ratio"])
     names = list(report["cases"][0]["seconds"])
-    title = "{operation}, {dtype}, level {isa}, {threads} thread(s); peak {peak:.0f} GFLOP/s, copy {copy:.0f} GB/s"
+    title = "{operation}, {dtype}, level {isa}, threads={threads}; peak {peak:.0f} GFLOP/s, copy {copy:.0f} GB/s"
     table = Table(title=title.format(**report, peak=report["peak GFLOP/s"], copy=report["copy GB/s"]))
     for column in ["case", *names, "of limit", *(f"ratio to {name}" for name in peers)]:
         table.add_column(column, justify="left" if column == "case" else "right")
