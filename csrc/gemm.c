@@ -302,22 +302,32 @@ int gemm_parallel(const gemm_problem *p)
 void gemm_matrix_b(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns, real *out)
 {
     const gemm_matrix *b = context;
-    for (int64_t j = 0, width; j < columns; j += width, out += width * depth) {
-        const real *from = b->data + k * b->row + (column + j) * b->column;
-        width = gemm_panel_width(columns - j);
-        const int64_t left = min64(columns - j, width);
-        if (b->column != 1) {
-            gemm_transpose_panel(from, b->column, depth, left, width, out);
-        } else if (left == GEMM_COLUMNS) { /* main loop */
-            for (int64_t i = 0; i < depth; i++) {
-                const vreal low = vload(from + i * b->row), high = vload(from + i * b->row + LANES);
-                vstore(out + i * GEMM_COLUMNS, low);
-                vstore(out + i * GEMM_COLUMNS + LANES, high);
+    const real *from = b->data + k * b->row + column * b->column;
+    int64_t j = 0;
+    if (b->column == 1) {
+        enum { GROUP = 4 }; /* panels side by side: rows are then read in stretches that the prefetcher sees */
+        for (; j + GROUP * GEMM_COLUMNS <= columns; j += GROUP * GEMM_COLUMNS)
+            for (int64_t i = 0; i < depth; i++) { /* main loop */
+                FDL_UNROLL
+                for (int v = 0; v < 2 * GROUP; v++)
+                    __builtin_prefetch(from + (i + 6) * b->row + j + v * LANES);
+                FDL_UNROLL
+                for (int v = 0; v < 2 * GROUP; v++)
+                    vstore(out + (j + v / 2 * GEMM_COLUMNS) * depth + i * GEMM_COLUMNS + v % 2 * LANES,
+                           vload(from + i * b->row + j + v * LANES));
             }
-        } else { /* tail */
+    }
+    for (int64_t width; j < columns; j += width) { /* tail, and transposes */
+        width = gemm_panel_width(columns - j);
+        const int64_t present = min64(columns - j, width);
+        if (b->column != 1) {
+            gemm_transpose_panel(from + j * b->column, b->column, depth, present, width, out + j * depth);
+            continue;
+        }
+        for (int64_t v = 0; v < width; v += LANES) {
+            const vmask lanes = vmask_range(0, max64(0, min64(present - v, LANES)));
             for (int64_t i = 0; i < depth; i++)
-                for (int64_t v = 0; v < width; v += LANES)
-                    vstore(out + i * width + v, vload_first(from + i * b->row + v, max64(0, min64(left - v, LANES))));
+                vstore(out + j * depth + i * width + v, vload_masked(from + i * b->row + j + v, lanes));
         }
     }
 }
