@@ -80,6 +80,13 @@ FDL_KERNEL int fdl_peak_fma(int64_t iterations, double *flops, real *sink);
 /* activations.c */
 FDL_KERNEL int fdl_relu(const real *x, real *y, int64_t size);
 FDL_KERNEL int fdl_relu_backward(const real *grad_output, const real *x, real *grad_input, int64_t size);
+/* x, y [outer, classes, inner]: normalised over the middle dimension. */
+FDL_KERNEL int fdl_softmax(const real *x, real *y, int64_t outer, int64_t classes, int64_t inner);
+FDL_KERNEL int fdl_softmax_backward(const real *grad_output, const real *y, real *grad_input, int64_t outer,
+                                    int64_t classes, int64_t inner);
+FDL_KERNEL int fdl_log_softmax(const real *x, real *y, int64_t outer, int64_t classes, int64_t inner);
+FDL_KERNEL int fdl_log_softmax_backward(const real *grad_output, const real *y, real *grad_input, int64_t outer,
+                                        int64_t classes, int64_t inner);
 /* linear.c: y [rows, out] = activation(x [rows, in] weight[out, in]^T + bias[out]) */
 FDL_KERNEL int fdl_linear(const real *x, const real *weight, FDL_OPTIONAL const real *bias, real *y, int64_t rows,
                           int64_t in_features, int64_t out_features, int64_t activation);
