@@ -98,6 +98,11 @@ FDL_KERNEL int fdl_linear_backward(const real *grad_output, const real *x, const
 FDL_KERNEL int fdl_max_pool2d(const real *x, real *y, const fdl_window2d *window);
 FDL_KERNEL int fdl_max_pool2d_backward(const real *grad_output, const real *x, real *grad_input,
                                        const fdl_window2d *window);
+/* losses.c: loss [rows] without reduction, else one value; target [rows] in [0, classes) */
+FDL_KERNEL int fdl_cross_entropy(const real *x, const int64_t *target, real *loss, int64_t rows, int64_t classes,
+                                 int64_t reduction);
+FDL_KERNEL int fdl_cross_entropy_backward(const real *grad_output, const real *x, const int64_t *target,
+                                          real *grad_input, int64_t rows, int64_t classes, int64_t reduction);
 /* optim.c */
 FDL_KERNEL int fdl_sgd_step(real *param, const real *grad, FDL_OPTIONAL real *momentum_buffer, int64_t size,
                             int64_t first, double lr, double momentum, double dampening, double weight_decay,
