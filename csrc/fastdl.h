@@ -35,7 +35,12 @@ enum { FDL_ACTIVATION_NONE = 0, FDL_ACTIVATION_RELU = 1 };
 /* How a per-sample loss becomes the value that is returned. */
 enum { FDL_REDUCTION_NONE = 0, FDL_REDUCTION_MEAN = 1, FDL_REDUCTION_SUM = 2 };
 
-enum { FDL_ALGORITHM_AUTO = 0, FDL_ALGORITHM_DIRECT = 1, FDL_ALGORITHM_IM2COL = 2 };
+enum {
+    FDL_ALGORITHM_AUTO = 0,
+    FDL_ALGORITHM_DIRECT = 1,
+    FDL_ALGORITHM_IM2COL = 2,
+    FDL_ALGORITHM_WINOGRAD = 3, /* 3 x 3, stride 1, dilation 1, one group; the caller has checked */
+};
 
 /* A window sliding over a batch of images: what convolution, im2col and pooling share.
  *   output size = (size + 2 padding - dilation (kernel - 1) - 1) / stride + 1, per dimension. */
@@ -107,6 +112,16 @@ FDL_KERNEL int fdl_cross_entropy_backward(const real *grad_output, const real *x
 FDL_KERNEL int fdl_sgd_step(real *param, const real *grad, FDL_OPTIONAL real *momentum_buffer, int64_t size,
                             int64_t first, double lr, double momentum, double dampening, double weight_decay,
                             int64_t nesterov, int64_t maximize);
+
+/* conv.c: weight [out_channels, channels / groups, kernel_height, kernel_width] */
+FDL_KERNEL int fdl_conv2d(const real *x, const real *weight, FDL_OPTIONAL const real *bias, real *y,
+                          const fdl_window2d *window, int64_t activation, int64_t algorithm);
+FDL_KERNEL int fdl_conv2d_backward(const real *grad_output, const real *x, const real *weight,
+                                   FDL_OPTIONAL real *grad_x, FDL_OPTIONAL real *grad_weight,
+                                   FDL_OPTIONAL real *grad_bias, const fdl_window2d *window, int64_t algorithm);
+/* columns [batch, channels * kernel_height * kernel_width, out_height * out_width] */
+FDL_KERNEL int fdl_im2col(const real *x, real *columns, const fdl_window2d *window);
+FDL_KERNEL int fdl_col2im(const real *columns, real *x, const fdl_window2d *window);
 
 #endif /* FDL_LEVEL */
 

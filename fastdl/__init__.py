@@ -1,5 +1,6 @@
 """Fast deep-learning kernels for CPUs over NumPy arrays."""
 
+from fastdl import nn, optim
 from fastdl._config import (
     active_isa,
     get_num_threads,
@@ -40,6 +41,8 @@ __all__ = [
     "log_softmax_backward",
     "max_pool2d",
     "max_pool2d_backward",
+    "nn",
+    "optim",
     "relu",
     "relu_backward",
     "set_num_threads",

@@ -23,7 +23,7 @@ from fastdl._operation import helper, operation
 from fastdl._window import Pair, Window, window2d
 from fastdl.linear import ACTIVATIONS
 
-ALGORITHMS = ("auto", "direct", "im2col")
+ALGORITHMS = ("auto", "direct", "im2col", "winograd")
 
 
 class Conv2dGrad(NamedTuple):

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from fastdl import _kernels
-from fastdl._arrays import Array, disjoint, fail, floats_like, in_place, optional_in_place
+from fastdl._arrays import Array, _view, disjoint, fail, floats_like, in_place, optional_in_place
+from fastdl._backend import functions
 from fastdl._operation import helper, operation
 
 
@@ -39,6 +43,7 @@ def sgd_step(
     _check_sgd(step, lr, momentum, dampening, weight_decay, nesterov, momentum_buffer is not None)
     disjoint(param, "grad", grad)
     disjoint(param, "momentum_buffer", momentum_buffer)
+    disjoint(grad, "momentum_buffer", momentum_buffer)
     _kernels.sgd_step(
         param, grad, momentum_buffer, param.size, step == 1, lr, momentum, dampening, weight_decay, nesterov, maximize
     )
@@ -66,3 +71,111 @@ def _check_sgd(
         fail("nesterov", (momentum, dampening), "a momentum above 0 and a dampening of 0")
     if momentum != 0 and not has_buffer:
         fail("momentum_buffer", "none", "an array like param, because momentum is not 0")
+
+
+Arrays = Iterable[Array] | Mapping[str, Array]
+
+
+class Optimizer:
+    """Parameters, and the buffers and options that a step function such as sgd_step takes with each of them.
+
+    params: a list of arrays, or a dict by name such as net.parameters(); they are updated in place.
+    A subclass names its step function. options hold that function's keyword arguments, and may change between steps.
+    """
+
+    step_function: str
+    options: dict[str, Any]
+
+    def __init__(self, params: Arrays, buffers: tuple[str, ...] = (), **options: Any) -> None:
+        self.params = {name: in_place(param, f"params[{name!r}]") for name, param in _named(params).items()}
+        by_address = sorted(self.params.items(), key=lambda item: item[1].ctypes.data)
+        for (_, before), (name, param) in zip(by_address, by_address[1:], strict=False):
+            if np.may_share_memory(before, param):
+                fail(f"params[{name!r}]", "memory shared with another parameter", "memory of its own")
+        self.buffers = {name: {b: np.zeros_like(p) for b in buffers} for name, p in self.params.items()}
+        self.options = options
+        self.steps = 0
+
+    @property
+    def lr(self) -> float:
+        """The learning rate, which may change between steps."""
+        return self.options["lr"]
+
+    @lr.setter
+    def lr(self, value: float) -> None:
+        self.options["lr"] = value
+
+    def step(self, grads: Arrays) -> None:
+        """Update every parameter, in place. grads: a list in the order of params, or a dict by the same names.
+
+        Everything is checked before the first parameter changes.
+        """
+        grads = self._checked(_named(grads))
+        update = getattr(functions(), self.step_function)
+        for name, param in self.params.items():
+            update(param, grads[name], **self.buffers[name], step=self.steps + 1, **self.options)
+        self.steps += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """The number of steps, the options, and copies of the buffers as "buffer.parameter": what np.savez stores."""
+        buffers = {f"{b}.{name}": a.copy() for name, own in self.buffers.items() for b, a in own.items()}
+        return {"steps": self.steps, **self.options, **buffers}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from what state_dict() returned. After an error nothing has changed."""
+        buffers = {f"{b}.{name}": a for name, own in self.buffers.items() for b, a in own.items()}
+        expected = {"steps", *self.options, *buffers}
+        if set(state) != expected:
+            fail("state", f"unexpected {sorted(set(state) - expected)}", f"also {sorted(expected - set(state))}")
+        values = {name: _view(state[name], name) for name in buffers}
+        for name, value in values.items():
+            if (value.shape, value.dtype) != (buffers[name].shape, buffers[name].dtype):
+                fail(name, (value.shape, value.dtype), (buffers[name].shape, buffers[name].dtype))
+        for name, value in values.items():
+            np.copyto(buffers[name], value)
+        self.options = {name: np.asarray(state[name]).item() for name in self.options}
+        self.steps = int(state["steps"])
+
+    def _checked(self, grads: dict[str, Array]) -> dict[str, Array]:
+        if grads.keys() != self.params.keys():
+            fail("grads", f"gradients of {list(grads)}", f"of {list(self.params)}")
+        checked = {name: floats_like(grads[name], f"grads[{name!r}]", param) for name, param in self.params.items()}
+        for name, param in self.params.items():
+            if checked[name].shape != param.shape:
+                fail(f"grads[{name!r}]", f"shape {checked[name].shape}", f"shape {param.shape}")
+            disjoint(param, f"grads[{name!r}]", checked[name])
+        return checked
+
+
+class SGD(Optimizer):
+    """Stochastic gradient descent, by sgd_step. torch.optim.SGD."""
+
+    step_function = "sgd_step"
+
+    def __init__(
+        self,
+        params: Arrays,
+        lr: float = 1e-3,
+        momentum: float = 0.0,
+        dampening: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+        maximize: bool = False,
+    ) -> None:
+        _check_sgd(1, lr, momentum, dampening, weight_decay, nesterov, True)
+        super().__init__(
+            params,
+            buffers=("momentum_buffer",) if momentum else (),
+            lr=lr,
+            momentum=momentum,
+            dampening=dampening,
+            weight_decay=weight_decay,
+            nesterov=nesterov,
+            maximize=maximize,
+        )
+
+
+def _named(arrays: Arrays) -> dict[str, Array]:
+    if isinstance(arrays, np.ndarray):
+        raise TypeError("found one array, expected a list or a dict of arrays")
+    return dict(arrays) if isinstance(arrays, Mapping) else {str(i): array for i, array in enumerate(arrays)}

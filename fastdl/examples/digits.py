@@ -1,0 +1,281 @@
+"""A small convolutional network on scikit-learn's digits, 8 x 8 images of ten classes."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+import fastdl
+from fastdl import nn, optim
+from fastdl.examples import requires
+
+Array = Any
+Batch = tuple[Array, Array]
+MOMENTUM, WEIGHT_DECAY = 0.9, 1e-4
+BLOCKS = {2: "convolution 1 and ReLU", 5: "convolution 2, ReLU and pooling"}
+"""Where feature maps are drawn: after so many layers."""
+
+
+class Digits(NamedTuple):
+    """Images (n, 1, 8, 8), normalised by the training images' mean and deviation, and their classes (n,)."""
+
+    train_images: Array
+    train_labels: Array
+    test_images: Array
+    test_labels: Array
+
+
+class History(NamedTuple):
+    """One value an epoch."""
+
+    train_loss: list[float]
+    test_loss: list[float]
+    test_accuracy: list[float]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--epochs", type=_at_least_one, default=15, metavar="N", help="default: %(default)s")
+    parser.add_argument("--batch-size", type=_at_least_one, default=32, metavar="N", help="default: %(default)s")
+    parser.add_argument("--lr", type=float, default=0.05, metavar="LR", help="first learning rate (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights, order and shifts (%(default)s)")
+    parser.add_argument("--output", type=Path, default=Path("digits.png"), metavar="PNG", help="default: %(default)s")
+    parser.add_argument("--threads", type=_at_least_one, metavar="N", help="default: as fastdl info shows")
+    parser.add_argument("--compare", action="store_true", help="also time PyTorch, where it is installed")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Train, report and draw."""
+    if not arguments.output.absolute().parent.is_dir():
+        raise FileNotFoundError(f"--output: found {arguments.output}, expected a file in a folder that exists")
+    if arguments.threads:
+        fastdl.set_num_threads(arguments.threads)
+    digits = load()
+    rng = np.random.default_rng(arguments.seed)
+    net = network(nn, rng=rng)
+    history = train(net, digits, arguments.epochs, arguments.batch_size, arguments.lr, rng)
+
+    predictions = net(digits.test_images).argmax(1)
+    correct = int((predictions == digits.test_labels).sum())
+    print(f"test accuracy {correct / len(predictions):.2%} ({correct} of {len(predictions)} held-out images)")
+    print(speeds(digits, arguments.batch_size, arguments.lr, arguments.seed, arguments.compare))
+    draw(arguments.output, net, digits, history)
+    print(f"loss, filters and feature maps: {arguments.output}")
+
+
+def network(library: Any, **options: Any) -> Any:
+    """The network in fastdl.nn or torch.nn, which take the same arguments."""
+    return library.Sequential(
+        library.Conv2d(1, 16, 5, padding=2, **options),
+        library.ReLU(),
+        library.Conv2d(16, 32, 3, padding=1, **options),
+        library.ReLU(),
+        library.MaxPool2d(2),
+        library.Flatten(),
+        library.Linear(32 * 4 * 4, 10, **options),
+    )
+
+
+def load(test_fraction: float = 0.2) -> Digits:
+    """The images, a stratified part of them held out for testing; always the same part."""
+    with requires("examples"):
+        from sklearn.datasets import load_digits
+        from sklearn.model_selection import train_test_split
+    data = load_digits()
+    images = data.images[:, None].astype(np.float32)
+    train_images, test_images, train_labels, test_labels = train_test_split(
+        images, data.target, test_size=test_fraction, stratify=data.target, random_state=0
+    )
+    mean, deviation = train_images.mean(), train_images.std()
+    return Digits((train_images - mean) / deviation, train_labels, (test_images - mean) / deviation, test_labels)
+
+
+def train(net: nn.Sequential, digits: Digits, epochs: int, batch_size: int, lr: float, rng: Any) -> History:
+    """SGD with momentum on shifted images, the learning rate falling linearly to zero."""
+    with requires("examples"):
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    loss = nn.CrossEntropyLoss()
+    optimizer = optim.SGD(net.parameters(), lr=lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True)
+    history = History([], [], [])
+    count = len(digits.train_images)
+    columns = (
+        TextColumn("epoch"),
+        MofNCompleteColumn(),
+        BarColumn(),
+        TextColumn("{task.fields[state]}"),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns) as progress:
+        task = progress.add_task("", total=epochs, state="")
+        for epoch in range(epochs):
+            total = 0.0
+            for done, (images, labels) in _batches(digits, batch_size, rng):
+                optimizer.lr = lr * (1 - (epoch + done / count) / epochs)
+                total += train_step(net, loss, optimizer, _shifted(images, rng), labels) * len(images)
+            history.train_loss.append(total / count)
+            scores = net(digits.test_images)
+            history.test_loss.append(float(loss(scores, digits.test_labels)))
+            history.test_accuracy.append(float((scores.argmax(1) == digits.test_labels).mean()))
+            state = f"loss {history.train_loss[-1]:.4f}  test accuracy {history.test_accuracy[-1]:.2%}"
+            progress.update(task, advance=1, state=state)
+    return history
+
+
+def train_step(net: Any, loss: Any, optimizer: Any, images: Array, labels: Array) -> float:
+    value = float(loss(net(images), labels))
+    net.backward(loss.backward(), input_grad=False)
+    optimizer.step(net.grads)
+    return value
+
+
+def speeds(digits: Digits, batch_size: int, lr: float, seed: int, with_torch: bool) -> str:
+    """Images a second of the same training steps on fastdl, on its NumPy reference and, if asked, on PyTorch."""
+    from fastdl import reference
+
+    steps = {"fastdl": _fastdl_step(fastdl, seed, lr), "NumPy": _fastdl_step(reference, seed, lr)}
+    if with_torch:
+        steps["PyTorch"] = _torch_step(seed, lr)
+    batches = [batch for _, batch in _batches(digits, batch_size, np.random.default_rng(seed))]
+    threads = fastdl.get_num_threads()
+    rates = _rates(steps, batches, threads)
+    own = rates.pop("fastdl")
+    others = "".join(f" | {name} {rate:,.0f}, fastdl is {own / rate:.1f}x" for name, rate in rates.items())
+    return f"training on {threads} threads, images/s: fastdl {own:,.0f}{others}"
+
+
+def draw(path: Path, net: nn.Sequential, digits: Digits, history: History) -> None:
+    """The loss, the first layer's filters, and what the network makes of the first test image, as a PNG."""
+    with requires("examples"):
+        from matplotlib.figure import Figure
+    image = digits.test_images[:1]
+    maps, x = {}, image
+    for count, layer in enumerate(net.layers.values(), start=1):
+        x = layer(x)
+        if count in BLOCKS:
+            maps[BLOCKS[count]] = x[0]
+
+    figure = Figure(figsize=(12, 7.5), layout="constrained", facecolor="white")
+    upper, lower = figure.subfigures(2, 1, height_ratios=[1, 0.95])
+    curve, filters = upper.subplots(1, 2, width_ratios=[1.6, 1])
+    epochs = np.arange(1, len(history.train_loss) + 1)
+    curve.plot(epochs, history.train_loss, marker="o", markersize=4, label="train (shifted by up to a pixel)")
+    curve.plot(epochs, history.test_loss, marker="o", markersize=4, label="test (held out)")
+    curve.set(title=f"Loss: test accuracy {history.test_accuracy[-1]:.2%}", xlabel="epoch", ylabel="cross entropy")
+    curve.set_yscale("log")
+    curve.grid(alpha=0.3)
+    curve.legend(frameon=False)
+
+    weight = net[0].weight[:, 0]
+    limit = float(np.abs(weight).max())
+    drawn = filters.imshow(_mosaic(weight, 4), cmap="RdBu", vmin=-limit, vmax=limit)
+    filters.set(title=f"Learned filters of convolution 1 ({len(weight)} of {weight.shape[1]} x {weight.shape[2]})")
+    figure.colorbar(drawn, ax=filters, label="weight", shrink=0.9)
+
+    panels = lower.subplots(1, 1 + len(maps), width_ratios=[0.7, 1, 1.9])
+    panels[0].imshow(image[0, 0], cmap="gray_r")
+    panels[0].set(title=f"Test image: {digits.test_labels[0]}, predicted: {x[0].argmax()}", xlabel="x", ylabel="y")
+    for axes, (name, channels) in zip(panels[1:], maps.items(), strict=True):
+        drawn = axes.imshow(_mosaic(channels, 4), cmap="viridis")
+        axes.set(title=f"After {name} ({len(channels)} maps)")
+        figure.colorbar(drawn, ax=axes, label="activation", shrink=0.85)
+    for axes in (filters, *panels[1:]):
+        axes.set_axis_off()
+    figure.savefig(path, format="png", dpi=120)
+
+
+def _batches(digits: Digits, size: int, rng: Any) -> Iterator[tuple[int, Batch]]:
+    """Every training image once, in random order, with the number of images that came before."""
+    order = rng.permutation(len(digits.train_images))
+    for start in range(0, len(order), size):
+        chosen = order[start : start + size]
+        yield start, (digits.train_images[chosen], digits.train_labels[chosen])
+
+
+def _shifted(images: Array, rng: Any) -> Array:
+    """Each image moved by -1, 0 or 1 pixels in both directions, over the background."""
+    count, _, height, width = images.shape
+    padded = np.pad(images, ((0, 0), (0, 0), (1, 1), (1, 1)), constant_values=images.min())
+    top, left = rng.integers(0, 3, (2, count, 1, 1, 1))
+    rows, columns = top + np.arange(height)[:, None], left + np.arange(width)
+    return padded[np.arange(count)[:, None, None, None], 0, rows, columns]
+
+
+def _fastdl_step(functions: Any, seed: int, lr: float) -> Callable[[Batch], float]:
+    net, loss = network(nn, rng=seed), nn.CrossEntropyLoss()
+    optimizer = optim.SGD(net.parameters(), lr=lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True)
+
+    def step(batch: Batch) -> float:
+        with nn.backend(functions):
+            return train_step(net, loss, optimizer, *batch)
+
+    return step
+
+
+def _torch_step(seed: int, lr: float) -> Callable[[Batch], float]:
+    with requires("examples"):
+        import torch
+    net, loss = network(torch.nn), torch.nn.CrossEntropyLoss()
+    net.load_state_dict({name: torch.from_numpy(a) for name, a in network(nn, rng=seed).state_dict().items()})
+    optimizer = torch.optim.SGD(net.parameters(), lr=lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True)
+    torch.set_num_threads(fastdl.get_num_threads())
+
+    def step(batch: Batch) -> float:
+        images, labels = map(torch.from_numpy, batch)
+        optimizer.zero_grad()
+        value = loss(net(images), labels)
+        value.backward()
+        optimizer.step()
+        return value.item()
+
+    return step
+
+
+def _rates(steps: dict[str, Callable[[Batch], float]], batches: list[Batch], threads: int) -> dict[str, float]:
+    """Images a second of each step, the best of three rounds in turns, once they are seen to agree on the loss."""
+    from threadpoolctl import threadpool_limits  # which scikit-learn requires
+
+    with threadpool_limits(threads, user_api="blas"):
+        losses = {name: [step(batch) for batch in batches[:3]] for name, step in steps.items()}
+        for name, values in losses.items():
+            np.testing.assert_allclose(values, losses["fastdl"], rtol=1e-3, err_msg=f"{name} trains differently")
+        best = dict.fromkeys(steps, 0.0)
+        for _ in range(3):
+            for name, step in steps.items():
+                best[name] = max(best[name], _rate(step, batches))
+    return best
+
+
+def _rate(step: Callable[[Batch], float], batches: list[Batch], seconds: float = 0.15) -> float:
+    images, start = 0, time.perf_counter()
+    while True:
+        for batch in batches:
+            step(batch)
+            images += len(batch[1])
+            if (elapsed := time.perf_counter() - start) > seconds:
+                return images / elapsed
+
+
+def _mosaic(tiles: Array, rows: int) -> Array:
+    """Images side by side in that many rows, with empty lines between them."""
+    tiles = np.pad(tiles, ((0, 0), (0, 1), (0, 1)), constant_values=np.nan)
+    count, height, width = tiles.shape
+    grid = tiles.reshape(rows, count // rows, height, width).transpose(0, 2, 1, 3)
+    return grid.reshape(rows * height, -1)[:-1, :-1]
+
+
+def _at_least_one(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"found {value}, expected at least 1")
+    return value
+
+
+if __name__ == "__main__":
+    from fastdl.__main__ import main
+
+    main(["train", "digits", *sys.argv[1:]])
