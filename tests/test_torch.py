@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.cases import Case, all_cases
@@ -69,7 +69,9 @@ def _check(case: Case, dtype: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("case", parameters(case for case in all_cases() if case.operation in _TORCH))
+@pytest.mark.parametrize(
+    "case", parameters(c for c in all_cases() if c.operation in _TORCH and "padding-only" not in c.tags)
+)
 def test_cases(case: Case, dtype: Any) -> None:
     _check(case, dtype)
 
@@ -139,12 +141,22 @@ def _ties_and_nan(shape: tuple[int, ...]) -> Callable[[np.random.Generator], np.
     return lambda rng: rng.choice([-np.inf, -1.0, 0.0, 1.0, np.nan], shape, p=[0.1, 0.3, 0.3, 0.2, 0.1])
 
 
+def _padding_only(size: Any, kernel: Any, stride: Any, padding: Any, dilation: Any) -> bool:
+    """Does any window miss the image? torch's backward then writes outside its arrays."""
+    return any(
+        all(not 0 <= start + d * tap < n for tap in range(k))
+        for n, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
+        for start in range(-p, n + p - d * (k - 1), s)
+    )
+
+
 @st.composite
 def _poolings(draw: Any) -> Case:
     kernel, dilation = draw(_pairs(1, 4)), draw(_pairs(1, 3))
     padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
     shape = draw(_images(draw(st.integers(1, 5)), kernel, padding, dilation))
     stride = draw(st.none() | _pairs(1, 4))
+    assume(not _padding_only(shape[2:], kernel, stride or kernel, padding, dilation))
     given_stride = {} if stride is None else {"stride": stride}
     return pooling(shape, kernel, _ties_and_nan(shape), padding=padding, dilation=dilation, **given_stride)
 

@@ -14,7 +14,8 @@ def all_cases(operation: str | None = None, tag: str | None = None) -> list[Case
     """Every case, or those of one operation or with one tag.
 
     Tags: "bench", worth timing; "large", too long for an everyday test; "special", holds NaN, infinities or ties,
-    where there is no derivative to take differences of; "batch8", the network's shapes for thread scaling.
+    where there is no derivative to take differences of; "padding-only", has windows that miss the image;
+    "batch8", the network's shapes for thread scaling.
     """
     families = (activations, linear, conv, pooling, losses, optim)
     cases = [case for family in families for form in family.CASES for case in (form, form.backward) if case]

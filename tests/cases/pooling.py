@@ -57,6 +57,8 @@ CASES = [
     pooling((1, 1, 1, 1), 3, padding=1),
     pooling((2, 3, 6, 5), (6, 5)),
     pooling((0, 3, 6, 6), 2),
+    pooling((2, 1, 2, 2), 2, padding=1, dilation=3, tags=("special", "padding-only")),
+    pooling((1, 2, 5, 2), (3, 2), stride=1, padding=1, dilation=(1, 3), tags=("special", "padding-only")),
     pooling((3, 17, 30, 30), 2),
     pooling((2, 3, 12, 19), 2, _ties, note="ties", tags=("special",)),
     pooling((2, 3, 12, 19), 3, _ties, stride=1, padding=1, note="ties", tags=("special",)),
