@@ -85,6 +85,13 @@ FDL_KERNEL int fdl_peak_fma(int64_t iterations, double *flops, real *sink);
 /* activations.c */
 FDL_KERNEL int fdl_relu(const real *x, real *y, int64_t size);
 FDL_KERNEL int fdl_relu_backward(const real *grad_output, const real *x, real *grad_input, int64_t size);
+/* x, y [outer, classes, inner]: normalised over the middle dimension. */
+FDL_KERNEL int fdl_softmax(const real *x, real *y, int64_t outer, int64_t classes, int64_t inner);
+FDL_KERNEL int fdl_softmax_backward(const real *grad_output, const real *y, real *grad_input, int64_t outer,
+                                    int64_t classes, int64_t inner);
+FDL_KERNEL int fdl_log_softmax(const real *x, real *y, int64_t outer, int64_t classes, int64_t inner);
+FDL_KERNEL int fdl_log_softmax_backward(const real *grad_output, const real *y, real *grad_input, int64_t outer,
+                                        int64_t classes, int64_t inner);
 /* linear.c: y [rows, out] = activation(x [rows, in] weight[out, in]^T + bias[out]) */
 FDL_KERNEL int fdl_linear(const real *x, const real *weight, FDL_OPTIONAL const real *bias, real *y, int64_t rows,
                           int64_t in_features, int64_t out_features, int64_t activation);
@@ -96,6 +103,11 @@ FDL_KERNEL int fdl_linear_backward(const real *grad_output, const real *x, const
 FDL_KERNEL int fdl_max_pool2d(const real *x, real *y, const fdl_window2d *window);
 FDL_KERNEL int fdl_max_pool2d_backward(const real *grad_output, const real *x, real *grad_input,
                                        const fdl_window2d *window);
+/* losses.c: loss [rows] without reduction, else one value; target [rows] in [0, classes) */
+FDL_KERNEL int fdl_cross_entropy(const real *x, const int64_t *target, real *loss, int64_t rows, int64_t classes,
+                                 int64_t reduction);
+FDL_KERNEL int fdl_cross_entropy_backward(const real *grad_output, const real *x, const int64_t *target,
+                                          real *grad_input, int64_t rows, int64_t classes, int64_t reduction);
 /* optim.c */
 FDL_KERNEL int fdl_sgd_step(real *param, const real *grad, FDL_OPTIONAL real *momentum_buffer, int64_t size,
                             int64_t first, double lr, double momentum, double dampening, double weight_decay,

@@ -174,10 +174,10 @@ static void thin_kernel(const tile *t, int64_t rows, const real *b)
 }
 
 /* Where the last panel of a strip is thin: its columns as rows of `out`, for thin_kernel. */
-static void unpack_thin(const real *packed_b, int64_t strip, int64_t depth, real *out)
+static void unpack_thin(const real *panels, int64_t strip, int64_t depth, real *out)
 {
     const int64_t columns = strip % LANES;
-    const real *panel = packed_b + (strip - columns) * depth;
+    const real *panel = panels + (strip - columns) * depth;
     if (columns <= GEMM_THIN)
         for (int64_t j = 0; j < columns; j++)
             for (int64_t k = 0; k < depth; k++)
@@ -228,8 +228,8 @@ int gemm_block(const gemm_problem *p, gemm_range range)
         for (int64_t k = 0, slice = 0; slice < slices; slice++) {
             const int64_t depth = (p->k - k) / (slices - slice);
             const bool first = slice == 0, last = slice == slices - 1;
-            p->pack_b(p->b, k, depth, column, strip, packed_b);
-            unpack_thin(packed_b, strip, depth, packed_thin);
+            const real *panels = p->pack_b(p->b, k, depth, column, strip, packed_b);
+            unpack_thin(panels, strip, depth, packed_thin);
             for (int64_t row = range.row, rows; row < range.row_end; row += rows) {
                 const int64_t left = range.row_end - row;
                 rows = ceil_div(left, ceil_div(left, GEMM_ROWS)); /* blocks of nearly equal height */
@@ -239,7 +239,7 @@ int gemm_block(const gemm_problem *p, gemm_range range)
                     width = gemm_panel_width(strip - j);
                     const tile t = {
                         .a = packed_a,
-                        .b = packed_b + j * depth,
+                        .b = panels + j * depth,
                         .depth = depth,
                         .next_a = more && j == 0 ? p->a.data + (row + rows) * p->a.row + k * p->a.column : NULL,
                         .next_step = layout == BY_ROWS ? p->a.row : p->a.column,
@@ -299,7 +299,7 @@ int gemm_parallel(const gemm_problem *p)
     return fdl_parallel(work.parts, 1, split_task, &work);
 }
 
-void gemm_matrix_b(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns, real *out)
+const real *gemm_matrix_b(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns, real *out)
 {
     const gemm_matrix *b = context;
     const real *from = b->data + k * b->row + column * b->column;
@@ -330,6 +330,7 @@ void gemm_matrix_b(const void *context, int64_t k, int64_t depth, int64_t column
                 vstore(out + j * depth + i * width + v, vload_masked(from + i * b->row + j + v, lanes));
         }
     }
+    return out;
 }
 
 void gemm_transpose_panel(const real *from, int64_t stride, int64_t depth, int64_t columns, int64_t width, real *out)

@@ -30,9 +30,11 @@ typedef struct {
     int64_t row, column;
 } gemm_matrix;
 
-/* out = B[k : k + depth, column : column + columns] as panels side by side: the panel that starts at column j is
- * out[j * depth + i * width + l], with its width from gemm_panel_width. Lanes past the last column are finite. */
-typedef void gemm_pack_b(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns, real *out);
+/* B[k : k + depth, column : column + columns] as panels side by side: the panel that starts at column j is
+ * panels[j * depth + i * width + l], with its width from gemm_panel_width. Lanes past the last column are finite.
+ * Returns where the panels are: `out`, or memory that already holds them. */
+typedef const real *gemm_pack_b(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns,
+                                real *out);
 
 typedef struct {
     int64_t m, n, k;

@@ -1,7 +1,7 @@
 /* Vectors of `real` for the level being compiled: GCC/Clang vector extensions (+ - * / and comparisons are
  * the language's own) plus the verbs that they lack. The only file with intrinsics.
  *
- *   vreal    LANES values of real            vint     LANES signed integers of the same width
+ *   vreal    LANES values of real            vint, vuint   LANES integers of the same width
  * Helpers are static inline on purpose: a shared out-of-line copy would leak one level's instructions
  * into another. */
 #ifndef FASTDL_SIMD_H
@@ -21,10 +21,12 @@
 #if defined(FDL_f32)
 typedef float real;
 typedef int32_t integer;
+typedef uint32_t natural;
 #define FDL_NAME(name) FDL_PASTE2(name, _f32, FDL_LEVEL)
 #else
 typedef double real;
 typedef int64_t integer;
+typedef uint64_t natural;
 #define FDL_NAME(name) FDL_PASTE2(name, _f64, FDL_LEVEL)
 #endif
 
@@ -52,6 +54,7 @@ typedef int64_t integer;
 enum { LANES = VECTOR_BYTES / (int)sizeof(real) };
 typedef real vreal __attribute__((vector_size(VECTOR_BYTES)));
 typedef integer vint __attribute__((vector_size(VECTOR_BYTES)));
+typedef natural vuint __attribute__((vector_size(VECTOR_BYTES)));
 typedef real vreal_unaligned __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 
 #define FDL_INLINE static inline __attribute__((always_inline, unused))
@@ -95,6 +98,23 @@ FDL_INLINE vreal vmin(vreal a, vreal b) { return vselect(a < b, a, b); }
 #endif
 /* The larger, b of equals; NaN where either is NaN. */
 FDL_INLINE vreal vmax_nan(vreal a, vreal b) { return vselect(a != a, a, vmax(a, b)); }
+
+/* Adding this to |x| < 2^22 (float), 2^51 (double) leaves the nearest integer, ties to even, in the low bits. */
+#define FDL_ROUNDER (sizeof(real) == 4 ? (real)0x1.8p23 : (real)0x1.8p52)
+FDL_INLINE vreal vround(vreal x) { return x + FDL_ROUNDER - FDL_ROUNDER; }
+
+/* v 2^n, rounded once: v is normal and n integral, within twice the range of exponents; NaN stays NaN. */
+FDL_INLINE vreal vldexp(vreal v, vreal n)
+{
+#if defined(__AVX512F__)
+    return FDL_X86(scalef)(v, n);
+#else
+    /* In two steps, because 2^n alone may be out of range where v 2^n is not; the first is exact. */
+    const int mantissa = sizeof(real) == 4 ? 23 : 52, bias = sizeof(real) == 4 ? 127 : 1023;
+    const vuint both = (vuint)(n + FDL_ROUNDER) - (vuint)vset1(FDL_ROUNDER) + 2 * bias, half = both >> 1;
+    return v * (vreal)(half << mantissa) * (vreal)((both - half) << mantissa);
+#endif
+}
 
 /* Masked verbs: lanes [first, last) are accessed, no byte outside them is; the others load as 0. */
 #if defined(__AVX512F__) && defined(FDL_f32)
@@ -154,7 +174,16 @@ FDL_INLINE void vstore_masked(real *p, vreal v, vmask m)
 FDL_INLINE vreal vload_first(const real *p, int64_t n) { return vload_masked(p, vmask_range(0, n)); }
 FDL_INLINE void vstore_first(real *p, vreal v, int64_t n) { vstore_masked(p, v, vmask_range(0, n)); }
 
-/* The same, with `other` in the rest. */
+/* The same for any n >= 0, of which LANES count: main loop and tail in one, where a branch costs nothing. */
+FDL_INLINE vreal vload_up_to(const real *p, int64_t n) { return n >= LANES ? vload(p) : vload_first(p, n); }
+FDL_INLINE void vstore_up_to(real *p, vreal v, int64_t n)
+{
+    if (n >= LANES)
+        vstore(p, v);
+    else
+        vstore_first(p, v, n);
+}
+/* The first n lanes, with `other` in the rest. */
 FDL_INLINE vreal vload_first_or(const real *p, int64_t n, vreal other)
 {
     vint lane;

@@ -170,7 +170,8 @@ typedef struct {
 } image;
 
 /* B = columns [depth, positions], for the forward pass. */
-static void pack_columns(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns, real *out)
+static const real *pack_columns(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns,
+                                real *out)
 {
     const image *m = context;
     for (int64_t j = 0, width; j < columns; j += width) {
@@ -181,11 +182,12 @@ static void pack_columns(const void *context, int64_t k, int64_t depth, int64_t 
             memset(panel, 0, (size_t)(depth * width) * sizeof(real));
         fill_columns(m->v, m->x, k, depth, column + j, count, panel, width);
     }
+    return out;
 }
 
 /* B = columns^T [positions, depth], for the gradient of the weights: rows of columns, then transposed. */
-static void pack_columns_transposed(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns,
-                                    real *out)
+static const real *pack_columns_transposed(const void *context, int64_t k, int64_t depth, int64_t column,
+                                           int64_t columns, real *out)
 {
     const image *m = context;
     real rows[GEMM_COLUMNS * GEMM_A_STRIDE];
@@ -195,6 +197,7 @@ static void pack_columns_transposed(const void *context, int64_t k, int64_t dept
         fill_columns(m->v, m->x, column + j, count, k, depth, rows, GEMM_A_STRIDE);
         gemm_transpose_panel(rows, GEMM_A_STRIDE, depth, count, width, out + j * depth);
     }
+    return out;
 }
 
 /* Run `task` over the images, groups and parts of the work, all of which write to different places. */

@@ -52,23 +52,25 @@ FDL_INLINE void output_transform(const vreal m[IN], vreal y[OUT])
     y[3] = A3 * diff_a + B3 * diff_b + m[5];
 }
 
+/* Work goes in blocks of rows of tiles (of all images, one after the other): V of a block is made for all channels,
+ * then, a few filters at a time, U where it is not kept, M, and y. U, V and M of the moment so stay in the caches. */
+enum { FILTERS = 2 * GEMM_ROWS };
+
 typedef struct {
     const convolution *v;
-    real *u; /* [POINTS, filters, u_row], a point u_point elements after the other */
-    int64_t u_point;
-    int64_t u_row;      /* channels, rounded up to vectors, and one more so that rows do not share cache sets */
-    int64_t tile_rows;  /* rows of tiles in an image */
-    int64_t row_tiles;  /* tiles in one of them */
-    int64_t block_rows; /* rows of tiles that are worked on at a time */
-    int64_t blocks;     /* such blocks in an image */
-    int64_t tiles_row;  /* elements from one channel's tiles to the next one's, in V and M */
+    int64_t tile_rows, row_tiles; /* of one image: rows of tiles, and tiles in a row */
+    int64_t block_rows, blocks;   /* rows of tiles in a block, blocks in all */
+    int64_t tiles, lanes;         /* tiles in a block, and lanes of the panels that hold them */
+    int64_t slices;               /* of the channels, each at most GEMM_K deep */
+    int64_t v_point, m_point;     /* elements from one point to the next in V and M */
+    int64_t u_row;                /* elements from one filter to the next in U */
+    real *u;                      /* U of all filters, [POINTS, filters, u_row]; NULL: made when needed */
     bool *finite;
 } winograd;
 
-/* U for the filters [begin, end): LANES channels at a time. */
-static int transform_weights(void *context, int64_t begin, int64_t end)
+/* U [POINTS, end - begin, u_row] of the filters [begin, end): LANES channels at a time. */
+static void transform_weights(const winograd *w, int64_t begin, int64_t end, real *u_out, int64_t u_point)
 {
-    const winograd *w = context;
     const convolution *v = w->v;
     for (int64_t f = begin; f < end; f++)
         for (int64_t c = 0; c < v->channels; c += LANES) {
@@ -91,7 +93,7 @@ static int transform_weights(void *context, int64_t begin, int64_t end)
                 const vreal g[3] = {taps[s], taps[3 + s], taps[6 + s]};
                 weight_transform(g, half[s]);
             }
-            real *to = w->u + f * w->u_row + c;
+            real *to = u_out + (f - begin) * w->u_row + c;
             FDL_UNROLL
             for (int r = 0; r < IN; r++) {
                 const vreal g[3] = {half[0][r], half[1][r], half[2][r]};
@@ -99,16 +101,37 @@ static int transform_weights(void *context, int64_t begin, int64_t end)
                 weight_transform(g, u);
                 FDL_UNROLL
                 for (int s = 0; s < IN; s++)
-                    vstore(to + (r * IN + s) * w->u_point, u[s]);
+                    vstore(to + (r * IN + s) * u_point, u[s]);
             }
         }
+}
+
+static int64_t slice_start(const winograd *w, int64_t slice) { return w->v->channels * slice / w->slices; }
+
+static int64_t u_point(const winograd *w, int64_t filters)
+{
+    return filters * w->u_row + 3 * LANES; /* not a whole page: POINTS streams are written side by side */
+}
+
+static int transform_all_weights(void *context, int64_t begin, int64_t end)
+{
+    const winograd *w = context;
+    transform_weights(w, begin, end, w->u + begin * w->u_row, u_point(w, w->v->filters));
     return FDL_OK;
 }
 
-/* V for one row of tiles of one channel: x [height, width] to tiles[p * point + t]. `rows` is scratch for IN rows
- * of rows_width elements: the rows of tiles transformed vertically. */
-static void transform_input(const winograd *w, const real *x, int64_t tile_row, real *tiles, int64_t point, real *rows,
-                            int64_t rows_width)
+/* V [POINTS, slices of channels, panels, channels of the slice, width] is laid out as gemm_pack_b lays out panels. */
+static const real *packed_v(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns, real *out)
+{
+    (void)k, (void)columns, (void)out; /* a slice is one block deep, so k is 0 */
+    return (const real *)context + column * depth;
+}
+
+/* V for one row of tiles of one channel, which is tile `first_tile` of the block on: x [height, width] to `tiles`,
+ * where panels of `depth` channels start, for channel c of them. `rows` is scratch for IN rows of rows_width elements:
+ * the row of tiles transformed vertically. */
+static void transform_input(const winograd *w, const real *x, int64_t tile_row, int64_t first_tile, real *tiles,
+                            int64_t depth, int64_t c, real *rows, int64_t rows_width)
 {
     const fdl_window2d *g = &w->v->w;
     const int64_t top = tile_row * OUT - g->padding_height;
@@ -138,10 +161,19 @@ static void transform_input(const winograd *w, const real *x, int64_t tile_row, 
                 d[s] = veven(low, high);
             }
             input_transform(d, value);
-            /* Whole vectors: what spills over a row of tiles is overwritten by the next, or never read. */
-            FDL_UNROLL
-            for (int s = 0; s < IN; s++)
-                vstore(tiles + (r * IN + s) * point + t, value[s]);
+            /* The tiles go to the lanes of one panel or of two. */
+            for (int64_t l = 0, n; l < min64(LANES, w->row_tiles - t); l += n) {
+                const int64_t tile = first_tile + t + l, panel = tile / GEMM_COLUMNS * GEMM_COLUMNS;
+                const int64_t width = gemm_panel_width(w->tiles - panel);
+                const int64_t lane = tile - panel, skip = lane >= width ? width : 0; /* a narrow panel, then another */
+                const int64_t start = panel + skip, its_width = skip ? gemm_panel_width(w->tiles - start) : width;
+                n = min64(min64(LANES, w->row_tiles - t) - l, its_width - (lane - skip));
+                real *to = tiles + start * depth + c * its_width + (lane - skip) - l;
+                const vmask lanes = vmask_range(l, l + n);
+                FDL_UNROLL
+                for (int s = 0; s < IN; s++)
+                    vstore_masked(to + (r * IN + s) * w->v_point, value[s], lanes);
+            }
         }
 }
 
@@ -196,51 +228,66 @@ static vint transform_output(const winograd *w, const real *m, int64_t point, in
     return bad;
 }
 
-/* Items are blocks of rows of tiles, image by image. */
 static int forward_task(void *context, int64_t begin, int64_t end)
 {
     const winograd *w = context;
     const convolution *v = w->v;
-    const int64_t rows_width = w->row_tiles * OUT + 6 * LANES;
-    const int64_t v_point = v->channels * w->tiles_row, m_point = v->filters * w->tiles_row;
+    const int64_t rows_width = w->row_tiles * OUT + 6 * LANES, m_row = w->tiles + LANES;
+    const int64_t size = (int64_t)sizeof(real);
     const fdl_mark mark = fdl_scratch_mark();
-    real *rows = fdl_scratch(IN * rows_width * (int64_t)sizeof(real));
-    /* LANES more for the loads and stores of whole vectors at the end. */
-    real *tiles = fdl_scratch((POINTS * v_point + LANES) * (int64_t)sizeof(real));
-    real *products = fdl_scratch((POINTS * m_point + LANES) * (int64_t)sizeof(real));
-    if (!rows || !tiles || !products) {
+    real *rows = fdl_scratch(IN * rows_width * size);
+    real *tiles = fdl_scratch(POINTS * w->v_point * size);
+    real *products = fdl_scratch((POINTS * w->m_point + LANES) * size);
+    real *u_block = w->u ? w->u : fdl_scratch(POINTS * u_point(w, FILTERS) * size);
+    if (!rows || !tiles || !products || !u_block) {
         fdl_scratch_release(mark);
         return FDL_OUT_OF_MEMORY;
     }
-    memset(rows, 0, (size_t)(IN * rows_width) * sizeof(real));
-    memset(products, 0, (size_t)(POINTS * m_point + LANES) * sizeof(real)); /* unused lanes count as finite */
+    /* Lanes that are computed with but never seen have to be finite. */
+    memset(rows, 0, (size_t)(IN * rows_width * size));
+    memset(tiles, 0, (size_t)(POINTS * w->v_point * size));
+    memset(products, 0, (size_t)((POINTS * w->m_point + LANES) * size));
     int status = FDL_OK;
     vint bad = {0};
-    for (int64_t item = begin; item < end && status == FDL_OK; item++) {
-        const int64_t n = item / w->blocks, first_row = item % w->blocks * w->block_rows;
-        const int64_t last_row = min64(first_row + w->block_rows, w->tile_rows);
-        for (int64_t c = 0; c < v->channels; c++)
-            for (int64_t row = first_row; row < last_row; row++)
-                transform_input(w, v->x + (n * v->channels + c) * v->pixels, row,
-                                tiles + c * w->tiles_row + (row - first_row) * w->row_tiles, v_point, rows, rows_width);
-        for (int64_t p = 0; p < POINTS && status == FDL_OK; p++) {
-            const gemm_matrix b = {tiles + p * v_point, w->tiles_row, 1};
-            const gemm_problem product = {
-                .m = v->filters,
-                .n = (last_row - first_row) * w->row_tiles,
-                .k = v->channels,
-                .a = {w->u + p * w->u_point, w->u_row, 1},
-                .pack_b = gemm_matrix_b,
-                .b = &b,
-                .c = products + p * m_point,
-                .c_row = w->tiles_row,
-            };
-            status = gemm_block(&product, (gemm_range){0, product.m, 0, product.n});
+    for (int64_t block = begin; block < end && status == FDL_OK; block++) {
+        const int64_t first = block * w->block_rows;
+        const int64_t count = min64(w->block_rows, v->w.batch * w->tile_rows - first);
+        for (int64_t slice = 0; slice < w->slices; slice++) {
+            const int64_t k = slice_start(w, slice), depth = slice_start(w, slice + 1) - k;
+            for (int64_t c = 0; c < depth; c++)
+                for (int64_t row = first; row < first + count; row++)
+                    transform_input(w, v->x + (row / w->tile_rows * v->channels + k + c) * v->pixels,
+                                    row % w->tile_rows, (row - first) * w->row_tiles, tiles + k * w->lanes, depth, c,
+                                    rows, rows_width);
         }
-        for (int64_t f = 0; f < v->filters && status == FDL_OK; f++)
-            for (int64_t row = first_row; row < last_row; row++)
-                bad |= transform_output(w, products + f * w->tiles_row + (row - first_row) * w->row_tiles, m_point, row,
-                                        v->bias ? v->bias[f] : 0, v->y + (n * v->filters + f) * v->positions);
+        for (int64_t f = 0; f < v->filters && status == FDL_OK; f += FILTERS) {
+            const int64_t filters = min64(FILTERS, v->filters - f);
+            if (!w->u)
+                transform_weights(w, f, f + filters, u_block, u_point(w, FILTERS));
+            const real *u = w->u ? w->u + f * w->u_row : u_block;
+            const int64_t point = u_point(w, w->u ? v->filters : FILTERS);
+            for (int64_t p = 0; p < POINTS; p++)
+                for (int64_t s = 0; s < w->slices && status == FDL_OK; s++) {
+                    const int64_t k = slice_start(w, s);
+                    const gemm_problem product = {
+                        .m = filters,
+                        .n = w->tiles,
+                        .k = slice_start(w, s + 1) - k,
+                        .a = {u + p * point + k, w->u_row, 1},
+                        .pack_b = packed_v,
+                        .b = tiles + p * w->v_point + k * w->lanes,
+                        .c = products + p * w->m_point,
+                        .c_row = m_row,
+                        .accumulate = s > 0,
+                    };
+                    status = gemm_block(&product, (gemm_range){0, filters, 0, w->tiles});
+                }
+            for (int64_t i = 0; i < filters && status == FDL_OK; i++)
+                for (int64_t row = first; row < first + count; row++)
+                    bad |= transform_output(w, products + i * m_row + (row - first) * w->row_tiles, w->m_point,
+                                            row % w->tile_rows, v->bias ? v->bias[f + i] : 0,
+                                            v->y + (row / w->tile_rows * v->filters + f + i) * v->positions);
+        }
     }
     for (int l = 0; l < LANES; l++)
         if (bad[l])
@@ -268,24 +315,36 @@ int conv_winograd_forward(const convolution *v, bool *finite)
 {
     *finite = true;
     winograd w = {.v = v, .finite = finite};
+    if (v->w.batch == 0 || v->filters == 0)
+        return FDL_OK;
     w.tile_rows = ceil_div(v->w.out_height, OUT), w.row_tiles = ceil_div(v->w.out_width, OUT);
-    /* As many rows of tiles as keep V and M near the second-level cache, or enough for two vectors of tiles. */
-    const int64_t bytes_per_tile = POINTS * (v->channels + v->filters) * (int64_t)sizeof(real);
-    const int64_t most_tiles = max64(GEMM_COLUMNS, (3 << 19) / bytes_per_tile);
-    w.blocks = ceil_div(w.tile_rows, min64(w.tile_rows, max64(1, most_tiles / w.row_tiles)));
-    w.block_rows = ceil_div(w.tile_rows, w.blocks);
-    w.blocks = ceil_div(w.tile_rows, w.block_rows);
-    w.tiles_row = w.block_rows * w.row_tiles + LANES;
-    w.u_row = ceil_div(v->channels, LANES) * LANES + LANES;
-    const fdl_mark mark = fdl_scratch_mark();
-    w.u_point = v->filters * w.u_row + 3 * LANES; /* not a whole page: 36 streams are written side by side */
-    w.u = fdl_scratch(POINTS * w.u_point * (int64_t)sizeof(real));
-    if (!w.u)
-        return FDL_OUT_OF_MEMORY;
+    w.u_row = ceil_div(v->channels, LANES) * LANES + LANES; /* odd in vectors: rows do not share cache sets */
+    w.slices = max64(1, ceil_div(v->channels, GEMM_K));
+    /* As many rows of tiles as keep V in the second-level cache, but enough to fill panels and feed every thread. */
+    const int64_t all_rows = v->w.batch * w.tile_rows;
+    const int64_t fit = max64(GEMM_COLUMNS, (3 << 18) / (POINTS * max64(1, v->channels) * (int64_t)sizeof(real)));
     const bool small = v->channels * v->filters * v->positions * v->w.batch < 1 << 18;
-    int status = fdl_parallel(v->filters, small ? INT64_MAX : 16, transform_weights, &w);
+    const int64_t threads = small ? 1 : fdl_available_threads();
+    w.block_rows = max64(1, min64(fit / w.row_tiles, ceil_div(all_rows, threads)));
+    w.blocks = ceil_div(all_rows, w.block_rows);
+    w.block_rows = ceil_div(all_rows, w.blocks);
+    w.blocks = ceil_div(all_rows, w.block_rows);
+    w.tiles = w.block_rows * w.row_tiles;
+    for (int64_t j = 0; j < w.tiles; j = w.lanes)
+        w.lanes += gemm_panel_width(w.tiles - j);
+    w.v_point = v->channels * w.lanes + 3 * LANES;
+    w.m_point = FILTERS * (w.tiles + LANES) + 3 * LANES;
+
+    const fdl_mark mark = fdl_scratch_mark();
+    int status = FDL_OK;
+    if (w.blocks > threads) { /* U is used more than once */
+        w.u = fdl_scratch(POINTS * u_point(&w, v->filters) * (int64_t)sizeof(real));
+        if (!w.u)
+            return FDL_OUT_OF_MEMORY;
+        status = fdl_parallel(v->filters, small ? INT64_MAX : 16, transform_all_weights, &w);
+    }
     if (status == FDL_OK)
-        status = fdl_parallel(v->w.batch * w.blocks, small ? INT64_MAX : 1, forward_task, &w);
+        status = fdl_parallel(w.blocks, small ? INT64_MAX : 1, forward_task, &w);
     fdl_scratch_release(mark);
     return status;
 }
