@@ -35,7 +35,12 @@ enum { FDL_ACTIVATION_NONE = 0, FDL_ACTIVATION_RELU = 1 };
 /* How a per-sample loss becomes the value that is returned. */
 enum { FDL_REDUCTION_NONE = 0, FDL_REDUCTION_MEAN = 1, FDL_REDUCTION_SUM = 2 };
 
-enum { FDL_ALGORITHM_AUTO = 0, FDL_ALGORITHM_DIRECT = 1, FDL_ALGORITHM_IM2COL = 2 };
+enum {
+    FDL_ALGORITHM_AUTO = 0,
+    FDL_ALGORITHM_DIRECT = 1,
+    FDL_ALGORITHM_IM2COL = 2,
+    FDL_ALGORITHM_WINOGRAD = 3, /* 3 x 3, stride 1, dilation 1, one group; the caller has checked */
+};
 
 /* A window sliding over a batch of images: what convolution, im2col and pooling share.
  *   output size = (size + 2 padding - dilation (kernel - 1) - 1) / stride + 1, per dimension. */
@@ -80,6 +85,13 @@ FDL_KERNEL int fdl_peak_fma(int64_t iterations, double *flops, real *sink);
 /* activations.c */
 FDL_KERNEL int fdl_relu(const real *x, real *y, int64_t size);
 FDL_KERNEL int fdl_relu_backward(const real *grad_output, const real *x, real *grad_input, int64_t size);
+/* x, y [outer, classes, inner]: normalised over the middle dimension. */
+FDL_KERNEL int fdl_softmax(const real *x, real *y, int64_t outer, int64_t classes, int64_t inner);
+FDL_KERNEL int fdl_softmax_backward(const real *grad_output, const real *y, real *grad_input, int64_t outer,
+                                    int64_t classes, int64_t inner);
+FDL_KERNEL int fdl_log_softmax(const real *x, real *y, int64_t outer, int64_t classes, int64_t inner);
+FDL_KERNEL int fdl_log_softmax_backward(const real *grad_output, const real *y, real *grad_input, int64_t outer,
+                                        int64_t classes, int64_t inner);
 /* linear.c: y [rows, out] = activation(x [rows, in] weight[out, in]^T + bias[out]) */
 FDL_KERNEL int fdl_linear(const real *x, const real *weight, FDL_OPTIONAL const real *bias, real *y, int64_t rows,
                           int64_t in_features, int64_t out_features, int64_t activation);
@@ -87,6 +99,19 @@ FDL_KERNEL int fdl_linear_backward(const real *grad_output, const real *x, const
                                    FDL_OPTIONAL real *grad_x, FDL_OPTIONAL real *grad_weight,
                                    FDL_OPTIONAL real *grad_bias, int64_t rows, int64_t in_features,
                                    int64_t out_features);
+/* pooling.c */
+FDL_KERNEL int fdl_max_pool2d(const real *x, real *y, const fdl_window2d *window);
+FDL_KERNEL int fdl_max_pool2d_backward(const real *grad_output, const real *x, real *grad_input,
+                                       const fdl_window2d *window);
+/* losses.c: loss [rows] without reduction, else one value; target [rows] in [0, classes) */
+FDL_KERNEL int fdl_cross_entropy(const real *x, const int64_t *target, real *loss, int64_t rows, int64_t classes,
+                                 int64_t reduction);
+FDL_KERNEL int fdl_cross_entropy_backward(const real *grad_output, const real *x, const int64_t *target,
+                                          real *grad_input, int64_t rows, int64_t classes, int64_t reduction);
+/* optim.c */
+FDL_KERNEL int fdl_sgd_step(real *param, const real *grad, FDL_OPTIONAL real *momentum_buffer, int64_t size,
+                            int64_t first, double lr, double momentum, double dampening, double weight_decay,
+                            int64_t nesterov, int64_t maximize);
 
 /* conv.c: weight [out_channels, channels / groups, kernel_height, kernel_width] */
 FDL_KERNEL int fdl_conv2d(const real *x, const real *weight, FDL_OPTIONAL const real *bias, real *y,

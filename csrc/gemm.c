@@ -13,16 +13,44 @@
 #include <stdlib.h>
 
 enum { STRIP_BYTES = 256 * 1024 };
+#define LINE ((int)(64 / sizeof(real))) /* elements in a cache line */
+
+/* How a block of A is packed: the way it lies in memory. */
+enum {
+    BY_ROWS,    /* packed[i * GEMM_A_STRIDE + k] */
+    BY_COLUMNS, /* packed[k * GEMM_ROWS + i] */
+};
 
 typedef struct {
     const real *a, *b;
     int64_t depth;
+    const real *next_a; /* the next block of A, still where it came from; NULL: none */
+    int64_t next_step;  /* between its rows or columns */
     real *c;
     int64_t c_row, columns; /* columns of C that exist, <= width of the tile */
     bool accumulate;
     const real *row_bias, *column_bias; /* NULL: none, or not yet */
     bool relu;
 } tile;
+
+/* One term of every element of the tile. */
+FDL_INLINE void multiply_add(vreal sum[GEMM_ROWS][2], const real **a, const real **b, const int rows, const int vectors,
+                             const bool by_rows)
+{
+    vreal bv[2];
+    FDL_UNROLL
+    for (int v = 0; v < vectors; v++)
+        bv[v] = vload(*b + v * LANES);
+    FDL_UNROLL
+    for (int i = 0; i < rows; i++) {
+        const vreal av = vset1((*a)[by_rows ? i * GEMM_A_STRIDE : i]);
+        FDL_UNROLL
+        for (int v = 0; v < vectors; v++)
+            sum[i][v] += av * bv[v];
+    }
+    *a += by_rows ? 1 : GEMM_ROWS;
+    *b += vectors * LANES;
+}
 
 /* C[rows, columns] (+)= A B, A packed [rows, depth], B packed [depth, vectors * LANES]. `rows`, `vectors` and
  * `by_rows` are constants wherever this is inlined, and so are all strides. */
@@ -36,21 +64,26 @@ FDL_INLINE void micro_kernel(const tile *t, const int rows, const int vectors, c
             sum[i][v] = (vreal){0};
     }
     const real *a = t->a, *b = t->b;
-    for (int64_t k = t->depth; k > 0; k--) { /* main loop */
-        vreal bv[2];
-        FDL_UNROLL
-        for (int v = 0; v < vectors; v++)
-            bv[v] = vload(b + v * LANES);
-        FDL_UNROLL
-        for (int i = 0; i < rows; i++) {
-            const vreal av = vset1(a[by_rows ? i * GEMM_A_STRIDE : i]);
-            FDL_UNROLL
-            for (int v = 0; v < vectors; v++)
-                sum[i][v] += av * bv[v];
+    int64_t k = t->depth;
+    if (t->next_a) {
+        /* main loop, fetching the next block of A on the way. By rows: in LINE steps, a cache line of each row; by
+         * columns: in each step, the piece of one column. */
+        uintptr_t next = (uintptr_t)t->next_a;
+        const uintptr_t step = (uintptr_t)t->next_step * sizeof(real);
+        for (; k >= LINE; k -= LINE) {
+            for (int l = 0; l < LINE; l++) {
+                __builtin_prefetch((const void *)next, 0, 2);
+                if (by_rows && (int)GEMM_ROWS > LINE)
+                    __builtin_prefetch((const void *)(next + LINE * step), 0, 2);
+                next += step;
+                multiply_add(sum, &a, &b, rows, vectors, by_rows);
+            }
+            if (by_rows)
+                next += 64 - LINE * step;
         }
-        a += by_rows ? 1 : GEMM_ROWS;
-        b += vectors * LANES;
     }
+    for (; k > 0; k--) /* the rest */
+        multiply_add(sum, &a, &b, rows, vectors, by_rows);
     /* Epilogue, while the tile is still in registers. */
     FDL_UNROLL
     for (int i = 0; i < rows; i++) {
@@ -85,16 +118,16 @@ typedef void compiled_kernel(const tile *);
 #define KERNEL(rows, vectors, layout)                                                                                  \
     static void kernel_##rows##x##vectors##_##layout(const tile *t)                                                    \
     {                                                                                                                  \
-        micro_kernel(t, rows, vectors, layout == GEMM_A_BY_ROWS);                                                      \
+        micro_kernel(t, rows, vectors, layout == BY_ROWS);                                                             \
     }
 #define KERNELS(rows)                                                                                                  \
-    KERNEL(rows, 1, GEMM_A_BY_ROWS)                                                                                    \
-    KERNEL(rows, 1, GEMM_A_BY_COLUMNS)                                                                                 \
-    KERNEL(rows, 2, GEMM_A_BY_ROWS)                                                                                    \
-    KERNEL(rows, 2, GEMM_A_BY_COLUMNS)
+    KERNEL(rows, 1, BY_ROWS)                                                                                           \
+    KERNEL(rows, 1, BY_COLUMNS)                                                                                        \
+    KERNEL(rows, 2, BY_ROWS)                                                                                           \
+    KERNEL(rows, 2, BY_COLUMNS)
 #define ENTRY(rows)                                                                                                    \
-    {{kernel_##rows##x1_GEMM_A_BY_ROWS, kernel_##rows##x1_GEMM_A_BY_COLUMNS},                                          \
-     {kernel_##rows##x2_GEMM_A_BY_ROWS, kernel_##rows##x2_GEMM_A_BY_COLUMNS}},
+    {{kernel_##rows##x1_BY_ROWS, kernel_##rows##x1_BY_COLUMNS},                                                        \
+     {kernel_##rows##x2_BY_ROWS, kernel_##rows##x2_BY_COLUMNS}},
 #if VECTOR_REGISTERS == 32
 #define FOR_ALL_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12)
 #else
@@ -102,6 +135,72 @@ typedef void compiled_kernel(const tile *);
 #endif
 FOR_ALL_ROWS(KERNELS)
 static compiled_kernel *const micro_kernels[GEMM_ROWS][2][2] = {FOR_ALL_ROWS(ENTRY)};
+
+/* The same for the last columns when they are few: with one vector of C mostly empty, the vectors run along k
+ * instead. A packed by rows, b[j] the column j of B as a row of GEMM_A_STRIDE. */
+static void thin_kernel(const tile *t, int64_t rows, const real *b)
+{
+    for (int64_t j = 0; j < t->columns; j++, b += GEMM_A_STRIDE)
+        for (int64_t i = 0; i < rows; i += 4) {
+            const int64_t r1 = min64(i + 1, rows - 1), r2 = min64(i + 2, rows - 1), r3 = min64(i + 3, rows - 1);
+            const real *a0 = t->a + i * GEMM_A_STRIDE, *a1 = t->a + r1 * GEMM_A_STRIDE;
+            const real *a2 = t->a + r2 * GEMM_A_STRIDE, *a3 = t->a + r3 * GEMM_A_STRIDE;
+            vreal sum[4] = {{0}, {0}, {0}, {0}};
+            int64_t k = 0;
+            for (; k + LANES <= t->depth; k += LANES) { /* main loop */
+                const vreal bv = vload(b + k);
+                sum[0] += vload(a0 + k) * bv;
+                sum[1] += vload(a1 + k) * bv;
+                sum[2] += vload(a2 + k) * bv;
+                sum[3] += vload(a3 + k) * bv;
+            }
+            if (k < t->depth) { /* tail */
+                const vmask left = vmask_range(0, t->depth - k);
+                const vreal bv = vload_masked(b + k, left);
+                sum[0] += vload_masked(a0 + k, left) * bv;
+                sum[1] += vload_masked(a1 + k, left) * bv;
+                sum[2] += vload_masked(a2 + k, left) * bv;
+                sum[3] += vload_masked(a3 + k, left) * bv;
+            }
+            for (int64_t r = i; r < min64(i + 4, rows); r++) {
+                real *c = t->c + r * t->c_row + j;
+                real value = vsum(sum[r - i]);
+                value += t->accumulate ? *c : 0;
+                value += t->row_bias ? t->row_bias[r] : 0;
+                value += t->column_bias ? t->column_bias[j] : 0;
+                *c = t->relu && value < 0 ? 0 : value;
+            }
+        }
+}
+
+/* Where the last panel of a strip is thin: its columns as rows of `out`, for thin_kernel. */
+static void unpack_thin(const real *panels, int64_t strip, int64_t depth, real *out)
+{
+    const int64_t columns = strip % LANES;
+    const real *panel = panels + (strip - columns) * depth;
+    if (columns <= GEMM_THIN)
+        for (int64_t j = 0; j < columns; j++)
+            for (int64_t k = 0; k < depth; k++)
+                out[j * GEMM_A_STRIDE + k] = panel[k * LANES + j];
+}
+
+/* out = A[row : row + rows, k : k + depth], as it lies in memory. */
+static void pack_a(const gemm_matrix *a, int64_t row, int64_t rows, int64_t k, int64_t depth, real *out)
+{
+    const real *from = a->data + row * a->row + k * a->column;
+    if (a->column == 1) {
+        for (int64_t i = 0; i < rows; i++)
+            memcpy(out + i * GEMM_A_STRIDE, from + i * a->row, (size_t)depth * sizeof(real));
+    } else {
+        vmask present[GEMM_ROWS];
+        for (int64_t i = 0; i < rows; i += LANES)
+            present[i / LANES] = vmask_range(0, min64(LANES, rows - i));
+        /* Whole vectors are stored: what spills over is overwritten by the next column, or never read. */
+        for (int64_t j = 0; j < depth; j++)
+            for (int64_t i = 0; i < rows; i += LANES)
+                vstore(out + j * GEMM_ROWS + i, vload_masked(from + j * a->column + i, present[i / LANES]));
+    }
+}
 
 int gemm_block(const gemm_problem *p, gemm_range range)
 {
@@ -115,10 +214,12 @@ int gemm_block(const gemm_problem *p, gemm_range range)
     const int64_t panels = ceil_div(columns, GEMM_COLUMNS), strips = ceil_div(panels, most_strip);
     const int64_t strip_columns = ceil_div(panels, strips) * GEMM_COLUMNS;
 
+    const int layout = p->a.column == 1 ? BY_ROWS : BY_COLUMNS;
     const fdl_mark mark = fdl_scratch_mark();
     real *packed_b = fdl_scratch(strip_columns * most_depth * (int64_t)sizeof(real));
     real *packed_a = fdl_scratch(GEMM_ROWS * GEMM_A_STRIDE * (int64_t)sizeof(real));
-    if (!packed_a || !packed_b) {
+    real *packed_thin = fdl_scratch(GEMM_THIN * GEMM_A_STRIDE * (int64_t)sizeof(real));
+    if (!packed_a || !packed_b || !packed_thin) {
         fdl_scratch_release(mark);
         return FDL_OUT_OF_MEMORY;
     }
@@ -127,26 +228,33 @@ int gemm_block(const gemm_problem *p, gemm_range range)
         for (int64_t k = 0, slice = 0; slice < slices; slice++) {
             const int64_t depth = (p->k - k) / (slices - slice);
             const bool first = slice == 0, last = slice == slices - 1;
-            p->pack_b(p->b, k, depth, column, strip, packed_b);
+            const real *panels = p->pack_b(p->b, k, depth, column, strip, packed_b);
+            unpack_thin(panels, strip, depth, packed_thin);
             for (int64_t row = range.row, rows; row < range.row_end; row += rows) {
                 const int64_t left = range.row_end - row;
                 rows = ceil_div(left, ceil_div(left, GEMM_ROWS)); /* blocks of nearly equal height */
-                p->pack_a(p->a, row, rows, k, depth, packed_a);
-                for (int64_t j = 0; j < strip; j += GEMM_COLUMNS) {
-                    const int64_t width = gemm_panel_width(strip - j);
+                pack_a(&p->a, row, rows, k, depth, packed_a);
+                const bool more = row + rows < range.row_end;
+                for (int64_t j = 0, width; j < strip; j += width) {
+                    width = gemm_panel_width(strip - j);
                     const tile t = {
                         .a = packed_a,
-                        .b = packed_b + j * depth,
+                        .b = panels + j * depth,
                         .depth = depth,
+                        .next_a = more && j == 0 ? p->a.data + (row + rows) * p->a.row + k * p->a.column : NULL,
+                        .next_step = layout == BY_ROWS ? p->a.row : p->a.column,
                         .c = p->c + row * p->c_row + column + j,
                         .c_row = p->c_row,
-                        .columns = min64(strip - j, GEMM_COLUMNS),
+                        .columns = min64(strip - j, width),
                         .accumulate = p->accumulate || !first,
                         .row_bias = last && p->row_bias ? p->row_bias + row : NULL,
                         .column_bias = last && p->column_bias ? p->column_bias + column + j : NULL,
                         .relu = last && p->activation == FDL_ACTIVATION_RELU,
                     };
-                    micro_kernels[rows - 1][width / LANES - 1][p->a_layout](&t);
+                    if (t.columns <= GEMM_THIN && layout == BY_ROWS)
+                        thin_kernel(&t, rows, packed_thin);
+                    else
+                        micro_kernels[rows - 1][width / LANES - 1][layout](&t);
                 }
             }
             k += depth;
@@ -191,44 +299,38 @@ int gemm_parallel(const gemm_problem *p)
     return fdl_parallel(work.parts, 1, split_task, &work);
 }
 
-void gemm_matrix_a(const void *context, int64_t row, int64_t rows, int64_t k, int64_t depth, real *out)
-{
-    const gemm_matrix *a = context;
-    const real *from = a->data + row * a->row + k * a->column;
-    if (a->column == 1) {
-        for (int64_t i = 0; i < rows; i++)
-            memcpy(out + i * GEMM_A_STRIDE, from + i * a->row, (size_t)depth * sizeof(real));
-    } else {
-        vmask present[GEMM_ROWS];
-        for (int64_t i = 0; i < rows; i += LANES)
-            present[i / LANES] = vmask_range(0, min64(LANES, rows - i));
-        /* Whole vectors are stored: what spills over is overwritten by the next column, or never read. */
-        for (int64_t j = 0; j < depth; j++)
-            for (int64_t i = 0; i < rows; i += LANES)
-                vstore(out + j * GEMM_ROWS + i, vload_masked(from + j * a->column + i, present[i / LANES]));
-    }
-}
-
-void gemm_matrix_b(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns, real *out)
+const real *gemm_matrix_b(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns, real *out)
 {
     const gemm_matrix *b = context;
-    for (int64_t j = 0; j < columns; j += GEMM_COLUMNS, out += GEMM_COLUMNS * depth) {
-        const real *from = b->data + k * b->row + (column + j) * b->column;
-        const int64_t left = min64(columns - j, GEMM_COLUMNS), width = gemm_panel_width(left);
-        if (b->column != 1) {
-            gemm_transpose_panel(from, b->column, depth, left, width, out);
-        } else if (left == GEMM_COLUMNS) { /* main loop */
-            for (int64_t i = 0; i < depth; i++) {
-                const vreal low = vload(from + i * b->row), high = vload(from + i * b->row + LANES);
-                vstore(out + i * GEMM_COLUMNS, low);
-                vstore(out + i * GEMM_COLUMNS + LANES, high);
+    const real *from = b->data + k * b->row + column * b->column;
+    int64_t j = 0;
+    if (b->column == 1) {
+        enum { GROUP = 4 }; /* panels side by side: rows are then read in stretches that the prefetcher sees */
+        for (; j + GROUP * GEMM_COLUMNS <= columns; j += GROUP * GEMM_COLUMNS)
+            for (int64_t i = 0; i < depth; i++) { /* main loop */
+                FDL_UNROLL
+                for (int v = 0; v < 2 * GROUP; v++)
+                    __builtin_prefetch(from + (i + 6) * b->row + j + v * LANES);
+                FDL_UNROLL
+                for (int v = 0; v < 2 * GROUP; v++)
+                    vstore(out + (j + v / 2 * GEMM_COLUMNS) * depth + i * GEMM_COLUMNS + v % 2 * LANES,
+                           vload(from + i * b->row + j + v * LANES));
             }
-        } else { /* tail */
+    }
+    for (int64_t width; j < columns; j += width) { /* tail, and transposes */
+        width = gemm_panel_width(columns - j);
+        const int64_t present = min64(columns - j, width);
+        if (b->column != 1) {
+            gemm_transpose_panel(from + j * b->column, b->column, depth, present, width, out + j * depth);
+            continue;
+        }
+        for (int64_t v = 0; v < width; v += LANES) {
+            const vmask lanes = vmask_range(0, max64(0, min64(present - v, LANES)));
             for (int64_t i = 0; i < depth; i++)
-                for (int64_t v = 0; v < width; v += LANES)
-                    vstore(out + i * width + v, vload_first(from + i * b->row + v, max64(0, min64(left - v, LANES))));
+                vstore(out + j * depth + i * width + v, vload_masked(from + i * b->row + j + v, lanes));
         }
     }
+    return out;
 }
 
 void gemm_transpose_panel(const real *from, int64_t stride, int64_t depth, int64_t columns, int64_t width, real *out)

@@ -1,9 +1,10 @@
 /* The building block: C = activation(A B + bias), register-blocked, cache-blocked, packed through callbacks.
  *
  *   C [m, n]   rows c_row elements apart, columns contiguous
- *   A [m, k]   B [k, n]   wherever they come from: `pack_a` and `pack_b` copy a cache-sized block of them into
- *              the layout that the micro-kernel reads. A plain matrix is one such source (gemm_matrix_*), a
- *              convolution's columns, which never exist in memory as a whole, another.
+ *   A [m, k]   a matrix in memory, or the transpose of one
+ *   B [k, n]   wherever it comes from: `pack_b` copies a cache-sized block of it into the layout that the
+ *              micro-kernel reads. A plain matrix is one such source (gemm_matrix_b), a convolution's columns,
+ *              which never exist in memory as a whole, another.
  *
  * The sum over a batch of products, C = sum_i A_i B_i (Georganas et al., "Harnessing Deep Learning via a Single
  * Building Block", IPDPS 2020), is the case in which k runs over (i, k_i): a packing callback that knows the
@@ -23,25 +24,21 @@ enum {
     GEMM_A_STRIDE = GEMM_K + 64 / (int)sizeof(real), /* between rows of a packed A block; odd in cache lines */
 };
 
-/* How pack_a lays out a block of A: as it is cheapest to copy. */
-typedef enum {
-    GEMM_A_BY_ROWS,    /* out[i * GEMM_A_STRIDE + k] */
-    GEMM_A_BY_COLUMNS, /* out[k * GEMM_ROWS + i] */
-} gemm_a_layout;
+/* A matrix in memory: element (i, j) at data[i * row + j * column], one of row and column being 1. */
+typedef struct {
+    const real *data;
+    int64_t row, column;
+} gemm_matrix;
 
-/* out = A[row : row + rows, k : k + depth], rows <= GEMM_ROWS, depth <= GEMM_K. */
-typedef void gemm_pack_a(const void *context, int64_t row, int64_t rows, int64_t k, int64_t depth, real *out);
-
-/* out = B[k : k + depth, column : column + columns] as panels: the p-th holds the GEMM_COLUMNS columns from
- * p * GEMM_COLUMNS on as out[p * GEMM_COLUMNS * depth + i * width + j], where width is GEMM_COLUMNS, or LANES
- * in a last panel of at most LANES columns. Lanes past the last column are finite (zero). */
-typedef void gemm_pack_b(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns, real *out);
+/* B[k : k + depth, column : column + columns] as panels side by side: the panel that starts at column j is
+ * panels[j * depth + i * width + l], with its width from gemm_panel_width. Lanes past the last column are finite.
+ * Returns where the panels are: `out`, or memory that already holds them. */
+typedef const real *gemm_pack_b(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns,
+                                real *out);
 
 typedef struct {
     int64_t m, n, k;
-    gemm_pack_a *pack_a;
-    const void *a;
-    gemm_a_layout a_layout;
+    gemm_matrix a;
     gemm_pack_b *pack_b;
     const void *b;
     real *c;
@@ -54,7 +51,6 @@ typedef struct {
 #define gemm_block FDL_NAME(gemm_block)
 #define gemm_split FDL_NAME(gemm_split)
 #define gemm_parallel FDL_NAME(gemm_parallel)
-#define gemm_matrix_a FDL_NAME(gemm_matrix_a)
 #define gemm_matrix_b FDL_NAME(gemm_matrix_b)
 #define gemm_transpose_panel FDL_NAME(gemm_transpose_panel)
 
@@ -77,23 +73,18 @@ FDL_INLINE int64_t gemm_parts(double multiply_adds)
     return max64(1, min64(worth, fdl_available_threads()));
 }
 
-/* A matrix in memory: element (i, j) at data[i * row + j * column], one of row and column being 1. */
-typedef struct {
-    const real *data;
-    int64_t row, column;
-} gemm_matrix;
-gemm_pack_a gemm_matrix_a;
+/* pack_b for a gemm_matrix. */
 gemm_pack_b gemm_matrix_b;
-FDL_INLINE gemm_a_layout gemm_layout_of(const gemm_matrix *a)
-{
-    return a->column == 1 ? GEMM_A_BY_ROWS : GEMM_A_BY_COLUMNS;
-}
 
 /* One panel from the transpose: out[i * width + j] = from[j * stride + i], i < depth, j < columns <= width,
  * 0 for columns <= j < width; width is LANES or GEMM_COLUMNS. */
 void gemm_transpose_panel(const real *from, int64_t stride, int64_t depth, int64_t columns, int64_t width, real *out);
 
-/* The width of the panel that starts with `left` columns to go. */
-FDL_INLINE int64_t gemm_panel_width(int64_t left) { return left <= LANES ? LANES : GEMM_COLUMNS; }
-
+/* The width of the panel that starts with `left` columns to go: two vectors while they fill, then one. A last
+ * vector of few columns stays alone, because gemm_block computes such columns one by one. */
+enum { GEMM_THIN = LANES / 4 };
+FDL_INLINE int64_t gemm_panel_width(int64_t left)
+{
+    return left <= LANES + GEMM_THIN && left < GEMM_COLUMNS ? LANES : GEMM_COLUMNS;
+}
 #endif

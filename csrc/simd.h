@@ -1,7 +1,7 @@
 /* Vectors of `real` for the level being compiled: GCC/Clang vector extensions (+ - * / and comparisons are
  * the language's own) plus the verbs that they lack. The only file with intrinsics.
  *
- *   vreal    LANES values of real            vint     LANES signed integers of the same width
+ *   vreal    LANES values of real            vint, vuint   LANES integers of the same width
  * Helpers are static inline on purpose: a shared out-of-line copy would leak one level's instructions
  * into another. */
 #ifndef FASTDL_SIMD_H
@@ -21,10 +21,12 @@
 #if defined(FDL_f32)
 typedef float real;
 typedef int32_t integer;
+typedef uint32_t natural;
 #define FDL_NAME(name) FDL_PASTE2(name, _f32, FDL_LEVEL)
 #else
 typedef double real;
 typedef int64_t integer;
+typedef uint64_t natural;
 #define FDL_NAME(name) FDL_PASTE2(name, _f64, FDL_LEVEL)
 #endif
 
@@ -32,7 +34,7 @@ typedef int64_t integer;
 #include "names.h"
 #include "fastdl.h"
 
-#if defined(__AVX512F__) || defined(__AVX2__)
+#if defined(__x86_64__)
 #include <immintrin.h>
 #endif
 #if defined(__AVX512F__)
@@ -52,6 +54,7 @@ typedef int64_t integer;
 enum { LANES = VECTOR_BYTES / (int)sizeof(real) };
 typedef real vreal __attribute__((vector_size(VECTOR_BYTES)));
 typedef integer vint __attribute__((vector_size(VECTOR_BYTES)));
+typedef natural vuint __attribute__((vector_size(VECTOR_BYTES)));
 typedef real vreal_unaligned __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 
 #define FDL_INLINE static inline __attribute__((always_inline, unused))
@@ -68,9 +71,50 @@ FDL_INLINE vint vset1_int(integer x) { return x - (vint){0}; }
 
 /* mask ? a : b, for a mask of all-ones and all-zeros lanes, as comparisons give. */
 FDL_INLINE vreal vselect(vint mask, vreal a, vreal b) { return (vreal)(((vint)a & mask) | ((vint)b & ~mask)); }
-/* The larger; b where either is NaN. */
+FDL_INLINE vint vselect_int(vint mask, vint a, vint b) { return (a & mask) | (b & ~mask); }
+
+/* The x86 intrinsic of this level and dtype: FDL_X86(max) is _mm512_max_ps, ... */
+#if defined(__AVX512F__) && defined(FDL_f32)
+#define FDL_X86(verb) _mm512_##verb##_ps
+#elif defined(__AVX512F__)
+#define FDL_X86(verb) _mm512_##verb##_pd
+#elif defined(__AVX2__) && defined(FDL_f32)
+#define FDL_X86(verb) _mm256_##verb##_ps
+#elif defined(__AVX2__)
+#define FDL_X86(verb) _mm256_##verb##_pd
+#elif defined(__x86_64__) && defined(FDL_f32)
+#define FDL_X86(verb) _mm_##verb##_ps
+#elif defined(__x86_64__)
+#define FDL_X86(verb) _mm_##verb##_pd
+#endif
+
+/* The larger and the smaller; b where either is NaN. */
+#if defined(FDL_X86)
+FDL_INLINE vreal vmax(vreal a, vreal b) { return FDL_X86(max)(a, b); }
+FDL_INLINE vreal vmin(vreal a, vreal b) { return FDL_X86(min)(a, b); }
+#else
 FDL_INLINE vreal vmax(vreal a, vreal b) { return vselect(a > b, a, b); }
 FDL_INLINE vreal vmin(vreal a, vreal b) { return vselect(a < b, a, b); }
+#endif
+/* The larger, b of equals; NaN where either is NaN. */
+FDL_INLINE vreal vmax_nan(vreal a, vreal b) { return vselect(a != a, a, vmax(a, b)); }
+
+/* Adding this to |x| < 2^22 (float), 2^51 (double) leaves the nearest integer, ties to even, in the low bits. */
+#define FDL_ROUNDER (sizeof(real) == 4 ? (real)0x1.8p23 : (real)0x1.8p52)
+FDL_INLINE vreal vround(vreal x) { return x + FDL_ROUNDER - FDL_ROUNDER; }
+
+/* v 2^n, rounded once: v is normal and n integral, within twice the range of exponents; NaN stays NaN. */
+FDL_INLINE vreal vldexp(vreal v, vreal n)
+{
+#if defined(__AVX512F__)
+    return FDL_X86(scalef)(v, n);
+#else
+    /* In two steps, because 2^n alone may be out of range where v 2^n is not; the first is exact. */
+    const int mantissa = sizeof(real) == 4 ? 23 : 52, bias = sizeof(real) == 4 ? 127 : 1023;
+    const vuint both = (vuint)(n + FDL_ROUNDER) - (vuint)vset1(FDL_ROUNDER) + 2 * bias, half = both >> 1;
+    return v * (vreal)(half << mantissa) * (vreal)((both - half) << mantissa);
+#endif
+}
 
 /* Masked verbs: lanes [first, last) are accessed, no byte outside them is; the others load as 0. */
 #if defined(__AVX512F__) && defined(FDL_f32)
@@ -130,26 +174,49 @@ FDL_INLINE void vstore_masked(real *p, vreal v, vmask m)
 FDL_INLINE vreal vload_first(const real *p, int64_t n) { return vload_masked(p, vmask_range(0, n)); }
 FDL_INLINE void vstore_first(real *p, vreal v, int64_t n) { vstore_masked(p, v, vmask_range(0, n)); }
 
+/* The same for any n >= 0, of which LANES count: main loop and tail in one, where a branch costs nothing. */
+FDL_INLINE vreal vload_up_to(const real *p, int64_t n) { return n >= LANES ? vload(p) : vload_first(p, n); }
+FDL_INLINE void vstore_up_to(real *p, vreal v, int64_t n)
+{
+    if (n >= LANES)
+        vstore(p, v);
+    else
+        vstore_first(p, v, n);
+}
+/* The first n lanes, with `other` in the rest. */
+FDL_INLINE vreal vload_first_or(const real *p, int64_t n, vreal other)
+{
+    vint lane;
+    for (int i = 0; i < LANES; i++)
+        lane[i] = i;
+    return vselect(lane < vset1_int((integer)n), vload_first(p, n), other);
+}
+
 /* Shuffles of the concatenation (a, b). The builtin (GCC 12, Clang) wants as many literal indices as lanes. */
 #if defined(__AVX512F__) && defined(FDL_f32)
 #define FDL_EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define FDL_ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
 #define FDL_ZIP_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define FDL_ZIP_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
 #elif defined(__AVX512F__) || (defined(__AVX2__) && defined(FDL_f32))
 #define FDL_EVEN 0, 2, 4, 6, 8, 10, 12, 14
+#define FDL_ODD 1, 3, 5, 7, 9, 11, 13, 15
 #define FDL_ZIP_LOW 0, 8, 1, 9, 2, 10, 3, 11
 #define FDL_ZIP_HIGH 4, 12, 5, 13, 6, 14, 7, 15
 #elif defined(__AVX2__) || defined(FDL_f32)
 #define FDL_EVEN 0, 2, 4, 6
+#define FDL_ODD 1, 3, 5, 7
 #define FDL_ZIP_LOW 0, 4, 1, 5
 #define FDL_ZIP_HIGH 2, 6, 3, 7
 #else
 #define FDL_EVEN 0, 2
+#define FDL_ODD 1, 3
 #define FDL_ZIP_LOW 0, 2
 #define FDL_ZIP_HIGH 1, 3
 #endif
-/* Lanes 0, 2, 4, ... */
+/* Lanes 0, 2, 4, ... and 1, 3, 5, ... */
 FDL_INLINE vreal veven(vreal a, vreal b) { return __builtin_shufflevector(a, b, FDL_EVEN); }
+FDL_INLINE vreal vodd(vreal a, vreal b) { return __builtin_shufflevector(a, b, FDL_ODD); }
 /* a0 b0 a1 b1 ..., from the lower and from the upper halves. */
 FDL_INLINE vreal vzip_low(vreal a, vreal b) { return __builtin_shufflevector(a, b, FDL_ZIP_LOW); }
 FDL_INLINE vreal vzip_high(vreal a, vreal b) { return __builtin_shufflevector(a, b, FDL_ZIP_HIGH); }
@@ -172,29 +239,23 @@ FDL_INLINE void vtranspose(vreal row[LANES])
     }
 }
 
-/* Sum and maximum over the lanes, pairwise. */
-FDL_INLINE real vsum(vreal v)
-{
-    real lane[LANES];
-    memcpy(lane, &v, sizeof v);
-    for (int half = LANES / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++)
-            lane[i] += lane[i + half];
-    return lane[0];
-}
-FDL_INLINE double vsum_double(vreal v)
-{
-    double total = 0;
-    for (int i = 0; i < LANES; i++)
-        total += (double)v[i];
-    return total;
-}
-FDL_INLINE real vmax_lane(vreal v)
-{
-    real m = v[0];
-    for (int i = 1; i < LANES; i++)
-        m = v[i] > m || v[i] != v[i] ? v[i] : m;
-    return m;
-}
+/* Sum and maximum over the lanes, pairwise; whether NaN survives the maximum is left open. */
+#define FDL_FOLD_LANES(type, v, combine)                                                                               \
+    type lane[LANES];                                                                                                  \
+    FDL_UNROLL                                                                                                         \
+    for (int i = 0; i < LANES; i++)                                                                                    \
+        lane[i] = (type)(v)[i];                                                                                        \
+    FDL_UNROLL                                                                                                         \
+    for (int half = LANES / 2; half > 0; half /= 2) {                                                                  \
+        FDL_UNROLL                                                                                                     \
+        for (int i = 0; i < half; i++)                                                                                 \
+            lane[i] = combine(lane[i], lane[i + half]);                                                                \
+    }                                                                                                                  \
+    return lane[0]
+#define FDL_ADD(a, b) ((a) + (b))
+#define FDL_LARGER(a, b) ((a) > (b) ? (a) : (b))
+FDL_INLINE real vsum(vreal v) { FDL_FOLD_LANES(real, v, FDL_ADD); }
+FDL_INLINE double vsum_double(vreal v) { FDL_FOLD_LANES(double, v, FDL_ADD); }
+FDL_INLINE real vmax_lane(vreal v) { FDL_FOLD_LANES(real, v, FDL_LARGER); }
 
 #endif

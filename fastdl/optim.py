@@ -44,6 +44,7 @@ def sgd_step(
     _check_sgd(step, lr, momentum, dampening, weight_decay, nesterov, momentum_buffer is not None)
     disjoint(param, "grad", grad)
     disjoint(param, "momentum_buffer", momentum_buffer)
+    disjoint(grad, "momentum_buffer", momentum_buffer)
     _kernels.sgd_step(
         param, grad, momentum_buffer, param.size, step == 1, lr, momentum, dampening, weight_decay, nesterov, maximize
     )

@@ -13,22 +13,7 @@
  * packed straight from the image, row by row with masked loads where the window hangs over the edge, so the
  * scratch is one cache-sized tile a thread whatever the image. Weights are read where they are.
  * NCHW; sums in `real` as described in gemm.h. */
-#include "gemm.h"
-
-typedef struct {
-    fdl_window2d w;
-    int64_t channels, filters; /* per group */
-    int64_t taps;              /* kernel_height * kernel_width */
-    int64_t depth;             /* channels * taps: rows of columns */
-    int64_t positions;         /* out_height * out_width */
-    int64_t pixels;            /* height * width */
-    bool is_matrix;            /* 1 x 1, stride 1, no padding: columns is the image itself */
-    const real *x, *weight, *bias, *grad_y;
-    real *y, *grad_x, *grad_weight, *grad_bias;
-    int64_t activation;
-    bool explicit_columns;
-    int64_t parts; /* pieces that one image and group are cut into */
-} convolution;
+#include "conv.h"
 
 static convolution describe(const fdl_window2d *w, int64_t algorithm)
 {
@@ -45,23 +30,29 @@ static convolution describe(const fdl_window2d *w, int64_t algorithm)
     return v;
 }
 
-/* A run of positions in one output row, seen through one tap: lane l is the input column `column` + l stride of
- * input row `row`; lanes [first, last) lie inside the image. */
+/* A run of positions in one output row, seen through one column of taps: lane l is the input column
+ * `column` + l stride; lanes [first, last) lie inside the image. */
 typedef struct {
-    int64_t row, column, first, last;
+    int64_t column, first, last;
 } run;
 
-static run locate(const fdl_window2d *w, int64_t i, int64_t j, int64_t r, int64_t s, int64_t length)
+static run locate(const fdl_window2d *w, int64_t j, int64_t s, int64_t length)
 {
-    run q;
-    const int64_t stride = w->stride_width;
-    q.row = i * w->stride_height - w->padding_height + r * w->dilation_height;
-    q.column = j * stride - w->padding_width + s * w->dilation_width;
-    q.first = q.column >= 0 ? 0 : min64(length, ceil_div(-q.column, stride));
-    q.last = q.column >= w->width ? 0 : min64(length, ceil_div(w->width - q.column, stride));
-    if (q.row < 0 || q.row >= w->height || q.last < q.first)
-        q.first = q.last = 0;
+    const int64_t stride = w->stride_width, column = j * stride - w->padding_width + s * w->dilation_width;
+    run q = {column, 0, length};
+    if (column < 0)
+        q.first = min64(length, ceil_div(-column, stride));
+    if (column + (length - 1) * stride >= w->width)
+        q.last = column >= w->width ? 0 : min64(length, ceil_div(w->width - column, stride));
+    q.first = min64(q.first, q.last);
     return q;
+}
+
+/* The input row under output row i and tap row r; -1 outside the image. */
+FDL_INLINE int64_t locate_row(const fdl_window2d *w, int64_t i, int64_t r)
+{
+    const int64_t row = i * w->stride_height - w->padding_height + r * w->dilation_height;
+    return row < w->height ? max64(row, -1) : -1;
 }
 
 /* to[0 : length] = the lanes of `q`, for `count` channels: `from` points at the run's (virtual) lane 0. */
@@ -130,20 +121,25 @@ static void fill_columns(const convolution *v, const real *x, int64_t k, int64_t
     for (int64_t done = 0, length; done < count; done += length) {
         const int64_t i = (position + done) / w->out_width, j = (position + done) % w->out_width;
         length = min64(count - done, w->out_width - j);
-        for (int64_t r = 0; r < w->kernel_height; r++)
-            for (int64_t s = 0; s < w->kernel_width; s++) {
+        for (int64_t s = 0; s < w->kernel_width; s++) {
+            const run q = locate(w, j, s, length);
+            for (int64_t r = 0; r < w->kernel_height; r++) {
                 /* The channels c with k <= c * taps + tap < k_end. */
                 const int64_t tap = r * w->kernel_width + s;
-                const int64_t c = ceil_div(max64(0, k - tap), v->taps);
-                const int64_t c_end = ceil_div(max64(0, k_end - tap), v->taps);
-                const run q = locate(w, i, j, r, s, length);
-                const real *from = x + c * v->pixels + q.row * w->width + q.column;
+                const int64_t c = k > tap ? ceil_div(k - tap, v->taps) : 0;
+                const int64_t c_end = k_end > tap ? ceil_div(k_end - tap, v->taps) : 0;
+                const int64_t row = locate_row(w, i, r);
+                const run inside = row < 0 ? (run){0, 0, 0} : q;
+                const real *from = x + c * v->pixels + max64(row, 0) * w->width + inside.column;
                 real *to = out + (c * v->taps + tap - k) * out_row + done;
                 if (w->stride_width == 1)
-                    gather_run(from, v->pixels, to, v->taps * out_row, c_end - c, length, q, 1);
+                    gather_run(from, v->pixels, to, v->taps * out_row, c_end - c, length, inside, 1);
+                else if (w->stride_width == 2)
+                    gather_run(from, v->pixels, to, v->taps * out_row, c_end - c, length, inside, 2);
                 else
-                    gather_run(from, v->pixels, to, v->taps * out_row, c_end - c, length, q, w->stride_width);
+                    gather_run(from, v->pixels, to, v->taps * out_row, c_end - c, length, inside, w->stride_width);
             }
+        }
     }
 }
 
@@ -159,9 +155,10 @@ static void add_columns(const convolution *v, const real *columns, int64_t colum
                 for (int64_t done = 0, length; done < count; done += length) {
                     const int64_t i = (position + done) / w->out_width, j = (position + done) % w->out_width;
                     length = min64(count - done, w->out_width - j);
-                    const run q = locate(w, i, j, r, s, length);
-                    if (q.first < q.last)
-                        scatter_run(from + done, x + c * v->pixels + q.row * w->width + q.column, q, w->stride_width);
+                    const run q = locate(w, j, s, length);
+                    const int64_t row = locate_row(w, i, r);
+                    if (row >= 0)
+                        scatter_run(from + done, x + c * v->pixels + row * w->width + q.column, q, w->stride_width);
                 }
             }
 }
@@ -173,29 +170,34 @@ typedef struct {
 } image;
 
 /* B = columns [depth, positions], for the forward pass. */
-static void pack_columns(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns, real *out)
+static const real *pack_columns(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns,
+                                real *out)
 {
     const image *m = context;
-    for (int64_t j = 0; j < columns; j += GEMM_COLUMNS) {
-        const int64_t count = min64(columns - j, GEMM_COLUMNS), width = gemm_panel_width(columns - j);
+    for (int64_t j = 0, width; j < columns; j += width) {
+        width = gemm_panel_width(columns - j);
+        const int64_t count = min64(columns - j, width);
         real *panel = out + j * depth;
         if (count < width)
             memset(panel, 0, (size_t)(depth * width) * sizeof(real));
         fill_columns(m->v, m->x, k, depth, column + j, count, panel, width);
     }
+    return out;
 }
 
 /* B = columns^T [positions, depth], for the gradient of the weights: rows of columns, then transposed. */
-static void pack_columns_transposed(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns,
-                                    real *out)
+static const real *pack_columns_transposed(const void *context, int64_t k, int64_t depth, int64_t column,
+                                           int64_t columns, real *out)
 {
     const image *m = context;
     real rows[GEMM_COLUMNS * GEMM_A_STRIDE];
-    for (int64_t j = 0; j < columns; j += GEMM_COLUMNS) {
-        const int64_t count = min64(columns - j, GEMM_COLUMNS), width = gemm_panel_width(columns - j);
+    for (int64_t j = 0, width; j < columns; j += width) {
+        width = gemm_panel_width(columns - j);
+        const int64_t count = min64(columns - j, width);
         fill_columns(m->v, m->x, column + j, count, k, depth, rows, GEMM_A_STRIDE);
         gemm_transpose_panel(rows, GEMM_A_STRIDE, depth, count, width, out + j * depth);
     }
+    return out;
 }
 
 /* Run `task` over the images, groups and parts of the work, all of which write to different places. */
@@ -231,9 +233,7 @@ static int forward_task(void *context, int64_t begin, int64_t end)
             .m = v->filters,
             .n = v->positions,
             .k = v->depth,
-            .pack_a = gemm_matrix_a,
-            .a = &a,
-            .a_layout = gemm_layout_of(&a),
+            .a = a,
             .pack_b = matrix ? gemm_matrix_b : pack_columns,
             .b = matrix ? (const void *)&b : &m,
             .c = v->y + (n * v->w.out_channels + g * v->filters) * v->positions,
@@ -256,6 +256,12 @@ int fdl_conv2d(const real *x, const real *weight, const real *bias, real *y, con
 {
     convolution v = describe(window, algorithm);
     v.x = x, v.weight = weight, v.bias = bias, v.y = y, v.activation = activation;
+    if (algorithm == FDL_ALGORITHM_WINOGRAD || (algorithm == FDL_ALGORITHM_AUTO && conv_winograd_pays(&v))) {
+        bool finite;
+        const int status = conv_winograd_forward(&v, &finite);
+        if (status != FDL_OK || finite)
+            return status;
+    }
     return over_images(&v, window->batch * window->groups, forward_task);
 }
 
@@ -288,9 +294,7 @@ static int grad_x_task(void *context, int64_t begin, int64_t end)
         gemm_problem p = {
             .m = (c_end - c) * v->taps,
             .k = v->filters,
-            .pack_a = gemm_matrix_a,
-            .a = &a,
-            .a_layout = gemm_layout_of(&a),
+            .a = a,
             .pack_b = gemm_matrix_b,
         };
         if (v->is_matrix) {
@@ -339,9 +343,7 @@ static int grad_weight_task(void *context, int64_t begin, int64_t end)
                 .m = v->filters,
                 .n = v->depth,
                 .k = v->w.batch ? v->positions : 0, /* an empty batch: the sum over nothing, 0 */
-                .pack_a = gemm_matrix_a,
-                .a = &a,
-                .a_layout = gemm_layout_of(&a),
+                .a = a,
                 .pack_b = matrix ? gemm_matrix_b : pack_columns_transposed,
                 .b = matrix ? (const void *)&b : &m,
                 .c = v->grad_weight + g * v->filters * v->depth,

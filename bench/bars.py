@@ -1,0 +1,122 @@
+"""What fastdl is held to, each a command, what is read off its report, and the least or the most it may be.
+
+python -m bench.bars             all of them, as a table
+python -m bench.bars NAME...     some of them
+python -m bench.bars --list      their names and commands
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+Report = dict[str, Any]
+
+
+class Bar(NamedTuple):
+    name: str
+    command: str
+    read: Callable[[Report], float]
+    limit: Callable[[Report], float]
+    at_least: bool
+    unit: str = "x"
+
+
+def at_least(name: str, command: str, read: Callable[[Report], float], limit: float) -> Bar:
+    return Bar(name, command, read, lambda report: limit, True)
+
+
+def at_most(name: str, command: str, read: Callable[[Report], float], limit: Any, unit: str) -> Bar:
+    return Bar(name, command, read, limit if callable(limit) else lambda report: limit, False, unit)
+
+
+def ratio(peer: str, kind: str = "geometric mean") -> Callable[[Report], float]:
+    return lambda report: report["ratio"][peer][kind]
+
+
+SQUARE = "bench.compare linear --tag bench large --against matmul"
+CONV = "bench.compare conv2d --tag bench large --against torch onnxruntime"
+BOTH = "bench.compare conv2d_backward --tag bench large --with-forward --against torch"
+THREADS = "bench.compare conv2d --tag batch8 --threads 2 --against fastdl --peer-threads 1"
+
+BARS = [
+    at_least("linear-peak-v4", f"{SQUARE} --isa v4", lambda report: report["of limit"]["minimum"], 0.85),
+    at_least("linear-peak-v3", f"{SQUARE} --isa v3", lambda report: report["of limit"]["minimum"], 0.85),
+    at_least("linear-matmul-v4", f"{SQUARE} --isa v4", ratio("matmul", "minimum"), 1.7),
+    at_least("linear-matmul-v3", f"{SQUARE} --isa v3", ratio("matmul", "minimum"), 1.0),
+    at_least("conv2d-torch", CONV, ratio("torch"), 1.3),
+    at_least("conv2d-torch-worst", CONV, ratio("torch", "minimum"), 0.8),
+    at_least("conv2d-train-torch", BOTH, ratio("torch"), 1.0),
+    at_least("threads", THREADS, ratio("fastdl"), 1.7),
+    at_most(
+        "relu-call",
+        "bench.calls relu",
+        lambda report: report["fastdl.relu, us"],
+        lambda report: max(1.2, 1.3 * report["torch.relu, us"]),
+        "us",
+    ),
+    at_most("relu-numba", "bench.calls numba", lambda report: report["with out= above the symbol, ns"], 20, "ns"),
+    at_most("import", "bench.calls import", lambda report: report["import fastdl beyond numpy, ms"], 50, "ms"),
+    at_most("wheel", "bench.calls wheel", lambda report: report["size, MB"], 3, "MB"),
+]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="bench.bars", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", choices=[[], *(bar.name for bar in BARS)], metavar="NAME")
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--json", help="write all reports to this file too")
+    options = parser.parse_args()
+    chosen = [bar for bar in BARS if not options.names or bar.name in options.names]
+    if options.list:
+        print("\n".join(f"{bar.name:<20} python -m {bar.command}" for bar in chosen))
+        return
+    reports = {command: run(command) for command in dict.fromkeys(bar.command for bar in chosen)}
+    missed = show(chosen, reports)
+    if options.json:
+        Path(options.json).write_text(json.dumps(reports, indent=1))
+    sys.exit(bool(missed))
+
+
+def run(command: str) -> Report:
+    """In a process of its own: levels and threads of some peers can only be chosen before they are imported."""
+    print(f"$ python -m {command}", flush=True)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "report.json")
+        subprocess.run([sys.executable, "-m", *command.split(), "--json", str(path)], check=True)
+        return json.loads(path.read_text())
+
+
+def show(bars: list[Bar], reports: dict[str, Report]) -> list[Bar]:
+    """Print the table; the bars that were missed."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table()
+    for column in ("bar", "measured", "held to", "", "command"):
+        table.add_column(column, no_wrap=column != "command")
+    missed = []
+    for bar in bars:
+        report = reports[bar.command]
+        value, limit = bar.read(report), bar.limit(report)
+        reached = value >= limit if bar.at_least else value <= limit
+        if not reached:
+            missed.append(bar)
+        bound = f"{'at least' if bar.at_least else 'at most'} {limit:.2f} {bar.unit}"
+        table.add_row(
+            bar.name, f"{value:.2f} {bar.unit}", bound, "" if reached else "missed", f"python -m {bar.command}"
+        )
+    Console(width=None if sys.stdout.isatty() else 180).print(table)
+    return missed
+
+
+if __name__ == "__main__":
+    main()

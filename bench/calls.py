@@ -1,0 +1,135 @@
+"""What a call costs beyond its arithmetic, and what having the library costs.
+
+python -m bench.calls relu      fastdl.relu on 8 values against torch.relu
+python -m bench.calls numba     the same in an @njit loop, above the kernel's own cost
+python -m bench.calls import    `import fastdl` beyond numpy's import
+python -m bench.calls wheel     the size of the wheel
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+VALUES = 8
+Report = dict[str, Any]
+
+
+def main(argv: list[str] | None = None) -> Report:
+    parser = argparse.ArgumentParser(
+        prog="bench.calls", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=MEASURES)
+    parser.add_argument("--rounds", type=int, default=31)
+    parser.add_argument("--json", help="write the report to this file too")
+    options = parser.parse_args(argv)
+    report = MEASURES[options.what](options.rounds)
+    for name, value in report.items():
+        print(f"{name:<34}{value:.3f}" if isinstance(value, float) else f"{name:<34}{value}")
+    if options.json:
+        Path(options.json).write_text(json.dumps(report, indent=1))
+    return report
+
+
+def relu_call(rounds: int) -> Report:
+    import functools
+
+    import numpy as np
+    import torch
+
+    import fastdl
+    from bench.timing import interleave, median_ratio
+
+    x = np.random.default_rng(0).standard_normal(VALUES).astype(np.float32)
+    tensor = torch.from_numpy(x.copy())
+    np.testing.assert_array_equal(fastdl.relu(x), torch.relu(tensor).numpy())
+    calls = {"fastdl": functools.partial(fastdl.relu, x), "torch": functools.partial(torch.relu, tensor)}
+    times = interleave(calls, rounds, seconds=0.01)
+    return {
+        "fastdl.relu, us": 1e6 * statistics.median(times["fastdl"]),
+        "torch.relu, us": 1e6 * statistics.median(times["torch"]),
+        "fastdl's time over torch's": median_ratio(times["fastdl"], times["torch"]),
+    }
+
+
+def relu_in_numba(rounds: int) -> Report:
+    """The kernel's own cost: its C symbol, called through a plain function pointer in a loop of the same shape."""
+    import numba
+    import numpy as np
+
+    import fastdl
+    from bench.timing import interleave
+    from fastdl import _kernels
+    from fastdl._native import lib
+
+    calls = 100_000
+    pointer = ctypes.c_void_p
+    prototype = ctypes.CFUNCTYPE(ctypes.c_int, pointer, pointer, ctypes.c_int64)
+    kernel = prototype(lib.fdl_address(2 * list(_kernels.SIGNATURES).index("relu")))  # float32 is the first of two
+
+    @numba.njit
+    def public(x, y):  # type: ignore[no-untyped-def]
+        for _ in range(calls):
+            fastdl.relu(x, out=y)
+
+    @numba.njit
+    def allocating(x, y):  # type: ignore[no-untyped-def]
+        for _ in range(calls):
+            y = fastdl.relu(x)
+        return y
+
+    @numba.njit
+    def symbol(x, y):  # type: ignore[no-untyped-def]
+        for _ in range(calls):
+            kernel(x.ctypes.data, y.ctypes.data, x.size)
+
+    x = np.random.default_rng(0).standard_normal(VALUES).astype(np.float32)
+    expected = np.maximum(x, 0)
+    for loop in (public, allocating, symbol):
+        y = np.full_like(x, np.nan)
+        np.testing.assert_array_equal(y if (result := loop(x, y)) is None else result, expected)
+    y = np.empty_like(x)
+    loops = {
+        "public": lambda: public(x, y),
+        "allocating": lambda: allocating(x, y),
+        "symbol": lambda: symbol(x, y),
+    }
+    times = interleave(loops, rounds, seconds=0.01)
+    nanoseconds = {name: 1e9 * statistics.median(t) / calls for name, t in times.items()}
+    above = [1e9 * (a - b) / calls for a, b in zip(times["public"], times["symbol"], strict=True)]
+    return {
+        "fastdl.relu(x, out=y), ns": nanoseconds["public"],
+        "fastdl.relu(x), ns": nanoseconds["allocating"],
+        "C symbol alone, ns": nanoseconds["symbol"],
+        "with out= above the symbol, ns": statistics.median(above),
+    }
+
+
+def import_time(rounds: int) -> Report:
+    """In new processes that have imported numpy already; the files are in the page cache."""
+    program = "import time, numpy; t = time.perf_counter(); import fastdl; print(time.perf_counter() - t)"
+    command = [sys.executable, "-c", program]
+    times = [float(subprocess.run(command, check=True, capture_output=True).stdout) for _ in range(rounds)]
+    return {"import fastdl beyond numpy, ms": 1e3 * statistics.median(times[1:])}
+
+
+def wheel_size(rounds: int) -> Report:
+    checkout = Path(__file__).parents[1]
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, str(checkout)]
+        subprocess.run(command, check=True, capture_output=True)
+        (wheel,) = Path(folder).glob("*.whl")
+        return {"wheel": wheel.name, "size, MB": wheel.stat().st_size / 2**20}
+
+
+MEASURES = {"relu": relu_call, "numba": relu_in_numba, "import": import_time, "wheel": wheel_size}
+
+if __name__ == "__main__":
+    main()

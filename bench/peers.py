@@ -1,0 +1,331 @@
+"""The contenders. Each turns an operation and its arguments into a call that takes none and is ready to be timed.
+
+`prepare(name, operation, arguments, threads)` returns that call, or None where a peer does not have the operation.
+What can be made once (views, graphs, weights in the peer's own layout where its API offers that) is made before.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import inspect
+import itertools
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+Arguments = Mapping[str, Any]
+Call = Callable[[], Any]
+
+
+def prepare(name: str, operation: str, arguments: Arguments, threads: int) -> Call | None:
+    return PEERS[name](operation, dict(arguments), threads)
+
+
+def installed() -> list[str]:
+    """The peers that can be imported here."""
+    return [name for name in PEERS if importlib.util.find_spec(MODULES.get(name, name)) is not None]
+
+
+def hold_to(isa: str, threads: int) -> None:
+    """Environment that keeps the peers to an instruction-set level and a number of threads. Call before importing
+    any of them: some read it only then."""
+    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)))
+    os.environ["NPROC"] = str(threads)  # XLA's pool
+    os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'}"
+    if isa == "v3":
+        os.environ.update(
+            OPENBLAS_CORETYPE="Haswell",
+            ONEDNN_MAX_CPU_ISA="AVX2",
+            ATEN_CPU_CAPABILITY="avx2",
+            MKL_ENABLE_INSTRUCTIONS="AVX2",
+        )
+
+
+def split_backward(arguments: Arguments, operation: str) -> Arguments:
+    """What the forward operation was given, out of the arguments of its backward."""
+    import fastdl
+
+    accepted = inspect.signature(getattr(fastdl, operation.removesuffix("_backward"))).parameters
+    return {name: value for name, value in arguments.items() if name in accepted and name != "out"}
+
+
+# ---- fastdl and NumPy ----
+
+
+def _fastdl(operation: str, arguments: dict[str, Any], threads: int) -> Call:
+    import fastdl
+
+    fastdl.set_num_threads(threads)
+    return _positional(getattr(fastdl, operation), arguments)
+
+
+def _positional(function: Callable[..., Any], arguments: dict[str, Any]) -> Call:
+    """As one writes the call: the leading arguments by position, which is also faster than by keyword."""
+    leading = list(itertools.takewhile(arguments.__contains__, inspect.signature(function).parameters))
+    keywords = {name: value for name, value in arguments.items() if name not in leading}
+    return functools.partial(function, *(arguments[name] for name in leading), **keywords)
+
+
+def _numpy(operation: str, arguments: dict[str, Any], threads: int) -> Call | None:
+    """fastdl.reference, which is plain NumPy."""
+    import threadpoolctl
+
+    from fastdl import reference
+
+    threadpoolctl.threadpool_limits(threads, user_api="blas")
+    return _positional(getattr(reference, operation), arguments)
+
+
+def _matmul(operation: str, arguments: dict[str, Any], threads: int) -> Call | None:
+    """np.matmul alone, for linear layers without bias and activation."""
+    import threadpoolctl
+
+    threadpoolctl.threadpool_limits(threads, user_api="blas")
+    if operation != "linear" or arguments.get("bias") is not None or arguments.get("activation", "none") != "none":
+        return None
+    return functools.partial(np.matmul, arguments["x"], arguments["weight"].T)
+
+
+# ---- PyTorch ----
+
+
+def _torch(operation: str, arguments: dict[str, Any], threads: int) -> Call | None:
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.set_grad_enabled(False)
+    build = TORCH.get(operation)
+    tensors = {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in arguments.items()}
+    return build(torch, torch.nn.functional, **tensors) if build else None
+
+
+def _torch_linear(torch, F, x, weight, bias=None, activation="none"):  # type: ignore[no-untyped-def]
+    if activation == "relu":
+        return lambda: F.linear(x, weight, bias).relu_()
+    return functools.partial(F.linear, x, weight, bias)
+
+
+def _torch_linear_backward(torch, F, grad_output, x, weight, input_grad=True):  # type: ignore[no-untyped-def]
+    rows, grads = x.reshape(-1, x.shape[-1]), grad_output.reshape(-1, grad_output.shape[-1])
+    return lambda: (grad_output @ weight if input_grad else None, grads.T @ rows, grads.sum(0))
+
+
+def _torch_conv2d(torch, F, x, weight, bias=None, activation="none", algorithm="auto", **window):  # type: ignore[no-untyped-def]
+    if activation == "relu":
+        return lambda: F.conv2d(x, weight, bias, **window).relu_()
+    return functools.partial(F.conv2d, x, weight, bias, **window)
+
+
+def _torch_conv2d_backward(  # type: ignore[no-untyped-def]
+    torch, F, grad_output, x, weight, stride=1, padding=0, dilation=1, groups=1, algorithm="auto", input_grad=True
+):
+    pair = lambda value: [value, value] if isinstance(value, int) else list(value)  # noqa: E731
+    backward, mask = torch.ops.aten.convolution_backward, [input_grad, True, False]
+    window = (pair(stride), pair(padding), pair(dilation), False, [0, 0], groups, mask)
+    return lambda: backward(grad_output, x, weight, None, *window)
+
+
+def _torch_max_pool2d_backward(torch, F, grad_output, x, kernel_size, stride=None, padding=0, dilation=1):  # type: ignore[no-untyped-def]
+    window = (kernel_size, stride, padding, dilation)
+    indices = F.max_pool2d(x, *window, return_indices=True)[1]
+    pair = lambda value: [value, value] if isinstance(value, int) else list(value)  # noqa: E731
+    sizes = [pair(kernel_size if value is None else value) for value in window]
+    backward = torch.ops.aten.max_pool2d_with_indices_backward
+    return lambda: backward(grad_output, x, *sizes, False, indices)
+
+
+def _torch_autograd(function: Callable[..., Any]) -> Callable[..., Call]:
+    """The backward pass alone: the graph is built once."""
+
+    def build(torch, F, grad_output, x, *others, **keywords):  # type: ignore[no-untyped-def]
+        x = x.clone().requires_grad_()
+        with torch.enable_grad():
+            y = function(F, x, *others, **keywords)
+        return lambda: torch.autograd.grad(y, x, grad_output, retain_graph=True)
+
+    return build
+
+
+def _torch_sgd_step(  # type: ignore[no-untyped-def]
+    torch, F, param, grad, momentum_buffer=None, step=1, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, **flags
+):
+    buffers = [] if momentum_buffer is None else [momentum_buffer]
+    settings = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
+    settings |= {"nesterov": False, "maximize": False} | flags
+    update = torch._fused_sgd_
+
+    def call():  # type: ignore[no-untyped-def]
+        update([param], [grad], buffers, **settings, is_first_step=step == 1)
+
+    return call
+
+
+TORCH: dict[str, Callable[..., Call]] = {
+    "relu": lambda torch, F, x: functools.partial(torch.relu, x),
+    "relu_backward": lambda torch, F, grad_output, x: functools.partial(
+        torch.ops.aten.threshold_backward, grad_output, x, 0
+    ),
+    "softmax": lambda torch, F, x, dim=-1: functools.partial(torch.softmax, x, dim),
+    "softmax_backward": lambda torch, F, grad_output, y, dim=-1: functools.partial(
+        torch._softmax_backward_data, grad_output, y, dim, y.dtype
+    ),
+    "log_softmax": lambda torch, F, x, dim=-1: functools.partial(torch.log_softmax, x, dim),
+    "log_softmax_backward": lambda torch, F, grad_output, y, dim=-1: functools.partial(
+        torch._log_softmax_backward_data, grad_output, y, dim, y.dtype
+    ),
+    "cross_entropy": lambda torch, F, x, target, reduction="mean": functools.partial(
+        F.cross_entropy, x, target, reduction=reduction
+    ),
+    "cross_entropy_backward": _torch_autograd(lambda F, x, target, **keywords: F.cross_entropy(x, target, **keywords)),
+    "linear": _torch_linear,
+    "linear_backward": _torch_linear_backward,
+    "conv2d": _torch_conv2d,
+    "conv2d_backward": _torch_conv2d_backward,
+    "im2col": lambda torch, F, x, kernel_size, dilation=1, padding=0, stride=1: functools.partial(
+        F.unfold, x, kernel_size, dilation, padding, stride
+    ),
+    "col2im": lambda torch, F, columns, output_size, kernel_size, dilation=1, padding=0, stride=1: functools.partial(
+        F.fold, columns, output_size, kernel_size, dilation, padding, stride
+    ),
+    "max_pool2d": lambda torch, F, x, kernel_size, stride=None, padding=0, dilation=1: functools.partial(
+        F.max_pool2d, x, kernel_size, stride, padding, dilation
+    ),
+    "max_pool2d_backward": _torch_max_pool2d_backward,
+    "sgd_step": _torch_sgd_step,
+}
+
+
+# ---- ONNX Runtime ----
+
+
+def _onnxruntime(operation: str, arguments: dict[str, Any], threads: int) -> Call | None:
+    """A graph of one node with the parameters as constants, so that they are packed once. float32 only."""
+    import onnxruntime as ort
+    from onnx import TensorProto, helper, numpy_helper
+
+    node = _onnx_node(operation, arguments)
+    x = arguments.get("x")
+    if node is None or x is None or x.dtype != np.float32:
+        return None
+    kind, attributes, inputs = node
+    constants = [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in inputs.items()]
+    graph = helper.make_graph(
+        [helper.make_node(kind, ["x", *inputs], ["y"], **attributes)],
+        "one",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        constants,
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.add_session_config_entry("session.intra_op.allow_spinning", "1" if threads > 1 else "0")
+    session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    binding = session.io_binding()
+    binding.bind_ortvalue_input("x", ort.OrtValue.ortvalue_from_numpy(x))
+    binding.bind_output("y")
+
+    def call() -> Any:
+        session.run_with_iobinding(binding)
+        return binding
+
+    return call
+
+
+def _onnx_node(operation: str, a: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, np.ndarray]] | None:
+    """The node's type, its attributes and its constant inputs."""
+
+    def pair(name: str, default: Any) -> list[int]:
+        value = default if a.get(name) is None else a[name]
+        return [value, value] if isinstance(value, int) else list(value)
+
+    def window(kernel: list[int], stride: Any) -> dict[str, Any]:
+        shape = {"kernel_shape": kernel, "strides": pair("stride", stride), "dilations": pair("dilation", 1)}
+        return shape | {"pads": pair("padding", 0) * 2}
+
+    if a.get("activation", "none") != "none":
+        return None
+    constants = {name: a[name] for name in ("weight", "bias") if a.get(name) is not None}
+    if operation == "linear" and a["x"].ndim == 2:
+        return "Gemm", {"transB": 1}, constants
+    if operation == "conv2d":
+        return "Conv", window(list(a["weight"].shape[2:]), 1) | {"group": a.get("groups", 1)}, constants
+    if operation == "max_pool2d":
+        return "MaxPool", window(pair("kernel_size", 1), a["kernel_size"]), {}
+    if operation == "relu":
+        return "Relu", {}, {}
+    if operation in ("softmax", "log_softmax"):
+        return {"softmax": "Softmax", "log_softmax": "LogSoftmax"}[operation], {"axis": a.get("dim", -1)}, {}
+    return None
+
+
+# ---- JAX ----
+
+
+def _jax(operation: str, arguments: dict[str, Any], threads: int) -> Call | None:
+    """The compiled function. NPROC and XLA_FLAGS (hold_to) are its only knobs for threads."""
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    arrays = {name: value for name, value in arguments.items() if isinstance(value, np.ndarray)}
+    settings = {name: value for name, value in arguments.items() if name not in arrays}
+    build = JAX.get(operation)
+    if build is None:
+        return None
+    function = jax.jit(functools.partial(build, jax, **settings))
+    on_device = {name: jax.device_put(value) for name, value in arrays.items()}
+    return lambda: function(**on_device).block_until_ready()
+
+
+def _jax_conv2d(  # type: ignore[no-untyped-def]
+    jax, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, activation="none", algorithm="auto"
+):
+    pair = lambda value: (value, value) if isinstance(value, int) else tuple(value)  # noqa: E731
+    y = jax.lax.conv_general_dilated(
+        x,
+        weight,
+        pair(stride),
+        [(p, p) for p in pair(padding)],
+        rhs_dilation=pair(dilation),
+        feature_group_count=groups,
+        dimension_numbers=("NCHW", "OIHW", "NCHW"),
+    )
+    y = y if bias is None else y + bias[:, None, None]
+    return jax.nn.relu(y) if activation == "relu" else y
+
+
+def _jax_linear(jax, x, weight, bias=None, activation="none"):  # type: ignore[no-untyped-def]
+    y = x @ weight.T if bias is None else x @ weight.T + bias
+    return jax.nn.relu(y) if activation == "relu" else y
+
+
+JAX: dict[str, Callable[..., Any]] = {
+    "relu": lambda jax, x: jax.numpy.maximum(x, 0),
+    "softmax": lambda jax, x, dim=-1: jax.nn.softmax(x, dim),
+    "log_softmax": lambda jax, x, dim=-1: jax.nn.log_softmax(x, dim),
+    "linear": _jax_linear,
+    "conv2d": _jax_conv2d,
+}
+
+
+PEERS: dict[str, Callable[[str, dict[str, Any], int], Call | None]] = {
+    "fastdl": _fastdl,
+    "numpy": _numpy,
+    "matmul": _matmul,
+    "torch": _torch,
+    "onnxruntime": _onnxruntime,
+    "jax": _jax,
+}
+MODULES = {"matmul": "numpy"}
+
+
+def arrays_of(result: Any) -> list[np.ndarray]:
+    """What a call returned, as NumPy arrays (gradients that were not asked for left out)."""
+    if hasattr(result, "copy_outputs_to_cpu"):  # ONNX Runtime's binding
+        return list(result.copy_outputs_to_cpu())
+    items = result if isinstance(result, (tuple, list)) else [result]
+    return [array for array in (np.asarray(item) for item in items if item is not None) if array.size]

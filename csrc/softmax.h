@@ -1,0 +1,56 @@
+/* What softmax, log_softmax and cross_entropy share: a row's maximum, and the sum of its exponentials.
+ *
+ * Sums run in `real` vectors over FOLD terms a lane and in double from there on, so their error does not grow with
+ * the length of the row. */
+#ifndef FASTDL_SOFTMAX_H
+#define FASTDL_SOFTMAX_H
+
+#include <math.h>
+
+#include "vmath.h"
+
+enum { FOLD = 32 };
+
+/* The largest of x [size]; -infinity if there are none. NaN may be passed over: the sum below has it. */
+FDL_INLINE real row_maximum(const real *x, int64_t size)
+{
+    enum { CHAINS = 4 };
+    const vreal least = vset1((real)-INFINITY);
+    vreal most[CHAINS] = {least, least, least, least};
+    int64_t i = 0;
+    for (; i + CHAINS * LANES <= size; i += CHAINS * LANES) { /* main loop */
+        FDL_UNROLL
+        for (int c = 0; c < CHAINS; c++)
+            most[c] = vmax(vload(x + i + c * LANES), most[c]);
+    }
+    for (; i < size; i += LANES) /* tail */
+        most[0] = vmax(vload_first_or(x + i, min64(LANES, size - i), least), most[0]);
+    return vmax_lane(vmax(vmax(most[0], most[1]), vmax(most[2], most[3])));
+}
+
+/* The sum of exp(x - maximum) over x [size]. `store`, a constant: the terms go to y [size], which may be x. */
+FDL_INLINE double row_exp_sum(const real *x, real maximum, real *y, int64_t size, const bool store)
+{
+    double total = 0;
+    for (int64_t i = 0; i < size;) {
+        const int64_t stop = min64(size, i + FOLD * LANES);
+        vreal sum = {0};
+        for (; i + LANES <= stop; i += LANES) { /* main loop */
+            const vreal e = vexp(vload(x + i) - maximum);
+            sum += e;
+            if (store)
+                vstore(y + i, e);
+        }
+        if (i < stop) { /* tail: e^-inf = 0 where there is no element */
+            const vreal e = vexp(vload_first_or(x + i, stop - i, vset1((real)-INFINITY)) - maximum);
+            sum += e;
+            if (store)
+                vstore_first(y + i, e, stop - i);
+            i = stop;
+        }
+        total += vsum_double(sum);
+    }
+    return total;
+}
+
+#endif

@@ -1,0 +1,214 @@
+"""The form that a case is declared by, and what can be done with a case."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.random import Generator
+
+import fastdl
+from fastdl import reference
+
+Array = np.ndarray[Any, Any]
+Arguments = dict[str, Any]
+Shape = tuple[int, ...]
+Draw = Callable[[Generator], Array]
+# (float64 arguments, float64 results) -> for each result the error allowed, in units of rounding of the dtype
+Tolerance = Callable[[Arguments, tuple[Array, ...]], "tuple[Any, ...]"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    operation: str
+    id: str
+    draw: Callable[[Generator], Arguments]
+    parameters: Arguments
+    shapes: tuple[Shape, ...]
+    """Of what is returned, or of the arrays that are updated."""
+    updates: tuple[str, ...]
+    """The arguments that the operation works on in place."""
+    flops: float
+    tolerance: Tolerance
+    tags: frozenset[str]
+    backward: Case | None = None
+
+    def make(self, dtype: Any, rng: Generator | None = None) -> Arguments:
+        """The arguments by name. The same generator state gives a case and its backward the same inputs."""
+        with np.errstate(all="ignore"):
+            arrays = self.draw(rng or np.random.default_rng(0))
+        return {name: _cast(array, dtype) for name, array in arrays.items()} | self.parameters
+
+    def bytes(self, dtype: Any) -> int:
+        """Least memory traffic: every array in once, every result out once."""
+        read = sum(a.nbytes for a in self.make(dtype).values() if isinstance(a, np.ndarray))
+        return read + sum(int(np.prod(shape)) for shape in self.shapes) * np.dtype(dtype).itemsize
+
+    def run(self, arguments: Arguments, module: Any = fastdl) -> tuple[Array, ...]:
+        """Call the operation of fastdl or fastdl.reference; its results. In-place arguments are not touched."""
+        arguments = arguments | {name: copy(arguments[name]) for name in self.updates}
+        return results(self, getattr(module, self.operation)(**arguments), arguments)
+
+    def expected(self, arguments: Arguments) -> tuple[Array, ...]:
+        """What the reference gives in float64."""
+        with np.errstate(all="ignore"):
+            return self.run(to_float64(arguments), reference)
+
+    def check(self, actual: tuple[Array, ...], arguments: Arguments, expected: tuple[Array, ...] | None = None) -> None:
+        """Assert shapes, dtypes, the places of NaN and infinities, and every error within the tolerance."""
+        if expected is None:
+            expected = self.expected(arguments)
+        dtype = next(a.dtype for a in arguments.values() if isinstance(a, np.ndarray) and a.dtype.kind == "f")
+        info = np.finfo(dtype)
+        with np.errstate(all="ignore"):
+            allowed = self.tolerance(to_float64(arguments), expected)
+            assert tuple(a.shape for a in actual) == self.shapes
+            for got, want, units in zip(actual, expected, allowed, strict=True):
+                assert got.dtype == dtype
+                # Below the smallest normal number there is no relative precision to ask for.
+                bound = units * info.eps / 2 + (info.tiny if np.any(units) else 0)
+                same = (got == want) | (np.isnan(got) & np.isnan(want))
+                error = np.where(same, 0, np.abs(got.astype(np.float64) - want))
+                wrong = ~(same | (error <= bound))
+                if wrong.any():
+                    bound = np.broadcast_to(bound, wrong.shape)
+                    excess = np.where(wrong, np.nan_to_num(error / bound, nan=np.inf), 0)
+                    i = np.unravel_index(excess.argmax(), wrong.shape)
+                    raise AssertionError(
+                        f"{self.id}: {wrong.sum()} of {wrong.size} elements wrong, the worst at {i}: "
+                        f"found {got[i]!r}, expected {want[i]!r} within {bound[i]:.3g}"
+                    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backward:
+    """What declares <operation>_backward beside its forward."""
+
+    flops: float
+    tolerance: Tolerance
+    shapes: tuple[Shape, ...]
+
+
+def declare(
+    operation: str,
+    inputs: dict[str, Shape | Draw | None],
+    output: Shape | tuple[Shape, ...],
+    *,
+    flops: float,
+    tolerance: Tolerance,
+    backward: Backward | None = None,
+    updates: tuple[str, ...] = (),
+    tags: tuple[str, ...] = (),
+    note: str = "",
+    **parameters: Any,
+) -> Case:
+    """The form: a case and, with `backward`, the case of the operation's gradient.
+
+    inputs: by argument name a shape (filled with normal numbers), a function that draws the array, or None.
+    Floating-point arrays are converted to the dtype in question. parameters: the keyword arguments. The arguments of
+    the backward follow from its signature: a random grad_output, `y` for what forward returned, and else what
+    forward was given.
+    """
+
+    def draw(rng: Generator) -> Arguments:
+        return {name: _draw(source, rng) for name, source in inputs.items()}
+
+    sizes = "_".join("x".join(map(str, shape)) or "scalar" for shape in inputs.values() if isinstance(shape, tuple))
+    words = [f"{k}={'x'.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in parameters.items()]
+    label = "-".join(filter(None, [note, sizes, *words]))
+    gradient = None
+    if backward is not None:
+        signature = inspect.signature(getattr(fastdl, f"{operation}_backward")).parameters
+
+        def draw_backward(rng: Generator) -> Arguments:
+            given = draw(rng)
+            given["grad_output"] = rng.standard_normal(output)
+            if "y" in signature:
+                given["y"] = getattr(reference, operation)(**given_to(operation, given), **parameters)
+            return {name: given[name] for name in signature if name in given}
+
+        gradient = Case(
+            operation=f"{operation}_backward",
+            id=f"{operation}_backward-{label}",
+            draw=draw_backward,
+            parameters={name: value for name, value in parameters.items() if name in signature},
+            shapes=backward.shapes,
+            updates=(),
+            flops=backward.flops,
+            tolerance=backward.tolerance,
+            tags=frozenset(tags),
+        )
+    return Case(
+        operation=operation,
+        id=f"{operation}-{label}",
+        draw=draw,
+        parameters=parameters,
+        shapes=output if updates else (output,),  # type: ignore[arg-type]
+        updates=updates,
+        flops=flops,
+        tolerance=tolerance,
+        tags=frozenset(tags),
+        backward=gradient,
+    )
+
+
+def results(case: Case, returned: Any, arguments: Arguments) -> tuple[Array, ...]:
+    """The arrays that a call produced: returned, returned in a named tuple, or updated in place."""
+    if case.updates:
+        return tuple(arguments[name] for name in case.updates)
+    return tuple(returned) if isinstance(returned, tuple) else (np.asarray(returned),)
+
+
+# Tolerances
+
+
+def exact(arguments: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...]:
+    """Values are chosen or copied, never computed: no error at all."""
+    return (0.0,) * len(expected)
+
+
+def summed(case_operation: str, *terms: float, linear_in: tuple[str, ...] | None = None) -> Tolerance:
+    """For sums of that many products (one count a result), in whatever order: 4 sqrt(terms) roundings of sum |term|.
+
+    Rounding errors of a sum grow as sqrt(terms) with high probability (Higham and Mary, SIAM J. Sci. Comput. 41(5),
+    2019); 4 covers that probability. Still tight: one wrong term among n weighs 1/n. sum |term| is the operation
+    itself on the absolute values of its arrays (of `linear_in` where it is not linear in all).
+    """
+
+    def tolerance(arguments: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...]:
+        names = [n for n in linear_in or arguments if isinstance(arguments[n], np.ndarray)]
+        magnitudes = getattr(reference, case_operation)(**arguments | {n: np.abs(arguments[n]) for n in names})
+        magnitudes = magnitudes if isinstance(magnitudes, tuple) else (magnitudes,)
+        return tuple(4 * np.sqrt(n + 2) * np.asarray(m) for n, m in zip(terms, magnitudes, strict=True))
+
+    return tolerance
+
+
+# Helpers
+
+
+def copy(x: Any) -> Any:
+    return x.copy() if isinstance(x, np.ndarray) else x
+
+
+def to_float64(arguments: Arguments) -> Arguments:
+    return {name: _cast(value, np.float64) for name, value in arguments.items()}
+
+
+def given_to(operation: str, arguments: Arguments) -> Arguments:
+    """Those arguments that the operation takes."""
+    names = inspect.signature(getattr(fastdl, operation)).parameters
+    return {name: value for name, value in arguments.items() if name in names}
+
+
+def _cast(value: Any, dtype: Any) -> Any:
+    return value.astype(dtype) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
+
+
+def _draw(source: Shape | Draw | None, rng: Generator) -> Any:
+    if source is None:
+        return None
+    return rng.standard_normal(source) if isinstance(source, tuple) else source(rng)

@@ -1,0 +1,52 @@
+"""linear: every size around the tiles of the micro-kernel, then past its cache blocks."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tests.cases.case import Backward, Case, Shape, declare, summed
+
+
+def _linear(batch: Shape, inputs: int, outputs: int, *, bias: bool = True, **form: Any) -> Case:
+    rows = math.prod(batch)
+    product = 2 * rows * inputs * outputs
+    return declare(
+        "linear",
+        {"x": (*batch, inputs), "weight": (outputs, inputs), "bias": (outputs,) if bias else None},
+        (*batch, outputs),
+        flops=product,
+        tolerance=summed("linear", inputs),
+        # The fused activation has no backward of its own.
+        backward=None
+        if form.get("activation", "none") != "none"
+        else Backward(
+            flops=2 * product,
+            tolerance=summed("linear_backward", outputs, rows, rows),
+            shapes=((*batch, inputs), (outputs, inputs), (outputs,)),
+        ),
+        **form,
+    )
+
+
+_AROUND_TILES = (1, 2, 5, 6, 7, 12, 13, 15, 16, 17, 31, 32, 33)
+
+CASES = [
+    *(_linear((n,), 19, 23) for n in _AROUND_TILES),
+    *(_linear((9,), n, 11, bias=False) for n in _AROUND_TILES),
+    *(_linear((14,), 10, n) for n in _AROUND_TILES),
+    _linear((), 17, 33),
+    _linear((2, 3, 5), 15, 16),
+    _linear((0,), 8, 4),
+    _linear((2, 0), 8, 4, bias=False),
+    _linear((3,), 0, 4),
+    _linear((3,), 0, 4, bias=False),
+    _linear((3,), 4, 0),
+    _linear((17,), 33, 31, activation="relu"),
+    _linear((17,), 33, 31, bias=False, activation="relu"),
+    _linear((131,), 700, 97),
+    _linear((260,), 130, 1100),
+    _linear((1,), 1025, 300),
+    _linear((1,), 64, 10, tags=("bench",)),
+    *(_linear((n,), n, n, bias=False, tags=("bench", "large")) for n in (512, 1024, 2048)),
+]

@@ -1,0 +1,67 @@
+"""What several test files need: cases as parameters, and arrays in guarded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.cases import Case, all_cases
+from tests.cases.case import copy
+
+DTYPES = [pytest.param(np.float32, id="f32"), pytest.param(np.float64, id="f64")]
+_GUARD = 67  # elements on either side: more than the longest vector, and odd, so that nothing is aligned
+
+
+def parameters(cases: Iterable[Case]) -> list[Any]:
+    """The cases as pytest parameters; large ones are slow tests, and batch 8 adds nothing to batch 1 but time."""
+    return [
+        pytest.param(case, id=case.id, marks=[pytest.mark.slow] if "large" in case.tags else [])
+        for case in cases
+        if "batch8" not in case.tags
+    ]
+
+
+def everyday(**which: Any) -> list[Case]:
+    return [case for case in all_cases(**which) if "large" not in case.tags]
+
+
+_MADE: dict[tuple[str, Any], tuple[dict[str, Any], tuple[np.ndarray, ...]]] = {}
+
+
+def made(case: Case, dtype: Any) -> tuple[dict[str, Any], tuple[np.ndarray, ...]]:
+    """The arguments and the expected results; kept for the levels and variants to come, unless they are large."""
+    key = case.id, dtype
+    if key not in _MADE:
+        arguments = case.make(dtype)
+        if "large" in case.tags:
+            return arguments, case.expected(arguments)
+        _MADE[key] = arguments, case.expected(arguments)
+    arguments, expected = _MADE[key]
+    return {name: copy(value) for name, value in arguments.items()}, expected
+
+
+class Guarded:
+    """A poisoned array, misaligned by one element, between guard zones."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
+        poison = np.nan if np.dtype(dtype).kind == "f" else np.iinfo(dtype).min
+        size = int(np.prod(shape))
+        self._memory = np.full(size + 2 * _GUARD + 1, poison, dtype)
+        offset = _GUARD
+        while self._memory[offset:].ctypes.data % (2 * self._memory.itemsize) == 0:
+            offset += 1
+        self.array = self._memory[offset : offset + size].reshape(shape)
+        self._zones = self._memory[:offset], self._memory[offset + size :]
+        self._before = [zone.tobytes() for zone in self._zones]
+
+    @classmethod
+    def holding(cls, x: np.ndarray) -> Guarded:
+        guarded = cls(x.shape, x.dtype)
+        guarded.array[...] = x
+        return guarded
+
+    def check(self) -> None:
+        assert [zone.tobytes() for zone in self._zones] == self._before, "written outside the array"

@@ -1,0 +1,253 @@
+"""Every mistake is refused with the argument's name, what was found and what was expected; nothing is written."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastdl
+
+F32, F64 = np.float32, np.float64
+_NAN = float("nan")
+
+
+def _zeros(*shape: int, dtype: Any = F32) -> np.ndarray:
+    return np.zeros(shape, dtype)
+
+
+def _ints(*values: int) -> np.ndarray:
+    return np.array(values)
+
+
+# A right call of each operation; a row below replaces some of its arguments.
+_RIGHT: dict[str, dict[str, Any]] = {
+    "relu": {"x": _zeros(2, 3)},
+    "relu_backward": {"grad_output": _zeros(2, 3), "x": _zeros(2, 3)},
+    "softmax": {"x": _zeros(2, 3)},
+    "softmax_backward": {"grad_output": _zeros(2, 3), "y": _zeros(2, 3)},
+    "log_softmax": {"x": _zeros(2, 3)},
+    "log_softmax_backward": {"grad_output": _zeros(2, 3), "y": _zeros(2, 3)},
+    "linear": {"x": _zeros(2, 3), "weight": _zeros(4, 3), "bias": _zeros(4)},
+    "linear_backward": {"grad_output": _zeros(2, 4), "x": _zeros(2, 3), "weight": _zeros(4, 3)},
+    "conv2d": {"x": _zeros(2, 4, 5, 6), "weight": _zeros(6, 4, 3, 3), "bias": _zeros(6)},
+    "conv2d_backward": {"grad_output": _zeros(2, 6, 3, 4), "x": _zeros(2, 4, 5, 6), "weight": _zeros(6, 4, 3, 3)},
+    "im2col": {"x": _zeros(2, 4, 5, 6), "kernel_size": 3},
+    "col2im": {"columns": _zeros(2, 36, 12), "output_size": (5, 6), "kernel_size": 3},
+    "max_pool2d": {"x": _zeros(2, 4, 5, 6), "kernel_size": 2},
+    "max_pool2d_backward": {"grad_output": _zeros(2, 4, 2, 3), "x": _zeros(2, 4, 5, 6), "kernel_size": 2},
+    "cross_entropy": {"x": _zeros(3, 4), "target": _ints(0, 1, 3)},
+    "cross_entropy_backward": {"grad_output": _zeros(), "x": _zeros(3, 4), "target": _ints(0, 1, 3)},
+    "sgd_step": {"param": _zeros(5), "grad": _zeros(5), "momentum_buffer": _zeros(5), "momentum": 0.9},
+}
+
+
+def _overlapping(operation: str, argument: str) -> dict[str, Any]:
+    """`out` as large as it has to be, sharing memory with an argument, one element further on."""
+    right = _RIGHT[operation]
+    x, size = right[argument], getattr(fastdl, operation)(**right).shape
+    memory = np.zeros(max(x.size, int(np.prod(size))) + 1, F32)
+    return {argument: memory[: x.size].reshape(x.shape), "out": memory[1 : 1 + int(np.prod(size))].reshape(size)}
+
+
+_SHARED = _zeros(10)
+
+# operation, the arguments that are wrong, the exception, the argument it names, what it says was found and expected
+_ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
+    # rank
+    ("linear", {"x": _zeros(), "bias": None}, ValueError, "x", "()", "3"),
+    ("linear", {"weight": _zeros(12)}, ValueError, "weight", "(12,)", "2 dimensions"),
+    ("linear", {"bias": _zeros(4, 1)}, ValueError, "bias", "(4, 1)", "1 dimensions"),
+    ("conv2d", {"x": _zeros(4, 5, 6)}, ValueError, "x", "(4, 5, 6)", "4 dimensions"),
+    ("conv2d", {"weight": _zeros(6, 4, 3)}, ValueError, "weight", "(6, 4, 3)", "4 dimensions"),
+    ("conv2d_backward", {"grad_output": _zeros(2, 6, 12)}, ValueError, "grad_output", "(2, 6, 12)", "4 dimensions"),
+    ("im2col", {"x": _zeros(5, 6)}, ValueError, "x", "(5, 6)", "4 dimensions"),
+    ("col2im", {"columns": _zeros(36, 12)}, ValueError, "columns", "(36, 12)", "3 dimensions"),
+    ("max_pool2d", {"x": _zeros(4, 5, 6)}, ValueError, "x", "(4, 5, 6)", "4 dimensions"),
+    ("cross_entropy", {"x": _zeros(3)}, ValueError, "x", "(3,)", "2 dimensions"),
+    ("cross_entropy", {"target": np.zeros((3, 1), int)}, ValueError, "target", "(3, 1)", "1 dimensions"),
+    # sizes that do not match
+    ("linear", {"x": _zeros(2, 5)}, ValueError, "x", "(2, 5)", "3"),
+    ("linear", {"bias": _zeros(3)}, ValueError, "bias", "(3,)", "(4,)"),
+    ("linear_backward", {"grad_output": _zeros(2, 5)}, ValueError, "grad_output", "(2, 5)", "(2, 4)"),
+    ("conv2d", {"x": _zeros(2, 3, 5, 6)}, ValueError, "weight", "(6, 4, 3, 3)", "3"),
+    ("conv2d", {"groups": 2}, ValueError, "weight", "(6, 4, 3, 3)", "2"),
+    ("conv2d", {"groups": 4}, ValueError, "groups", "4", "6"),
+    ("conv2d", {"groups": 0}, ValueError, "groups", "0", "6"),
+    ("conv2d", {"groups": -1}, ValueError, "groups", "-1", "6"),
+    ("conv2d", {"bias": _zeros(5)}, ValueError, "bias", "(5,)", "(6,)"),
+    ("conv2d", {"weight": _zeros(6, 4, 0, 3)}, ValueError, "weight", "(6, 4, 0, 3)", "at least 1 x 1"),
+    ("conv2d_backward", {"grad_output": _zeros(2, 6, 4, 4)}, ValueError, "grad_output", "4, 4)", "(2, 6, 3, 4)"),
+    ("conv2d_backward", {"x": _zeros(2, 3, 5, 6)}, ValueError, "weight", "(6, 4, 3, 3)", "3"),
+    ("relu_backward", {"grad_output": _zeros(3, 2)}, ValueError, "grad_output", "(3, 2)", "(2, 3)"),
+    ("softmax_backward", {"grad_output": _zeros(6)}, ValueError, "grad_output", "(6,)", "(2, 3)"),
+    ("log_softmax_backward", {"grad_output": _zeros(6)}, ValueError, "grad_output", "(6,)", "(2, 3)"),
+    ("max_pool2d_backward", {"grad_output": _zeros(2, 4, 3, 3)}, ValueError, "grad_output", "3, 3)", "(2, 4, 2, 3)"),
+    ("col2im", {"columns": _zeros(2, 35, 12)}, ValueError, "columns", "(2, 35, 12)", "a multiple of"),
+    ("col2im", {"columns": _zeros(2, 36, 11)}, ValueError, "columns", "(2, 36, 11)", "(2, 36, 12)"),
+    ("cross_entropy", {"target": _ints(0, 1)}, ValueError, "target", "(2,)", "(3,)"),
+    ("cross_entropy_backward", {"grad_output": _zeros(3)}, ValueError, "grad_output", "(3,)", "()"),
+    ("sgd_step", {"grad": _zeros(4)}, ValueError, "grad", "(4,)", "(5,)"),
+    ("sgd_step", {"momentum_buffer": _zeros(4)}, ValueError, "momentum_buffer", "(4,)", "(5,)"),
+    # windows
+    ("conv2d", {"padding": -1}, ValueError, "padding", "-1", "at least 0"),
+    ("conv2d", {"padding": (0, -1)}, ValueError, "padding", "(0, -1)", "at least 0"),
+    ("conv2d", {"stride": 0}, ValueError, "stride", "0", "at least 1"),
+    ("conv2d", {"stride": (1, 2, 3)}, TypeError, "stride", "(1, 2, 3)", "pair"),
+    ("conv2d", {"stride": 1.5}, TypeError, "stride", "1.5", "int"),
+    ("conv2d", {"stride": True}, TypeError, "stride", "True", "int"),
+    ("conv2d", {"dilation": 0}, ValueError, "dilation", "0", "at least 1"),
+    ("conv2d", {"dilation": 3}, ValueError, "kernel_size", "7", "5"),
+    ("conv2d", {"weight": _zeros(6, 4, 3, 7)}, ValueError, "kernel_size", "7", "6"),
+    ("conv2d_backward", {"weight": _zeros(6, 4, 6, 3)}, ValueError, "kernel_size", "6", "5"),
+    ("conv2d", {"x": _zeros(2, 4, 0, 6)}, ValueError, "kernel_size", "3", "0"),
+    ("conv2d", {"algorithm": "fft"}, ValueError, "algorithm", "fft", "direct"),
+    ("conv2d", {"activation": "tanh"}, ValueError, "activation", "tanh", "relu"),
+    ("linear", {"activation": "tanh"}, ValueError, "activation", "tanh", "relu"),
+    ("im2col", {"kernel_size": 0}, ValueError, "kernel_size", "0", "at least 1"),
+    ("im2col", {"kernel_size": 6}, ValueError, "kernel_size", "6", "5"),
+    ("im2col", {"padding": -1}, ValueError, "padding", "-1", "at least 0"),
+    ("col2im", {"output_size": (0, 6)}, ValueError, "output_size", "(0, 6)", "at least 1"),
+    ("max_pool2d", {"kernel_size": 0}, ValueError, "kernel_size", "0", "at least 1"),
+    ("max_pool2d", {"kernel_size": 6}, ValueError, "kernel_size", "6", "5"),
+    ("max_pool2d", {"padding": 2}, ValueError, "padding", "(2, 2)", "half of kernel_size"),
+    ("max_pool2d", {"padding": -1}, ValueError, "padding", "-1", "at least 0"),
+    ("max_pool2d", {"stride": 0}, ValueError, "stride", "0", "at least 1"),
+    ("softmax", {"dim": 2}, ValueError, "dim", "2", "1"),
+    ("log_softmax", {"dim": -3}, ValueError, "dim", "-3", "-2"),
+    # dtypes
+    ("relu", {"x": _ints(1, 2)}, TypeError, "x", "<i8", "float32 or float64"),
+    ("relu", {"x": np.zeros(3, np.float16)}, TypeError, "x", "<f2", "float32 or float64"),
+    ("relu", {"x": np.zeros(3, complex)}, TypeError, "x", "<c16", "float32 or float64"),
+    ("relu", {"x": np.zeros(3, ">f4")}, TypeError, "x", ">f4", "native byte order"),
+    ("relu", {"x": np.array(["a"])}, TypeError, "x", "<U1", "float32 or float64"),
+    ("relu", {"x": np.array([None])}, TypeError, "x", "|O", "float32 or float64"),
+    ("relu", {"x": np.ma.masked_array(_zeros(3))}, TypeError, "x", "masked", "plain"),
+    ("relu", {"x": [1.0, 2.0]}, TypeError, "x", "list", "array"),
+    ("relu", {"x": None}, TypeError, "x", "NoneType", "array"),
+    ("relu", {"x": 1.0}, TypeError, "x", "float", "array"),
+    ("softmax", {"x": np.zeros((2, 3), int)}, TypeError, "x", "<i8", "float32 or float64"),
+    ("linear", {"weight": _zeros(4, 3, dtype=F64)}, TypeError, "weight", "float64", "float32"),
+    ("linear", {"bias": _zeros(4, dtype=F64)}, TypeError, "bias", "float64", "float32"),
+    ("conv2d", {"x": np.zeros((2, 4, 5, 6), int)}, TypeError, "x", "<i8", "float32 or float64"),
+    ("conv2d", {"weight": _zeros(6, 4, 3, 3, dtype=F64)}, TypeError, "weight", "float64", "float32"),
+    ("max_pool2d_backward", {"grad_output": _zeros(2, 4, 2, 3, dtype=F64)}, TypeError, "grad_output", "64", "float32"),
+    ("cross_entropy", {"x": np.zeros((3, 4), int)}, TypeError, "x", "<i8", "float32 or float64"),
+    ("sgd_step", {"param": np.zeros(5, int)}, TypeError, "param", "<i8", "float32 or float64"),
+    ("sgd_step", {"param": [0.0] * 5}, TypeError, "param", "list", "NumPy array"),
+    ("sgd_step", {"grad": _zeros(5, dtype=F64)}, TypeError, "grad", "float64", "float32"),
+    ("sgd_step", {"momentum_buffer": _zeros(5, dtype=F64)}, TypeError, "momentum_buffer", "float64", "float32"),
+    # labels
+    ("cross_entropy", {"target": _ints(0, 1, 4)}, ValueError, "target", "class index", "classes"),
+    ("cross_entropy", {"target": _ints(0, -1, 3)}, ValueError, "target", "class index", "classes"),
+    ("cross_entropy", {"target": _ints(0, 2**40, 3)}, ValueError, "target", "class index", "classes"),
+    ("cross_entropy", {"target": np.array([0, _NAN, 1])}, TypeError, "target", "float64", "integers"),
+    ("cross_entropy", {"target": np.array([0, 1, 2], np.uint64)}, TypeError, "target", "uint64", "integers"),
+    ("cross_entropy", {"target": np.array([True, False, True])}, TypeError, "target", "bool", "integers"),
+    ("cross_entropy", {"x": _zeros(3, 0)}, ValueError, "target", "class index", "classes"),
+    ("cross_entropy", {"reduction": "median"}, ValueError, "reduction", "median", "mean"),
+    ("cross_entropy_backward", {"target": _ints(0, 1, 4)}, ValueError, "target", "class index", "classes"),
+    # options of the optimizer
+    ("sgd_step", {"step": 0}, ValueError, "step", "0", "at least 1"),
+    ("sgd_step", {"lr": -0.1}, ValueError, "lr", "-0.1", "at least 0"),
+    ("sgd_step", {"lr": _NAN}, ValueError, "lr", "nan", "at least 0"),
+    ("sgd_step", {"momentum": -0.1}, ValueError, "momentum", "-0.1", "at least 0"),
+    ("sgd_step", {"weight_decay": -0.1}, ValueError, "weight_decay", "-0.1", "at least 0"),
+    ("sgd_step", {"nesterov": True, "dampening": 0.5}, ValueError, "nesterov", "0.5", "dampening of 0"),
+    ("sgd_step", {"nesterov": True, "momentum": 0.0}, ValueError, "nesterov", "0.0", "momentum above 0"),
+    ("sgd_step", {"momentum_buffer": None}, ValueError, "momentum_buffer", "none", "array like param"),
+    # in place: not through a view that would have to be copied
+    ("sgd_step", {"param": _zeros(10)[::2]}, ValueError, "param", "not C-contiguous", "one that is"),
+    ("sgd_step", {"param": _SHARED[:5], "grad": _SHARED[2:7]}, ValueError, "grad", "overlaps", "does not"),
+    (
+        "sgd_step",
+        {"param": _SHARED[:5], "momentum_buffer": _SHARED[4:9]},
+        ValueError,
+        "momentum_buffer",
+        "overlaps",
+        "does not",
+    ),
+    (
+        "sgd_step",
+        {"grad": _SHARED[:5], "momentum_buffer": _SHARED[4:9]},
+        ValueError,
+        "momentum_buffer",
+        "overlaps",
+        "does not",
+    ),
+]
+
+
+def _identify(row: tuple[Any, ...]) -> str:
+    operation, wrong, *_ = row
+    return f"{operation}-{'-'.join(wrong)}"
+
+
+def _refused(operation: str, arguments: dict[str, Any], error: type[Exception]) -> str:
+    """The message, once it is sure that no array was written."""
+    arrays = [value for value in arguments.values() if isinstance(value, np.ndarray)]
+    before = [array.tobytes() for array in arrays]
+    with pytest.raises(error) as refusal:
+        getattr(fastdl, operation)(**arguments)
+    assert [array.tobytes() for array in arrays] == before
+    assert type(refusal.value) is error
+    return str(refusal.value)
+
+
+@pytest.mark.parametrize("row", _ROWS, ids=_identify)
+def test_mistakes(row: tuple[str, dict[str, Any], type[Exception], str, str, str]) -> None:
+    operation, wrong, error, argument, found, expected = row
+    arguments = _RIGHT[operation] | wrong
+    if "out" in inspect.signature(getattr(fastdl, operation)).parameters:
+        # Right for the right call, so it would be written if the mistake went unseen.
+        arguments["out"] = np.full_like(getattr(fastdl, operation)(**_RIGHT[operation]), 7)
+    message = _refused(operation, arguments, error)
+    assert message.startswith(f"{argument}: found ")
+    said_found, said_expected = message.removeprefix(f"{argument}: found ").split("expected", 1)
+    assert found in said_found
+    assert expected in said_expected
+
+
+@pytest.mark.parametrize("operation", _RIGHT)
+def test_the_right_calls_are_right(operation: str) -> None:
+    getattr(fastdl, operation)(**_RIGHT[operation])
+
+
+_WITH_OUT = [name for name in _RIGHT if "out" in inspect.signature(getattr(fastdl, name)).parameters]
+
+
+@pytest.mark.parametrize("operation", _WITH_OUT)
+def test_out_that_cannot_be_written(operation: str) -> None:
+    right = getattr(fastdl, operation)(**_RIGHT[operation])
+    read_only = np.full_like(right, 7)
+    read_only.flags.writeable = False
+    for out, error, found, expected in (
+        (np.full((*right.shape, 1), 7, F32), ValueError, str((*right.shape, 1)), str(right.shape)),
+        (np.full(right.shape, 7, F64), TypeError, "float64", "float32"),
+        (np.full(right.shape, 7, np.int32), TypeError, "int32", "float32"),
+        (np.full((*right.shape, 2), 7, F32)[..., 0], ValueError, "not C-contiguous", "one that is"),
+        (read_only, ValueError, "writable", "one that is"),
+        (right.tolist(), TypeError, "list", "NumPy array"),
+    ):
+        message = _refused(operation, _RIGHT[operation] | {"out": out}, error)
+        assert message.startswith("out: found ")
+        said_found, said_expected = message.split("expected", 1)
+        assert found in said_found
+        assert expected in said_expected
+
+
+_ARRAYS_BESIDE_OUT = [(op, name) for op in _WITH_OUT for name, v in _RIGHT[op].items() if isinstance(v, np.ndarray)]
+
+
+@pytest.mark.parametrize(("operation", "argument"), _ARRAYS_BESIDE_OUT)
+def test_out_that_overlaps(operation: str, argument: str) -> None:
+    message = _refused(operation, _RIGHT[operation] | _overlapping(operation, argument), ValueError)
+    assert message == f"{argument}: found an array that overlaps the result, expected one that does not"
+
+
+def test_every_operation_is_tried() -> None:
+    from fastdl._operation import OPERATIONS
+
+    assert set(_RIGHT) == set(OPERATIONS) == {operation for operation, *_ in _ROWS}

@@ -1,0 +1,23 @@
+"""`import fastdl` is cheap: few modules, few milliseconds."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+_OPTIONAL = ("numba", "llvmlite", "torch", "matplotlib", "sklearn", "rich", "onnx")
+
+
+def _run(code: str) -> str:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def test_imports_no_optional_dependency() -> None:
+    loaded = _run("import sys, fastdl; print(*{name.split('.')[0] for name in sys.modules})").split()
+    assert not set(loaded) & set(_OPTIONAL)
+
+
+def test_takes_at_most_50_ms_beyond_numpy() -> None:
+    """The best of several processes: what the machine does beside it only adds."""
+    code = "import numpy, time; t = time.perf_counter(); import fastdl; print(time.perf_counter() - t)"
+    assert min(float(_run(code)) for _ in range(5)) < 0.050

@@ -1,0 +1,188 @@
+"""The operations inside a user's @njit function: the same names, the same results, cached on disk.
+
+Nothing here imports fastdl.numba: Numba finds it by its entry point.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastdl
+from fastdl._operation import OPERATIONS
+from tests.cases import Case, results
+from tests.support import DTYPES, everyday
+
+numba = pytest.importorskip("numba", reason="Numba is not installed")
+
+
+def _spelt_out(case: Case, dtype: Any) -> dict[str, Any]:
+    """The arguments with every default filled in and every window option a pair, so that many cases share types."""
+    signature = inspect.signature(OPERATIONS[case.operation])
+    bound = signature.bind(**case.make(dtype))
+    bound.apply_defaults()
+    bound.arguments.pop("out", None)
+    windows = ("stride", "padding", "dilation", "kernel_size")
+    return {
+        name: (value, value) if name in windows and isinstance(value, int) else value
+        for name, value in bound.arguments.items()
+    }
+
+
+def _largest_group(operation: str, dtype: Any) -> list[Case]:
+    """The most cases of an operation that one compilation serves: argument types, and strings, which are literals."""
+    groups = defaultdict(list)
+    for case in everyday(operation=operation):
+        arguments = _spelt_out(case, dtype)
+        groups[tuple(v if isinstance(v, str) else numba.typeof(v) for v in arguments.values())].append(case)
+    return max(groups.values(), key=len)
+
+
+def _compiled(operation: str, arguments: dict[str, Any]) -> Any:
+    """@njit def call(x, ...): return fastdl.<operation>(x=x, ...), with the strings written into it."""
+    passed = [name for name, value in arguments.items() if not isinstance(value, str)]
+    written = ", ".join(f"{n}={v!r}" if isinstance(v, str) else f"{n}={n}" for n, v in arguments.items())
+    namespace = {"fastdl": fastdl}
+    exec(f"def call({', '.join(passed)}): return fastdl.{operation}({written})", namespace)
+    function = numba.njit(namespace["call"])
+    return lambda **arguments: function(*[arguments[name] for name in passed])
+
+
+@pytest.mark.parametrize("dtype", [DTYPES[0], pytest.param(*DTYPES[1].values, id=DTYPES[1].id, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_same_results(operation: str, dtype: Any) -> None:
+    cases = _largest_group(operation, dtype)
+    compiled = _compiled(operation, _spelt_out(cases[0], dtype))
+    for case in cases:
+        arguments = _spelt_out(case, dtype)
+        inside = arguments | {name: arguments[name].copy() for name in case.updates}
+        got = results(case, compiled(**inside), inside)
+        for a, b in zip(got, case.run(arguments), strict=True):
+            np.testing.assert_array_equal(a, b, err_msg=case.id)
+            assert a.dtype == b.dtype
+
+
+_SCRIPT = """
+import json, numba, numpy as np, fastdl
+
+@numba.njit(cache=True)
+def train(x, target, w1, b1, w2, steps):
+    loss = 0.0
+    for step in range(steps):
+        pre = fastdl.linear(x, w1, b1)
+        hidden = fastdl.relu(pre)
+        scores = fastdl.linear(hidden, w2)
+        loss = fastdl.cross_entropy(scores, target)[()]
+        grad = fastdl.cross_entropy_backward(np.ones((), x.dtype), scores, target)
+        second = fastdl.linear_backward(grad, hidden, w2)
+        first = fastdl.linear_backward(fastdl.relu_backward(second.input, pre), x, w1, input_grad=False)
+        fastdl.sgd_step(w1, first.weight, lr=0.5)
+        fastdl.sgd_step(b1, first.bias, lr=0.5)
+        fastdl.sgd_step(w2, second.weight, lr=0.5)
+    return loss
+
+rng = np.random.default_rng(0)
+x = rng.standard_normal((40, 5)).astype(np.float32)
+target = (x[:, 0] > x[:, 1]).astype(np.int64)
+w1, w2 = (rng.standard_normal(shape).astype(np.float32) for shape in ((16, 5), (2, 16)))
+loss = train(x, target, w1, np.zeros(16, np.float32), w2, 200)
+stats = train.stats
+print(json.dumps([float(loss), sum(stats.cache_hits.values()), sum(stats.cache_misses.values())]))
+"""
+
+
+def test_training_loop_is_cached(tmp_path: Path) -> None:
+    """The same script in two processes: the second one compiles nothing."""
+    script = tmp_path / "train.py"
+    script.write_text(_SCRIPT)
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    losses = []
+    for hits, misses in ((0, 1), (1, 0)):
+        ran = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment, timeout=300)
+        assert ran.returncode == 0, ran.stderr
+        loss, *found = json.loads(ran.stdout)
+        assert found == [hits, misses]
+        losses.append(loss)
+    assert losses[0] == losses[1] < 0.1
+
+
+@numba.njit
+def _relu_into(x: Any, out: Any) -> Any:
+    return fastdl.relu(x, out=out)
+
+
+@numba.njit
+def _pool(x: Any, kernel_size: Any, padding: Any) -> Any:
+    return fastdl.max_pool2d(x, kernel_size, padding=padding)
+
+
+@numba.njit
+def _loss(x: Any, target: Any) -> Any:
+    return fastdl.cross_entropy(x, target)
+
+
+_X, _IMAGE = np.ones((2, 3), np.float32), np.ones((1, 1, 4, 4), np.float32)
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "argument"),
+    [
+        (_relu_into, (_X, np.zeros((3, 2), np.float32)), "out"),
+        (_pool, (_IMAGE, 5, 0), "kernel_size"),
+        (_pool, (_IMAGE, 0, 0), "kernel_size"),
+        (_pool, (_IMAGE, 2, -1), "padding"),
+        (_pool, (_IMAGE, 2, 2), "padding"),
+        (_loss, (_X, np.array([0, 3])), "target"),
+        (_loss, (_X, np.array([0, -1])), "target"),
+        (_loss, (_X, np.array([0, 1, 2])), "target"),
+    ],
+)
+def test_mistakes_in_values_raise(function: Any, arguments: tuple[Any, ...], argument: str) -> None:
+    with pytest.raises(ValueError) as refusal:  # noqa: PT011 (Numba keeps the parts of the message apart)
+        function(*arguments)
+    message = " ".join(map(str, refusal.value.args))
+    assert message.startswith(argument)
+    assert "found" in message
+    assert "expected" in message
+
+
+def test_overlapping_out_raises() -> None:
+    memory = np.ones(7, np.float32)
+    with pytest.raises(ValueError, match="overlaps the result"):
+        _relu_into(memory[:6], memory[1:])
+    np.testing.assert_array_equal(memory, 1)
+
+
+@pytest.mark.parametrize(
+    ("function", "arguments", "message"),
+    [
+        (_relu_into, (np.ones(3, np.int32), np.ones(3, np.int32)), "x: found dtype int32, expected float32 or float64"),
+        (_relu_into, (np.ones(3, np.float32), np.ones(3)), "out: found dtype float64, expected float32"),
+        (_loss, (_X, np.array([0.0, 1.0])), "target: found array.* expected an array of integers"),
+        (_loss, (np.ones(3, np.float32), np.array([0])), "x: found 1 dimensions, expected 2"),
+    ],
+)
+def test_mistakes_in_types_do_not_compile(function: Any, arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(numba.TypingError, match=message):
+        function(*arguments)
+
+
+def test_views_are_inputs() -> None:
+    """A layout that Numba knows is not contiguous, and one whose strides are negative."""
+
+    @numba.njit
+    def relu(x: Any) -> Any:
+        return fastdl.relu(x)
+
+    x = np.linspace(-1, 1, 24, dtype=np.float32).reshape(4, 6)
+    for view in (x[:, ::2], x[::-1], x.T, x[::-2, ::-3]):
+        np.testing.assert_array_equal(relu(view), fastdl.relu(view))

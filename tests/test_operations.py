@@ -1,0 +1,130 @@
+"""Every case on every level and dtype against the float64 reference."""
+
+from __future__ import annotations
+
+import array
+import inspect
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastdl
+from tests.cases import Case, all_cases, results
+from tests.support import DTYPES, Guarded, everyday, made, parameters
+
+
+def _has_out(case: Case) -> bool:
+    return "out" in inspect.signature(getattr(fastdl, case.operation)).parameters
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", parameters(all_cases()))
+def test_agrees_with_reference(case: Case, dtype: Any, level: str) -> None:
+    """From and into poisoned, guarded, misaligned memory; inputs stay as they were."""
+    arguments, expected = made(case, dtype)
+    guards = {name: Guarded.holding(v) for name, v in arguments.items() if isinstance(v, np.ndarray)}
+    call = arguments | {name: guard.array for name, guard in guards.items()}
+    if _has_out(case):
+        guards["out"] = Guarded(case.shapes[0], dtype)
+        call["out"] = guards["out"].array
+    returned = getattr(fastdl, case.operation)(**call)
+    if _has_out(case):
+        assert returned is call["out"]
+    case.check(results(case, returned, call), arguments, expected)
+    for name, guard in guards.items():
+        guard.check()
+        if name != "out" and name not in case.updates:
+            np.testing.assert_array_equal(guard.array, arguments[name], err_msg=f"{name} changed")
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "im2col"])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", parameters(all_cases("conv2d") + all_cases("conv2d_backward")))
+def test_convolution_algorithms(case: Case, dtype: Any, level: str, algorithm: str) -> None:
+    arguments, expected = made(case, dtype)
+    case.check(case.run(arguments | {"algorithm": algorithm}), arguments, expected)
+
+
+def _gaps(x: np.ndarray) -> np.ndarray:
+    """The same values, every other element of each dimension of something larger."""
+    memory = np.full([2 * n for n in x.shape], 7, x.dtype)
+    view = memory[(..., *[slice(None, None, 2)] * x.ndim)]
+    view[...] = x
+    return view
+
+
+def _reversed(x: np.ndarray) -> np.ndarray:
+    """The same values, every stride negative."""
+    backwards = (..., *[slice(None, None, -1)] * x.ndim)
+    return x[backwards].copy()[backwards]
+
+
+def _transposed(x: np.ndarray) -> np.ndarray:
+    return x.T.copy().T
+
+
+@pytest.mark.parametrize("layout", [_gaps, _reversed, _transposed])
+@pytest.mark.parametrize("case", parameters(everyday()))
+def test_any_strides(case: Case, layout: Any) -> None:
+    """A view gives exactly what its contiguous copy gives."""
+    arguments = case.make(np.float32)
+    views = {
+        name: layout(value)
+        for name, value in arguments.items()
+        if isinstance(value, np.ndarray) and name not in case.updates
+    }
+    for got, want in zip(case.run(arguments | views), case.run(arguments), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize(
+    "case", parameters(c for c in everyday() if c.operation.startswith(("relu", "softmax", "log_")))
+)
+def test_in_place(case: Case) -> None:
+    """Operations that go element by element, or row by row, may write over any of their inputs."""
+    arguments, expected = made(case, np.float32)
+    for name in [name for name, value in arguments.items() if isinstance(value, np.ndarray)]:
+        call = arguments | {name: arguments[name].copy()}
+        case.check((getattr(fastdl, case.operation)(**call, out=call[name]),), arguments, expected)
+
+
+@pytest.mark.parametrize(
+    "case", parameters(everyday(operation="linear_backward") + everyday(operation="conv2d_backward"))
+)
+def test_without_input_gradient(case: Case) -> None:
+    arguments = case.make(np.float32)
+    _, weight, bias = case.run(arguments)
+    unwanted, same_weight, same_bias = case.run(arguments | {"input_grad": False})
+    assert unwanted.size == 0
+    np.testing.assert_array_equal(weight, same_weight)
+    np.testing.assert_array_equal(bias, same_bias)
+
+
+def test_fields_of_gradients() -> None:
+    x, weight = np.ones((2, 3), np.float32), np.ones((4, 3), np.float32)
+    assert fastdl.linear_backward(np.ones((2, 4), np.float32), x, weight)._fields == ("input", "weight", "bias")
+    image, kernel = np.ones((1, 1, 2, 2), np.float32), np.ones((1, 1, 1, 1), np.float32)
+    assert fastdl.conv2d_backward(image, image, kernel)._fields == ("input", "weight", "bias")
+
+
+class _DLPack:
+    """An array that offers DLPack and nothing else."""
+
+    def __init__(self, x: np.ndarray) -> None:
+        self.__dlpack__, self.__dlpack_device__ = x.__dlpack__, x.__dlpack_device__
+
+
+def test_buffer_and_dlpack() -> None:
+    """Anything NumPy can view without a copy is an input."""
+    x = np.linspace(-1, 1, 12, dtype=np.float32).reshape(3, 4)
+    want = fastdl.relu(x)
+    np.testing.assert_array_equal(fastdl.relu(memoryview(x)), want)
+    np.testing.assert_array_equal(fastdl.relu(array.array("f", x.ravel())), want.ravel())
+    np.testing.assert_array_equal(fastdl.relu(_DLPack(x)), want)
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16, np.int32, np.uint32, np.int64])
+def test_targets_of_any_integer_dtype(dtype: Any) -> None:
+    x, target = np.eye(3, dtype=np.float32), np.array([2, 0, 1])
+    assert fastdl.cross_entropy(x, target.astype(dtype)) == fastdl.cross_entropy(x, target)

@@ -1,0 +1,108 @@
+"""Threads: the same results for any number, safe to call from several, safe to fork."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastdl
+from tests.cases import Case
+from tests.support import everyday, made, parameters
+
+_OPENMP = fastdl.show_config()["openmp"]
+needs_openmp = pytest.mark.skipif(not _OPENMP, reason="built without OpenMP")
+
+
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("case", parameters(everyday()))
+def test_any_number_of_threads(case: Case) -> None:
+    arguments, expected = made(case, np.float32)
+    for number in (1, 2, 3):
+        fastdl.set_num_threads(number)
+        case.check(case.run(arguments), arguments, expected)
+
+
+@pytest.mark.usefixtures("threads")
+def test_calls_from_several_python_threads() -> None:
+    """Kernels are re-entrant: calls that overlap in time (cffi releases the GIL) do not share scratch."""
+    fastdl.set_num_threads(2)
+    chosen = [case for case in everyday() if case.flops > 1e5] * 4
+
+    def run(case: Case) -> None:
+        arguments, expected = made(case, np.float32)
+        case.check(case.run(arguments), arguments, expected)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(run, chosen))
+
+
+@needs_openmp
+@pytest.mark.usefixtures("threads")
+def test_set_num_threads() -> None:
+    for number in (1, 3, 2):
+        fastdl.set_num_threads(number)
+        assert fastdl.get_num_threads() == number
+
+
+@pytest.mark.parametrize(("number", "error"), [(0, ValueError), (-1, ValueError), (1.5, TypeError), (True, TypeError)])
+def test_set_num_threads_refuses(number: Any, error: type[Exception]) -> None:
+    before = fastdl.get_num_threads()
+    with pytest.raises(error, match=f"^threads: found {number}, expected"):
+        fastdl.set_num_threads(number)
+    assert fastdl.get_num_threads() == before
+
+
+def _reported(**environment: str) -> subprocess.CompletedProcess[str]:
+    clean = {k: v for k, v in os.environ.items() if k not in ("FASTDL_NUM_THREADS", "OMP_NUM_THREADS")}
+    command = [sys.executable, "-c", "import fastdl; print(fastdl.get_num_threads())"]
+    return subprocess.run(command, capture_output=True, text=True, env=clean | environment, timeout=60)
+
+
+@needs_openmp
+def test_number_of_threads_from_the_environment() -> None:
+    assert _reported(FASTDL_NUM_THREADS="3").stdout.strip() == "3"
+    assert _reported(OMP_NUM_THREADS="5").stdout.strip() == "5"
+    assert _reported(OMP_NUM_THREADS="5", FASTDL_NUM_THREADS="3").stdout.strip() == "3"
+
+
+@pytest.mark.parametrize("text", ["0", "-2", "many"])
+def test_environment_is_checked(text: str) -> None:
+    failed = _reported(FASTDL_NUM_THREADS=text)
+    assert failed.returncode != 0
+    assert f"found {text}" in failed.stderr.replace("'", "")
+
+
+_FORK = """
+import os, numpy as np, fastdl
+fastdl.set_num_threads(2)
+x, weight = np.ones((512, 512), np.float32), np.ones((512, 512), np.float32)
+before = fastdl.linear(x, weight)  # enough work for both threads
+child = os.fork()
+if child == 0:
+    same = np.array_equal(fastdl.linear(x, weight), before)
+    os._exit(0 if same else 1)
+_, status = os.waitpid(child, 0)
+assert os.waitstatus_to_exitcode(status) == 0, status
+assert np.array_equal(fastdl.linear(x, weight), before)  # the parent still has its threads
+print("done")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_forked_child_computes() -> None:
+    """In a process of its own, so that a hang ends with the timeout."""
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", _FORK]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ran.stdout.strip() == "done", ran.stderr
+
+
+@needs_openmp
+def test_threadpoolctl_sees_the_runtime() -> None:
+    threadpoolctl = pytest.importorskip("threadpoolctl")
+    assert "openmp" in {pool["user_api"] for pool in threadpoolctl.threadpool_info()}
