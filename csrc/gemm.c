@@ -136,41 +136,73 @@ typedef void compiled_kernel(const tile *);
 FOR_ALL_ROWS(KERNELS)
 static compiled_kernel *const micro_kernels[GEMM_ROWS][2][2] = {FOR_ALL_ROWS(ENTRY)};
 
-/* The same for the last columns when they are few: with one vector of C mostly empty, the vectors run along k
- * instead. A packed by rows, b[j] the column j of B as a row of GEMM_A_STRIDE. */
-static void thin_kernel(const tile *t, int64_t rows, const real *b)
+/* The same for few columns: with a vector of C mostly empty, the vectors run along k instead. A [rows, depth] by rows,
+ * a_row apart, packed or not; b[j] is the column j of B as a row of GEMM_A_STRIDE. */
+FDL_INLINE void thin_columns(const tile *t, int64_t rows, int64_t a_row, const real *b, const int columns)
 {
-    for (int64_t j = 0; j < t->columns; j++, b += GEMM_A_STRIDE)
-        for (int64_t i = 0; i < rows; i += 4) {
-            const int64_t r1 = min64(i + 1, rows - 1), r2 = min64(i + 2, rows - 1), r3 = min64(i + 3, rows - 1);
-            const real *a0 = t->a + i * GEMM_A_STRIDE, *a1 = t->a + r1 * GEMM_A_STRIDE;
-            const real *a2 = t->a + r2 * GEMM_A_STRIDE, *a3 = t->a + r3 * GEMM_A_STRIDE;
-            vreal sum[4] = {{0}, {0}, {0}, {0}};
-            int64_t k = 0;
-            for (; k + LANES <= t->depth; k += LANES) { /* main loop */
-                const vreal bv = vload(b + k);
-                sum[0] += vload(a0 + k) * bv;
-                sum[1] += vload(a1 + k) * bv;
-                sum[2] += vload(a2 + k) * bv;
-                sum[3] += vload(a3 + k) * bv;
+    enum { ROWS = 4 };
+    for (int64_t i = 0; i < rows; i += ROWS) {
+        const real *a[ROWS];
+        vreal sum[ROWS][GEMM_THIN + 1];
+        FDL_UNROLL
+        for (int r = 0; r < ROWS; r++) {
+            a[r] = t->a + min64(i + r, rows - 1) * a_row; /* rows past the last repeat it, and are not stored */
+            FDL_UNROLL
+            for (int j = 0; j < columns; j++)
+                sum[r][j] = (vreal){0};
+        }
+        int64_t k = 0;
+        for (; k + LANES <= t->depth; k += LANES) { /* main loop */
+            FDL_UNROLL
+            for (int r = 0; r < ROWS; r++) {
+                const vreal av = vload(a[r] + k);
+                FDL_UNROLL
+                for (int j = 0; j < columns; j++)
+                    sum[r][j] += av * vload(b + j * GEMM_A_STRIDE + k);
             }
-            if (k < t->depth) { /* tail */
-                const vmask left = vmask_range(0, t->depth - k);
-                const vreal bv = vload_masked(b + k, left);
-                sum[0] += vload_masked(a0 + k, left) * bv;
-                sum[1] += vload_masked(a1 + k, left) * bv;
-                sum[2] += vload_masked(a2 + k, left) * bv;
-                sum[3] += vload_masked(a3 + k, left) * bv;
+        }
+        if (k < t->depth) { /* tail */
+            const vmask left = vmask_range(0, t->depth - k);
+            FDL_UNROLL
+            for (int r = 0; r < ROWS; r++) {
+                const vreal av = vload_masked(a[r] + k, left);
+                FDL_UNROLL
+                for (int j = 0; j < columns; j++)
+                    sum[r][j] += av * vload_masked(b + j * GEMM_A_STRIDE + k, left);
             }
-            for (int64_t r = i; r < min64(i + 4, rows); r++) {
-                real *c = t->c + r * t->c_row + j;
-                real value = vsum(sum[r - i]);
+        }
+        FDL_UNROLL
+        for (int r = 0; r < ROWS; r++) {
+            if (i + r >= rows)
+                break;
+            FDL_UNROLL
+            for (int j = 0; j < columns; j++) {
+                real *c = t->c + (i + r) * t->c_row + j;
+                real value = vsum(sum[r][j]);
                 value += t->accumulate ? *c : 0;
-                value += t->row_bias ? t->row_bias[r] : 0;
+                value += t->row_bias ? t->row_bias[i + r] : 0;
                 value += t->column_bias ? t->column_bias[j] : 0;
                 *c = t->relu && value < 0 ? 0 : value;
             }
         }
+    }
+}
+
+static void thin_kernel(const tile *t, int64_t rows, int64_t a_row, const real *b)
+{
+    switch (t->columns) {
+    case 1:
+        thin_columns(t, rows, a_row, b, GEMM_THIN < 1 ? GEMM_THIN : 1);
+        break;
+    case 2:
+        thin_columns(t, rows, a_row, b, GEMM_THIN < 2 ? GEMM_THIN : 2);
+        break;
+    case 3:
+        thin_columns(t, rows, a_row, b, GEMM_THIN < 3 ? GEMM_THIN : 3);
+        break;
+    default:
+        thin_columns(t, rows, a_row, b, GEMM_THIN);
+    }
 }
 
 /* Where the last panel of a strip is thin: its columns as rows of `out`, for thin_kernel. */
@@ -233,12 +265,17 @@ int gemm_block(const gemm_problem *p, gemm_range range)
             for (int64_t row = range.row, rows; row < range.row_end; row += rows) {
                 const int64_t left = range.row_end - row;
                 rows = ceil_div(left, ceil_div(left, GEMM_ROWS)); /* blocks of nearly equal height */
-                pack_a(&p->a, row, rows, k, depth, packed_a);
+                const real *a = packed_a;
+                int64_t a_row = GEMM_A_STRIDE;
+                if (strip <= GEMM_THIN && layout == BY_ROWS) /* each element is read once: where it lies */
+                    a = p->a.data + row * p->a.row + k, a_row = p->a.row;
+                else
+                    pack_a(&p->a, row, rows, k, depth, packed_a);
                 const bool more = row + rows < range.row_end;
                 for (int64_t j = 0, width; j < strip; j += width) {
                     width = gemm_panel_width(strip - j);
                     const tile t = {
-                        .a = packed_a,
+                        .a = a,
                         .b = panels + j * depth,
                         .depth = depth,
                         .next_a = more && j == 0 ? p->a.data + (row + rows) * p->a.row + k * p->a.column : NULL,
@@ -252,7 +289,7 @@ int gemm_block(const gemm_problem *p, gemm_range range)
                         .relu = last && p->activation == FDL_ACTIVATION_RELU,
                     };
                     if (t.columns <= GEMM_THIN && layout == BY_ROWS)
-                        thin_kernel(&t, rows, packed_thin);
+                        thin_kernel(&t, rows, a_row, packed_thin);
                     else
                         micro_kernels[rows - 1][width / LANES - 1][layout](&t);
                 }

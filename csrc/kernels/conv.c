@@ -71,6 +71,7 @@ FDL_INLINE void gather(const convolution *v, const tap_column *t, run q, int64_t
 {
     const fdl_window2d *w = &v->w;
     const int64_t step = stride ? stride : w->stride_width, to_step = v->taps * out_row;
+    const int64_t ahead = 8 * v->pixels; /* a channel is a page away from the next: the hardware does not prefetch it */
     for (int64_t l = 0; l < length; l += LANES) {
         const int64_t n = min64(LANES, length - l);
         const int64_t first = min64(n, max64(0, q.first - l)), last = max64(first, min64(n, q.last - l));
@@ -88,14 +89,21 @@ FDL_INLINE void gather(const convolution *v, const tap_column *t, run q, int64_t
                 for (int64_t c = c_begin; c < c_end; c++, target += to_step)
                     vstore_masked(target, (vreal){0}, store);
             } else if (stride == 1 && first == 0 && last == LANES) { /* main loop */
-                for (int64_t c = c_begin; c < c_end; c++, p += v->pixels, target += to_step)
+                for (int64_t c = c_begin; c < c_end; c++, p += v->pixels, target += to_step) {
+                    __builtin_prefetch(p + ahead);
                     vstore(target, vload(p));
+                }
             } else if (stride == 1) { /* edges and tail */
-                for (int64_t c = c_begin; c < c_end; c++, p += v->pixels, target += to_step)
+                for (int64_t c = c_begin; c < c_end; c++, p += v->pixels, target += to_step) {
+                    __builtin_prefetch(p + ahead);
                     vstore_masked(target, vload_masked(p, inside), store);
+                }
             } else if (stride == 2) {
-                for (int64_t c = c_begin; c < c_end; c++, p += v->pixels, target += to_step)
+                for (int64_t c = c_begin; c < c_end; c++, p += v->pixels, target += to_step) {
+                    __builtin_prefetch(p + ahead);
+                    __builtin_prefetch(p + ahead + LANES);
                     vstore_masked(target, veven(vload_masked(p, low), vload_masked(p + LANES, high)), store);
+                }
             } else {
                 for (int64_t c = c_begin; c < c_end; c++, p += v->pixels, target += to_step)
                     for (int64_t i = 0; i < n; i++)
