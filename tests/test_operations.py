@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 import fastdl
+from fastdl.conv import ALGORITHMS
 from tests.cases import Case, all_cases, results
+from tests.cases.conv import by_winograd, winograd_applies
 from tests.support import DTYPES, Guarded, everyday, made, parameters
 
 
@@ -38,9 +40,21 @@ def test_agrees_with_reference(case: Case, dtype: Any, level: str) -> None:
             np.testing.assert_array_equal(guard.array, arguments[name], err_msg=f"{name} changed")
 
 
-@pytest.mark.parametrize("algorithm", ["direct", "im2col"])
+def _computed_by(algorithm: str) -> list[Case]:
+    cases = all_cases("conv2d") + all_cases("conv2d_backward")
+    return cases if algorithm != "winograd" else [by_winograd(case) for case in cases if winograd_applies(case)]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("case", parameters(all_cases("conv2d") + all_cases("conv2d_backward")))
+@pytest.mark.parametrize(
+    ("algorithm", "case"),
+    [
+        pytest.param(algorithm, *case.values, id=f"{algorithm}-{case.id}", marks=case.marks)
+        for algorithm in ALGORITHMS
+        if algorithm != "auto"
+        for case in parameters(_computed_by(algorithm))
+    ],
+)
 def test_convolution_algorithms(case: Case, dtype: Any, level: str, algorithm: str) -> None:
     arguments, expected = made(case, dtype)
     case.check(case.run(arguments | {"algorithm": algorithm}), arguments, expected)

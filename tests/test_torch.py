@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from tests.cases import Case, all_cases
-from tests.cases.conv import convolution
+from tests.cases.conv import by_winograd, convolution
 from tests.cases.pooling import pooling
 from tests.support import DTYPES, parameters
 
@@ -140,6 +140,23 @@ def test_any_convolution(case: Case, dtype: Any) -> None:
 
 def _ties_and_nan(shape: tuple[int, ...]) -> Callable[[np.random.Generator], np.ndarray]:
     return lambda rng: rng.choice([-np.inf, -1.0, 0.0, 1.0, np.nan], shape, p=[0.1, 0.3, 0.3, 0.2, 0.1])
+
+
+@st.composite
+def _winograd_convolutions(draw: Any) -> Case:
+    padding = draw(_pairs(0, 4))
+    x = draw(_images(draw(st.integers(1, 40)), (3, 3), padding, (1, 1)))
+    bias, activation = draw(st.booleans()), draw(st.sampled_from(["none", "relu"]))
+    case = convolution(
+        x, draw(st.integers(1, 40)), 3, bias=bias, padding=padding, algorithm="winograd", activation=activation
+    )
+    return by_winograd(case)
+
+
+@_EXAMPLES
+@given(_winograd_convolutions(), st.sampled_from([np.float32, np.float64]))
+def test_any_winograd_convolution(case: Case, dtype: Any) -> None:
+    _check(case, dtype)
 
 
 def _padding_only(size: Any, kernel: Any, stride: Any, padding: Any, dilation: Any) -> bool:

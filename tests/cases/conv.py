@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from fastdl._window import Pair
-from tests.cases.case import Backward, Case, Shape, declare, summed
+from tests.cases.case import Arguments, Array, Backward, Case, Draw, Shape, declare, summed
 from tests.cases.case import exact as copied
 from tests.cases.window import as_pair, window_positions
 
 
-def convolution(x: Shape, out_channels: int, kernel: int | Pair, *, bias: bool = True, **form: Any) -> Case:
+def convolution(
+    x: Shape, out_channels: int, kernel: int | Pair, values: Draw | None = None, *, bias: bool = True, **form: Any
+) -> Case:
     height, width = window_positions(x, kernel, form)
     taps = as_pair(kernel)[0] * as_pair(kernel)[1] * (x[1] // form.get("groups", 1))
     output = (x[0], out_channels, height, width)
@@ -19,7 +24,7 @@ def convolution(x: Shape, out_channels: int, kernel: int | Pair, *, bias: bool =
     product = 2 * positions * out_channels * taps
     return declare(
         "conv2d",
-        {"x": x, "weight": weight, "bias": (out_channels,) if bias else None},
+        {"x": values or x, "weight": weight, "bias": (out_channels,) if bias else None},
         output,
         flops=product,
         tolerance=summed("conv2d", taps),
@@ -32,6 +37,17 @@ def convolution(x: Shape, out_channels: int, kernel: int | Pair, *, bias: bool =
         ),
         **form,
     )
+
+
+def _not_finite(*shape: int) -> Draw:
+    """Normal numbers with NaN and an infinity here and there, one of them in a corner."""
+
+    def draw(rng: np.random.Generator) -> np.ndarray:
+        x = rng.standard_normal(shape)
+        x[0, 0, 0, 0], x[-1, -1, -1, -1], x[0, -1, 5, 6], x[-1, 0, 7, 3] = np.nan, np.inf, np.inf, -np.inf
+        return x
+
+    return draw
 
 
 def unfold(x: Shape, kernel: int | Pair, **form: Any) -> list[Case]:
@@ -53,6 +69,28 @@ def unfold(x: Shape, kernel: int | Pair, **form: Any) -> list[Case]:
             **form,
         ),
     ]
+
+
+def winograd_applies(case: Case) -> bool:
+    """algorithm="winograd" is for 3x3 kernels without stride, dilation or groups."""
+    weight = case.make(np.float32)["weight"].shape
+    plain = all(as_pair(case.parameters.get(name, 1)) == (1, 1) for name in ("stride", "dilation", "groups"))
+    return weight[2:] == (3, 3) and plain
+
+
+def by_winograd(case: Case) -> Case:
+    """The case with the tolerance of that algorithm, conv2d's F(4x4, 3x3), whose backward is the direct one.
+
+    An output is not summed from its own 9 products a channel but, with its neighbours, from the 36 of a tile, which
+    mix all of the tile's pixels with all weights: the error is relative to max |pixel| sum |weight|.
+    """
+
+    def tolerance(a: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...]:
+        pixel = np.abs(a["x"], where=np.isfinite(a["x"]), out=np.zeros_like(a["x"])).max((1, 2, 3), initial=0)
+        sums = pixel[:, None] * np.abs(a["weight"]).sum((1, 2, 3)) + (0 if a["bias"] is None else np.abs(a["bias"]))
+        return (4 * np.sqrt(36 * a["weight"].shape[1]) * sums[:, :, None, None],)
+
+    return replace(case, tolerance=tolerance) if case.operation == "conv2d" else case
 
 
 def resnet50(batch: int, *tags: str) -> list[Case]:
@@ -111,6 +149,14 @@ CASES = [
     # epilogues
     convolution((2, 5, 9, 9), 17, 3, padding=1, activation="relu"),
     convolution((2, 5, 9, 9), 17, 3, padding=1, bias=False, activation="relu"),
+    # not finite: only the outputs whose windows see it
+    convolution((2, 5, 12, 13), 7, 3, _not_finite(2, 5, 12, 13), padding=1, note="special", tags=("special",)),
+    convolution((1, 7, 9, 8), 6, 1, _not_finite(1, 7, 9, 8), note="special", tags=("special",)),
+    convolution((2, 32, 18, 17), 33, 3, _not_finite(2, 32, 18, 17), padding=1, note="special", tags=("special",)),
+    # enough channels and tiles for Winograd's algorithm, its tiles whole and cut
+    convolution((1, 32, 16, 16), 32, 3, padding=1),
+    convolution((1, 33, 19, 21), 35, 3, bias=False),
+    convolution((3, 64, 9, 14), 32, 3, padding=2, activation="relu"),
     # past the cache blocks, and enough work for threads
     convolution((2, 40, 30, 29), 50, 3, padding=1),
     convolution((1, 300, 14, 14), 70, 1),

@@ -5,15 +5,25 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from tests.cases.case import Backward, Case, Shape, declare, summed
+import numpy as np
+
+from tests.cases.case import Backward, Case, Draw, Shape, declare, summed
 
 
-def _linear(batch: Shape, inputs: int, outputs: int, *, bias: bool = True, **form: Any) -> Case:
+def _not_finite(rng: np.random.Generator) -> np.ndarray:
+    x = rng.standard_normal((9, 20))
+    x[0, 0], x[3, 5], x[4, 19], x[5, 1:3] = np.nan, np.inf, -np.inf, (np.inf, -np.inf)
+    return x
+
+
+def _linear(
+    batch: Shape, inputs: int, outputs: int, values: Draw | None = None, *, bias: bool = True, **form: Any
+) -> Case:
     rows = math.prod(batch)
     product = 2 * rows * inputs * outputs
     return declare(
         "linear",
-        {"x": (*batch, inputs), "weight": (outputs, inputs), "bias": (outputs,) if bias else None},
+        {"x": values or (*batch, inputs), "weight": (outputs, inputs), "bias": (outputs,) if bias else None},
         (*batch, outputs),
         flops=product,
         tolerance=summed("linear", inputs),
@@ -44,6 +54,7 @@ CASES = [
     _linear((3,), 4, 0),
     _linear((17,), 33, 31, activation="relu"),
     _linear((17,), 33, 31, bias=False, activation="relu"),
+    _linear((9,), 20, 21, _not_finite, note="special", tags=("special",)),
     _linear((131,), 700, 97),
     _linear((260,), 130, 1100),
     _linear((1,), 1025, 300),
