@@ -20,6 +20,7 @@ A layer names its parameters, and writes forward and backward; everything else i
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -246,9 +247,11 @@ class Flatten(Module):
 
     def forward(self, x: Any) -> Array:
         x = floats(x, "x")
+        start, end = (d + x.ndim if d < 0 else d for d in (self.start_dim, self.end_dim))
+        if not 0 <= start <= end < x.ndim:
+            fail("x", f"shape {x.shape}", f"dimensions {self.start_dim} to {self.end_dim} in it")
         self.save_for_backward(x.shape)
-        start, end = self.start_dim % x.ndim, self.end_dim % x.ndim
-        return x.reshape(*x.shape[:start], int(np.prod(x.shape[start : end + 1])), *x.shape[end + 1 :])
+        return x.reshape(*x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :])
 
     def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
         return floats(grad_output, "grad_output").reshape(*self.saved)
@@ -320,7 +323,7 @@ def _initial(shape: tuple[int, ...], bias: bool, dtype: Any, rng: Rng) -> tuple[
     if dtype not in (np.float32, np.float64):
         raise TypeError(f"dtype: found {dtype}, expected float32 or float64")
     rng = np.random.default_rng(rng)
-    fan_in = int(np.prod(shape[1:]))
+    fan_in = math.prod(shape[1:])
     bound = 1 / np.sqrt(fan_in) if fan_in else 0.0
     weight = rng.uniform(-bound, bound, shape).astype(dtype)
     return weight, rng.uniform(-bound, bound, shape[0]).astype(dtype) if bias else None
