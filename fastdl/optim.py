@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,7 @@ class Optimizer:
     def __init__(self, params: Arrays, buffers: tuple[str, ...] = (), **options: Any) -> None:
         self.params = {name: in_place(param, f"params[{name!r}]") for name, param in _named(params).items()}
         by_address = sorted(self.params.items(), key=lambda item: item[1].ctypes.data)
-        for (_, before), (name, param) in zip(by_address, by_address[1:], strict=False):
+        for (_, before), (name, param) in pairwise(by_address):
             if np.may_share_memory(before, param):
                 fail(f"params[{name!r}]", "memory shared with another parameter", "memory of its own")
         self.buffers = {name: {b: np.zeros_like(p) for b in buffers} for name, p in self.params.items()}

@@ -55,37 +55,52 @@ FDL_INLINE int64_t locate_row(const fdl_window2d *w, int64_t i, int64_t r)
     return row < w->height ? max64(row, -1) : -1;
 }
 
-/* to[0 : length] = the lanes of `q`, for `count` channels: `from` points at the run's (virtual) lane 0. */
-FDL_INLINE void gather_run(const real *from, int64_t from_step, real *to, int64_t to_step, int64_t count,
-                           int64_t length, run q, int64_t stride)
+/* The taps of one kernel column: `rows` of them, with a first channel and a count of channels each, since a slice of
+ * k may begin and end within a channel. */
+typedef struct {
+    int64_t i;                    /* output row */
+    int64_t tap, tap_step;        /* of the first, and on to the next */
+    int64_t k, k_channel, k_tap;  /* where the slice begins: k = k_channel * taps + k_tap */
+    int64_t end_channel, end_tap; /* and ends */
+} tap_column;
+
+/* to[(channel * taps + tap - k) * out_row + l] = lane l of the run in row i, for the taps and channels of t. Constant
+ * wherever inlined: stride (0: any). */
+FDL_INLINE void gather(const convolution *v, const tap_column *t, run q, int64_t length, const real *x, real *to,
+                       int64_t out_row, const int64_t stride)
 {
+    const fdl_window2d *w = &v->w;
+    const int64_t step = stride ? stride : w->stride_width, to_step = v->taps * out_row;
     for (int64_t l = 0; l < length; l += LANES) {
         const int64_t n = min64(LANES, length - l);
         const int64_t first = min64(n, max64(0, q.first - l)), last = max64(first, min64(n, q.last - l));
-        const real *source = from + l * stride;
-        real *target = to + l;
-        const vmask store = vmask_range(0, n);
-        if (stride == 1 && n == LANES && first == 0 && last == LANES) { /* main loop */
-            for (int64_t c = 0; c < count; c++)
-                vstore(target + c * to_step, vload(source + c * from_step));
-        } else if (stride == 1) { /* edges and tail */
-            const vmask inside = vmask_range(first, last);
-            for (int64_t c = 0; c < count; c++)
-                vstore_masked(target + c * to_step, vload_masked(source + c * from_step, inside), store);
-        } else if (stride == 2) {
-            /* Two vectors hold the run; keep their even lanes. No byte past the last lane is read. */
-            const int64_t begin = 2 * first, end = max64(begin, 2 * last - 1);
-            const vmask low = vmask_range(min64(begin, LANES), min64(end, LANES));
-            const vmask high = vmask_range(max64(begin - LANES, 0), max64(end - LANES, 0));
-            for (int64_t c = 0; c < count; c++) {
-                const real *p = source + c * from_step;
-                const vreal value = veven(vload_masked(p, low), vload_masked(p + LANES, high));
-                vstore_masked(target + c * to_step, value, store);
+        const vmask store = vmask_range(0, n), inside = vmask_range(first, last);
+        /* At stride 2, two vectors hold the run; no byte past its last lane is read. */
+        const int64_t begin = 2 * first, end = max64(begin, 2 * last - 1);
+        const vmask low = vmask_range(min64(begin, LANES), min64(end, LANES));
+        const vmask high = vmask_range(max64(begin - LANES, 0), max64(end - LANES, 0));
+        for (int64_t r = 0, tap = t->tap; r < w->kernel_height; r++, tap += t->tap_step) {
+            const int64_t c_begin = t->k_channel + (t->k_tap > tap), c_end = t->end_channel + (t->end_tap > tap);
+            const int64_t row = locate_row(w, t->i, r);
+            real *target = to + (c_begin * v->taps + tap - t->k) * out_row + l;
+            const real *p = x + c_begin * v->pixels + row * w->width + q.column + l * step;
+            if (row < 0 || first == last) { /* over the edge */
+                for (int64_t c = c_begin; c < c_end; c++, target += to_step)
+                    vstore_masked(target, (vreal){0}, store);
+            } else if (stride == 1 && first == 0 && last == LANES) { /* main loop */
+                for (int64_t c = c_begin; c < c_end; c++, p += v->pixels, target += to_step)
+                    vstore(target, vload(p));
+            } else if (stride == 1) { /* edges and tail */
+                for (int64_t c = c_begin; c < c_end; c++, p += v->pixels, target += to_step)
+                    vstore_masked(target, vload_masked(p, inside), store);
+            } else if (stride == 2) {
+                for (int64_t c = c_begin; c < c_end; c++, p += v->pixels, target += to_step)
+                    vstore_masked(target, veven(vload_masked(p, low), vload_masked(p + LANES, high)), store);
+            } else {
+                for (int64_t c = c_begin; c < c_end; c++, p += v->pixels, target += to_step)
+                    for (int64_t i = 0; i < n; i++)
+                        target[i] = i >= first && i < last ? p[i * step] : 0;
             }
-        } else {
-            for (int64_t c = 0; c < count; c++)
-                for (int64_t i = 0; i < n; i++)
-                    target[c * to_step + i] = i >= first && i < last ? source[c * from_step + i * stride] : 0;
         }
     }
 }
@@ -118,27 +133,26 @@ static void fill_columns(const convolution *v, const real *x, int64_t k, int64_t
 {
     const fdl_window2d *w = &v->w;
     const int64_t k_end = k + depth;
+    tap_column t = {
+        .tap_step = w->kernel_width,
+        .k = k,
+        .k_channel = k / v->taps,
+        .k_tap = k % v->taps,
+        .end_channel = k_end / v->taps,
+        .end_tap = k_end % v->taps,
+    };
     for (int64_t done = 0, length; done < count; done += length) {
-        const int64_t i = (position + done) / w->out_width, j = (position + done) % w->out_width;
+        const int64_t j = (position + done) % w->out_width;
+        t.i = (position + done) / w->out_width;
         length = min64(count - done, w->out_width - j);
-        for (int64_t s = 0; s < w->kernel_width; s++) {
-            const run q = locate(w, j, s, length);
-            for (int64_t r = 0; r < w->kernel_height; r++) {
-                /* The channels c with k <= c * taps + tap < k_end. */
-                const int64_t tap = r * w->kernel_width + s;
-                const int64_t c = k > tap ? ceil_div(k - tap, v->taps) : 0;
-                const int64_t c_end = k_end > tap ? ceil_div(k_end - tap, v->taps) : 0;
-                const int64_t row = locate_row(w, i, r);
-                const run inside = row < 0 ? (run){0, 0, 0} : q;
-                const real *from = x + c * v->pixels + max64(row, 0) * w->width + inside.column;
-                real *to = out + (c * v->taps + tap - k) * out_row + done;
-                if (w->stride_width == 1)
-                    gather_run(from, v->pixels, to, v->taps * out_row, c_end - c, length, inside, 1);
-                else if (w->stride_width == 2)
-                    gather_run(from, v->pixels, to, v->taps * out_row, c_end - c, length, inside, 2);
-                else
-                    gather_run(from, v->pixels, to, v->taps * out_row, c_end - c, length, inside, w->stride_width);
-            }
+        for (t.tap = 0; t.tap < w->kernel_width; t.tap++) {
+            const run q = locate(w, j, t.tap, length);
+            if (w->stride_width == 1)
+                gather(v, &t, q, length, x, out + done, out_row, 1);
+            else if (w->stride_width == 2)
+                gather(v, &t, q, length, x, out + done, out_row, 2);
+            else
+                gather(v, &t, q, length, x, out + done, out_row, 0);
         }
     }
 }

@@ -6,6 +6,8 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +20,7 @@ from fastdl.examples import requires
 Array = Any
 Batch = tuple[Array, Array]
 MOMENTUM, WEIGHT_DECAY = 0.9, 1e-4
-BLOCKS = {2: "convolution 1 and ReLU", 5: "convolution 2, ReLU and pooling"}
+BLOCKS = {2: "Convolution 1, ReLU", 5: "Convolution 2, ReLU, pooling"}
 """Where feature maps are drawn: after so many layers."""
 
 
@@ -51,6 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train, report and draw."""
+    with requires("examples"):  # now, rather than after the training
+        for module in ("matplotlib.figure", "rich.progress", "sklearn.datasets"):
+            import_module(module)
     if not arguments.output.absolute().parent.is_dir():
         raise FileNotFoundError(f"--output: found {arguments.output}, expected a file in a folder that exists")
     if arguments.threads:
@@ -83,9 +88,9 @@ def network(library: Any, **options: Any) -> Any:
 
 def load(test_fraction: float = 0.2) -> Digits:
     """The images, a stratified part of them held out for testing; always the same part."""
-    with requires("examples"):
-        from sklearn.datasets import load_digits
-        from sklearn.model_selection import train_test_split
+    from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
+
     data = load_digits()
     images = data.images[:, None].astype(np.float32)
     train_images, test_images, train_labels, test_labels = train_test_split(
@@ -97,8 +102,8 @@ def load(test_fraction: float = 0.2) -> Digits:
 
 def train(net: nn.Sequential, digits: Digits, epochs: int, batch_size: int, lr: float, rng: Any) -> History:
     """SGD with momentum on shifted images, the learning rate falling linearly to zero."""
-    with requires("examples"):
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
     loss = nn.CrossEntropyLoss()
     optimizer = optim.SGD(net.parameters(), lr=lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True)
     history = History([], [], [])
@@ -138,20 +143,23 @@ def speeds(digits: Digits, batch_size: int, lr: float, seed: int, with_torch: bo
     from fastdl import reference
 
     steps = {"fastdl": _fastdl_step(fastdl, seed, lr), "NumPy": _fastdl_step(reference, seed, lr)}
-    if with_torch:
+    has_torch = find_spec("torch") is not None
+    if with_torch and has_torch:
         steps["PyTorch"] = _torch_step(seed, lr)
     batches = [batch for _, batch in _batches(digits, batch_size, np.random.default_rng(seed))]
     threads = fastdl.get_num_threads()
     rates = _rates(steps, batches, threads)
     own = rates.pop("fastdl")
     others = "".join(f" | {name} {rate:,.0f}, fastdl is {own / rate:.1f}x" for name, rate in rates.items())
+    if with_torch and not has_torch:
+        others += " | PyTorch is not installed"
     return f"training on {threads} threads, images/s: fastdl {own:,.0f}{others}"
 
 
 def draw(path: Path, net: nn.Sequential, digits: Digits, history: History) -> None:
     """The loss, the first layer's filters, and what the network makes of the first test image, as a PNG."""
-    with requires("examples"):
-        from matplotlib.figure import Figure
+    from matplotlib.figure import Figure
+
     image = digits.test_images[:1]
     maps, x = {}, image
     for count, layer in enumerate(net.layers.values(), start=1):
@@ -159,30 +167,32 @@ def draw(path: Path, net: nn.Sequential, digits: Digits, history: History) -> No
         if count in BLOCKS:
             maps[BLOCKS[count]] = x[0]
 
-    figure = Figure(figsize=(12, 7.5), layout="constrained", facecolor="white")
-    upper, lower = figure.subfigures(2, 1, height_ratios=[1, 0.95])
-    curve, filters = upper.subplots(1, 2, width_ratios=[1.6, 1])
-    epochs = np.arange(1, len(history.train_loss) + 1)
-    curve.plot(epochs, history.train_loss, marker="o", markersize=4, label="train (shifted by up to a pixel)")
+    figure: Any = Figure(figsize=(13, 7.5), layout="constrained")
+    figure.get_layout_engine().set(h_pad=0.12, w_pad=0.12)
+    upper, lower = figure.subfigures(2, 1, height_ratios=[1.15, 1])
+    curve, filters = upper.subplots(1, 2, width_ratios=[1.5, 1])
+    epochs = range(1, len(history.train_loss) + 1)
+    curve.plot(epochs, history.train_loss, marker="o", markersize=4, label="train (shifted by up to one pixel)")
     curve.plot(epochs, history.test_loss, marker="o", markersize=4, label="test (held out)")
-    curve.set(title=f"Loss: test accuracy {history.test_accuracy[-1]:.2%}", xlabel="epoch", ylabel="cross entropy")
+    curve.set(title=f"Loss (test accuracy {history.test_accuracy[-1]:.2%})", xlabel="epoch", ylabel="cross entropy")
     curve.set_yscale("log")
-    curve.grid(alpha=0.3)
+    curve.xaxis.get_major_locator().set_params(integer=True)
+    curve.grid(alpha=0.3, which="both")
     curve.legend(frameon=False)
 
-    weight = net[0].weight[:, 0]
+    weight = net[0].parameters()["weight"][:, 0]
     limit = float(np.abs(weight).max())
-    drawn = filters.imshow(_mosaic(weight, 4), cmap="RdBu", vmin=-limit, vmax=limit)
-    filters.set(title=f"Learned filters of convolution 1 ({len(weight)} of {weight.shape[1]} x {weight.shape[2]})")
+    drawn = filters.imshow(_mosaic(weight, 4), cmap="RdBu_r", vmin=-limit, vmax=limit)
+    filters.set(title=f"Convolution 1: learned filters, {weight.shape[1]} x {weight.shape[2]}")
     figure.colorbar(drawn, ax=filters, label="weight", shrink=0.9)
 
-    panels = lower.subplots(1, 1 + len(maps), width_ratios=[0.7, 1, 1.9])
+    panels = lower.subplots(1, 1 + len(maps), width_ratios=[1, 1.2, 2.2])
     panels[0].imshow(image[0, 0], cmap="gray_r")
-    panels[0].set(title=f"Test image: {digits.test_labels[0]}, predicted: {x[0].argmax()}", xlabel="x", ylabel="y")
+    panels[0].set(title=f"Test image: a {digits.test_labels[0]}, predicted {x[0].argmax()}", xlabel="x", ylabel="y")
     for axes, (name, channels) in zip(panels[1:], maps.items(), strict=True):
-        drawn = axes.imshow(_mosaic(channels, 4), cmap="viridis")
-        axes.set(title=f"After {name} ({len(channels)} maps)")
-        figure.colorbar(drawn, ax=axes, label="activation", shrink=0.85)
+        drawn = axes.imshow(_mosaic(channels, 4), cmap="magma")
+        axes.set(title=f"{name}: feature maps")
+        figure.colorbar(drawn, ax=axes, label="activation", shrink=0.8)
     for axes in (filters, *panels[1:]):
         axes.set_axis_off()
     figure.savefig(path, format="png", dpi=120)
@@ -217,8 +227,8 @@ def _fastdl_step(functions: Any, seed: int, lr: float) -> Callable[[Batch], floa
 
 
 def _torch_step(seed: int, lr: float) -> Callable[[Batch], float]:
-    with requires("examples"):
-        import torch
+    import torch
+
     net, loss = network(torch.nn), torch.nn.CrossEntropyLoss()
     net.load_state_dict({name: torch.from_numpy(a) for name, a in network(nn, rng=seed).state_dict().items()})
     optimizer = torch.optim.SGD(net.parameters(), lr=lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True)

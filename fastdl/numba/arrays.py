@@ -29,11 +29,13 @@ def _literal(t: Any) -> Any:
 
 def _check_floats(x: Any, argument: Any, ndim: Any) -> None:
     name, ndim = _literal(argument), _literal(ndim)
+    if not isinstance(ndim, int):  # Numba's second try, after an error: the first one's message is the one to read
+        raise RequireLiteralValue(f"{name} and its dimensions have to be literals")
     if not isinstance(x, types.Array):
         raise TypingError(f"{name}: found {x}, expected an array")
     if x.dtype not in (types.float32, types.float64):
         raise TypingError(f"{name}: found dtype {x.dtype}, expected float32 or float64")
-    if isinstance(ndim, int) and ndim >= 0 and x.ndim != ndim:
+    if ndim >= 0 and x.ndim != ndim:
         raise TypingError(f"{name}: found {x.ndim} dimensions, expected {ndim}")
 
 
