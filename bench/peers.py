@@ -26,7 +26,7 @@ def prepare(name: str, operation: str, arguments: Arguments, threads: int) -> Ca
 
 def installed() -> list[str]:
     """The peers that can be imported here."""
-    return [name for name in PEERS if importlib.util.find_spec(MODULES.get(name, name)) is not None]
+    return [name for name in PEERS if all(map(importlib.util.find_spec, MODULES.get(name, (name,))))]
 
 
 def hold_to(isa: str, threads: int) -> None:
@@ -320,7 +320,7 @@ PEERS: dict[str, Callable[[str, dict[str, Any], int], Call | None]] = {
     "onnxruntime": _onnxruntime,
     "jax": _jax,
 }
-MODULES = {"matmul": "numpy"}
+MODULES = {"matmul": ("numpy",), "onnxruntime": ("onnxruntime", "onnx")}
 
 
 def arrays_of(result: Any) -> list[np.ndarray]:

@@ -13,6 +13,8 @@
 #endif
 
 static _Atomic int64_t requested = 0; /* 0: ask OpenMP */
+
+#ifdef _OPENMP
 static atomic_int teams_used = 0, fork_guard_set = 0, in_forked_child = 0;
 
 static void after_fork_in_child(void)
@@ -20,6 +22,7 @@ static void after_fork_in_child(void)
     if (atomic_load(&teams_used))
         atomic_store(&in_forked_child, 1);
 }
+#endif
 
 int fdl_has_openmp(void)
 {
