@@ -12,11 +12,14 @@ typedef struct {
     int64_t positions;         /* out_height * out_width */
     int64_t pixels;            /* height * width */
     bool is_matrix;            /* 1 x 1, stride 1, no padding: columns is the image itself */
+    gemm_matrix weights;       /* of the first group, [filters, depth]; the next group's are group_weights further */
+    int64_t group_weights;
     const real *x, *weight, *bias, *grad_y;
     real *y, *grad_x, *grad_weight, *grad_bias;
     int64_t activation;
     bool explicit_columns;
-    int64_t parts; /* pieces that one image and group are cut into */
+    int64_t images; /* that one product goes over: the whole batch, or one where columns are explicit */
+    int64_t parts;  /* pieces that one product is cut into */
 } convolution;
 
 #define conv_winograd_applies FDL_NAME(conv_winograd_applies)

@@ -234,6 +234,24 @@ static void pack_a(const gemm_matrix *a, int64_t row, int64_t rows, int64_t k, i
     }
 }
 
+/* Copy C[row : row + rows, column : column + columns], which lies in several blocks, to or from `tile`. */
+static void move_tile(const gemm_problem *p, int64_t row, int64_t rows, int64_t column, int64_t columns, real *tile,
+                      bool to_tile)
+{
+    for (int64_t done = 0, length; done < columns; done += length) {
+        const int64_t block = (column + done) / p->c_block, offset = (column + done) % p->c_block;
+        length = min64(columns - done, p->c_block - offset);
+        real *c = p->c + block * p->c_step + row * p->c_row + offset;
+        for (int64_t i = 0; i < rows; i++, c += p->c_row)
+            for (int64_t j = 0; j < length; j++) {
+                if (to_tile)
+                    tile[i * GEMM_COLUMNS + done + j] = c[j];
+                else
+                    c[j] = tile[i * GEMM_COLUMNS + done + j];
+            }
+    }
+}
+
 int gemm_block(const gemm_problem *p, gemm_range range)
 {
     const int64_t columns = range.column_end - range.column;
@@ -274,7 +292,7 @@ int gemm_block(const gemm_problem *p, gemm_range range)
                 const bool more = row + rows < range.row_end;
                 for (int64_t j = 0, width; j < strip; j += width) {
                     width = gemm_panel_width(strip - j);
-                    const tile t = {
+                    tile t = {
                         .a = a,
                         .b = panels + j * depth,
                         .depth = depth,
@@ -288,10 +306,25 @@ int gemm_block(const gemm_problem *p, gemm_range range)
                         .column_bias = last && p->column_bias ? p->column_bias + column + j : NULL,
                         .relu = last && p->activation == FDL_ACTIVATION_RELU,
                     };
+                    real apart[GEMM_ROWS * GEMM_COLUMNS]; /* a tile whose columns lie in several blocks of C */
+                    const int64_t first_column = column + j;
+                    bool is_apart = false;
+                    if (p->c_block) {
+                        const int64_t block = first_column / p->c_block, offset = first_column % p->c_block;
+                        t.c = p->c + block * p->c_step + row * p->c_row + offset;
+                        is_apart = offset + t.columns > p->c_block;
+                    }
+                    if (is_apart) {
+                        t.c = apart, t.c_row = GEMM_COLUMNS;
+                        if (t.accumulate)
+                            move_tile(p, row, rows, first_column, t.columns, apart, true);
+                    }
                     if (t.columns <= GEMM_THIN && layout == BY_ROWS)
                         thin_kernel(&t, rows, a_row, packed_thin);
                     else
                         micro_kernels[rows - 1][width / LANES - 1][layout](&t);
+                    if (is_apart)
+                        move_tile(p, row, rows, first_column, t.columns, apart, false);
                 }
             }
             k += depth;

@@ -43,6 +43,7 @@ typedef struct {
     const void *b;
     real *c;
     int64_t c_row;
+    int64_t c_block, c_step;            /* C's columns come in blocks of c_block, c_step elements apart; 0: in one */
     bool accumulate;                    /* add to what C holds */
     const real *row_bias, *column_bias; /* [m], [n]; NULL: none */
     int64_t activation;

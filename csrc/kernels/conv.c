@@ -15,9 +15,9 @@
  * NCHW; sums in `real` as described in gemm.h. */
 #include "conv.h"
 
-static convolution describe(const fdl_window2d *w, int64_t algorithm)
+static convolution describe(const fdl_window2d *w, const real *weight, int64_t algorithm)
 {
-    convolution v = {.w = *w};
+    convolution v = {.w = *w, .weight = weight};
     v.channels = w->channels / w->groups;
     v.filters = w->out_channels / w->groups;
     v.taps = w->kernel_height * w->kernel_width;
@@ -26,7 +26,14 @@ static convolution describe(const fdl_window2d *w, int64_t algorithm)
     v.pixels = w->height * w->width;
     v.is_matrix =
         v.taps == 1 && w->stride_height == 1 && w->stride_width == 1 && w->padding_height == 0 && w->padding_width == 0;
-    v.explicit_columns = algorithm == FDL_ALGORITHM_IM2COL;
+    if (v.is_matrix) { /* its rows are one row */
+        v.w.height = v.w.out_height = 1;
+        v.w.width = v.w.out_width = v.pixels;
+    }
+    v.weights = (gemm_matrix){weight, v.depth, 1};
+    v.group_weights = v.filters * v.depth;
+    v.explicit_columns = algorithm == FDL_ALGORITHM_IM2COL && !v.is_matrix;
+    v.images = v.explicit_columns ? min64(1, w->batch) : w->batch;
     return v;
 }
 
@@ -185,24 +192,34 @@ static void add_columns(const convolution *v, const real *columns, int64_t colum
             }
 }
 
-/* What the packing callbacks need: the convolution and one image of one group. */
+/* What the packing callbacks need: the convolution and the first of its images, in one group. */
 typedef struct {
     const convolution *v;
-    const real *x; /* [channels, height, width] */
+    const real *x; /* [images, (groups) channels, height, width] */
 } image;
 
-/* B = columns [depth, positions], for the forward pass. */
+/* B = columns [depth, images * positions], for the forward pass. */
 static const real *pack_columns(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns,
                                 real *out)
 {
     const image *m = context;
+    const convolution *v = m->v;
+    const int64_t step = v->w.channels * v->pixels, n = column / v->positions, position = column % v->positions;
+    if (v->is_matrix && position + columns <= v->positions) {
+        const gemm_matrix b = {m->x + n * step, v->positions, 1};
+        return gemm_matrix_b(&b, k, depth, position, columns, out);
+    }
     for (int64_t j = 0, width; j < columns; j += width) {
         width = gemm_panel_width(columns - j);
         const int64_t count = min64(columns - j, width);
         real *panel = out + j * depth;
         if (count < width)
             memset(panel, 0, (size_t)(depth * width) * sizeof(real));
-        fill_columns(m->v, m->x, k, depth, column + j, count, panel, width);
+        for (int64_t done = 0, length; done < count; done += length) {
+            const int64_t i = (column + j + done) / v->positions, from = (column + j + done) % v->positions;
+            length = min64(count - done, v->positions - from);
+            fill_columns(v, m->x + i * step, k, depth, from, length, panel + done, width);
+        }
     }
     return out;
 }
@@ -222,24 +239,25 @@ static const real *pack_columns_transposed(const void *context, int64_t k, int64
     return out;
 }
 
-/* Run `task` over the images, groups and parts of the work, all of which write to different places. */
-static int over_images(convolution *v, int64_t items, fdl_task *task)
+/* Run `task` over `items` that cost the same, each cut into parts that write to different places. */
+static int over_parts(convolution *v, int64_t items, int64_t parts_at_most, fdl_task *task)
 {
-    const double work = (double)items * (double)v->filters * (double)v->depth * (double)v->positions;
+    const double work = (double)v->w.batch * (double)v->w.out_channels * (double)v->depth * (double)v->positions;
     const int64_t threads = gemm_parts(work);
-    v->parts = items % threads == 0 || items >= 8 * threads ? 1 : threads;
+    v->parts = threads == 1 || items % threads == 0 || items >= 8 * threads ? 1 : min64(threads, parts_at_most);
     return fdl_parallel(items * v->parts, threads == 1 ? INT64_MAX : 1, task, v);
 }
 
 /* ---- forward ---- */
 
+/* Items are groups, or images and groups where columns are explicit. */
 static int forward_task(void *context, int64_t begin, int64_t end)
 {
     const convolution *v = context;
     const int64_t groups = v->w.groups;
     const fdl_mark mark = fdl_scratch_mark();
     real *columns = NULL;
-    if (v->explicit_columns && !v->is_matrix) {
+    if (v->explicit_columns) {
         columns = fdl_scratch(v->depth * v->positions * (int64_t)sizeof(real));
         if (!columns)
             return FDL_OUT_OF_MEMORY;
@@ -248,21 +266,22 @@ static int forward_task(void *context, int64_t begin, int64_t end)
     for (int64_t t = begin; t < end && status == FDL_OK; t++) {
         const int64_t item = t / v->parts, n = item / groups, g = item % groups;
         const image m = {v, v->x + (n * v->w.channels + g * v->channels) * v->pixels};
-        const gemm_matrix a = {v->weight + g * v->filters * v->depth, v->depth, 1};
-        const gemm_matrix b = {columns ? columns : m.x, v->positions, 1};
-        const bool matrix = v->is_matrix || columns;
-        const gemm_problem p = {
+        const gemm_matrix b = {columns, v->positions, 1};
+        gemm_problem p = {
             .m = v->filters,
-            .n = v->positions,
+            .n = v->images * v->positions,
             .k = v->depth,
-            .a = a,
-            .pack_b = matrix ? gemm_matrix_b : pack_columns,
-            .b = matrix ? (const void *)&b : &m,
+            .a = v->weights,
+            .pack_b = columns ? gemm_matrix_b : pack_columns,
+            .b = columns ? (const void *)&b : &m,
             .c = v->y + (n * v->w.out_channels + g * v->filters) * v->positions,
             .c_row = v->positions,
+            .c_block = v->images > 1 ? v->positions : 0,
+            .c_step = v->w.out_channels * v->positions,
             .row_bias = v->bias ? v->bias + g * v->filters : NULL,
             .activation = v->activation,
         };
+        p.a.data += g * v->group_weights;
         const gemm_range range = gemm_split(&p, v->parts, t % v->parts);
         if (columns && range.row < range.row_end && range.column < range.column_end)
             fill_columns(v, m.x, 0, v->depth, range.column, range.column_end - range.column, columns + range.column,
@@ -273,23 +292,87 @@ static int forward_task(void *context, int64_t begin, int64_t end)
     return status;
 }
 
-int fdl_conv2d(const real *x, const real *weight, const real *bias, real *y, const fdl_window2d *window,
-               int64_t activation, int64_t algorithm)
+static int forward(convolution *v, int64_t algorithm)
 {
-    convolution v = describe(window, algorithm);
-    v.x = x, v.weight = weight, v.bias = bias, v.y = y, v.activation = activation;
-    if (algorithm == FDL_ALGORITHM_WINOGRAD || (algorithm == FDL_ALGORITHM_AUTO && conv_winograd_pays(&v))) {
+    if (v->w.batch == 0)
+        return FDL_OK;
+    if (algorithm == FDL_ALGORITHM_WINOGRAD || (algorithm == FDL_ALGORITHM_AUTO && conv_winograd_pays(v))) {
         bool finite;
-        const int status = conv_winograd_forward(&v, &finite);
+        const int status = conv_winograd_forward(v, &finite);
         if (status != FDL_OK || finite)
             return status;
     }
-    return over_images(&v, window->batch * window->groups, forward_task);
+    return over_parts(v, v->w.batch / v->images * v->w.groups, INT64_MAX, forward_task);
+}
+
+int fdl_conv2d(const real *x, const real *weight, const real *bias, real *y, const fdl_window2d *window,
+               int64_t activation, int64_t algorithm)
+{
+    convolution v = describe(window, weight, algorithm);
+    v.x = x, v.bias = bias, v.y = y, v.activation = activation;
+    return forward(&v, algorithm);
 }
 
 /* ---- gradient of the input ---- */
 
-/* Parts are ranges of channels: each is summed into by one thread only. */
+/* At stride 1 it is itself a convolution: of grad_y, with the kernels turned round and filters and channels having
+ * changed places. */
+typedef struct {
+    const convolution *v;
+    real *turned; /* [groups * channels, filters, taps] */
+} turning;
+
+static int turn_weights(void *context, int64_t begin, int64_t end)
+{
+    const turning *t = context;
+    const convolution *v = t->v;
+    for (int64_t c = begin; c < end; c++) {
+        const real *from = v->weight + c / v->channels * v->group_weights + c % v->channels * v->taps;
+        real *to = t->turned + c * v->filters * v->taps;
+        for (int64_t f = 0; f < v->filters; f++, from += v->depth, to += v->taps)
+            for (int64_t tap = 0; tap < v->taps; tap++)
+                to[tap] = from[v->taps - 1 - tap];
+    }
+    return FDL_OK;
+}
+
+static bool grad_x_is_convolution(const convolution *v)
+{
+    const fdl_window2d *w = &v->w;
+    /* Turning a large kernel for a few positions costs more than it saves. */
+    return w->stride_height == 1 && w->stride_width == 1 && !v->explicit_columns &&
+           w->padding_height <= w->dilation_height * (w->kernel_height - 1) &&
+           w->padding_width <= w->dilation_width * (w->kernel_width - 1) &&
+           (v->taps == 1 || w->batch * v->positions >= 128);
+}
+
+static int grad_x_convolution(const convolution *v, int64_t algorithm)
+{
+    const fdl_window2d *w = &v->w;
+    fdl_window2d back = *w;
+    back.channels = w->out_channels, back.height = w->out_height, back.width = w->out_width;
+    back.out_channels = w->channels, back.out_height = w->height, back.out_width = w->width;
+    back.padding_height = w->dilation_height * (w->kernel_height - 1) - w->padding_height;
+    back.padding_width = w->dilation_width * (w->kernel_width - 1) - w->padding_width;
+    const fdl_mark mark = fdl_scratch_mark();
+    turning t = {v, NULL};
+    if (v->taps > 1) {
+        t.turned = fdl_scratch(w->channels * v->filters * v->taps * (int64_t)sizeof(real));
+        if (!t.turned)
+            return FDL_OUT_OF_MEMORY;
+        fdl_parallel(w->channels, max64(1, (1 << 15) / max64(1, v->filters * v->taps)), turn_weights, &t);
+    }
+    convolution c = describe(&back, t.turned, algorithm);
+    if (v->taps == 1)
+        c.weights = (gemm_matrix){v->weight, 1, v->depth}; /* the transpose, where it lies */
+    c.x = v->grad_y, c.y = v->grad_x;
+    const int status = forward(&c, v->taps == 1 ? FDL_ALGORITHM_DIRECT : algorithm);
+    fdl_scratch_release(mark);
+    return status;
+}
+
+/* Otherwise columns of gradients are computed, a tile at a time, and added to where columns came from. Items are images
+ * and groups, parts are ranges of channels: each is summed into by one thread only. */
 static int grad_x_task(void *context, int64_t begin, int64_t end)
 {
     const convolution *v = context;
@@ -299,37 +382,28 @@ static int grad_x_task(void *context, int64_t begin, int64_t end)
     const int64_t rows = v->explicit_columns ? v->w.out_height : max64(1, (1 << 19) / max64(1, row_bytes));
     const int64_t tile = min64(rows, v->w.out_height) * v->w.out_width;
     const fdl_mark mark = fdl_scratch_mark();
-    real *columns = NULL;
-    if (!v->is_matrix) {
-        columns = fdl_scratch(v->depth * tile * (int64_t)sizeof(real));
-        if (!columns)
-            return FDL_OUT_OF_MEMORY;
-    }
-    int status = FDL_OK;
+    real *columns = fdl_scratch(v->depth * tile * (int64_t)sizeof(real));
+    int status = columns ? FDL_OK : FDL_OUT_OF_MEMORY;
     for (int64_t t = begin; t < end && status == FDL_OK; t++) {
         const int64_t item = t / v->parts, part = t % v->parts, n = item / groups, g = item % groups;
         const int64_t c = v->channels * part / v->parts, c_end = v->channels * (part + 1) / v->parts;
         real *grad_x = v->grad_x + (n * v->w.channels + g * v->channels + c) * v->pixels;
         const real *grad_y = v->grad_y + (n * v->w.out_channels + g * v->filters) * v->positions;
-        /* A = weight^T [the part's channels * taps, filters], B = grad_y [filters, positions]. */
-        const gemm_matrix a = {v->weight + g * v->filters * v->depth + c * v->taps, 1, v->depth};
-        gemm_problem p = {
-            .m = (c_end - c) * v->taps,
-            .k = v->filters,
-            .a = a,
-            .pack_b = gemm_matrix_b,
-        };
-        if (v->is_matrix) {
-            const gemm_matrix b = {grad_y, v->positions, 1};
-            p.b = &b, p.n = v->positions, p.c = grad_x, p.c_row = v->positions;
-            status = gemm_block(&p, (gemm_range){0, p.m, 0, p.n});
-            continue;
-        }
         memset(grad_x, 0, (size_t)((c_end - c) * v->pixels) * sizeof(real));
         for (int64_t position = 0; position < v->positions && status == FDL_OK; position += tile) {
+            /* A = weight^T [the part's channels * taps, filters], B = grad_y [filters, positions]. */
             const gemm_matrix b = {grad_y + position, v->positions, 1};
             const int64_t count = min64(tile, v->positions - position);
-            p.b = &b, p.n = count, p.c = columns, p.c_row = tile;
+            const gemm_problem p = {
+                .m = (c_end - c) * v->taps,
+                .n = count,
+                .k = v->filters,
+                .a = {v->weight + g * v->group_weights + c * v->taps, 1, v->depth},
+                .pack_b = gemm_matrix_b,
+                .b = &b,
+                .c = columns,
+                .c_row = tile,
+            };
             status = gemm_block(&p, (gemm_range){0, p.m, 0, p.n});
             if (status == FDL_OK)
                 add_columns(v, columns, tile, position, count, grad_x, c_end - c);
@@ -347,7 +421,7 @@ static int grad_weight_task(void *context, int64_t begin, int64_t end)
     const convolution *v = context;
     const fdl_mark mark = fdl_scratch_mark();
     real *columns = NULL;
-    if (v->explicit_columns && !v->is_matrix) {
+    if (v->explicit_columns) {
         columns = fdl_scratch(v->depth * v->positions * (int64_t)sizeof(real));
         if (!columns)
             return FDL_OUT_OF_MEMORY;
@@ -409,14 +483,16 @@ static int grad_bias_task(void *context, int64_t begin, int64_t end)
 int fdl_conv2d_backward(const real *grad_output, const real *x, const real *weight, real *grad_x, real *grad_weight,
                         real *grad_bias, const fdl_window2d *window, int64_t algorithm)
 {
-    convolution v = describe(window, algorithm);
-    v.x = x, v.weight = weight, v.grad_y = grad_output;
+    convolution v = describe(window, weight, algorithm);
+    v.x = x, v.grad_y = grad_output;
     v.grad_x = grad_x, v.grad_weight = grad_weight, v.grad_bias = grad_bias;
     int status = FDL_OK;
-    if (grad_x)
-        status = over_images(&v, window->batch * window->groups, grad_x_task);
+    if (grad_x && grad_x_is_convolution(&v))
+        status = grad_x_convolution(&v, algorithm);
+    else if (grad_x)
+        status = over_parts(&v, window->batch * window->groups, v.channels, grad_x_task);
     if (grad_weight && status == FDL_OK)
-        status = over_images(&v, window->groups, grad_weight_task);
+        status = over_parts(&v, window->groups, INT64_MAX, grad_weight_task);
     if (grad_bias && status == FDL_OK)
         status = fdl_parallel(window->out_channels, max64(1, (1 << 17) / max64(1, window->batch * v.positions)),
                               grad_bias_task, &v);
@@ -436,7 +512,7 @@ static int im2col_task(void *context, int64_t begin, int64_t end)
 
 int fdl_im2col(const real *x, real *columns, const fdl_window2d *window)
 {
-    convolution v = describe(window, FDL_ALGORITHM_AUTO);
+    convolution v = describe(window, NULL, FDL_ALGORITHM_AUTO);
     v.x = x, v.y = columns;
     const int64_t cost = max64(1, v.taps * v.positions);
     return fdl_parallel(window->batch * window->channels, max64(1, (1 << 16) / cost), im2col_task, &v);
@@ -454,7 +530,7 @@ static int col2im_task(void *context, int64_t begin, int64_t end)
 
 int fdl_col2im(const real *columns, real *x, const fdl_window2d *window)
 {
-    convolution v = describe(window, FDL_ALGORITHM_AUTO);
+    convolution v = describe(window, NULL, FDL_ALGORITHM_AUTO);
     v.x = columns, v.y = x;
     const int64_t cost = max64(1, v.taps * v.positions);
     return fdl_parallel(window->batch * window->channels, max64(1, (1 << 16) / cost), col2im_task, &v);
