@@ -190,7 +190,11 @@ def _algorithm(algorithm: str, window: Window) -> int:
     """The value of the C enum; refuses "winograd" where the window is not one that it computes."""
     code = choice(algorithm, "algorithm", ALGORITHMS)
     if code == 3 and window[7:] != (3, 3, 1, 1, window[11], window[12], 1, 1, 1):
-        fail("algorithm", ("winograd", "kernel, stride, padding, dilation, groups", window[7:]), "3x3, stride 1, groups 1")
+        fail(
+            "algorithm",
+            ("winograd", "kernel, stride, padding, dilation, groups", window[7:]),
+            "3x3, stride 1, groups 1",
+        )
     return code
 
 
