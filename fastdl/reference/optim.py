@@ -19,7 +19,10 @@ def sgd_step(
     nesterov: bool = False,
     maximize: bool = False,
 ) -> None:
-    grad = (-grad if maximize else grad) + weight_decay * param
+    if maximize:
+        grad = -grad
+    if weight_decay:  # 0 times an infinite parameter would be NaN
+        grad = grad + weight_decay * param
     if momentum:
         momentum_buffer[...] = grad if step == 1 else momentum * momentum_buffer + (1 - dampening) * grad
         grad = grad + momentum * momentum_buffer if nesterov else momentum_buffer

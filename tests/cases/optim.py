@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastdl import reference
-from tests.cases.case import Arguments, Array, Case, Shape, declare
+from tests.cases.case import Arguments, Array, Case, Draw, Shape, declare
 
 
 def _sgd_terms(a: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...]:
@@ -19,11 +19,11 @@ def _sgd_terms(a: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...]:
     return tuple(8 * positive[name] for name in ("param", "momentum_buffer")[: len(expected)])
 
 
-def _sgd(shape: Shape, tags: tuple[str, ...] = (), **options: Any) -> Case:
+def _sgd(shape: Shape, values: Draw | None = None, tags: tuple[str, ...] = (), **options: Any) -> Case:
     momentum = options.get("momentum", 0) != 0
     return declare(
         "sgd_step",
-        {"param": shape, "grad": shape, "momentum_buffer": shape if momentum else None},
+        {"param": values or shape, "grad": shape, "momentum_buffer": shape if momentum else None},
         (shape, shape) if momentum else (shape,),
         updates=("param", "momentum_buffer") if momentum else ("param",),
         flops=(4 if momentum else 2) * math.prod(shape),
@@ -31,6 +31,12 @@ def _sgd(shape: Shape, tags: tuple[str, ...] = (), **options: Any) -> Case:
         tags=tags,
         **{"lr": 0.1} | options,
     )
+
+
+def _not_finite(rng: np.random.Generator) -> Array:
+    x = rng.standard_normal(33)
+    x[[0, 9, 32]] = np.nan, np.inf, -np.inf
+    return x
 
 
 CASES = [
@@ -44,6 +50,8 @@ CASES = [
     _sgd((33,), momentum=0.9, step=3, nesterov=True, weight_decay=0.01),
     _sgd((33,), momentum=0.9, step=1, nesterov=True, maximize=True),
     _sgd((33,), lr=0.0),
+    _sgd((33,), _not_finite, tags=("special",), note="special"),
+    _sgd((33,), _not_finite, tags=("special",), note="special", momentum=0.9, step=2, weight_decay=0.1),
     _sgd((10_000,), momentum=0.9, step=2, tags=("bench",)),
     _sgd((1 << 22,), momentum=0.9, step=2, tags=("bench", "large")),
 ]
