@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+import fastdl
 from tests.cases import Case, all_cases
 from tests.cases.case import copy
 
 DTYPES = [pytest.param(np.float32, id="f32"), pytest.param(np.float64, id="f64")]
+HOME = Path(fastdl.__file__).parents[1]
+"""Where a new `python -c` imports this same fastdl: in the checkout it would find the sources."""
 _GUARD = 67  # elements on either side: more than the longest vector, and odd, so that nothing is aligned
 
 

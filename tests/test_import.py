@@ -5,11 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from tests.support import HOME
+
 _OPTIONAL = ("numba", "llvmlite", "torch", "matplotlib", "sklearn", "rich", "onnx")
 
 
 def _run(code: str) -> str:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout
+    return subprocess.run(
+        [sys.executable, "-c", code], cwd=HOME, capture_output=True, text=True, check=True, timeout=60
+    ).stdout
 
 
 def test_imports_no_optional_dependency() -> None:

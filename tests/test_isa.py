@@ -9,11 +9,12 @@ import sys
 import pytest
 
 import fastdl
+from tests.support import HOME
 
 
 def _python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", code]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environment, timeout=60)
+    return subprocess.run(command, cwd=HOME, capture_output=True, text=True, env=os.environ | environment, timeout=60)
 
 
 _REPORT = "import fastdl; print(fastdl.active_isa())"

@@ -13,7 +13,7 @@ import pytest
 
 import fastdl
 from tests.cases import Case
-from tests.support import everyday, made, parameters
+from tests.support import HOME, everyday, made, parameters
 
 _OPENMP = fastdl.show_config()["openmp"]
 needs_openmp = pytest.mark.skipif(not _OPENMP, reason="built without OpenMP")
@@ -61,7 +61,7 @@ def test_set_num_threads_refuses(number: Any, error: type[Exception]) -> None:
 def _reported(**environment: str) -> subprocess.CompletedProcess[str]:
     clean = {k: v for k, v in os.environ.items() if k not in ("FASTDL_NUM_THREADS", "OMP_NUM_THREADS")}
     command = [sys.executable, "-c", "import fastdl; print(fastdl.get_num_threads())"]
-    return subprocess.run(command, capture_output=True, text=True, env=clean | environment, timeout=60)
+    return subprocess.run(command, cwd=HOME, capture_output=True, text=True, env=clean | environment, timeout=60)
 
 
 @needs_openmp
@@ -98,7 +98,7 @@ print("done")
 def test_forked_child_computes() -> None:
     """In a process of its own, so that a hang ends with the timeout."""
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", _FORK]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    ran = subprocess.run(command, cwd=HOME, capture_output=True, text=True, timeout=60)
     assert ran.stdout.strip() == "done", ran.stderr
 
 
