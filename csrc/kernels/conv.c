@@ -1,18 +1,19 @@
 /* 2-D convolution (cross-correlation), forward and backward, on the building block.
  *
- * For one image and one group, with k = (c, r, s) running over the group's channels and the kernel's taps, and
- * p = (i, j) over the output's positions:
+ * For one group, with k = (c, r, s) running over the group's channels and the kernel's taps, and p = (n, i, j) over the
+ * images of the batch and the output's positions:
  *
- *   columns[k, p]  = x[c, i stride - padding + r dilation, j stride - padding + s dilation], 0 outside the image
+ *   columns[k, p]  = x[n, c, i stride - padding + r dilation, j stride - padding + s dilation], 0 outside the image
  *   y       [f, p] = sum_k weight[f, k] columns[k, p] + bias[f]
- *   grad_w  [f, k] = sum over images, p of grad_y[f, p] columns[k, p]
- *   grad_x         = the sum of (weight^T grad_y)[k, p] back to where columns took it from
- *   grad_b  [f]    = sum over images, p of grad_y[f, p], accumulated in double
+ *   grad_w  [f, k] = sum_p grad_y[f, p] columns[k, p]
+ *   grad_x         = the sum of (weight^T grad_y)[k, p] back to where columns took it from; at stride 1 that is the
+ *                    convolution of grad_y with the kernels turned round
+ *   grad_b  [f]    = sum_p grad_y[f, p], accumulated in double
  *
- * "im2col" builds `columns` in memory. "direct" never does: the tile that the micro-kernel is about to read is
- * packed straight from the image, row by row with masked loads where the window hangs over the edge, so the
- * scratch is one cache-sized tile a thread whatever the image. Weights are read where they are.
- * NCHW; sums in `real` as described in gemm.h. */
+ * "im2col" builds `columns` of one image in memory. "direct" never does: the tile that the micro-kernel is about to
+ * read is packed straight from the image, row by row, with masked loads where the window hangs over the edge, so the
+ * scratch is one cache-sized tile a thread whatever the image. Weights are read where they are. "winograd" is in
+ * conv_winograd.c. NCHW; sums in `real` as described in gemm.h. */
 #include "conv.h"
 
 static convolution describe(const fdl_window2d *w, const real *weight, int64_t algorithm)
