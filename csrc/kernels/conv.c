@@ -240,13 +240,14 @@ static const real *pack_columns_transposed(const void *context, int64_t k, int64
     return out;
 }
 
-/* Run `task` over `items` that cost the same, each cut into parts that write to different places. */
-static int over_parts(convolution *v, int64_t items, int64_t parts_at_most, fdl_task *task)
+/* Run `task` over `items` that cost the same, products of that many columns, each cut into parts that write to
+ * different places. */
+static int over_parts(convolution *v, int64_t items, int64_t columns, fdl_task *task)
 {
     const double work = (double)v->w.batch * (double)v->w.out_channels * (double)v->depth * (double)v->positions;
-    const int64_t threads = gemm_parts(work);
-    v->parts = threads == 1 || items % threads == 0 || items >= 8 * threads ? 1 : min64(threads, parts_at_most);
-    return fdl_parallel(items * v->parts, threads == 1 ? INT64_MAX : 1, task, v);
+    const int64_t parts = gemm_parts(work, columns);
+    v->parts = items % parts == 0 || items >= 8 * parts ? 1 : parts;
+    return fdl_parallel(items * v->parts, parts == 1 ? INT64_MAX : 1, task, v);
 }
 
 /* ---- forward ---- */
@@ -303,7 +304,7 @@ static int forward(convolution *v, int64_t algorithm)
         if (status != FDL_OK || finite)
             return status;
     }
-    return over_parts(v, v->w.batch / v->images * v->w.groups, INT64_MAX, forward_task);
+    return over_parts(v, v->w.batch / v->images * v->w.groups, v->images * v->positions, forward_task);
 }
 
 int fdl_conv2d(const real *x, const real *weight, const real *bias, real *y, const fdl_window2d *window,
@@ -491,9 +492,9 @@ int fdl_conv2d_backward(const real *grad_output, const real *x, const real *weig
     if (grad_x && grad_x_is_convolution(&v))
         status = grad_x_convolution(&v, algorithm);
     else if (grad_x)
-        status = over_parts(&v, window->batch * window->groups, v.channels, grad_x_task);
+        status = over_parts(&v, window->batch * window->groups, 0, grad_x_task);
     if (grad_weight && status == FDL_OK)
-        status = over_parts(&v, window->groups, INT64_MAX, grad_weight_task);
+        status = over_parts(&v, window->groups, v.depth, grad_weight_task);
     if (grad_bias && status == FDL_OK)
         status = fdl_parallel(window->out_channels, max64(1, (1 << 17) / max64(1, window->batch * v.positions)),
                               grad_bias_task, &v);
