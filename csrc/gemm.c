@@ -365,7 +365,7 @@ static int split_task(void *context, int64_t begin, int64_t end)
 
 int gemm_parallel(const gemm_problem *p)
 {
-    split_work work = {p, gemm_parts((double)p->m * (double)p->n * (double)p->k)};
+    split_work work = {p, gemm_parts((double)p->m * (double)p->n * (double)p->k, p->n)};
     return fdl_parallel(work.parts, 1, split_task, &work);
 }
 

@@ -66,12 +66,14 @@ int gemm_block(const gemm_problem *problem, gemm_range range);
 gemm_range gemm_split(const gemm_problem *problem, int64_t parts, int64_t index);
 /* All of C, on as many threads as the work is worth. */
 int gemm_parallel(const gemm_problem *problem);
-/* Parts that are worth a thread each for that many multiply-adds. */
-FDL_INLINE int64_t gemm_parts(double multiply_adds)
+/* Parts to cut that many multiply-adds into, for a C of that many columns: one where the work is worth one thread,
+ * else one a thread, or several where they are still wide, so that a thread that is held up holds up little. */
+FDL_INLINE int64_t gemm_parts(double multiply_adds, int64_t columns)
 {
     const double enough = 1 << 18; /* a thread costs a few microseconds to wake */
     const int64_t worth = multiply_adds < enough * 64 ? (int64_t)(multiply_adds / enough) : 64;
-    return max64(1, min64(worth, fdl_available_threads()));
+    const int64_t threads = max64(1, min64(worth, fdl_available_threads()));
+    return threads > 1 && columns >= 16 * threads * GEMM_COLUMNS ? 4 * threads : threads;
 }
 
 /* pack_b for a gemm_matrix. */

@@ -1,6 +1,6 @@
 """Fast deep-learning kernels for CPUs over NumPy arrays."""
 
-from fastdl import _openmp  # isort: skip  (first: it loads _native)
+from fastdl import _openmp  # noqa: F401  isort: skip  (first: it loads _native)
 from fastdl import nn, optim
 from fastdl._config import (
     active_isa,

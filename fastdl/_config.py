@@ -10,7 +10,7 @@ from fastdl._native import ffi, lib
 
 
 def _levels() -> list[str]:
-    names = []
+    names: list[str] = []
     while (name := lib.fdl_level_name(len(names))) != ffi.NULL:
         names.append(ffi.string(name).decode())
     return names

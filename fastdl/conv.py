@@ -56,7 +56,8 @@ def conv2d(
     bias: (out_channels,). stride, padding, dilation: an int or (height, width).
     algorithm: "direct" packs cache-sized tiles of x on the fly; "im2col" builds the matrix of columns and
     multiplies (Chellapilla et al., 2006); "winograd" (3x3, stride 1, dilation 1, groups 1; Lavin and Gray, 2016) needs
-    a quarter of the multiplications and has two to four times the rounding error; "auto" chooses. activation: "none" or "relu".
+    a quarter of the multiplications and has two to four times the rounding error; "auto" chooses.
+    activation: "none" or "relu", applied while results are still in registers.
     Returns (batch, out_channels, out_height, out_width) with
     out = (size + 2 padding - dilation (kernel - 1) - 1) // stride + 1.
     """
@@ -95,7 +96,8 @@ def conv2d_backward(
 ) -> Conv2dGrad:
     """The gradients of conv2d (with activation "none") as (input, weight, bias).
 
-    grad_output: as conv2d returns. algorithm: as for conv2d, where "winograd" means "direct". Without input_grad, `input` is an empty array and is not computed.
+    grad_output: as conv2d returns. algorithm: as for conv2d; "winograd" is for the gradient of the input, those of
+    weight and bias are then "direct". Without input_grad, `input` is an empty array and is not computed.
     """
     x = floats(x, "x", 4)
     weight = floats_like(weight, "weight", x, 4)
@@ -190,11 +192,7 @@ def _algorithm(algorithm: str, window: Window) -> int:
     """The value of the C enum; refuses "winograd" where the window is not one that it computes."""
     code = choice(algorithm, "algorithm", ALGORITHMS)
     if code == 3 and window[7:] != (3, 3, 1, 1, window[11], window[12], 1, 1, 1):
-        fail(
-            "algorithm",
-            ("winograd", "kernel, stride, padding, dilation, groups", window[7:]),
-            "3x3, stride 1, groups 1",
-        )
+        fail("algorithm", ("winograd", window[7:]), "kernel 3x3, stride 1, dilation 1 and groups 1 for winograd")
     return code
 
 

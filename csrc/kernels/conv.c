@@ -1,18 +1,19 @@
 /* 2-D convolution (cross-correlation), forward and backward, on the building block.
  *
- * For one image and one group, with k = (c, r, s) running over the group's channels and the kernel's taps, and
- * p = (i, j) over the output's positions:
+ * For one group, with k = (c, r, s) running over the group's channels and the kernel's taps, and p = (n, i, j) over the
+ * images of the batch and the output's positions:
  *
- *   columns[k, p]  = x[c, i stride - padding + r dilation, j stride - padding + s dilation], 0 outside the image
+ *   columns[k, p]  = x[n, c, i stride - padding + r dilation, j stride - padding + s dilation], 0 outside the image
  *   y       [f, p] = sum_k weight[f, k] columns[k, p] + bias[f]
- *   grad_w  [f, k] = sum over images, p of grad_y[f, p] columns[k, p]
- *   grad_x         = the sum of (weight^T grad_y)[k, p] back to where columns took it from
- *   grad_b  [f]    = sum over images, p of grad_y[f, p], accumulated in double
+ *   grad_w  [f, k] = sum_p grad_y[f, p] columns[k, p]
+ *   grad_x         = the sum of (weight^T grad_y)[k, p] back to where columns took it from; at stride 1 that is the
+ *                    convolution of grad_y with the kernels turned round
+ *   grad_b  [f]    = sum_p grad_y[f, p], accumulated in double
  *
- * "im2col" builds `columns` in memory. "direct" never does: the tile that the micro-kernel is about to read is
- * packed straight from the image, row by row with masked loads where the window hangs over the edge, so the
- * scratch is one cache-sized tile a thread whatever the image. Weights are read where they are.
- * NCHW; sums in `real` as described in gemm.h. */
+ * "im2col" builds `columns` of one image in memory. "direct" never does: the tile that the micro-kernel is about to
+ * read is packed straight from the image, row by row, with masked loads where the window hangs over the edge, so the
+ * scratch is one cache-sized tile a thread whatever the image. Weights are read where they are. "winograd" is in
+ * conv_winograd.c. NCHW; sums in `real` as described in gemm.h. */
 #include "conv.h"
 
 static convolution describe(const fdl_window2d *w, const real *weight, int64_t algorithm)
@@ -239,13 +240,14 @@ static const real *pack_columns_transposed(const void *context, int64_t k, int64
     return out;
 }
 
-/* Run `task` over `items` that cost the same, each cut into parts that write to different places. */
-static int over_parts(convolution *v, int64_t items, int64_t parts_at_most, fdl_task *task)
+/* Run `task` over `items` that cost the same, products of that many columns, each cut into parts that write to
+ * different places. */
+static int over_parts(convolution *v, int64_t items, int64_t columns, fdl_task *task)
 {
     const double work = (double)v->w.batch * (double)v->w.out_channels * (double)v->depth * (double)v->positions;
-    const int64_t threads = gemm_parts(work);
-    v->parts = threads == 1 || items % threads == 0 || items >= 8 * threads ? 1 : min64(threads, parts_at_most);
-    return fdl_parallel(items * v->parts, threads == 1 ? INT64_MAX : 1, task, v);
+    const int64_t parts = gemm_parts(work, columns);
+    v->parts = items % parts == 0 || items >= 8 * parts ? 1 : parts;
+    return fdl_parallel(items * v->parts, parts == 1 ? INT64_MAX : 1, task, v);
 }
 
 /* ---- forward ---- */
@@ -302,7 +304,7 @@ static int forward(convolution *v, int64_t algorithm)
         if (status != FDL_OK || finite)
             return status;
     }
-    return over_parts(v, v->w.batch / v->images * v->w.groups, INT64_MAX, forward_task);
+    return over_parts(v, v->w.batch / v->images * v->w.groups, v->images * v->positions, forward_task);
 }
 
 int fdl_conv2d(const real *x, const real *weight, const real *bias, real *y, const fdl_window2d *window,
@@ -490,9 +492,9 @@ int fdl_conv2d_backward(const real *grad_output, const real *x, const real *weig
     if (grad_x && grad_x_is_convolution(&v))
         status = grad_x_convolution(&v, algorithm);
     else if (grad_x)
-        status = over_parts(&v, window->batch * window->groups, v.channels, grad_x_task);
+        status = over_parts(&v, window->batch * window->groups, 0, grad_x_task);
     if (grad_weight && status == FDL_OK)
-        status = over_parts(&v, window->groups, INT64_MAX, grad_weight_task);
+        status = over_parts(&v, window->groups, v.depth, grad_weight_task);
     if (grad_bias && status == FDL_OK)
         status = fdl_parallel(window->out_channels, max64(1, (1 << 17) / max64(1, window->batch * v.positions)),
                               grad_bias_task, &v);

@@ -33,8 +33,9 @@ def _lower_argument(context: Any, builder: Any, c_type: str, numba_type: Any, va
         return builder.select(empty, ir.Constant(_POINTER, None), data)
     if isinstance(numba_type, types.BaseTuple):  # a struct of int64_t, as a tuple of its fields
         struct = cgutils.alloca_once(builder, ir.ArrayType(_INT64, len(numba_type)))
-        for i, item_type in enumerate(numba_type):
-            item = context.cast(builder, builder.extract_value(value, i), item_type, types.int64)
+        fields: Any = numba_type
+        for i in range(len(fields)):
+            item = context.cast(builder, builder.extract_value(value, i), fields[i], types.int64)
             builder.store(item, cgutils.gep_inbounds(builder, struct, 0, i))
         return builder.bitcast(struct, _POINTER)
     return ir.Constant(_POINTER, None)  # None

@@ -28,7 +28,7 @@ def conv2d(
     """Every tap is a matrix product over the channels, at all positions and in all groups at once."""
     (batch, channels, _, _), (out_channels, _, R, S) = x.shape, weight.shape
     weights = _weights_by_tap(weight, groups)
-    y = 0
+    y: Any = 0
     for r, s, view in taps(pad(x, padding), (R, S), stride, dilation):
         size = view.shape[2:]
         y = y + weights[r, s] @ view.reshape(batch, groups, channels // groups, size[0] * size[1])

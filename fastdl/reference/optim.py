@@ -23,7 +23,7 @@ def sgd_step(
         grad = -grad
     if weight_decay:  # 0 times an infinite parameter would be NaN
         grad = grad + weight_decay * param
-    if momentum:
+    if momentum and momentum_buffer is not None:
         momentum_buffer[...] = grad if step == 1 else momentum * momentum_buffer + (1 - dampening) * grad
         grad = grad + momentum * momentum_buffer if nesterov else momentum_buffer
     param -= lr * grad
