@@ -23,14 +23,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench import environment
+
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     options = parse(argv)
     if options.isa:
         os.environ["FASTDL_ISA"] = options.isa
-    from bench import peers
-
-    peers.hold_to(options.isa, options.peer_threads or options.threads)
+    environment.hold_to(options.isa, options.peer_threads or options.threads)
     report = compare(options)
     show(report)
     if options.json:

@@ -1,5 +1,5 @@
 """Peers are held to one thread before any of them is imported."""
 
-from bench import peers
+from bench import environment
 
-peers.hold_to("", 1)
+environment.hold_to("", 1)

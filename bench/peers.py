@@ -10,7 +10,6 @@ import functools
 import importlib.util
 import inspect
 import itertools
-import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -27,21 +26,6 @@ def prepare(name: str, operation: str, arguments: Arguments, threads: int) -> Ca
 def installed() -> list[str]:
     """The peers that can be imported here."""
     return [name for name in PEERS if all(map(importlib.util.find_spec, MODULES.get(name, (name,))))]
-
-
-def hold_to(isa: str, threads: int) -> None:
-    """Environment that keeps the peers to an instruction-set level and a number of threads. Call before importing
-    any of them: some read it only then."""
-    os.environ.update(dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), str(threads)))
-    os.environ["NPROC"] = str(threads)  # XLA's pool
-    os.environ["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen={'true' if threads > 1 else 'false'}"
-    if isa == "v3":
-        os.environ.update(
-            OPENBLAS_CORETYPE="Haswell",
-            ONEDNN_MAX_CPU_ISA="AVX2",
-            ATEN_CPU_CAPABILITY="avx2",
-            MKL_ENABLE_INSTRUCTIONS="AVX2",
-        )
 
 
 def split_backward(arguments: Arguments, operation: str) -> Arguments:
