@@ -63,6 +63,10 @@ FDL_INLINE void micro_kernel(const tile *t, const int rows, const int vectors, c
         for (int v = 0; v < vectors; v++)
             sum[i][v] = (vreal){0};
     }
+    FDL_UNROLL
+    for (int i = 0; i < rows; i++) /* the tile of C, rows far apart, which the hardware does not see coming */
+        for (int v = 0; v < vectors; v++)
+            __builtin_prefetch(t->c + i * t->c_row + v * LANES, 1);
     const real *a = t->a, *b = t->b;
     int64_t k = t->depth;
     if (t->next_a) {

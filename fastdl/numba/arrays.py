@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba.core import types
 from numba.core.errors import RequireLiteralValue, TypingError
-from numba.extending import overload, register_jitable
+from numba.extending import intrinsic, overload, register_jitable
 
 from fastdl import _arrays
 
@@ -166,9 +166,20 @@ def _gradient(x, wanted=True):  # type: ignore[no-untyped-def]
     return implementation
 
 
+@intrinsic
+def _address(typing_context, array):  # type: ignore[no-untyped-def]
+    """array.ctypes.data, without the ctypes object, whose making takes longer than a small kernel."""
+
+    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, values[0]).data
+        return builder.ptrtoint(data, context.get_value_type(types.intp))
+
+    return types.intp(array), lower
+
+
 @register_jitable
 def _overlap(a, b):  # type: ignore[no-untyped-def]
-    first, second = a.ctypes.data, b.ctypes.data
+    first, second = _address(a), _address(b)
     return first < second + b.size * b.itemsize and second < first + a.size * a.itemsize
 
 
@@ -187,7 +198,7 @@ def _disjoint(written, argument, other):  # type: ignore[no-untyped-def]
 @overload(_arrays.same_or_disjoint)
 def _same_or_disjoint(written, argument, other):  # type: ignore[no-untyped-def]
     def implementation(written, argument, other):  # type: ignore[no-untyped-def]
-        if written.ctypes.data != other.ctypes.data:
+        if _address(written) != _address(other):
             _arrays.disjoint(written, argument, other)
 
     return implementation
