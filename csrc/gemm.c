@@ -12,7 +12,7 @@
 
 #include <stdlib.h>
 
-enum { STRIP_BYTES = 256 * 1024 };
+enum { STRIP_BYTES = 512 * 1024 };
 #define LINE ((int)(64 / sizeof(real))) /* elements in a cache line */
 
 /* How a block of A is packed: the way it lies in memory. */

@@ -20,7 +20,7 @@
 enum {
     GEMM_ROWS = VECTOR_REGISTERS == 32 ? 12 : 6,
     GEMM_COLUMNS = 2 * LANES,
-    GEMM_K = 1024 / (int)sizeof(real) * 3 / 2,       /* most terms in a packed block: one A block is then 18 KiB */
+    GEMM_K = 2048 / (int)sizeof(real),               /* most terms in a packed block: one A block is then 24 KiB */
     GEMM_A_STRIDE = GEMM_K + 64 / (int)sizeof(real), /* between rows of a packed A block; odd in cache lines */
 };
 

@@ -183,23 +183,27 @@ def _overlap(a, b):  # type: ignore[no-untyped-def]
     return first < second + b.size * b.itemsize and second < first + a.size * a.itemsize
 
 
-@overload(_arrays.disjoint)
+@overload(_arrays.disjoint, prefer_literal=True)
 def _disjoint(written, argument, other):  # type: ignore[no-untyped-def]
     if _is_none(other):
         return lambda written, argument, other: None
+    # A constant: an exception that carries a run-time string costs its references on every call.
+    message = f"{_literal(argument)}: found an array that overlaps the result, expected one that does not"
 
     def implementation(written, argument, other):  # type: ignore[no-untyped-def]
         if _overlap(written, other):
-            _arrays.fail(argument, "an array that overlaps the result", "one that does not")
+            raise ValueError(message)
 
     return implementation
 
 
-@overload(_arrays.same_or_disjoint)
+@overload(_arrays.same_or_disjoint, prefer_literal=True)
 def _same_or_disjoint(written, argument, other):  # type: ignore[no-untyped-def]
+    name = _literal(argument)
+
     def implementation(written, argument, other):  # type: ignore[no-untyped-def]
         if _address(written) != _address(other):
-            _arrays.disjoint(written, argument, other)
+            _arrays.disjoint(written, name, other)
 
     return implementation
 
