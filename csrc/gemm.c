@@ -238,22 +238,53 @@ static void pack_a(const gemm_matrix *a, int64_t row, int64_t rows, int64_t k, i
     }
 }
 
-/* Copy C[row : row + rows, column : column + columns], which lies in several blocks, to or from `tile`. */
-static void move_tile(const gemm_problem *p, int64_t row, int64_t rows, int64_t column, int64_t columns, real *tile,
-                      bool to_tile)
+/* Where a tile of C is. */
+typedef struct {
+    const gemm_problem *p;
+    int64_t row, rows, column;
+} tile_of;
+
+/* Copy a tile that lies in several blocks of C to or from `copy` [rows, GEMM_COLUMNS]. */
+static void move_tile(const tile_of *w, int64_t columns, real *copy, bool to_copy)
 {
+    const gemm_problem *p = w->p;
     for (int64_t done = 0, length; done < columns; done += length) {
-        const int64_t block = (column + done) / p->c_block, offset = (column + done) % p->c_block;
+        const int64_t block = (w->column + done) / p->c_block, offset = (w->column + done) % p->c_block;
         length = min64(columns - done, p->c_block - offset);
-        real *c = p->c + block * p->c_step + row * p->c_row + offset;
-        for (int64_t i = 0; i < rows; i++, c += p->c_row)
+        real *c = p->c + block * p->c_step + w->row * p->c_row + offset;
+        for (int64_t i = 0; i < w->rows; i++, c += p->c_row)
             for (int64_t j = 0; j < length; j++) {
-                if (to_tile)
-                    tile[i * GEMM_COLUMNS + done + j] = c[j];
+                if (to_copy)
+                    copy[i * GEMM_COLUMNS + done + j] = c[j];
                 else
-                    c[j] = tile[i * GEMM_COLUMNS + done + j];
+                    c[j] = copy[i * GEMM_COLUMNS + done + j];
             }
     }
+}
+
+/* Compute a tile with `kernel`, or with thin_kernel if that is NULL, wherever its columns of C lie. */
+static void run_tile(tile *t, const tile_of *w, compiled_kernel *kernel, int64_t a_row, const real *thin)
+{
+    const gemm_problem *p = w->p;
+    real copy[GEMM_ROWS * GEMM_COLUMNS];
+    bool copied = false;
+    t->c = p->c + w->row * p->c_row + w->column;
+    if (p->c_block) {
+        const int64_t block = w->column / p->c_block, offset = w->column % p->c_block;
+        t->c = p->c + block * p->c_step + w->row * p->c_row + offset;
+        copied = offset + t->columns > p->c_block;
+    }
+    if (copied) {
+        t->c = copy, t->c_row = GEMM_COLUMNS;
+        if (t->accumulate)
+            move_tile(w, t->columns, copy, true);
+    }
+    if (kernel)
+        kernel(t);
+    else
+        thin_kernel(t, w->rows, a_row, thin);
+    if (copied)
+        move_tile(w, t->columns, copy, false);
 }
 
 int gemm_block(const gemm_problem *p, gemm_range range)
@@ -302,7 +333,6 @@ int gemm_block(const gemm_problem *p, gemm_range range)
                         .depth = depth,
                         .next_a = more && j == 0 ? p->a.data + (row + rows) * p->a.row + k * p->a.column : NULL,
                         .next_step = layout == BY_ROWS ? p->a.row : p->a.column,
-                        .c = p->c + row * p->c_row + column + j,
                         .c_row = p->c_row,
                         .columns = min64(strip - j, width),
                         .accumulate = p->accumulate || !first,
@@ -310,25 +340,9 @@ int gemm_block(const gemm_problem *p, gemm_range range)
                         .column_bias = last && p->column_bias ? p->column_bias + column + j : NULL,
                         .relu = last && p->activation == FDL_ACTIVATION_RELU,
                     };
-                    real apart[GEMM_ROWS * GEMM_COLUMNS]; /* a tile whose columns lie in several blocks of C */
-                    const int64_t first_column = column + j;
-                    bool is_apart = false;
-                    if (p->c_block) {
-                        const int64_t block = first_column / p->c_block, offset = first_column % p->c_block;
-                        t.c = p->c + block * p->c_step + row * p->c_row + offset;
-                        is_apart = offset + t.columns > p->c_block;
-                    }
-                    if (is_apart) {
-                        t.c = apart, t.c_row = GEMM_COLUMNS;
-                        if (t.accumulate)
-                            move_tile(p, row, rows, first_column, t.columns, apart, true);
-                    }
-                    if (t.columns <= GEMM_THIN && layout == BY_ROWS)
-                        thin_kernel(&t, rows, a_row, packed_thin);
-                    else
-                        micro_kernels[rows - 1][width / LANES - 1][layout](&t);
-                    if (is_apart)
-                        move_tile(p, row, rows, first_column, t.columns, apart, false);
+                    const bool is_thin = t.columns <= GEMM_THIN && layout == BY_ROWS;
+                    compiled_kernel *kernel = is_thin ? NULL : micro_kernels[rows - 1][width / LANES - 1][layout];
+                    run_tile(&t, &(tile_of){p, row, rows, column + j}, kernel, a_row, packed_thin);
                 }
             }
             k += depth;
