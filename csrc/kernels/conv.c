@@ -88,6 +88,7 @@ FDL_INLINE void gather(const convolution *v, const tap_column *t, run q, int64_t
         const int64_t begin = 2 * first, end = max64(begin, 2 * last - 1);
         const vmask low = vmask_range(min64(begin, LANES), min64(end, LANES));
         const vmask high = vmask_range(max64(begin - LANES, 0), max64(end - LANES, 0));
+        const bool both_whole = first == 0 && last == LANES && q.column + 2 * (l + LANES) <= w->width;
         for (int64_t r = 0, tap = t->tap; r < w->kernel_height; r++, tap += t->tap_step) {
             const int64_t c_begin = t->k_channel + (t->k_tap > tap), c_end = t->end_channel + (t->end_tap > tap);
             const int64_t row = locate_row(w, t->i, r);
@@ -106,7 +107,13 @@ FDL_INLINE void gather(const convolution *v, const tap_column *t, run q, int64_t
                     __builtin_prefetch(p + ahead);
                     vstore_masked(target, vload_masked(p, inside), store);
                 }
-            } else if (stride == 2) {
+            } else if (stride == 2 && both_whole) { /* main loop */
+                for (int64_t c = c_begin; c < c_end; c++, p += v->pixels, target += to_step) {
+                    __builtin_prefetch(p + ahead);
+                    __builtin_prefetch(p + ahead + LANES);
+                    vstore(target, veven(vload(p), vload(p + LANES)));
+                }
+            } else if (stride == 2) { /* edges and tail */
                 for (int64_t c = c_begin; c < c_end; c++, p += v->pixels, target += to_step) {
                     __builtin_prefetch(p + ahead);
                     __builtin_prefetch(p + ahead + LANES);
