@@ -331,7 +331,10 @@ int gemm_block(const gemm_problem *p, gemm_range range)
                         .a = a,
                         .b = panels + j * depth,
                         .depth = depth,
-                        .next_a = more && j == 0 ? p->a.data + (row + rows) * p->a.row + k * p->a.column : NULL,
+                        /* late enough that it is not evicted before it is wanted */
+                        .next_a = more && strip - j - width <= GEMM_THIN
+                                      ? p->a.data + (row + rows) * p->a.row + k * p->a.column
+                                      : NULL,
                         .next_step = layout == BY_ROWS ? p->a.row : p->a.column,
                         .c_row = p->c_row,
                         .columns = min64(strip - j, width),
