@@ -22,12 +22,10 @@ typedef struct {
     int64_t parts;  /* pieces that one product is cut into */
 } convolution;
 
-#define conv_winograd_applies FDL_NAME(conv_winograd_applies)
 #define conv_winograd_pays FDL_NAME(conv_winograd_pays)
 #define conv_winograd_forward FDL_NAME(conv_winograd_forward)
 
-/* Whether the window is one that Winograd's algorithm computes, and whether it is worth it. */
-bool conv_winograd_applies(const convolution *v);
+/* Whether the window is one that Winograd's algorithm computes, and it is worth it. */
 bool conv_winograd_pays(const convolution *v);
 /* The forward pass of v. Sets *finite to whether every result is; where not, the caller computes again with
  * another algorithm, because a NaN or an infinity has then spread over its whole tile. */

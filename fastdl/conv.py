@@ -24,6 +24,7 @@ from fastdl._window import Pair, Window, window2d
 from fastdl.linear import ACTIVATIONS
 
 ALGORITHMS = ("auto", "direct", "im2col", "winograd")
+_WINOGRAD = ALGORITHMS.index("winograd")
 
 
 class Conv2dGrad(NamedTuple):
@@ -191,7 +192,7 @@ def _conv_window(
 def _algorithm(algorithm: str, window: Window) -> int:
     """The value of the C enum; refuses "winograd" where the window is not one that it computes."""
     code = choice(algorithm, "algorithm", ALGORITHMS)
-    if code == 3 and window[7:] != (3, 3, 1, 1, window[11], window[12], 1, 1, 1):
+    if code == _WINOGRAD and window[7:] != (3, 3, 1, 1, window[11], window[12], 1, 1, 1):
         fail("algorithm", ("winograd", window[7:]), "kernel 3x3, stride 1, dilation 1 and groups 1 for winograd")
     return code
 

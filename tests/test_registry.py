@@ -8,9 +8,12 @@ import pytest
 
 import fastdl
 from fastdl import reference
-from fastdl._native import ffi
+from fastdl._native import ffi, lib
 from fastdl._operation import OPERATIONS
 from fastdl._window import Window, window2d
+from fastdl.conv import ALGORITHMS
+from fastdl.linear import ACTIVATIONS
+from fastdl.losses import REDUCTIONS
 from tests.cases import all_cases
 
 
@@ -60,3 +63,12 @@ def test_window_has_the_fields_of_the_c_struct() -> None:
         "dilation_width": 4,
         "groups": 2,
     }
+
+
+@pytest.mark.parametrize(
+    ("enum", "names"), [("ACTIVATION", ACTIVATIONS), ("ALGORITHM", ALGORITHMS), ("REDUCTION", REDUCTIONS)]
+)
+def test_choices_are_the_values_of_the_c_enum(enum: str, names: tuple[str, ...]) -> None:
+    """What choice() passes to a kernel is a position in these tuples."""
+    constants = {name: getattr(lib, name) for name in dir(lib) if name.startswith(f"FDL_{enum}_")}
+    assert constants == {f"FDL_{enum}_{name.upper()}": i for i, name in enumerate(names)}

@@ -257,6 +257,13 @@ static int over_parts(convolution *v, int64_t items, int64_t columns, fdl_task *
     return fdl_parallel(items * v->parts, parts == 1 ? INT64_MAX : 1, task, v);
 }
 
+/* Room for the explicit columns of one image and group; NULL where none are to be built. */
+static int take_columns(const convolution *v, real **columns)
+{
+    *columns = v->explicit_columns ? fdl_scratch(v->depth * v->positions * (int64_t)sizeof(real)) : NULL;
+    return *columns || !v->explicit_columns ? FDL_OK : FDL_OUT_OF_MEMORY;
+}
+
 /* ---- forward ---- */
 
 /* Items are groups, or images and groups where columns are explicit. */
@@ -265,13 +272,8 @@ static int forward_task(void *context, int64_t begin, int64_t end)
     const convolution *v = context;
     const int64_t groups = v->w.groups;
     const fdl_mark mark = fdl_scratch_mark();
-    real *columns = NULL;
-    if (v->explicit_columns) {
-        columns = fdl_scratch(v->depth * v->positions * (int64_t)sizeof(real));
-        if (!columns)
-            return FDL_OUT_OF_MEMORY;
-    }
-    int status = FDL_OK;
+    real *columns;
+    int status = take_columns(v, &columns);
     for (int64_t t = begin; t < end && status == FDL_OK; t++) {
         const int64_t item = t / v->parts, n = item / groups, g = item % groups;
         const image m = {v, v->x + (n * v->w.channels + g * v->channels) * v->pixels};
@@ -429,13 +431,8 @@ static int grad_weight_task(void *context, int64_t begin, int64_t end)
 {
     const convolution *v = context;
     const fdl_mark mark = fdl_scratch_mark();
-    real *columns = NULL;
-    if (v->explicit_columns) {
-        columns = fdl_scratch(v->depth * v->positions * (int64_t)sizeof(real));
-        if (!columns)
-            return FDL_OUT_OF_MEMORY;
-    }
-    int status = FDL_OK;
+    real *columns;
+    int status = take_columns(v, &columns);
     for (int64_t t = begin; t < end && status == FDL_OK; t++) {
         const int64_t g = t / v->parts;
         for (int64_t n = 0; n < max64(1, v->w.batch) && status == FDL_OK; n++) {

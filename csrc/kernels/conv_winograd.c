@@ -291,12 +291,12 @@ static int forward_task(void *context, int64_t begin, int64_t end)
     }
     for (int l = 0; l < LANES; l++)
         if (bad[l])
-            *w->finite = false; /* every thread writes the same value */
+            __atomic_store_n(w->finite, false, __ATOMIC_RELAXED);
     fdl_scratch_release(mark);
     return status;
 }
 
-bool conv_winograd_applies(const convolution *v)
+static bool applies(const convolution *v)
 {
     const fdl_window2d *w = &v->w;
     return w->kernel_height == 3 && w->kernel_width == 3 && w->stride_height == 1 && w->stride_width == 1 &&
@@ -311,7 +311,7 @@ bool conv_winograd_pays(const convolution *v)
     const int64_t row_tiles = ceil_div(v->w.out_width, OUT);
     const int64_t tiles = v->w.batch * ceil_div(v->w.out_height, OUT) * row_tiles;
     const int64_t least = min64(v->channels, v->filters);
-    return conv_winograd_applies(v) && least >= 32 && least * row_tiles >= 96 && tiles >= 16;
+    return applies(v) && least >= 32 && least * row_tiles >= 96 && tiles >= 16;
 }
 
 int conv_winograd_forward(const convolution *v, bool *finite)
