@@ -42,6 +42,16 @@ def ratio(peer: str, kind: str = "geometric mean") -> Callable[[Report], float]:
 
 SQUARE = "bench.compare linear --tag bench large --against matmul"
 CONV = "bench.compare conv2d --tag bench large --against torch onnxruntime"
+PACKED = f"{CONV} --packed"
+DIRECT = "bench.compare conv2d --tag bench large --match x(1x1|3x3)-stride=1 --algorithm direct --against torch"
+# Longer turns than usual: onnxruntime's threads spin for a while after each of theirs, on cores that fastdl then lacks.
+BATCH = "bench.compare conv2d --tag batch8 --threads 2 --against onnxruntime --seconds 0.15 --rounds 5"
+BACKWARD = "bench.compare conv2d_backward --tag bench large --against torch"
+BACKWARD8 = "bench.compare conv2d_backward --tag batch8 --against torch"
+DEPTHWISE = "bench.compare conv2d --tag depthwise --match 8x64x112x112_64x1x3x3-groups=64-padding=1$ --against torch"
+TRANSPOSE = "bench.compare conv_transpose2d --tag bench large --against torch"
+MAX_POOL = "bench.compare max_pool2d --tag bench large --against torch"
+AVG_POOL = "bench.compare avg_pool2d --tag bench large --match kernel_size=3 --against torch"
 BOTH = "bench.compare conv2d_backward --tag bench large --with-forward --against torch"
 THREADS = "bench.compare conv2d --tag batch8 --threads 2 --against fastdl --peer-threads 1"
 
@@ -50,8 +60,21 @@ BARS = [
     at_least("linear-peak-v3", f"{SQUARE} --isa v3", lambda report: report["of limit"]["minimum"], 0.85),
     at_least("linear-matmul-v4", f"{SQUARE} --isa v4", ratio("matmul", "minimum"), 1.7),
     at_least("linear-matmul-v3", f"{SQUARE} --isa v3", ratio("matmul", "minimum"), 1.0),
-    at_least("conv2d-torch", CONV, ratio("torch"), 1.3),
-    at_least("conv2d-torch-worst", CONV, ratio("torch", "minimum"), 0.8),
+    at_least("conv2d-onnxruntime", CONV, ratio("onnxruntime"), 1.0),
+    at_least("conv2d-onnxruntime-worst", CONV, ratio("onnxruntime", "minimum"), 0.75),
+    at_least("conv2d-torch", CONV, ratio("torch"), 1.7),
+    at_least("conv2d-packed", PACKED, ratio("onnxruntime"), 1.05),
+    at_least("conv2d-packed-worst", PACKED, ratio("onnxruntime", "minimum"), 0.85),
+    at_least("conv2d-batch8", BATCH, ratio("onnxruntime"), 1.0),
+    at_least("conv2d-backward", BACKWARD, ratio("torch"), 1.3),
+    at_least("conv2d-backward-batch8", BACKWARD8, ratio("torch"), 1.3),
+    at_least("conv2d-direct-peak", DIRECT, lambda report: report["of limit"]["geometric mean"], 0.8),
+    at_least("conv2d-direct-peak-worst", DIRECT, lambda report: report["of limit"]["minimum"], 0.8),
+    at_least("depthwise", DEPTHWISE, ratio("torch"), 2.0),
+    at_least("conv-transpose", TRANSPOSE, ratio("torch"), 1.2),
+    at_least("max-pool", MAX_POOL, ratio("torch"), 8.0),
+    at_least("avg-pool", AVG_POOL, ratio("torch"), 3.0),
+    at_least("conv2d-call", "bench.calls conv2d", lambda report: report["torch over fastdl"], 2.0),
     at_least("conv2d-train-torch", BOTH, ratio("torch"), 1.0),
     at_least("threads", THREADS, ratio("fastdl"), 1.7),
     at_most(

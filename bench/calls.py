@@ -1,7 +1,8 @@
 """What a call costs beyond its arithmetic, and what having the library costs.
 
 python -m bench.calls relu      fastdl.relu on 8 values against torch.relu
-python -m bench.calls numba     the same in an @njit loop, above the kernel's own cost
+python -m bench.calls conv2d    a 3x3 convolution of one 8x8 image to 4 channels, likewise
+python -m bench.calls numba     relu in an @njit loop, above the kernel's own cost
 python -m bench.calls import    `import fastdl` beyond numpy's import
 python -m bench.calls wheel     the size of the wheel
 """
@@ -56,6 +57,36 @@ def relu_call(rounds: int) -> Report:
         "fastdl.relu, us": 1e6 * statistics.median(times["fastdl"]),
         "torch.relu, us": 1e6 * statistics.median(times["torch"]),
         "fastdl's time over torch's": median_ratio(times["fastdl"], times["torch"]),
+    }
+
+
+def conv2d_call(rounds: int) -> Report:
+    import functools
+
+    import numpy as np
+    import torch
+
+    import fastdl
+    from bench.timing import interleave, median_ratio
+
+    fastdl.set_num_threads(1)
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
+    rng = np.random.default_rng(0)
+    arrays = [rng.standard_normal(shape).astype(np.float32) for shape in ((1, 1, 8, 8), (4, 1, 3, 3), (4,))]
+    tensors = [torch.from_numpy(array.copy()) for array in arrays]
+    convolve = torch.nn.functional.conv2d
+    expected = convolve(*tensors, padding=1).numpy()
+    np.testing.assert_allclose(fastdl.conv2d(*arrays, padding=1), expected, rtol=1e-4, atol=1e-5)
+    calls = {
+        "fastdl": functools.partial(fastdl.conv2d, *arrays, 1, 1),
+        "torch": functools.partial(convolve, *tensors, 1, 1),
+    }
+    times = interleave(calls, rounds, seconds=0.01)
+    return {
+        "fastdl.conv2d, us": 1e6 * statistics.median(times["fastdl"]),
+        "torch conv2d, us": 1e6 * statistics.median(times["torch"]),
+        "torch over fastdl": median_ratio(times["torch"], times["fastdl"]),
     }
 
 
@@ -131,7 +162,13 @@ def wheel_size(rounds: int) -> Report:
         return {"wheel": wheel.name, "size, MB": wheel.stat().st_size / 2**20}
 
 
-MEASURES = {"relu": relu_call, "numba": relu_in_numba, "import": import_time, "wheel": wheel_size}
+MEASURES = {
+    "relu": relu_call,
+    "conv2d": conv2d_call,
+    "numba": relu_in_numba,
+    "import": import_time,
+    "wheel": wheel_size,
+}
 
 if __name__ == "__main__":
     main()

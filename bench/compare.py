@@ -51,6 +51,8 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--peer-threads", type=int, help="default: as many as fastdl")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--with-forward", action="store_true", help="time the forward along with this backward")
+    parser.add_argument("--algorithm", default="", help="fastdl's, for convolution (default: auto)")
+    parser.add_argument("--packed", action="store_true", help="give fastdl weights that were packed before (conv2d)")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.02, help="of each contender in each round")
     parser.add_argument("--json", help="write the report to this file too")
@@ -99,7 +101,9 @@ def compare_case(case: Any, dtype: Any, bandwidth: float, options: argparse.Name
         f"fastdl, threads={peer_threads}" if peer == "fastdl" else peer: peer_threads for peer in options.against
     }
     for name, threads in threads_of.items():
-        call = contender(name.split(",")[0], case, dtype, threads, expected, options.with_forward)
+        call = contender(
+            name.split(",")[0], case, dtype, threads, expected, options.with_forward, options.packed, options.algorithm
+        )
         if call is not None:
             contenders[name] = call
         if name.startswith("fastdl"):
@@ -123,12 +127,23 @@ def compare_case(case: Any, dtype: Any, bandwidth: float, options: argparse.Name
 
 
 def contender(
-    name: str, case: Any, dtype: Any, threads: int, expected: tuple[Any, ...], with_forward: bool = False
+    name: str,
+    case: Any,
+    dtype: Any,
+    threads: int,
+    expected: tuple[Any, ...],
+    with_forward: bool = False,
+    packed: bool = False,
+    algorithm: str = "",
 ) -> Callable[[], Any] | None:
     """A call that is ready to be timed, its result checked; None if the peer does not have the operation."""
     from bench import peers
 
     arguments = case.make(dtype)
+    if algorithm and name == "fastdl":
+        arguments["algorithm"] = algorithm
+    if packed and name == "fastdl":
+        arguments["weight"] = peers.packed_weight(arguments)
     call = peers.prepare(name, case.operation, arguments, threads)
     if call is None:
         return None

@@ -10,6 +10,7 @@ import functools
 import importlib.util
 import inspect
 import itertools
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -44,6 +45,15 @@ def _fastdl(operation: str, arguments: dict[str, Any], threads: int) -> Call:
 
     fastdl.set_num_threads(threads)
     return _positional(getattr(fastdl, operation), arguments)
+
+
+def packed_weight(arguments: dict[str, Any]) -> Any:
+    """conv2d's weight as fastdl.pack_conv2d_weight makes it for these very arguments."""
+    import fastdl
+
+    names = inspect.signature(fastdl.pack_conv2d_weight).parameters
+    given = {name: value for name, value in arguments.items() if name in names}
+    return fastdl.pack_conv2d_weight(**given, x_shape=arguments["x"].shape)
 
 
 def _positional(function: Callable[..., Any], arguments: dict[str, Any]) -> Call:
@@ -97,28 +107,63 @@ def _torch_linear_backward(torch, F, grad_output, x, weight, input_grad=True):  
     return lambda: (grad_output @ weight if input_grad else None, grads.T @ rows, grads.sum(0))
 
 
-def _torch_conv2d(torch, F, x, weight, bias=None, activation="none", algorithm="auto", **window):  # type: ignore[no-untyped-def]
+def _torch_conv2d(  # type: ignore[no-untyped-def]
+    torch, F, x, weight, bias=None, activation="none", algorithm="auto", data_format="NCHW", **window
+):
+    if data_format == "NHWC":  # the same memory, as torch's own layout of that kind
+        weight = weight.to(memory_format=torch.channels_last)
+        call = _torch_conv2d(torch, F, x.permute(0, 3, 1, 2), weight, bias, activation, **window)
+        return lambda: call().permute(0, 2, 3, 1)
     if activation == "relu":
         return lambda: F.conv2d(x, weight, bias, **window).relu_()
     return functools.partial(F.conv2d, x, weight, bias, **window)
 
 
 def _torch_conv2d_backward(  # type: ignore[no-untyped-def]
-    torch, F, grad_output, x, weight, stride=1, padding=0, dilation=1, groups=1, algorithm="auto", input_grad=True
+    torch,
+    F,
+    grad_output,
+    x,
+    weight,
+    stride=1,
+    padding=0,
+    dilation=1,
+    groups=1,
+    data_format="NCHW",
+    algorithm="auto",
+    input_grad=True,
 ):
     pair = lambda value: [value, value] if isinstance(value, int) else list(value)  # noqa: E731
     backward, mask = torch.ops.aten.convolution_backward, [input_grad, True, False]
     window = (pair(stride), pair(padding), pair(dilation), False, [0, 0], groups, mask)
+    if data_format == "NHWC":
+        grad_output, x = grad_output.permute(0, 3, 1, 2), x.permute(0, 3, 1, 2)
+        weight = weight.to(memory_format=torch.channels_last)
+
+        def call():  # type: ignore[no-untyped-def]
+            grad_x, grad_weight, _ = backward(grad_output, x, weight, None, *window)
+            return grad_x.permute(0, 2, 3, 1) if input_grad else None, grad_weight
+
+        return call
     return lambda: backward(grad_output, x, weight, None, *window)
 
 
-def _torch_max_pool2d_backward(torch, F, grad_output, x, kernel_size, stride=None, padding=0, dilation=1):  # type: ignore[no-untyped-def]
-    window = (kernel_size, stride, padding, dilation)
-    indices = F.max_pool2d(x, *window, return_indices=True)[1]
+def _torch_pad_backward(torch, F, grad_output, pad, mode="constant"):  # type: ignore[no-untyped-def]
+    added = [b + a for a, b in zip(pad[-1::-2], pad[-2::-2], strict=True)]
+    unpadded = grad_output.shape[: -len(added)]
+    x = grad_output.new_zeros(
+        (*unpadded, *(n - k for n, k in zip(grad_output.shape[-len(added) :], added, strict=True)))
+    )
+    return _torch_autograd(lambda F, x: F.pad(x, pad, mode))(torch, F, grad_output, x)
+
+
+def _torch_conv_transpose2d_backward(  # type: ignore[no-untyped-def]
+    torch, F, grad_output, x, weight, stride=1, padding=0, output_padding=0, groups=1, dilation=1, input_grad=True
+):
     pair = lambda value: [value, value] if isinstance(value, int) else list(value)  # noqa: E731
-    sizes = [pair(kernel_size if value is None else value) for value in window]
-    backward = torch.ops.aten.max_pool2d_with_indices_backward
-    return lambda: backward(grad_output, x, *sizes, False, indices)
+    backward, mask = torch.ops.aten.convolution_backward, [input_grad, True, False]
+    window = (pair(stride), pair(padding), pair(dilation), True, pair(output_padding), groups, mask)
+    return lambda: backward(grad_output, x, weight, None, *window)
 
 
 def _torch_autograd(function: Callable[..., Any]) -> Callable[..., Call]:
@@ -131,6 +176,24 @@ def _torch_autograd(function: Callable[..., Any]) -> Callable[..., Call]:
         return lambda: torch.autograd.grad(y, x, grad_output, retain_graph=True)
 
     return build
+
+
+def _torch_pools() -> dict[str, Callable[..., Call | None]]:
+    """Pooling by torch's names and arguments; channels last it has as a memory format only."""
+
+    def forward(name: str) -> Callable[..., Call | None]:
+        def build(torch, F, x, data_format="NCHW", **options):  # type: ignore[no-untyped-def]
+            return None if data_format.endswith("C") else functools.partial(getattr(F, name), x, **options)
+
+        return build
+
+    def backward(name: str) -> Callable[..., Call]:
+        return _torch_autograd(lambda F, x, indices=None, **options: getattr(F, name)(x, **options))
+
+    kinds = ("max_pool", "avg_pool", "lp_pool", "adaptive_avg_pool", "adaptive_max_pool")
+    names = [f"{kind}{rank}d" for kind in kinds for rank in (1, 2, 3)]
+    unpool = {name: forward(name) for name in ("max_unpool1d", "max_unpool2d", "max_unpool3d")}
+    return unpool | {n: forward(n) for n in names} | {f"{n}_backward": backward(n) for n in names}
 
 
 def _torch_sgd_step(  # type: ignore[no-untyped-def]
@@ -168,16 +231,19 @@ TORCH: dict[str, Callable[..., Call]] = {
     "linear_backward": _torch_linear_backward,
     "conv2d": _torch_conv2d,
     "conv2d_backward": _torch_conv2d_backward,
+    "conv_transpose2d": lambda torch, F, x, weight, bias=None, **window: functools.partial(
+        F.conv_transpose2d, x, weight, bias, **window
+    ),
+    "conv_transpose2d_backward": _torch_conv_transpose2d_backward,
     "im2col": lambda torch, F, x, kernel_size, dilation=1, padding=0, stride=1: functools.partial(
         F.unfold, x, kernel_size, dilation, padding, stride
     ),
     "col2im": lambda torch, F, columns, output_size, kernel_size, dilation=1, padding=0, stride=1: functools.partial(
         F.fold, columns, output_size, kernel_size, dilation, padding, stride
     ),
-    "max_pool2d": lambda torch, F, x, kernel_size, stride=None, padding=0, dilation=1: functools.partial(
-        F.max_pool2d, x, kernel_size, stride, padding, dilation
-    ),
-    "max_pool2d_backward": _torch_max_pool2d_backward,
+    "pad": lambda torch, F, x, pad, mode="constant", value=0.0: functools.partial(F.pad, x, pad, mode, value),
+    "pad_backward": _torch_pad_backward,
+    **_torch_pools(),
     "sgd_step": _torch_sgd_step,
 }
 
@@ -190,9 +256,9 @@ def _onnxruntime(operation: str, arguments: dict[str, Any], threads: int) -> Cal
     import onnxruntime as ort
     from onnx import TensorProto, helper, numpy_helper
 
-    node = _onnx_node(operation, arguments)
     x = arguments.get("x")
-    if node is None or x is None or x.dtype != np.float32:
+    node = None if x is None or x.dtype != np.float32 else _onnx_node(operation, arguments)
+    if node is None:
         return None
     kind, attributes, inputs = node
     constants = [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in inputs.items()]
@@ -236,10 +302,32 @@ def _onnx_node(operation: str, a: dict[str, Any]) -> tuple[str, dict[str, Any], 
     constants = {name: a[name] for name in ("weight", "bias") if a.get(name) is not None}
     if operation == "linear" and a["x"].ndim == 2:
         return "Gemm", {"transB": 1}, constants
-    if operation == "conv2d":
+    if operation == "conv2d" and a.get("data_format", "NCHW") == "NCHW":
         return "Conv", window(list(a["weight"].shape[2:]), 1) | {"group": a.get("groups", 1)}, constants
-    if operation == "max_pool2d":
-        return "MaxPool", window(pair("kernel_size", 1), a["kernel_size"]), {}
+    if operation == "conv_transpose2d":
+        transposed = {"group": a.get("groups", 1), "output_padding": pair("output_padding", 0)}
+        return "ConvTranspose", window(list(a["weight"].shape[2:]), 1) | transposed, constants
+    if operation == "pad":
+        x, pad = a["x"], a["pad"]
+        none = [0] * (x.ndim - len(pad) // 2)
+        pads = none + list(pad[-2::-2]) + none + list(pad[::-2])
+        mode = {"replicate": "edge", "circular": "wrap"}.get(a.get("mode", "constant"), a.get("mode", "constant"))
+        # (onnxruntime has "wrap" from opset 19 on)
+        return None if mode == "wrap" else ("Pad", {"mode": mode}, {"pads": np.array(pads)})
+    kind, rank = operation[:-2] if re.search(r"pool\dd$", operation) else "", a["x"].ndim - 2
+    if kind in ("max_pool", "avg_pool") and a.get("data_format", "NC").startswith("NC"):
+        each = lambda value: [value] * rank if isinstance(value, int) else list(value)  # noqa: E731
+        kernel = each(a["kernel_size"])
+        sizes = {
+            "kernel_shape": kernel,
+            "strides": each(a.get("stride") or kernel),
+            "pads": each(a.get("padding", 0)) * 2,
+        }
+        if kind == "max_pool":
+            return "MaxPool", sizes | {"dilations": each(a.get("dilation", 1))}, {}
+        return "AveragePool", sizes | {"count_include_pad": int(a.get("count_include_pad", True))}, {}
+    if kind in ("adaptive_avg_pool", "adaptive_max_pool") and a["output_size"] == 1:
+        return "GlobalAveragePool" if kind == "adaptive_avg_pool" else "GlobalMaxPool", {}, {}
     if operation == "relu":
         return "Relu", {}, {}
     if operation in ("softmax", "log_softmax"):

@@ -27,6 +27,8 @@ enum {
     FDL_OK = 0,
     FDL_OUT_OF_MEMORY = 1, /* MemoryError */
     FDL_BAD_TARGET = 2,    /* ValueError: a class index lies outside [0, classes) */
+    FDL_BAD_ALGORITHM = 3, /* ValueError: the algorithm asked for does not compute this convolution */
+    FDL_BAD_INDEX = 4,     /* ValueError: a position lies outside the array it points into */
 };
 
 /* Fused into the last pass over a result while it is still in registers. */
@@ -35,24 +37,35 @@ enum { FDL_ACTIVATION_NONE = 0, FDL_ACTIVATION_RELU = 1 };
 /* How a per-sample loss becomes the value that is returned. */
 enum { FDL_REDUCTION_NONE = 0, FDL_REDUCTION_MEAN = 1, FDL_REDUCTION_SUM = 2 };
 
+/* Of convolution; fastdl/conv.py has them by name, kernels/conv.c says what each is for. */
 enum {
     FDL_ALGORITHM_AUTO = 0,
     FDL_ALGORITHM_DIRECT = 1,
     FDL_ALGORITHM_IM2COL = 2,
-    FDL_ALGORITHM_WINOGRAD = 3, /* 3 x 3, stride 1, dilation 1, one group; the caller has checked */
+    FDL_ALGORITHM_POINTWISE = 3,
+    FDL_ALGORITHM_ROWS = 4,
+    FDL_ALGORITHM_WINOGRAD_2X2 = 5,
+    FDL_ALGORITHM_WINOGRAD = 6, /* 4 x 4 */
+    FDL_ALGORITHM_DEPTHWISE = 7,
 };
 
-/* A window sliding over a batch of images: what convolution, im2col and pooling share.
- *   output size = (size + 2 padding - dilation (kernel - 1) - 1) / stride + 1, per dimension. */
+/* What stands around an array that is padded. */
+enum { FDL_PAD_CONSTANT = 0, FDL_PAD_REFLECT = 1, FDL_PAD_REPLICATE = 2, FDL_PAD_CIRCULAR = 3 };
+
+/* A window sliding over a batch of volumes: what convolution, im2col and pooling share. Images have a depth of 1,
+ * sequences a depth and a height of 1. padding_* is before the first element, padding_end_* after the last, which
+ * only operations that count it read: the number of positions is out_*. */
 typedef struct {
-    int64_t batch, channels, height, width;      /* input   [batch, channels, height, width] */
-    int64_t out_channels, out_height, out_width; /* output  [batch, out_channels, out_height, out_width] */
-    int64_t kernel_height, kernel_width;
-    int64_t stride_height, stride_width;
-    int64_t padding_height, padding_width;
-    int64_t dilation_height, dilation_width;
+    int64_t batch, channels, depth, height, width;          /* input [batch, channels, depth, height, width] */
+    int64_t out_channels, out_depth, out_height, out_width; /* output, likewise */
+    int64_t kernel_depth, kernel_height, kernel_width;
+    int64_t stride_depth, stride_height, stride_width;
+    int64_t padding_depth, padding_height, padding_width;
+    int64_t padding_end_depth, padding_end_height, padding_end_width;
+    int64_t dilation_depth, dilation_height, dilation_width;
     int64_t groups;
-} fdl_window2d;
+    int64_t channels_last; /* 1: arrays are [batch, depth, height, width, channels] */
+} fdl_window;
 
 /* ---- the library itself (cpu.c, dispatch.c, threads.c, arena.c) ---- */
 
@@ -99,10 +112,28 @@ FDL_KERNEL int fdl_linear_backward(const real *grad_output, const real *x, const
                                    FDL_OPTIONAL real *grad_x, FDL_OPTIONAL real *grad_weight,
                                    FDL_OPTIONAL real *grad_bias, int64_t rows, int64_t in_features,
                                    int64_t out_features);
-/* pooling.c */
-FDL_KERNEL int fdl_max_pool2d(const real *x, real *y, const fdl_window2d *window);
-FDL_KERNEL int fdl_max_pool2d_backward(const real *grad_output, const real *x, real *grad_input,
-                                       const fdl_window2d *window);
+/* padding.c: geometry [rank, 3], for each dimension of x its size and the elements before and after it in y */
+FDL_KERNEL int fdl_pad(const real *x, real *y, const int64_t *geometry, int64_t rank, int64_t mode, double value);
+FDL_KERNEL int fdl_pad_backward(const real *grad_output, real *grad_input, const int64_t *geometry, int64_t rank,
+                                int64_t mode);
+/* pooling_max.c: a stride of 0 along a dimension means adaptive windows; indices as y, into each channel's volume, -1:
+ * none */
+FDL_KERNEL int fdl_max_pool(const real *x, real *y, FDL_OPTIONAL int64_t *indices, const fdl_window *window);
+FDL_KERNEL int fdl_max_pool_backward(const real *grad_output, const real *x, FDL_OPTIONAL const int64_t *indices,
+                                     real *grad_input, const fdl_window *window);
+/* x, indices [planes, positions]; y [planes, volume] */
+FDL_KERNEL int fdl_max_unpool(const real *x, const int64_t *indices, real *y, int64_t planes, int64_t positions,
+                              int64_t volume);
+FDL_KERNEL int fdl_max_unpool_backward(const real *grad_output, const int64_t *indices, real *grad_input,
+                                       int64_t planes, int64_t positions, int64_t volume);
+/* pooling_avg.c: divisor_override 0: none */
+FDL_KERNEL int fdl_avg_pool(const real *x, real *y, const fdl_window *window, int64_t count_include_pad,
+                            int64_t divisor_override);
+FDL_KERNEL int fdl_avg_pool_backward(const real *grad_output, real *grad_input, const fdl_window *window,
+                                     int64_t count_include_pad, int64_t divisor_override);
+FDL_KERNEL int fdl_lp_pool(const real *x, real *y, const fdl_window *window, double norm_type);
+FDL_KERNEL int fdl_lp_pool_backward(const real *grad_output, const real *x, real *grad_input, const fdl_window *window,
+                                    double norm_type);
 /* losses.c: loss [rows] without reduction, else one value; target [rows] in [0, classes) */
 FDL_KERNEL int fdl_cross_entropy(const real *x, const int64_t *target, real *loss, int64_t rows, int64_t classes,
                                  int64_t reduction);
@@ -113,15 +144,34 @@ FDL_KERNEL int fdl_sgd_step(real *param, const real *grad, FDL_OPTIONAL real *mo
                             int64_t first, double lr, double momentum, double dampening, double weight_decay,
                             int64_t nesterov, int64_t maximize);
 
-/* conv.c: weight [out_channels, channels / groups, kernel_height, kernel_width] */
-FDL_KERNEL int fdl_conv2d(const real *x, const real *weight, FDL_OPTIONAL const real *bias, real *y,
-                          const fdl_window2d *window, int64_t activation, int64_t algorithm);
-FDL_KERNEL int fdl_conv2d_backward(const real *grad_output, const real *x, const real *weight,
-                                   FDL_OPTIONAL real *grad_x, FDL_OPTIONAL real *grad_weight,
-                                   FDL_OPTIONAL real *grad_bias, const fdl_window2d *window, int64_t algorithm);
-/* columns [batch, channels * kernel_height * kernel_width, out_height * out_width] */
-FDL_KERNEL int fdl_im2col(const real *x, real *columns, const fdl_window2d *window);
-FDL_KERNEL int fdl_col2im(const real *columns, real *x, const fdl_window2d *window);
+/* conv.c: weight [out_channels, channels / groups, kernel_depth, kernel_height, kernel_width] */
+/* residual, as y: added before the activation. Either weight or packed, which fdl_conv_pack made. */
+FDL_KERNEL int fdl_conv(const real *x, FDL_OPTIONAL const real *weight, FDL_OPTIONAL const real *packed,
+                        FDL_OPTIONAL const real *bias, FDL_OPTIONAL const real *residual, real *y,
+                        const fdl_window *window, int64_t packed_tile, int64_t activation, int64_t algorithm);
+/* Weights laid out as the kernels read them, and with packed_tile 2 or 4 transformed for Winograd's algorithm with
+ * tiles of that size as well. Of the window only the weight's shape, groups and channels_last matter. The size in
+ * elements: */
+FDL_KERNEL int fdl_conv_packed_size(const real *weight, int64_t *size, const fdl_window *window, int64_t packed_tile);
+FDL_KERNEL int fdl_conv_pack(const real *weight, real *packed, const fdl_window *window, int64_t packed_tile);
+/* The algorithm that fdl_conv runs where *algorithm is asked for: with plain weights (packed_tile -1), with packed ones
+ * (0, 2, 4), or with ones still to be packed in the best way (6). x is not read. */
+FDL_KERNEL int fdl_conv_plan(const real *x, int64_t *algorithm, const fdl_window *window, int64_t packed_tile);
+/* When "auto" chooses that algorithm, in words. */
+FDL_KERNEL const char *fdl_conv_reason(int64_t algorithm);
+FDL_KERNEL int fdl_conv_backward(const real *grad_output, const real *x, const real *weight, FDL_OPTIONAL real *grad_x,
+                                 FDL_OPTIONAL real *grad_weight, FDL_OPTIONAL real *grad_bias, const fdl_window *window,
+                                 int64_t algorithm);
+/* The adjoint of the convolution that `window` describes, whose input is this one's output y: x is [batch,
+ * out_channels, out_depth, out_height, out_width], bias and grad_bias are [channels]. */
+FDL_KERNEL int fdl_conv_transpose(const real *x, const real *weight, FDL_OPTIONAL const real *bias, real *y,
+                                  const fdl_window *window, int64_t activation);
+FDL_KERNEL int fdl_conv_transpose_backward(const real *grad_output, const real *x, const real *weight,
+                                           FDL_OPTIONAL real *grad_x, FDL_OPTIONAL real *grad_weight,
+                                           FDL_OPTIONAL real *grad_bias, const fdl_window *window);
+/* columns [batch, channels * kernel volume, output volume] */
+FDL_KERNEL int fdl_im2col(const real *x, real *columns, const fdl_window *window);
+FDL_KERNEL int fdl_col2im(const real *columns, real *x, const fdl_window *window);
 
 #endif /* FDL_LEVEL */
 

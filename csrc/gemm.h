@@ -1,7 +1,7 @@
-/* The building block: C = activation(A B + bias), register-blocked, cache-blocked, packed through callbacks.
+/* The building block: C = activation(A B + bias + addend), register-blocked, cache-blocked, packed through callbacks.
  *
  *   C [m, n]   rows c_row elements apart, columns contiguous
- *   A [m, k]   a matrix in memory, or the transpose of one
+ *   A [m, k]   a matrix in memory, the transpose of one, or what `pack_a` copies a block of rows of
  *   B [k, n]   wherever it comes from: `pack_b` copies a cache-sized block of it into the layout that the
  *              micro-kernel reads. A plain matrix is one such source (gemm_matrix_b), a convolution's columns,
  *              which never exist in memory as a whole, another.
@@ -21,6 +21,7 @@ enum {
     GEMM_ROWS = VECTOR_REGISTERS == 32 ? 12 : 6,
     GEMM_COLUMNS = 2 * LANES,
     GEMM_K = 2048 / (int)sizeof(real),               /* most terms in a packed block: one A block is then 24 KiB */
+    GEMM_A_PANEL = 12,                               /* rows of a panel of A; a multiple of GEMM_ROWS */
     GEMM_A_STRIDE = GEMM_K + 64 / (int)sizeof(real), /* between rows of a packed A block; odd in cache lines */
 };
 
@@ -36,21 +37,41 @@ typedef struct {
 typedef const real *gemm_pack_b(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns,
                                 real *out);
 
+/* Rows `row` on of a packed matrix that has m. */
+typedef struct {
+    const real *data;
+    int64_t m, row;
+} gemm_packed;
+
+/* out[i * GEMM_A_STRIDE + j] = A[row + i, k + j] for i < rows <= GEMM_ROWS, j < depth <= GEMM_K. What is stored past a
+ * row's last element, but before the next row's first, is never read. */
+typedef void gemm_pack_a(const void *context, int64_t row, int64_t rows, int64_t k, int64_t depth, real *out);
+
 typedef struct {
     int64_t m, n, k;
-    gemm_matrix a;
+    int64_t k_slice;     /* slices of k begin at multiples of it, which is at most GEMM_K; 0: anywhere */
+    gemm_matrix a;       /* unless there is */
+    gemm_pack_a *pack_a; /* which is given a_context; NULL: none */
+    const void *a_context;
+    gemm_packed packed_a; /* before both: A as gemm_pack wrote it; its data NULL: not packed */
     gemm_pack_b *pack_b;
     const void *b;
+    const real *a_next; /* of the product to come, where packed: fetched ahead; NULL: none */
     real *c;
     int64_t c_row;
     int64_t c_block, c_step;            /* C's columns come in blocks of c_block, c_step elements apart; 0: in one */
     bool accumulate;                    /* add to what C holds */
     const real *row_bias, *column_bias; /* [m], [n]; NULL: none */
+    const real *addend;                 /* added to C before the activation, laid out as C; NULL: none */
     int64_t activation;
 } gemm_problem;
 
 #define gemm_block FDL_NAME(gemm_block)
 #define gemm_split FDL_NAME(gemm_split)
+#define gemm_packed_size FDL_NAME(gemm_packed_size)
+#define gemm_pack_rows FDL_NAME(gemm_pack_rows)
+#define gemm_pack FDL_NAME(gemm_pack)
+#define gemm_in_place FDL_NAME(gemm_in_place)
 #define gemm_parallel FDL_NAME(gemm_parallel)
 #define gemm_matrix_b FDL_NAME(gemm_matrix_b)
 #define gemm_transpose_panel FDL_NAME(gemm_transpose_panel)
@@ -64,6 +85,14 @@ typedef struct {
 int gemm_block(const gemm_problem *problem, gemm_range range);
 /* Part `index` of `parts` of C, cut along the longer side in whole tiles; may be empty. */
 gemm_range gemm_split(const gemm_problem *problem, int64_t parts, int64_t index);
+/* C[row : row + rows] for a B that is never packed: its row k is the n elements at b + offset[k], and up to a panel
+ * past them may be read. k <= GEMM_K, A is packed_a, and rows = gemm_packed_rows(row, m). */
+void gemm_in_place(const gemm_problem *problem, int64_t row, const real *b, const int64_t *offset);
+/* Rows from `row` on, before `row_end`, that the micro-kernel takes at a time where A is packed. */
+FDL_INLINE int64_t gemm_packed_rows(int64_t row, int64_t row_end)
+{
+    return min64(row_end - row, min64(GEMM_ROWS, GEMM_A_PANEL - row % GEMM_A_PANEL));
+}
 /* All of C, on as many threads as the work is worth. */
 int gemm_parallel(const gemm_problem *problem);
 /* Parts to cut that many multiply-adds into, for a C of that many columns: one where the work is worth one thread,
@@ -76,12 +105,25 @@ FDL_INLINE int64_t gemm_parts(double multiply_adds, int64_t columns)
     return threads > 1 && columns >= 16 * threads * GEMM_COLUMNS ? 4 * threads : threads;
 }
 
+/* A (by rows: a->column is 1) packed once, for every product with it: for each slice of k, panels [depth of the slice,
+ * GEMM_A_PANEL] of the rows, the last one filled up with zeros; the same on every level. Size in elements. */
+int64_t gemm_packed_size(int64_t m, int64_t k);
+void gemm_pack(const gemm_matrix *a, int64_t m, int64_t k, real *packed);
+/* The part of it that is rows [row, row_end), from a matrix that holds just those; row is a multiple of GEMM_A_PANEL.
+ */
+void gemm_pack_rows(const gemm_matrix *a, int64_t row, int64_t row_end, int64_t m, int64_t k, real *packed);
+
 /* pack_b for a gemm_matrix. */
 gemm_pack_b gemm_matrix_b;
 
 /* One panel from the transpose: out[i * width + j] = from[j * stride + i], i < depth, j < columns <= width,
  * 0 for columns <= j < width; width is LANES or GEMM_COLUMNS. */
 void gemm_transpose_panel(const real *from, int64_t stride, int64_t depth, int64_t columns, int64_t width, real *out);
+
+/* Slices of k of nearly equal depth, at most GEMM_K: how many (k = 0 is one, empty: C is still written), and the depth
+ * of the one that starts at k, with `left` to go. */
+FDL_INLINE int64_t gemm_slices(int64_t k) { return max64(1, ceil_div(k, GEMM_K)); }
+FDL_INLINE int64_t gemm_slice_depth(int64_t k_total, int64_t k, int64_t left) { return (k_total - k) / left; }
 
 /* The width of the panel that starts with `left` columns to go: two vectors while they fill, then one. A last
  * vector of few columns stays alone, because gemm_block computes such columns one by one. */

@@ -117,11 +117,12 @@ def native_source(types: str, functions: list[Function], out: Path) -> None:
 PYTHON_HEAD = '''\
 """One function per C kernel. Written by csrc/generate.py from csrc/fastdl.h at build time: do not edit."""
 
-from numpy import float32
+from numpy import dtype, float32
 
 from fastdl._native import ffi, lib
 from fastdl._status import raise_status
 
+_F32 = dtype(float32)
 _buffer = ffi.from_buffer
 _NULL = ffi.NULL
 _float, _double, _int64 = ffi.typeof("float[]"), ffi.typeof("double[]"), ffi.typeof("int64_t[]")
@@ -148,20 +149,22 @@ def python_wrappers(functions: list[Function]) -> str:
             for p in f.parameters:
                 if "*" not in p.type:
                     argument = p.name
-                elif "fdl_" in p.type:  # a struct of int64_t: passed as a tuple of its fields
-                    argument = f"({p.name},)"
+                elif "fdl_" in p.type:  # a struct of int64_t: _arrays.struct has made it
+                    argument = f"{p.name}.pointer"
                 else:
-                    item = {"const int64_t *": "_int64", "double *": "_doubles"}.get(p.type, real)
+                    item = {"const int64_t *": "_int64", "int64_t *": "_int64", "double *": "_doubles"}.get(
+                        p.type, real
+                    )
                     argument = f"_buffer({item}, {p.name})"
                     if p.optional:
-                        argument = f"_NULL if {p.name} is None or {p.name}.size == 0 else {argument}"
+                        argument = f"_NULL if {p.name} is None or not {p.name}.size else {argument}"
                 arguments.append(argument)
             body.append(f"status = _{f.name}_{suffix}({', '.join(arguments)})")
         lines += [
             "",
             "",
             f"def {name}({', '.join(p.name for p in f.parameters)}):",
-            f"    if {dispatch_on}.dtype == float32:",
+            f"    if {dispatch_on}.dtype is _F32 or {dispatch_on}.dtype == _F32:",
             f"        {body[0]}",
             "    else:",
             f"        {body[1]}",

@@ -67,6 +67,16 @@ FDL_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 FDL_INLINE vreal vload(const real *p) { return *(const vreal_unaligned *)p; }
 FDL_INLINE void vstore(real *p, vreal v) { *(vreal_unaligned *)p = v; }
 FDL_INLINE vreal vset1(real x) { return x - (vreal){0}; } /* x - 0 is x for every x, -0 and NaN included */
+/* v, held in a register: GCC would otherwise load it anew for every use. */
+FDL_INLINE vreal vkeep(vreal v)
+{
+#if defined(__x86_64__)
+    __asm__("" : "+v"(v));
+#elif defined(__aarch64__)
+    __asm__("" : "+w"(v));
+#endif
+    return v;
+}
 FDL_INLINE vint vset1_int(integer x) { return x - (vint){0}; }
 
 /* mask ? a : b, for a mask of all-ones and all-zeros lanes, as comparisons give. */
@@ -190,6 +200,24 @@ FDL_INLINE vreal vload_first_or(const real *p, int64_t n, vreal other)
     for (int i = 0; i < LANES; i++)
         lane[i] = i;
     return vselect(lane < vset1_int((integer)n), vload_first(p, n), other);
+}
+
+/* Whether any lane of a mask is set. */
+FDL_INLINE bool vany(vint mask)
+{
+#if defined(__AVX512F__) && defined(FDL_f32)
+    return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;
+#elif defined(__AVX512F__)
+    return _mm512_test_epi64_mask((__m512i)mask, (__m512i)mask) != 0;
+#elif defined(FDL_X86)
+    return FDL_X86(movemask)((vreal)mask) != 0;
+#else
+    integer any = 0;
+    FDL_UNROLL
+    for (int i = 0; i < LANES; i++)
+        any |= mask[i];
+    return any != 0;
+#endif
 }
 
 /* Shuffles of the concatenation (a, b). The builtin (GCC 12, Clang) wants as many literal indices as lanes. */

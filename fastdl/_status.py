@@ -7,6 +7,8 @@ from typing import NoReturn
 MESSAGES: dict[int, tuple[type[Exception], str]] = {
     1: (MemoryError, "fastdl: out of memory for a kernel's scratch buffers"),
     2: (ValueError, "target: found a class index outside the classes, expected 0 <= target < classes"),
+    3: (ValueError, "algorithm: found one that does not compute this convolution, expected another, or 'auto'"),
+    4: (ValueError, "indices: found a position outside the array, expected 0 <= index < its spatial volume"),
 }
 
 

@@ -21,26 +21,67 @@ A layer names its parameters, and writes forward and backward; everything else i
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 import numpy as np
 
-from fastdl._arrays import Array, _view, choice, fail, floats, pair
+from fastdl._arrays import Array, _view, borders, choice, fail, floats, pads, triple
 from fastdl._backend import backend, functions
 from fastdl._window import Pair
+from fastdl.conv import PADDING_MODES
 from fastdl.losses import REDUCTIONS
 
 __all__ = [
+    "AdaptiveAvgPool1d",
+    "AdaptiveAvgPool2d",
+    "AdaptiveAvgPool3d",
+    "AdaptiveMaxPool1d",
+    "AdaptiveMaxPool2d",
+    "AdaptiveMaxPool3d",
+    "AvgPool1d",
+    "AvgPool2d",
+    "AvgPool3d",
+    "CircularPad1d",
+    "CircularPad2d",
+    "CircularPad3d",
+    "ConstantPad1d",
+    "ConstantPad2d",
+    "ConstantPad3d",
+    "Conv1d",
     "Conv2d",
+    "Conv3d",
+    "ConvTranspose1d",
+    "ConvTranspose2d",
+    "ConvTranspose3d",
     "CrossEntropyLoss",
     "Flatten",
+    "Fold",
+    "LPPool1d",
+    "LPPool2d",
+    "LPPool3d",
     "Linear",
+    "MaxPool1d",
     "MaxPool2d",
+    "MaxPool3d",
+    "MaxUnpool1d",
+    "MaxUnpool2d",
+    "MaxUnpool3d",
     "Module",
     "ReLU",
+    "ReflectionPad1d",
+    "ReflectionPad2d",
+    "ReflectionPad3d",
+    "ReplicationPad1d",
+    "ReplicationPad2d",
+    "ReplicationPad3d",
     "Sequential",
+    "Unfold",
+    "ZeroPad1d",
+    "ZeroPad2d",
+    "ZeroPad3d",
     "backend",
 ]
 
@@ -57,6 +98,8 @@ class Module:
 
     parameter_names: tuple[str, ...] = ()
     """Attributes that are parameters: arrays, or None."""
+    elementwise: bool = False
+    """Whether each element of the result depends on the same element of the input only."""
     training: bool = True
     forward: Callable[..., Any]
     backward: Callable[..., Any]
@@ -66,8 +109,8 @@ class Module:
     _saved: tuple[Any, ...] | None = None
     _grads: Mapping[str, Array] = MappingProxyType({})
 
-    def __call__(self, *inputs: Any) -> Any:
-        return self.forward(*inputs)
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        return self.forward(*inputs, **options)
 
     def save_for_backward(self, *values: Any) -> None:
         self._saved = values
@@ -164,8 +207,18 @@ class Linear(Module):
         return grad.input
 
 
-class Conv2d(Module):
-    """fastdl.conv2d with zero padding. torch.nn.Conv2d. rng: a numpy Generator or a seed, for the initial values."""
+class _Spatial(Module):
+    """What exists for sequences, images and volumes; says which, and what else tells subclasses apart."""
+
+    rank: int
+
+    def __init_subclass__(cls, **constants: Any) -> None:
+        for name, value in constants.items():
+            setattr(cls, name, value)
+
+
+class _Conv(_Spatial):
+    """padding: also "same", "valid" or pairs. rng: a numpy Generator or a seed, for the initial values."""
 
     parameter_names = ("weight", "bias")
 
@@ -173,39 +226,260 @@ class Conv2d(Module):
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int | Pair,
-        stride: int | Pair = 1,
-        padding: int | Pair = 0,
-        dilation: int | Pair = 1,
+        kernel_size: int | tuple[int, ...],
+        stride: int | tuple[int, ...] = 1,
+        padding: Any = 0,
+        dilation: int | tuple[int, ...] = 1,
         groups: int = 1,
         bias: bool = True,
+        padding_mode: str = "zeros",
         dtype: Any = np.float32,
         rng: Rng = None,
     ) -> None:
         for argument, channels in ("in_channels", in_channels), ("out_channels", out_channels):
             if _size(groups, "groups") < 1 or _size(channels, argument) % groups:
                 fail(argument, channels, f"a multiple of groups, {groups}, which is at least 1")
-        shape = (out_channels, in_channels // groups, *pair(kernel_size, "kernel_size", 1))
-        self.options = {
-            "stride": pair(stride, "stride", 1),
-            "padding": pair(padding, "padding", 0),
-            "dilation": pair(dilation, "dilation", 1),
-            "groups": groups,
-        }
-        self.weight, self.bias = _initial(shape, bias, dtype, rng)
+        images = (1,) * (self.rank + 2)  # of whatever size
+        kernel = triple(kernel_size, "kernel_size", 1, 1, images)
+        steps, spread = triple(stride, "stride", 1, 1, images), triple(dilation, "dilation", 1, 1, images)
+        pads(padding, "padding", images, kernel, steps, spread)
+        choice(padding_mode, "padding_mode", PADDING_MODES)
+        self.kernel_size = kernel[3 - self.rank :]
+        self.options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+        self.options["padding_mode"] = padding_mode
+        self.weight, self.bias = _initial((out_channels, in_channels // groups, *self.kernel_size), bias, dtype, rng)
 
     def forward(self, x: Any) -> Array:
         self.save_for_backward(x)
-        return functions().conv2d(x, self.weight, self.bias, **self.options)
+        return getattr(functions(), f"conv{self.rank}d")(x, self.weight, self.bias, **self.options)
 
     def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
-        grad = functions().conv2d_backward(grad_output, *self.saved, self.weight, **self.options, input_grad=input_grad)
+        conv_backward = getattr(functions(), f"conv{self.rank}d_backward")
+        grad = conv_backward(grad_output, *self.saved, self.weight, **self.options, input_grad=input_grad)
         self.set_grads(weight=grad.weight, bias=grad.bias)
         return grad.input
 
 
+class Conv1d(_Conv, rank=1):
+    """fastdl.conv1d. torch.nn.Conv1d."""
+
+
+class Conv2d(_Conv, rank=2):
+    """fastdl.conv2d. torch.nn.Conv2d."""
+
+
+class Conv3d(_Conv, rank=3):
+    """fastdl.conv3d. torch.nn.Conv3d."""
+
+
+class _Pad(_Spatial):
+    """fastdl.pad. padding: an int for all sides, or (before, after) from the last dimension backwards."""
+
+    mode: str = "constant"
+
+    def __init__(self, padding: int | tuple[int, ...]) -> None:
+        sides = padding if isinstance(padding, (tuple, list)) else (padding,) * (2 * self.rank)
+        borders(sides, "padding", (1,) * self.rank)
+        if len(sides) != 2 * self.rank:
+            fail("padding", padding, ("an int or", 2 * self.rank, "ints"))
+        self.padding: tuple[int, ...] = tuple(sides)
+        self.options: dict[str, Any] = {}
+
+    def forward(self, x: Any) -> Array:
+        self.save_for_backward()
+        return functions().pad(x, self.padding, self.mode, **self.options)
+
+    def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
+        return functions().pad_backward(grad_output, *self.saved, self.padding, self.mode)
+
+
+class _ConstantPad(_Pad):
+    def __init__(self, padding: int | tuple[int, ...], value: float) -> None:
+        super().__init__(padding)
+        self.options = {"value": float(value)}
+
+
+class ZeroPad1d(_Pad, rank=1):
+    """torch.nn.ZeroPad1d."""
+
+
+class ZeroPad2d(_Pad, rank=2):
+    """torch.nn.ZeroPad2d."""
+
+
+class ZeroPad3d(_Pad, rank=3):
+    """torch.nn.ZeroPad3d."""
+
+
+class ReflectionPad1d(_Pad, rank=1, mode="reflect"):
+    """torch.nn.ReflectionPad1d."""
+
+
+class ReflectionPad2d(_Pad, rank=2, mode="reflect"):
+    """torch.nn.ReflectionPad2d."""
+
+
+class ReflectionPad3d(_Pad, rank=3, mode="reflect"):
+    """torch.nn.ReflectionPad3d."""
+
+
+class ReplicationPad1d(_Pad, rank=1, mode="replicate"):
+    """torch.nn.ReplicationPad1d."""
+
+
+class ReplicationPad2d(_Pad, rank=2, mode="replicate"):
+    """torch.nn.ReplicationPad2d."""
+
+
+class ReplicationPad3d(_Pad, rank=3, mode="replicate"):
+    """torch.nn.ReplicationPad3d."""
+
+
+class CircularPad1d(_Pad, rank=1, mode="circular"):
+    """torch.nn.CircularPad1d."""
+
+
+class CircularPad2d(_Pad, rank=2, mode="circular"):
+    """torch.nn.CircularPad2d."""
+
+
+class CircularPad3d(_Pad, rank=3, mode="circular"):
+    """torch.nn.CircularPad3d."""
+
+
+class ConstantPad1d(_ConstantPad, rank=1):
+    """torch.nn.ConstantPad1d."""
+
+
+class ConstantPad2d(_ConstantPad, rank=2):
+    """torch.nn.ConstantPad2d."""
+
+
+class ConstantPad3d(_ConstantPad, rank=3):
+    """torch.nn.ConstantPad3d."""
+
+
+class Unfold(Module):
+    """fastdl.im2col. torch.nn.Unfold."""
+
+    def __init__(
+        self, kernel_size: int | Pair, dilation: int | Pair = 1, padding: Any = 0, stride: int | Pair = 1
+    ) -> None:
+        self.options = {"kernel_size": kernel_size, "dilation": dilation, "padding": padding, "stride": stride}
+
+    def forward(self, x: Any) -> Array:
+        self.save_for_backward(np.shape(x)[2:])
+        return functions().im2col(x, **self.options)
+
+    def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
+        return functions().col2im(grad_output, *self.saved, **self.options)
+
+
+class Fold(Module):
+    """fastdl.col2im. torch.nn.Fold."""
+
+    def __init__(
+        self,
+        output_size: int | Pair,
+        kernel_size: int | Pair,
+        dilation: int | Pair = 1,
+        padding: Any = 0,
+        stride: int | Pair = 1,
+    ) -> None:
+        self.output_size = output_size
+        self.options = {"kernel_size": kernel_size, "dilation": dilation, "padding": padding, "stride": stride}
+
+    def forward(self, x: Any) -> Array:
+        self.save_for_backward()
+        return functions().col2im(x, self.output_size, **self.options)
+
+    def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
+        return functions().im2col(grad_output, *self.saved, **self.options)
+
+
+class _ConvTranspose(Module):
+    """What the three have in common; `rank` is the number of spatial dimensions."""
+
+    parameter_names = ("weight", "bias")
+    rank: int
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any = 1,
+        padding: Any = 0,
+        output_padding: Any = 0,
+        groups: int = 1,
+        bias: bool = True,
+        dilation: Any = 1,
+        dtype: Any = np.float32,
+        rng: Rng = None,
+    ) -> None:
+        for argument, channels in ("in_channels", in_channels), ("out_channels", out_channels):
+            if _size(groups, "groups") < 1 or _size(channels, argument) % groups:
+                fail(argument, channels, f"a multiple of groups, {groups}, which is at least 1")
+        like = (1,) * (2 + self.rank)
+        self.kernel = triple(kernel_size, "kernel_size", 1, 1, like)[3 - self.rank :]
+        self.options = {"stride": stride, "padding": padding, "output_padding": output_padding}
+        self.options |= {"groups": groups, "dilation": dilation}
+        shape = (in_channels, out_channels // groups, *self.kernel)
+        self.weight, self.bias = _initial(shape, bias, dtype, rng, out_channels)
+
+    def forward(self, x: Any, output_size: Any = None) -> Array:
+        """output_size: the sizes of the result, where the stride leaves a choice, in place of output_padding."""
+        options = self.options if output_size is None else self.options | {"output_padding": self._more(x, output_size)}
+        self.save_for_backward(x, options)
+        return getattr(functions(), f"conv_transpose{self.rank}d")(x, self.weight, self.bias, **options)
+
+    def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
+        x, options = self.saved
+        function = getattr(functions(), f"conv_transpose{self.rank}d_backward")
+        grad = function(grad_output, x, self.weight, **options, input_grad=input_grad)
+        self.set_grads(weight=grad.weight, bias=grad.bias)
+        return grad.input
+
+    def _more(self, x: Any, output_size: Any) -> tuple[int, ...]:
+        """The output_padding that gives output_size."""
+        x = floats(x, "x", 2 + self.rank)
+        first = 3 - self.rank
+        stride, dilation = (triple(self.options[name], name, 1, 1, x.shape)[first:] for name in ("stride", "dilation"))
+        around = pads(self.options["padding"], "padding", x.shape, (1, 1, 1), (1, 1, 1), (1, 1, 1))
+        wanted = triple(output_size, "output_size", 1, 1, x.shape)[first:]
+        least = tuple(
+            (n - 1) * s + d * (k - 1) + 1 - before - after
+            for n, k, s, d, before, after in zip(
+                x.shape[2:], self.kernel, stride, dilation, around[first:3], around[3 + first :], strict=True
+            )
+        )
+        if not all(0 <= w - n < s for w, n, s in zip(wanted, least, stride, strict=True)):
+            fail("output_size", wanted, f"at least {least}, and less than the stride {stride} above it")
+        return tuple(w - n for w, n in zip(wanted, least, strict=True))
+
+
+class ConvTranspose1d(_ConvTranspose):
+    """fastdl.conv_transpose1d. torch.nn.ConvTranspose1d. rng: a numpy Generator or a seed, for the initial values."""
+
+    rank = 1
+
+
+class ConvTranspose2d(_ConvTranspose):
+    """fastdl.conv_transpose2d. torch.nn.ConvTranspose2d. rng: a numpy Generator or a seed, for the initial values."""
+
+    rank = 2
+
+
+class ConvTranspose3d(_ConvTranspose):
+    """fastdl.conv_transpose3d. torch.nn.ConvTranspose3d. rng: a numpy Generator or a seed, for the initial values."""
+
+    rank = 3
+
+
 class ReLU(Module):
     """max(x, 0). torch.nn.ReLU. inplace: write the result over x."""
+
+    elementwise = True
 
     def __init__(self, inplace: bool = False) -> None:
         self.inplace = inplace
@@ -219,24 +493,154 @@ class ReLU(Module):
         return functions().relu_backward(grad_output, *self.saved)
 
 
-class MaxPool2d(Module):
-    """fastdl.max_pool2d. torch.nn.MaxPool2d."""
+class _Pool(Module):
+    """A layer over the function named like its class: MaxPool2d over fastdl.max_pool2d; torch.nn.MaxPool2d."""
 
-    def __init__(
-        self,
-        kernel_size: int | Pair,
-        stride: int | Pair | None = None,
-        padding: int | Pair = 0,
-        dilation: int | Pair = 1,
-    ) -> None:
-        self.options = {"kernel_size": kernel_size, "stride": stride, "padding": padding, "dilation": dilation}
+    function: str
 
-    def forward(self, x: Any) -> Array:
-        self.save_for_backward(x)
-        return functions().max_pool2d(x, **self.options)
+    def __init_subclass__(cls) -> None:
+        cls.function = re.sub(r"(?<=[A-Za-z])(?=[A-Z][a-z])", "_", cls.__name__).lower()
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+
+    def forward(self, x: Any) -> Any:
+        y = getattr(functions(), self.function)(x, **self.options)
+        # Positions that were asked for spare the gradient the search for them.
+        self.save_for_backward(x, {"indices": y[1]} if isinstance(y, tuple) else {})
+        return y
 
     def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
-        return functions().max_pool2d_backward(grad_output, *self.saved, **self.options)
+        x, found = self.saved
+        options = {name: value for name, value in self.options.items() if name != "return_indices"}
+        return getattr(functions(), f"{self.function}_backward")(grad_output, x, **options, **found)
+
+
+class _MaxPool(_Pool):
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        dilation: Any = 1,
+        return_indices: bool = False,
+        ceil_mode: bool = False,
+    ) -> None:
+        options = {"padding": padding, "dilation": dilation, "return_indices": return_indices, "ceil_mode": ceil_mode}
+        super().__init__(kernel_size=kernel_size, stride=stride, **options)
+
+
+class _AvgPool(_Pool):
+    def __init__(
+        self,
+        kernel_size: Any,
+        stride: Any = None,
+        padding: Any = 0,
+        ceil_mode: bool = False,
+        count_include_pad: bool = True,
+        divisor_override: int | None = None,
+    ) -> None:
+        options = {"ceil_mode": ceil_mode, "count_include_pad": count_include_pad, "divisor_override": divisor_override}
+        super().__init__(kernel_size=kernel_size, stride=stride, padding=padding, **options)
+
+
+class _LPPool(_Pool):
+    def __init__(self, norm_type: float, kernel_size: Any, stride: Any = None, ceil_mode: bool = False) -> None:
+        super().__init__(norm_type=float(norm_type), kernel_size=kernel_size, stride=stride, ceil_mode=ceil_mode)
+
+
+class _AdaptiveAvgPool(_Pool):
+    def __init__(self, output_size: Any) -> None:
+        super().__init__(output_size=output_size)
+
+
+class _AdaptiveMaxPool(_Pool):
+    def __init__(self, output_size: Any, return_indices: bool = False) -> None:
+        super().__init__(output_size=output_size, return_indices=return_indices)
+
+
+class _MaxUnpool(_Pool):
+    def __init__(self, kernel_size: Any, stride: Any = None, padding: Any = 0) -> None:
+        super().__init__(kernel_size=kernel_size, stride=stride, padding=padding)
+
+    def forward(self, x: Any, indices: Any, output_size: Any = None) -> Array:  # type: ignore[override]
+        self.save_for_backward(indices)
+        return getattr(functions(), self.function)(x, indices, **self.options, output_size=output_size)
+
+    def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
+        return getattr(functions(), f"{self.function}_backward")(grad_output, *self.saved)
+
+
+class MaxPool1d(_MaxPool):
+    """torch.nn.MaxPool1d."""
+
+
+class MaxPool2d(_MaxPool):
+    """torch.nn.MaxPool2d."""
+
+
+class MaxPool3d(_MaxPool):
+    """torch.nn.MaxPool3d."""
+
+
+class MaxUnpool1d(_MaxUnpool):
+    """torch.nn.MaxUnpool1d."""
+
+
+class MaxUnpool2d(_MaxUnpool):
+    """torch.nn.MaxUnpool2d."""
+
+
+class MaxUnpool3d(_MaxUnpool):
+    """torch.nn.MaxUnpool3d."""
+
+
+class AvgPool1d(_AvgPool):
+    """torch.nn.AvgPool1d."""
+
+
+class AvgPool2d(_AvgPool):
+    """torch.nn.AvgPool2d."""
+
+
+class AvgPool3d(_AvgPool):
+    """torch.nn.AvgPool3d."""
+
+
+class LPPool1d(_LPPool):
+    """torch.nn.LPPool1d."""
+
+
+class LPPool2d(_LPPool):
+    """torch.nn.LPPool2d."""
+
+
+class LPPool3d(_LPPool):
+    """torch.nn.LPPool3d."""
+
+
+class AdaptiveAvgPool1d(_AdaptiveAvgPool):
+    """torch.nn.AdaptiveAvgPool1d."""
+
+
+class AdaptiveAvgPool2d(_AdaptiveAvgPool):
+    """torch.nn.AdaptiveAvgPool2d."""
+
+
+class AdaptiveAvgPool3d(_AdaptiveAvgPool):
+    """torch.nn.AdaptiveAvgPool3d."""
+
+
+class AdaptiveMaxPool1d(_AdaptiveMaxPool):
+    """torch.nn.AdaptiveMaxPool1d."""
+
+
+class AdaptiveMaxPool2d(_AdaptiveMaxPool):
+    """torch.nn.AdaptiveMaxPool2d."""
+
+
+class AdaptiveMaxPool3d(_AdaptiveMaxPool):
+    """torch.nn.AdaptiveMaxPool3d."""
 
 
 class Flatten(Module):
@@ -317,8 +721,11 @@ def _size(value: Any, argument: str) -> int:
     return int(value)
 
 
-def _initial(shape: tuple[int, ...], bias: bool, dtype: Any, rng: Rng) -> tuple[Array, Array | None]:
-    """Weight and bias as torch starts them: Kaiming uniform with a = sqrt(5), which is 1 / sqrt(fan_in) for both."""
+def _initial(
+    shape: tuple[int, ...], bias: bool, dtype: Any, rng: Rng, features: int | None = None
+) -> tuple[Array, Array | None]:
+    """Weight and bias (shape[0] values, or `features`) as torch starts them: Kaiming uniform with a = sqrt(5), which is
+    1 / sqrt(fan_in) for both."""
     dtype = np.dtype(dtype)
     if dtype not in (np.float32, np.float64):
         raise TypeError(f"dtype: found {dtype}, expected float32 or float64")
@@ -326,4 +733,5 @@ def _initial(shape: tuple[int, ...], bias: bool, dtype: Any, rng: Rng) -> tuple[
     fan_in = math.prod(shape[1:])
     bound = 1 / np.sqrt(fan_in) if fan_in else 0.0
     weight = rng.uniform(-bound, bound, shape).astype(dtype)
-    return weight, rng.uniform(-bound, bound, shape[0]).astype(dtype) if bias else None
+    features = shape[0] if features is None else features
+    return weight, rng.uniform(-bound, bound, features).astype(dtype) if bias else None

@@ -34,22 +34,68 @@ _RIGHT: dict[str, dict[str, Any]] = {
     "linear_backward": {"grad_output": _zeros(2, 4), "x": _zeros(2, 3), "weight": _zeros(4, 3)},
     "conv2d": {"x": _zeros(2, 4, 5, 6), "weight": _zeros(6, 4, 3, 3), "bias": _zeros(6)},
     "conv2d_backward": {"grad_output": _zeros(2, 6, 3, 4), "x": _zeros(2, 4, 5, 6), "weight": _zeros(6, 4, 3, 3)},
+    "conv1d": {"x": _zeros(2, 4, 9), "weight": _zeros(6, 4, 3), "bias": _zeros(6), "residual": _zeros(2, 6, 7)},
+    "conv1d_backward": {"grad_output": _zeros(2, 6, 7), "x": _zeros(2, 4, 9), "weight": _zeros(6, 4, 3)},
+    "conv3d": {"x": _zeros(2, 4, 3, 5, 6), "weight": _zeros(6, 4, 3, 3, 3), "bias": _zeros(6)},
+    "conv3d_backward": {
+        "grad_output": _zeros(2, 6, 1, 3, 4),
+        "x": _zeros(2, 4, 3, 5, 6),
+        "weight": _zeros(6, 4, 3, 3, 3),
+    },
+    "pad": {"x": _zeros(2, 3, 5), "pad": (1, 2)},
+    "pad_backward": {"grad_output": _zeros(2, 3, 8), "pad": (1, 2)},
+    "conv_transpose1d": {"x": _zeros(2, 4, 5), "weight": _zeros(4, 6, 3), "bias": _zeros(6)},
+    "conv_transpose1d_backward": {"grad_output": _zeros(2, 6, 7), "x": _zeros(2, 4, 5), "weight": _zeros(4, 6, 3)},
+    "conv_transpose2d": {"x": _zeros(2, 4, 5, 6), "weight": _zeros(4, 6, 3, 3), "bias": _zeros(6)},
+    "conv_transpose2d_backward": {
+        "grad_output": _zeros(2, 6, 7, 8),
+        "x": _zeros(2, 4, 5, 6),
+        "weight": _zeros(4, 6, 3, 3),
+    },
+    "conv_transpose3d": {"x": _zeros(2, 4, 5, 6, 3), "weight": _zeros(4, 6, 3, 3, 3), "bias": _zeros(6)},
+    "conv_transpose3d_backward": {
+        "grad_output": _zeros(2, 6, 7, 8, 5),
+        "x": _zeros(2, 4, 5, 6, 3),
+        "weight": _zeros(4, 6, 3, 3, 3),
+    },
     "im2col": {"x": _zeros(2, 4, 5, 6), "kernel_size": 3},
     "col2im": {"columns": _zeros(2, 36, 12), "output_size": (5, 6), "kernel_size": 3},
-    "max_pool2d": {"x": _zeros(2, 4, 5, 6), "kernel_size": 2},
-    "max_pool2d_backward": {"grad_output": _zeros(2, 4, 2, 3), "x": _zeros(2, 4, 5, 6), "kernel_size": 2},
     "cross_entropy": {"x": _zeros(3, 4), "target": _ints(0, 1, 3)},
     "cross_entropy_backward": {"grad_output": _zeros(), "x": _zeros(3, 4), "target": _ints(0, 1, 3)},
     "sgd_step": {"param": _zeros(5), "grad": _zeros(5), "momentum_buffer": _zeros(5), "momentum": 0.9},
 }
 
 
+def _poolings(rank: int) -> dict[str, dict[str, Any]]:
+    """Of (2, 4, ..., 5, 6), or what is left of it in one dimension, to (2, 4, ..., 2, 3)."""
+    x, y = _zeros(2, 4, *(3, 5, 6)[-rank:]), _zeros(2, 4, *(1, 2, 3)[-rank:])
+    size, indices = (1, 2, 3)[-rank:], np.zeros(y.shape, int)
+    indices[...] = np.arange(y[0, 0].size).reshape(y.shape[2:])
+    forward = {
+        "max_pool": {"x": x, "kernel_size": 2},
+        "avg_pool": {"x": x, "kernel_size": 2},
+        "lp_pool": {"x": x, "norm_type": 2.0, "kernel_size": 2},
+        "adaptive_avg_pool": {"x": x, "output_size": size},
+        "adaptive_max_pool": {"x": x, "output_size": size},
+    }
+    calls = {f"{name}{rank}d": call for name, call in forward.items()}
+    calls |= {f"{name}{rank}d_backward": {"grad_output": y} | call for name, call in forward.items()}
+    calls[f"max_unpool{rank}d"] = {"x": y, "indices": indices, "kernel_size": 2}
+    calls[f"max_unpool{rank}d_backward"] = {"grad_output": x, "indices": indices}
+    return calls
+
+
+for _rank in (1, 2, 3):
+    _RIGHT |= _poolings(_rank)
+
+
 def _overlapping(operation: str, argument: str) -> dict[str, Any]:
     """`out` as large as it has to be, sharing memory with an argument, one element further on."""
     right = _RIGHT[operation]
     x, size = right[argument], getattr(fastdl, operation)(**right).shape
-    memory = np.zeros(max(x.size, int(np.prod(size))) + 1, F32)
-    return {argument: memory[: x.size].reshape(x.shape), "out": memory[1 : 1 + int(np.prod(size))].reshape(size)}
+    memory = np.zeros(max(x.size, int(np.prod(size))) + 1)
+    out = memory.view(F32)[1 : 1 + int(np.prod(size))].reshape(size)
+    return {argument: memory.view(x.dtype)[: x.size].reshape(x.shape), "out": out}
 
 
 _SHARED = _zeros(10)
@@ -75,8 +121,11 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     ("conv2d", {"x": _zeros(2, 3, 5, 6)}, ValueError, "weight", "(6, 4, 3, 3)", "3"),
     ("conv2d", {"groups": 2}, ValueError, "weight", "(6, 4, 3, 3)", "2"),
     ("conv2d", {"groups": 4}, ValueError, "groups", "4", "6"),
-    ("conv2d", {"groups": 0}, ValueError, "groups", "0", "6"),
-    ("conv2d", {"groups": -1}, ValueError, "groups", "-1", "6"),
+    ("conv2d", {"groups": 0}, ValueError, "groups", "0", "at least 1"),
+    ("conv2d", {"groups": -1}, ValueError, "groups", "-1", "at least 1"),
+    ("conv2d", {"groups": 1.0}, TypeError, "groups", "1.0", "int"),
+    ("conv2d", {"groups": "1"}, TypeError, "groups", "1", "int"),
+    ("conv2d", {"groups": None}, TypeError, "groups", "None", "int"),
     ("conv2d", {"bias": _zeros(5)}, ValueError, "bias", "(5,)", "(6,)"),
     ("conv2d", {"weight": _zeros(6, 4, 0, 3)}, ValueError, "weight", "(6, 4, 0, 3)", "at least 1 x 1"),
     ("conv2d_backward", {"grad_output": _zeros(2, 6, 4, 4)}, ValueError, "grad_output", "4, 4)", "(2, 6, 3, 4)"),
@@ -91,11 +140,103 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     ("cross_entropy_backward", {"grad_output": _zeros(3)}, ValueError, "grad_output", "(3,)", "()"),
     ("sgd_step", {"grad": _zeros(4)}, ValueError, "grad", "(4,)", "(5,)"),
     ("sgd_step", {"momentum_buffer": _zeros(4)}, ValueError, "momentum_buffer", "(4,)", "(5,)"),
+    # sequences and volumes
+    ("conv1d", {"x": _zeros(4, 9)}, ValueError, "x", "(4, 9)", "3 dimensions"),
+    ("conv1d", {"weight": _zeros(6, 4, 3, 1)}, ValueError, "weight", "(6, 4, 3, 1)", "3 dimensions"),
+    ("conv1d", {"stride": (1, 1)}, TypeError, "stride", "(1, 1)", "int"),
+    ("conv1d", {"x": _zeros(2, 4, 2)}, ValueError, "kernel_size", "covers 3", "size 2 with its padding 0 + 0"),
+    ("conv1d", {"bias": _zeros(5)}, ValueError, "bias", "(5,)", "(6,)"),
+    ("conv1d_backward", {"grad_output": _zeros(2, 6, 8)}, ValueError, "grad_output", "(2, 6, 8)", "(2, 6, 7)"),
+    ("conv1d_backward", {"padding": 1}, ValueError, "grad_output", "(2, 6, 7)", "(2, 6, 9)"),
+    ("conv3d", {"x": _zeros(4, 3, 5, 6)}, ValueError, "x", "(4, 3, 5, 6)", "5 dimensions"),
+    ("conv3d", {"weight": _zeros(6, 4, 3, 3)}, ValueError, "weight", "(6, 4, 3, 3)", "5 dimensions"),
+    ("conv3d", {"stride": (1, 1)}, TypeError, "stride", "(1, 1)", "3 ints"),
+    ("conv3d", {"dilation": (2, 1, 1)}, ValueError, "kernel_size", "dilation 2 which covers 5", "size 3"),
+    ("conv3d", {"weight": _zeros(6, 3, 3, 3, 3)}, ValueError, "weight", "(6, 3, 3, 3, 3)", "4"),
+    ("conv3d_backward", {"grad_output": _zeros(2, 6, 3, 4)}, ValueError, "grad_output", "(2, 6, 3, 4)", "5 dim"),
+    ("conv3d_backward", {"stride": (1, 2, 1)}, ValueError, "grad_output", "(2, 6, 1, 3, 4)", "(2, 6, 1, 2, 4)"),
+    # residual and data_format
+    ("conv1d", {"residual": _zeros(2, 6, 8)}, ValueError, "residual", "(2, 6, 8)", "(2, 6, 7)"),
+    ("conv1d", {"residual": _zeros(2, 42)}, ValueError, "residual", "(2, 42)", "3 dimensions"),
+    ("conv1d", {"residual": _zeros(2, 6, 7, dtype=F64)}, TypeError, "residual", "float64", "float32"),
+    ("conv2d", {"residual": _zeros(2, 6, 4, 3)}, ValueError, "residual", "(2, 6, 4, 3)", "(2, 6, 3, 4)"),
+    ("conv3d", {"residual": _zeros(2, 6, 1, 4, 3)}, ValueError, "residual", "(2, 6, 1, 4, 3)", "(2, 6, 1, 3, 4)"),
+    ("conv2d", {"residual": [1.0]}, TypeError, "residual", "list", "array"),
+    ("conv1d", {"data_format": "NCHW"}, ValueError, "data_format", "NCHW", "NCL NLC"),
+    ("conv2d", {"data_format": "NCL"}, ValueError, "data_format", "NCL", "NCHW NHWC"),
+    ("conv2d", {"data_format": "nhwc"}, ValueError, "data_format", "nhwc", "NCHW NHWC"),
+    ("conv2d_backward", {"data_format": "NLC"}, ValueError, "data_format", "NLC", "NCHW NHWC"),
+    ("conv3d", {"data_format": None}, ValueError, "data_format", "None", "NCDHW NDHWC"),
+    ("conv2d", {"data_format": "NHWC"}, ValueError, "weight", "(6, 4, 3, 3)", "6"),
+    # padding in its forms
+    ("conv2d", {"padding": "full"}, ValueError, "padding", "full", "'same', 'valid' or numbers"),
+    ("conv2d", {"padding": "same", "stride": 2}, ValueError, "padding", "'same' with stride", "stride 1"),
+    ("conv2d", {"padding": (1, 2, 3)}, TypeError, "padding", "(1, 2, 3)", "2 ints"),
+    ("conv2d", {"padding": ((1, 2),)}, TypeError, "padding", "((1, 2),)", "2 pairs"),
+    ("conv2d", {"padding": ((1, 2), 1)}, TypeError, "padding", "((1, 2), 1)", "2 pairs"),
+    ("conv2d", {"padding": ((1, 2), (1, 2, 3))}, TypeError, "padding", "(1, 2, 3)", "2 pairs"),
+    ("conv2d", {"padding": ((1, 2), (1, -2))}, ValueError, "padding", "(1, -2)", "at least 0"),
+    ("conv1d", {"padding": (1, 2)}, TypeError, "padding", "(1, 2)", "1 ints"),
+    ("conv1d", {"padding": 0.5}, TypeError, "padding", "0.5", "int"),
+    ("conv1d", {"padding": None}, TypeError, "padding", "None", "int"),
+    ("conv2d_backward", {"padding": "valid ", "stride": 1}, ValueError, "padding", "valid ", "numbers"),
+    ("conv2d", {"padding_mode": "edge"}, ValueError, "padding_mode", "edge", "zeros, reflect, replicate, circular"),
+    ("conv2d", {"padding_mode": "reflect", "padding": 5}, ValueError, "padding", "(5, 5) in dimension 3", "less than"),
+    (
+        "conv2d_backward",
+        {"padding_mode": "circular", "padding": (6, 0), "grad_output": _zeros(2, 6, 15, 4)},
+        ValueError,
+        "padding",
+        "of size 5",
+        "at most the size",
+    ),
+    # geometry past 64 bits
+    ("conv1d", {"padding": 2**31}, ValueError, "padding", "2147483648", "at most 2**30"),
+    ("conv2d", {"padding": 2**100}, ValueError, "padding", str(2**100), "at most 2**30"),
+    ("conv2d", {"stride": 2**62}, ValueError, "stride", str(2**62), "at most 2**30"),
+    ("conv2d", {"stride": 2**64}, ValueError, "stride", str(2**64), "at most 2**30"),
+    ("conv3d", {"dilation": 2**40}, ValueError, "dilation", str(2**40), "at most 2**30"),
+    ("conv2d", {"groups": 2**64}, ValueError, "groups", str(2**64), "6"),
+    ("conv2d", {"padding": 2**29}, ValueError, "x", "(1, 1073741827, 1073741828)", "fits 64 bits"),
+    ("conv3d", {"padding": 2**20}, ValueError, "x", "an output of", "fits 64 bits"),
+    ("im2col", {"kernel_size": 2**40, "padding": 2**40}, ValueError, "kernel_size", str(2**40), "at most 2**30"),
+    ("im2col", {"padding": 2**29}, ValueError, "kernel_size", "columns of", "fits 64 bits"),
+    (
+        "im2col",
+        {"kernel_size": 2**28, "padding": 2**29, "stride": 2**28},
+        ValueError,
+        "kernel_size",
+        "columns of",
+        "fits 64 bits",
+    ),
+    ("col2im", {"output_size": 2**40}, ValueError, "kernel_size", "columns of", "fits 64 bits"),
+    ("max_pool2d", {"stride": 2**40}, ValueError, "stride", str(2**40), "at most 2**30"),
+    ("max_pool2d", {"kernel_size": 2**31, "padding": 2**30}, ValueError, "kernel_size", str(2**31), "at most 2**30"),
+    ("pad", {"pad": (2**62, 0)}, ValueError, "pad", str(2**62), "at most 2**60"),
+    ("pad", {"pad": (2**58, 0)}, ValueError, "pad", "elements", "fits 64 bits"),
+    ("pad", {"pad": (2**40, 0, 2**40, 0)}, ValueError, "pad", "elements", "fits 64 bits"),
+    # borders
+    ("pad", {"pad": (1,)}, ValueError, "pad", "(1,)", "at most 3 dimensions"),
+    ("pad", {"pad": (0,) * 8}, ValueError, "pad", "(0, 0, 0, 0, 0, 0, 0, 0)", "at most 3 dimensions"),
+    ("pad", {"pad": 1}, TypeError, "pad", "1", "tuple of ints"),
+    ("pad", {"pad": None}, TypeError, "pad", "None", "tuple of ints"),
+    ("pad", {"pad": (1.0, 1)}, TypeError, "pad", "(1.0, 1)", "tuple of ints"),
+    ("pad", {"pad": (True, 1)}, TypeError, "pad", "(True, 1)", "tuple of ints"),
+    ("pad", {"pad": (-3, -3)}, ValueError, "pad", "(-3, -3) in dimension 2 of size 5", "at least 0"),
+    ("pad", {"pad": (5, 0), "mode": "reflect"}, ValueError, "pad", "(5, 0) in dimension 2 of size 5", "less than"),
+    ("pad", {"pad": (0, 0, 0, 6), "mode": "circular"}, ValueError, "pad", "(0, 6) in dimension 1 of size 3", "at most"),
+    ("pad", {"pad": (-1, 0), "mode": "replicate"}, ValueError, "pad", "(-1, 0)", "except in mode 'constant'"),
+    ("pad", {"x": _zeros(2, 0), "pad": (1, 0), "mode": "replicate"}, ValueError, "pad", "of size 0", "at least 1"),
+    ("pad", {"mode": "edge"}, ValueError, "mode", "edge", "constant, reflect, replicate, circular"),
+    ("pad", {"x": np.zeros((2, 3), int)}, TypeError, "x", "<i8", "float32 or float64"),
+    ("pad_backward", {"pad": (5, 4)}, ValueError, "grad_output", "(2, 3, 8)", "at least 9 in dimension 2"),
+    ("pad_backward", {"pad": (4, 2), "mode": "reflect"}, ValueError, "pad", "(4, 2) in dimension 2 of size 2", "less"),
+    ("pad_backward", {"mode": "wrap"}, ValueError, "mode", "wrap", "circular"),
     # windows
     ("conv2d", {"padding": -1}, ValueError, "padding", "-1", "at least 0"),
     ("conv2d", {"padding": (0, -1)}, ValueError, "padding", "(0, -1)", "at least 0"),
     ("conv2d", {"stride": 0}, ValueError, "stride", "0", "at least 1"),
-    ("conv2d", {"stride": (1, 2, 3)}, TypeError, "stride", "(1, 2, 3)", "pair"),
+    ("conv2d", {"stride": (1, 2, 3)}, TypeError, "stride", "(1, 2, 3)", "2 ints"),
     ("conv2d", {"stride": 1.5}, TypeError, "stride", "1.5", "int"),
     ("conv2d", {"stride": True}, TypeError, "stride", "True", "int"),
     ("conv2d", {"dilation": 0}, ValueError, "dilation", "0", "at least 1"),
@@ -109,9 +250,10 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
         {"algorithm": "winograd", "x": _zeros(2, 4, 3, 4), "weight": _zeros(6, 4, 1, 1)},
         ValueError,
         "algorithm",
-        "winograd",
-        "3x3",
+        "does not compute",
+        "another",
     ),
+    ("conv2d", {"algorithm": "depthwise"}, ValueError, "algorithm", "does not compute", "another"),
     ("conv2d", {"activation": "tanh"}, ValueError, "activation", "tanh", "relu"),
     ("linear", {"activation": "tanh"}, ValueError, "activation", "tanh", "relu"),
     ("im2col", {"kernel_size": 0}, ValueError, "kernel_size", "0", "at least 1"),
@@ -120,8 +262,37 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     ("col2im", {"output_size": (0, 6)}, ValueError, "output_size", "(0, 6)", "at least 1"),
     ("max_pool2d", {"kernel_size": 0}, ValueError, "kernel_size", "0", "at least 1"),
     ("max_pool2d", {"kernel_size": 6}, ValueError, "kernel_size", "6", "5"),
-    ("max_pool2d", {"padding": 2}, ValueError, "padding", "(2, 2)", "half of kernel_size"),
+    ("max_pool2d", {"padding": 2}, ValueError, "padding", "2", "half of kernel_size 2"),
     ("max_pool2d", {"padding": -1}, ValueError, "padding", "-1", "at least 0"),
+    ("max_pool2d", {"ceil_mode": True, "kernel_size": (8, 2), "stride": 1}, ValueError, "kernel_size", "8", "5"),
+    ("max_pool2d", {"padding": ((0, 2), (0, 0))}, ValueError, "padding", "((0, 2), (0, 0))", "half of kernel_size"),
+    ("max_pool2d", {"data_format": "NLC"}, ValueError, "data_format", "NLC", "NHWC"),
+    ("max_pool2d", {"x": _zeros(2, 4, 0, 6)}, ValueError, "x", "(2, 4, 0, 6)", "at least 1"),
+    ("max_pool2d_backward", {"indices": np.full((2, 4, 2, 3), 30)}, ValueError, "indices", "outside", "volume"),
+    ("max_pool2d_backward", {"indices": np.full((2, 4, 2, 3), -2)}, ValueError, "indices", "outside", "volume"),
+    ("max_pool2d_backward", {"indices": np.full((2, 4, 3, 3), 0)}, ValueError, "indices", "3, 3)", "(2, 4, 2, 3)"),
+    ("max_pool2d_backward", {"indices": _zeros(2, 4, 2, 3)}, TypeError, "indices", "float32", "integers"),
+    ("avg_pool2d", {"divisor_override": 0}, ValueError, "divisor_override", "0", "other than 0"),
+    ("avg_pool2d", {"padding": 2}, ValueError, "padding", "2", "half of kernel_size"),
+    ("lp_pool2d", {"norm_type": 0.0}, ValueError, "norm_type", "0.0", "other than 0"),
+    ("lp_pool2d_backward", {"norm_type": _NAN}, ValueError, "norm_type", "nan", "other than 0"),
+    ("adaptive_avg_pool2d", {"output_size": -1}, ValueError, "output_size", "-1", "at least 0"),
+    ("adaptive_avg_pool2d", {"output_size": (1, 2, 3)}, TypeError, "output_size", "(1, 2, 3)", "2 ints"),
+    ("adaptive_max_pool2d", {"output_size": 1.5}, TypeError, "output_size", "1.5", "2 ints"),
+    ("adaptive_max_pool2d", {"x": _zeros(2, 4, 5, 0)}, ValueError, "x", "(2, 4, 5, 0)", "at least 1"),
+    ("max_unpool2d", {"indices": np.full((2, 4, 2, 3), 24)}, ValueError, "indices", "outside", "volume"),
+    ("max_unpool2d", {"indices": np.full((2, 4, 2, 3), -1)}, ValueError, "indices", "outside", "volume"),
+    ("max_unpool2d", {"indices": np.full((2, 4, 3, 2), 0)}, ValueError, "indices", "3, 2)", "(2, 4, 2, 3)"),
+    ("max_unpool2d", {"output_size": (4, 8)}, ValueError, "output_size", "4, 8)", "less than a stride"),
+    ("max_unpool2d_backward", {"indices": np.full((2, 4, 2, 3), 30)}, ValueError, "indices", "outside", "volume"),
+    ("max_unpool2d_backward", {"grad_output": _zeros(2, 3, 5, 6)}, ValueError, "grad_output", "(2, 3, 5, 6)", "batch"),
+    *(
+        (operation, {name: right[name][0]}, ValueError, name, str(right[name].shape[1:]), f"{rank + 2} dimensions")
+        for rank in (1, 2, 3)
+        for operation, right in _poolings(rank).items()
+        for name in ("x", "grad_output")
+        if name in right
+    ),
     ("max_pool2d", {"stride": 0}, ValueError, "stride", "0", "at least 1"),
     ("softmax", {"dim": 2}, ValueError, "dim", "2", "1"),
     ("log_softmax", {"dim": -3}, ValueError, "dim", "-3", "-2"),
@@ -147,6 +318,29 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     ("sgd_step", {"param": [0.0] * 5}, TypeError, "param", "list", "NumPy array"),
     ("sgd_step", {"grad": _zeros(5, dtype=F64)}, TypeError, "grad", "float64", "float32"),
     ("sgd_step", {"momentum_buffer": _zeros(5, dtype=F64)}, TypeError, "momentum_buffer", "float64", "float32"),
+    # transposed convolution
+    ("conv_transpose1d", {"x": _zeros(4, 5)}, ValueError, "x", "(4, 5)", "3 dimensions"),
+    ("conv_transpose1d_backward", {"grad_output": _zeros(2, 6, 8)}, ValueError, "grad_output", "8)", "(2, 6, 7)"),
+    ("conv_transpose2d", {"x": _zeros(2, 3, 5, 6)}, ValueError, "weight", "(4, 6, 3, 3)", "3"),
+    ("conv_transpose2d", {"groups": 3}, ValueError, "groups", "3", "4"),
+    ("conv_transpose2d", {"groups": 0}, ValueError, "groups", "0", "4"),
+    ("conv_transpose2d", {"groups": 2}, ValueError, "bias", "(6,)", "(12,)"),
+    ("conv_transpose2d", {"weight": _zeros(4, 6, 0, 3)}, ValueError, "weight", "(4, 6, 0, 3)", "at least 1 x 1"),
+    ("conv_transpose2d", {"x": _zeros(2, 4, 0, 6)}, ValueError, "x", "(2, 4, 0, 6)", "at least one"),
+    ("conv_transpose2d", {"stride": 0}, ValueError, "stride", "0", "at least 1"),
+    ("conv_transpose2d", {"dilation": 0}, ValueError, "dilation", "0", "at least 1"),
+    ("conv_transpose2d", {"padding": -1}, ValueError, "padding", "-1", "at least 0"),
+    ("conv_transpose2d", {"padding": (4, 0)}, ValueError, "padding", "8", "7"),
+    ("conv_transpose2d", {"stride": 2, "padding": "same"}, ValueError, "padding", "same", "stride 1"),
+    ("conv_transpose2d", {"output_padding": 1}, ValueError, "output_padding", "1", "stride"),
+    ("conv_transpose2d", {"output_padding": -1}, ValueError, "output_padding", "-1", "at least 0"),
+    ("conv_transpose2d", {"stride": (1, 2, 3)}, TypeError, "stride", "(1, 2, 3)", "2 ints"),
+    ("conv_transpose2d", {"stride": 2**31}, ValueError, "stride", str(2**31), "at most 2**30"),
+    ("conv_transpose2d", {"activation": "tanh"}, ValueError, "activation", "tanh", "relu"),
+    ("conv_transpose2d", {"weight": _zeros(4, 6, 3, 3, dtype=F64)}, TypeError, "weight", "float64", "float32"),
+    ("conv_transpose2d_backward", {"grad_output": _zeros(2, 6, 7, 7)}, ValueError, "grad_output", "7)", "(2, 6, 7, 8)"),
+    ("conv_transpose3d", {"bias": _zeros(5)}, ValueError, "bias", "(5,)", "(6,)"),
+    ("conv_transpose3d_backward", {"x": _zeros(2, 3, 5, 6, 3)}, ValueError, "weight", "(4, 6, 3", "3"),
     # labels
     ("cross_entropy", {"target": _ints(0, 1, 4)}, ValueError, "target", "class index", "classes"),
     ("cross_entropy", {"target": _ints(0, -1, 3)}, ValueError, "target", "class index", "classes"),

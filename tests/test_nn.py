@@ -173,8 +173,49 @@ def test_parameters_have_torch_names_and_shapes() -> None:
     assert net.parameters()["5.0.bias"] is net[5][0].bias
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("rank", "options", "output_size"),
+    [
+        (1, {"stride": 3, "padding": 1}, (14,)),
+        (2, {"stride": 2, "padding": 1, "output_padding": 1, "groups": 2}, None),
+        (2, {"stride": (2, 1), "dilation": (1, 2), "bias": False}, (12, 9)),
+        (3, {"stride": 2, "padding": (1, 0, 1)}, (10, 11, 9)),
+    ],
+)
+def test_transposed_convolution_agrees_with_torch(rank: int, options: Any, output_size: Any, dtype: Any) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    peer = getattr(torch.nn, f"ConvTranspose{rank}d")(4, 6, 3, **options).double()
+    layer = getattr(nn, f"ConvTranspose{rank}d")(4, 6, 3, **options, dtype=dtype)
+    assert {n: a.shape for n, a in layer.parameters().items()} == {n: a.shape for n, a in peer.named_parameters()}
+    peer.load_state_dict({name: torch.from_numpy(a).double() for name, a in layer.state_dict().items()})
+    rng = np.random.default_rng(2)
+    x = rng.standard_normal((2, 4, 5, 5, 5)[: 2 + rank]).astype(dtype)
+    peer_x = torch.from_numpy(x.astype(np.float64)).requires_grad_()
+    y, expected = layer.forward(x, output_size), peer(peer_x, output_size)
+    _assert_close(y, expected.detach().numpy(), dtype)
+    grad = rng.standard_normal(y.shape).astype(dtype)
+    expected.backward(torch.from_numpy(grad.astype(np.float64)))
+    _assert_close(layer.backward(grad), peer_x.grad.numpy(), dtype)
+    for name, parameter in peer.named_parameters():
+        _assert_close(layer.grads[name], parameter.grad.numpy(), dtype)
+
+
+def test_transposed_convolution_refuses_sizes_that_the_stride_cannot_give() -> None:
+    layer, x = nn.ConvTranspose2d(1, 1, 3, stride=2), np.ones((1, 1, 4, 4), np.float32)
+    assert layer.forward(x, 10).shape == (1, 1, 10, 10)
+    for size in (8, (9, 11)):
+        with pytest.raises(ValueError, match="output_size: found"):
+            layer.forward(x, size)
+
+
 def test_initial_values_are_uniform_within_one_over_root_fan_in() -> None:
-    for layer, fan_in in (nn.Linear(100, 300, rng=0), 100), (nn.Conv2d(8, 64, (3, 5), groups=2, rng=0), 60):
+    for layer, fan_in in (
+        (nn.Linear(100, 300, rng=0), 100),
+        (nn.Conv2d(8, 64, (3, 5), groups=2, rng=0), 60),
+        (nn.Conv3d(3, 64, 2, rng=0), 24),
+        (nn.ConvTranspose2d(64, 8, (3, 5), groups=2, rng=0), 60),
+    ):
         bound = 1 / np.sqrt(fan_in)
         for array in layer.parameters().values():
             assert np.abs(array).max() <= bound * (1 + 1e-6)
@@ -251,9 +292,65 @@ def test_train_and_eval_reach_every_layer() -> None:
     assert all(module.training for module in net.train().modules())
 
 
+_LAYERS = [
+    ("Conv1d", (4, 6, 3), {"padding": "same", "dilation": 2}, (2, 4, 9)),
+    ("Conv1d", (4, 6, (3,), 2, 1, 1, 2, False, "circular"), {}, (2, 4, 9)),
+    ("Conv2d", (4, 6, (2, 3)), {"padding": "same", "padding_mode": "replicate"}, (2, 4, 7, 9)),
+    ("Conv2d", (4, 6, 3, (1, 2), (2, 1), (2, 1), 2, True, "reflect"), {}, (2, 4, 7, 9)),
+    ("Conv2d", (4, 6, 3), {"padding": "valid"}, (2, 4, 7, 9)),
+    ("Conv3d", (2, 3, 2), {"stride": (1, 2, 1), "padding": (1, 0, 1)}, (2, 2, 3, 4, 5)),
+    ("Conv3d", (2, 3, 3), {"padding": 1, "padding_mode": "circular"}, (2, 2, 3, 4, 5)),
+    ("Unfold", ((2, 3), (2, 1), (1, 2), (1, 2)), {}, (2, 3, 6, 7)),
+    ("Fold", ((6, 7), (2, 3), (2, 1), (1, 2), (1, 2)), {}, (2, 12, 30)),
+    *(
+        (f"{name}{rank}d", (padding, *value), {}, (2, 3, 6, 7, 8)[: rank + 2])
+        for name, value in (
+            ("ZeroPad", ()),
+            ("ConstantPad", (1.5,)),
+            ("ReflectionPad", ()),
+            ("ReplicationPad", ()),
+            ("CircularPad", ()),
+        )
+        for rank in (1, 2, 3)
+        for padding in (2, (1, 2, 3, 0, 2, 1)[: 2 * rank])
+    ),
+]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("name", "arguments", "options", "shape"), _LAYERS, ids=[f"{name}-{a}-{o}" for name, a, o, _ in _LAYERS]
+)
+def test_layer_agrees_with_torch(name: str, arguments: Any, options: Any, shape: Any, dtype: Any) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    peer = getattr(torch.nn, name)(*arguments, **options).double()
+    layer = getattr(nn, name)(*arguments, **options, **({"dtype": dtype} if name.startswith("Conv") else {}))
+    layer.load_state_dict({key: value.numpy() for key, value in peer.state_dict().items()})
+    peer.load_state_dict({key: torch.from_numpy(a.astype(np.float64)) for key, a in layer.state_dict().items()})
+    x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
+    peer_x = torch.from_numpy(x.astype(np.float64)).requires_grad_()
+    y, expected = layer(x), peer(peer_x)
+    _assert_close(y, expected.detach().numpy(), dtype)
+    grad_output = np.random.default_rng(1).standard_normal(y.shape).astype(dtype)
+    expected.backward(torch.from_numpy(grad_output.astype(np.float64)))
+    _assert_close(layer.backward(grad_output), peer_x.grad.numpy(), dtype)
+    for key, parameter in peer.named_parameters():
+        _assert_close(layer.grads[key], parameter.grad.numpy(), dtype)
+
+
 @pytest.mark.parametrize(
     "layer",
-    [nn.Linear(2, 3), nn.Conv2d(1, 1, 1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten(), nn.Sequential(nn.ReLU())],
+    [
+        nn.Unfold(1),
+        nn.Fold(1, 1),
+        nn.ZeroPad1d(1),
+        nn.Linear(2, 3),
+        nn.Conv2d(1, 1, 1),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Flatten(),
+        nn.Sequential(nn.ReLU()),
+    ],
     ids=lambda layer: type(layer).__name__,
 )
 def test_backward_before_forward(layer: nn.Module) -> None:
@@ -274,7 +371,16 @@ def test_backward_before_forward(layer: nn.Module) -> None:
         (lambda: nn.Conv2d(4, 4, 3, groups=0), ValueError, "groups, 0"),
         (lambda: nn.Conv2d(4, 4, 0), ValueError, "kernel_size: found 0"),
         (lambda: nn.Conv2d(4, 4, 3, padding=-1), ValueError, "padding: found -1"),
-        (lambda: nn.Conv2d(4, 4, 3, padding="same"), TypeError, "padding: found 'same'"),
+        (lambda: nn.Conv2d(4, 4, 3, stride=2, padding="same"), ValueError, "padding: found 'same' with stride"),
+        (lambda: nn.Conv2d(4, 4, 3, padding="some"), ValueError, "padding: found 'some'"),
+        (lambda: nn.Conv2d(4, 4, 3, padding_mode="edge"), ValueError, "padding_mode: found 'edge'"),
+        (lambda: nn.Conv1d(4, 4, (3, 3)), TypeError, "kernel_size: found"),
+        (lambda: nn.Conv3d(4, 4, 3, stride=(1, 2)), TypeError, "stride: found"),
+        (lambda: nn.ZeroPad2d((1, 2)), ValueError, r"padding: found \(1, 2\), expected an int or 4 ints"),
+        (lambda: nn.ReflectionPad1d(1.5), TypeError, "padding: found"),
+        (lambda: nn.ReflectionPad1d(3)(np.ones((1, 1, 3))), ValueError, "pad: found .* of size 3"),
+        (lambda: nn.ConvTranspose1d(3, 4, 3, groups=2), ValueError, "in_channels: found 3"),
+        (lambda: nn.ConvTranspose3d(4, 4, (3, 0, 3)), ValueError, "kernel_size: found"),
         (lambda: nn.CrossEntropyLoss("max"), ValueError, "reduction: found 'max'"),
         (lambda: nn.Sequential(nn.ReLU(), "relu"), TypeError, "layers: found str as '1'"),
         (lambda: nn.Sequential(*[nn.ReLU()] * 2), ValueError, "the same layer twice"),
@@ -416,3 +522,39 @@ def test_sgd_refuses_wrong_options_and_parameters() -> None:
 def test_public_modules() -> None:
     assert fastdl.nn is nn
     assert fastdl.optim is optim
+
+
+_POOLS = [
+    ("MaxPool", {"kernel_size": 3, "stride": 2, "padding": 1, "ceil_mode": True}),
+    ("AvgPool", {"kernel_size": 3, "stride": 2, "padding": 1, "count_include_pad": False}),
+    ("LPPool", {"norm_type": 2, "kernel_size": 2}),
+    ("AdaptiveAvgPool", {"output_size": 3}),
+    ("AdaptiveMaxPool", {"output_size": 1}),
+]
+
+
+@pytest.mark.parametrize(("name", "options"), _POOLS)
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_pooling_layers_agree_with_torch(name: str, options: dict[str, Any], rank: int) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    x = np.random.default_rng(0).standard_normal((2, 3, *(6, 7, 8)[-rank:]))
+    layer, peer = getattr(nn, f"{name}{rank}d")(**options), getattr(torch.nn, f"{name}{rank}d")(**options)
+    peer_x = torch.from_numpy(x).requires_grad_()
+    y, peer_y = layer(x), peer(peer_x)
+    np.testing.assert_allclose(y, peer_y.detach().numpy(), rtol=1e-13)
+    grad = np.random.default_rng(1).standard_normal(y.shape)
+    peer_y.backward(torch.from_numpy(grad))
+    np.testing.assert_allclose(layer.backward(grad), peer_x.grad.numpy(), rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_unpooling_goes_back_where_pooling_came_from(rank: int) -> None:
+    x = np.random.default_rng(0).standard_normal((2, 3, *(7, 8, 9)[-rank:]))
+    pool, unpool = getattr(nn, f"MaxPool{rank}d")(2, return_indices=True), getattr(nn, f"MaxUnpool{rank}d")(2)
+    y, indices = pool(x)
+    back = unpool(y, indices, output_size=x.shape)
+    assert back.shape == x.shape
+    np.testing.assert_array_equal(back[back != 0], x[back != 0])
+    assert np.count_nonzero(back) == y.size
+    np.testing.assert_array_equal(unpool.backward(back), y)
+    np.testing.assert_array_equal(pool.backward(y), back)

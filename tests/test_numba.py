@@ -26,31 +26,37 @@ numba = pytest.importorskip("numba", reason="Numba is not installed")
 
 
 def _spelt_out(case: Case, dtype: Any) -> dict[str, Any]:
-    """The arguments with every default filled in and every window option a pair, so that many cases share types."""
+    """The arguments with every default filled in and every window option a tuple, so that many cases share types."""
     signature = inspect.signature(OPERATIONS[case.operation])
     bound = signature.bind(**case.make(dtype))
     bound.apply_defaults()
     bound.arguments.pop("out", None)
     windows = ("stride", "padding", "dilation", "kernel_size")
+    rank = next((int(c) for c in case.operation if c in "13"), 2)
     return {
-        name: (value, value) if name in windows and isinstance(value, int) else value
+        name: (value,) * rank if name in windows and isinstance(value, int) else value
         for name, value in bound.arguments.items()
     }
 
 
+def _is_written(value: Any) -> bool:
+    """Strings and flags are literals of the call."""
+    return isinstance(value, (str, bool))
+
+
 def _largest_group(operation: str, dtype: Any) -> list[Case]:
-    """The most cases of an operation that one compilation serves: argument types, and strings, which are literals."""
+    """The most cases of an operation that one compilation serves: argument types, and what are literals."""
     groups = defaultdict(list)
     for case in everyday(operation=operation):
         arguments = _spelt_out(case, dtype)
-        groups[tuple(v if isinstance(v, str) else numba.typeof(v) for v in arguments.values())].append(case)
+        groups[tuple(v if _is_written(v) else numba.typeof(v) for v in arguments.values())].append(case)
     return max(groups.values(), key=len)
 
 
 def _compiled(operation: str, arguments: dict[str, Any]) -> Any:
-    """@njit def call(x, ...): return fastdl.<operation>(x=x, ...), with the strings written into it."""
-    passed = [name for name, value in arguments.items() if not isinstance(value, str)]
-    written = ", ".join(f"{n}={v!r}" if isinstance(v, str) else f"{n}={n}" for n, v in arguments.items())
+    """@njit def call(x, ...): return fastdl.<operation>(x=x, ...), with the literals written into it."""
+    passed = [name for name, value in arguments.items() if not _is_written(value)]
+    written = ", ".join(f"{n}={v!r}" if _is_written(v) else f"{n}={n}" for n, v in arguments.items())
     namespace = {"fastdl": fastdl}
     exec(f"def call({', '.join(passed)}): return fastdl.{operation}({written})", namespace)
     function = numba.njit(namespace["call"])
@@ -130,6 +136,17 @@ def _loss(x: Any, target: Any) -> Any:
     return fastdl.cross_entropy(x, target)
 
 
+@numba.njit
+def _pad(x: Any, pad: Any, mode: Any) -> Any:
+    return fastdl.pad(x, pad, mode)
+
+
+@numba.njit
+def _conv_and_backward(x: Any, weight: Any, padding: Any, padding_mode: Any) -> Any:
+    y = fastdl.conv2d(x, weight, padding=padding, padding_mode=padding_mode)
+    return y, fastdl.conv2d_backward(y, x, weight, padding=padding, padding_mode=padding_mode)
+
+
 _X, _IMAGE = np.ones((2, 3), np.float32), np.ones((1, 1, 4, 4), np.float32)
 
 
@@ -141,6 +158,13 @@ _X, _IMAGE = np.ones((2, 3), np.float32), np.ones((1, 1, 4, 4), np.float32)
         (_pool, (_IMAGE, 0, 0), "kernel_size"),
         (_pool, (_IMAGE, 2, -1), "padding"),
         (_pool, (_IMAGE, 2, 2), "padding"),
+        (_pad, (_X, (3, 0), "reflect"), "pad"),
+        (_pad, (_X, (0, 0, 0, 3), "circular"), "pad"),
+        (_pad, (_X, (-2, -2), "constant"), "pad"),
+        (_pad, (_X, (2**61, 0), "constant"), "pad"),
+        (_pad, (_X, (1, 1), "edge"), "mode"),
+        (_conv_and_backward, (_IMAGE, _IMAGE, 4, "reflect"), "padding"),
+        (_conv_and_backward, (_IMAGE, _IMAGE, 1, "edge"), "padding_mode"),
         (_loss, (_X, np.array([0, 3])), "target"),
         (_loss, (_X, np.array([0, -1])), "target"),
         (_loss, (_X, np.array([0, 1, 2])), "target"),
@@ -155,6 +179,25 @@ def test_mistakes_in_values_raise(function: Any, arguments: tuple[Any, ...], arg
     assert "expected" in message
 
 
+@pytest.mark.parametrize("pad", [(), (1, 2), (-1, 2, 0, -3), (0, 1, 2, 3, 4, 5, 6, 7)], ids=len)
+def test_pad_takes_tuples_of_any_length(pad: tuple[int, ...]) -> None:
+    x = np.arange(120.0).reshape(2, 3, 4, 5)
+    np.testing.assert_array_equal(_pad(x, pad, "constant"), fastdl.pad(x, pad))
+    if min(pad, default=0) >= 0:
+        np.testing.assert_array_equal(_pad(x, pad, "replicate"), fastdl.pad(x, pad, "replicate"))
+
+
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular", "zeros"])
+def test_convolution_with_a_border(mode: str) -> None:
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((2, 3, 6, 7)), rng.standard_normal((4, 3, 3, 3))
+    y, grad = _conv_and_backward(x, weight, (2, 1), mode)
+    np.testing.assert_array_equal(y, fastdl.conv2d(x, weight, padding=(2, 1), padding_mode=mode))
+    expected = fastdl.conv2d_backward(y, x, weight, padding=(2, 1), padding_mode=mode)
+    for found, wanted in zip(grad, expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
 def test_overlapping_out_raises() -> None:
     memory = np.ones(7, np.float32)
     with pytest.raises(ValueError, match="overlaps the result"):
@@ -167,6 +210,9 @@ def test_overlapping_out_raises() -> None:
     [
         (_relu_into, (np.ones(3, np.int32), np.ones(3, np.int32)), "x: found dtype int32, expected float32 or float64"),
         (_relu_into, (np.ones(3, np.float32), np.ones(3)), "out: found dtype float64, expected float32"),
+        (_pad, (_X, (1,), "reflect"), r"pad: found 1 numbers, expected .before, after. of 2 dimensions"),
+        (_pad, (_X, (1, 0.5), "reflect"), "pad: found .* expected a tuple of ints"),
+        (_pad, (_X, 1, "reflect"), "pad: found .* expected a tuple of ints"),
         (_loss, (_X, np.array([0.0, 1.0])), "target: found array.* expected an array of integers"),
         (_loss, (np.ones(3, np.float32), np.array([0])), "x: found 1 dimensions, expected 2"),
     ],
@@ -186,3 +232,17 @@ def test_views_are_inputs() -> None:
     x = np.linspace(-1, 1, 24, dtype=np.float32).reshape(4, 6)
     for view in (x[:, ::2], x[::-1], x.T, x[::-2, ::-3]):
         np.testing.assert_array_equal(relu(view), fastdl.relu(view))
+
+
+@numba.njit
+def _pool_and_back(x: Any) -> Any:
+    y, indices = fastdl.max_pool2d(x, 2, stride=(1, 2), return_indices=True)
+    grad = fastdl.max_pool2d_backward(y, x, 2, stride=(1, 2), indices=indices)
+    back = fastdl.max_unpool2d(y, indices, 2, stride=(1, 2), output_size=x.shape)
+    return y, indices, grad, back, fastdl.adaptive_avg_pool2d(x, (None, 1))
+
+
+def test_indices_and_none_in_tuples() -> None:
+    x = np.random.default_rng(0).standard_normal((2, 3, 5, 8))
+    for got, want in zip(_pool_and_back(x), _pool_and_back.py_func(x), strict=True):
+        np.testing.assert_array_equal(got, want)

@@ -12,7 +12,7 @@ import pytest
 import fastdl
 from fastdl.conv import ALGORITHMS
 from tests.cases import Case, all_cases, results
-from tests.cases.conv import by_winograd, winograd_applies
+from tests.cases.conv import by_winograd, computed_by, convolution
 from tests.support import DTYPES, Guarded, everyday, made, parameters
 
 
@@ -32,7 +32,7 @@ def test_agrees_with_reference(case: Case, dtype: Any, level: str) -> None:
         call["out"] = guards["out"].array
     returned = getattr(fastdl, case.operation)(**call)
     if _has_out(case):
-        assert returned is call["out"]
+        assert (returned[0] if isinstance(returned, tuple) else returned) is call["out"]
     case.check(results(case, returned, call), arguments, expected)
     for name, guard in guards.items():
         guard.check()
@@ -41,8 +41,9 @@ def test_agrees_with_reference(case: Case, dtype: Any, level: str) -> None:
 
 
 def _computed_by(algorithm: str) -> list[Case]:
-    cases = all_cases("conv2d") + all_cases("conv2d_backward")
-    return cases if algorithm != "winograd" else [by_winograd(case) for case in cases if winograd_applies(case)]
+    cases = [case for rank in (1, 2, 3) for end in ("", "_backward") for case in all_cases(f"conv{rank}d{end}")]
+    cases = [case for case in cases if computed_by(algorithm, case)]
+    return [by_winograd(case) for case in cases] if algorithm.startswith("winograd") else cases
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -57,7 +58,52 @@ def _computed_by(algorithm: str) -> list[Case]:
 )
 def test_convolution_algorithms(case: Case, dtype: Any, level: str, algorithm: str) -> None:
     arguments, expected = made(case, dtype)
+    if not computed_by(algorithm, case, dtype):
+        return  # half as many terms fit the buffers in double precision
     case.check(case.run(arguments | {"algorithm": algorithm}), arguments, expected)
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS[1:])
+def test_algorithms_are_tried(algorithm: str) -> None:
+    assert len([case for case in _computed_by(algorithm) if "large" not in case.tags]) >= 8
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("algorithm", "case"),
+    [
+        pytest.param(algorithm, *case.values, id=f"{algorithm}-{case.id}", marks=case.marks)
+        for algorithm in ("auto", "direct", "winograd_2x2", "winograd")
+        for case in parameters(everyday(operation="conv2d"))
+        if algorithm == "auto" or computed_by(algorithm, *case.values)
+    ],
+)
+def test_packed_weights(case: Case, dtype: Any, level: str, algorithm: str) -> None:
+    """Packed on the best level, used on each, from guarded memory."""
+    case = by_winograd(case) if computed_by("winograd", case) else case
+    arguments, expected = made(case, dtype)
+    names = inspect.signature(fastdl.pack_conv2d_weight).parameters
+    options = {name: value for name, value in arguments.items() if name in names and name != "weight"}
+    fastdl.use_isa(fastdl.supported_isas()[0])
+    packed = fastdl.pack_conv2d_weight(
+        arguments["weight"], **options | {"algorithm": algorithm, "x_shape": arguments["x"].shape}
+    )
+    if arguments.get("data_format", "NCHW") == "NCHW":
+        assert packed.tile == {"winograd_2x2": 2, "winograd": 4, "direct": 0}.get(algorithm, packed.tile)
+    fastdl.use_isa(level)
+    guarded = Guarded.holding(packed.data)
+    packed = packed._replace(data=guarded.array)
+    case.check(case.run(arguments | {"weight": packed}), arguments, expected)
+    guarded.check()
+
+
+@pytest.mark.parametrize("algorithm", ["direct", "winograd_2x2", "winograd"])
+@pytest.mark.parametrize("size", [(3, 4), (7, 7), (40, 31)])
+def test_packed_weights_serve_any_size(size: tuple[int, int], algorithm: str) -> None:
+    case = by_winograd(convolution((2, 33, *size), 35, 3, padding=1))
+    arguments = case.make(np.float32)
+    packed = fastdl.pack_conv2d_weight(arguments["weight"], padding=1, algorithm=algorithm, x_shape=(1, 33, 16, 16))
+    case.check(case.run(arguments | {"weight": packed}), arguments)
 
 
 def _gaps(x: np.ndarray) -> np.ndarray:
@@ -104,7 +150,12 @@ def test_in_place(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", parameters(everyday(operation="linear_backward") + everyday(operation="conv2d_backward"))
+    "case",
+    parameters(
+        everyday(operation="linear_backward")
+        + everyday(operation="conv2d_backward")
+        + everyday(operation="conv_transpose2d_backward")
+    ),
 )
 def test_without_input_gradient(case: Case) -> None:
     arguments = case.make(np.float32)

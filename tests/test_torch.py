@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +11,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+import fastdl
 from tests.cases import Case, all_cases
-from tests.cases.conv import by_winograd, convolution
-from tests.cases.pooling import pooling
+from tests.cases.conv import by_winograd, convolution, transposed, unfold
+from tests.cases.padding import padding
+from tests.cases.pooling import adaptive, pooling
+from tests.cases.window import as_sides, as_tuple
 from tests.support import DTYPES, parameters
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -24,9 +28,101 @@ def _linear(x: Any, weight: Any, bias: Any, activation: str = "none") -> Any:
     return F.relu(y) if activation == "relu" else y
 
 
-def _conv2d(x: Any, weight: Any, bias: Any, activation: str = "none", algorithm: str = "auto", **geometry: Any) -> Any:
-    y = F.conv2d(x, weight, bias, **geometry)
-    return F.relu(y) if activation == "relu" else y
+def _convolution(function: Callable[..., Any]) -> Callable[..., Any]:
+    """torch's, given what fastdl adds to it: asymmetric padding, channels last, and the fused ends."""
+
+    def call(
+        x: Any,
+        weight: Any,
+        bias: Any,
+        activation: str = "none",
+        algorithm: str = "auto",
+        data_format: str = "NCHW",
+        residual: Any = None,
+        padding: Any = 0,
+        padding_mode: str = "zeros",
+        **geometry: Any,
+    ) -> Any:
+        last = data_format.endswith("C")
+        x = x.movedim(-1, 1) if last else x
+        if np.ndim(padding) == 2 or padding_mode != "zeros":
+            sides = as_sides(padding, weight.shape[2:], as_tuple(geometry.get("dilation", 1), x.ndim - 2))
+            mode = padding_mode if padding_mode != "zeros" else "constant"
+            x, padding = F.pad(x, [n for side in reversed(sides) for n in side], mode), 0
+        y = function(x, weight, bias, padding=padding, **geometry)
+        y = y.movedim(1, -1) if last else y
+        y = y if residual is None else y + residual
+        return F.relu(y) if activation == "relu" else y
+
+    return call
+
+
+def _pad(x: Any, pad: Any, mode: str = "constant", value: float = 0.0) -> Any:
+    """torch's, dimension by dimension where it has a mode for few of them only; by index where it refuses a crop."""
+    if mode == "constant":
+        for dim, (before, after) in enumerate(zip(pad[::2], pad[1::2], strict=True)):
+            moved = x.movedim(-1 - dim, -1)
+            moved = F.pad(F.pad(moved, (max(before, 0), max(after, 0)), value=value), (min(before, 0), min(after, 0)))
+            x = moved.movedim(-1, -1 - dim)
+        return x
+    for dim, sides in enumerate(zip(pad[::2], pad[1::2], strict=True)):
+        moved = x.movedim(-1 - dim, -1)
+        flat = moved.reshape(math.prod(moved.shape[:-1]), 1, moved.shape[-1])
+        padded = (
+            F.pad(flat, sides, mode)
+            if flat.numel()
+            else flat.new_zeros((0, 1, flat.shape[-1] + sum(sides))) + 0 * flat.sum()
+        )
+        x = padded.reshape(*moved.shape[:-1], padded.shape[-1]).movedim(-1, -1 - dim)
+    return x
+
+
+def _unfold(x: Any, kernel_size: Any, padding: Any = 0, dilation: Any = 1, stride: Any = 1) -> Any:
+    if np.ndim(padding) == 2 or isinstance(padding, str):
+        sides = as_sides(padding, as_tuple(kernel_size, 2), as_tuple(dilation, 2))
+        x, padding = F.pad(x, [n for side in reversed(sides) for n in side]), 0
+    return F.unfold(x, kernel_size, dilation, padding, stride)
+
+
+def _fold(
+    columns: Any, output_size: Any, kernel_size: Any, padding: Any = 0, dilation: Any = 1, stride: Any = 1
+) -> Any:
+    if np.ndim(padding) != 2 and not isinstance(padding, str):
+        return F.fold(columns, output_size, kernel_size, dilation, padding, stride)
+    sides = as_sides(padding, as_tuple(kernel_size, 2), as_tuple(dilation, 2))
+    padded = [n + before + after for n, (before, after) in zip(output_size, sides, strict=True)]
+    images = F.fold(columns, padded, kernel_size, dilation, 0, stride)
+    return F.pad(images, [-n for side in reversed(sides) for n in side])
+
+
+def _pooling(function: Callable[..., Any]) -> Callable[..., Any]:
+    """torch's, given what fastdl adds to it: channels last and, before a maximum, asymmetric padding."""
+
+    def call(x: Any, *others: Any, data_format: str = "NCHW", padding: Any = 0, **options: Any) -> Any:
+        last = data_format.endswith("C")
+        x = x.movedim(-1, 1) if last else x
+        if np.ndim(padding) == 2:
+            x, padding = F.pad(x, [n for side in reversed(padding) for n in side], value=-np.inf), 0
+        y = function(x, *others, **options | ({} if padding == 0 else {"padding": padding}))
+        if isinstance(y, tuple):
+            return tuple(item.movedim(1, -1) if last else item for item in y)
+        return y.movedim(1, -1) if last else y
+
+    return call
+
+
+def _transposed(function: Callable[..., Any]) -> Callable[..., Any]:
+    """torch's, with asymmetric padding and activation."""
+
+    def call(x: Any, weight: Any, bias: Any, activation: str = "none", padding: Any = 0, **geometry: Any) -> Any:
+        if np.ndim(padding) == 2:
+            y = function(x, weight, bias, **geometry)
+            y = y[(..., *[slice(before, n - after) for n, (before, after) in zip(y.shape[2:], padding, strict=True)])]
+        else:
+            y = function(x, weight, bias, padding=padding, **geometry)
+        return F.relu(y) if activation == "relu" else y
+
+    return call
 
 
 _TORCH: dict[str, Callable[..., Any]] = {
@@ -34,10 +130,20 @@ _TORCH: dict[str, Callable[..., Any]] = {
     "softmax": lambda x, dim: F.softmax(x, dim),
     "log_softmax": lambda x, dim: F.log_softmax(x, dim),
     "linear": _linear,
-    "conv2d": _conv2d,
-    "im2col": lambda x, **window: F.unfold(x, **window),
-    "col2im": lambda columns, **window: F.fold(columns, **window),
-    "max_pool2d": lambda x, **window: F.max_pool2d(x, **window),
+    "conv1d": _convolution(F.conv1d),
+    "conv2d": _convolution(F.conv2d),
+    "conv3d": _convolution(F.conv3d),
+    "conv_transpose1d": _transposed(F.conv_transpose1d),
+    "conv_transpose2d": _transposed(F.conv_transpose2d),
+    "conv_transpose3d": _transposed(F.conv_transpose3d),
+    "im2col": _unfold,
+    "col2im": _fold,
+    "pad": _pad,
+    **{
+        f"{name}{rank}d": _pooling(getattr(F, f"{name}{rank}d"))
+        for name in ("max_pool", "avg_pool", "lp_pool", "adaptive_avg_pool", "adaptive_max_pool", "max_unpool")
+        for rank in (1, 2, 3)
+    },
     "cross_entropy": lambda x, target, reduction: F.cross_entropy(x, target, reduction=reduction),
 }
 
@@ -55,7 +161,8 @@ def _check(case: Case, dtype: Any) -> None:
     arguments = case.make(dtype, np.random.default_rng(3))
     tensors = {name: _tensor(value) for name, value in arguments.items()}
     y = _TORCH[case.operation](**tensors)
-    case.check(case.run(arguments), arguments, (y.detach().numpy(),))
+    expected = y if isinstance(y, tuple) else (y,)
+    case.check(case.run(arguments), arguments, tuple(item.detach().numpy() for item in expected))
     if case.backward:
         backward = case.backward.make(dtype, np.random.default_rng(3))
         if "y" in backward and dtype == np.float32:
@@ -72,7 +179,8 @@ def _check(case: Case, dtype: Any) -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    "case", parameters(c for c in all_cases() if c.operation in _TORCH and "padding-only" not in c.tags)
+    "case",
+    parameters(c for c in all_cases() if c.operation in _TORCH and not c.tags & {"padding-only", "not-in-torch"}),
 )
 def test_cases(case: Case, dtype: Any) -> None:
     _check(case, dtype)
@@ -107,6 +215,13 @@ def _images(draw: Any, channels: int, kernel: Any, padding: Any, dilation: Any) 
     return draw(st.integers(0, 3)), channels, height, width
 
 
+def _as(data_format: str, x: tuple[int, ...]) -> tuple[int, ...]:
+    return (x[0], *x[2:], x[1]) if data_format == "NHWC" else x
+
+
+_DATA_FORMATS = st.sampled_from(["NCHW", "NHWC"])
+
+
 @st.composite
 def _convolutions(draw: Any) -> Case:
     groups, kernel, dilation, padding = (
@@ -116,8 +231,9 @@ def _convolutions(draw: Any) -> Case:
         draw(_pairs(0, 4)),
     )
     x = draw(_images(groups * draw(st.integers(1, 18)), kernel, padding, dilation))
+    data_format = draw(_DATA_FORMATS)
     return convolution(
-        x,
+        _as(data_format, x),
         groups * draw(st.integers(1, 18)),
         kernel,
         bias=draw(st.booleans()),
@@ -125,6 +241,7 @@ def _convolutions(draw: Any) -> Case:
         padding=padding,
         dilation=dilation,
         groups=groups,
+        data_format=data_format,
         algorithm=draw(st.sampled_from(["auto", "direct", "im2col"])),
     )
 
@@ -138,6 +255,59 @@ def test_any_convolution(case: Case, dtype: Any) -> None:
     _check(case, dtype)
 
 
+@st.composite
+def _depthwise_convolutions(draw: Any) -> Case:
+    channels, kernel, dilation = draw(st.integers(1, 5)), draw(_pairs(1, 6)), draw(_pairs(1, 3))
+    padding = draw(_pairs(0, 6))
+    return convolution(
+        draw(_images(channels, kernel, padding, dilation)),
+        channels * draw(st.integers(1, 3)),
+        kernel,
+        bias=draw(st.booleans()),
+        stride=draw(_pairs(1, 4)),
+        padding=padding,
+        dilation=dilation,
+        groups=channels,
+        algorithm="depthwise",
+    )
+
+
+@_EXAMPLES
+@given(_depthwise_convolutions(), st.sampled_from([np.float32, np.float64]))
+def test_any_depthwise_convolution(case: Case, dtype: Any) -> None:
+    _check(case, dtype)
+
+
+@st.composite
+def _transposes(draw: Any) -> Case:
+    groups, kernel, dilation, stride = (
+        draw(st.integers(1, 3)),
+        draw(_pairs(1, 5)),
+        draw(_pairs(1, 3)),
+        draw(_pairs(1, 4)),
+    )
+    size = draw(st.tuples(st.integers(1, 8), st.integers(1, 36)))
+    more = tuple(draw(st.integers(0, max(s, d) - 1)) for s, d in zip(stride, dilation, strict=True))
+    whole = [s * (n - 1) + d * (k - 1) + m for n, k, s, d, m in zip(size, kernel, stride, dilation, more, strict=True)]
+    return transposed(
+        (draw(st.integers(0, 3)), groups * draw(st.integers(1, 18)), *size),
+        groups * draw(st.integers(1, 18)),
+        kernel,
+        bias=draw(st.booleans()),
+        stride=stride,
+        padding=tuple(draw(st.integers(0, min(6, n // 2))) for n in whole),
+        output_padding=more,
+        groups=groups,
+        dilation=dilation,
+    )
+
+
+@_EXAMPLES
+@given(_transposes(), st.sampled_from([np.float32, np.float64]))
+def test_any_transposed_convolution(case: Case, dtype: Any) -> None:
+    _check(case, dtype)
+
+
 def _ties_and_nan(shape: tuple[int, ...]) -> Callable[[np.random.Generator], np.ndarray]:
     return lambda rng: rng.choice([-np.inf, -1.0, 0.0, 1.0, np.nan], shape, p=[0.1, 0.3, 0.3, 0.2, 0.1])
 
@@ -146,9 +316,16 @@ def _ties_and_nan(shape: tuple[int, ...]) -> Callable[[np.random.Generator], np.
 def _winograd_convolutions(draw: Any) -> Case:
     padding = draw(_pairs(0, 4))
     x = draw(_images(draw(st.integers(1, 40)), (3, 3), padding, (1, 1)))
-    bias, activation = draw(st.booleans()), draw(st.sampled_from(["none", "relu"]))
+    data_format = draw(_DATA_FORMATS)
     case = convolution(
-        x, draw(st.integers(1, 40)), 3, bias=bias, padding=padding, algorithm="winograd", activation=activation
+        _as(data_format, x),
+        draw(st.integers(1, 40)),
+        3,
+        bias=draw(st.booleans()),
+        padding=padding,
+        data_format=data_format,
+        algorithm="winograd",
+        activation=draw(st.sampled_from(["none", "relu"])),
     )
     return by_winograd(case)
 
@@ -164,22 +341,100 @@ def _padding_only(size: Any, kernel: Any, stride: Any, padding: Any, dilation: A
     return any(
         all(not 0 <= start + d * tap < n for tap in range(k))
         for n, k, s, p, d in zip(size, kernel, stride, padding, dilation, strict=True)
-        for start in range(-p, n + p - d * (k - 1), s)
+        for start in range(-p, max(1, n + p - d * (k - 1) + s - 1), s)
+        if start < n
     )
 
 
 @st.composite
+def _volumes(draw: Any, least: list[int]) -> tuple[int, ...]:
+    """A batch of sequences, images or volumes of at least those sizes, often only just, the last often far more."""
+    sizes = [draw(st.integers(n, n + (36 if i == len(least) - 1 else 5))) for i, n in enumerate(least)]
+    return draw(st.integers(0, 3)), draw(st.integers(1, 5)), *sizes
+
+
+@st.composite
 def _poolings(draw: Any) -> Case:
-    kernel, dilation = draw(_pairs(1, 4)), draw(_pairs(1, 3))
+    """max_pool and avg_pool in any number of dimensions, with all of their options."""
+    rank, kind = draw(st.integers(1, 3)), draw(st.sampled_from(["max", "avg"]))
+    some = lambda least, most: draw(st.tuples(*[st.integers(least, most)] * rank))  # noqa: E731
+    kernel, dilation = some(1, 5), some(1, 3) if kind == "max" else (1,) * rank
     padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
-    shape = draw(_images(draw(st.integers(1, 5)), kernel, padding, dilation))
-    stride = draw(st.none() | _pairs(1, 4))
+    least = [max(1, d * (k - 1) + 1 - 2 * p) for k, p, d in zip(kernel, padding, dilation, strict=True)]
+    if kind == "avg":  # torch's avg_pool3d wants the kernel to fit without padding
+        least = list(map(max, least, kernel))
+    shape = draw(_volumes(least))
+    stride = draw(st.none() | st.tuples(*[st.integers(1, 4)] * rank))
+    form: dict[str, Any] = {"padding": padding, "ceil_mode": draw(st.booleans())}
+    form |= {} if stride is None else {"stride": stride}
+    last = draw(st.booleans())
+    if last:
+        form["data_format"] = ("NLC", "NHWC", "NDHWC")[rank - 1]
+    stored = (shape[0], *shape[2:], shape[1]) if last else shape
+    if kind == "avg":
+        form |= {"count_include_pad": draw(st.booleans())}
+        form |= {"divisor_override": draw(st.integers(1, 9))} if rank > 1 and draw(st.booleans()) else {}
+        return pooling(stored, kernel, kind="avg", **form)
     assume(not _padding_only(shape[2:], kernel, stride or kernel, padding, dilation))
-    given_stride = {} if stride is None else {"stride": stride}
-    return pooling(shape, kernel, _ties_and_nan(shape), padding=padding, dilation=dilation, **given_stride)
+    form |= {"dilation": dilation} | ({"return_indices": True} if draw(st.booleans()) else {})
+    return pooling(stored, kernel, _ties_and_nan(stored), **form)
+
+
+@st.composite
+def _adaptive_poolings(draw: Any) -> Case:
+    shape = draw(_volumes([1] * draw(st.integers(1, 3))))
+    out = tuple(draw(st.integers(1, n + 3)) for n in shape[2:])
+    if draw(st.booleans()):
+        return adaptive(shape, out)
+    indices = {"return_indices": True} if draw(st.booleans()) else {}
+    return adaptive(shape, out, _ties_and_nan(shape), "max", **indices)
 
 
 @_EXAMPLES
-@given(_poolings(), st.sampled_from([np.float32, np.float64]))
+@given(_poolings() | _adaptive_poolings(), st.sampled_from([np.float32, np.float64]))
 def test_any_pooling(case: Case, dtype: Any) -> None:
     _check(case, dtype)
+
+
+@st.composite
+def _unfoldings(draw: Any) -> Case:
+    kernel, dilation = draw(_pairs(1, 4)), draw(_pairs(1, 3))
+    padding = draw(_pairs(0, 4))
+    shape = draw(_images(draw(st.integers(1, 5)), kernel, padding, dilation).filter(lambda shape: shape[0]))
+    if draw(st.booleans()):
+        padding = tuple((n, n + draw(st.integers(0, 3))) for n in padding)
+    return draw(st.sampled_from(unfold(shape, kernel, padding=padding, dilation=dilation, stride=draw(_pairs(1, 4)))))
+
+
+@_EXAMPLES
+@given(_unfoldings(), st.sampled_from([np.float32, np.float64]))
+def test_any_unfolding(case: Case, dtype: Any) -> None:
+    _check(case, dtype)
+
+
+@st.composite
+def _paddings(draw: Any) -> Case:
+    """Any rank, any number of padded dimensions; numbers up to what the mode allows, or crops."""
+    shape = (*draw(st.lists(st.integers(1, 5), min_size=0, max_size=4)), draw(st.integers(1, 40)))
+    mode = draw(st.sampled_from(["constant", "reflect", "replicate", "circular"]))
+    most = {"reflect": lambda n: n - 1, "circular": lambda n: n}.get(mode, lambda n: 6)
+    pad: list[int] = []
+    for n in shape[::-1][: draw(st.integers(0, len(shape)))]:
+        before = draw(st.integers(-n if mode == "constant" else 0, most(n)))
+        pad += [before, draw(st.integers(-n - min(before, 0) if mode == "constant" else 0, most(n)))]
+    return padding(shape, tuple(pad), mode=mode, **({"value": 1.5} if mode == "constant" else {}))
+
+
+@_EXAMPLES
+@given(_paddings(), st.sampled_from([np.float32, np.float64]))
+def test_any_padding(case: Case, dtype: Any) -> None:
+    _check(case, dtype)
+
+
+@pytest.mark.parametrize(
+    ("shape", "pad"), [((2, 3, 9), (4, 3)), ((2, 3, 9, 8), (4, 3, 0, 5)), ((2, 3, 4, 5, 6), (1, 5, 4, 2, 3, 0))]
+)
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
+def test_padding_where_torch_has_it_at_once(shape: Any, pad: Any, mode: str) -> None:
+    x = np.random.default_rng(0).standard_normal(shape)
+    np.testing.assert_array_equal(fastdl.pad(x, pad, mode), F.pad(torch.from_numpy(x), pad, mode).numpy())

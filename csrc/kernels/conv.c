@@ -7,30 +7,43 @@
  *   y       [f, p] = sum_k weight[f, k] columns[k, p] + bias[f]
  *   grad_w  [f, k] = sum_p grad_y[f, p] columns[k, p]
  *   grad_x         = the sum of (weight^T grad_y)[k, p] back to where columns took it from; at stride 1 that is the
- *                    convolution of grad_y with the kernels turned round
+ *                    convolution of grad_y with the kernels turned round, above it several (conv_transpose.c)
  *   grad_b  [f]    = sum_p grad_y[f, p], accumulated in double
  *
  * "im2col" builds `columns` of one image in memory. "direct" never does: the tile that the micro-kernel is about to
  * read is packed straight from the image, row by row, with masked loads where the window hangs over the edge, so the
  * scratch is one cache-sized tile a thread whatever the image. Weights are read where they are. "winograd" is in
- * conv_winograd.c. NCHW; sums in `real` as described in gemm.h. */
+ * conv_winograd.c, "depthwise" in conv_depthwise.c. NCHW; sums in `real` as described in gemm.h. */
 #include "conv.h"
 
-static convolution describe(const fdl_window2d *w, const real *weight, int64_t algorithm)
+/* Vectors run along the width: where it is 1, let the height take its place, and the depth the height's. */
+static void widen(fdl_window *w)
 {
-    convolution v = {.w = *w, .weight = weight};
+    w->width = w->height, w->height = w->depth, w->depth = 1;
+    w->out_width = w->out_height, w->out_height = w->out_depth, w->out_depth = 1;
+    w->kernel_width = w->kernel_height, w->kernel_height = w->kernel_depth, w->kernel_depth = 1;
+    w->stride_width = w->stride_height, w->stride_height = w->stride_depth, w->stride_depth = 1;
+    w->padding_width = w->padding_height, w->padding_height = w->padding_depth, w->padding_depth = 0;
+    w->dilation_width = w->dilation_height, w->dilation_height = w->dilation_depth, w->dilation_depth = 1;
+}
+
+convolution conv_describe(const fdl_window *w, const real *weight, int64_t algorithm)
+{
+    convolution v = {.w = *w, .weight = weight, .packed_tile = -1};
     v.channels = w->channels / w->groups;
     v.filters = w->out_channels / w->groups;
-    v.taps = w->kernel_height * w->kernel_width;
+    v.taps = w->kernel_depth * w->kernel_height * w->kernel_width;
     v.depth = v.channels * v.taps;
-    v.positions = w->out_height * w->out_width;
-    v.pixels = w->height * w->width;
-    v.is_matrix =
-        v.taps == 1 && w->stride_height == 1 && w->stride_width == 1 && w->padding_height == 0 && w->padding_width == 0;
+    v.positions = w->out_depth * w->out_height * w->out_width;
+    v.pixels = w->depth * w->height * w->width;
+    v.is_matrix = v.taps == 1 && v.positions == v.pixels && w->stride_depth == 1 && w->stride_height == 1 &&
+                  w->stride_width == 1 && w->padding_depth == 0 && w->padding_height == 0 && w->padding_width == 0;
     if (v.is_matrix) { /* its rows are one row */
-        v.w.height = v.w.out_height = 1;
+        v.w.depth = v.w.out_depth = v.w.height = v.w.out_height = 1;
         v.w.width = v.w.out_width = v.pixels;
     }
+    while (v.w.width * v.w.out_width * v.w.kernel_width == 1 && v.w.padding_width == 0 && v.pixels > 1)
+        widen(&v.w);
     v.weights = (gemm_matrix){weight, v.depth, 1};
     v.group_weights = v.filters * v.depth;
     v.explicit_columns = algorithm == FDL_ALGORITHM_IM2COL && !v.is_matrix;
@@ -44,7 +57,7 @@ typedef struct {
     int64_t column, first, last;
 } run;
 
-static run locate(const fdl_window2d *w, int64_t j, int64_t s, int64_t length)
+static run locate(const fdl_window *w, int64_t j, int64_t s, int64_t length)
 {
     const int64_t stride = w->stride_width, column = j * stride - w->padding_width + s * w->dilation_width;
     run q = {column, 0, length};
@@ -56,17 +69,10 @@ static run locate(const fdl_window2d *w, int64_t j, int64_t s, int64_t length)
     return q;
 }
 
-/* The input row under output row i and tap row r; -1 outside the image. */
-FDL_INLINE int64_t locate_row(const fdl_window2d *w, int64_t i, int64_t r)
-{
-    const int64_t row = i * w->stride_height - w->padding_height + r * w->dilation_height;
-    return row < w->height ? max64(row, -1) : -1;
-}
-
 /* The taps of one kernel column: `rows` of them, with a first channel and a count of channels each, since a slice of
  * k may begin and end within a channel. */
 typedef struct {
-    int64_t i;                    /* output row */
+    int64_t d, i;                 /* output plane and row */
     int64_t tap, tap_step;        /* of the first, and on to the next */
     int64_t k, k_channel, k_tap;  /* where the slice begins: k = k_channel * taps + k_tap */
     int64_t end_channel, end_tap; /* and ends */
@@ -74,26 +80,29 @@ typedef struct {
 
 /* to[(channel * taps + tap - k) * out_row + l] = lane l of the run in row i, for the taps and channels of t. Constant
  * wherever inlined: stride (0: any). */
-FDL_INLINE void gather(const convolution *v, const tap_column *t, run q, int64_t length, const real *x, real *to,
+FDL_INLINE void gather(const convolution *v, const tap_column *t, run lanes, int64_t length, const real *x, real *to,
                        int64_t out_row, const int64_t stride)
 {
-    const fdl_window2d *w = &v->w;
+    const fdl_window *w = &v->w;
     const int64_t step = stride ? stride : w->stride_width, to_step = v->taps * out_row;
     const int64_t ahead = 8 * v->pixels; /* a channel is a page away from the next: the hardware does not prefetch it */
     for (int64_t l = 0; l < length; l += LANES) {
         const int64_t n = min64(LANES, length - l);
-        const int64_t first = min64(n, max64(0, q.first - l)), last = max64(first, min64(n, q.last - l));
+        const int64_t first = min64(n, max64(0, lanes.first - l)), last = max64(first, min64(n, lanes.last - l));
         const vmask store = vmask_range(0, n), inside = vmask_range(first, last);
         /* At stride 2, two vectors hold the run; no byte past its last lane is read. */
         const int64_t begin = 2 * first, end = max64(begin, 2 * last - 1);
         const vmask low = vmask_range(min64(begin, LANES), min64(end, LANES));
         const vmask high = vmask_range(max64(begin - LANES, 0), max64(end - LANES, 0));
-        const bool both_whole = first == 0 && last == LANES && q.column + 2 * (l + LANES) <= w->width;
-        for (int64_t r = 0, tap = t->tap; r < w->kernel_height; r++, tap += t->tap_step) {
+        const bool both_whole = first == 0 && last == LANES && lanes.column + 2 * (l + LANES) <= w->width;
+        const int64_t rows = w->kernel_depth * w->kernel_height;
+        for (int64_t q_r = 0, q = 0, r = 0, tap = t->tap; q_r < rows; q_r++, tap += t->tap_step) {
             const int64_t c_begin = t->k_channel + (t->k_tap > tap), c_end = t->end_channel + (t->end_tap > tap);
-            const int64_t row = locate_row(w, t->i, r);
+            const int64_t row = locate_row(w, t->d, t->i, q, r);
+            if (++r == w->kernel_height)
+                r = 0, q++;
             real *target = to + (c_begin * v->taps + tap - t->k) * out_row + l;
-            const real *p = x + c_begin * v->pixels + row * w->width + q.column + l * step;
+            const real *p = x + c_begin * v->pixels + row * w->width + lanes.column + l * step;
             if (row < 0 || first == last) { /* over the edge */
                 for (int64_t c = c_begin; c < c_end; c++, target += to_step)
                     vstore_masked(target, (vreal){0}, store);
@@ -154,7 +163,7 @@ FDL_INLINE void scatter_run(const real *from, real *to, run q, int64_t stride)
 static void fill_columns(const convolution *v, const real *x, int64_t k, int64_t depth, int64_t position, int64_t count,
                          real *out, int64_t out_row)
 {
-    const fdl_window2d *w = &v->w;
+    const fdl_window *w = &v->w;
     const int64_t k_end = k + depth;
     tap_column t = {
         .tap_step = w->kernel_width,
@@ -166,7 +175,8 @@ static void fill_columns(const convolution *v, const real *x, int64_t k, int64_t
     };
     for (int64_t done = 0, length; done < count; done += length) {
         const int64_t j = (position + done) % w->out_width;
-        t.i = (position + done) / w->out_width;
+        t.i = (position + done) / w->out_width % w->out_height;
+        t.d = (position + done) / w->out_width / w->out_height;
         length = min64(count - done, w->out_width - j);
         for (t.tap = 0; t.tap < w->kernel_width; t.tap++) {
             const run q = locate(w, j, t.tap, length);
@@ -180,37 +190,28 @@ static void fill_columns(const convolution *v, const real *x, int64_t k, int64_t
     }
 }
 
-/* x += the columns [k = c_first * taps ..., positions from `position` on], for channels [c_first, c_end). */
+/* x += the columns [channels * taps, columns_row], of the positions from `position` on. */
 static void add_columns(const convolution *v, const real *columns, int64_t columns_row, int64_t position, int64_t count,
                         real *x, int64_t channels)
 {
-    const fdl_window2d *w = &v->w;
-    for (int64_t c = 0; c < channels; c++)
-        for (int64_t r = 0; r < w->kernel_height; r++)
-            for (int64_t s = 0; s < w->kernel_width; s++) {
-                const real *from = columns + (c * v->taps + r * w->kernel_width + s) * columns_row;
-                for (int64_t done = 0, length; done < count; done += length) {
-                    const int64_t i = (position + done) / w->out_width, j = (position + done) % w->out_width;
-                    length = min64(count - done, w->out_width - j);
-                    const run q = locate(w, j, s, length);
-                    const int64_t row = locate_row(w, i, r);
-                    if (row >= 0)
-                        scatter_run(from + done, x + c * v->pixels + row * w->width + q.column, q, w->stride_width);
-                }
-            }
+    const fdl_window *w = &v->w;
+    for (int64_t k = 0; k < channels * v->taps; k++, columns += columns_row) {
+        const int64_t c = k / v->taps, tap = k % v->taps, s = tap % w->kernel_width;
+        const int64_t r = tap / w->kernel_width % w->kernel_height, q = tap / w->kernel_width / w->kernel_height;
+        for (int64_t done = 0, length; done < count; done += length) {
+            const int64_t row = (position + done) / w->out_width, j = (position + done) % w->out_width;
+            length = min64(count - done, w->out_width - j);
+            const int64_t to = locate_row(w, row / w->out_height, row % w->out_height, q, r);
+            const run lanes = locate(w, j, s, length);
+            if (to >= 0)
+                scatter_run(columns + done, x + c * v->pixels + to * w->width + lanes.column, lanes, w->stride_width);
+        }
+    }
 }
 
-/* What the packing callbacks need: the convolution and the first of its images, in one group. */
-typedef struct {
-    const convolution *v;
-    const real *x; /* [images, (groups) channels, height, width] */
-} image;
-
-/* B = columns [depth, images * positions], for the forward pass. */
-static const real *pack_columns(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns,
-                                real *out)
+const real *conv_pack_columns(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns, real *out)
 {
-    const image *m = context;
+    const conv_image *m = context;
     const convolution *v = m->v;
     const int64_t step = v->w.channels * v->pixels, n = column / v->positions, position = column % v->positions;
     if (v->is_matrix && position + columns <= v->positions) {
@@ -236,7 +237,7 @@ static const real *pack_columns(const void *context, int64_t k, int64_t depth, i
 static const real *pack_columns_transposed(const void *context, int64_t k, int64_t depth, int64_t column,
                                            int64_t columns, real *out)
 {
-    const image *m = context;
+    const conv_image *m = context;
     real rows[GEMM_COLUMNS * GEMM_A_STRIDE];
     for (int64_t j = 0, width; j < columns; j += width) {
         width = gemm_panel_width(columns - j);
@@ -276,23 +277,26 @@ static int forward_task(void *context, int64_t begin, int64_t end)
     int status = take_columns(v, &columns);
     for (int64_t t = begin; t < end && status == FDL_OK; t++) {
         const int64_t item = t / v->parts, n = item / groups, g = item % groups;
-        const image m = {v, v->x + (n * v->w.channels + g * v->channels) * v->pixels};
+        const conv_image m = {v, v->x + (n * v->w.channels + g * v->channels) * v->pixels};
         const gemm_matrix b = {columns, v->positions, 1};
         gemm_problem p = {
             .m = v->filters,
             .n = v->images * v->positions,
             .k = v->depth,
             .a = v->weights,
-            .pack_b = columns ? gemm_matrix_b : pack_columns,
+            .pack_b = columns ? gemm_matrix_b : conv_pack_columns,
             .b = columns ? (const void *)&b : &m,
             .c = v->y + (n * v->w.out_channels + g * v->filters) * v->positions,
             .c_row = v->positions,
             .c_block = v->images > 1 ? v->positions : 0,
             .c_step = v->w.out_channels * v->positions,
             .row_bias = v->bias ? v->bias + g * v->filters : NULL,
+            .addend = v->residual ? v->residual + (n * v->w.out_channels + g * v->filters) * v->positions : NULL,
             .activation = v->activation,
         };
         p.a.data += g * v->group_weights;
+        if (v->packed)
+            p.packed_a = (gemm_packed){v->packed + g * gemm_packed_size(v->filters, v->depth), v->filters, 0};
         const gemm_range range = gemm_split(&p, v->parts, t % v->parts);
         if (columns && range.row < range.row_end && range.column < range.column_end)
             fill_columns(v, m.x, 0, v->depth, range.column, range.column_end - range.column, columns + range.column,
@@ -303,25 +307,242 @@ static int forward_task(void *context, int64_t begin, int64_t end)
     return status;
 }
 
-static int forward(convolution *v, int64_t algorithm)
+static int products_forward(convolution *v)
 {
-    if (v->w.batch == 0)
-        return FDL_OK;
-    if (algorithm == FDL_ALGORITHM_WINOGRAD || (algorithm == FDL_ALGORITHM_AUTO && conv_winograd_pays(v))) {
-        bool finite;
-        const int status = conv_winograd_forward(v, &finite);
-        if (status != FDL_OK || finite)
-            return status;
-    }
+    if (v->w.channels_last)
+        return conv_channels_last_forward(v);
     return over_parts(v, v->w.batch / v->images * v->w.groups, v->images * v->positions, forward_task);
 }
 
-int fdl_conv2d(const real *x, const real *weight, const real *bias, real *y, const fdl_window2d *window,
-               int64_t activation, int64_t algorithm)
+/* ---- the algorithms, and which of them is used ---- */
+
+static bool always(const convolution *v)
 {
-    convolution v = describe(window, weight, algorithm);
-    v.x = x, v.bias = bias, v.y = y, v.activation = activation;
+    (void)v;
+    return true;
+}
+static bool never(const convolution *v)
+{
+    (void)v;
+    return false;
+}
+
+static bool pointwise_applies(const convolution *v) { return v->is_matrix; }
+
+static bool depthwise_applies(const convolution *v)
+{
+    return v->w.channels_last ? v->channels == 1 : min64(v->channels, v->filters) == 1;
+}
+static bool depthwise_pays(const convolution *v) { return v->w.channels_last || conv_depthwise_pays(v); }
+
+/* Of the gradients, too; where the channels are last, they choose for themselves. */
+static bool by_depthwise(const convolution *v, int64_t algorithm)
+{
+    return !v->w.channels_last && (algorithm == FDL_ALGORITHM_DEPTHWISE ||
+                                   (algorithm == FDL_ALGORITHM_AUTO && depthwise_applies(v) && depthwise_pays(v)));
+}
+
+static bool winograd_applies(const convolution *v, int64_t out)
+{
+    const fdl_window *w = &v->w;
+    const bool has_weights = v->packed_tile < 0 || w->channels_last || (v->packed_tile & out);
+    return has_weights && w->depth == 1 && w->kernel_depth == 1 && w->out_depth == 1 && w->kernel_height == 3 &&
+           w->kernel_width == 3 && w->stride_height == 1 && w->stride_width == 1 && w->dilation_height == 1 &&
+           w->dilation_width == 1 && w->groups == 1 && (out == 4 || !w->channels_last);
+}
+
+/* Cycles of Winograd's algorithm with tiles of `out`, about: the products, with what a tile of C costs beside its
+ * terms; the transforms of rows of tiles, which take whole vectors however short the rows are; and that of the weights,
+ * unless they are packed. The constants were found by timing. */
+static double winograd_cost(const convolution *v, int64_t out)
+{
+    const int64_t in = out + 2, row_tiles = ceil_div(v->w.out_width, out);
+    const double rows = (double)(v->w.batch * ceil_div(v->w.out_height, out)), points = (double)(in * in);
+    const double row_vectors = (double)ceil_div(row_tiles, LANES);
+    const double tile_vectors = (double)ceil_div((int64_t)rows * row_tiles, LANES);
+    const double channels = (double)v->channels, filters = (double)v->filters;
+    const double products = points * filters * tile_vectors * (channels + 24);
+    const double transforms = rows * row_vectors * points * (11 * channels + 9 * filters);
+    const double weights = v->packed_tile < 0 ? channels / LANES * filters * (points * 4 + 80) : 0;
+    return products + transforms + weights;
+}
+
+static double direct_cost(const convolution *v)
+{
+    const double vectors = (double)ceil_div(v->w.batch * v->positions, LANES);
+    return (double)v->depth * vectors * ((double)v->filters + 4); /* 4: packing */
+}
+
+static bool winograd_pays(const convolution *v, int64_t out)
+{
+    return winograd_applies(v, out) && v->channels >= 16 && v->filters >= 16 &&
+           winograd_cost(v, out) < 0.9 * direct_cost(v) &&
+           (out == 4 || !winograd_pays(v, 4) || winograd_cost(v, 2) < winograd_cost(v, 4));
+}
+static bool winograd_2x2_applies(const convolution *v) { return winograd_applies(v, 2); }
+static bool winograd_4x4_applies(const convolution *v) { return winograd_applies(v, 4); }
+static bool winograd_2x2_pays(const convolution *v) { return winograd_pays(v, 2); }
+static bool winograd_4x4_pays(const convolution *v)
+{
+    return v->w.channels_last ? conv_winograd_last_pays(v) : winograd_pays(v, 4);
+}
+
+static int winograd_2x2_forward(convolution *v)
+{
+    bool finite;
+    const int status = conv_winograd_2x2_forward(v, &finite);
+    return status != FDL_OK || finite ? status : products_forward(v);
+}
+
+static int winograd_4x4_forward(convolution *v)
+{
+    bool finite;
+    const int status =
+        v->w.channels_last ? conv_winograd_last_forward(v, &finite) : conv_winograd_4x4_forward(v, &finite);
+    return status != FDL_OK || finite ? status : products_forward(v);
+}
+
+static int rows_forward(convolution *v) { return conv_rows_forward(v); }
+static int depthwise_forward(convolution *v)
+{
+    return v->w.channels_last ? conv_channels_last_forward(v) : conv_depthwise_forward(v);
+}
+
+/* In this order "auto" asks them; the first that applies and pays is used. */
+typedef struct {
+    int64_t algorithm;
+    bool (*applies)(const convolution *v);
+    bool (*pays)(const convolution *v);
+    int (*forward)(convolution *v);
+    const char *reason;
+} candidate;
+
+static const candidate candidates[] = {
+    {FDL_ALGORITHM_DEPTHWISE, depthwise_applies, depthwise_pays, depthwise_forward,
+     "one channel in each group: every plane is filtered by itself, at the speed of memory"},
+    {FDL_ALGORITHM_POINTWISE, pointwise_applies, always, products_forward,
+     "a 1 x 1 kernel at stride 1 without padding is one matrix product, in place"},
+    {FDL_ALGORITHM_WINOGRAD_2X2, winograd_2x2_applies, winograd_2x2_pays, winograd_2x2_forward,
+     "3 x 3 at stride 1 with many channels, but so few pixels that tiles of 2 x 2 fit them best: 16 multiplications in "
+     "place of 36"},
+    {FDL_ALGORITHM_WINOGRAD, winograd_4x4_applies, winograd_4x4_pays, winograd_4x4_forward,
+     "3 x 3 at stride 1 with many channels and pixels: 36 multiplications in place of 144"},
+    {FDL_ALGORITHM_ROWS, conv_rows_applies, conv_rows_pays, rows_forward,
+     "few channels or filters: packing windows would cost more than the vectors that row ends leave partly empty"},
+    {FDL_ALGORITHM_IM2COL, always, never, products_forward, "only when asked for"},
+    {FDL_ALGORITHM_DIRECT, always, always, products_forward,
+     "the general case: a matrix product whose right side is packed from the image, tile by tile"},
+};
+enum { CANDIDATES = sizeof candidates / sizeof *candidates };
+
+/* The candidate that is asked for, or the first that pays; NULL if the one asked for does not apply. */
+static const candidate *choose(const convolution *v, int64_t algorithm)
+{
+    for (int i = 0; i < CANDIDATES; i++) {
+        const candidate *c = &candidates[i];
+        if (algorithm == FDL_ALGORITHM_AUTO && c->applies(v) && c->pays(v))
+            return c;
+        if (algorithm == c->algorithm)
+            return c->applies(v) ? c : NULL;
+    }
+    return NULL;
+}
+
+static int forward(convolution *v, int64_t algorithm)
+{
+    const candidate *chosen = choose(v, algorithm);
+    if (!chosen)
+        return FDL_BAD_ALGORITHM;
+    return v->w.batch == 0 ? FDL_OK : chosen->forward(v);
+}
+
+/* Packed weights are, in this order: where the channels are last, those and the plain ones; where every plane is
+ * filtered by itself, the plain ones; else those in panels, and those transformed for Winograd's algorithm. */
+static int64_t packed_size(const convolution *v)
+{
+    const bool plain = v->w.channels_last || depthwise_applies(v);
+    return plain ? v->w.out_channels * v->depth : v->w.groups * gemm_packed_size(v->filters, v->depth);
+}
+
+static int64_t transformed_size(const convolution *v, int64_t packed_tile)
+{
+    if (v->w.channels_last)
+        return v->w.out_channels * v->depth;
+    return packed_tile == 2   ? conv_winograd_2x2_packed_size(v)
+           : packed_tile == 4 ? conv_winograd_4x4_packed_size(v)
+                              : 0;
+}
+
+static convolution describe_packed(const fdl_window *window, const real *packed, int64_t packed_tile, int64_t algorithm)
+{
+    convolution v = conv_describe(window, packed, algorithm);
+    const real *second = packed + packed_size(&v);
+    if (window->channels_last) {
+        v = conv_describe(window, second, algorithm);
+        v.packed = packed;
+    } else {
+        v.packed = depthwise_applies(&v) ? NULL : packed;
+        v.packed_winograd = second;
+    }
+    v.packed_tile = packed_tile;
+    return v;
+}
+
+int fdl_conv(const real *x, const real *weight, const real *packed, const real *bias, const real *residual, real *y,
+             const fdl_window *window, int64_t packed_tile, int64_t activation, int64_t algorithm)
+{
+    convolution v =
+        packed ? describe_packed(window, packed, packed_tile, algorithm) : conv_describe(window, weight, algorithm);
+    v.x = x, v.bias = bias, v.residual = residual, v.y = y, v.activation = activation;
     return forward(&v, algorithm);
+}
+
+int fdl_conv_packed_size(const real *weight, int64_t *size, const fdl_window *window, int64_t packed_tile)
+{
+    const convolution v = conv_describe(window, weight, FDL_ALGORITHM_AUTO);
+    *size = packed_size(&v) + transformed_size(&v, packed_tile);
+    return FDL_OK;
+}
+
+int fdl_conv_pack(const real *weight, real *packed, const fdl_window *window, int64_t packed_tile)
+{
+    const convolution v = conv_describe(window, weight, FDL_ALGORITHM_AUTO);
+    const size_t plain = (size_t)(v.w.out_channels * v.depth) * sizeof(real);
+    real *second = packed + packed_size(&v);
+    if (window->channels_last) {
+        memcpy(second, weight, plain);
+        return conv_channels_last_weights(&v, packed);
+    }
+    if (depthwise_applies(&v))
+        memcpy(packed, weight, plain);
+    else
+        for (int64_t g = 0; g < window->groups; g++) {
+            const gemm_matrix a = {weight + g * v.group_weights, v.depth, 1};
+            gemm_pack(&a, v.filters, v.depth, packed + g * gemm_packed_size(v.filters, v.depth));
+        }
+    return packed_tile == 2   ? conv_winograd_2x2_pack(&v, second)
+           : packed_tile == 4 ? conv_winograd_4x4_pack(&v, second)
+                              : FDL_OK;
+}
+
+int fdl_conv_plan(const real *x, int64_t *algorithm, const fdl_window *window, int64_t packed_tile)
+{
+    (void)x;
+    convolution v = conv_describe(window, NULL, *algorithm);
+    v.packed_tile = packed_tile;
+    const candidate *chosen = choose(&v, *algorithm);
+    if (!chosen)
+        return FDL_BAD_ALGORITHM;
+    *algorithm = chosen->algorithm;
+    return FDL_OK;
+}
+
+const char *fdl_conv_reason(int64_t algorithm)
+{
+    for (int i = 0; i < CANDIDATES; i++)
+        if (candidates[i].algorithm == algorithm)
+            return candidates[i].reason;
+    return "";
 }
 
 /* ---- gradient of the input ---- */
@@ -347,22 +568,25 @@ static int turn_weights(void *context, int64_t begin, int64_t end)
     return FDL_OK;
 }
 
-static bool grad_x_is_convolution(const convolution *v)
+static bool grad_x_is_convolution(const convolution *v, int64_t algorithm)
 {
-    const fdl_window2d *w = &v->w;
+    const fdl_window *w = &v->w;
     /* Turning a large kernel for a few positions costs more than it saves. */
-    return w->stride_height == 1 && w->stride_width == 1 && !v->explicit_columns &&
+    return w->stride_depth == 1 && w->stride_height == 1 && w->stride_width == 1 && !v->explicit_columns &&
+           w->padding_depth <= w->dilation_depth * (w->kernel_depth - 1) &&
            w->padding_height <= w->dilation_height * (w->kernel_height - 1) &&
            w->padding_width <= w->dilation_width * (w->kernel_width - 1) &&
-           (v->taps == 1 || w->batch * v->positions >= 128);
+           (v->taps == 1 || w->batch * v->positions >= 128 || by_depthwise(v, algorithm));
 }
 
 static int grad_x_convolution(const convolution *v, int64_t algorithm)
 {
-    const fdl_window2d *w = &v->w;
-    fdl_window2d back = *w;
-    back.channels = w->out_channels, back.height = w->out_height, back.width = w->out_width;
-    back.out_channels = w->channels, back.out_height = w->height, back.out_width = w->width;
+    const fdl_window *w = &v->w;
+    fdl_window back = *w;
+    back.channels = w->out_channels, back.out_channels = w->channels;
+    back.depth = w->out_depth, back.height = w->out_height, back.width = w->out_width;
+    back.out_depth = w->depth, back.out_height = w->height, back.out_width = w->width;
+    back.padding_depth = w->dilation_depth * (w->kernel_depth - 1) - w->padding_depth;
     back.padding_height = w->dilation_height * (w->kernel_height - 1) - w->padding_height;
     back.padding_width = w->dilation_width * (w->kernel_width - 1) - w->padding_width;
     const fdl_mark mark = fdl_scratch_mark();
@@ -373,13 +597,27 @@ static int grad_x_convolution(const convolution *v, int64_t algorithm)
             return FDL_OUT_OF_MEMORY;
         fdl_parallel(w->channels, max64(1, (1 << 15) / max64(1, v->filters * v->taps)), turn_weights, &t);
     }
-    convolution c = describe(&back, t.turned, algorithm);
+    /* One tap: as a matrix the transpose, where it lies; with one filter a group, turned it is the same. */
+    convolution c = conv_describe(&back, v->taps == 1 ? v->weight : t.turned, algorithm);
     if (v->taps == 1)
-        c.weights = (gemm_matrix){v->weight, 1, v->depth}; /* the transpose, where it lies */
-    c.x = v->grad_y, c.y = v->grad_x;
-    const int status = forward(&c, v->taps == 1 ? FDL_ALGORITHM_DIRECT : algorithm);
+        c.weights = (gemm_matrix){v->weight, 1, v->depth};
+    c.x = v->grad_y, c.y = v->grad_x, c.bias = v->bias, c.activation = v->activation;
+    /* The algorithm is for the forward pass: of its gradient, only what applies there. */
+    const int status = forward(&c, choose(&c, algorithm) ? algorithm : FDL_ALGORITHM_DIRECT);
     fdl_scratch_release(mark);
     return status;
+}
+
+static void set_plane(real *x, int64_t size, real value)
+{
+    for (int64_t i = 0; i < size; i += LANES) /* main loop and tail */
+        vstore_up_to(x + i, vset1(value), size - i);
+}
+
+static void relu_in_place(real *x, int64_t size)
+{
+    for (int64_t i = 0; i < size; i += LANES) /* main loop and tail; NaN passes */
+        vstore_up_to(x + i, vmax((vreal){0}, vload_up_to(x + i, size - i)), size - i);
 }
 
 /* Otherwise columns of gradients are computed, a tile at a time, and added to where columns came from. Items are images
@@ -388,10 +626,11 @@ static int grad_x_task(void *context, int64_t begin, int64_t end)
 {
     const convolution *v = context;
     const int64_t groups = v->w.groups;
+    const int64_t all_rows = v->w.out_depth * v->w.out_height;
     /* Tiles of whole output rows whose columns fit the second-level cache. */
     const int64_t row_bytes = v->depth * v->w.out_width * (int64_t)sizeof(real);
-    const int64_t rows = v->explicit_columns ? v->w.out_height : max64(1, (1 << 19) / max64(1, row_bytes));
-    const int64_t tile = min64(rows, v->w.out_height) * v->w.out_width;
+    const int64_t rows = v->explicit_columns ? all_rows : max64(1, (1 << 19) / max64(1, row_bytes));
+    const int64_t tile = min64(rows, all_rows) * v->w.out_width;
     const fdl_mark mark = fdl_scratch_mark();
     real *columns = fdl_scratch(v->depth * tile * (int64_t)sizeof(real));
     int status = columns ? FDL_OK : FDL_OUT_OF_MEMORY;
@@ -400,7 +639,8 @@ static int grad_x_task(void *context, int64_t begin, int64_t end)
         const int64_t c = v->channels * part / v->parts, c_end = v->channels * (part + 1) / v->parts;
         real *grad_x = v->grad_x + (n * v->w.channels + g * v->channels + c) * v->pixels;
         const real *grad_y = v->grad_y + (n * v->w.out_channels + g * v->filters) * v->positions;
-        memset(grad_x, 0, (size_t)((c_end - c) * v->pixels) * sizeof(real));
+        for (int64_t i = 0; i < c_end - c; i++)
+            set_plane(grad_x + i * v->pixels, v->pixels, v->bias ? v->bias[g * v->channels + c + i] : 0);
         for (int64_t position = 0; position < v->positions && status == FDL_OK; position += tile) {
             /* A = weight^T [the part's channels * taps, filters], B = grad_y [filters, positions]. */
             const gemm_matrix b = {grad_y + position, v->positions, 1};
@@ -419,9 +659,25 @@ static int grad_x_task(void *context, int64_t begin, int64_t end)
             if (status == FDL_OK)
                 add_columns(v, columns, tile, position, count, grad_x, c_end - c);
         }
+        if (v->activation == FDL_ACTIVATION_RELU)
+            relu_in_place(grad_x, (c_end - c) * v->pixels);
     }
     fdl_scratch_release(mark);
     return status;
+}
+
+/* The gradient of the input; for a transposed convolution, whose result it is, with bias and activation. */
+static int grad_x(convolution *v, int64_t algorithm)
+{
+    if (grad_x_is_convolution(v, algorithm))
+        return grad_x_convolution(v, algorithm);
+    if (by_depthwise(v, algorithm))
+        return conv_depthwise_grad_x(v);
+    if (v->w.channels_last)
+        return conv_channels_last_grad_x(v);
+    if (!v->explicit_columns && conv_phases_pay(v))
+        return conv_phases_grad_x(v);
+    return over_parts(v, v->w.batch * v->w.groups, 0, grad_x_task);
 }
 
 /* ---- gradients of the weights and the bias ---- */
@@ -436,7 +692,7 @@ static int grad_weight_task(void *context, int64_t begin, int64_t end)
     for (int64_t t = begin; t < end && status == FDL_OK; t++) {
         const int64_t g = t / v->parts;
         for (int64_t n = 0; n < max64(1, v->w.batch) && status == FDL_OK; n++) {
-            const image m = {v, v->x + (n * v->w.channels + g * v->channels) * v->pixels};
+            const conv_image m = {v, v->x + (n * v->w.channels + g * v->channels) * v->pixels};
             const gemm_matrix a = {v->grad_y + (n * v->w.out_channels + g * v->filters) * v->positions, v->positions,
                                    1};
             const gemm_matrix b = {columns ? columns : m.x, 1, v->positions};
@@ -463,16 +719,32 @@ static int grad_weight_task(void *context, int64_t begin, int64_t end)
     return status;
 }
 
+static int grad_weight(convolution *v, int64_t algorithm)
+{
+    if (v->w.channels_last)
+        return conv_channels_last_grad_weight(v);
+    if (by_depthwise(v, algorithm))
+        return conv_depthwise_grad_weight(v);
+    return over_parts(v, v->w.groups, v->depth, grad_weight_task);
+}
+
+/* Sums over planes: grad [batch, channels, size]. */
+typedef struct {
+    const real *grad;
+    int64_t batch, channels, size;
+    real *grad_bias;
+} plane_sums;
+
 static int grad_bias_task(void *context, int64_t begin, int64_t end)
 {
-    const convolution *v = context;
+    const plane_sums *t = context;
     enum { CHUNK = 64 * LANES }; /* terms that one vector of `real` partial sums takes before double */
-    for (int64_t f = begin; f < end; f++) {
+    for (int64_t c = begin; c < end; c++) {
         double total = 0;
-        for (int64_t n = 0; n < v->w.batch; n++) {
-            const real *grad = v->grad_y + (n * v->w.out_channels + f) * v->positions;
-            for (int64_t p = 0; p < v->positions; p += CHUNK) {
-                const int64_t chunk_end = min64(v->positions, p + CHUNK);
+        for (int64_t n = 0; n < t->batch; n++) {
+            const real *grad = t->grad + (n * t->channels + c) * t->size;
+            for (int64_t p = 0; p < t->size; p += CHUNK) {
+                const int64_t chunk_end = min64(t->size, p + CHUNK);
                 vreal sum = {0};
                 int64_t i = p;
                 for (; i + LANES <= chunk_end; i += LANES) /* main loop */
@@ -481,27 +753,57 @@ static int grad_bias_task(void *context, int64_t begin, int64_t end)
                 total += vsum_double(sum);
             }
         }
-        v->grad_bias[f] = (real)total;
+        t->grad_bias[c] = (real)total;
     }
     return FDL_OK;
 }
 
-int fdl_conv2d_backward(const real *grad_output, const real *x, const real *weight, real *grad_x, real *grad_weight,
-                        real *grad_bias, const fdl_window2d *window, int64_t algorithm)
+static int sum_planes(const real *grad, int64_t batch, int64_t channels, int64_t size, real *grad_bias)
 {
-    convolution v = describe(window, weight, algorithm);
+    plane_sums t = {grad, batch, channels, size, grad_bias};
+    return fdl_parallel(channels, max64(1, (1 << 17) / max64(1, batch * size)), grad_bias_task, &t);
+}
+
+int fdl_conv_backward(const real *grad_output, const real *x, const real *weight, real *grad_input, real *grad_kernel,
+                      real *grad_bias, const fdl_window *window, int64_t algorithm)
+{
+    convolution v = conv_describe(window, weight, algorithm);
     v.x = x, v.grad_y = grad_output;
-    v.grad_x = grad_x, v.grad_weight = grad_weight, v.grad_bias = grad_bias;
+    v.grad_x = grad_input, v.grad_weight = grad_kernel, v.grad_bias = grad_bias;
+    int status = choose(&v, algorithm) ? FDL_OK : FDL_BAD_ALGORITHM;
+    if (grad_input && status == FDL_OK)
+        status = grad_x(&v, algorithm);
+    if (grad_kernel && status == FDL_OK)
+        status = grad_weight(&v, algorithm);
+    if (grad_bias && status == FDL_OK && window->channels_last)
+        status = conv_channels_last_grad_bias(&v);
+    else if (grad_bias && status == FDL_OK)
+        status = sum_planes(grad_output, window->batch, window->out_channels, v.positions, grad_bias);
+    return status;
+}
+
+/* ---- transposed: input and output of a convolution change places ---- */
+
+int fdl_conv_transpose(const real *x, const real *weight, const real *bias, real *y, const fdl_window *window,
+                       int64_t activation)
+{
+    convolution v = conv_describe(window, weight, FDL_ALGORITHM_AUTO);
+    v.grad_y = x, v.bias = bias, v.grad_x = y, v.activation = activation;
+    return grad_x(&v, FDL_ALGORITHM_AUTO);
+}
+
+int fdl_conv_transpose_backward(const real *grad_output, const real *x, const real *weight, real *grad_input,
+                                real *grad_kernel, real *grad_bias, const fdl_window *window)
+{
+    convolution v = conv_describe(window, weight, FDL_ALGORITHM_AUTO);
+    v.x = grad_output, v.grad_y = x, v.y = grad_input, v.grad_weight = grad_kernel;
     int status = FDL_OK;
-    if (grad_x && grad_x_is_convolution(&v))
-        status = grad_x_convolution(&v, algorithm);
-    else if (grad_x)
-        status = over_parts(&v, window->batch * window->groups, 0, grad_x_task);
-    if (grad_weight && status == FDL_OK)
-        status = over_parts(&v, window->groups, v.depth, grad_weight_task);
+    if (grad_input)
+        status = forward(&v, FDL_ALGORITHM_AUTO);
+    if (grad_kernel && status == FDL_OK)
+        status = grad_weight(&v, FDL_ALGORITHM_AUTO);
     if (grad_bias && status == FDL_OK)
-        status = fdl_parallel(window->out_channels, max64(1, (1 << 17) / max64(1, window->batch * v.positions)),
-                              grad_bias_task, &v);
+        status = sum_planes(grad_output, window->batch, window->channels, v.pixels, grad_bias);
     return status;
 }
 
@@ -516,9 +818,9 @@ static int im2col_task(void *context, int64_t begin, int64_t end)
     return FDL_OK;
 }
 
-int fdl_im2col(const real *x, real *columns, const fdl_window2d *window)
+int fdl_im2col(const real *x, real *columns, const fdl_window *window)
 {
-    convolution v = describe(window, NULL, FDL_ALGORITHM_AUTO);
+    convolution v = conv_describe(window, NULL, FDL_ALGORITHM_AUTO);
     v.x = x, v.y = columns;
     const int64_t cost = max64(1, v.taps * v.positions);
     return fdl_parallel(window->batch * window->channels, max64(1, (1 << 16) / cost), im2col_task, &v);
@@ -534,9 +836,9 @@ static int col2im_task(void *context, int64_t begin, int64_t end)
     return FDL_OK;
 }
 
-int fdl_col2im(const real *columns, real *x, const fdl_window2d *window)
+int fdl_col2im(const real *columns, real *x, const fdl_window *window)
 {
-    convolution v = describe(window, NULL, FDL_ALGORITHM_AUTO);
+    convolution v = conv_describe(window, NULL, FDL_ALGORITHM_AUTO);
     v.x = columns, v.y = x;
     const int64_t cost = max64(1, v.taps * v.positions);
     return fdl_parallel(window->batch * window->channels, max64(1, (1 << 16) / cost), col2im_task, &v);

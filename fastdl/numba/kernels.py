@@ -68,12 +68,16 @@ def _caller(name: str, parameters: list[tuple[str, str, bool]]) -> Any:
 
 @overload(raise_status)
 def _raise_status(status):  # type: ignore[no-untyped-def]
-    memory, target = MESSAGES[1][1], MESSAGES[2][1]
+    memory, target, algorithm, index = (MESSAGES[code][1] for code in (1, 2, 3, 4))
 
     def implementation(status):  # type: ignore[no-untyped-def]
         if status == 1:
             raise MemoryError(memory)
-        raise ValueError(target)
+        if status == 2:
+            raise ValueError(target)
+        if status == 3:
+            raise ValueError(algorithm)
+        raise ValueError(index)
 
     return implementation
 

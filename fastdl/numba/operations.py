@@ -11,11 +11,13 @@ from fastdl import _operation
 
 
 def _register(function: Any) -> None:
+    body = inspect.unwrap(function)  # of what a @cached_helper remembers
+
     # The overload's signature has to be the function's own, defaults included.
     def typing(*args: Any, **kwargs: Any) -> Any:
-        return function
+        return body
 
-    typing.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    typing.__signature__ = inspect.signature(body)  # type: ignore[attr-defined]
     overload(function)(typing)
 
 

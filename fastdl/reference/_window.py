@@ -1,45 +1,70 @@
-"""Windows sliding over images, one kernel tap at a time.
+"""Windows sliding over sequences, images and volumes, one kernel tap at a time.
 
 A kernel of R x S has R S taps. What tap (r, s) sees, over all window positions at once, is a strided slice of the
 padded images: its corner at (r dilation, s dilation), its step the stride. Reading through that slice is im2col,
-convolution or pooling; adding into it is the gradient of each.
+convolution or pooling; adding into it is the gradient of each. Arrays are (..., *sizes), sizes one number for each
+dimension of the kernel.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
 from fastdl._arrays import Array
-from fastdl._window import Pair
+
+Sizes = tuple[int, ...]
+Sides = list[tuple[int, int]]
 
 
-def pair(value: int | Pair) -> Pair:
-    height, width = np.broadcast_to(value, 2)
-    return int(height), int(width)
+def each(value: Any, rank: int) -> Sizes:
+    """An int, or one for each dimension, as a tuple."""
+    return tuple(int(v) for v in np.broadcast_to(value, rank))
 
 
-def pad(x: Array, padding: int | Pair, value: float = 0) -> Array:
-    """A copy of the images x (..., height, width) with a border of `value`."""
-    (top, left), (height, width) = pair(padding), x.shape[-2:]
-    padded = np.full((*x.shape[:-2], height + 2 * top, width + 2 * left), value, x.dtype)
-    padded[..., top : top + height, left : left + width] = x
-    return padded
+def sides(padding: Any, rank: int, kernel: Sizes = (), dilation: Any = 1) -> Sides:
+    """Padding in any of its forms as (before, after) for each dimension."""
+    if isinstance(padding, str):
+        extra = [d * (k - 1) for k, d in zip(kernel, each(dilation, rank), strict=True)]
+        return [(n // 2, n - n // 2) if padding == "same" else (0, 0) for n in extra]
+    if np.ndim(padding) == 2:
+        return [(int(before), int(after)) for before, after in padding]
+    return [(n, n) for n in each(padding, rank)]
 
 
-def crop(padded: Array, padding: int | Pair) -> Array:
+def pad(x: Array, around: Sides, value: float = 0) -> Array:
+    """A copy of x with a border of `value` around its last dimensions."""
+    return np.pad(x, [(0, 0)] * (x.ndim - len(around)) + around, constant_values=value)
+
+
+def crop(padded: Array, around: Sides) -> Array:
     """Undo pad."""
-    (top, left), (height, width) = pair(padding), padded.shape[-2:]
-    return padded[..., top : height - top, left : width - left]
+    sizes = padded.shape[padded.ndim - len(around) :]
+    inside: Any = (..., *[slice(b, n - a) for n, (b, a) in zip(sizes, around, strict=True)])
+    return padded[inside]
 
 
-def taps(padded: Array, kernel: Pair, stride: int | Pair, dilation: int | Pair) -> Iterator[tuple[int, int, Array]]:
-    """For each tap, (r, s, the view of padded that it sees); every view is (..., out_height, out_width)."""
-    (R, S), (down, right), (dh, dw) = kernel, pair(stride), pair(dilation)
-    rows, columns = padded.shape[-2] - dh * (R - 1), padded.shape[-1] - dw * (S - 1)
-    for r, s in np.ndindex(R, S):
-        yield r, s, padded[..., r * dh : r * dh + rows : down, s * dw : s * dw + columns : right]
+def taps(padded: Array, kernel: Sizes, stride: Any, dilation: Any) -> Iterator[tuple[Sizes, Array]]:
+    """For each tap, (its index, the view of padded that it sees); every view is (..., *output sizes)."""
+    rank = len(kernel)
+    step, spread = each(stride, rank), each(dilation, rank)
+    spans = [n - d * (k - 1) for n, k, d in zip(padded.shape[-rank:], kernel, spread, strict=True)]
+    for tap in np.ndindex(*kernel):
+        corner = [t * d for t, d in zip(tap, spread, strict=True)]
+        seen: Any = (..., *[slice(c, c + n, s) for c, n, s in zip(corner, spans, step, strict=True)])
+        yield tap, padded[seen]
+
+
+def channels_second(x: Any, data_format: str) -> Any:
+    """An array of that data_format as (batch, channels, *sizes); None stays None."""
+    return np.moveaxis(x, -1, 1) if x is not None and data_format.endswith("C") else x
+
+
+def channels_back(x: Array, data_format: str) -> Array:
+    """Undo channels_second."""
+    return np.moveaxis(x, 1, -1) if data_format.endswith("C") else x
 
 
 def fill(out: Array | None, result: Array) -> Array:

@@ -1,16 +1,38 @@
-"""Convolution, and the im2col / col2im pair."""
+"""Convolution, its transpose, and the im2col / col2im pair."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from fastdl._arrays import Array
-from fastdl._window import Pair
-from fastdl.conv import Conv2dGrad
-from fastdl.reference._window import crop, fill, pad, pair, taps
+from fastdl._window import Pair, Triple
+from fastdl.conv import ConvGrad
+from fastdl.reference._window import channels_back, channels_second, crop, each, fill, pad, sides, taps
 from fastdl.reference.activations import relu
+from fastdl.reference.padding import pad as bordered
+from fastdl.reference.padding import pad_backward as bordered_backward
+
+
+def conv1d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: int | tuple[int] = 1,
+    padding: Any = 0,
+    dilation: int | tuple[int] = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    data_format: str = "NCL",
+    algorithm: str = "auto",
+    activation: str = "none",
+    residual: Any = None,
+    out: Array | None = None,
+) -> Array:
+    window = (stride, padding, dilation, groups, padding_mode, data_format)
+    return _conv(x, weight, bias, *window, activation, residual, out)
 
 
 def conv2d(
@@ -18,24 +40,54 @@ def conv2d(
     weight: Any,
     bias: Any = None,
     stride: int | Pair = 1,
-    padding: int | Pair = 0,
+    padding: Any = 0,
     dilation: int | Pair = 1,
     groups: int = 1,
+    padding_mode: str = "zeros",
+    data_format: str = "NCHW",
     algorithm: str = "auto",
     activation: str = "none",
+    residual: Any = None,
     out: Array | None = None,
 ) -> Array:
-    """Every tap is a matrix product over the channels, at all positions and in all groups at once."""
-    (batch, channels, _, _), (out_channels, _, R, S) = x.shape, weight.shape
-    weights = _weights_by_tap(weight, groups)
-    y: Any = 0
-    for r, s, view in taps(pad(x, padding), (R, S), stride, dilation):
-        size = view.shape[2:]
-        y = y + weights[r, s] @ view.reshape(batch, groups, channels // groups, size[0] * size[1])
-    y = y.reshape(batch, out_channels, *size)
-    if bias is not None:
-        y += bias[:, None, None]
-    return fill(out, relu(y) if activation == "relu" else y)
+    window = (stride, padding, dilation, groups, padding_mode, data_format)
+    return _conv(x, weight, bias, *window, activation, residual, out)
+
+
+def conv3d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: int | Triple = 1,
+    padding: Any = 0,
+    dilation: int | Triple = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    data_format: str = "NCDHW",
+    algorithm: str = "auto",
+    activation: str = "none",
+    residual: Any = None,
+    out: Array | None = None,
+) -> Array:
+    window = (stride, padding, dilation, groups, padding_mode, data_format)
+    return _conv(x, weight, bias, *window, activation, residual, out)
+
+
+def conv1d_backward(
+    grad_output: Any,
+    x: Any,
+    weight: Any,
+    stride: int | tuple[int] = 1,
+    padding: Any = 0,
+    dilation: int | tuple[int] = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    data_format: str = "NCL",
+    algorithm: str = "auto",
+    input_grad: bool = True,
+) -> ConvGrad:
+    window = (stride, padding, dilation, groups, padding_mode, data_format)
+    return _conv_backward(grad_output, x, weight, *window, input_grad)
 
 
 def conv2d_backward(
@@ -43,29 +95,247 @@ def conv2d_backward(
     x: Any,
     weight: Any,
     stride: int | Pair = 1,
-    padding: int | Pair = 0,
+    padding: Any = 0,
     dilation: int | Pair = 1,
     groups: int = 1,
+    padding_mode: str = "zeros",
+    data_format: str = "NCHW",
     algorithm: str = "auto",
     input_grad: bool = True,
-) -> Conv2dGrad:
-    """The two transposes of each tap's product y = w x: w^T g is added where x was read, and g x^T is w's gradient."""
-    (batch, channels, _, _), (out_channels, _, R, S) = x.shape, weight.shape
+) -> ConvGrad:
+    window = (stride, padding, dilation, groups, padding_mode, data_format)
+    return _conv_backward(grad_output, x, weight, *window, input_grad)
+
+
+def conv3d_backward(
+    grad_output: Any,
+    x: Any,
+    weight: Any,
+    stride: int | Triple = 1,
+    padding: Any = 0,
+    dilation: int | Triple = 1,
+    groups: int = 1,
+    padding_mode: str = "zeros",
+    data_format: str = "NCDHW",
+    algorithm: str = "auto",
+    input_grad: bool = True,
+) -> ConvGrad:
+    window = (stride, padding, dilation, groups, padding_mode, data_format)
+    return _conv_backward(grad_output, x, weight, *window, input_grad)
+
+
+def _conv(
+    x: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+    padding_mode: str,
+    data_format: str,
+    activation: str,
+    residual: Any,
+    out: Array | None,
+) -> Array:
+    """Every tap is a matrix product over the channels, at all positions and in all groups at once."""
+    x, kernel = channels_second(x, data_format), weight.shape[2:]
+    (batch, channels), rank = x.shape[:2], len(kernel)
     weights = _weights_by_tap(weight, groups)
-    size = grad_output.shape[2:]
-    g = grad_output.reshape(batch, groups, out_channels // groups, size[0] * size[1])
-    padded = pad(x, padding)
+    y: Any = 0
+    padded = bordered(x, *_border(padding, kernel, dilation, padding_mode))
+    for tap, view in taps(padded, kernel, stride, dilation):
+        sizes = view.shape[2:]
+        y = y + weights[tap] @ view.reshape(batch, groups, channels // groups, math.prod(sizes))
+    y = y.reshape(batch, weight.shape[0], *sizes)
+    if bias is not None:
+        y += bias.reshape(-1, *[1] * rank)
+    if residual is not None:
+        y += channels_second(residual, data_format)
+    return fill(out, channels_back(relu(y) if activation == "relu" else y, data_format))
+
+
+def _conv_backward(
+    grad_output: Any,
+    x: Any,
+    weight: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    groups: int,
+    padding_mode: str,
+    data_format: str,
+    input_grad: bool,
+) -> ConvGrad:
+    """The two transposes of each tap's product y = w x: w^T g is added where x was read, and g x^T is w's gradient."""
+    given, grad_output = x, channels_second(grad_output, data_format)
+    x, kernel = channels_second(x, data_format), weight.shape[2:]
+    (batch, channels), rank = x.shape[:2], len(kernel)
+    weights = _weights_by_tap(weight, groups)
+    positions = math.prod(grad_output.shape[2:])
+    g = grad_output.reshape(batch, groups, weight.shape[0] // groups, positions)
+    border = _border(padding, kernel, dilation, padding_mode)
+    padded = bordered(x, *border)
     grad_padded, grad_weights = np.zeros_like(padded), np.zeros_like(weights)
-    grad_taps = taps(grad_padded, (R, S), stride, dilation)
-    for (r, s, view), (_, _, grad_view) in zip(taps(padded, (R, S), stride, dilation), grad_taps, strict=True):
-        columns = view.reshape(batch, groups, channels // groups, size[0] * size[1])
-        grad_weights[r, s] = (g @ columns.swapaxes(2, 3)).sum(0)
+    grad_taps = taps(grad_padded, kernel, stride, dilation)
+    for (tap, view), (_, grad_view) in zip(taps(padded, kernel, stride, dilation), grad_taps, strict=True):
+        columns = view.reshape(batch, groups, channels // groups, positions)
+        grad_weights[tap] = (g @ columns.swapaxes(2, 3)).sum(0)
         if input_grad:
-            grad_view += (weights[r, s].swapaxes(1, 2) @ g).reshape(view.shape)
-    return Conv2dGrad(
-        input=crop(grad_padded, padding) if input_grad else np.empty_like(x[:0]),
-        weight=grad_weights.transpose(2, 3, 4, 0, 1).reshape(weight.shape),
-        bias=grad_output.sum((0, 2, 3)),
+            grad_view += (weights[tap].swapaxes(1, 2) @ g).reshape(view.shape)
+    grad_x = channels_back(bordered_backward(grad_padded, *border), data_format)
+    return ConvGrad(
+        input=grad_x if input_grad else np.empty_like(given[:0]),
+        weight=np.moveaxis(grad_weights, range(rank), range(3, 3 + rank)).reshape(weight.shape),
+        bias=grad_output.sum((0, *range(2, 2 + rank))),
+    )
+
+
+def conv_transpose1d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: int | tuple[int] = 1,
+    padding: Any = 0,
+    output_padding: int | tuple[int] = 0,
+    groups: int = 1,
+    dilation: int | tuple[int] = 1,
+    activation: str = "none",
+    out: Array | None = None,
+) -> Array:
+    return _conv_transpose(x, weight, bias, stride, padding, output_padding, groups, dilation, activation, out)
+
+
+def conv_transpose1d_backward(
+    grad_output: Any,
+    x: Any,
+    weight: Any,
+    stride: int | tuple[int] = 1,
+    padding: Any = 0,
+    output_padding: int | tuple[int] = 0,
+    groups: int = 1,
+    dilation: int | tuple[int] = 1,
+    input_grad: bool = True,
+) -> ConvGrad:
+    return _conv_transpose_backward(
+        grad_output, x, weight, stride, padding, output_padding, groups, dilation, input_grad
+    )
+
+
+def conv_transpose2d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: int | Pair = 1,
+    padding: Any = 0,
+    output_padding: int | Pair = 0,
+    groups: int = 1,
+    dilation: int | Pair = 1,
+    activation: str = "none",
+    out: Array | None = None,
+) -> Array:
+    return _conv_transpose(x, weight, bias, stride, padding, output_padding, groups, dilation, activation, out)
+
+
+def conv_transpose2d_backward(
+    grad_output: Any,
+    x: Any,
+    weight: Any,
+    stride: int | Pair = 1,
+    padding: Any = 0,
+    output_padding: int | Pair = 0,
+    groups: int = 1,
+    dilation: int | Pair = 1,
+    input_grad: bool = True,
+) -> ConvGrad:
+    return _conv_transpose_backward(
+        grad_output, x, weight, stride, padding, output_padding, groups, dilation, input_grad
+    )
+
+
+def conv_transpose3d(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    stride: int | Triple = 1,
+    padding: Any = 0,
+    output_padding: int | Triple = 0,
+    groups: int = 1,
+    dilation: int | Triple = 1,
+    activation: str = "none",
+    out: Array | None = None,
+) -> Array:
+    return _conv_transpose(x, weight, bias, stride, padding, output_padding, groups, dilation, activation, out)
+
+
+def conv_transpose3d_backward(
+    grad_output: Any,
+    x: Any,
+    weight: Any,
+    stride: int | Triple = 1,
+    padding: Any = 0,
+    output_padding: int | Triple = 0,
+    groups: int = 1,
+    dilation: int | Triple = 1,
+    input_grad: bool = True,
+) -> ConvGrad:
+    return _conv_transpose_backward(
+        grad_output, x, weight, stride, padding, output_padding, groups, dilation, input_grad
+    )
+
+
+def _conv_transpose(
+    x: Any,
+    weight: Any,
+    bias: Any,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: int,
+    dilation: Any,
+    activation: str,
+    out: Array | None,
+) -> Array:
+    """Every tap is a matrix product over the channels, added to where a convolution would have read its input."""
+    (batch, channels), sizes, kernel = x.shape[:2], x.shape[2:], weight.shape[2:]
+    rank, weights = len(kernel), _weights_by_tap(weight, groups)
+    columns = x.reshape(batch, groups, channels // groups, math.prod(sizes))
+    whole = _sizes_reached(sizes, kernel, stride, dilation)
+    y = np.zeros((batch, weight.shape[1] * groups, *whole), x.dtype)
+    for tap, view in taps(y, kernel, stride, dilation):
+        view += (weights[tap].swapaxes(1, 2) @ columns).reshape(view.shape)
+    y = crop(pad(y, [(0, n) for n in each(output_padding, rank)]), sides(padding, rank, kernel, dilation))
+    if bias is not None:
+        y = y + bias.reshape(-1, *[1] * rank)
+    return fill(out, relu(y) if activation == "relu" else np.ascontiguousarray(y))
+
+
+def _conv_transpose_backward(
+    grad_output: Any,
+    x: Any,
+    weight: Any,
+    stride: Any,
+    padding: Any,
+    output_padding: Any,
+    groups: int,
+    dilation: Any,
+    input_grad: bool,
+) -> ConvGrad:
+    """The two transposes of each tap's product y = w^T x: w g is x's gradient, and x g^T is w's."""
+    (batch, channels), sizes, kernel = x.shape[:2], x.shape[2:], weight.shape[2:]
+    rank, weights = len(kernel), _weights_by_tap(weight, groups)
+    padded = pad(grad_output, sides(padding, rank, kernel, dilation))
+    padded = crop(padded, [(0, n) for n in each(output_padding, rank)])
+    columns = x.reshape(batch, groups, channels // groups, math.prod(sizes))
+    grad_columns, grad_weights = np.zeros_like(columns), np.zeros_like(weights)
+    for tap, view in taps(padded, kernel, stride, dilation):
+        g = view.reshape(batch, groups, weight.shape[1], math.prod(sizes))
+        grad_columns += weights[tap] @ g
+        grad_weights[tap] = (columns @ g.swapaxes(2, 3)).sum(0)
+    return ConvGrad(
+        input=grad_columns.reshape(x.shape) if input_grad else np.empty_like(x[:0]),
+        weight=np.moveaxis(grad_weights, range(rank), range(3, 3 + rank)).reshape(weight.shape),
+        bias=grad_output.sum((0, *range(2, 2 + rank))),
     )
 
 
@@ -73,12 +343,12 @@ def im2col(
     x: Any,
     kernel_size: int | Pair,
     dilation: int | Pair = 1,
-    padding: int | Pair = 0,
+    padding: Any = 0,
     stride: int | Pair = 1,
     out: Array | None = None,
 ) -> Array:
-    kernel = pair(kernel_size)
-    views = [view for _, _, view in taps(pad(x, padding), kernel, stride, dilation)]
+    kernel = each(kernel_size, 2)
+    views = [view for _, view in taps(pad(x, sides(padding, 2, kernel, dilation)), kernel, stride, dilation)]
     columns = np.stack(views, axis=2)  # (batch, channels, taps, out_height, out_width)
     batch, channels, count, height, width = columns.shape
     return fill(out, columns.reshape(batch, channels * count, height * width))
@@ -86,23 +356,35 @@ def im2col(
 
 def col2im(
     columns: Any,
-    output_size: Pair,
+    output_size: int | Pair,
     kernel_size: int | Pair,
     dilation: int | Pair = 1,
-    padding: int | Pair = 0,
+    padding: Any = 0,
     stride: int | Pair = 1,
     out: Array | None = None,
 ) -> Array:
-    (R, S), batch = pair(kernel_size), columns.shape[0]
-    channels = columns.shape[1] // (R * S)
-    padded = pad(np.zeros((batch, channels, *pair(output_size)), columns.dtype), padding)
-    for r, s, view in taps(padded, (R, S), stride, dilation):
+    (R, S), batch = each(kernel_size, 2), columns.shape[0]
+    channels, around = columns.shape[1] // (R * S), sides(padding, 2, (R, S), dilation)
+    padded = pad(np.zeros((batch, channels, *each(output_size, 2)), columns.dtype), around)
+    for (r, s), view in taps(padded, (R, S), stride, dilation):
         view += columns[:, r * S + s :: R * S].reshape(view.shape)
-    return fill(out, crop(padded, padding))
+    return fill(out, crop(padded, around))
+
+
+def _sizes_reached(sizes: Any, kernel: Any, stride: Any, dilation: Any) -> list[int]:
+    """The sizes of what a convolution with these output sizes reads."""
+    steps, spread = each(stride, len(kernel)), each(dilation, len(kernel))
+    return [(n - 1) * s + d * (k - 1) + 1 for n, k, s, d in zip(sizes, kernel, steps, spread, strict=True)]
 
 
 def _weights_by_tap(weight: Array, groups: int) -> Array:
-    """The weights as (kernel_height, kernel_width, groups, out_channels / groups, channels / groups)."""
-    out_channels, channels_per_group, R, S = weight.shape
-    weights = weight.reshape(groups, out_channels // groups, channels_per_group, R, S)
-    return np.ascontiguousarray(weights.transpose(3, 4, 0, 1, 2))
+    """The weights as (*kernel, groups, out_channels / groups, channels / groups)."""
+    out_channels, channels_per_group, *kernel = weight.shape
+    weights = weight.reshape(groups, out_channels // groups, channels_per_group, *kernel)
+    return np.ascontiguousarray(np.moveaxis(weights, range(3, weights.ndim), range(len(kernel))))
+
+
+def _border(padding: Any, kernel: tuple[int, ...], dilation: Any, padding_mode: str) -> tuple[tuple[int, ...], str]:
+    """What pad is given: the sides from the last dimension backwards, and the mode."""
+    around = sides(padding, len(kernel), kernel, dilation)
+    return tuple(n for side in reversed(around) for n in side), padding_mode.replace("zeros", "constant")

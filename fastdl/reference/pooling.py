@@ -1,26 +1,63 @@
-"""Pooling."""
+"""Pooling.
+
+A window is either one of a kernel that slides (a tap at a time, over all positions at once, as in _window.py), or one
+of a given number of adaptive windows, which are taken one after another.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from fastdl._arrays import Array
-from fastdl._window import Pair
-from fastdl.reference._window import crop, fill, pad, pair, taps
+from fastdl._window import Pair, Triple
+from fastdl.reference._window import Sizes, channels_back, channels_second, crop, each, fill, pad, sides, taps
+
+
+def max_pool1d(
+    x: Any,
+    kernel_size: int | tuple[int],
+    stride: int | tuple[int] | None = None,
+    padding: Any = 0,
+    dilation: int | tuple[int] = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    data_format: str = "NCL",
+    out: Array | None = None,
+) -> Any:
+    return _maxima(x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, data_format, out)
+
+
+def max_pool1d_backward(
+    grad_output: Any,
+    x: Any,
+    kernel_size: int | tuple[int],
+    stride: int | tuple[int] | None = None,
+    padding: Any = 0,
+    dilation: int | tuple[int] = 1,
+    ceil_mode: bool = False,
+    data_format: str = "NCL",
+    indices: Any = None,
+    out: Array | None = None,
+) -> Array:
+    return _maxima_backward(grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, data_format, out)
 
 
 def max_pool2d(
     x: Any,
     kernel_size: int | Pair,
     stride: int | Pair | None = None,
-    padding: int | Pair = 0,
+    padding: Any = 0,
     dilation: int | Pair = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    data_format: str = "NCHW",
     out: Array | None = None,
-) -> Array:
-    best, _ = _winners(x, kernel_size, stride, padding, dilation)
-    return fill(out, best)
+) -> Any:
+    return _maxima(x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, data_format, out)
 
 
 def max_pool2d_backward(
@@ -28,32 +65,585 @@ def max_pool2d_backward(
     x: Any,
     kernel_size: int | Pair,
     stride: int | Pair | None = None,
+    padding: Any = 0,
+    dilation: int | Pair = 1,
+    ceil_mode: bool = False,
+    data_format: str = "NCHW",
+    indices: Any = None,
+    out: Array | None = None,
+) -> Array:
+    return _maxima_backward(grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, data_format, out)
+
+
+def max_pool3d(
+    x: Any,
+    kernel_size: int | Triple,
+    stride: int | Triple | None = None,
+    padding: Any = 0,
+    dilation: int | Triple = 1,
+    ceil_mode: bool = False,
+    return_indices: bool = False,
+    data_format: str = "NCDHW",
+    out: Array | None = None,
+) -> Any:
+    return _maxima(x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, data_format, out)
+
+
+def max_pool3d_backward(
+    grad_output: Any,
+    x: Any,
+    kernel_size: int | Triple,
+    stride: int | Triple | None = None,
+    padding: Any = 0,
+    dilation: int | Triple = 1,
+    ceil_mode: bool = False,
+    data_format: str = "NCDHW",
+    indices: Any = None,
+    out: Array | None = None,
+) -> Array:
+    return _maxima_backward(grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, data_format, out)
+
+
+def max_unpool1d(
+    x: Any,
+    indices: Any,
+    kernel_size: int | tuple[int],
+    stride: int | tuple[int] | None = None,
+    padding: int | tuple[int] = 0,
+    output_size: Any = None,
+    out: Array | None = None,
+) -> Array:
+    return _unpool(x, indices, kernel_size, stride, padding, output_size, out)
+
+
+def max_unpool1d_backward(
+    grad_output: Any,
+    indices: Any,
+    out: Array | None = None,
+) -> Array:
+    return fill(out, np.take_along_axis(_flat(grad_output), _flat(indices), 2).reshape(indices.shape))
+
+
+def max_unpool2d(
+    x: Any,
+    indices: Any,
+    kernel_size: int | Pair,
+    stride: int | Pair | None = None,
     padding: int | Pair = 0,
+    output_size: Any = None,
+    out: Array | None = None,
+) -> Array:
+    return _unpool(x, indices, kernel_size, stride, padding, output_size, out)
+
+
+def max_unpool2d_backward(
+    grad_output: Any,
+    indices: Any,
+    out: Array | None = None,
+) -> Array:
+    return fill(out, np.take_along_axis(_flat(grad_output), _flat(indices), 2).reshape(indices.shape))
+
+
+def max_unpool3d(
+    x: Any,
+    indices: Any,
+    kernel_size: int | Triple,
+    stride: int | Triple | None = None,
+    padding: int | Triple = 0,
+    output_size: Any = None,
+    out: Array | None = None,
+) -> Array:
+    return _unpool(x, indices, kernel_size, stride, padding, output_size, out)
+
+
+def max_unpool3d_backward(
+    grad_output: Any,
+    indices: Any,
+    out: Array | None = None,
+) -> Array:
+    return fill(out, np.take_along_axis(_flat(grad_output), _flat(indices), 2).reshape(indices.shape))
+
+
+def avg_pool1d(
+    x: Any,
+    kernel_size: int | tuple[int],
+    stride: int | tuple[int] | None = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    dilation: int | tuple[int] = 1,
+    data_format: str = "NCL",
+    out: Array | None = None,
+) -> Array:
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    return fill(out, _averages(x, window, count_include_pad, divisor_override, data_format))
+
+
+def avg_pool1d_backward(
+    grad_output: Any,
+    x: Any,
+    kernel_size: int | tuple[int],
+    stride: int | tuple[int] | None = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    dilation: int | tuple[int] = 1,
+    data_format: str = "NCL",
+    out: Array | None = None,
+) -> Array:
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    return fill(out, _averages_backward(grad_output, x, window, count_include_pad, divisor_override, data_format))
+
+
+def avg_pool2d(
+    x: Any,
+    kernel_size: int | Pair,
+    stride: int | Pair | None = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    dilation: int | Pair = 1,
+    data_format: str = "NCHW",
+    out: Array | None = None,
+) -> Array:
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    return fill(out, _averages(x, window, count_include_pad, divisor_override, data_format))
+
+
+def avg_pool2d_backward(
+    grad_output: Any,
+    x: Any,
+    kernel_size: int | Pair,
+    stride: int | Pair | None = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    dilation: int | Pair = 1,
+    data_format: str = "NCHW",
+    out: Array | None = None,
+) -> Array:
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    return fill(out, _averages_backward(grad_output, x, window, count_include_pad, divisor_override, data_format))
+
+
+def avg_pool3d(
+    x: Any,
+    kernel_size: int | Triple,
+    stride: int | Triple | None = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    dilation: int | Triple = 1,
+    data_format: str = "NCDHW",
+    out: Array | None = None,
+) -> Array:
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    return fill(out, _averages(x, window, count_include_pad, divisor_override, data_format))
+
+
+def avg_pool3d_backward(
+    grad_output: Any,
+    x: Any,
+    kernel_size: int | Triple,
+    stride: int | Triple | None = None,
+    padding: Any = 0,
+    ceil_mode: bool = False,
+    count_include_pad: bool = True,
+    divisor_override: int | None = None,
+    dilation: int | Triple = 1,
+    data_format: str = "NCDHW",
+    out: Array | None = None,
+) -> Array:
+    window = kernel_size, stride, padding, dilation, ceil_mode
+    return fill(out, _averages_backward(grad_output, x, window, count_include_pad, divisor_override, data_format))
+
+
+def lp_pool1d(
+    x: Any,
+    norm_type: float,
+    kernel_size: int | tuple[int],
+    stride: int | tuple[int] | None = None,
+    ceil_mode: bool = False,
+    dilation: int | tuple[int] = 1,
+    out: Array | None = None,
+) -> Array:
+    return fill(out, _norms(x, norm_type, (kernel_size, stride, 0, dilation, ceil_mode)))
+
+
+def lp_pool1d_backward(
+    grad_output: Any,
+    x: Any,
+    norm_type: float,
+    kernel_size: int | tuple[int],
+    stride: int | tuple[int] | None = None,
+    ceil_mode: bool = False,
+    dilation: int | tuple[int] = 1,
+    out: Array | None = None,
+) -> Array:
+    return fill(out, _norms_backward(grad_output, x, norm_type, (kernel_size, stride, 0, dilation, ceil_mode)))
+
+
+def lp_pool2d(
+    x: Any,
+    norm_type: float,
+    kernel_size: int | Pair,
+    stride: int | Pair | None = None,
+    ceil_mode: bool = False,
     dilation: int | Pair = 1,
     out: Array | None = None,
 ) -> Array:
-    _, winner = _winners(x, kernel_size, stride, padding, dilation)
-    grad_padded = pad(np.zeros_like(x), padding)
-    step = kernel_size if stride is None else stride
-    for tap, (_, _, grad_view) in enumerate(taps(grad_padded, pair(kernel_size), step, dilation)):
-        grad_view += np.where(winner == tap, grad_output, 0)
-    return fill(out, crop(grad_padded, padding))
+    return fill(out, _norms(x, norm_type, (kernel_size, stride, 0, dilation, ceil_mode)))
 
 
-def _winners(
-    x: Array, kernel_size: int | Pair, stride: int | Pair | None, padding: int | Pair, dilation: int | Pair
-) -> tuple[Array, Array]:
+def lp_pool2d_backward(
+    grad_output: Any,
+    x: Any,
+    norm_type: float,
+    kernel_size: int | Pair,
+    stride: int | Pair | None = None,
+    ceil_mode: bool = False,
+    dilation: int | Pair = 1,
+    out: Array | None = None,
+) -> Array:
+    return fill(out, _norms_backward(grad_output, x, norm_type, (kernel_size, stride, 0, dilation, ceil_mode)))
+
+
+def lp_pool3d(
+    x: Any,
+    norm_type: float,
+    kernel_size: int | Triple,
+    stride: int | Triple | None = None,
+    ceil_mode: bool = False,
+    dilation: int | Triple = 1,
+    out: Array | None = None,
+) -> Array:
+    return fill(out, _norms(x, norm_type, (kernel_size, stride, 0, dilation, ceil_mode)))
+
+
+def lp_pool3d_backward(
+    grad_output: Any,
+    x: Any,
+    norm_type: float,
+    kernel_size: int | Triple,
+    stride: int | Triple | None = None,
+    ceil_mode: bool = False,
+    dilation: int | Triple = 1,
+    out: Array | None = None,
+) -> Array:
+    return fill(out, _norms_backward(grad_output, x, norm_type, (kernel_size, stride, 0, dilation, ceil_mode)))
+
+
+def adaptive_avg_pool1d(
+    x: Any,
+    output_size: int | tuple[int],
+    out: Array | None = None,
+) -> Array:
+    return fill(out, _adaptive_averages(x, output_size))
+
+
+def adaptive_avg_pool1d_backward(
+    grad_output: Any,
+    x: Any,
+    output_size: int | tuple[int],
+    out: Array | None = None,
+) -> Array:
+    return fill(out, _adaptive_averages_backward(grad_output, x, output_size))
+
+
+def adaptive_avg_pool2d(
+    x: Any,
+    output_size: int | tuple[int | None, int | None] | None,
+    out: Array | None = None,
+) -> Array:
+    return fill(out, _adaptive_averages(x, output_size))
+
+
+def adaptive_avg_pool2d_backward(
+    grad_output: Any,
+    x: Any,
+    output_size: int | tuple[int | None, int | None] | None,
+    out: Array | None = None,
+) -> Array:
+    return fill(out, _adaptive_averages_backward(grad_output, x, output_size))
+
+
+def adaptive_avg_pool3d(
+    x: Any,
+    output_size: int | tuple[int | None, int | None, int | None] | None,
+    out: Array | None = None,
+) -> Array:
+    return fill(out, _adaptive_averages(x, output_size))
+
+
+def adaptive_avg_pool3d_backward(
+    grad_output: Any,
+    x: Any,
+    output_size: int | tuple[int | None, int | None, int | None] | None,
+    out: Array | None = None,
+) -> Array:
+    return fill(out, _adaptive_averages_backward(grad_output, x, output_size))
+
+
+def adaptive_max_pool1d(
+    x: Any,
+    output_size: int | tuple[int],
+    return_indices: bool = False,
+    out: Array | None = None,
+) -> Any:
+    return _adaptive_maxima(x, output_size, return_indices, out)
+
+
+def adaptive_max_pool1d_backward(
+    grad_output: Any,
+    x: Any,
+    output_size: int | tuple[int],
+    indices: Any = None,
+    out: Array | None = None,
+) -> Array:
+    return fill(out, _adaptive_maxima_backward(grad_output, x, output_size))
+
+
+def adaptive_max_pool2d(
+    x: Any,
+    output_size: int | tuple[int | None, int | None] | None,
+    return_indices: bool = False,
+    out: Array | None = None,
+) -> Any:
+    return _adaptive_maxima(x, output_size, return_indices, out)
+
+
+def adaptive_max_pool2d_backward(
+    grad_output: Any,
+    x: Any,
+    output_size: int | tuple[int | None, int | None] | None,
+    indices: Any = None,
+    out: Array | None = None,
+) -> Array:
+    return fill(out, _adaptive_maxima_backward(grad_output, x, output_size))
+
+
+def adaptive_max_pool3d(
+    x: Any,
+    output_size: int | tuple[int | None, int | None, int | None] | None,
+    return_indices: bool = False,
+    out: Array | None = None,
+) -> Any:
+    return _adaptive_maxima(x, output_size, return_indices, out)
+
+
+def adaptive_max_pool3d_backward(
+    grad_output: Any,
+    x: Any,
+    output_size: int | tuple[int | None, int | None, int | None] | None,
+    indices: Any = None,
+    out: Array | None = None,
+) -> Array:
+    return fill(out, _adaptive_maxima_backward(grad_output, x, output_size))
+
+
+# ---- windows of a kernel that slides ----
+
+
+def _geometry(sizes: Sizes, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Any:
+    """kernel, step, dilation, padding, and what ceil_mode adds after it for a last window that starts inside."""
+    rank = len(sizes)
+    kernel, spread = each(kernel_size, rank), each(dilation, rank)
+    step = kernel if stride is None else each(stride, rank)
+    around, beyond = sides(padding, rank), []
+    for n, k, s, d, (before, after) in zip(sizes, kernel, step, spread, around, strict=True):
+        padded, extent = n + before + after, d * (k - 1) + 1
+        starts = range(0, (padded if ceil_mode else padded - extent) + 1, s)
+        last = max(i for i in starts if not ceil_mode or (i < n + before and i < padded - extent + s))
+        beyond.append((0, max(0, last + extent - padded)))
+    return kernel, step, spread, around, beyond
+
+
+def _winners(x: Array, kernel_size: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Any:
     """The largest value of each window, and the number of the tap that saw it (-1: the window saw only padding).
 
     A tap replaces the best so far if it is larger or NaN: the first of equals and the last NaN win, as in torch.
     """
-    kernel, step = pair(kernel_size), kernel_size if stride is None else stride
-    inside = pad(np.ones(x.shape[2:], bool), padding, False)
-    values = taps(pad(x, padding, -np.inf), kernel, step, dilation)
+    kernel, step, spread, around, beyond = _geometry(x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
+    inside = pad(pad(np.ones(x.shape[2:], bool), around, False), beyond, False)
+    values = taps(pad(pad(x, around, -np.inf), beyond, -np.inf), kernel, step, spread)
     best, winner = np.array(-np.inf, x.dtype), np.array(-1)
-    for tap, ((_, _, value), (_, _, image)) in enumerate(
-        zip(values, taps(inside, kernel, step, dilation), strict=True)
-    ):
+    for tap, ((_, value), (_, image)) in enumerate(zip(values, taps(inside, kernel, step, spread), strict=True)):
         better = image & ((value > best) | np.isnan(value) | (winner < 0))
         best, winner = np.where(better, value, best), np.where(better, tap, winner)
     return best, winner
+
+
+def _maxima(
+    x: Any,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    return_indices: bool,
+    data_format: str,
+    out: Any,
+) -> Any:
+    x = channels_second(x, data_format)
+    best, winner = _winners(x, kernel_size, stride, padding, dilation, ceil_mode)
+    best = fill(out, channels_back(best, data_format))
+    if not return_indices:
+        return best
+    kernel, step, spread, around, beyond = _geometry(x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
+    positions = np.arange(np.prod(x.shape[2:])).reshape(x.shape[2:])
+    seen = np.stack([view for _, view in taps(pad(pad(positions, around), beyond), kernel, step, spread)])
+    indices = np.take_along_axis(seen[:, None, None], np.maximum(winner, 0)[None], 0)[0]
+    return best, channels_back(np.where(winner < 0, -1, indices), data_format)
+
+
+def _maxima_backward(
+    grad_output: Any,
+    x: Any,
+    kernel_size: Any,
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    ceil_mode: bool,
+    data_format: str,
+    out: Any,
+) -> Array:
+    x, grad_output = channels_second(x, data_format), channels_second(grad_output, data_format)
+    _, winner = _winners(x, kernel_size, stride, padding, dilation, ceil_mode)
+    kernel, step, spread, around, beyond = _geometry(x.shape[2:], kernel_size, stride, padding, dilation, ceil_mode)
+    grad_padded = pad(pad(np.zeros_like(x), around), beyond)
+    for tap, (_, grad_view) in enumerate(taps(grad_padded, kernel, step, spread)):
+        grad_view += np.where(winner == tap, grad_output, 0)
+    return fill(out, channels_back(crop(crop(grad_padded, beyond), around), data_format))
+
+
+def _flat(x: Array) -> Array:
+    return x.reshape(*x.shape[:2], math.prod(x.shape[2:]))
+
+
+def _unpool(x: Any, indices: Any, kernel_size: Any, stride: Any, padding: Any, output_size: Any, out: Any) -> Array:
+    rank = x.ndim - 2
+    kernel = each(kernel_size, rank)
+    step, around = kernel if stride is None else each(stride, rank), each(padding, rank)
+    sizes = tuple((n - 1) * s - 2 * p + k for n, s, p, k in zip(x.shape[2:], step, around, kernel, strict=True))
+    if output_size is not None:
+        sizes = each(output_size[-rank:] if isinstance(output_size, (tuple, list)) else output_size, rank)
+    y = np.zeros((*x.shape[:2], *sizes), x.dtype)
+    np.put_along_axis(_flat(y), _flat(indices), _flat(x), 2)
+    return fill(out, y)
+
+
+def _summed(x: Array, window: Any) -> Array:
+    kernel, step, spread, around, beyond = _geometry(x.shape[2:], *window)
+    total: Any = 0
+    for _, view in taps(pad(pad(x, around), beyond), kernel, step, spread):
+        total = total + view
+    return total  # type: ignore[no-any-return]
+
+
+def _divisors(sizes: Sizes, window: Any, count_include_pad: bool, divisor_override: int | None) -> Any:
+    """For each window the elements, with count_include_pad the padding too, that it sees; 1 where it sees none."""
+    if divisor_override is not None:
+        return divisor_override
+    kernel, step, spread, around, beyond = _geometry(sizes, *window)
+    counted = pad(pad(np.ones(sizes), around, count_include_pad), beyond)
+    return np.maximum(1, sum(view for _, view in taps(counted, kernel, step, spread)))
+
+
+def _averages(x: Any, window: Any, count_include_pad: bool, divisor_override: Any, data_format: str) -> Array:
+    x = channels_second(x, data_format)
+    divisors = _divisors(x.shape[2:], window, count_include_pad, divisor_override)
+    return channels_back((_summed(x, window) / divisors).astype(x.dtype), data_format)
+
+
+def _averages_backward(
+    grad_output: Any, x: Any, window: Any, count_include_pad: bool, divisor_override: Any, data_format: str
+) -> Array:
+    x, grad_output = channels_second(x, data_format), channels_second(grad_output, data_format)
+    each_grad = grad_output / _divisors(x.shape[2:], window, count_include_pad, divisor_override)
+    kernel, step, spread, around, beyond = _geometry(x.shape[2:], *window)
+    grad_padded = pad(pad(np.zeros_like(x), around), beyond)
+    for _, grad_view in taps(grad_padded, kernel, step, spread):
+        grad_view += each_grad
+    return channels_back(crop(crop(grad_padded, beyond), around), data_format)
+
+
+def _norms(x: Any, p: float, window: Any) -> Array:
+    if np.isinf(p):
+        return np.sign(p) * _winners(np.sign(p) * np.abs(x), *window)[0]
+    count = np.prod(each(window[0], x.ndim - 2))
+    return (count * _averages(x**p, window, True, None, "")) ** (1 / p)
+
+
+def _norms_backward(grad_output: Any, x: Any, p: float, window: Any) -> Array:
+    if np.isinf(p):
+        arguments = (*window, "", None)
+        return np.sign(x) * _maxima_backward(grad_output, np.sign(p) * np.abs(x), *arguments)
+    count = np.prod(each(window[0], x.ndim - 2))
+    average = _averages(x**p, window, True, None, "")
+    grad_average = np.where(average == 0, 0, grad_output * count * (count * average) ** (1 / p - 1) / p)
+    return p * x ** (p - 1) * _averages_backward(grad_average, x, window, True, None, "")
+
+
+# ---- adaptive windows ----
+
+
+def _adaptive(sizes: Sizes, output_size: Any) -> tuple[Sizes, Iterator[tuple[Any, Any]]]:
+    """The output's sizes, and for each of its positions the slices that are its window."""
+    wanted = output_size if isinstance(output_size, (tuple, list)) else (output_size,) * len(sizes)
+    outs = tuple(n if out is None else out for n, out in zip(sizes, wanted, strict=True))
+
+    def windows() -> Iterator[tuple[Any, Any]]:
+        for at in np.ndindex(outs):
+            yield at, tuple(slice(i * n // o, -(-(i + 1) * n // o)) for i, n, o in zip(at, sizes, outs, strict=True))
+
+    return outs, windows()
+
+
+def _adaptive_averages(x: Any, output_size: Any) -> Array:
+    outs, windows = _adaptive(x.shape[2:], output_size)
+    y = np.empty((*x.shape[:2], *outs), x.dtype)
+    for at, window in windows:
+        y[(..., *at)] = _flat(x[(..., *window)]).mean(2)
+    return y
+
+
+def _adaptive_averages_backward(grad_output: Any, x: Any, output_size: Any) -> Array:
+    grad = np.zeros_like(x)
+    for at, window in _adaptive(x.shape[2:], output_size)[1]:
+        count = np.prod([s.stop - s.start for s in window])
+        grad[(..., *window)] += np.expand_dims(grad_output[(..., *at)] / count, tuple(range(2, x.ndim)))
+    return grad
+
+
+def _adaptive_winners(x: Any, output_size: Any) -> tuple[Array, Array]:
+    """The largest value of each window, and its position: the first of equals, the last NaN."""
+    outs, windows = _adaptive(x.shape[2:], output_size)
+    positions = np.arange(np.prod(x.shape[2:])).reshape(x.shape[2:])
+    best = np.empty((*x.shape[:2], *outs), x.dtype)
+    indices = np.empty(best.shape, np.int64)
+    for at, window in windows:
+        values = _flat(x[(..., *window)])
+        nan = np.isnan(values)
+        winner = np.where(nan.any(2), values.shape[2] - 1 - nan[..., ::-1].argmax(2), values.argmax(2))
+        best[(..., *at)] = np.take_along_axis(values, winner[..., None], 2)[..., 0]
+        indices[(..., *at)] = positions[window].ravel()[winner]
+    return best, indices
+
+
+def _adaptive_maxima(x: Any, output_size: Any, return_indices: bool, out: Any) -> Any:
+    best, indices = _adaptive_winners(x, output_size)
+    best = fill(out, best)
+    return (best, indices) if return_indices else best
+
+
+def _adaptive_maxima_backward(grad_output: Any, x: Any, output_size: Any) -> Array:
+    _, indices = _adaptive_winners(x, output_size)
+    grad = np.zeros_like(x)
+    image, channel = np.ogrid[: x.shape[0], : x.shape[1]]
+    np.add.at(_flat(grad), (image[..., None], channel[..., None], _flat(indices)), _flat(grad_output))
+    return grad

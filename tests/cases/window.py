@@ -7,15 +7,28 @@ from typing import Any
 from tests.cases.case import Shape
 
 
-def as_pair(value: int | tuple[int, int]) -> tuple[int, int]:
-    return (value, value) if isinstance(value, int) else value
+def as_tuple(value: Any, rank: int) -> tuple[int, ...]:
+    return (value,) * rank if isinstance(value, int) else tuple(value)
 
 
-def window_positions(x: Shape, kernel: int | tuple[int, int], parameters: dict[str, Any]) -> tuple[int, int]:
-    """How often the kernel fits into the padded images, down and across, by trying every position."""
-    stride, padding = as_pair(parameters.get("stride", 1)), as_pair(parameters.get("padding", 0))
-    dilation, kernel = as_pair(parameters.get("dilation", 1)), as_pair(kernel)
-    down, across = (
-        len(range(-padding[i], x[2 + i] + padding[i] - dilation[i] * (kernel[i] - 1), stride[i])) for i in (0, 1)
+def as_sides(padding: Any, kernel: Shape, dilation: Shape) -> list[tuple[int, int]]:
+    """Padding as (before, after) for each dimension."""
+    if padding == "valid":
+        return [(0, 0)] * len(kernel)
+    if padding == "same":
+        return [((d * (k - 1)) // 2, (d * (k - 1) + 1) // 2) for k, d in zip(kernel, dilation, strict=True)]
+    values = as_tuple(padding, len(kernel))
+    return [(v, v) if isinstance(v, int) else v for v in values]
+
+
+def window_positions(sizes: Shape, kernel: Any, parameters: dict[str, Any]) -> Shape:
+    """How often the kernel fits into the padded volume, along each dimension, by trying every position."""
+    rank = len(sizes)
+    kernel, stride, dilation = (
+        as_tuple(value, rank) for value in (kernel, parameters.get("stride", 1), parameters.get("dilation", 1))
     )
-    return down, across
+    padding = as_sides(parameters.get("padding", 0), kernel, dilation)
+    return tuple(
+        len(range(-before, size + after - d * (k - 1), s))
+        for size, k, s, (before, after), d in zip(sizes, kernel, stride, padding, dilation, strict=True)
+    )

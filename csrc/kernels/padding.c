@@ -1,0 +1,244 @@
+/* Padding of x, of any rank: along each dimension, y [before + size + after] is x [size] between borders,
+ *
+ *   y[i] = x[i - before], and where i - before is outside of x
+ *   constant    value; a negative before or after crops x
+ *   reflect     x[before - i], x[2 (size - 1) - (i - before)]: mirrored at the outermost elements
+ *   replicate   x[0], x[size - 1]
+ *   circular    x[i - before + size], x[i - before - size]
+ *
+ * Dimensions are walked from the first. The last padded one, with everything after it, is a row: copied whole in
+ * the forward pass, added whole in the gradient. Every element of grad_input is first written from the middle of
+ * grad_output, which costs no pass of zeros, then the borders are added to it, in `real`. */
+#include "simd.h"
+
+/* Below this many elements a second thread costs more than it saves. */
+enum { GRAIN = 1 << 17 };
+enum { MOST_DIMENSIONS = 64 }; /* as in NumPy */
+
+typedef struct {
+    int64_t size, before, after;
+    int64_t step, out_step; /* elements from one index to the next: in x, in y */
+} dimension;
+
+typedef struct {
+    dimension dims[MOST_DIMENSIONS + 2];
+    int64_t rank, mode;
+    const real *from; /* x; or grad_output [like y] */
+    real *to;         /* y; or grad_input [like x] */
+    real value;
+} padding;
+
+static int64_t out_size(const dimension *d) { return d->before + d->size + d->after; }
+
+static bool is_plain(const dimension *d) { return d->before == 0 && d->after == 0; }
+
+/* Set the dimensions from geometry [rank, 3], rows of (size, before, after): first those that lead without padding,
+ * as one, which threads share; last the row. Neighbours that are not padded are one dimension, after the last padded
+ * one they are part of a row's step. undo: those of the padding that takes y back to x.
+ * Returns how many elements `to` gets. */
+static int64_t take_dimensions(padding *p, const int64_t *geometry, int64_t rank, bool undo)
+{
+    dimension *dims = p->dims;
+    dims[0] = (dimension){.size = 1};
+    p->rank = 1;
+    for (int64_t i = 0; i < rank; i++) {
+        const int64_t size = geometry[3 * i], before = geometry[3 * i + 1], after = geometry[3 * i + 2];
+        const dimension next = undo ? (dimension){.size = before + size + after, .before = -before, .after = -after}
+                                    : (dimension){.size = size, .before = before, .after = after};
+        if (is_plain(&next) && is_plain(&dims[p->rank - 1]))
+            dims[p->rank - 1].size *= next.size;
+        else
+            dims[p->rank++] = next;
+    }
+    int64_t step = 1;
+    if (is_plain(&dims[p->rank - 1])) {
+        step = dims[p->rank - 1].size;
+        dims[p->rank - 1].size = 1;
+        p->rank -= p->rank > 1;
+    }
+    for (; p->rank < 3; p->rank++) { /* so that there always is a dimension between the first and the row */
+        dims[p->rank] = dims[p->rank - 1];
+        dims[p->rank - 1] = (dimension){.size = 1};
+    }
+    int64_t out_step = step;
+    for (int64_t i = p->rank - 1; i >= 0; i--) {
+        dims[i].step = step;
+        dims[i].out_step = out_step;
+        step *= dims[i].size;
+        out_step *= out_size(&dims[i]);
+    }
+    return out_step;
+}
+
+/* Which index of x stands at index i, counted as those of x; -1: none. */
+FDL_INLINE int64_t source(int64_t i, int64_t size, int64_t mode)
+{
+    if (i >= 0 && i < size)
+        return i;
+    switch (mode) {
+    case FDL_PAD_REFLECT:
+        return i < 0 ? -i : 2 * (size - 1) - i;
+    case FDL_PAD_REPLICATE:
+        return i < 0 ? 0 : size - 1;
+    case FDL_PAD_CIRCULAR:
+        return i < 0 ? i + size : i - size;
+    default:
+        return -1;
+    }
+}
+
+FDL_INLINE void fill(real *y, int64_t n, real value)
+{
+    if (n == 1) {
+        *y = value;
+        return;
+    }
+    const vreal v = vset1(value);
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) /* main loop */
+        vstore(y + i, v);
+    if (i < n) /* tail */
+        vstore_first(y + i, v, n - i);
+}
+
+FDL_INLINE void copy(real *y, const real *x, int64_t n)
+{
+    if (n == 1) {
+        *y = *x;
+        return;
+    }
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) /* main loop */
+        vstore(y + i, vload(x + i));
+    if (i < n) /* tail */
+        vstore_first(y + i, vload_first(x + i, n - i), n - i);
+}
+
+FDL_INLINE void add(real *y, const real *x, int64_t n)
+{
+    if (n == 1) {
+        *y += *x;
+        return;
+    }
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) /* main loop */
+        vstore(y + i, vload(y + i) + vload(x + i));
+    if (i < n) /* tail */
+        vstore_first(y + i, vload_first(y + i, n - i) + vload_first(x + i, n - i), n - i);
+}
+
+/* y [begin, end) of the border of a row, from the whole row x. */
+FDL_INLINE void pad_border(const padding *p, const dimension *d, const real *x, real *y, int64_t begin, int64_t end)
+{
+    if (p->mode == FDL_PAD_CONSTANT)
+        fill(y + begin * d->step, (end - begin) * d->step, p->value);
+    else
+        for (int64_t i = begin; i < end; i++)
+            copy(y + i * d->step, x + source(i - d->before, d->size, p->mode) * d->step, d->step);
+}
+
+static void pad_row(const padding *p, const dimension *d, const real *x, real *y)
+{
+    const int64_t first = max64(0, -d->before), last = d->size + min64(0, d->after), end = out_size(d);
+    if (first >= last) { /* x is cropped away */
+        fill(y, end * d->step, p->value);
+        return;
+    }
+    pad_border(p, d, x, y, 0, first + d->before);
+    copy(y + (first + d->before) * d->step, x + first * d->step, (last - first) * d->step);
+    pad_border(p, d, x, y, last + d->before, end);
+}
+
+/* Indices [begin, end) of y along a dimension before the row's, and everything in them. */
+static void pad_part(const padding *p, int64_t dim, const real *x, real *y, int64_t begin, int64_t end)
+{
+    const dimension *d = &p->dims[dim], *next = d + 1;
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t from = source(i - d->before, d->size, p->mode);
+        if (from < 0)
+            fill(y + i * d->out_step, d->out_step, p->value);
+        else if (dim + 2 == p->rank)
+            pad_row(p, next, x + from * d->step, y + i * d->out_step);
+        else
+            pad_part(p, dim + 1, x + from * d->step, y + i * d->out_step, 0, out_size(next));
+    }
+}
+
+/* Items are the indices of y along the first two dimensions. */
+static int forward(void *context, int64_t begin, int64_t end)
+{
+    const padding *p = context;
+    const dimension *lead = &p->dims[0];
+    const int64_t within = out_size(&p->dims[1]);
+    for (int64_t item = begin, stop; item < end; item = stop) {
+        const int64_t i = item / within;
+        stop = min64(end, (i + 1) * within);
+        pad_part(p, 1, p->from + i * lead->step, p->to + i * lead->out_step, item - i * within, stop - i * within);
+    }
+    return FDL_OK;
+}
+
+/* The row of grad_output to that of grad_input: its middle written if `first` and else added, its borders added. */
+static void add_row(const padding *p, const dimension *d, const real *grad_output, real *grad_input, bool first)
+{
+    const real *middle = grad_output + d->before * d->step;
+    if (first)
+        copy(grad_input, middle, d->size * d->step);
+    else
+        add(grad_input, middle, d->size * d->step);
+    for (int64_t i = 0; i < d->before + d->after; i++) {
+        const int64_t at = i < d->before ? i : i + d->size;
+        add(grad_input + source(at - d->before, d->size, p->mode) * d->step, grad_output + at * d->step, d->step);
+    }
+}
+
+/* The same along a dimension before the row's. */
+static void add_part(const padding *p, int64_t dim, const real *grad_output, real *grad_input, bool first)
+{
+    const dimension *d = &p->dims[dim];
+    for (int64_t i = 0; i < out_size(d); i++) {
+        const bool is_middle = i < d->size;
+        const int64_t border = i - d->size;
+        const int64_t at = is_middle ? d->before + i : border < d->before ? border : i;
+        const real *from = grad_output + at * d->out_step;
+        real *to = grad_input + source(at - d->before, d->size, p->mode) * d->step;
+        if (dim + 2 == p->rank)
+            add_row(p, d + 1, from, to, first && is_middle);
+        else
+            add_part(p, dim + 1, from, to, first && is_middle);
+    }
+}
+
+/* Items are the indices along the first dimension, whose parts do not meet in grad_input. */
+static int backward(void *context, int64_t begin, int64_t end)
+{
+    const padding *p = context;
+    const dimension *lead = &p->dims[0];
+    for (int64_t i = begin; i < end; i++)
+        add_part(p, 1, p->from + i * lead->out_step, p->to + i * lead->step, true);
+    return FDL_OK;
+}
+
+static int pad(padding *p, const int64_t *geometry, int64_t rank, bool undo)
+{
+    if (take_dimensions(p, geometry, rank, undo) == 0)
+        return FDL_OK;
+    const int64_t count = p->dims[0].size * out_size(&p->dims[1]);
+    return fdl_parallel(count, ceil_div(GRAIN, p->dims[1].out_step), forward, p);
+}
+
+int fdl_pad(const real *x, real *y, const int64_t *geometry, int64_t rank, int64_t mode, double value)
+{
+    padding p = {.from = x, .to = y, .mode = mode, .value = (real)value};
+    return pad(&p, geometry, rank, false);
+}
+
+int fdl_pad_backward(const real *grad_output, real *grad_input, const int64_t *geometry, int64_t rank, int64_t mode)
+{
+    padding p = {.from = grad_output, .to = grad_input, .mode = mode};
+    if (mode == FDL_PAD_CONSTANT)
+        return pad(&p, geometry, rank, true); /* what was cropped gets 0 */
+    if (take_dimensions(&p, geometry, rank, false) == 0)
+        return FDL_OK;
+    return fdl_parallel(p.dims[0].size, ceil_div(GRAIN, p.dims[0].out_step), backward, &p);
+}
