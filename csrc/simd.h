@@ -67,6 +67,25 @@ FDL_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 FDL_INLINE vreal vload(const real *p) { return *(const vreal_unaligned *)p; }
 FDL_INLINE void vstore(real *p, vreal v) { *(vreal_unaligned *)p = v; }
 FDL_INLINE vreal vset1(real x) { return x - (vreal){0}; } /* x - 0 is x for every x, -0 and NaN included */
+/* A store past the caches, to aligned memory; and what has to follow the last one, before another thread looks. */
+FDL_INLINE void vstream(real *p, vreal v)
+{
+#if defined(__AVX512F__)
+    _mm512_stream_si512((__m512i *)(void *)p, (__m512i)v);
+#elif defined(__AVX2__)
+    _mm256_stream_si256((__m256i *)(void *)p, (__m256i)v);
+#elif defined(__x86_64__)
+    _mm_stream_si128((__m128i *)(void *)p, (__m128i)v);
+#else
+    vstore(p, v);
+#endif
+}
+FDL_INLINE void vstream_end(void)
+{
+#if defined(__x86_64__)
+    _mm_sfence();
+#endif
+}
 /* v, held in a register: GCC would otherwise load it anew for every use. */
 FDL_INLINE vreal vkeep(vreal v)
 {

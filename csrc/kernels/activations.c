@@ -9,57 +9,45 @@
  * With inner = 1 vectors run along the classes (rows); else along inner, a strip of it at a time. Sums are `real`
  * over at most FOLD terms a lane, then double; log is taken in double.
  */
+#include "pointwise.h"
 #include "softmax.h"
 
 typedef struct {
     const real *a, *b;
     real *out;
+    bool streams;
 } pointwise;
-
-/* Below this many elements a second thread costs more than it saves. */
-enum { GRAIN = 1 << 15 };
 
 static int relu_range(void *context, int64_t begin, int64_t end)
 {
-    const pointwise *p = context;
-    int64_t i = begin;
-    const vreal zero = {0};
-    for (; i + LANES <= end; i += LANES) { /* main loop */
-        const vreal x = vload(p->a + i);
-        vstore(p->out + i, vselect(x < zero, zero, x));
-    }
-    if (i < end) { /* tail */
-        const vreal x = vload_first(p->a + i, end - i);
-        vstore_first(p->out + i, vselect(x < zero, zero, x), end - i);
+    const pointwise t = *(const pointwise *)context; /* a copy, which no store can change */
+    for (pass p = pass_over(begin, end, t.out, t.streams); p.lanes > 0; pass_next(&p)) {
+        const vreal x = pass_load(&p, t.a);
+        pass_store(&p, t.out, vselect(x < (vreal){0}, (vreal){0}, x));
     }
     return FDL_OK;
 }
 
 int fdl_relu(const real *x, real *y, int64_t size)
 {
-    pointwise p = {x, NULL, y};
-    return fdl_parallel(size, GRAIN, relu_range, &p);
+    pointwise t = {.a = x, .out = y, .streams = x != y && pass_streams(size)};
+    return fdl_parallel(size, MEMORY_GRAIN, relu_range, &t);
 }
 
 static int relu_backward_range(void *context, int64_t begin, int64_t end)
 {
-    const pointwise *p = context;
-    int64_t i = begin;
-    const vreal zero = {0};
+    const pointwise t = *(const pointwise *)context; /* a copy, which no store can change */
     /* x <= 0 rather than x > 0: a NaN input passes the gradient on, as torch's threshold does. */
-    for (; i + LANES <= end; i += LANES) /* main loop */
-        vstore(p->out + i, vselect(vload(p->b + i) <= zero, zero, vload(p->a + i)));
-    if (i < end) { /* tail */
-        const vreal x = vload_first(p->b + i, end - i), grad = vload_first(p->a + i, end - i);
-        vstore_first(p->out + i, vselect(x <= zero, zero, grad), end - i);
-    }
+    for (pass p = pass_over(begin, end, t.out, t.streams); p.lanes > 0; pass_next(&p))
+        pass_store(&p, t.out, vselect(pass_load(&p, t.b) <= (vreal){0}, (vreal){0}, pass_load(&p, t.a)));
     return FDL_OK;
 }
 
 int fdl_relu_backward(const real *grad_output, const real *x, real *grad_input, int64_t size)
 {
-    pointwise p = {grad_output, x, grad_input};
-    return fdl_parallel(size, GRAIN, relu_backward_range, &p);
+    pointwise t = {.a = grad_output, .b = x, .out = grad_input};
+    t.streams = grad_input != grad_output && grad_input != x && pass_streams(size);
+    return fdl_parallel(size, MEMORY_GRAIN, relu_backward_range, &t);
 }
 
 /* Exponentials cost more than memory: a smaller piece is worth a thread. */
