@@ -7,6 +7,7 @@
 #ifndef FASTDL_SIMD_H
 #define FASTDL_SIMD_H
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
@@ -132,6 +133,12 @@ FDL_INLINE vreal vmax_nan(vreal a, vreal b) { return vselect(a != a, a, vmax(a, 
 #define FDL_ROUNDER (sizeof(real) == 4 ? (real)0x1.8p23 : (real)0x1.8p52)
 FDL_INLINE vreal vround(vreal x) { return x + FDL_ROUNDER - FDL_ROUNDER; }
 
+enum { FDL_MANTISSA = sizeof(real) == 4 ? 23 : 52, FDL_BIAS = sizeof(real) == 4 ? 127 : 1023 };
+FDL_INLINE vuint vsign_bit(vreal x) { return (vuint)x & ((natural)1 << (8 * sizeof(real) - 1)); }
+FDL_INLINE vreal vabs(vreal x) { return (vreal)((vuint)x & ~((natural)1 << (8 * sizeof(real) - 1))); }
+/* y with the sign of x, where y is positive or has it already. */
+FDL_INLINE vreal vwith_sign(vreal y, vreal x) { return (vreal)((vuint)y | vsign_bit(x)); }
+
 /* v 2^n, rounded once: v is normal and n integral, within twice the range of exponents; NaN stays NaN. */
 FDL_INLINE vreal vldexp(vreal v, vreal n)
 {
@@ -139,9 +146,47 @@ FDL_INLINE vreal vldexp(vreal v, vreal n)
     return FDL_X86(scalef)(v, n);
 #else
     /* In two steps, because 2^n alone may be out of range where v 2^n is not; the first is exact. */
-    const int mantissa = sizeof(real) == 4 ? 23 : 52, bias = sizeof(real) == 4 ? 127 : 1023;
-    const vuint both = (vuint)(n + FDL_ROUNDER) - (vuint)vset1(FDL_ROUNDER) + 2 * bias, half = both >> 1;
-    return v * (vreal)(half << mantissa) * (vreal)((both - half) << mantissa);
+    const vuint both = (vuint)(n + FDL_ROUNDER) - (vuint)vset1(FDL_ROUNDER) + 2 * FDL_BIAS, half = both >> 1;
+    return v * (vreal)(half << FDL_MANTISSA) * (vreal)((both - half) << FDL_MANTISSA);
+#endif
+}
+
+/* 2^n, n integral and 2^n normal. */
+FDL_INLINE vreal vpow2(vreal n)
+{
+    return (vreal)(((vuint)(n + FDL_ROUNDER) - (vuint)vset1(FDL_ROUNDER) + FDL_BIAS) << FDL_MANTISSA);
+}
+
+/* m and *k of x = m 2^k with 0.75 <= m < 1.5, for x > 0, subnormal x included; anything for other x. */
+FDL_INLINE vreal vfrexp(vreal x, vreal *k)
+{
+#if defined(__AVX512F__)
+    const vreal m = FDL_X86(getmant)(x, _MM_MANT_NORM_p75_1p5, _MM_MANT_SIGN_src);
+    *k = FDL_X86(getexp)(x) - FDL_X86(getexp)(m);
+    return m;
+#else
+    const real two_mantissa = (real)((natural)1 << FDL_MANTISSA);
+    const vint subnormal = x < (sizeof(real) == 4 ? (real)0x1p-126 : (real)0x1p-1022);
+    x = vselect(subnormal, x * two_mantissa, x);
+    /* Half a mantissa more carries into the exponent from 1.5 on. */
+    const vuint biased = ((vuint)x + ((natural)1 << (FDL_MANTISSA - 1))) >> FDL_MANTISSA;
+    *k = (vreal)(biased | (vuint)vset1(two_mantissa)) - (two_mantissa + FDL_BIAS) -
+         vselect(subnormal, vset1(FDL_MANTISSA), (vreal){0});
+    return (vreal)((vuint)x - ((biased - FDL_BIAS) << FDL_MANTISSA));
+#endif
+}
+
+/* y, but where log x is not a number of the ordinary kind, that: -inf at 0, NaN below, inf at inf, NaN at NaN. */
+FDL_INLINE vreal vlog_edges(vreal y, vreal x)
+{
+#if defined(__AVX512F__) && defined(FDL_f32)
+    return _mm512_fixupimm_ps(y, x, _mm512_set1_epi32(0x03530422), 0); /* a digit for each class of x */
+#elif defined(__AVX512F__)
+    return _mm512_fixupimm_pd(y, x, _mm512_set1_epi64(0x03530422), 0);
+#else
+    const vreal infinity = vset1((real)INFINITY);
+    y = vselect(x > 0, y, vselect(x == 0, -infinity, vset1((real)NAN)));
+    return vselect(x == infinity, infinity, y);
 #endif
 }
 

@@ -1,41 +1,201 @@
 /* Elementary functions on vectors of `real`: no libm, no tables, no branches.
  *
- *   vexp   within 1.1 ULP of e^x, subnormal results included; e^inf = inf, e^-inf = 0, NaN stays NaN
- *
- * Method of vexp: Cody and Waite, "Software Manual for the Elementary Functions" (1980), chapter 6.
- *     e^x = 2^n e^r,   n = round(x / ln 2),   r = x - n ln 2,   |r| <= ln 2 / 2
- * ln 2 is split in two, the higher part so short that n times it is exact. e^r = 1 + r + r^2 q(r), and the
- * coefficients of q are those that minimise the largest relative error of that sum over the interval, found by
- * Remez's exchange algorithm in 60-digit arithmetic and then rounded: degree 6 in all for float, 2^-28 from e^r,
- * and 11 for double, 2^-56. 2^n is applied in a way that rounds once (vldexp). */
+ *   vexp vexpm1 vlog vlog1p vtanh vsigmoid verf   vnormal_cdf vnormal_pdf, of the standard normal distribution
+ */
 #ifndef FASTDL_VMATH_H
 #define FASTDL_VMATH_H
 
 #include "simd.h"
 
-FDL_INLINE vreal vexp(vreal x)
+/* ln 2 in two parts, the higher so short that a multiple n of it is exact for every exponent n. */
+#if defined(FDL_f32)
+#define FDL_LN2_HIGH 0x1.63p-1f
+#define FDL_LN2_LOW -0x1.bd0106p-13f
+#else
+#define FDL_LN2_HIGH 0x1.62e42feep-1
+#define FDL_LN2_LOW 0x1.a39ef35793c76p-33
+#endif
+#define FDL_LOG2_E ((real)0x1.71547652b82fep0)
+#define FDL_TERMS(c) ((int)(sizeof(c) / sizeof(c)[0]))
+
+/* c[0] + c[1] x + ... */
+FDL_INLINE vreal vpolynomial(const real *c, int terms, vreal x)
+{
+    vreal sum = vset1(c[terms - 1]);
+    FDL_UNROLL
+    for (int i = terms - 2; i >= 0; i--)
+        sum = sum * x + c[i];
+    return sum;
+}
+
+/* e^r - 1, |r| <= 0.38 */
+FDL_INLINE vreal vexpm1_near_0(vreal r)
 {
 #if defined(FDL_f32)
-    const real highest = 89.0f, lowest = -104.0f; /* e^x is infinite above, rounds to 0 below */
-    const real ln2_high = 0x1.63p-1f, ln2_low = -0x1.bd0106p-13f;
-    static const real q[] = {0x1.fffffcp-2f, 0x1.555492p-3f, 0x1.5558f2p-5f, 0x1.1239e2p-7f, 0x1.6a2434p-10f};
+    static const real q[] = {0x1.fffffep-2f, 0x1.5554a8p-3f, 0x1.55579ap-5f, 0x1.122e06p-7f, 0x1.6ab486p-10f};
 #else
-    const real highest = 710.0, lowest = -746.0;
-    const real ln2_high = 0x1.62e42feep-1, ln2_low = 0x1.a39ef35793c76p-33;
-    static const real q[] = {0x1.000000000000ap-1,  0x1.55555555554fap-3,  0x1.555555555087cp-5,  0x1.1111111127be5p-7,
-                             0x1.6c16c1842a126p-10, 0x1.a01a012a57b5ep-13, 0x1.a0199a0c66195p-16, 0x1.71df255235e0bp-19,
-                             0x1.28ad72cd4ab37p-22, 0x1.ad7f6f0e24922p-26};
+    static const real q[] = {0x1.0000000000005p-1,  0x1.5555555555539p-3,  0x1.55555555520d3p-5,  0x1.11111111191e7p-7,
+                             0x1.6c16c17f4812fp-10, 0x1.a01a01749fc5ep-13, 0x1.a019a63cd8918p-16, 0x1.71de882791a9cp-19,
+                             0x1.28a307fff8c1cp-22, 0x1.ae6ceec55b1f1p-26};
 #endif
-    const real log2_e = (real)0x1.71547652b82fep0;
-    x = vmax(vset1(lowest), vmin(vset1(highest), x)); /* in this order NaN passes */
-    const vreal n = vround(x * log2_e);
-    const vreal r = x - n * ln2_high - n * ln2_low;
-    enum { TERMS = sizeof q / sizeof q[0] };
-    vreal sum = vset1(q[TERMS - 1]);
-    FDL_UNROLL
-    for (int i = TERMS - 2; i >= 0; i--)
-        sum = sum * r + q[i];
-    return vldexp((real)1 + (r + r * r * sum), n);
+    return r + r * r * vpolynomial(q, FDL_TERMS(q), r);
+}
+
+/* e^x = 2^n (1 + what is returned) */
+FDL_INLINE vreal vexp_parts(vreal x, vreal *n)
+{
+    *n = vround(x * FDL_LOG2_E);
+    return vexpm1_near_0(x - *n * FDL_LN2_HIGH - *n * FDL_LN2_LOW);
+}
+
+/* e^x is infinite above the one and rounds to 0 below the other. */
+#define FDL_EXP_HIGHEST ((real)(sizeof(real) == 4 ? 89 : 710))
+#define FDL_EXP_LOWEST ((real)(sizeof(real) == 4 ? -104 : -746))
+
+FDL_INLINE vreal vexp(vreal x)
+{
+    vreal n;
+    x = vmax(vset1(FDL_EXP_LOWEST), vmin(vset1(FDL_EXP_HIGHEST), x)); /* in this order NaN passes */
+    const vreal p = vexp_parts(x, &n);
+    return vldexp(1 + p, n);
+}
+
+/* e^x - 1 */
+FDL_INLINE vreal vexpm1(vreal x)
+{
+    const vreal lowest = vset1(sizeof(real) == 4 ? -20 : -40); /* already -1 there */
+    vreal n;
+    const vreal p = vexp_parts(vmax(lowest, vmin(vset1(FDL_EXP_HIGHEST), x)), &n);
+    const vreal half = vpow2(n - 1); /* 2^n is out of range before e^x is */
+    const vreal y = 2 * (p * half + (half - (real)0.5));
+    /* Half a subnormal p would be rounded. */
+    return vwith_sign(vselect(vabs(x) < (real)0x1p-60, x, y), x);
+}
+
+/* log(2^k (1 + f)), -0.25 <= f < 0.5 */
+FDL_INLINE vreal vlog_parts(vreal f, vreal k)
+{
+#if defined(FDL_f32)
+    static const real q[] = {0x1.555554p-1f, 0x1.999c0cp-2f, 0x1.23e044p-2f, 0x1.ee9f7cp-3f};
+#else
+    static const real q[] = {0x1.555555555554fp-1, 0x1.999999999c17cp-2, 0x1.24924921e40f9p-2, 0x1.c71c749001e23p-3,
+                             0x1.745c4ac9872a0p-3, 0x1.3b35c36c8a4a0p-3, 0x1.0dcb64439220ep-3, 0x1.1b8304c6b8584p-3};
+#endif
+    const vreal s = f / (2 + f), z = s * s, half_square = (real)0.5 * f * f;
+    const vreal rest = z * vpolynomial(q, FDL_TERMS(q), z);
+    return k * FDL_LN2_HIGH + (f - (half_square - (s * (half_square + rest) + k * FDL_LN2_LOW)));
+}
+
+FDL_INLINE vreal vlog(vreal x)
+{
+    vreal k;
+    const vreal m = vfrexp(x, &k);
+    return vlog_edges(vlog_parts(m - 1, k), x);
+}
+
+/* log(1 + x) */
+FDL_INLINE vreal vlog1p(vreal x)
+{
+    const vreal one = vset1(1), sum = 1 + x;
+    const vreal lost = vmin(one, x) - (sum - vmax(one, x)); /* 1 + x = sum + lost exactly */
+    vreal k;
+    const vreal m = vfrexp(sum, &k);
+    const vreal y = vlog_parts((m - 1) + vldexp(lost, -k), k);
+    return vwith_sign(vlog_edges(y, sum), x);
+}
+
+/* With e = e^(2|x|) - 1, tanh |x| = e / (e + 2). */
+FDL_INLINE vreal vtanh(vreal x)
+{
+    const vreal limit = vset1(sizeof(real) == 4 ? 10 : 20); /* tanh rounds to 1 there */
+    const vreal a = vmin(limit, vabs(x));
+    vreal n;
+    const vreal p = vexp_parts(a + a, &n), power = vpow2(n);
+    const vreal e = p * power + (power - 1);
+    return vwith_sign(e / (e + 2), x);
+}
+
+/* With e = e^-|x|, 1 / (1 + e) for positive x and e / (1 + e) for negative x. */
+FDL_INLINE vreal vsigmoid(vreal x)
+{
+    vreal n;
+    const vreal p = vexp_parts(vmax(vset1(FDL_EXP_LOWEST), -vabs(x)), &n);
+    const vreal e = vldexp(1 + p, n);
+    return vselect(x < 0, e, vset1(1)) / (1 + e);
+}
+
+/* |x| <= split: x + x P(x^2); else 1 - e^Q(|x|). */
+FDL_INLINE vreal verf(vreal x)
+{
+#if defined(FDL_f32)
+    const real split = 0.75f, limit = 3.93f; /* erf rounds to 1 there */
+    static const real near[] = {0x1.06eba8p-3f,  -0x1.81273ap-2f, 0x1.ce2acep-4f,
+                                -0x1.b7a75cp-6f, 0x1.4f188ap-8f,  -0x1.613e5ep-11f};
+    static const real far[] = {-0x1.5fb58cp-16f, -0x1.20e128p+0f, -0x1.458c80p-1f, -0x1.aec58cp-4f,
+                               0x1.7662a4p-6f,   -0x1.a44644p-9f, 0x1.bf369ap-13f};
+#else
+    const real split = 0.875, limit = 5.95;
+    static const real near[] = {0x1.06eba8214db69p-3,  -0x1.812746b037a2bp-2, 0x1.ce2f21a0461d1p-4,
+                                -0x1.b82ce313936c2p-6, 0x1.565bcd38bb101p-8,  -0x1.c02dbbd32dae6p-11,
+                                0x1.f9a40cfa5f2bfp-14, -0x1.f4e32fd759d19p-17, 0x1.baade39396303p-20,
+                                -0x1.64f3359086158p-23, 0x1.11ca1a7cdf6c9p-26, -0x1.63bcde8a85223p-30};
+    static const real far[] = {-0x1.b1db606f7242ap-25, -0x1.20dd6bf405bb4p+0,  -0x1.45f35f70b5835p-1,
+                               -0x1.a4ecc58ac2eccp-4,  0x1.392811b182d69p-6,   0x1.de5d60da201a0p-13,
+                               -0x1.c03b048c3c241p-10, 0x1.34dd17e9edfcfp-11,  -0x1.204bf466a27a8p-17,
+                               -0x1.7b595087df971p-14, 0x1.c449dfa503408p-15,  -0x1.4984071ad48e3p-16,
+                               0x1.5cc5139041b5ap-18,  -0x1.16fb077583e8ap-20, 0x1.50f56c264bfacp-23,
+                               -0x1.2b4fcc6e67c9ep-26, 0x1.71db3156ac83dp-30,  -0x1.1c3598d79f363p-34,
+                               0x1.991fbf12d6a21p-40};
+#endif
+    const vreal a = vmin(vset1(limit), vabs(x));
+    const vreal small = a + a * vpolynomial(near, FDL_TERMS(near), a * a);
+    vreal n;
+    const vreal p = vexp_parts(vpolynomial(far, FDL_TERMS(far), a), &n), power = vpow2(n);
+    const vreal large = (1 - power) - p * power;
+    return vwith_sign(vselect(a < split, small, large), x);
+}
+
+/* Phi(x) = (1 + erf(x / sqrt 2)) / 2, and in *pdf its derivative e^(-x^2 / 2) / sqrt(2 pi). */
+FDL_INLINE vreal vnormal(vreal x, vreal *pdf)
+{
+    /* Phi(-a) = e^(-a^2 / 2) G(1 / (a + shift)) */
+#if defined(FDL_f32)
+    const real limit = 14.5f, shift = 4, grid = 0x1.8p15f; /* Phi(-limit) is 0; adding grid rounds to 2^-8 */
+    static const real g[] = {0x1.988f50p-2f, 0x1.97a942p+0f, 0x1.86216ap+2f, 0x1.2bd02cp+4f,  0x1.555d16p+6f,
+                             0x1.319432p+6f, 0x1.6102ecp+8f, 0x1.d01aa0p+11f, -0x1.09a770p+14f, 0x1.15b46ep+14f};
+#else
+    const real limit = 38.6, shift = 5, grid = 0x1.8p32; /* 2^-20 */
+    static const real g[] = {0x1.9884533dced82p-2,   0x1.fea567dea143bp+0,   0x1.326341efdad76p+3,
+                             0x1.5f11630b66dcap+5,   0x1.7d69097fb393dp+7,   0x1.84b490485b022p+9,
+                             0x1.717ed97a06a6dp+11,  0x1.26ca70a750e65p+13,  0x1.50acc84f24fa1p+15,
+                             -0x1.709ab5c276b90p+17, 0x1.e77200b45bb2cp+21,  -0x1.773b9b2cbd79dp+25,
+                             0x1.d660b71f105e8p+28,  -0x1.e6abcf7728950p+31, 0x1.9115f35388e24p+34,
+                             -0x1.068f492e72995p+37, 0x1.0ae77295f9c9fp+39,  -0x1.95ec44393737ep+40,
+                             0x1.ba3d84886a8a6p+41,  -0x1.451fd6bb58114p+42, 0x1.21270e403ef9dp+42,
+                             -0x1.d6ea2b22ddf1dp+40};
+#endif
+    const vreal a = vmin(vset1(limit), vabs(x));
+    /* a^2 = z^2 + (a - z)(a + z), z a rounded so coarsely that z^2 is exact */
+    const vreal z = a + grid - grid, square = z * z;
+    const vreal n = vround(square * (-FDL_LOG2_E / 2));
+    const vreal r = square + n * (2 * FDL_LN2_HIGH) + n * (2 * FDL_LN2_LOW) + (a - z) * (a + z);
+    const vreal p = vexpm1_near_0(r * (real)-0.5);
+    const vreal t = 1 / (a + shift), ratio = t * vpolynomial(g, FDL_TERMS(g), t);
+    const real density = (real)0x1.9884533d43651p-2; /* 1 / sqrt(2 pi) */
+    *pdf = vldexp(density + density * p, n);
+    const vreal tail = vldexp(ratio + ratio * p, n);
+    return vselect(x > 0, 1 - tail, tail);
+}
+FDL_INLINE vreal vnormal_cdf(vreal x)
+{
+    vreal pdf;
+    return vnormal(x, &pdf);
+}
+FDL_INLINE vreal vnormal_pdf(vreal x)
+{
+    vreal pdf;
+    vnormal(x, &pdf);
+    return pdf;
 }
 
 #endif
