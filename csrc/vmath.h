@@ -28,24 +28,39 @@ FDL_INLINE vreal vpolynomial(const real *c, int terms, vreal x)
     return sum;
 }
 
-/* e^r - 1, |r| <= 0.38 */
-FDL_INLINE vreal vexpm1_near_0(vreal r)
+/* The same of c where the lane of mask is set, of d elsewhere: one chain of sums for two polynomials. */
+FDL_INLINE vreal vpolynomial_of(vint mask, const real *c, const real *d, int terms, vreal x)
 {
-#if defined(FDL_f32)
-    static const real q[] = {0x1.fffffep-2f, 0x1.5554a8p-3f, 0x1.55579ap-5f, 0x1.122e06p-7f, 0x1.6ab486p-10f};
-#else
-    static const real q[] = {0x1.0000000000005p-1,  0x1.5555555555539p-3,  0x1.55555555520d3p-5,  0x1.11111111191e7p-7,
-                             0x1.6c16c17f4812fp-10, 0x1.a01a01749fc5ep-13, 0x1.a019a63cd8918p-16, 0x1.71de882791a9cp-19,
-                             0x1.28a307fff8c1cp-22, 0x1.ae6ceec55b1f1p-26};
-#endif
-    return r + r * r * vpolynomial(q, FDL_TERMS(q), r);
+    vreal sum = vselect(mask, vset1(c[terms - 1]), vset1(d[terms - 1]));
+    FDL_UNROLL
+    for (int i = terms - 2; i >= 0; i--)
+        sum = sum * x + vselect(mask, vset1(c[i]), vset1(d[i]));
+    return sum;
 }
 
+/* q of e^r - 1 = r + r^2 q(r), |r| <= 0.38 */
+#if defined(FDL_f32)
+static const real exp_q[] = {0x1.fffffep-2f, 0x1.5554a8p-3f, 0x1.55579ap-5f, 0x1.122e06p-7f, 0x1.6ab486p-10f};
+#else
+static const real exp_q[] = {0x1.0000000000005p-1,  0x1.5555555555539p-3,  0x1.55555555520d3p-5,
+                             0x1.11111111191e7p-7,  0x1.6c16c17f4812fp-10, 0x1.a01a01749fc5ep-13,
+                             0x1.a019a63cd8918p-16, 0x1.71de882791a9cp-19, 0x1.28a307fff8c1cp-22,
+                             0x1.ae6ceec55b1f1p-26};
+#endif
+enum { EXP_TERMS = FDL_TERMS(exp_q) };
+FDL_INLINE vreal vexpm1_near_0(vreal r) { return r + r * r * vpolynomial(exp_q, EXP_TERMS, r); }
+
+/* r of x = n ln 2 + r */
+FDL_INLINE vreal vexp_reduce(vreal x, vreal *n)
+{
+    *n = vround(x * FDL_LOG2_E);
+    return x - *n * FDL_LN2_HIGH - *n * FDL_LN2_LOW;
+}
 /* e^x = 2^n (1 + what is returned) */
 FDL_INLINE vreal vexp_parts(vreal x, vreal *n)
 {
-    *n = vround(x * FDL_LOG2_E);
-    return vexpm1_near_0(x - *n * FDL_LN2_HIGH - *n * FDL_LN2_LOW);
+    const vreal r = vexp_reduce(x, n);
+    return vexpm1_near_0(r);
 }
 
 /* e^x is infinite above the one and rounds to 0 below the other. */
@@ -104,15 +119,26 @@ FDL_INLINE vreal vlog1p(vreal x)
     return vwith_sign(vlog_edges(y, sum), x);
 }
 
-/* With e = e^(2|x|) - 1, tanh |x| = e / (e + 2). */
+/* |x| < 0.5625: x + x^3 P(x^2); else 1 - 2 / (e^2|x| + 1). The first has the form of e^r - 1, and shares its sum. */
 FDL_INLINE vreal vtanh(vreal x)
 {
     const vreal limit = vset1(sizeof(real) == 4 ? 10 : 20); /* tanh rounds to 1 there */
+#if defined(FDL_f32)
+    static const real near[] = {-0x1.555548p-2f, 0x1.110c66p-3f, -0x1.b9084ap-5f, 0x1.582d72p-6f, -0x1.95088p-8f};
+#else
+    static const real near[] = {-0x1.555555555543dp-2, 0x1.11111110fbf48p-3,   -0x1.ba1ba1a8736aep-5,
+                                0x1.664f44d85f25fp-6,  -0x1.226dc50e7be51p-7,  0x1.d6c31af1253cfp-9,
+                                -0x1.7cd65748d69d2p-10, 0x1.2ef61e1d88871p-11, -0x1.b4af828f74964p-13,
+                                0x1.a018eebd8cea4p-15};
+#endif
+    _Static_assert(FDL_TERMS(near) == EXP_TERMS, "one sum");
     const vreal a = vmin(limit, vabs(x));
+    const vint small = a < (real)0.5625;
     vreal n;
-    const vreal p = vexp_parts(a + a, &n), power = vpow2(n);
-    const vreal e = p * power + (power - 1);
-    return vwith_sign(e / (e + 2), x);
+    const vreal r = vexp_reduce(a + a, &n), power = vpow2(n);
+    const vreal base = vselect(small, a, r), variable = vselect(small, a * a, r);
+    const vreal y = base + base * variable * vpolynomial_of(small, near, exp_q, EXP_TERMS, variable);
+    return vwith_sign(vselect(small, y, 1 - 2 / (power + 1 + power * y)), x);
 }
 
 /* With e = e^-|x|, 1 / (1 + e) for positive x and e / (1 + e) for negative x. */
@@ -120,17 +146,19 @@ FDL_INLINE vreal vsigmoid(vreal x)
 {
     vreal n;
     const vreal p = vexp_parts(vmax(vset1(FDL_EXP_LOWEST), -vabs(x)), &n);
-    const vreal e = vldexp(1 + p, n);
-    return vselect(x < 0, e, vset1(1)) / (1 + e);
+    const vreal e = vldexp(1 + p, n), sum = 1 + e;
+    vreal y = 1 / sum;
+    y -= y * y * (e - (sum - 1)); /* what the sum lost */
+    return vselect(x < 0, vldexp(y + y * p, n), y);
 }
 
-/* |x| <= split: x + x P(x^2); else 1 - e^Q(|x|). */
+/* |x| < split: x + x P(x^2); else 1 - e^Q(|x|). */
 FDL_INLINE vreal verf(vreal x)
 {
 #if defined(FDL_f32)
     const real split = 0.75f, limit = 3.93f; /* erf rounds to 1 there */
-    static const real near[] = {0x1.06eba8p-3f,  -0x1.81273ap-2f, 0x1.ce2acep-4f,
-                                -0x1.b7a75cp-6f, 0x1.4f188ap-8f,  -0x1.613e5ep-11f};
+    static const real near[] = {0x1.06eba8p-3f,  -0x1.81273ap-2f, 0x1.ce2acep-4f, -0x1.b7a75cp-6f,
+                                0x1.4f188ap-8f, -0x1.613e5ep-11f, 0};
     static const real far[] = {-0x1.5fb58cp-16f, -0x1.20e128p+0f, -0x1.458c80p-1f, -0x1.aec58cp-4f,
                                0x1.7662a4p-6f,   -0x1.a44644p-9f, 0x1.bf369ap-13f};
 #else
@@ -138,7 +166,7 @@ FDL_INLINE vreal verf(vreal x)
     static const real near[] = {0x1.06eba8214db69p-3,  -0x1.812746b037a2bp-2, 0x1.ce2f21a0461d1p-4,
                                 -0x1.b82ce313936c2p-6, 0x1.565bcd38bb101p-8,  -0x1.c02dbbd32dae6p-11,
                                 0x1.f9a40cfa5f2bfp-14, -0x1.f4e32fd759d19p-17, 0x1.baade39396303p-20,
-                                -0x1.64f3359086158p-23, 0x1.11ca1a7cdf6c9p-26, -0x1.63bcde8a85223p-30};
+                                -0x1.64f3359086158p-23, 0x1.11ca1a7cdf6c9p-26, -0x1.63bcde8a85223p-30, 0, 0, 0, 0, 0, 0, 0};
     static const real far[] = {-0x1.b1db606f7242ap-25, -0x1.20dd6bf405bb4p+0,  -0x1.45f35f70b5835p-1,
                                -0x1.a4ecc58ac2eccp-4,  0x1.392811b182d69p-6,   0x1.de5d60da201a0p-13,
                                -0x1.c03b048c3c241p-10, 0x1.34dd17e9edfcfp-11,  -0x1.204bf466a27a8p-17,
@@ -147,12 +175,13 @@ FDL_INLINE vreal verf(vreal x)
                                -0x1.2b4fcc6e67c9ep-26, 0x1.71db3156ac83dp-30,  -0x1.1c3598d79f363p-34,
                                0x1.991fbf12d6a21p-40};
 #endif
+    _Static_assert(FDL_TERMS(near) == FDL_TERMS(far), "one sum");
     const vreal a = vmin(vset1(limit), vabs(x));
-    const vreal small = a + a * vpolynomial(near, FDL_TERMS(near), a * a);
+    const vint small = a < split;
+    const vreal sum = vpolynomial_of(small, near, far, FDL_TERMS(near), vselect(small, a * a, a));
     vreal n;
-    const vreal p = vexp_parts(vpolynomial(far, FDL_TERMS(far), a), &n), power = vpow2(n);
-    const vreal large = (1 - power) - p * power;
-    return vwith_sign(vselect(a < split, small, large), x);
+    const vreal p = vexp_parts(sum, &n), power = vpow2(n);
+    return vwith_sign(vselect(small, a + a * sum, (1 - power) - p * power), x);
 }
 
 /* Phi(x) = (1 + erf(x / sqrt 2)) / 2, and in *pdf its derivative e^(-x^2 / 2) / sqrt(2 pi). */
