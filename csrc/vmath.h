@@ -18,24 +18,35 @@
 #define FDL_LOG2_E ((real)0x1.71547652b82fep0)
 #define FDL_TERMS(c) ((int)(sizeof(c) / sizeof(c)[0]))
 
-/* c[0] + c[1] x + ... */
+/* c[0] + c[1] x + ..., even and odd powers apart, so that the chain of dependent sums is half as long. */
+FDL_INLINE vreal vpolynomial_in(const vreal *c, int terms, vreal x)
+{
+    const vreal square = x * x;
+    vreal last = c[terms - 1], before = c[terms - 2];
+    FDL_UNROLL
+    for (int i = terms - 3; i >= 0; i--) {
+        const vreal next = last * square + c[i];
+        last = before;
+        before = next;
+    }
+    return last * x + before;
+}
 FDL_INLINE vreal vpolynomial(const real *c, int terms, vreal x)
 {
-    vreal sum = vset1(c[terms - 1]);
+    vreal all[32];
     FDL_UNROLL
-    for (int i = terms - 2; i >= 0; i--)
-        sum = sum * x + c[i];
-    return sum;
+    for (int i = 0; i < terms; i++)
+        all[i] = vset1(c[i]);
+    return vpolynomial_in(all, terms, x);
 }
-
 /* The same of c where the lane of mask is set, of d elsewhere: one chain of sums for two polynomials. */
 FDL_INLINE vreal vpolynomial_of(vint mask, const real *c, const real *d, int terms, vreal x)
 {
-    vreal sum = vselect(mask, vset1(c[terms - 1]), vset1(d[terms - 1]));
+    vreal all[32];
     FDL_UNROLL
-    for (int i = terms - 2; i >= 0; i--)
-        sum = sum * x + vselect(mask, vset1(c[i]), vset1(d[i]));
-    return sum;
+    for (int i = 0; i < terms; i++)
+        all[i] = vselect(mask, vset1(c[i]), vset1(d[i]));
+    return vpolynomial_in(all, terms, x);
 }
 
 /* q of e^r - 1 = r + r^2 q(r), |r| <= 0.38 */
@@ -48,7 +59,8 @@ static const real exp_q[] = {0x1.0000000000005p-1,  0x1.5555555555539p-3,  0x1.5
                              0x1.ae6ceec55b1f1p-26};
 #endif
 enum { EXP_TERMS = FDL_TERMS(exp_q) };
-FDL_INLINE vreal vexpm1_near_0(vreal r) { return r + r * r * vpolynomial(exp_q, EXP_TERMS, r); }
+FDL_INLINE vreal vexpm1_rest(vreal r) { return r * r * vpolynomial(exp_q, EXP_TERMS, r); }
+FDL_INLINE vreal vexpm1_near_0(vreal r) { return r + vexpm1_rest(r); }
 
 /* r of x = n ln 2 + r */
 FDL_INLINE vreal vexp_reduce(vreal x, vreal *n)
@@ -80,10 +92,10 @@ FDL_INLINE vreal vexpm1(vreal x)
 {
     const vreal lowest = vset1(sizeof(real) == 4 ? -20 : -40); /* already -1 there */
     vreal n;
-    const vreal p = vexp_parts(vmax(lowest, vmin(vset1(FDL_EXP_HIGHEST), x)), &n);
+    const vreal r = vexp_reduce(vmax(lowest, vmin(vset1(FDL_EXP_HIGHEST), x)), &n);
     const vreal half = vpow2(n - 1); /* 2^n is out of range before e^x is */
-    const vreal y = 2 * (p * half + (half - (real)0.5));
-    /* Half a subnormal p would be rounded. */
+    const vreal y = 2 * (half * vexpm1_rest(r) + (half * r + (half - (real)0.5)));
+    /* Half a subnormal r would be rounded. */
     return vwith_sign(vselect(vabs(x) < (real)0x1p-60, x, y), x);
 }
 
@@ -119,6 +131,33 @@ FDL_INLINE vreal vlog1p(vreal x)
     return vwith_sign(vlog_edges(y, sum), x);
 }
 
+#if defined(FDL_LOOKUP)
+/* Sixteen intervals of |x|: to 0.25, to 0.375, 0.5, 0.75, 1, 1.5, ... 8, 16, whose number is the exponent and the first
+ * bit of the mantissa; on each a polynomial in the distance from a point where tanh is almost a float. The first row
+ * holds those points, the others the coefficients. */
+static const real tanh_table[][FDL_LOOKUP] = {
+    {0, 0x1.400148p-2f, 0x1.c0023cp-2f, 0x1.3ffe2ep-1f, 0x1.bfff6p-1f, 0x1.40015ep+0f, 0x1.bfff9p+0f, 0x1.3ffdeep+1f, 0x1.bffdcp+1f, 0x1.40019cp+2f, 0x1.bffda8p+2f, 0x1.17fda8p+3f, 0, 0, 0, 0},
+    {0, 0x1.35fab4p-2f, 0x1.a5747ap-2f, 0x1.1bf33cp-1f, 0x1.6866p-1f, 0x1.b253p-1f, 0x1.e1fbep-1f, 0x1.f9254ap-1f, 0x1.ff1124p-1f, 0x1.fff41ap-1f, 0x1.ffffc8p-1f, 0x1.fffffep-1f, 0, 0, 0, 0},
+    {0x1p+0f, 0x1.d1151ap-1f, 0x1.a944f6p-1f, 0x1.62862ap-1f, 0x1.02507cp-1f, 0x1.1f2272p-2f, 0x1.d22e14p-4f, 0x1.b3be2ep-6f, 0x1.dd4adap-9f, 0x1.7d43c4p-13f, 0x1.bf2de2p-19f, 0x1.afbd1cp-24f, 0, 0, 0, 0},
+    {-0x1.267edp-20f, -0x1.1992f8p-2f, -0x1.5e0ff4p-2f, -0x1.893ac4p-2f, -0x1.6ba81cp-2f, -0x1.e7258ap-3f, -0x1.b6d998p-4f, -0x1.ade794p-6f, -0x1.dc6b6p-9f, -0x1.7d1a7ep-13f, -0x1.bf075cp-19f, -0x1.afb64p-24f, 0, 0, 0, 0},
+    {-0x1.5544c8p-2f, -0x1.c19b0ap-3f, -0x1.16db78p-3f, -0x1.24734ap-6f, 0x1.4f0fdap-4f, 0x1.bbb25p-4f, 0x1.01c1a8p-4f, 0x1.16d9b2p-6f, 0x1.3c287p-9f, 0x1.f29958p-14f, 0x1.246fc2p-19f, 0x1.1e32e2p-24f, 0, 0, 0, 0},
+    {-0x1.365594p-10f, 0x1.43e05ap-3f, 0x1.5c2c6ap-3f, 0x1.19c886p-3f, 0x1.f2143cp-5f, -0x1.9c7994p-7f, -0x1.817008p-6f, -0x1.07dea8p-7f, -0x1.39eafep-10f, -0x1.f38242p-15f, -0x1.251316p-20f, -0x1.1e66d4p-25f, 0, 0, 0, 0},
+    {0x1.2509c4p-3f, 0x1.5ae7ccp-5f, -0x1.e1c1dcp-8f, -0x1.bb309ap-5f, -0x1.dee586p-5f, -0x1.42726p-6f, 0x1.c878b2p-9f, 0x1.7a6ae2p-9f, 0x1.0112fap-11f, 0x1.dcd6fcp-16f, 0x1.183f96p-21f, 0x1.f8e6a4p-27f, 0, 0, 0, 0},
+    {-0x1.2eed98p-5f, -0x1.4197a2p-4f, -0x1.06404cp-4f, -0x1.3fe82cp-7f, 0x1.a448d2p-7f, 0x1.eee758p-7f, 0x1.13e63ep-9f, -0x1.6d0f0ap-11f, -0x1.4ab022p-13f, -0x1.3ab672p-17f, -0x1.728cfap-23f, -0x1.4ed68p-28f, 0, 0, 0, 0},
+};
+FDL_INLINE vreal vtanh(vreal x)
+{
+    enum { TERMS = FDL_TERMS(tanh_table) - 1 };
+    const natural first = 0x3e800000u >> 22; /* of 0.25 */
+    const vreal a = vmin(vset1(9.5f), vabs(x)); /* tanh rounds to 1 there */
+    const vuint index = ((vuint)vmax(a, vset1(0.1875f)) >> 22) - (first - 1); /* 0.1875: of the first interval */
+    vreal c[TERMS];
+    FDL_UNROLL
+    for (int i = 0; i < TERMS; i++)
+        c[i] = vlookup(tanh_table[1 + i], index);
+    return vwith_sign(vpolynomial_in(c, TERMS, a - vlookup(tanh_table[0], index)), x);
+}
+#else
 /* |x| < 0.5625: x + x^3 P(x^2); else 1 - 2 / (e^2|x| + 1). The first has the form of e^r - 1, and shares its sum. */
 FDL_INLINE vreal vtanh(vreal x)
 {
@@ -140,16 +179,18 @@ FDL_INLINE vreal vtanh(vreal x)
     const vreal y = base + base * variable * vpolynomial_of(small, near, exp_q, EXP_TERMS, variable);
     return vwith_sign(vselect(small, y, 1 - 2 / (power + 1 + power * y)), x);
 }
+#endif
 
 /* With e = e^-|x|, 1 / (1 + e) for positive x and e / (1 + e) for negative x. */
 FDL_INLINE vreal vsigmoid(vreal x)
 {
     vreal n;
     const vreal p = vexp_parts(vmax(vset1(FDL_EXP_LOWEST), -vabs(x)), &n);
-    const vreal e = vldexp(1 + p, n), sum = 1 + e;
-    vreal y = 1 / sum;
-    y -= y * y * (e - (sum - 1)); /* what the sum lost */
-    return vselect(x < 0, vldexp(y + y * p, n), y);
+    const vreal e = vldexp(1 + p, n), sum = 1 + e, y = 1 / sum;
+    const vreal lost = y * (e - (sum - 1)); /* by the sum, relative to it */
+    const vint negative = x < 0;
+    const vreal factor = vselect(negative, p - (1 + p) * lost, -lost);
+    return vldexp(y + y * factor, vselect(negative, n, vset1(0)));
 }
 
 /* |x| < split: x + x P(x^2); else 1 - e^Q(|x|). */
