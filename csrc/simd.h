@@ -100,7 +100,16 @@ FDL_INLINE vreal vkeep(vreal v)
 FDL_INLINE vint vset1_int(integer x) { return x - (vint){0}; }
 
 /* mask ? a : b, for a mask of all-ones and all-zeros lanes, as comparisons give. */
-FDL_INLINE vreal vselect(vint mask, vreal a, vreal b) { return (vreal)(((vint)a & mask) | ((vint)b & ~mask)); }
+FDL_INLINE vreal vselect(vint mask, vreal a, vreal b)
+{
+#if defined(__AVX512F__) && defined(FDL_f32)
+    return _mm512_mask_blend_ps(_mm512_movepi32_mask((__m512i)mask), b, a);
+#elif defined(__AVX512F__)
+    return _mm512_mask_blend_pd(_mm512_movepi64_mask((__m512i)mask), b, a);
+#else
+    return (vreal)(((vint)a & mask) | ((vint)b & ~mask));
+#endif
+}
 FDL_INLINE vint vselect_int(vint mask, vint a, vint b) { return (a & mask) | (b & ~mask); }
 
 /* The x86 intrinsic of this level and dtype: FDL_X86(max) is _mm512_max_ps, ... */
@@ -189,6 +198,15 @@ FDL_INLINE vreal vlog_edges(vreal y, vreal x)
     return vselect(x == infinity, infinity, y);
 #endif
 }
+
+/* table[index], of the index its lowest 4 bits: only where one instruction does it. */
+#if defined(__AVX512F__) && defined(FDL_f32)
+#define FDL_LOOKUP 16
+FDL_INLINE vreal vlookup(const real table[FDL_LOOKUP], vuint index)
+{
+    return _mm512_permutexvar_ps((__m512i)index, vload(table));
+}
+#endif
 
 /* Masked verbs: lanes [first, last) are accessed, no byte outside them is; the others load as 0. */
 #if defined(__AVX512F__) && defined(FDL_f32)
