@@ -356,7 +356,7 @@ static bool winograd_applies(const convolution *v, int64_t out)
  * unless they are packed. The constants were found by timing. */
 static double winograd_cost(const convolution *v, int64_t out)
 {
-    const int64_t in = out + 2, row_tiles = ceil_div(v->w.out_width, out);
+    const int64_t in = out + v->w.kernel_width - 1, row_tiles = ceil_div(v->w.out_width, out);
     const double rows = (double)(v->w.batch * ceil_div(v->w.out_height, out)), points = (double)(in * in);
     const double row_vectors = (double)ceil_div(row_tiles, LANES);
     const double tile_vectors = (double)ceil_div((int64_t)rows * row_tiles, LANES);
@@ -373,10 +373,14 @@ static double direct_cost(const convolution *v)
     return (double)v->depth * vectors * ((double)v->filters + 4); /* 4: packing */
 }
 
+bool conv_winograd_saves(const convolution *v, int64_t out)
+{
+    return v->channels >= 16 && v->filters >= 16 && winograd_cost(v, out) < 0.9 * direct_cost(v);
+}
+
 static bool winograd_pays(const convolution *v, int64_t out)
 {
-    return winograd_applies(v, out) && v->channels >= 16 && v->filters >= 16 &&
-           winograd_cost(v, out) < 0.9 * direct_cost(v) &&
+    return winograd_applies(v, out) && conv_winograd_saves(v, out) &&
            (out == 4 || !winograd_pays(v, 4) || winograd_cost(v, 2) < winograd_cost(v, 4));
 }
 static bool winograd_2x2_applies(const convolution *v) { return winograd_applies(v, 2); }
