@@ -43,6 +43,24 @@ FDL_INLINE vreal vload_between(const real *p, int64_t first, int64_t last)
     return vload_masked(p, vmask_range(first, max64(first, min64(last, LANES))));
 }
 
+/* x[2 j] = even[j] and x[2 j + 1] = odd[j], x [columns]. */
+FDL_INLINE void zip_lines(const real *even, const real *odd, int64_t columns, real *x)
+{
+    int64_t j = 0;
+    for (; j + 2 * LANES <= columns; j += 2 * LANES) { /* main loop */
+        const vreal a = vload(even + j / 2), b = vload(odd + j / 2);
+        vstore(x + j, vzip_low(a, b));
+        vstore(x + j + LANES, vzip_high(a, b));
+    }
+    if (j < columns) { /* tail */
+        const int64_t left = columns - j;
+        const vreal a = vload_first(even + j / 2, (left + 1) / 2), b = vload_first(odd + j / 2, left / 2);
+        vstore_up_to(x + j, vzip_low(a, b), left);
+        if (left > LANES)
+            vstore_first(x + j + LANES, vzip_high(a, b), left - LANES);
+    }
+}
+
 /* The first of a convolution's images, in one group: what conv_pack_columns packs. */
 typedef struct {
     const convolution *v;
@@ -88,8 +106,9 @@ int conv_winograd_3x3_forward(const convolution *v, bool *finite);
 int conv_winograd_4x4_forward(const convolution *v, bool *finite);
 
 #define conv_winograd_saves FDL_NAME(conv_winograd_saves)
-/* Whether Winograd's algorithm with tiles of `out`, if it applies, is faster than products. */
-bool conv_winograd_saves(const convolution *v, int64_t out);
+/* Whether Winograd's algorithm with tiles of `out`, if it applies, is faster than products that compute `positions` of
+ * every image. */
+bool conv_winograd_saves(const convolution *v, int64_t out, int64_t positions);
 
 #define conv_depthwise_pays FDL_NAME(conv_depthwise_pays)
 #define conv_depthwise_forward FDL_NAME(conv_depthwise_forward)

@@ -1,7 +1,8 @@
-/* Convolution at stride 1 by Winograd's minimal filtering, F(m x m, r x r) with m = WINOGRAD_TILE: of 3 x 3 kernels with
- * m = 2 or 4, which is 16 multiplications where the definition needs 36, or 36 where it needs 144; and of 2 x 2 kernels,
- * which the phases of a transposed convolution are, with m = 3, 16 in place of 36 (Lavin and Gray, "Fast Algorithms for
- * Convolutional Neural Networks", CVPR 2016). Included by kernels/conv_winograd_2x2.c, _3x3.c and _4x4.c.
+/* Convolution at stride 1 by Winograd's minimal filtering, F(m x m, r x r) with m = WINOGRAD_TILE: of 3 x 3 kernels
+ * with m = 2 or 4, which is 16 multiplications where the definition needs 36, or 36 where it needs 144; and of 2 x 2
+ * kernels, which the phases of a transposed convolution are, with m = 3, 16 in place of 36 (Lavin and Gray, "Fast
+ * Algorithms for Convolutional Neural Networks", CVPR 2016). Included by kernels/conv_winograd_2x2.c, _3x3.c and
+ * _4x4.c.
  *
  *   For each tile d [m + r - 1, m + r - 1] of the input (m apart, overlapping by r - 1), each channel c, each filter f:
  *     V[c] = B^T d B      U[f, c] = G g[f, c] G^T      M[f] = sum_c U[f, c] * V[c]  (element by element)
@@ -225,7 +226,8 @@ static void transform_input(const winograd *w, const real *x, int64_t tile_row, 
         }
 }
 
-/* y, with rows y_row apart, for one row of tiles of one filter; returns lanes that are all-ones where a result is not finite. */
+/* y, with rows y_row apart, for one row of tiles of one filter; returns lanes that are all-ones where a result is not
+ * finite. */
 static vint transform_output(const winograd *w, const real *m, int64_t point, int64_t tile_row, real bias,
                              const real *residual, real *y, int64_t y_row)
 {
@@ -280,7 +282,8 @@ static int forward_task(void *context, int64_t begin, int64_t end)
 {
     const winograd *w = context;
     const convolution *v = w->v;
-    const int64_t rows_width = w->row_tiles * OUT + 6 * LANES, together = v->sink ? v->sink->together : 1, m_row = w->tiles + LANES;
+    const int64_t rows_width = w->row_tiles * OUT + 6 * LANES, together = v->sink ? v->sink->together : 1,
+                  m_row = w->tiles + LANES;
     const int64_t size = (int64_t)sizeof(real);
     const fdl_mark mark = fdl_scratch_mark();
     real *rows = fdl_scratch(IN * rows_width * size);

@@ -327,20 +327,7 @@ static int compute_phase(const phases *p, axis a, axis b, axis c, const real *we
 static void interleave(const real *const *from, int64_t stride, int64_t width, real *x)
 {
     if (stride == 2) {
-        int64_t j = 0;
-        for (; j + 2 * LANES <= width; j += 2 * LANES) { /* main loop */
-            const vreal even = vload(from[0] + j / 2), odd = vload(from[1] + j / 2);
-            vstore(x + j, vzip_low(even, odd));
-            vstore(x + j + LANES, vzip_high(even, odd));
-        }
-        if (j < width) { /* tail */
-            const int64_t left = width - j;
-            const vreal even = vload_first(from[0] + j / 2, (left + 1) / 2),
-                        odd = vload_first(from[1] + j / 2, left / 2);
-            vstore_up_to(x + j, vzip_low(even, odd), left);
-            if (left > LANES)
-                vstore_first(x + j + LANES, vzip_high(even, odd), left - LANES);
-        }
+        zip_lines(from[0], from[1], width, x);
         return;
     }
     for (int64_t phase = 0; phase < min64(stride, width); phase++)
@@ -504,8 +491,8 @@ static int grad_x_merged_task(void *context, int64_t begin, int64_t end)
                     if (i < 0 || i >= a.count || j < 0 || j >= b.count)
                         continue;
                     for (int64_t k = 0; k < stride; k++)
-                        from[k] = tile + merged_row(v, d_h * stride + k, c) * columns + (r - row) * p->pitch +
-                                  p->shift[k];
+                        from[k] =
+                            tile + merged_row(v, d_h * stride + k, c) * columns + (r - row) * p->pitch + p->shift[k];
                     interleave(from, stride, w->width,
                                v->grad_x + (n * w->channels + g * v->channels + c) * v->pixels +
                                    ((a.first + i * w->stride_depth) * w->height + b.first + j * w->stride_height) *
@@ -547,7 +534,7 @@ static bool phases_winograd(const convolution *v)
         return false;
     const fdl_window window = merged_window(w);
     const convolution all = conv_describe(&window, NULL, FDL_ALGORITHM_AUTO);
-    return conv_winograd_saves(&all, 3);
+    return conv_winograd_saves(&all, 3, v->pixels / (w->stride_height * w->stride_width));
 }
 
 /* A row of one phase of the height and one channel. */
