@@ -72,6 +72,11 @@ int conv_winograd_4x4_pack(const convolution *v, real *u);
 int conv_winograd_2x2_forward(const convolution *v, bool *finite);
 int conv_winograd_4x4_forward(const convolution *v, bool *finite);
 
+#define conv_winograd_grad_weight FDL_NAME(conv_winograd_grad_weight)
+
+/* The gradient of the weights with tiles of 4 x 4; finite as above. */
+int conv_winograd_grad_weight(const convolution *v, bool *finite);
+
 #define conv_depthwise_pays FDL_NAME(conv_depthwise_pays)
 #define conv_depthwise_forward FDL_NAME(conv_depthwise_forward)
 #define conv_depthwise_grad_x FDL_NAME(conv_depthwise_grad_x)

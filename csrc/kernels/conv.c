@@ -719,12 +719,35 @@ static int grad_weight_task(void *context, int64_t begin, int64_t end)
     return status;
 }
 
+/* Cycles of both methods, about, for vectors of channels of a filter: of the direct one each position costs 9
+ * multiplications, of Winograd's each tile 36, with what a dU costs beside its terms. Found by timing. */
+static bool winograd_pays_for_weights(const convolution *v)
+{
+    const fdl_window *w = &v->w;
+    const double tiles = (double)(w->batch * ceil_div(w->out_height, 4) * ceil_div(w->out_width, 4));
+    const double direct = 9 * (double)(w->batch * v->positions), channels = (double)v->channels;
+    const double transforms = 15 * tiles * 36 * (1 / (double)v->filters + 1 / channels);
+    return v->channels >= 16 && v->filters >= 16 && 36 * (tiles + 8) + transforms < 0.9 * direct;
+}
+
+static bool by_winograd(const convolution *v, int64_t algorithm)
+{
+    return !v->w.channels_last && winograd_4x4_applies(v) && v->w.batch * v->positions > 0 &&
+           (algorithm == FDL_ALGORITHM_WINOGRAD || (algorithm == FDL_ALGORITHM_AUTO && winograd_pays_for_weights(v)));
+}
+
 static int grad_weight(convolution *v, int64_t algorithm)
 {
     if (v->w.channels_last)
         return conv_channels_last_grad_weight(v);
     if (by_depthwise(v, algorithm))
         return conv_depthwise_grad_weight(v);
+    if (by_winograd(v, algorithm)) {
+        bool finite;
+        const int status = conv_winograd_grad_weight(v, &finite);
+        if (status != FDL_OK || finite)
+            return status;
+    }
     return over_parts(v, v->w.groups, v->depth, grad_weight_task);
 }
 
