@@ -14,6 +14,7 @@ typedef struct {
     bool is_matrix;            /* 1 x 1, stride 1, no padding: columns is the image itself */
     gemm_matrix weights;       /* of the first group, [filters, depth]; the next group's are group_weights further */
     int64_t group_weights;
+    bool turned; /* weight is [channels, filters, taps], its taps in reverse: conv_winograd.h reads it so */
     const real *x, *weight, *bias, *residual, *grad_y;
     real *y, *grad_x, *grad_weight, *grad_bias;
     int64_t activation;
