@@ -1,11 +1,11 @@
-/* The way in from Python that costs little: a second module, fastdl._call, in the same library as cffi's fastdl._native,
- * of plain functions over NumPy arrays. In it are
+/* The way in from Python that costs little: a second module, fastdl._call, in the same library as cffi's
+ * fastdl._native, of plain functions over NumPy arrays. In it are
  *
  *   kernels       one function for each (generated, call_table.h): takes arrays, numbers and a struct as a tuple, picks
  *                 the dtype, raises on a status, and lets other Python threads run if the work is worth it
- *   shortcut(f)   the verb f of fastdl/_arrays.py with its common case, arguments that are right already, answered here;
- *                 everything else, mistakes above all, is left to f, which is complete by itself
- *   remember(f)   f, computed once for each combination of arguments
+ *   shortcut(f)   the verb f of fastdl/_arrays.py with its common case, arguments that are right already, answered
+ * here; everything else, mistakes above all, is left to f, which is complete by itself remember(f)   f, computed once
+ * for each combination of arguments
  *
  * Only the stable ABI of Python 3.10 and NumPy's C API are used. */
 #define NPY_NO_DEPRECATED_API NPY_1_25_API_VERSION
@@ -126,11 +126,17 @@ enum { MAX_NDIM = 64 }; /* NumPy's, since 2.0 */
 
 static PyArray_Descr *float32, *float64; /* NumPy's own, of which there is one each */
 
-static PyObject *in_full(PyObject *function, PyObject *const *given, Py_ssize_t count)
+static PyObject *as_tuple(PyObject *const *given, Py_ssize_t count)
 {
     PyObject *tuple = PyTuple_New(count);
     for (Py_ssize_t i = 0; tuple && i < count; i++)
         PyTuple_SetItem(tuple, i, Py_NewRef(given[i]));
+    return tuple;
+}
+
+static PyObject *in_full(PyObject *function, PyObject *const *given, Py_ssize_t count)
+{
+    PyObject *tuple = as_tuple(given, count);
     PyObject *result = tuple ? PyObject_Call(function, tuple, NULL) : NULL;
     Py_XDECREF(tuple);
     return result;
@@ -233,8 +239,11 @@ SHORTCUT(conv_weight) /* weight, x, groups, data_format */
     PyArrayObject *weight = count == 4 ? plain_like(given[0], given[1]) : NULL;
     if (!weight || PyArray_NDIM(weight) != PyArray_NDIM((PyArrayObject *)given[1]))
         return in_full(function, given, count);
-    PyObject *shape = PyArray_IntTupleFromIntp(PyArray_NDIM(weight), PyArray_DIMS(weight));
-    return shape ? Py_BuildValue("OONi", given[0], Py_None, shape, -1) : NULL;
+    PyObject *shape = PyArray_IntTupleFromIntp(PyArray_NDIM(weight), PyArray_DIMS(weight)), *tile = PyLong_FromLong(-1);
+    PyObject *result = shape && tile ? PyTuple_Pack(4, given[0], Py_None, shape, tile) : NULL;
+    Py_XDECREF(shape);
+    Py_XDECREF(tile);
+    return result;
 }
 
 SHORTCUT(output) /* out, shape, like */
@@ -303,9 +312,9 @@ SHORTCUT(choice) /* value, argument, names */
 #define ROW(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
 
 static PyMethodDef shortcuts[] = {
-    ROW(floats),          ROW(floats_like), ROW(optional_vector), ROW(optional_like), ROW(conv_weight),
-    ROW(output),          ROW(in_place),    ROW(optional_in_place), ROW(gradient),    ROW(disjoint),
-    ROW(same_or_disjoint), ROW(choice),     {NULL, NULL, 0, NULL},
+    ROW(floats),           ROW(floats_like), ROW(optional_vector),   ROW(optional_like), ROW(conv_weight),
+    ROW(output),           ROW(in_place),    ROW(optional_in_place), ROW(gradient),      ROW(disjoint),
+    ROW(same_or_disjoint), ROW(choice),      {NULL, NULL, 0, NULL},
 };
 
 static PyObject *shortcut(PyObject *module, PyObject *function)
@@ -324,48 +333,85 @@ static PyObject *shortcut(PyObject *module, PyObject *function)
     return result;
 }
 
-/* ---- remember: self is (the function, a dict of its arguments: (the same arguments, the result)) ---- */
+/* ---- remember: self is (the function, a list of (its arguments, the result) or None) ---- */
 
-/* Once there are so many, all are forgotten: nobody alternates between so many shapes. */
-enum { REMEMBERED = 4096 };
+/* A set of places for each hash, the newest result in the first of them; what leaves the last is forgotten. */
+enum { SETS = 512, WAYS = 4 };
 
-/* Whether equal arguments are also of the same types: 1 == 1.0 == True. */
-static bool same_types(PyObject *a, PyObject *b)
+static uint64_t join(uint64_t hash, uint64_t other) { return ((hash ^ other) * 0x9E3779B97F4A7C15u) >> 1 ^ hash << 7; }
+
+/* The hash of x, or those of a tuple's elements, joined to *hash; false if there is none, as for a list. */
+static bool join_hash(PyObject *x, uint64_t *hash)
 {
-    if (Py_TYPE(a) != Py_TYPE(b))
-        return false;
-    if (a != b && PyTuple_Check(a))
-        for (Py_ssize_t i = PyTuple_Size(a); i-- > 0;)
-            if (!same_types(PyTuple_GetItem(a, i), PyTuple_GetItem(b, i)))
+    if (PyTuple_CheckExact(x)) {
+        const Py_ssize_t size = PyTuple_Size(x);
+        *hash = join(*hash, (uint64_t)size);
+        for (Py_ssize_t i = 0; i < size; i++)
+            if (!join_hash(PyTuple_GetItem(x, i), hash))
                 return false;
+        return true;
+    }
+    const Py_hash_t own = PyObject_Hash(x);
+    if (own == -1)
+        PyErr_Clear();
+    *hash = join(*hash, (uint64_t)own);
+    return own != -1;
+}
+
+/* Equal, and of the same types throughout: 1 == 1.0 == True. */
+static bool is_same(PyObject *a, PyObject *b)
+{
+    if (a == b || Py_TYPE(a) != Py_TYPE(b))
+        return a == b;
+    if (!PyTuple_CheckExact(a)) {
+        const int equal = PyObject_RichCompareBool(a, b, Py_EQ);
+        if (equal < 0)
+            PyErr_Clear();
+        return equal == 1;
+    }
+    const Py_ssize_t size = PyTuple_Size(a);
+    if (size != PyTuple_Size(b))
+        return false;
+    for (Py_ssize_t i = 0; i < size; i++)
+        if (!is_same(PyTuple_GetItem(a, i), PyTuple_GetItem(b, i)))
+            return false;
     return true;
 }
 
 static PyObject *recall(PyObject *self, PyObject *const *given, Py_ssize_t count)
 {
-    PyObject *function = PyTuple_GetItem(self, 0), *results = PyTuple_GetItem(self, 1);
-    PyObject *key = PyTuple_New(count);
-    if (!key)
-        return NULL;
+    PyObject *function = PyTuple_GetItem(self, 0), *remembered = PyTuple_GetItem(self, 1);
+    uint64_t hash = 0;
     for (Py_ssize_t i = 0; i < count; i++)
-        PyTuple_SetItem(key, i, Py_NewRef(given[i]));
-    PyObject *found = PyDict_GetItemWithError(results, key), *result;
-    if (found && same_types(key, PyTuple_GetItem(found, 0))) {
-        result = Py_NewRef(PyTuple_GetItem(found, 1));
-    } else {
-        const bool hashable = !PyErr_Occurred();
-        PyErr_Clear();
-        result = PyObject_Call(function, key, NULL);
-        if (result && hashable) {
-            if (PyDict_Size(results) >= REMEMBERED)
-                PyDict_Clear(results);
-            PyObject *entry = PyTuple_Pack(2, key, result);
-            if (!entry || PyDict_SetItem(results, key, entry) < 0)
-                PyErr_Clear(); /* it is computed again, then */
-            Py_XDECREF(entry);
-        }
+        if (!join_hash(given[i], &hash))
+            return in_full(function, given, count);
+    const Py_ssize_t first = (Py_ssize_t)((hash ^ hash >> 32) % SETS) * WAYS;
+    for (Py_ssize_t way = first; way < first + WAYS; way++) {
+        PyObject *entry = PyList_GetItem(remembered, way);
+        if (entry == Py_None)
+            break;
+        Py_INCREF(entry); /* a comparison may run Python code */
+        PyObject *key = PyTuple_GetItem(entry, 0), *result = NULL;
+        bool same = PyTuple_Size(key) == count;
+        for (Py_ssize_t i = 0; same && i < count; i++)
+            same = is_same(given[i], PyTuple_GetItem(key, i));
+        if (same)
+            result = Py_NewRef(PyTuple_GetItem(entry, 1));
+        Py_DECREF(entry);
+        if (same)
+            return result;
     }
-    Py_DECREF(key);
+    PyObject *key = as_tuple(given, count);
+    PyObject *result = key ? PyObject_Call(function, key, NULL) : NULL;
+    PyObject *entry = result ? PyTuple_Pack(2, key, result) : NULL;
+    Py_XDECREF(key);
+    if (!entry) {
+        Py_XDECREF(result);
+        return NULL;
+    }
+    for (Py_ssize_t way = first + WAYS - 1; way > first; way--)
+        PyList_SetItem(remembered, way, Py_NewRef(PyList_GetItem(remembered, way - 1)));
+    PyList_SetItem(remembered, first, entry);
     return result;
 }
 
@@ -374,8 +420,12 @@ static PyMethodDef recall_method = {"recall", (PyCFunction)(void (*)(void))recal
 static PyObject *remember(PyObject *module, PyObject *function)
 {
     (void)module;
-    PyObject *self = Py_BuildValue("ON", function, PyDict_New());
+    PyObject *nothing = PyList_New(SETS * WAYS);
+    for (Py_ssize_t i = 0; nothing && i < SETS * WAYS; i++)
+        PyList_SetItem(nothing, i, Py_NewRef(Py_None));
+    PyObject *self = nothing ? PyTuple_Pack(2, function, nothing) : NULL;
     PyObject *result = self ? PyCFunction_New(&recall_method, self) : NULL;
+    Py_XDECREF(nothing);
     Py_XDECREF(self);
     return result;
 }
