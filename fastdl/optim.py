@@ -182,6 +182,7 @@ class SGD(Optimizer):
 def _named(arrays: Arrays) -> Mapping[str, Array]:
     if isinstance(arrays, np.ndarray):
         raise TypeError("found one array, expected a list or a dict of arrays")
-    if isinstance(arrays, (dict, Mapping)):  # dict first: asking whether it is a Mapping takes longer than a small step
+    # A list first: asking what is a Mapping takes longer than a small step.
+    if not isinstance(arrays, list) and isinstance(arrays, (dict, Mapping)):
         return arrays
     return {str(i): array for i, array in enumerate(arrays)}
