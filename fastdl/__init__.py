@@ -1,6 +1,6 @@
 """Fast deep-learning kernels for CPUs over NumPy arrays."""
 
-from fastdl import _openmp  # noqa: F401  isort: skip  (first: it loads _native)
+from fastdl import _library  # noqa: F401  isort: skip  (first)
 from fastdl import nn, optim
 from fastdl._arrays import PackedConv2dWeight
 from fastdl._config import (

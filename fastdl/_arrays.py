@@ -7,13 +7,12 @@ inside a user's @njit function.
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy import empty, float32, float64, int64, ndarray
 
-from fastdl._native import ffi
+from fastdl._call import shortcut
 
 Array = np.ndarray[Any, Any]
 
@@ -42,15 +41,9 @@ def _phrase(said: Any) -> str:
     return " ".join(map(str, said)) if words else str(said)
 
 
+@shortcut
 def floats(x: Any, argument: str, ndim: int = -1) -> Array:
     """x as a C-contiguous float32 or float64 array of that many dimensions (-1: any); copied only if it must be."""
-    if (
-        type(x) is ndarray
-        and (x.dtype is _F32 or x.dtype is _F64)
-        and (ndim < 0 or x.ndim == ndim)
-        and x.flags.c_contiguous
-    ):
-        return x
     x = _view(x, argument)
     if x.dtype not in (_F32, _F64) or not x.dtype.isnative:
         raise TypeError(f"{argument}: found dtype {x.dtype.str}, expected float32 or float64 in native byte order")
@@ -60,26 +53,27 @@ def floats(x: Any, argument: str, ndim: int = -1) -> Array:
     return x if x.dtype is _F32 or x.dtype is _F64 else x.view(_F32 if x.dtype == _F32 else _F64)
 
 
+@shortcut
 def floats_like(x: Any, argument: str, like: Array, ndim: int = -1) -> Array:
     """The same, with the dtype of `like`."""
-    if type(x) is ndarray and x.dtype is like.dtype and x.ndim == ndim and x.flags.c_contiguous:
-        return x
     x = floats(x, argument, ndim)
     if x.dtype is not like.dtype:
         raise TypeError(f"{argument}: found dtype {x.dtype}, expected {like.dtype}, the dtype of the first argument")
     return x
 
 
+@shortcut
 def optional_vector(x: Any, argument: str, like: Array, size: int) -> Array | None:
     """x as floats_like of shape (size,), or None."""
-    if x is None or (type(x) is ndarray and x.dtype is like.dtype and x.shape == (size,) and x.flags.c_contiguous):
-        return x
+    if x is None:
+        return None
     x = floats_like(x, argument, like, 1)
     if len(x) != size:
         fail(argument, x.shape, (size,))
     return x
 
 
+@shortcut
 def optional_like(x: Any, argument: str, like: Array, shape: tuple[int, ...]) -> Array | None:
     """x as floats_like of that shape, or None."""
     if x is None:
@@ -90,12 +84,11 @@ def optional_like(x: Any, argument: str, like: Array, shape: tuple[int, ...]) ->
     return x
 
 
+@shortcut
 def conv_weight(
     weight: Any, x: Array, groups: int, data_format: str
 ) -> tuple[Array | None, Array | None, tuple[int, ...], int]:
     """A weight, plain or packed: the array or None, the packed one or None, the shape, and the tile (-1: plain)."""
-    if type(weight) is ndarray and weight.dtype is x.dtype and weight.ndim == x.ndim and weight.flags.c_contiguous:
-        return weight, None, weight.shape, -1
     if type(weight) is not PackedConv2dWeight:
         weight = floats_like(weight, "weight", x, x.ndim)
         return weight, None, weight.shape, -1
@@ -141,6 +134,7 @@ def with_indices(y: Array, indices: Array, wanted: bool) -> Any:
     return (y, indices) if wanted else y
 
 
+@shortcut
 def output(out: Any, shape: tuple[int, ...], like: Array) -> Array:
     """`out` checked, or a new array, of that shape and the dtype of `like`."""
     if out is None:
@@ -161,6 +155,7 @@ def writable(out: Any, argument: str, shape: tuple[int, ...], like: Array) -> Ar
     return out
 
 
+@shortcut
 def in_place(x: Any, argument: str) -> Array:
     """x, an array that a kernel updates: float32 or float64, C-contiguous, writable; never copied."""
     if not isinstance(x, ndarray):
@@ -170,22 +165,26 @@ def in_place(x: Any, argument: str) -> Array:
     return writable(x, argument, x.shape, x)
 
 
+@shortcut
 def optional_in_place(x: Any, argument: str, like: Array) -> Array | None:
     """The same with the shape and dtype of `like`, or None."""
     return None if x is None else writable(x, argument, like.shape, like)
 
 
+@shortcut
 def gradient(x: Array, wanted: bool = True) -> Array:
     """A new array for the gradient of x; an empty one, which kernels take as "not wanted", if it is not wanted."""
     return np.empty_like(x) if wanted else np.empty_like(x[:0])
 
 
+@shortcut
 def disjoint(written: Array, argument: str, other: Any) -> None:
     """Refuse an input that shares memory with what is written (both C-contiguous; None shares nothing)."""
     if other is not None and np.may_share_memory(written, other):
         fail(argument, "an array that overlaps the result", "one that does not")
 
 
+@shortcut
 def same_or_disjoint(written: Array, argument: str, other: Array) -> None:
     """The same for element by element operations, which may also work in place."""
     if written.ctypes.data != other.ctypes.data:
@@ -292,19 +291,12 @@ def channels_last(data_format: str, shape: tuple[int, ...]) -> int:
     return int(data_format == last)
 
 
-def struct(fields: Any) -> Any:
-    """A named tuple of ints, ready to be passed to kernels as the C struct fdl_<its name>, which is made once, here."""
-    kind: Any = type(fields)
-    passed = _passable(kind)(*fields)
-    passed.pointer = ffi.new(f"fdl_{type(fields).__name__.lower()} *", tuple(fields))
-    return passed
-
-
 def reduced_shape(shape: tuple[int, ...], reduction: str) -> tuple[int, ...]:
     """The shape of a loss: one value unless reduction is "none". (Inside Numba, reduction has to be a literal.)"""
     return shape if reduction == "none" else ()
 
 
+@shortcut
 def choice(value: str, argument: str, names: tuple[str, ...]) -> int:
     """The position of `value` in `names`, which is the value of the C enum."""
     if value not in names:
@@ -317,12 +309,6 @@ _DATA_FORMATS = (("NCL", "NLC"), ("NCHW", "NHWC"), ("NCDHW", "NDHWC"))
 
 def _is_int(value: Any) -> bool:
     return type(value) is int or (isinstance(value, (int, np.integer)) and not isinstance(value, bool))
-
-
-@functools.cache
-def _passable(kind: type) -> type:
-    """A subclass with room for the attribute `pointer`."""
-    return type(kind.__name__, (kind,), {})
 
 
 def _view(x: Any, argument: str) -> Array:

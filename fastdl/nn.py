@@ -24,7 +24,7 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -105,7 +105,7 @@ __all__ = [
 ]
 
 Self = TypeVar("Self", bound="Module")
-Rng = np.random.Generator | int | None
+Rng: TypeAlias = "np.random.Generator | int | None"  # in words: numpy.random is slow to import
 
 
 class Module:

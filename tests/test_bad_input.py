@@ -440,6 +440,17 @@ def test_the_right_calls_are_right(operation: str) -> None:
     getattr(fastdl, operation)(**_RIGHT[operation])
 
 
+@pytest.mark.parametrize("option", ["stride", "padding", "dilation"])
+def test_numbers_that_equal_an_int_are_no_int(option: str) -> None:
+    """Also where the same call with ints came before, and was remembered."""
+    for right, wrong in ((1, True), (1, 1.0), ((1, 1), (1.0, 1)), ((1, 1), (1, True))):
+        fastdl.conv2d(**_RIGHT["conv2d"], **{option: right})
+        message = _refused("conv2d", _RIGHT["conv2d"] | {option: wrong}, TypeError)
+        assert message.startswith(f"{option}: found {wrong!r}, expected an int")
+    fastdl.conv2d(**_RIGHT["conv2d"], padding=((1, 1), (0, 0)))
+    _refused("conv2d", _RIGHT["conv2d"] | {"padding": ((1.0, 1), (0, 0))}, TypeError)
+
+
 _WITH_OUT = [name for name in _RIGHT if "out" in inspect.signature(getattr(fastdl, name)).parameters]
 
 

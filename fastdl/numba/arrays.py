@@ -508,11 +508,6 @@ def _channels_last(data_format, shape):  # type: ignore[no-untyped-def]
     return implementation
 
 
-@overload(_arrays.struct)
-def _struct(fields):  # type: ignore[no-untyped-def]
-    return lambda fields: fields
-
-
 @overload(_arrays.choice, prefer_literal=True)
 def _choice(value, argument, names):  # type: ignore[no-untyped-def]
     def implementation(value, argument, names):  # type: ignore[no-untyped-def]

@@ -11,6 +11,7 @@ import numpy as np
 
 import fastdl
 from fastdl import _kernels
+from fastdl._operation import HELPERS
 from fastdl.conv import ALGORITHMS, _geometry
 from tests.cases.case import Arguments, Array, Backward, Case, Draw, Shape, declare, summed
 from tests.cases.case import exact as copied
@@ -125,7 +126,7 @@ def unfold(x: Shape, kernel: Any, **form: Any) -> list[Case]:
 def computed_by(algorithm: str, case: Case, dtype: Any = np.float32) -> bool:
     """Whether a convolution, or its backward, takes that algorithm by name."""
     arguments = case.make(dtype)
-    geometry = inspect.signature(_geometry).parameters
+    geometry = inspect.signature(HELPERS[_geometry]).parameters
     given = {name: value for name, value in arguments.items() if name in geometry and name not in ("x", "weight")}
     defaults = inspect.signature(getattr(fastdl, case.operation.removesuffix("_backward"))).parameters
     options = [given.get(name, defaults[name].default) for name in list(geometry)[2:-2]]
