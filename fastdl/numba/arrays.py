@@ -218,6 +218,120 @@ def _optional_in_place(x, argument, like):  # type: ignore[no-untyped-def]
     return implementation
 
 
+@overload(_arrays.probability, prefer_literal=True)
+def _probability(value, argument):  # type: ignore[no-untyped-def]
+    name = _literal(argument)
+    if not isinstance(value, (types.Integer, types.Float, types.Literal)) or isinstance(_literal(value), (bool, str)):
+        raise TypingError(f"{name}: found {value}, expected a number")
+
+    def implementation(value, argument):  # type: ignore[no-untyped-def]
+        if not 0 <= value <= 1:
+            _arrays.fail(name, value, "a probability between 0 and 1")
+        return float(value)
+
+    return implementation
+
+
+@overload(_arrays.natural, prefer_literal=True)
+def _natural(value, argument):  # type: ignore[no-untyped-def]
+    name = _literal(argument)
+    if not _whole(value):
+        raise TypingError(f"{name}: found {value}, expected an int")
+
+    def implementation(value, argument):  # type: ignore[no-untyped-def]
+        if value < 0:
+            _arrays.fail(name, value, "at least 0 and less than 2**63")
+        return np.int64(value)
+
+    return implementation
+
+
+def _is_several(x: Any) -> bool:
+    return isinstance(x, types.BaseTuple)
+
+
+@overload(_arrays.many_floats, prefer_literal=True)
+def _many_floats(x, argument):  # type: ignore[no-untyped-def]
+    name = _literal(argument)
+    if not _is_several(x):
+        return lambda x, argument: (_arrays.floats(x, name),)
+    arrays: Any = x
+    if len(arrays) == 0:
+        raise TypingError(f"{name}: found no arrays, expected at least one")
+    for item in arrays:
+        _check_floats(item, name, -1)
+        if item.dtype != arrays[0].dtype:
+            raise TypingError(f"{name}: found dtype {item.dtype}, expected {arrays[0].dtype}, that of the first")
+    if len(arrays) == 1:
+        return lambda x, argument: (_arrays.floats(x[0], name),)
+    return lambda x, argument: (_arrays.floats(x[0], name), *_arrays.many_floats(x[1:], name))
+
+
+@overload(_arrays.arrays_like, prefer_literal=True)
+def _arrays_like(out, argument, arrays):  # type: ignore[no-untyped-def]
+    name, last = _literal(argument), len(arrays) == 1
+    if _is_none(out):
+        if last:
+            return lambda out, argument, arrays: (np.empty_like(arrays[0]),)
+        return lambda out, argument, arrays: (np.empty_like(arrays[0]), *_arrays.arrays_like(None, name, arrays[1:]))
+    if not _is_several(out):
+        out_of = register_jitable(lambda out: out)
+    else:
+        out_of = register_jitable(lambda out: out[0])
+    if (len(out) if _is_several(out) else 1) != len(arrays):
+        raise TypingError(f"{name}: found {out}, expected {len(arrays)} arrays, as there are in x")
+
+    @register_jitable
+    def checked(out, x):  # type: ignore[no-untyped-def]
+        y = _arrays.writable(out_of(out), name, x.shape, x)
+        _arrays.same_or_disjoint(y, "x", x)
+        return y
+
+    if last:
+        return lambda out, argument, arrays: (checked(out, arrays[0]),)
+    return lambda out, argument, arrays: (
+        checked(out, arrays[0]),
+        *_arrays.arrays_like(out[1:], name, arrays[1:]),
+    )
+
+
+def _fill_rows(table, i, first, second, both):  # type: ignore[no-untyped-def]
+    """Rows i, i + 1, ... of array_table."""
+
+
+@overload(_fill_rows)
+def _fill_rows_of(table, i, first, second, both):  # type: ignore[no-untyped-def]
+    last = len(first) == 1
+
+    def implementation(table, i, first, second, both):  # type: ignore[no-untyped-def]
+        table[i, 0] = _address(first[0])
+        table[i, 1] = _address(second[0]) if both else 0
+        table[i, 2] = first[0].size
+        if not last:
+            _fill_rows(table, i + 1, first[1:], second[1:], both)
+
+    return implementation
+
+
+@overload(_arrays.array_table)
+def _array_table(first, second, both):  # type: ignore[no-untyped-def]
+    count = len(first)
+
+    def implementation(first, second, both):  # type: ignore[no-untyped-def]
+        table = np.empty((count, 3), np.int64)
+        _fill_rows(table, 0, first, second, both)
+        return table
+
+    return implementation
+
+
+@overload(_arrays.as_given)
+def _as_given(arrays, x):  # type: ignore[no-untyped-def]
+    if _is_several(x):
+        return lambda arrays, x: arrays
+    return lambda arrays, x: arrays[0]
+
+
 @overload(_arrays.reduced_shape, prefer_literal=True)
 def _reduced_shape(shape, reduction):  # type: ignore[no-untyped-def]
     value = _literal(reduction)
