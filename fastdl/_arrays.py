@@ -327,23 +327,27 @@ def many_floats(x: Any, argument: str) -> tuple[Array, ...]:
     arrays = tuple(floats(item, f"{argument}[{i}]") for i, item in enumerate(x))
     for i, array in enumerate(arrays):
         if array.dtype is not arrays[0].dtype:
-            raise TypeError(f"{argument}[{i}]: found dtype {array.dtype}, expected {arrays[0].dtype}, that of the first")
+            raise TypeError(
+                f"{argument}[{i}]: found dtype {array.dtype}, expected {arrays[0].dtype}, that of the first"
+            )
     return arrays
 
 
-def arrays_like(out: Any, argument: str, arrays: tuple[Array, ...]) -> tuple[Array, ...]:
-    """New arrays like those; or `out`, an array or as many of them, each writable and like one of the others, which it
-    may be itself."""
+def arrays_like(out: Any, argument: str, arrays: tuple[Array, ...], x: Any) -> tuple[Array, ...]:
+    """New arrays like those of many_floats(x); or `out`, in the form of x, each writable and like one of them, which
+    it may be itself."""
     if out is None:
-        return tuple(np.empty_like(x) for x in arrays)
-    found = tuple(out) if isinstance(out, (tuple, list)) else (out,)
-    if len(found) != len(arrays):
-        fail(argument, (len(found), "arrays"), (len(arrays), "as there are in x"))
-    for i, (y, x) in enumerate(zip(found, arrays, strict=True)):
-        number = f"[{i}]" if isinstance(out, (tuple, list)) else ""
-        writable(y, f"{argument}{number}", x.shape, x)
-        same_or_disjoint(y, f"x{number}", x)
-    return found
+        return tuple(np.empty_like(array) for array in arrays)
+    if not isinstance(x, (tuple, list)):
+        same_or_disjoint(writable(out, argument, arrays[0].shape, arrays[0]), "x", arrays[0])
+        return (out,)
+    if not isinstance(out, (tuple, list)):
+        raise TypeError(f"{argument}: found {type(out).__name__}, expected a tuple or a list, as x is")
+    if len(out) != len(arrays):
+        fail(argument, (len(out), "arrays"), (len(arrays), "as there are in x"))
+    for i, (y, array) in enumerate(zip(out, arrays, strict=True)):
+        same_or_disjoint(writable(y, f"{argument}[{i}]", array.shape, array), f"x[{i}]", array)
+    return tuple(out)
 
 
 def array_table(first: tuple[Array, ...], second: tuple[Array, ...], both: int) -> Array:

@@ -226,9 +226,7 @@ def l1_penalty(x: Any, coefficient: float = 1.0) -> Array:
 
 
 @operation
-def l1_penalty_backward(
-    grad_output: Any, x: Any, coefficient: float = 1.0, out: Any = None, add: bool = False
-) -> Any:
+def l1_penalty_backward(grad_output: Any, x: Any, coefficient: float = 1.0, out: Any = None, add: bool = False) -> Any:
     """The gradient of l1_penalty: grad_output coefficient sign(x), where sign(0) and, as in torch, sign(NaN) are 0.
 
     grad_output: shape (). x: what l1_penalty was given; the result is like it: an array, or a tuple (or list) of them.
@@ -248,9 +246,7 @@ def l2_penalty(x: Any, coefficient: float = 1.0) -> Array:
 
 
 @operation
-def l2_penalty_backward(
-    grad_output: Any, x: Any, coefficient: float = 1.0, out: Any = None, add: bool = False
-) -> Any:
+def l2_penalty_backward(grad_output: Any, x: Any, coefficient: float = 1.0, out: Any = None, add: bool = False) -> Any:
     """The gradient of l2_penalty: grad_output coefficient x.
 
     grad_output: shape (). x: what l2_penalty was given; the result is like it: an array, or a tuple (or list) of them.
@@ -274,6 +270,6 @@ def _penalty_backward(grad_output: Any, x: Any, factor: float, power: int, out: 
     grad_output = floats_like(grad_output, "grad_output", arrays[0], 0)
     if add and out is None:
         fail("add", "no out", "arrays to add to")
-    grads = arrays_like(out, "out", arrays)
+    grads = arrays_like(out, "out", arrays, x)
     _kernels.penalty_backward(grad_output, array_table(arrays, grads, 1), len(arrays), factor, power, add)
     return as_given(grads, x)

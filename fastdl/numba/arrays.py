@@ -268,31 +268,36 @@ def _many_floats(x, argument):  # type: ignore[no-untyped-def]
 
 
 @overload(_arrays.arrays_like, prefer_literal=True)
-def _arrays_like(out, argument, arrays):  # type: ignore[no-untyped-def]
-    name, last = _literal(argument), len(arrays) == 1
+def _arrays_like(out, argument, arrays, x):  # type: ignore[no-untyped-def]
+    name, count = _literal(argument), len(arrays)
     if _is_none(out):
-        if last:
-            return lambda out, argument, arrays: (np.empty_like(arrays[0]),)
-        return lambda out, argument, arrays: (np.empty_like(arrays[0]), *_arrays.arrays_like(None, name, arrays[1:]))
-    if not _is_several(out):
-        out_of = register_jitable(lambda out: out)
+        if count == 1:
+            return lambda out, argument, arrays, x: (np.empty_like(arrays[0]),)
+        return lambda out, argument, arrays, x: (
+            np.empty_like(arrays[0]),
+            *_arrays.arrays_like(None, name, arrays[1:], None),
+        )
+    if _is_several(x) != _is_several(out) or (_is_several(x) and len(out) != count):
+        raise TypingError(f"{name}: found {out}, expected it to be like x, {x}")
+    if not _is_several(x):
+
+        def implementation(out, argument, arrays, x):  # type: ignore[no-untyped-def]
+            y = _arrays.writable(out, name, arrays[0].shape, arrays[0])
+            _arrays.same_or_disjoint(y, "x", arrays[0])
+            return (y,)
+
+    elif count == 1:
+
+        def implementation(out, argument, arrays, x):  # type: ignore[no-untyped-def]
+            return _arrays.arrays_like(out[0], name, arrays, x[0])
+
     else:
-        out_of = register_jitable(lambda out: out[0])
-    if (len(out) if _is_several(out) else 1) != len(arrays):
-        raise TypingError(f"{name}: found {out}, expected {len(arrays)} arrays, as there are in x")
 
-    @register_jitable
-    def checked(out, x):  # type: ignore[no-untyped-def]
-        y = _arrays.writable(out_of(out), name, x.shape, x)
-        _arrays.same_or_disjoint(y, "x", x)
-        return y
+        def implementation(out, argument, arrays, x):  # type: ignore[no-untyped-def]
+            first = _arrays.arrays_like(out[0], name, arrays[:1], x[0])
+            return (*first, *_arrays.arrays_like(out[1:], name, arrays[1:], x[1:]))
 
-    if last:
-        return lambda out, argument, arrays: (checked(out, arrays[0]),)
-    return lambda out, argument, arrays: (
-        checked(out, arrays[0]),
-        *_arrays.arrays_like(out[1:], name, arrays[1:]),
-    )
+    return implementation
 
 
 def _fill_rows(table, i, first, second, both):  # type: ignore[no-untyped-def]
@@ -386,6 +391,8 @@ def _disjoint(written, argument, other):  # type: ignore[no-untyped-def]
 @overload(_arrays.same_or_disjoint, prefer_literal=True)
 def _same_or_disjoint(written, argument, other):  # type: ignore[no-untyped-def]
     name = _literal(argument)
+    if not isinstance(name, str):  # a helper's argument: compiled once more, with its value
+        raise RequireLiteralValue("the argument's name has to be a literal")
 
     def implementation(written, argument, other):  # type: ignore[no-untyped-def]
         if _address(written) != _address(other):

@@ -123,9 +123,7 @@ def l1_penalty_backward(grad_output: Any, x: Any, coefficient: float = 1.0, out:
 
 def l2_penalty(x: Any, coefficient: float = 1.0) -> Array:
     arrays = x if isinstance(x, (tuple, list)) else [x]
-    return np.asarray(
-        coefficient / 2 * sum(np.square(a, dtype=np.float64).sum() for a in arrays), arrays[0].dtype
-    )
+    return np.asarray(coefficient / 2 * sum(np.square(a, dtype=np.float64).sum() for a in arrays), arrays[0].dtype)
 
 
 def l2_penalty_backward(grad_output: Any, x: Any, coefficient: float = 1.0, out: Any = None, add: bool = False) -> Any:
