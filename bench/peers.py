@@ -219,7 +219,7 @@ def _torch_dropout(name: str) -> Callable[..., Call]:
 
 TORCH: dict[str, Callable[..., Call]] = {
     **{name: _torch_dropout(name) for name in ("alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d")},
-    "l1_penalty": lambda torch, F, x, coefficient=1.0: lambda: coefficient * torch.linalg.vector_norm(x, 1),
+    "l1_penalty": lambda torch, F, x, coefficient=1.0: lambda: coefficient * x.abs().sum(),
     "l2_penalty": lambda torch, F, x, coefficient=1.0: lambda: coefficient / 2 * torch.dot(x.ravel(), x.ravel()),
     "relu": lambda torch, F, x: functools.partial(torch.relu, x),
     "relu_backward": lambda torch, F, grad_output, x: functools.partial(
