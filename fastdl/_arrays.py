@@ -291,6 +291,69 @@ def channels_last(data_format: str, shape: tuple[int, ...]) -> int:
     return int(data_format == last)
 
 
+def probability(value: float, argument: str) -> float:
+    """A number in [0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{argument}: found {value!r}, expected a number")
+    if not 0 <= value <= 1:
+        fail(argument, value, "a probability between 0 and 1")
+    return float(value)
+
+
+def natural(value: int, argument: str) -> int:
+    """An int in [0, 2^63)."""
+    if not _is_int(value):
+        raise TypeError(f"{argument}: found {value!r}, expected an int")
+    if not 0 <= value < 2**63:
+        fail(argument, value, "at least 0 and less than 2**63")
+    return int(value)
+
+
+def many_floats(x: Any, argument: str) -> tuple[Array, ...]:
+    """An array, or the arrays of a tuple or a list, as a tuple of `floats` of one dtype."""
+    if not isinstance(x, (tuple, list)):
+        return (floats(x, argument),)
+    if not x:
+        fail(argument, "no arrays", "at least one")
+    arrays = tuple(floats(item, f"{argument}[{i}]") for i, item in enumerate(x))
+    for i, array in enumerate(arrays):
+        if array.dtype is not arrays[0].dtype:
+            raise TypeError(
+                f"{argument}[{i}]: found dtype {array.dtype}, expected {arrays[0].dtype}, that of the first"
+            )
+    return arrays
+
+
+def arrays_like(out: Any, argument: str, arrays: tuple[Array, ...], x: Any) -> tuple[Array, ...]:
+    """New arrays like those of many_floats(x); or `out`, in the form of x, each writable and like one of them, which
+    it may be itself."""
+    if out is None:
+        return tuple(np.empty_like(array) for array in arrays)
+    if not isinstance(x, (tuple, list)):
+        same_or_disjoint(writable(out, argument, arrays[0].shape, arrays[0]), "x", arrays[0])
+        return (out,)
+    if not isinstance(out, (tuple, list)):
+        raise TypeError(f"{argument}: found {type(out).__name__}, expected a tuple or a list, as x is")
+    if len(out) != len(arrays):
+        fail(argument, (len(out), "arrays"), (len(arrays), "as there are in x"))
+    for i, (y, array) in enumerate(zip(out, arrays, strict=True)):
+        same_or_disjoint(writable(y, f"{argument}[{i}]", array.shape, array), f"x[{i}]", array)
+    return tuple(out)
+
+
+def array_table(first: tuple[Array, ...], second: tuple[Array, ...], both: int) -> Array:
+    """(n, 3) int64: the addresses of the arrays of `first` and, if `both`, of `second` (else 0), and their sizes."""
+    rows = [(a.ctypes.data, b.ctypes.data if both else 0, a.size) for a, b in zip(first, second, strict=True)]
+    return np.array(rows, int64)
+
+
+def as_given(arrays: tuple[Array, ...], x: Any) -> Any:
+    """Those arrays in the form of x: an array, a tuple or a list."""
+    if isinstance(x, list):
+        return list(arrays)
+    return arrays if isinstance(x, tuple) else arrays[0]
+
+
 def reduced_shape(shape: tuple[int, ...], reduction: str) -> tuple[int, ...]:
     """The shape of a loss: one value unless reduction is "none". (Inside Numba, reduction has to be a literal.)"""
     return shape if reduction == "none" else ()
