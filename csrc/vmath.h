@@ -185,12 +185,12 @@ FDL_INLINE vreal vtanh(vreal x)
 FDL_INLINE vreal vsigmoid(vreal x)
 {
     vreal n;
-    const vreal p = vexp_parts(vmax(vset1(FDL_EXP_LOWEST), -vabs(x)), &n);
-    const vreal e = vldexp(1 + p, n), sum = 1 + e, y = 1 / sum;
-    const vreal lost = y * (e - (sum - 1)); /* by the sum, relative to it */
-    const vint negative = x < 0;
-    const vreal factor = vselect(negative, p - (1 + p) * lost, -lost);
-    return vldexp(y + y * factor, vselect(negative, n, vset1(0)));
+    const vreal p = vexp_parts(vmax(vset1(FDL_EXP_LOWEST), vwith_sign(x, vset1(-1))), &n);
+    const vreal e = vldexp(1 + p, n), sum = 1 + e;
+    /* What the sum lost, relative to it; the line is within 9% of 1 / sum, and more is not needed. */
+    const vreal lost = (e - (sum - 1)) * ((real)1.457 - (real)0.5 * sum);
+    const vreal y = vselect(x < 0, e, vset1(1)) / sum;
+    return y - y * lost;
 }
 
 /* |x| < split: x + x P(x^2); else 1 - e^Q(|x|). */
