@@ -47,9 +47,9 @@ _STEP = 64  # centres a unit
 
 @cache
 def _erf_table(wide: Any) -> list[np.ndarray]:
-    """Taylor coefficients around 0, 1 / 64, ... 6, an array for each power."""
+    """Taylor coefficients around 0, 1 / 64, ... 7, an array for each power."""
     terms = 9 if wide == np.float64 else 13
-    rows = [_taylor_of_erf(Fraction(i, _STEP), terms) for i in range(6 * _STEP + 1)]
+    rows = [_taylor_of_erf(Fraction(i, _STEP), terms) for i in range(7 * _STEP + 1)]
 
     def number(x: Fraction) -> Any:
         high = float(x)
@@ -60,7 +60,7 @@ def _erf_table(wide: Any) -> list[np.ndarray]:
 
 def _erf(x: np.ndarray) -> np.ndarray:
     wide = x.dtype.type
-    a = np.minimum(np.abs(x), wide(6))  # 1 - erf(6) is 2e-17: enough for float64
+    a = np.minimum(np.abs(x), wide(7))  # 1 - erf(7) is 4e-23
     index = np.rint(np.nan_to_num(a) * _STEP).astype(np.intp)
     h = a - index / wide(_STEP)
     table = _erf_table(wide)
