@@ -137,22 +137,23 @@ def call_table(functions: list[Function]) -> str:
         ]
         passed = []
         for i, p in enumerate(f.parameters):
+            local = f"p_{p.name}"  # no kernel's parameter can then be one of the names above
             c_type = p.type.removeprefix("const ").removesuffix(" *")
             if c_type.startswith("fdl_"):  # a struct of int64_t
                 lines += [
-                    f"    {c_type} {p.name};",
-                    f"    take_struct(&a, {i}, (int64_t *)&{p.name}, sizeof {p.name} / sizeof(int64_t));",
+                    f"    {c_type} {local};",
+                    f"    take_struct(&a, {i}, (int64_t *)&{local}, sizeof {local} / sizeof(int64_t));",
                 ]
-                passed += [f"&{p.name}"]
+                passed += [f"&{local}"]
                 continue
-            passed += [p.name]
+            passed += [local]
             if "*" in p.type:
                 dtype = {"real": "a.real", "double": "NPY_DOUBLE", "int64_t": "NPY_INT64"}[c_type]
                 flags = f"{int('const' not in p.type)}, {int(p.optional)}"
-                lines += [f"    void *{p.name} = take_array(&a, {i}, {dtype}, {flags});"]
+                lines += [f"    void *{local} = take_array(&a, {i}, {dtype}, {flags});"]
             else:
                 take = "take_number" if c_type == "double" else "take_integer"
-                lines += [f"    const {c_type} {p.name} = {take}(&a, {i});"]
+                lines += [f"    const {c_type} {local} = {take}(&a, {i});"]
         arguments = ", ".join(passed)
         lines += [
             "    if (a.failed)",
