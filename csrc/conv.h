@@ -26,7 +26,7 @@ typedef struct {
     const real *x, *weight, *bias, *residual, *grad_y;
     real *y, *grad_x, *grad_weight, *grad_bias;
     const conv_sink *sink; /* which only Winograd's algorithm knows; NULL: y */
-    int64_t activation;
+    activation activation;
     const real *packed; /* weights as gemm_pack lays them out, or conv_channels_last_weights; NULL: not packed */
     const real *packed_winograd; /* the same transformed for tiles of packed_tile, if that is 2 or 4 */
     int64_t packed_tile;         /* -1: weights are not packed; see fdl_conv_plan */

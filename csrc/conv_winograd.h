@@ -253,7 +253,7 @@ static vint transform_output(const winograd *w, const real *m, int64_t point, in
                              const real *residual, real *y, int64_t y_row)
 {
     const fdl_window *g = &w->v->w;
-    const bool relu = w->v->activation == FDL_ACTIVATION_RELU;
+    const bool relu = is_relu(&w->v->activation);
     vint bad = {0};
     for (int64_t t = 0; t < w->row_tiles; t += LANES) {
         vreal half[OUT][IN]; /* A^T M */
@@ -296,6 +296,7 @@ static vint transform_output(const winograd *w, const real *m, int64_t point, in
             }
         }
     }
+    activate_stored(&w->v->activation, y, y_row, min64(OUT, g->out_height - tile_row * OUT), g->out_width);
     return bad;
 }
 

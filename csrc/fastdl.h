@@ -140,7 +140,8 @@ FDL_KERNEL int fdl_log_softmax_backward(const real *grad_output, const real *y, 
                                         int64_t classes, int64_t inner);
 /* linear.c: y [rows, out] = activation(x [rows, in] weight[out, in]^T + bias[out]) */
 FDL_KERNEL int fdl_linear(const real *x, const real *weight, FDL_OPTIONAL const real *bias, real *y, int64_t rows,
-                          int64_t in_features, int64_t out_features, int64_t activation);
+                          int64_t in_features, int64_t out_features, int64_t activation, double alpha,
+                          double beta);
 FDL_KERNEL int fdl_linear_backward(const real *grad_output, const real *x, const real *weight,
                                    FDL_OPTIONAL real *grad_x, FDL_OPTIONAL real *grad_weight,
                                    FDL_OPTIONAL real *grad_bias, int64_t rows, int64_t in_features,
@@ -188,7 +189,8 @@ FDL_KERNEL int fdl_penalty_backward(const real *grad_output, const int64_t *arra
 /* residual, as y: added before the activation. Either weight or packed, which fdl_conv_pack made. */
 FDL_KERNEL int fdl_conv(const real *x, FDL_OPTIONAL const real *weight, FDL_OPTIONAL const real *packed,
                         FDL_OPTIONAL const real *bias, FDL_OPTIONAL const real *residual, real *y,
-                        const fdl_window *window, int64_t packed_tile, int64_t activation, int64_t algorithm);
+                        const fdl_window *window, int64_t packed_tile, int64_t activation, double alpha,
+                        double beta, int64_t algorithm);
 /* Weights laid out as the kernels read them, and with packed_tile 2 or 4 transformed for Winograd's algorithm with
  * tiles of that size as well. Of the window only the weight's shape, groups and channels_last matter. The size in
  * elements: */
@@ -205,7 +207,7 @@ FDL_KERNEL int fdl_conv_backward(const real *grad_output, const real *x, const r
 /* The adjoint of the convolution that `window` describes, whose input is this one's output y: x is [batch,
  * out_channels, out_depth, out_height, out_width], bias and grad_bias are [channels]. */
 FDL_KERNEL int fdl_conv_transpose(const real *x, const real *weight, FDL_OPTIONAL const real *bias, real *y,
-                                  const fdl_window *window, int64_t activation);
+                                  const fdl_window *window, int64_t activation, double alpha, double beta);
 FDL_KERNEL int fdl_conv_transpose_backward(const real *grad_output, const real *x, const real *weight,
                                            FDL_OPTIONAL real *grad_x, FDL_OPTIONAL real *grad_weight,
                                            FDL_OPTIONAL real *grad_bias, const fdl_window *window);

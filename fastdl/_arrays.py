@@ -367,6 +367,18 @@ def choice(value: str, argument: str, names: tuple[str, ...]) -> int:
     return names.index(value)
 
 
+def fused(
+    activation: str, args: tuple[float, ...], names: tuple[str, ...], known: tuple[tuple[int, float, float], ...]
+) -> tuple[int, float, float]:
+    """An activation and its arguments as the kind and the two numbers that kernels take; `known` of each kind says how
+    many there are, and the defaults."""
+    kind = choice(activation, "activation", names)
+    most, alpha, beta = known[kind]
+    if len(args) > most:
+        fail("activation_args", args, ("at most", most, "numbers for", activation))
+    return kind, float(args[0]) if len(args) > 0 else alpha, float(args[1]) if len(args) > 1 else beta
+
+
 _DATA_FORMATS = (("NCL", "NLC"), ("NCHW", "NHWC"), ("NCDHW", "NDHWC"))
 
 

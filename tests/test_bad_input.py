@@ -289,6 +289,8 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     ("conv2d", {"algorithm": "depthwise"}, ValueError, "algorithm", "does not compute", "another"),
     ("conv2d", {"activation": "tan"}, ValueError, "activation", "tan", "relu"),
     ("linear", {"activation": "tan"}, ValueError, "activation", "tan", "relu"),
+    ("linear", {"activation": "relu", "activation_args": (0.1,)}, ValueError, "activation_args", "(0.1,)", "at most 0"),
+    ("conv2d", {"activation": "elu", "activation_args": (1.0, 2.0)}, ValueError, "activation_args", "2.0", "at most 1"),
     ("im2col", {"kernel_size": 0}, ValueError, "kernel_size", "0", "at least 1"),
     ("im2col", {"kernel_size": 6}, ValueError, "kernel_size", "6", "5"),
     ("im2col", {"padding": -1}, ValueError, "padding", "-1", "at least 0"),

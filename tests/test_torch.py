@@ -32,9 +32,16 @@ def _gelu_inner(x: Any) -> Any:
     return math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
 
 
-def _linear(x: Any, weight: Any, bias: Any, activation: str = "none") -> Any:
-    y = F.linear(x, weight, bias)
-    return F.relu(y) if activation == "relu" else y
+def _fused(y: Any, activation: str, activation_args: Any) -> Any:
+    if activation == "none":
+        return y
+    if activation == "gelu_tanh":
+        return F.gelu(y, approximate="tanh")
+    return (getattr(F, activation, None) or getattr(torch, activation))(y, *activation_args)
+
+
+def _linear(x: Any, weight: Any, bias: Any, activation: str = "none", activation_args: Any = ()) -> Any:
+    return _fused(F.linear(x, weight, bias), activation, activation_args)
 
 
 def _convolution(function: Callable[..., Any]) -> Callable[..., Any]:
@@ -45,6 +52,7 @@ def _convolution(function: Callable[..., Any]) -> Callable[..., Any]:
         weight: Any,
         bias: Any,
         activation: str = "none",
+        activation_args: Any = (),
         algorithm: str = "auto",
         data_format: str = "NCHW",
         residual: Any = None,
@@ -61,7 +69,7 @@ def _convolution(function: Callable[..., Any]) -> Callable[..., Any]:
         y = function(x, weight, bias, padding=padding, **geometry)
         y = y.movedim(1, -1) if last else y
         y = y if residual is None else y + residual
-        return F.relu(y) if activation == "relu" else y
+        return _fused(y, activation, activation_args)
 
     return call
 
@@ -123,13 +131,21 @@ def _pooling(function: Callable[..., Any]) -> Callable[..., Any]:
 def _transposed(function: Callable[..., Any]) -> Callable[..., Any]:
     """torch's, with asymmetric padding and activation."""
 
-    def call(x: Any, weight: Any, bias: Any, activation: str = "none", padding: Any = 0, **geometry: Any) -> Any:
+    def call(
+        x: Any,
+        weight: Any,
+        bias: Any,
+        activation: str = "none",
+        activation_args: Any = (),
+        padding: Any = 0,
+        **geometry: Any,
+    ) -> Any:
         if np.ndim(padding) == 2:
             y = function(x, weight, bias, **geometry)
             y = y[(..., *[slice(before, n - after) for n, (before, after) in zip(y.shape[2:], padding, strict=True)])]
         else:
             y = function(x, weight, bias, padding=padding, **geometry)
-        return F.relu(y) if activation == "relu" else y
+        return _fused(y, activation, activation_args)
 
     return call
 

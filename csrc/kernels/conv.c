@@ -493,11 +493,12 @@ static convolution describe_packed(const fdl_window *window, const real *packed,
 }
 
 int fdl_conv(const real *x, const real *weight, const real *packed, const real *bias, const real *residual, real *y,
-             const fdl_window *window, int64_t packed_tile, int64_t activation, int64_t algorithm)
+             const fdl_window *window, int64_t packed_tile, int64_t kind, double alpha, double beta, int64_t algorithm)
 {
     convolution v =
         packed ? describe_packed(window, packed, packed_tile, algorithm) : conv_describe(window, weight, algorithm);
-    v.x = x, v.bias = bias, v.residual = residual, v.y = y, v.activation = activation;
+    v.x = x, v.bias = bias, v.residual = residual, v.y = y;
+    v.activation = (activation){kind, (real)alpha, (real)beta};
     return forward(&v, algorithm);
 }
 
@@ -648,12 +649,6 @@ static void set_plane(real *x, int64_t size, real value)
         vstore_up_to(x + i, vset1(value), size - i);
 }
 
-static void relu_in_place(real *x, int64_t size)
-{
-    for (int64_t i = 0; i < size; i += LANES) /* main loop and tail; NaN passes */
-        vstore_up_to(x + i, vmax((vreal){0}, vload_up_to(x + i, size - i)), size - i);
-}
-
 /* Otherwise columns of gradients are computed, a tile at a time, and added to where columns came from. Items are images
  * and groups, parts are ranges of channels: each is summed into by one thread only. */
 static int grad_x_task(void *context, int64_t begin, int64_t end)
@@ -693,8 +688,8 @@ static int grad_x_task(void *context, int64_t begin, int64_t end)
             if (status == FDL_OK)
                 add_columns(v, columns, tile, position, count, grad_x, c_end - c);
         }
-        if (v->activation == FDL_ACTIVATION_RELU)
-            relu_in_place(grad_x, (c_end - c) * v->pixels);
+        if (v->activation.kind != FDL_ACTIVATION_NONE)
+            activate_rows(&v->activation, grad_x, 0, 1, (c_end - c) * v->pixels);
     }
     fdl_scratch_release(mark);
     return status;
@@ -842,10 +837,11 @@ int fdl_conv_backward(const real *grad_output, const real *x, const real *weight
 /* ---- transposed: input and output of a convolution change places ---- */
 
 int fdl_conv_transpose(const real *x, const real *weight, const real *bias, real *y, const fdl_window *window,
-                       int64_t activation)
+                       int64_t kind, double alpha, double beta)
 {
     convolution v = conv_describe(window, weight, FDL_ALGORITHM_AUTO);
-    v.grad_y = x, v.bias = bias, v.grad_x = y, v.activation = activation;
+    v.grad_y = x, v.bias = bias, v.grad_x = y;
+    v.activation = (activation){kind, (real)alpha, (real)beta};
     return grad_x(&v, FDL_ALGORITHM_AUTO);
 }
 

@@ -638,3 +638,28 @@ def _choice(value, argument, names):  # type: ignore[no-untyped-def]
         _arrays.fail(argument, value, names)
 
     return implementation
+
+
+@overload(_arrays.fused, prefer_literal=True)
+def _fused(activation, args, names, known):  # type: ignore[no-untyped-def]
+    given = len(args)
+
+    def implementation(activation, args, names, known):  # type: ignore[no-untyped-def]
+        kind = _arrays.choice(activation, "activation", names)
+        most, alpha, beta = known[kind]
+        if given > most:
+            _arrays.fail("activation_args", given, ("at most", most, "numbers for", activation))
+        return kind, _item(args, 0, alpha), _item(args, 1, beta)
+
+    return implementation
+
+
+def _item(items: tuple[float, ...], i: int, default: float) -> float:
+    return float(items[i]) if i < len(items) else default
+
+
+@overload(_item, prefer_literal=True)
+def _item_overload(items, i, default):  # type: ignore[no-untyped-def]
+    if i.literal_value < len(items):
+        return lambda items, i, default: float(items[i])
+    return lambda items, i, default: default
