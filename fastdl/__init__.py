@@ -40,7 +40,17 @@ from fastdl.conv import (
 from fastdl.explain import ConvExplanation, explain_conv2d
 from fastdl.linear import LinearGrad, linear, linear_backward
 from fastdl.losses import cross_entropy, cross_entropy_backward
-from fastdl.optim import sgd_step
+from fastdl.optim.clipping import clip_grad_norm_, clip_grad_value_
+from fastdl.optim.steps import (
+    adadelta_step,
+    adagrad_step,
+    adam_step,
+    adamw_step,
+    lion_step,
+    nadam_step,
+    rmsprop_step,
+    sgd_step,
+)
 from fastdl.padding import pad, pad_backward
 from fastdl.pooling import (
     adaptive_avg_pool1d,
@@ -90,6 +100,10 @@ __all__ = [
     "PackedConv2dWeight",
     "ReceptiveField",
     "active_isa",
+    "adadelta_step",
+    "adagrad_step",
+    "adam_step",
+    "adamw_step",
     "adaptive_avg_pool1d",
     "adaptive_avg_pool1d_backward",
     "adaptive_avg_pool2d",
@@ -108,6 +122,8 @@ __all__ = [
     "avg_pool2d_backward",
     "avg_pool3d",
     "avg_pool3d_backward",
+    "clip_grad_norm_",
+    "clip_grad_value_",
     "col2im",
     "conv1d",
     "conv1d_backward",
@@ -128,6 +144,7 @@ __all__ = [
     "im2col",
     "linear",
     "linear_backward",
+    "lion_step",
     "log_softmax",
     "log_softmax_backward",
     "lp_pool1d",
@@ -148,6 +165,7 @@ __all__ = [
     "max_unpool2d_backward",
     "max_unpool3d",
     "max_unpool3d_backward",
+    "nadam_step",
     "nn",
     "optim",
     "pack_conv2d_weight",
@@ -156,6 +174,7 @@ __all__ = [
     "receptive_field",
     "relu",
     "relu_backward",
+    "rmsprop_step",
     "set_num_threads",
     "sgd_step",
     "show_config",

@@ -170,9 +170,17 @@ def in_place(x: Any, argument: str) -> Array:
     return writable(x, argument, x.shape, x)
 
 
-def optional_in_place(x: Any, argument: str, like: Array) -> Array | None:
-    """The same with the shape and dtype of `like`, or None."""
-    return None if x is None else writable(x, argument, like.shape, like)
+def state(x: Any, argument: str, param: Array, grad: Array) -> Array:
+    """x, what an optimizer keeps of a parameter: updated in place, of its shape and dtype, in memory of its own."""
+    x = writable(x, argument, param.shape, param)
+    disjoint(param, argument, x)
+    disjoint(grad, argument, x)
+    return x
+
+
+def optional_state(x: Any, argument: str, param: Array, grad: Array) -> Array | None:
+    """The same, or None."""
+    return None if x is None else state(x, argument, param, grad)
 
 
 def gradient(x: Array, wanted: bool = True) -> Array:

@@ -30,7 +30,16 @@ from fastdl.reference.conv import (
 )
 from fastdl.reference.linear import linear, linear_backward
 from fastdl.reference.losses import cross_entropy, cross_entropy_backward
-from fastdl.reference.optim import sgd_step
+from fastdl.reference.optim import (
+    adadelta_step,
+    adagrad_step,
+    adam_step,
+    adamw_step,
+    lion_step,
+    nadam_step,
+    rmsprop_step,
+    sgd_step,
+)
 from fastdl.reference.padding import pad, pad_backward
 from fastdl.reference.pooling import (
     adaptive_avg_pool1d,
@@ -72,6 +81,10 @@ from fastdl.reference.pooling import (
 )
 
 __all__ = [
+    "adadelta_step",
+    "adagrad_step",
+    "adam_step",
+    "adamw_step",
     "adaptive_avg_pool1d",
     "adaptive_avg_pool1d_backward",
     "adaptive_avg_pool2d",
@@ -108,6 +121,7 @@ __all__ = [
     "im2col",
     "linear",
     "linear_backward",
+    "lion_step",
     "log_softmax",
     "log_softmax_backward",
     "lp_pool1d",
@@ -128,10 +142,12 @@ __all__ = [
     "max_unpool2d_backward",
     "max_unpool3d",
     "max_unpool3d_backward",
+    "nadam_step",
     "pad",
     "pad_backward",
     "relu",
     "relu_backward",
+    "rmsprop_step",
     "sgd_step",
     "softmax",
     "softmax_backward",
