@@ -201,6 +201,6 @@ def lion_step(
     clip_value: float = inf,
 ) -> None:
     grad = _scaled(grad, maximize, grad_scale, clip_value)
-    direction = np.sign(betas[0] * exp_avg + (1 - betas[0]) * grad)
-    param -= lr * (direction + weight_decay * param)
+    _decayed(param, grad, lr, weight_decay, True)
+    param -= lr * np.sign(betas[0] * exp_avg + (1 - betas[0]) * grad)
     _average(exp_avg, grad, betas[1])

@@ -60,9 +60,9 @@ def _step(
     inputs: dict[str, Any] = {"param": values or shape, "grad": shape}
     for name in states:
         if name in _SQUARES:  # never below what a mean of squares can be
-            inputs[name] = lambda rng: 1 + rng.standard_normal(shape) ** 2
+            inputs[name] = lambda rng: np.asarray(1 + rng.standard_normal(shape) ** 2)
         elif name == "grad_avg":
-            inputs[name] = lambda rng: 0.7 * np.tanh(rng.standard_normal(shape))
+            inputs[name] = lambda rng: np.asarray(0.7 * np.tanh(rng.standard_normal(shape)))
         else:
             inputs[name] = shape
         if name in absent:
