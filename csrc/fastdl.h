@@ -188,8 +188,7 @@ FDL_KERNEL int fdl_nadam_step(real *param, const real *grad, real *exp_avg, real
                               double weight_decay, double momentum_decay, int64_t decoupled_weight_decay,
                               int64_t maximize, double grad_scale, double clip_value);
 FDL_KERNEL int fdl_lion_step(real *param, const real *grad, real *exp_avg, int64_t size, double lr, double beta1,
-                             double beta2, double weight_decay, int64_t maximize, double grad_scale,
-                             double clip_value);
+                             double beta2, double weight_decay, int64_t maximize, double grad_scale, double clip_value);
 /* The same for the many arrays of a table, whose elements are `real`. */
 FDL_KERNEL int fdl_optimizer_step(fdl_optimizer *optimizer, const int64_t *table, int64_t count);
 /* Of the gradients of a table: (sum of |g|^norm_type)^(1 / norm_type), or the largest |g| if norm_type is infinite. */

@@ -435,14 +435,36 @@ _ROWS += [
         (op, {"grad": _SHARED[:5], state: _SHARED[4:9]}, ValueError, state, "overlaps", "does not"),
         (op, {state: _zeros(5, dtype=F64)}, TypeError, state, "float64", "float32"),
     )
-    if op != "sgd_step" and (state != "mu_product" or row[2] is ValueError and "overlaps" not in row)
+    if op != "sgd_step" and (state != "mu_product" or (row[2] is ValueError and "overlaps" not in row))
 ]
+_FIVE = _SHARED[:5]
 _ROWS += [
     ("adam_step", {"exp_avg": _SHARED[:5], "exp_avg_sq": _SHARED[1:6]}, ValueError, "exp_avg_sq", "overlaps", "not"),
-    ("adam_step", {"exp_avg": _SHARED[:5], "max_exp_avg_sq": _SHARED[:5]}, ValueError, "max_exp_avg_sq", "overlaps", "not"),
-    ("rmsprop_step", {"grad_avg": _SHARED[:5], "momentum_buffer": _SHARED[:5]}, ValueError, "momentum_buffer", "overlaps", "not"),
+    (
+        "adam_step",
+        {"exp_avg": _SHARED[:5], "max_exp_avg_sq": _SHARED[:5]},
+        ValueError,
+        "max_exp_avg_sq",
+        "overlaps",
+        "not",
+    ),
+    (
+        "rmsprop_step",
+        {"grad_avg": _SHARED[:5], "momentum_buffer": _SHARED[:5]},
+        ValueError,
+        "momentum_buffer",
+        "overlaps",
+        "not",
+    ),
     ("nadam_step", {"mu_product": np.ones(())}, TypeError, "mu_product", "float64", "float32"),
-    ("nadam_step", {"grad": _SHARED[:5], "mu_product": _SHARED[:1].reshape(())}, ValueError, "mu_product", "overlaps", "not"),
+    (
+        "nadam_step",
+        {"grad": _SHARED[:5], "mu_product": _SHARED[:1].reshape(())},
+        ValueError,
+        "mu_product",
+        "overlaps",
+        "not",
+    ),
     ("nadam_step", {"momentum_decay": -1.0}, ValueError, "momentum_decay", "-1.0", "at least 0"),
     ("adagrad_step", {"step": 0}, ValueError, "step", "0", "at least 1"),
     ("adagrad_step", {"lr_decay": -1.0}, ValueError, "lr_decay", "-1.0", "at least 0"),

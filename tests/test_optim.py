@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -98,7 +99,7 @@ def test_grouping_threads_and_position_make_no_difference(name: str, options: di
         fastdl.set_num_threads(number)
         memory = np.empty(n + 1, np.float32)[1:]
         memory[:] = start
-        spans = list(zip(pieces, pieces[1:], strict=False))
+        spans = list(pairwise(pieces))
         optimizer = getattr(optim, name)([memory[a:b] for a, b in spans], lr=0.01, **options)
         for grad in grads:
             optimizer.step([grad[a:b].copy() for a, b in spans], max_norm=100.0, clip_value=0.5)
@@ -166,7 +167,9 @@ def test_clip_grad_norm_as_torch(dtype: Any, norm_type: float, threads: Any) -> 
         norms.append(fastdl.clip_grad_norm_(dict(enumerate(clipped)), 1.5, norm_type))
     assert norms[0] == norms[1] == norms[2] == pytest.approx(expected, rel=1e-12)
     for found, parameter in zip(clipped, peers, strict=True):
-        np.testing.assert_allclose(found, parameter.grad.numpy(), rtol=1e-12 + 2 * np.finfo(dtype).eps)  # the norm's own
+        np.testing.assert_allclose(
+            found, parameter.grad.numpy(), rtol=1e-12 + 2 * np.finfo(dtype).eps
+        )  # the norm's own
 
 
 def test_norms_of_what_float32_cannot_square() -> None:

@@ -50,7 +50,13 @@ def test_window_has_the_fields_of_the_c_struct() -> None:
 
 @pytest.mark.parametrize(
     ("enum", "names"),
-    [("ACTIVATION", ACTIVATIONS), ("ALGORITHM", ALGORITHMS), ("REDUCTION", REDUCTIONS), ("PAD", MODES), ("OPTIMIZER", METHODS)],
+    [
+        ("ACTIVATION", ACTIVATIONS),
+        ("ALGORITHM", ALGORITHMS),
+        ("REDUCTION", REDUCTIONS),
+        ("PAD", MODES),
+        ("OPTIMIZER", METHODS),
+    ],
 )
 def test_choices_are_the_values_of_the_c_enum(enum: str, names: tuple[str, ...]) -> None:
     """What choice() passes to a kernel is a position in these tuples."""

@@ -205,9 +205,7 @@ def test_optimizer_steps(case: Case, dtype: Any) -> None:
     given = ("step", "grad_scale", "clip_value")
     options = {name: value for name, value in case.parameters.items() if name not in given}
     options |= {
-        name: True
-        for name, state in (("amsgrad", "max_exp_avg_sq"), ("centered", "grad_avg"))
-        if state in case.updates
+        name: True for name, state in (("amsgrad", "max_exp_avg_sq"), ("centered", "grad_avg")) if state in case.updates
     }
     param = _tensor(arguments["param"])
     optimizer = getattr(torch.optim, _OPTIMIZERS[case.operation])([param], **options)

@@ -15,8 +15,8 @@
  *   adadelta   s = rho s + (1 - rho) g^2,   d = sqrt(a + eps) / sqrt(s + eps) g,   a = rho a + (1 - rho) d^2
  *              param -= lr d
  *   nadam      m, v as adam,   mu(t) = beta1 (1 - 0.96^(t momentum_decay) / 2),   M(t) = mu(1) ... mu(t)
- *              param -= lr ((1 - mu(t)) / (1 - M(t)) g + mu(t + 1) / (1 - M(t + 1)) m) / (sqrt(v / (1 - beta2^t)) + eps)
- *   lion       param -= lr sign(beta1 m + (1 - beta1) g),   m = beta2 m + (1 - beta2) g
+ *              param -= lr ((1 - mu(t)) / (1 - M(t)) g + mu(t + 1) / (1 - M(t + 1)) m) / (sqrt(v / (1 - beta2^t)) +
+ * eps) lion       param -= lr sign(beta1 m + (1 - beta1) g),   m = beta2 m + (1 - beta2) g
  *
  * Sources: torch.optim, whose formulas these are; lion: Chen et al., "Symbolic Discovery of Optimization Algorithms",
  * NeurIPS 2023, Algorithm 2.
@@ -193,18 +193,25 @@ static int walk_range(void *context, int64_t begin, int64_t end)
 {
     const plan p = *(const plan *)context; /* a copy, which no store can change */
     switch (p.method) {
-    case FDL_OPTIMIZER_SGD: return p.has ? walk(&p, begin, end, sgd, 1) : walk(&p, begin, end, sgd, 0);
-    case FDL_OPTIMIZER_ADAGRAD: return walk(&p, begin, end, adagrad, 1);
+    case FDL_OPTIMIZER_SGD:
+        return p.has ? walk(&p, begin, end, sgd, 1) : walk(&p, begin, end, sgd, 0);
+    case FDL_OPTIMIZER_ADAGRAD:
+        return walk(&p, begin, end, adagrad, 1);
     case FDL_OPTIMIZER_RMSPROP:
         return p.has == 1   ? walk(&p, begin, end, rmsprop, 1)
                : p.has == 3 ? walk(&p, begin, end, rmsprop, 3)
                : p.has == 5 ? walk(&p, begin, end, rmsprop, 5)
                             : walk(&p, begin, end, rmsprop, 7);
-    case FDL_OPTIMIZER_ADAM: return p.has == 3 ? walk(&p, begin, end, adam, 3) : walk(&p, begin, end, adam, 7);
-    case FDL_OPTIMIZER_ADADELTA: return walk(&p, begin, end, adadelta, 3);
-    case FDL_OPTIMIZER_NADAM: return walk(&p, begin, end, nadam, 3);
-    case FDL_OPTIMIZER_LION: return walk(&p, begin, end, lion, 1);
-    default: return walk(&p, begin, end, clip, 0);
+    case FDL_OPTIMIZER_ADAM:
+        return p.has == 3 ? walk(&p, begin, end, adam, 3) : walk(&p, begin, end, adam, 7);
+    case FDL_OPTIMIZER_ADADELTA:
+        return walk(&p, begin, end, adadelta, 3);
+    case FDL_OPTIMIZER_NADAM:
+        return walk(&p, begin, end, nadam, 3);
+    case FDL_OPTIMIZER_LION:
+        return walk(&p, begin, end, lion, 1);
+    default:
+        return walk(&p, begin, end, clip, 0);
     }
 }
 

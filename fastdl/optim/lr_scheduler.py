@@ -140,9 +140,7 @@ class LinearLR(LRScheduler):
 class ConstantLR(LRScheduler):
     """The rate times factor for total_iters steps; then the rate itself."""
 
-    def __init__(
-        self, optimizer: Optimizer, factor: float = 1 / 3, total_iters: int = 5, last_epoch: int = -1
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, factor: float = 1 / 3, total_iters: int = 5, last_epoch: int = -1) -> None:
         if not 0 <= factor <= 1:
             fail("factor", factor, "at least 0 and at most 1")
         self.factor, self.total_iters = factor, total_iters
@@ -288,7 +286,7 @@ class SequentialLR:
 
 
 def _for_each(value: float | Sequence[float], argument: str, groups: int) -> list[float]:
-    values = list(value) if isinstance(value, (list, tuple)) else [value] * groups
+    values: list[Any] = list(value) if isinstance(value, (list, tuple)) else [value] * groups
     if len(values) != groups:
         fail(argument, f"{len(values)} numbers", f"one for each of {groups} groups")
     return values

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from itertools import pairwise
 from math import inf
 from operator import is_
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -35,7 +37,7 @@ class ParamGroup(MutableMapping[str, Any]):
             param: {name: optimizer._new_state(name, array, options) for name in needed if needed[name]}
             for param, array in params.items()
         }
-        self._tables = []
+        self._tables: list[tuple[list[str], Table]] = []
         """One for each dtype; at least one, which counts the steps."""
         for dtype in DTYPES:
             chosen = [name for name, array in params.items() if array.dtype == dtype]
@@ -116,7 +118,7 @@ class Optimizer:
     method: str
     states: tuple[str, ...]
     """The names of the arrays kept for each parameter, in the order in which the kernel takes them."""
-    optional_states: Mapping[str, str] = {}
+    optional_states: ClassVar[Mapping[str, str]] = MappingProxyType({})
     """Those that only some options need: which."""
     check: Callable[..., None]
     """The check of the options that are its arguments."""
@@ -126,11 +128,10 @@ class Optimizer:
         self.param_groups: list[ParamGroup] = []
         self.params: dict[str, Array] = {}
         """All parameters by name; the names in a list are their positions in it, as text."""
-        self._last: list[Any] | None = None
+        self._last: list[Any] = []
         self._check(defaults)
-        groups = [] if isinstance(params, Mapping) or isinstance(params, np.ndarray) else list(params)
-        if not (groups and isinstance(groups[0], Mapping)):
-            groups = [{"params": params if isinstance(params, (Mapping, np.ndarray)) else groups}]
+        given: Any = params if isinstance(params, (Mapping, np.ndarray)) else list(params)
+        groups = given if isinstance(given, list) and given and isinstance(given[0], Mapping) else [{"params": given}]
         for group in groups:
             self.add_param_group(group)
 
@@ -146,7 +147,7 @@ class Optimizer:
         params = self.params | named
         _refuse_shared(params)
         self.param_groups.append(ParamGroup(self, named, self.defaults | options))
-        self.params, self._last = params, None
+        self.params, self._last = params, []
         tables = [table for group in self.param_groups for table in group._tables]
         place = {name: i for i, name in enumerate(params)}
         self._tables = [(table, [place[name] for name in names]) for names, table in tables]
@@ -192,12 +193,16 @@ class Optimizer:
         at most max_norm, as clip_grad_norm_ does, then limited to [-clip_value, clip_value]; they are not changed.
         With max_norm, returns the norm, after grad_scale. Everything is checked before the first parameter changes.
         """
+        plain = max_norm is None and clip_value is None and grad_scale == 1
         module = functions()
-        arrays = self._take(grads)
-        if module is fastdl and grad_scale == 1 and max_norm is None and clip_value is None:
+        if plain and module is fastdl:
+            given: Any = grads if type(grads) is list else self._ordered(grads)
+            if len(given) != len(self._last) or not all(map(is_, given, self._last)):
+                self._take(given)
             for kernel, options, table, count in self._calls:
                 kernel(options, table, count)
             return None
+        arrays = self._take(grads)
         steps._check(1, 0, 0, grad_scale, inf if clip_value is None else clip_value)
         norm = None
         if max_norm is not None:
@@ -304,13 +309,13 @@ class Optimizer:
     def _take(self, grads: Arrays) -> list[Array]:
         """Make these the gradients of the next step: at no cost if they are the very arrays of the last."""
         given = self._ordered(grads)
-        if self._last is not None and all(map(is_, given, self._last)):
+        if len(given) == len(self._last) and all(map(is_, given, self._last)):
             return given
         arrays, places = self._checked(given)
         for table, chosen in self._tables:
             table.set_grads(places[chosen])
         self._grads = arrays  # alive as long as their addresses are in use
-        self._last = arrays if all(map(is_, given, arrays)) else None
+        self._last = arrays if all(map(is_, given, arrays)) else []
         return arrays
 
     def _checked(self, given: list[Any]) -> tuple[list[Array], Array]:
@@ -358,7 +363,7 @@ class SGD(Optimizer):
     """Stochastic gradient descent, by sgd_step. torch.optim.SGD."""
 
     step_function, method, states = "sgd_step", "sgd", ("momentum_buffer",)
-    optional_states = {"momentum_buffer": "momentum"}
+    optional_states: ClassVar[Mapping[str, str]] = {"momentum_buffer": "momentum"}
     check = staticmethod(steps._check_sgd)
 
     def __init__(
@@ -418,7 +423,7 @@ class RMSprop(Optimizer):
     """rmsprop_step. torch.optim.RMSprop."""
 
     step_function, method, states = "rmsprop_step", "rmsprop", ("square_avg", "grad_avg", "momentum_buffer")
-    optional_states = {"grad_avg": "centered", "momentum_buffer": "momentum"}
+    optional_states: ClassVar[Mapping[str, str]] = {"grad_avg": "centered", "momentum_buffer": "momentum"}
     check = staticmethod(steps._check_rmsprop)
 
     def __init__(
@@ -448,7 +453,7 @@ class Adam(Optimizer):
     """adam_step. torch.optim.Adam."""
 
     step_function, method, states = "adam_step", "adam", ("exp_avg", "exp_avg_sq", "max_exp_avg_sq")
-    optional_states = {"max_exp_avg_sq": "amsgrad"}
+    optional_states: ClassVar[Mapping[str, str]] = {"max_exp_avg_sq": "amsgrad"}
     check = staticmethod(steps._check_adam)
 
     def __init__(
@@ -564,6 +569,6 @@ def _named(arrays: Any, first: int) -> dict[str, Array]:
 
 def _refuse_shared(params: dict[str, Array]) -> None:
     held = sorted((a.__array_interface__["data"][0], a.nbytes, name) for name, a in params.items() if a.size)
-    for (start, size, _), (next_start, _, name) in zip(held, held[1:], strict=False):
+    for (start, size, _), (next_start, _, name) in pairwise(held):
         if start + size > next_start:
             fail(f"params[{name!r}]", "memory shared with another parameter", "memory of its own")
