@@ -370,7 +370,7 @@ typedef struct {
     double *sums; /* [blocks] */
 } norm_task;
 
-typedef double vdouble __attribute__((vector_size(LANES * sizeof(double))));
+typedef double vreal_double __attribute__((vector_size(LANES * sizeof(double))));
 
 static double larger(double a, double b) { return a > b || a != a ? a : b; } /* NaN stays */
 
@@ -378,7 +378,7 @@ static double larger(double a, double b) { return a > b || a != a ? a : b; } /* 
 static double norm_block(const norm_task *t, int64_t begin, int64_t end)
 {
     const double power = t->norm_type;
-    vdouble sum = {0};
+    vreal_double sum = {0};
     vreal most = {0};
     for (int64_t index = row_of(t->table, t->count, begin); begin < end; index++) {
         const part a = part_of(t->table, index, begin, end);
@@ -390,7 +390,7 @@ static double norm_block(const norm_task *t, int64_t begin, int64_t end)
                 most = vmax_nan(most, size);
                 continue;
             }
-            vdouble wide = __builtin_convertvector(size, vdouble);
+            vreal_double wide = __builtin_convertvector(size, vreal_double);
             if (power == 2)
                 wide *= wide;
             else if (power != 1)
