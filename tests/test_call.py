@@ -16,6 +16,7 @@ from fastdl._call import remember, shortcut
 from fastdl._window import Window
 
 _X = np.ones((2, 3), np.float32)
+_RELU = (1, 0.0, 0.0)
 _READ_ONLY = np.ones((2, 3), np.float32)
 _READ_ONLY.flags.writeable = False
 _WINDOW = Window(*[1] * len(Window._fields))
@@ -24,18 +25,18 @@ _WINDOW = Window(*[1] * len(Window._fields))
 @pytest.mark.parametrize(
     ("kernel", "arguments"),
     [
-        ("relu", (_X, _X)),
-        ("relu", (_X, _X, 6, 0)),
-        ("relu", (None, _X, 6)),
-        ("relu", ([1.0], _X, 6)),
-        ("relu", (_X, _X.astype(np.float64), 6)),
-        ("relu", (_X.astype(">f4"), _X, 6)),
-        ("relu", (_X.astype(np.float16), _X, 6)),
-        ("relu", (_X.T, _X, 6)),
-        ("relu", (_X, _X.T, 6)),
-        ("relu", (_X, _READ_ONLY, 6)),
-        ("relu", (_X, _X, 6.0)),
-        ("relu", (_X, _X, None)),
+        ("pointwise", (_X, _X)),
+        ("pointwise", (_X, _X, 6, *_RELU, 0)),
+        ("pointwise", (None, _X, 6, *_RELU)),
+        ("pointwise", ([1.0], _X, 6, *_RELU)),
+        ("pointwise", (_X, _X.astype(np.float64), 6, *_RELU)),
+        ("pointwise", (_X.astype(">f4"), _X, 6, *_RELU)),
+        ("pointwise", (_X.astype(np.float16), _X, 6, *_RELU)),
+        ("pointwise", (_X.T, _X, 6, *_RELU)),
+        ("pointwise", (_X, _X.T, 6, *_RELU)),
+        ("pointwise", (_X, _READ_ONLY, 6, *_RELU)),
+        ("pointwise", (_X, _X, 6.0, *_RELU)),
+        ("pointwise", (_X, _X, None, *_RELU)),
         ("cross_entropy", (_X, np.zeros(2, np.int32), np.zeros(1, np.float32), 2, 3, 1)),
         ("im2col", (_X, _X, _WINDOW[1:])),
         ("im2col", (_X, _X, list(_WINDOW))),
@@ -51,7 +52,7 @@ def test_kernels_refuse_what_they_cannot_read(kernel: str, arguments: tuple[Any,
 
 def test_numbers_out_of_range_are_refused() -> None:
     with pytest.raises(OverflowError):
-        _kernels.relu(_X, _X, 2**63)
+        _kernels.pointwise(_X, _X, 2**63, *_RELU)
 
 
 def test_a_status_becomes_its_exception() -> None:
@@ -197,7 +198,7 @@ def test_references_are_counted() -> None:
             with pytest.raises((TypeError, ValueError)):
                 fastdl.conv2d(**({"x": x, "weight": weight} | mistake))
         with pytest.raises(TypeError):
-            _kernels.relu(x, out, None)
+            _kernels.pointwise(x, out, None, *_RELU)
 
     for _ in range(3):
         calls()

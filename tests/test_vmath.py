@@ -117,7 +117,7 @@ def worst_error(name: str, x: np.ndarray, expected: np.ndarray) -> float:
     if not expected.all():  # signed zero: an exact 0 keeps its sign
         zero = expected == 0
         assert np.array_equal(np.signbit(y[zero]), np.signbit(expected[zero]))
-    return float(np.fmax.reduce(error))
+    return float(np.fmax.reduce(error, initial=0.0))
 
 
 def chunks(stop: int, step: int = 1) -> Iterator[np.ndarray]:
