@@ -56,6 +56,9 @@ DROPOUT = "bench.compare dropout --tag bench large --against torch copy"
 L1_PENALTY = "bench.compare l1_penalty --tag bench large --against torch"
 L2_PENALTY = "bench.compare l2_penalty --tag bench large --against torch"
 BOTH = "bench.compare conv2d_backward --tag bench large --with-forward --against torch"
+OPTIMIZERS = ("sgd", "adagrad", "rmsprop", "adam", "adamw", "adadelta", "nadam")
+STEP = "bench.compare {}_step --tag bench large --against torch --threads {} --rounds 7"
+NUMPY_ADAM = "bench.compare adam_step --tag bench large --match sq-10000000 --against numpy --rounds 5"
 THREADS = "bench.compare conv2d --tag batch8 --threads 2 --against fastdl --peer-threads 1"
 
 BARS = [
@@ -83,6 +86,14 @@ BARS = [
     at_least("l2-penalty", L2_PENALTY, ratio("torch"), 0.8),
     at_least("conv2d-call", "bench.calls conv2d", lambda report: report["torch over fastdl"], 2.0),
     at_least("conv2d-train-torch", BOTH, ratio("torch"), 1.0),
+    *(
+        at_least(f"{name}-{threads}", STEP.format(name, threads), ratio("torch", "minimum"), 1.0)
+        for name in OPTIMIZERS
+        for threads in (1, 2)
+    ),
+    at_least("adam-numpy", NUMPY_ADAM, ratio("numpy"), 8.0),
+    at_least("adam-1000-arrays", "bench.calls optimizers", lambda report: report["torch over fastdl"], 3.0),
+    at_most("adam-call", "bench.calls optimizer", lambda report: report["Adam.step, us"], 2.0, "us"),
     at_least("threads", THREADS, ratio("fastdl"), 1.7),
     at_most(
         "relu-call",

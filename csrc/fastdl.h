@@ -92,6 +92,31 @@ typedef struct {
     int64_t channels_last; /* 1: arrays are [batch, depth, height, width, channels] */
 } fdl_window;
 
+/* What an optimizer's step does; fastdl/optim.py has them by name, kernels/optim.c by formula. CLIP only scales and
+ * limits. */
+enum {
+    FDL_OPTIMIZER_SGD = 0,
+    FDL_OPTIMIZER_ADAGRAD = 1,
+    FDL_OPTIMIZER_RMSPROP = 2,
+    FDL_OPTIMIZER_ADAM = 3,
+    FDL_OPTIMIZER_ADADELTA = 4,
+    FDL_OPTIMIZER_NADAM = 5,
+    FDL_OPTIMIZER_LION = 6,
+    FDL_OPTIMIZER_CLIP = 7,
+};
+
+/* The options of all optimizers, by torch's names; each reads its own. step is the number of steps done, mu_product
+ * (NAdam) the product of mu over them: both are brought up to date by a step. */
+typedef struct {
+    int64_t method, step, maximize, nesterov, decoupled_weight_decay;
+    double lr, weight_decay, momentum, dampening, beta1, beta2, eps, alpha, rho, lr_decay, momentum_decay, mu_product;
+    double grad_scale, clip_value; /* a gradient g counts as min(max(grad_scale g, -clip_value), clip_value) */
+} fdl_optimizer;
+
+/* A table of the arrays that one step goes over, int64_t [count, FDL_TABLE_COLUMNS]: where an array ends, counted in
+ * elements from the beginning of the first, and the addresses of parameter, gradient and state (0: none). */
+enum { FDL_TABLE_END = 0, FDL_TABLE_PARAM = 1, FDL_TABLE_GRAD = 2, FDL_TABLE_STATE = 3, FDL_TABLE_COLUMNS = 6 };
+
 /* ---- the library itself (cpu.c, dispatch.c, threads.c, arena.c) ---- */
 
 /* Instruction-set levels, best first; NULL past the end. */
@@ -173,10 +198,35 @@ FDL_KERNEL int fdl_cross_entropy(const real *x, const int64_t *target, real *los
                                  int64_t reduction);
 FDL_KERNEL int fdl_cross_entropy_backward(const real *grad_output, const real *x, const int64_t *target,
                                           real *grad_input, int64_t rows, int64_t classes, int64_t reduction);
-/* optim.c */
+/* optim.c: one step each, in place, all arrays [size]; step counts from 1 */
 FDL_KERNEL int fdl_sgd_step(real *param, const real *grad, FDL_OPTIONAL real *momentum_buffer, int64_t size,
-                            int64_t first, double lr, double momentum, double dampening, double weight_decay,
-                            int64_t nesterov, int64_t maximize);
+                            int64_t step, double lr, double momentum, double dampening, double weight_decay,
+                            int64_t nesterov, int64_t maximize, double grad_scale, double clip_value);
+FDL_KERNEL int fdl_adagrad_step(real *param, const real *grad, real *state_sum, int64_t size, int64_t step, double lr,
+                                double lr_decay, double weight_decay, double eps, int64_t maximize, double grad_scale,
+                                double clip_value);
+FDL_KERNEL int fdl_rmsprop_step(real *param, const real *grad, real *square_avg, FDL_OPTIONAL real *grad_avg,
+                                FDL_OPTIONAL real *momentum_buffer, int64_t size, double lr, double alpha, double eps,
+                                double weight_decay, double momentum, int64_t maximize, double grad_scale,
+                                double clip_value);
+FDL_KERNEL int fdl_adam_step(real *param, const real *grad, real *exp_avg, real *exp_avg_sq,
+                             FDL_OPTIONAL real *max_exp_avg_sq, int64_t size, int64_t step, double lr, double beta1,
+                             double beta2, double eps, double weight_decay, int64_t decoupled_weight_decay,
+                             int64_t maximize, double grad_scale, double clip_value);
+FDL_KERNEL int fdl_adadelta_step(real *param, const real *grad, real *square_avg, real *acc_delta, int64_t size,
+                                 double lr, double rho, double eps, double weight_decay, int64_t maximize,
+                                 double grad_scale, double clip_value);
+/* mu_product [1] is updated too. */
+FDL_KERNEL int fdl_nadam_step(real *param, const real *grad, real *exp_avg, real *exp_avg_sq, real *mu_product,
+                              int64_t size, int64_t step, double lr, double beta1, double beta2, double eps,
+                              double weight_decay, double momentum_decay, int64_t decoupled_weight_decay,
+                              int64_t maximize, double grad_scale, double clip_value);
+FDL_KERNEL int fdl_lion_step(real *param, const real *grad, real *exp_avg, int64_t size, double lr, double beta1,
+                             double beta2, double weight_decay, int64_t maximize, double grad_scale, double clip_value);
+/* The same for the many arrays of a table, whose elements are `real`. */
+FDL_KERNEL int fdl_optimizer_step(fdl_optimizer *optimizer, const int64_t *table, int64_t count);
+/* Of the gradients of a table: (sum of |g|^norm_type)^(1 / norm_type), or the largest |g| if norm_type is infinite. */
+FDL_KERNEL int fdl_grad_norm(double *norm, const int64_t *table, int64_t count, double norm_type);
 /* regularization.c: runs of `run` elements are kept together, with probability keep; y = scale x + shift, or dropped */
 FDL_KERNEL int fdl_dropout(const real *x, real *y, int64_t size, int64_t run, double keep, int64_t seed, int64_t offset,
                            double scale, double shift, double dropped);

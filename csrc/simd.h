@@ -164,6 +164,17 @@ FDL_INLINE vreal vmin(vreal a, vreal b) { return FDL_X86(min)(a, b); }
 FDL_INLINE vreal vmax(vreal a, vreal b) { return vselect(a > b, a, b); }
 FDL_INLINE vreal vmin(vreal a, vreal b) { return vselect(a < b, a, b); }
 #endif
+/* The square root, rounded once; NaN below 0. */
+FDL_INLINE vreal vsqrt(vreal x)
+{
+#if defined(FDL_X86)
+    return FDL_X86(sqrt)(x);
+#else
+    for (int i = 0; i < LANES; i++)
+        x[i] = sizeof(real) == 4 ? (real)__builtin_sqrtf((float)x[i]) : (real)__builtin_sqrt((double)x[i]);
+    return x;
+#endif
+}
 /* The larger, b of equals; NaN where either is NaN. */
 FDL_INLINE vreal vmax_nan(vreal a, vreal b) { return vselect(a != a, a, vmax(a, b)); }
 

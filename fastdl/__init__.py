@@ -85,7 +85,17 @@ from fastdl.conv import (
 from fastdl.explain import ConvExplanation, explain_conv2d
 from fastdl.linear import LinearGrad, linear, linear_backward
 from fastdl.losses import cross_entropy, cross_entropy_backward
-from fastdl.optim import sgd_step
+from fastdl.optim.clipping import clip_grad_norm_, clip_grad_value_
+from fastdl.optim.steps import (
+    adadelta_step,
+    adagrad_step,
+    adam_step,
+    adamw_step,
+    lion_step,
+    nadam_step,
+    rmsprop_step,
+    sgd_step,
+)
 from fastdl.padding import pad, pad_backward
 from fastdl.pooling import (
     adaptive_avg_pool1d,
@@ -153,6 +163,10 @@ __all__ = [
     "PackedConv2dWeight",
     "ReceptiveField",
     "active_isa",
+    "adadelta_step",
+    "adagrad_step",
+    "adam_step",
+    "adamw_step",
     "adaptive_avg_pool1d",
     "adaptive_avg_pool1d_backward",
     "adaptive_avg_pool2d",
@@ -175,6 +189,8 @@ __all__ = [
     "avg_pool3d_backward",
     "celu",
     "celu_backward",
+    "clip_grad_norm_",
+    "clip_grad_value_",
     "col2im",
     "conv1d",
     "conv1d_backward",
@@ -226,6 +242,7 @@ __all__ = [
     "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "lion_step",
     "log",
     "log1p",
     "log1p_backward",
@@ -254,6 +271,7 @@ __all__ = [
     "max_unpool3d_backward",
     "mish",
     "mish_backward",
+    "nadam_step",
     "nn",
     "optim",
     "pack_conv2d_weight",
@@ -266,6 +284,7 @@ __all__ = [
     "relu6",
     "relu6_backward",
     "relu_backward",
+    "rmsprop_step",
     "selu",
     "selu_backward",
     "set_num_threads",

@@ -171,6 +171,19 @@ def optional_in_place(x: Any, argument: str, like: Array) -> Array | None:
     return None if x is None else writable(x, argument, like.shape, like)
 
 
+def state(x: Any, argument: str, param: Array, grad: Array) -> Array:
+    """x, what an optimizer keeps of a parameter: updated in place, of its shape and dtype, in memory of its own."""
+    x = writable(x, argument, param.shape, param) if x is None else optional_in_place(x, argument, param)
+    disjoint(param, argument, x)
+    disjoint(grad, argument, x)
+    return x
+
+
+def optional_state(x: Any, argument: str, param: Array, grad: Array) -> Array | None:
+    """The same, or None."""
+    return None if x is None else state(x, argument, param, grad)
+
+
 @shortcut
 def gradient(x: Array, wanted: bool = True) -> Array:
     """A new array for the gradient of x; an empty one, which kernels take as "not wanted", if it is not wanted."""

@@ -227,7 +227,48 @@ def _softmax(name: str) -> Callable[[Attributes, Inputs], Call]:
     return lambda attributes, inputs: Call(name, {"x": inputs[0], "dim": attributes.get("axis", -1)})
 
 
+def _optimizer(operation: str, states: tuple[str, ...], options: Callable[[Attributes, int], Any]) -> Any:
+    """The step of all the node's arrays as if they were one, which is then cut again. Learning rate, count of steps,
+    then all parameters, all gradients, and all of each state; the new ones come out likewise, without gradients."""
+
+    def call(attributes: Attributes, inputs: Inputs) -> Call:
+        rate, steps, *arrays = inputs
+        columns = np.split(np.arange(len(arrays)), 2 + len(states))
+        joined = [np.concatenate([arrays[i].ravel() for i in column]) for column in columns]
+        given = dict(zip(("param", "grad", *states), joined, strict=True))
+        ends = np.cumsum([arrays[i].size for i in columns[0]])[:-1]
+
+        def outputs(nothing: None) -> tuple[Any, ...]:
+            updated = (array for name, array in given.items() if name != "grad")
+            return tuple(part for array in updated for part in np.split(array, ends))
+
+        chosen = {"lr": float(rate), "weight_decay": attributes["norm_coefficient"]}
+        return Call(operation, given | chosen | options(attributes, int(steps)), outputs)
+
+    return call
+
+
+def _adam_options(attributes: Attributes, steps: int) -> dict[str, Any]:
+    """At step 0, ONNX corrects no bias: the corrections are 1 from some step on."""
+    assert steps == 0
+    betas = attributes["alpha"], attributes["beta"]
+    return {"step": 10**6, "betas": betas, "eps": attributes["epsilon"]}
+
+
+def _adagrad_options(attributes: Attributes, steps: int) -> dict[str, Any]:
+    return {"step": steps + 1, "lr_decay": attributes["decay_factor"], "eps": attributes["epsilon"]}
+
+
+def _momentum_options(attributes: Attributes, steps: int) -> dict[str, Any]:
+    """beta is the part of the gradient that is added, 1 at the first step."""
+    dampening = 1 - attributes["beta"] if steps > 0 else 0.0
+    options = {"step": 2, "momentum": attributes["alpha"], "dampening": dampening}
+    return options | {"nesterov": attributes["mode"] == b"nesterov"}
+
+
 ADAPTERS: dict[str, Callable[[Attributes, Inputs], Call]] = {
+    "Adagrad": _optimizer("adagrad_step", ("state_sum",), _adagrad_options),
+    "Adam": _optimizer("adam_step", ("exp_avg", "exp_avg_sq"), _adam_options),
     "AveragePool": _average_pool,
     "Col2Im": _col2im,
     "Conv": _conv,
@@ -240,6 +281,7 @@ ADAPTERS: dict[str, Callable[[Attributes, Inputs], Call]] = {
     "LpPool": _lp_pool,
     "MaxPool": _max_pool,
     "MaxUnpool": _max_unpool,
+    "Momentum": _optimizer("sgd_step", ("momentum_buffer",), _momentum_options),
     "Pad": _pad,
     "Relu": lambda attributes, inputs: Call("relu", {"x": inputs[0]}),
     "Softmax": _softmax("softmax"),

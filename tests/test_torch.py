@@ -239,21 +239,42 @@ def test_cases(case: Case, dtype: Any) -> None:
     _check(case, dtype)
 
 
+_OPTIMIZERS = {
+    "sgd_step": "SGD",
+    "adagrad_step": "Adagrad",
+    "rmsprop_step": "RMSprop",
+    "adam_step": "Adam",
+    "adamw_step": "AdamW",
+    "adadelta_step": "Adadelta",
+    "nadam_step": "NAdam",
+}
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("case", parameters(all_cases("sgd_step")))
-def test_sgd(case: Case, dtype: Any) -> None:
+@pytest.mark.parametrize("case", parameters(c for name in _OPTIMIZERS for c in all_cases(name)))
+def test_optimizer_steps(case: Case, dtype: Any) -> None:
+    """From the same state; torch neither scales nor clips."""
     arguments = case.make(dtype, np.random.default_rng(3))
-    options = {name: value for name, value in case.parameters.items() if name != "step"}
+    given = ("step", "grad_scale", "clip_value")
+    options = {name: value for name, value in case.parameters.items() if name not in given}
+    options |= {
+        name: True for name, state in (("amsgrad", "max_exp_avg_sq"), ("centered", "grad_avg")) if state in case.updates
+    }
     param = _tensor(arguments["param"])
-    optimizer = torch.optim.SGD([param], **options)
-    if case.parameters.get("step", 1) > 1:
-        optimizer.state[param]["momentum_buffer"] = _tensor(arguments["momentum_buffer"]).detach()
-    param.grad = _tensor(arguments["grad"]).detach()
+    optimizer = getattr(torch.optim, _OPTIMIZERS[case.operation])([param], **options)
+    step = case.parameters.get("step", 1)
+    states = {name: _tensor(arguments[name]).detach() for name in case.updates[1:]}
+    if case.operation == "sgd_step" and step == 1:
+        states = {}
+    names = {"state_sum": "sum"}
+    optimizer.state[param].update({names.get(name, name): value for name, value in states.items()})
+    if case.operation != "sgd_step":
+        optimizer.state[param]["step"] = torch.tensor(float(step - 1))
+    limit = case.parameters.get("clip_value", np.inf)
+    param.grad = (_tensor(arguments["grad"]).detach() * case.parameters.get("grad_scale", 1.0)).clamp(-limit, limit)
     optimizer.step()
-    expected = [param.detach().numpy()]
-    if "momentum_buffer" in case.updates:
-        expected.append(optimizer.state[param]["momentum_buffer"].numpy())
-    case.check(case.run(arguments), arguments, tuple(expected))
+    expected = [param, *(optimizer.state[param][names.get(name, name)] for name in case.updates[1:])]
+    case.check(case.run(arguments), arguments, tuple(t.detach().numpy() for t in expected))
 
 
 def _pairs(least: int, most: int) -> st.SearchStrategy[tuple[int, int]]:

@@ -203,19 +203,25 @@ def _in_place(x, argument):  # type: ignore[no-untyped-def]
     return lambda x, argument: x
 
 
-@overload(_arrays.optional_in_place, prefer_literal=True)
-def _optional_in_place(x, argument, like):  # type: ignore[no-untyped-def]
-    if _is_none(x):
-        return lambda x, argument, like: None
+@overload(_arrays.state, prefer_literal=True)
+def _state(x, argument, param, grad):  # type: ignore[no-untyped-def]
     name = _literal(argument)
-    _check_writable(x, name, like)
 
-    def implementation(x, argument, like):  # type: ignore[no-untyped-def]
-        if x.shape != like.shape:
-            _arrays.fail(name, x.shape, like.shape)
+    def implementation(x, argument, param, grad):  # type: ignore[no-untyped-def]
+        x = _arrays.writable(x, name, param.shape, param)
+        _arrays.disjoint(param, name, x)
+        _arrays.disjoint(grad, name, x)
         return x
 
     return implementation
+
+
+@overload(_arrays.optional_state, prefer_literal=True)
+def _optional_state(x, argument, param, grad):  # type: ignore[no-untyped-def]
+    if _is_none(x):
+        return lambda x, argument, param, grad: None
+    name = _literal(argument)
+    return lambda x, argument, param, grad: _arrays.state(x, name, param, grad)
 
 
 @overload(_arrays.probability, prefer_literal=True)

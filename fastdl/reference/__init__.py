@@ -74,7 +74,16 @@ from fastdl.reference.conv import (
 )
 from fastdl.reference.linear import linear, linear_backward
 from fastdl.reference.losses import cross_entropy, cross_entropy_backward
-from fastdl.reference.optim import sgd_step
+from fastdl.reference.optim import (
+    adadelta_step,
+    adagrad_step,
+    adam_step,
+    adamw_step,
+    lion_step,
+    nadam_step,
+    rmsprop_step,
+    sgd_step,
+)
 from fastdl.reference.padding import pad, pad_backward
 from fastdl.reference.pooling import (
     adaptive_avg_pool1d,
@@ -132,6 +141,10 @@ from fastdl.reference.regularization import (
 )
 
 __all__ = [
+    "adadelta_step",
+    "adagrad_step",
+    "adam_step",
+    "adamw_step",
     "adaptive_avg_pool1d",
     "adaptive_avg_pool1d_backward",
     "adaptive_avg_pool2d",
@@ -202,6 +215,7 @@ __all__ = [
     "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "lion_step",
     "log",
     "log1p",
     "log1p_backward",
@@ -230,6 +244,7 @@ __all__ = [
     "max_unpool3d_backward",
     "mish",
     "mish_backward",
+    "nadam_step",
     "pad",
     "pad_backward",
     "prelu",
@@ -238,6 +253,7 @@ __all__ = [
     "relu6",
     "relu6_backward",
     "relu_backward",
+    "rmsprop_step",
     "selu",
     "selu_backward",
     "sgd_step",
