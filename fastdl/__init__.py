@@ -40,6 +40,20 @@ from fastdl.conv import (
 from fastdl.explain import ConvExplanation, explain_conv2d
 from fastdl.linear import LinearGrad, linear, linear_backward
 from fastdl.losses import cross_entropy, cross_entropy_backward
+from fastdl.normalization import (
+    NormGrad,
+    RMSNormGrad,
+    batch_norm,
+    batch_norm_backward,
+    group_norm,
+    group_norm_backward,
+    instance_norm,
+    instance_norm_backward,
+    layer_norm,
+    layer_norm_backward,
+    rms_norm,
+    rms_norm_backward,
+)
 from fastdl.optim import sgd_step
 from fastdl.padding import pad, pad_backward
 from fastdl.pooling import (
@@ -87,7 +101,9 @@ __all__ = [
     "ConvExplanation",
     "ConvGrad",
     "LinearGrad",
+    "NormGrad",
     "PackedConv2dWeight",
+    "RMSNormGrad",
     "ReceptiveField",
     "active_isa",
     "adaptive_avg_pool1d",
@@ -108,6 +124,8 @@ __all__ = [
     "avg_pool2d_backward",
     "avg_pool3d",
     "avg_pool3d_backward",
+    "batch_norm",
+    "batch_norm_backward",
     "col2im",
     "conv1d",
     "conv1d_backward",
@@ -125,7 +143,13 @@ __all__ = [
     "cross_entropy_backward",
     "explain_conv2d",
     "get_num_threads",
+    "group_norm",
+    "group_norm_backward",
     "im2col",
+    "instance_norm",
+    "instance_norm_backward",
+    "layer_norm",
+    "layer_norm_backward",
     "linear",
     "linear_backward",
     "log_softmax",
@@ -156,6 +180,8 @@ __all__ = [
     "receptive_field",
     "relu",
     "relu_backward",
+    "rms_norm",
+    "rms_norm_backward",
     "set_num_threads",
     "sgd_step",
     "show_config",

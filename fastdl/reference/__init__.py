@@ -30,6 +30,18 @@ from fastdl.reference.conv import (
 )
 from fastdl.reference.linear import linear, linear_backward
 from fastdl.reference.losses import cross_entropy, cross_entropy_backward
+from fastdl.reference.normalization import (
+    batch_norm,
+    batch_norm_backward,
+    group_norm,
+    group_norm_backward,
+    instance_norm,
+    instance_norm_backward,
+    layer_norm,
+    layer_norm_backward,
+    rms_norm,
+    rms_norm_backward,
+)
 from fastdl.reference.optim import sgd_step
 from fastdl.reference.padding import pad, pad_backward
 from fastdl.reference.pooling import (
@@ -90,6 +102,8 @@ __all__ = [
     "avg_pool2d_backward",
     "avg_pool3d",
     "avg_pool3d_backward",
+    "batch_norm",
+    "batch_norm_backward",
     "col2im",
     "conv1d",
     "conv1d_backward",
@@ -105,7 +119,13 @@ __all__ = [
     "conv_transpose3d_backward",
     "cross_entropy",
     "cross_entropy_backward",
+    "group_norm",
+    "group_norm_backward",
     "im2col",
+    "instance_norm",
+    "instance_norm_backward",
+    "layer_norm",
+    "layer_norm_backward",
     "linear",
     "linear_backward",
     "log_softmax",
@@ -132,6 +152,8 @@ __all__ = [
     "pad_backward",
     "relu",
     "relu_backward",
+    "rms_norm",
+    "rms_norm_backward",
     "sgd_step",
     "softmax",
     "softmax_backward",
