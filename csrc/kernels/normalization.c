@@ -68,10 +68,14 @@ FDL_INLINE sums chunk_sums(const real *a, const real *w, real center_a, const re
                 second[c] += u * (vload(b + at) - center_b);
             }
         }
-        for (int c = 0; i + LANES <= size; i += LANES, c++) { /* single vectors */
-            const vreal u = (w ? vload(a + i) * vload(w + i) : vload(a + i)) - center_a;
-            first[c] += u;
-            second[c] += u * (vload(b + i) - center_b);
+        FDL_UNROLL
+        for (int c = 0; c < CHAINS - 1; c++) { /* single vectors */
+            if (i + LANES <= size) {
+                const vreal u = (w ? vload(a + i) * vload(w + i) : vload(a + i)) - center_a;
+                first[c] += u;
+                second[c] += u * (vload(b + i) - center_b);
+                i += LANES;
+            }
         }
         if (i < size) { /* tail: absent elements add 0 */
             const int64_t left = size - i;
@@ -112,7 +116,9 @@ typedef struct {
 
 FDL_INLINE moments merged(moments a, moments b)
 {
-    const double count = a.count + b.count, part = count > 0 ? b.count / count : 0, apart = b.mean - a.mean;
+    if (a.count == 0)
+        return b;
+    const double count = a.count + b.count, part = b.count / count, apart = b.mean - a.mean;
     return (moments){count, a.mean + apart * part, a.squares + b.squares + apart * apart * a.count * part};
 }
 
@@ -405,7 +411,7 @@ FDL_INLINE void column_sums(const real *a, const real *center_a, const real *b, 
                             int64_t stride, int64_t width, double *first, double *second)
 {
     real part[2][STRIP] = {0};
-    for (int64_t j = 0; j < STRIP; j++)
+    for (int64_t j = 0; j < width; j++)
         first[j] = second[j] = 0;
     for (int64_t row = 0; row < rows; row += FOLD) {
         const int64_t stop = min64(rows, row + FOLD);
@@ -421,7 +427,7 @@ FDL_INLINE void column_sums(const real *a, const real *center_a, const real *b, 
             vstore(part[0] + j, u_sum);
             vstore(part[1] + j, product);
         }
-        for (int64_t j = 0; j < STRIP; j++) {
+        for (int64_t j = 0; j < width; j++) {
             first[j] += (double)part[0][j];
             second[j] += (double)part[1][j];
         }
@@ -468,10 +474,11 @@ FDL_INLINE void strip_statistics(const norm *t, int64_t column, int64_t width, s
         center[j] = j < width ? of[j / t->inner].center : 0;
 }
 
-/* The columns in a strip: whole channels; a vector's worth where there are few, so that threads have something each. */
+/* The columns in a strip: whole channels; a vector's worth where few columns have much to do, for threads to share. */
 FDL_INLINE int64_t strip_width(const norm *t)
 {
-    const int64_t wide = t->groups * t->inner >= 8 * STRIP ? STRIP : LANES;
+    const int64_t columns = t->groups * t->inner;
+    const int64_t wide = columns >= 8 * STRIP || t->batch * columns < 2 * MEMORY_GRAIN ? STRIP : LANES;
     return max64(1, wide / t->inner) * t->inner;
 }
 
