@@ -143,7 +143,9 @@ def with_indices(y: Array, indices: Array, wanted: bool) -> Any:
 
 def running_stat(x: Any, argument: str, like: Array, size: int, updated: bool) -> Array | None:
     """x as optional_vector; one that is updated is never copied, and has to be writable."""
-    return writable(x, argument, (size,), like) if updated and x is not None else optional_vector(x, argument, like, size)
+    if updated and x is not None:
+        return writable(x, argument, (size,), like)
+    return optional_vector(x, argument, like, size)
 
 
 def stats_output(shape: tuple[int, ...], like: Array, wanted: bool) -> Array:
