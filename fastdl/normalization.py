@@ -297,9 +297,7 @@ def group_norm(
         _check_out(result, weight, bias, None, None)
     mean = stats_output((batch, num_groups), x, return_stats)
     rstd = stats_output((batch, num_groups), x, return_stats)
-    _kernels.normalize(
-        x, None, None, weight, bias, result, mean, rstd, batch, num_groups, each, inner, GROUP, 0.0, eps
-    )
+    _kernels.normalize(x, None, None, weight, bias, result, mean, rstd, batch, num_groups, each, inner, GROUP, 0.0, eps)
     return with_mean_and_rstd(result, mean, rstd, return_stats)
 
 

@@ -251,4 +251,7 @@ def test_reference() -> None:
                 low = float(y - np.longdouble(high))
                 v = mpmath.mpf(a)
                 true = exact.get(name, getattr(mpmath, name, None))(v)
-                assert abs(mpmath.mpf(high) + low - true) <= max(abs(true) * 2.0**-58, mpmath.mpf(2) ** -1080), (name, a)
+                assert abs(mpmath.mpf(high) + low - true) <= max(abs(true) * 2.0**-58, mpmath.mpf(2) ** -1080), (
+                    name,
+                    a,
+                )

@@ -224,7 +224,11 @@ CASES = [
     # where the mean is large and the variance is not, or is 0
     *(c for shape in ((40, 34), (3, 4, 2500), (50, 4, 3)) for c in _all(shape, _far(*shape), note=_name("far", shape))),
     *(c for shape in ((40, 34), (3, 4, 50)) for c in _all(shape, _constant(*shape), note=_name("constant", shape))),
-    *(c for shape in ((4, 6), (3, 4, 9), (3, 4, 40)) for c in _all(shape, _special(*shape), note=_name("special", shape), tags=("special",))),
+    *(
+        c
+        for shape in ((4, 6), (3, 4, 9), (3, 4, 40))
+        for c in _all(shape, _special(*shape), note=_name("special", shape), tags=("special",))
+    ),
     *_all((2, 6, 30), **_BENCH),
     norm("batch_norm", (32, 64, 56, 56), training=True, **_LARGE),
     norm("batch_norm", (128, 256), training=True, **_LARGE),
