@@ -35,6 +35,10 @@ from fastdl.conv import PADDING_MODES
 from fastdl.losses import REDUCTIONS
 
 __all__ = [
+    "CELU",
+    "ELU",
+    "GELU",
+    "SELU",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",
@@ -47,7 +51,6 @@ __all__ = [
     "BatchNorm1d",
     "BatchNorm2d",
     "BatchNorm3d",
-    "CELU",
     "CircularPad1d",
     "CircularPad2d",
     "CircularPad3d",
@@ -61,10 +64,8 @@ __all__ = [
     "ConvTranspose2d",
     "ConvTranspose3d",
     "CrossEntropyLoss",
-    "ELU",
     "Flatten",
     "Fold",
-    "GELU",
     "GroupNorm",
     "Hardsigmoid",
     "Hardswish",
@@ -98,7 +99,6 @@ __all__ = [
     "ReplicationPad1d",
     "ReplicationPad2d",
     "ReplicationPad3d",
-    "SELU",
     "Sequential",
     "SiLU",
     "Sigmoid",

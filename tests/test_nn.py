@@ -426,13 +426,15 @@ def test_running_statistics_agree_with_torch(name: str, shape: Any, options: Any
     assert list(layer.state_dict()) == list(peer.state_dict())
     for seed in range(3):
         x = 2 + np.random.default_rng(seed).standard_normal(shape).astype(dtype)
-        layer(x), peer(torch.from_numpy(x.astype(np.float64)))
+        layer(x)
+        peer(torch.from_numpy(x.astype(np.float64)))
     for key, value in peer.state_dict().items():
         _assert_close(layer.state_dict()[key], value.numpy(), dtype)
     other = getattr(nn, name)(6, track_running_stats=True, **options, dtype=dtype)
     other.load_state_dict(layer.state_dict())
     assert int(other.num_batches_tracked) == 3
-    other.eval(), peer.eval()
+    other.eval()
+    peer.eval()
     peer_x = torch.from_numpy(x.astype(np.float64)).requires_grad_()
     y, expected = other(x), peer(peer_x)
     _assert_close(y, expected.detach().numpy(), dtype)

@@ -1,5 +1,5 @@
-/* Normalization: y = (x - mean) rstd weight + bias with rstd = 1 / sqrt(variance + eps), over x [batch, groups, channels,
- * inner], weight and bias [groups, channels].
+/* Normalization: y = (x - mean) rstd weight + bias with rstd = 1 / sqrt(variance + eps), over x [batch, groups,
+ * channels, inner], weight and bias [groups, channels].
  *
  *   GROUP    mean and variance of each sample's groups: group_norm; layer_norm (one group, whose channels are the
  *            normalized elements, inner = 1); instance_norm (groups of one channel)
@@ -30,14 +30,14 @@ enum { CHUNK = 128 * LANES, FOLD = 32, STRIP = 256 / (int)sizeof(real) };
 
 typedef struct {
     const real *x, *grad_output;
-    const real *weight, *bias;             /* [groups, channels] or NULL; rows: [groups, elements] */
-    const real *mean, *rstd;               /* known ones: of each statistic, or NULL */
+    const real *weight, *bias;               /* [groups, channels] or NULL; rows: [groups, elements] */
+    const real *mean, *rstd;                 /* known ones: of each statistic, or NULL */
     const real *fixed_mean, *fixed_variance; /* FIXED: of each channel */
     real *out;
     real *mean_out, *rstd_out; /* of each statistic, or NULL */
     double *moments;           /* mean and variance of each statistic, or NULL */
-    double *channel_sums;      /* of grad_output and of grad_output z; runs: [..., channels, 2], columns: [channels, 2] */
-    real *partial;             /* rows: of grad_output z and of grad_output; [blocks, 2, groups, elements] */
+    double *channel_sums; /* of grad_output and of grad_output z; runs: [..., channels, 2], columns: [channels, 2] */
+    real *partial;        /* rows: of grad_output z and of grad_output; [blocks, 2, groups, elements] */
     int64_t batch, groups, channels, inner, kind;
     int64_t block; /* rows: samples of which gradients of weights are summed together */
     double eps;
@@ -91,9 +91,9 @@ FDL_INLINE sums chunk_sums(const real *a, const real *w, real center_a, const re
 
 /* For [runs, size] of any size: BODY with the pieces [height, width] at x + OFFSET, each of at most CHUNK elements. */
 #define FOR_CHUNKS(run, at, height, width, runs, size)                                                                 \
-    for (int64_t run = 0, most = min64(runs, max64(1, CHUNK / max64(1, size))); run < (runs); run += most)             \
-        for (int64_t at = 0, height = min64(most, (runs)-run), width = min64(CHUNK, size); at < (size);                \
-             at += CHUNK, width = min64(CHUNK, (size)-at))
+    for (int64_t run = 0, most = (runs) == 1 ? 1 : max64(1, CHUNK / max64(1, size)); run < (runs); run += most)        \
+        for (int64_t at = 0, height = min64(most, (runs) - run), width = min64(CHUNK, size); at < (size);              \
+             at += CHUNK, width = min64(CHUNK, (size) - at))
 
 /* chunk_sums without centers of a, for any number of elements. */
 FDL_INLINE sums all_sums(const real *a, const real *w, const real *b, real center_b, int64_t runs, int64_t stride,
@@ -191,6 +191,9 @@ FDL_INLINE bool known_statistic(const norm *t, int64_t index, statistic *s)
     }
     return true;
 }
+
+/* index modulo groups, of which there is often one. */
+FDL_INLINE int64_t group_of(const norm *t, int64_t index) { return t->groups == 1 ? 0 : index % t->groups; }
 
 FDL_INLINE double weight_of(const norm *t, int64_t channel) { return t->weight ? (double)t->weight[channel] : 1; }
 
@@ -293,8 +296,8 @@ FDL_INLINE void rows_forward(const norm *t, int64_t begin, int64_t end, const bo
 {
     const int64_t size = t->channels * t->inner;
     for (int64_t row = begin; row < end; row++) {
-        const real *x = t->x + row * size, *w = t->weight + row % t->groups * size;
-        const real *bias = centered ? t->bias + row % t->groups * size : NULL;
+        const int64_t first = group_of(t, row) * size;
+        const real *x = t->x + row * size, *w = t->weight + first, *bias = centered ? t->bias + first : NULL;
         real *y = t->out + row * size;
         const statistic of = take_statistic(t, row, moments_of(x, 1, 0, size, centered));
         const real center = centered ? of.center : 0, rstd = (real)of.rstd, low = (real)of.low;
@@ -321,7 +324,7 @@ static int rows_range(void *context, int64_t begin, int64_t end)
 FDL_INLINE void row_backward(const norm *t, int64_t row, real *sum_gz, real *sum_g, const bool centered)
 {
     const int64_t size = t->channels * t->inner, at = row * size;
-    const real *x = t->x + at, *grad_output = t->grad_output + at, *w = t->weight + row % t->groups * size;
+    const real *x = t->x + at, *grad_output = t->grad_output + at, *w = t->weight + group_of(t, row) * size;
     real *out = t->out + at;
     statistic of;
     if (!known_statistic(t, row, &of))
@@ -448,12 +451,13 @@ FDL_INLINE void strip_moments(const norm *t, const real *x, int64_t width, momen
         double first[STRIP], second[STRIP];
         real center[STRIP] = {0};
         column_sums(part, zero, part, zero, rows, stride, width, first, second);
+        const double each = 1 / (double)rows;
         for (int64_t j = 0; j < width; j++)
-            center[j] = (real)(first[j] / (double)rows);
+            center[j] = (real)(first[j] * each);
         column_sums(part, center, part, center, rows, stride, width, first, second);
-        for (int64_t j = 0; j < width; j++)
-            channel[j / t->inner] =
-                merged(channel[j / t->inner], around(center[j], (sums){first[j], second[j]}, (double)rows));
+        for (int64_t c = 0; c < channels; c++)
+            for (int64_t j = c * t->inner; j < (c + 1) * t->inner; j++)
+                channel[c] = merged(channel[c], around(center[j], (sums){first[j], second[j]}, (double)rows));
     }
 }
 
@@ -470,8 +474,9 @@ FDL_INLINE void strip_statistics(const norm *t, int64_t column, int64_t width, s
         for (int64_t c = 0; c < channels; c++)
             of[c] = take_statistic(t, channel + c, found[c]);
     }
-    for (int64_t j = 0; j < STRIP; j++)
-        center[j] = j < width ? of[j / t->inner].center : 0;
+    for (int64_t c = 0; c < channels; c++)
+        for (int64_t j = c * t->inner; j < (c + 1) * t->inner; j++)
+            center[j] = of[c].center;
 }
 
 /* The columns in a strip: whole channels; a vector's worth where few columns have much to do, for threads to share. */
@@ -487,7 +492,7 @@ FDL_INLINE void columns(const norm *t, int64_t strip, const bool backward)
     const int64_t stride = t->groups * t->inner, column = strip * strip_width(t);
     const int64_t width = min64(strip_width(t), stride - column), channel = column / t->inner;
     statistic of[STRIP];
-    real center[STRIP], factor[STRIP] = {0}, of_z[STRIP] = {0}, shift[STRIP] = {0};
+    real center[STRIP] = {0}, factor[STRIP] = {0}, of_z[STRIP] = {0}, shift[STRIP] = {0};
     strip_statistics(t, column, width, of, center);
     const real *x = t->x + column, *grad_output = backward ? t->grad_output + column : NULL;
     if (backward) {
@@ -510,11 +515,12 @@ FDL_INLINE void columns(const norm *t, int64_t strip, const bool backward)
             }
         }
     } else {
-        for (int64_t j = 0; j < width; j++) {
-            const int64_t c = j / t->inner;
-            const double w = weight_of(t, channel + c);
-            factor[j] = (real)(of[c].rstd * w);
-            shift[j] = (real)(of[c].low * w + (t->bias ? (double)t->bias[channel + c] : 0));
+        for (int64_t c = 0; c < width / t->inner; c++) {
+            const double w = weight_of(t, channel + c), b = t->bias ? (double)t->bias[channel + c] : 0;
+            for (int64_t j = c * t->inner; j < (c + 1) * t->inner; j++) {
+                factor[j] = (real)(of[c].rstd * w);
+                shift[j] = (real)(of[c].low * w + b);
+            }
         }
     }
     for (int64_t row = 0; row < t->batch; row++) {
