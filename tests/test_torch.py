@@ -259,6 +259,8 @@ def _check(case: Case, dtype: Any) -> None:
     parameters(c for c in all_cases() if c.operation in _TORCH and not c.tags & {"padding-only", "not-in-torch"}),
 )
 def test_cases(case: Case, dtype: Any) -> None:
+    if "far" in case.tags and dtype == np.float64:
+        pytest.skip("torch rounds the mean to float64, which is all that is left of what is compared")
     _check(case, dtype)
 
 

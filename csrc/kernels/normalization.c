@@ -110,30 +110,33 @@ FDL_INLINE sums all_sums(const real *a, const real *w, const real *b, real cente
     return total;
 }
 
+/* mean + low is the mean, to more digits than one number has; squares: of deviations from it, summed. */
 typedef struct {
-    double count, mean, squares; /* squares: of deviations from the mean, summed */
+    double count, mean, low, squares;
 } moments;
 
 FDL_INLINE moments merged(moments a, moments b)
 {
     if (a.count == 0)
         return b;
-    const double count = a.count + b.count, part = b.count / count, apart = b.mean - a.mean;
-    return (moments){count, a.mean + apart * part, a.squares + b.squares + apart * apart * a.count * part};
+    const double count = a.count + b.count, part = b.count / count;
+    const double apart = (b.mean - a.mean) + (b.low - a.low), squares = a.squares + b.squares;
+    if (!isfinite(apart)) /* an infinite mean stays */
+        return (moments){count, a.mean + b.mean, 0, squares + apart * apart};
+    return (moments){count, a.mean, a.low + apart * part, squares + apart * apart * a.count * part};
 }
 
 /* The moments of `count` values, of which sums of deviations from center are known. */
 FDL_INLINE moments around(real center, sums deviations, double count)
 {
-    const double shift = deviations.first / count;
-    const double squares = deviations.second - shift * deviations.first;
-    return (moments){count, (double)center + shift, squares < 0 ? 0 : squares}; /* NaN stays */
+    const double shift = deviations.first / count, squares = deviations.second - shift * deviations.first;
+    return (moments){count, (double)center, isfinite(center) ? shift : 0, squares < 0 ? 0 : squares}; /* NaN stays */
 }
 
 /* Of x [runs, size]; without `centered`, a constant, around 0. */
 FDL_INLINE moments moments_of(const real *x, int64_t runs, int64_t stride, int64_t size, const bool centered)
 {
-    moments all = {0, 0, 0};
+    moments all = {0, 0, 0, 0};
     FOR_CHUNKS(run, at, height, width, runs, size)
     {
         const real *p = x + run * stride + at;
@@ -155,20 +158,20 @@ typedef struct {
     double low, rstd; /* low: (center - mean) rstd, so that z = (x - center) rstd + low */
 } statistic;
 
-FDL_INLINE statistic statistic_of(double mean, double variance, double eps)
+FDL_INLINE statistic statistic_of(double mean, double low, double variance, double eps)
 {
     const double rstd = 1 / sqrt(variance + eps);
-    const real center = (real)mean;
-    return (statistic){center, ((double)center - mean) * rstd, rstd};
+    const real center = (real)(mean + low);
+    return (statistic){center, ((double)center - mean - low) * rstd, rstd};
 }
 
 /* That of moments, which is written where it is wanted. */
 FDL_INLINE statistic take_statistic(const norm *t, int64_t index, moments m)
 {
     const double variance = m.count > 0 ? m.squares / m.count : 0;
-    const statistic s = statistic_of(m.mean, variance, t->eps);
+    const statistic s = statistic_of(m.mean, m.low, variance, t->eps);
     if (t->moments) {
-        t->moments[2 * index] = m.mean;
+        t->moments[2 * index] = m.mean + m.low;
         t->moments[2 * index + 1] = variance;
     }
     if (t->mean_out)
@@ -183,7 +186,7 @@ FDL_INLINE bool known_statistic(const norm *t, int64_t index, statistic *s)
 {
     if (t->kind == FDL_NORM_FIXED) {
         const int64_t channel = index % t->groups;
-        *s = statistic_of((double)t->fixed_mean[channel], (double)t->fixed_variance[channel], t->eps);
+        *s = statistic_of((double)t->fixed_mean[channel], 0, (double)t->fixed_variance[channel], t->eps);
     } else if (t->rstd) {
         *s = (statistic){t->mean ? t->mean[index] : 0, 0, (double)t->rstd[index]};
     } else {
@@ -444,7 +447,7 @@ FDL_INLINE void strip_moments(const norm *t, const real *x, int64_t width, momen
     static const real zero[STRIP] = {0};
     const int64_t stride = t->groups * t->inner, channels = width / t->inner;
     for (int64_t c = 0; c < channels; c++)
-        channel[c] = (moments){0, 0, 0};
+        channel[c] = (moments){0, 0, 0, 0};
     for (int64_t row = 0; row < t->batch; row += ROWS) {
         const int64_t rows = min64(ROWS, t->batch - row);
         const real *part = x + row * stride;

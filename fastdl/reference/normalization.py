@@ -26,11 +26,12 @@ def batch_norm(
 ) -> Any:
     flat = _flat(x)
     if training:
-        mean, variance = _moments(flat, (0, 2))
+        mean, apart, variance = _moments(flat, (0, 2))
         _update(running_mean, running_var, mean[0, :, 0], variance[0, :, 0], flat[:, :1].size, momentum)
     else:
         mean, variance = _column(running_mean), _column(running_var)
-    y, rstd = _normalized(flat, mean, variance, _column(weight), _column(bias), eps)
+        apart = flat - mean
+    y, rstd = _normalized(apart, variance, _column(weight), _column(bias), eps)
     y = fill(out, y.reshape(x.shape))
     return (y, mean.ravel(), rstd.ravel()) if return_stats else y
 
@@ -67,13 +68,14 @@ def instance_norm(
 ) -> Any:
     flat = _flat(x)
     if use_input_stats:
-        mean, variance = _moments(flat, (2,))
+        mean, apart, variance = _moments(flat, (2,))
         if len(x):
             means = mean[..., 0].mean(0), variance[..., 0].mean(0)
             _update(running_mean, running_var, *means, flat.shape[2], momentum)
     else:
         mean, variance = (np.repeat(_column(running), len(x), 0) for running in (running_mean, running_var))
-    y, rstd = _normalized(flat, mean, variance, _column(weight), _column(bias), eps)
+        apart = flat - mean
+    y, rstd = _normalized(apart, variance, _column(weight), _column(bias), eps)
     y = fill(out, y.reshape(x.shape))
     return (y, mean[..., 0], rstd[..., 0]) if return_stats else y
 
@@ -106,8 +108,8 @@ def group_norm(
     out: Array | None = None,
 ) -> Any:
     groups = _grouped(x, num_groups)
-    mean, variance = _moments(groups, (2, 3))
-    y, rstd = _normalized(groups, mean, variance, _in_groups(weight, num_groups), _in_groups(bias, num_groups), eps)
+    mean, apart, variance = _moments(groups, (2, 3))
+    y, rstd = _normalized(apart, variance, _in_groups(weight, num_groups), _in_groups(bias, num_groups), eps)
     y = fill(out, y.reshape(x.shape))
     return (y, mean[..., 0, 0], rstd[..., 0, 0]) if return_stats else y
 
@@ -137,8 +139,8 @@ def layer_norm(
     out: Array | None = None,
 ) -> Any:
     axes = _last(x, normalized_shape)
-    mean, variance = _moments(x, axes)
-    y, rstd = _normalized(x, mean, variance, weight, bias, eps)
+    mean, apart, variance = _moments(x, axes)
+    y, rstd = _normalized(apart, variance, weight, bias, eps)
     y = fill(out, y)
     return (y, mean.squeeze(axes), rstd.squeeze(axes)) if return_stats else y
 
@@ -216,19 +218,22 @@ def _mean(x: Array, axes: tuple[int, ...]) -> Array:
     return x.sum(axes, keepdims=True) / max(1, math.prod(x.shape[axis] for axis in axes))
 
 
-def _moments(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array]:
+def _moments(x: Array, axes: tuple[int, ...]) -> tuple[Array, Array, Array]:
+    """Mean, deviations from it, and variance. Deviations are freed of what rounding the mean has cost them."""
     mean = _mean(x, axes)
-    return mean, _mean((x - mean) ** 2, axes)
+    apart = x - mean
+    apart = apart - _mean(apart, axes)
+    return mean, apart, _mean(apart**2, axes)
 
 
 def _rms_rstd(x: Array, axes: tuple[int, ...], eps: float | None) -> Array:
     return 1 / np.sqrt(_mean(x * x, axes) + (np.finfo(x.dtype).eps if eps is None else eps))
 
 
-def _normalized(x: Array, mean: Array, variance: Array, weight: Any, bias: Any, eps: float) -> tuple[Array, Array]:
+def _normalized(apart: Array, variance: Array, weight: Any, bias: Any, eps: float) -> tuple[Array, Array]:
     """y and rstd."""
     rstd = 1 / np.sqrt(variance + eps)
-    return (x - mean) * rstd * (1 if weight is None else weight) + (0 if bias is None else bias), rstd
+    return apart * rstd * (1 if weight is None else weight) + (0 if bias is None else bias), rstd
 
 
 def _update(running_mean: Any, running_var: Any, mean: Array, variance: Array, count: int, momentum: float) -> None:
@@ -242,10 +247,11 @@ def _backward(
 ) -> tuple[Array, Array]:
     """The gradient of x and the terms of that of the weight."""
     if stats is None:
-        mean, variance = _moments(x, axes)
-        stats = mean, 1 / np.sqrt(variance + eps)
-    mean, rstd = stats
-    z, h = (x - mean) * rstd, grad_output * (1 if weight is None else weight)
+        _, apart, variance = _moments(x, axes)
+        rstd = 1 / np.sqrt(variance + eps)
+    else:
+        apart, rstd = x - stats[0], stats[1]
+    z, h = apart * rstd, grad_output * (1 if weight is None else weight)
     return rstd * (h - _mean(h, axes) - z * _mean(h * z, axes)), grad_output * z
 
 

@@ -222,8 +222,8 @@ CASES = [
     norm("batch_norm", (6, 3, 17, 29), training=True, running=True, return_stats=True),
     norm("instance_norm", (6, 3, 70, 80), running=True, momentum=0.7, return_stats=True),
     # where the mean is large and the variance is not, or is 0
-    *(c for shape in ((40, 34), (3, 4, 2500), (50, 4, 3)) for c in _all(shape, _far(*shape), note=_name("far", shape))),
-    *(c for shape in ((40, 34), (3, 4, 50)) for c in _all(shape, _constant(*shape), note=_name("constant", shape))),
+    *(c for shape in ((40, 34), (3, 4, 2500), (50, 4, 3)) for c in _all(shape, _far(*shape), note=_name("far", shape), tags=("far",))),
+    *(c for shape in ((40, 34), (3, 4, 50)) for c in _all(shape, _constant(*shape), note=_name("constant", shape), tags=("far",))),
     *(
         c
         for shape in ((4, 6), (3, 4, 9), (3, 4, 40))
