@@ -682,7 +682,7 @@ class LogSoftmax(Softmax):
 class _Norm(Module):
     """What layers of normalization share: weight of ones, bias of zeros, and the statistics that forward saves."""
 
-    parameter_names = ("weight", "bias")
+    parameter_names: tuple[str, ...] = ("weight", "bias")
     weight: Array | None
     bias: Array | None
 
@@ -699,6 +699,8 @@ class _RunningNorm(_Norm, _Spatial):
     buffer_names = ("running_mean", "running_var", "num_batches_tracked")
     function: str
     flag: str
+    counts: bool
+    """Whether batches are counted. torch's InstanceNorm does not: with momentum=None its statistics stay the same."""
 
     def __init__(
         self,
@@ -723,12 +725,12 @@ class _RunningNorm(_Norm, _Spatial):
         of_input = self.training or self.running_mean is None
         running, momentum = (self.running_mean, self.running_var), 0.0
         if self.training and self.num_batches_tracked is not None:
-            momentum = 1 / (int(self.num_batches_tracked) + 1) if self.momentum is None else self.momentum
+            self.num_batches_tracked += int(self.counts)
+            average = 1 / int(self.num_batches_tracked) if self.counts else 0.0
+            momentum = average if self.momentum is None else self.momentum
         options = {self.flag: of_input, "eps": self.eps}
         function = getattr(functions(), self.function)
         found = function(x, *running, self.weight, self.bias, **options, momentum=momentum, return_stats=True)
-        if self.training and self.num_batches_tracked is not None:
-            self.num_batches_tracked += 1
         # In inference the gradient is taken with the running statistics as they are now.
         kept = {"mean": found[1], "rstd": found[2]} if of_input else {}
         held = running if of_input else tuple(map(np.copy, running))  # type: ignore[arg-type]
@@ -752,11 +754,11 @@ class _RunningNorm(_Norm, _Spatial):
         return y
 
 
-class _BatchNorm(_RunningNorm, function="batch_norm", flag="training"):
+class _BatchNorm(_RunningNorm, function="batch_norm", flag="training", counts=True):
     pass
 
 
-class _InstanceNorm(_RunningNorm, function="instance_norm", flag="use_input_stats"):
+class _InstanceNorm(_RunningNorm, function="instance_norm", flag="use_input_stats", counts=False):
     """x may be one sample, without a batch."""
 
     def __init__(

