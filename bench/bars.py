@@ -55,6 +55,7 @@ AVG_POOL = "bench.compare avg_pool2d --tag bench large --match kernel_size=3 --a
 DROPOUT = "bench.compare dropout --tag bench large --against torch copy"
 L1_PENALTY = "bench.compare l1_penalty --tag bench large --against torch"
 L2_PENALTY = "bench.compare l2_penalty --tag bench large --against torch"
+NORM = "bench.compare {}_norm_backward --with-forward --tag bench large --match {} --against torch"
 BOTH = "bench.compare conv2d_backward --tag bench large --with-forward --against torch"
 OPTIMIZERS = ("sgd", "adagrad", "rmsprop", "adam", "adamw", "adadelta", "nadam")
 STEP = "bench.compare {}_step --tag bench large --against torch --threads {} --rounds 7"
@@ -84,6 +85,9 @@ BARS = [
     at_least("dropout-copy", DROPOUT, ratio("copy"), 0.4),
     at_least("l1-penalty", L1_PENALTY, ratio("torch"), 1.0),
     at_least("l2-penalty", L2_PENALTY, ratio("torch"), 0.8),
+    at_least("batch-norm", NORM.format("batch", "training=True"), ratio("torch"), 1.3),
+    at_least("layer-norm", NORM.format("layer", "."), ratio("torch"), 1.3),
+    at_least("group-norm", NORM.format("group", "."), ratio("torch"), 1.3),
     at_least("conv2d-call", "bench.calls conv2d", lambda report: report["torch over fastdl"], 2.0),
     at_least("conv2d-train-torch", BOTH, ratio("torch"), 1.0),
     *(

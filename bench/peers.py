@@ -198,6 +198,65 @@ def _torch_pools() -> dict[str, Callable[..., Call | None]]:
     return unpool | {n: forward(n) for n in names} | {f"{n}_backward": backward(n) for n in names}
 
 
+def _torch_norms() -> dict[str, Callable[..., Call | None]]:
+    """Normalization; the backward passes alone, given the statistics that were saved."""
+
+    def batch(torch, F, x, running_mean=None, running_var=None, weight=None, bias=None, return_stats=False, **o):  # type: ignore[no-untyped-def]
+        return functools.partial(F.batch_norm, x, running_mean, running_var, weight, bias, **o)
+
+    def batch_backward(torch, F, grad_output, x, running_mean=None, running_var=None, weight=None, **o):  # type: ignore[no-untyped-def]
+        train, eps = o.get("training", False), o.get("eps", 1e-5)
+        back = torch.ops.aten.native_batch_norm_backward
+        saved = (o.get("mean"), o.get("rstd")) if train else (None, None)
+        return lambda: back(grad_output, x, weight, running_mean, running_var, *saved, train, eps, [True] * 3)
+
+    def layer(torch, F, x, normalized_shape, weight=None, bias=None, eps=1e-5, return_stats=False):  # type: ignore[no-untyped-def]
+        return functools.partial(F.layer_norm, x, normalized_shape, weight, bias, eps)
+
+    def layer_backward(torch, F, grad_output, x, normalized_shape, weight=None, eps=1e-5, mean=None, rstd=None):  # type: ignore[no-untyped-def]
+        back, size = torch.ops.aten.native_layer_norm_backward, list(normalized_shape)
+        mean, rstd = (s.reshape(*s.shape, *[1] * len(size)) for s in (mean, rstd))
+        return lambda: back(grad_output, x, size, mean, rstd, weight, weight, [True] * 3)
+
+    def group(torch, F, x, num_groups, weight=None, bias=None, eps=1e-5, return_stats=False):  # type: ignore[no-untyped-def]
+        return functools.partial(F.group_norm, x, num_groups, weight, bias, eps)
+
+    def group_backward(torch, F, grad_output, x, num_groups, weight=None, eps=1e-5, mean=None, rstd=None):  # type: ignore[no-untyped-def]
+        back, (n, c) = torch.ops.aten.native_group_norm_backward, x.shape[:2]
+        inner = x.numel() // (n * c)
+        return lambda: back(grad_output, x, mean, rstd, weight, n, c, inner, num_groups, [True] * 3)
+
+    def instance(torch, F, x, running_mean=None, running_var=None, weight=None, bias=None, return_stats=False, **o):  # type: ignore[no-untyped-def]
+        return functools.partial(F.instance_norm, x, running_mean, running_var, weight, bias, **o)
+
+    def rms(torch, F, x, normalized_shape, weight=None, eps=None, return_stats=False):  # type: ignore[no-untyped-def]
+        return functools.partial(F.rms_norm, x, normalized_shape, weight, eps)
+
+    def autograd(build: Callable[..., Call]) -> Callable[..., Call]:
+        """Of x and weight: the graph is built once."""
+
+        def backward(torch, F, grad_output, x, weight=None, mean=None, rstd=None, **o):  # type: ignore[no-untyped-def]
+            inputs = [t.clone().requires_grad_() for t in (x, weight) if t is not None]
+            with torch.enable_grad():
+                y = build(torch, F, x=inputs[0], weight=inputs[1] if len(inputs) > 1 else None, **o)()
+            return lambda: torch.autograd.grad(y, inputs, grad_output, retain_graph=True)
+
+        return backward
+
+    return {
+        "batch_norm": batch,
+        "batch_norm_backward": batch_backward,
+        "layer_norm": layer,
+        "layer_norm_backward": layer_backward,
+        "group_norm": group,
+        "group_norm_backward": group_backward,
+        "instance_norm": instance,
+        "instance_norm_backward": autograd(instance),
+        "rms_norm": rms,
+        "rms_norm_backward": autograd(rms),
+    }
+
+
 def _torch_pointwise() -> dict[str, Callable[..., Call]]:
     """Activations, and their gradients by the operators that torch's own autograd calls."""
 
@@ -321,6 +380,7 @@ TORCH: dict[str, Callable[..., Call]] = {
     "adamw_step": _torch_optimizer("AdamW", fused=True),
     "adadelta_step": _torch_optimizer("Adadelta"),
     "nadam_step": _torch_optimizer("NAdam"),
+    **_torch_norms(),
 }
 
 

@@ -134,6 +134,38 @@ def with_indices(y: Array, indices: Array, wanted: bool) -> Any:
     return (y, indices) if wanted else y
 
 
+def running_stat(x: Any, argument: str, like: Array, size: int, updated: bool) -> Array | None:
+    """x as optional_vector; one that is updated is never copied, and has to be writable."""
+    if updated and x is not None:
+        return writable(x, argument, (size,), like)
+    return optional_vector(x, argument, like, size)
+
+
+def stats_output(shape: tuple[int, ...], like: Array, wanted: bool) -> Array:
+    """A new array for statistics; an empty one, which kernels take as "not wanted", if they are not wanted."""
+    return empty(shape if wanted else (0,) * len(shape), like.dtype)
+
+
+def with_mean_and_rstd(y: Array, mean: Array, rstd: Array, wanted: bool) -> Any:
+    """(y, mean, rstd), or y alone. (Inside Numba, `wanted` has to be a literal.)"""
+    return (y, mean, rstd) if wanted else y
+
+
+def with_rstd(y: Array, rstd: Array, wanted: bool) -> Any:
+    """The same of (y, rstd)."""
+    return (y, rstd) if wanted else y
+
+
+def split_shape(value: Any, argument: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """`shape` as its leading sizes and its last ones, which are `value`: an int, or a sequence of at least one."""
+    last = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    if not last or not all(map(_is_int, last)):
+        raise TypeError(f"{argument}: found {value!r}, expected an int or a tuple of at least one")
+    if last != shape[-len(last) :]:
+        fail(argument, value, ("the last sizes of x, which is", shape))
+    return shape[: -len(last)], shape[-len(last) :]
+
+
 @shortcut
 def output(out: Any, shape: tuple[int, ...], like: Array) -> Array:
     """`out` checked, or a new array, of that shape and the dtype of `like`."""

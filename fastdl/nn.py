@@ -48,6 +48,9 @@ __all__ = [
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
+    "BatchNorm1d",
+    "BatchNorm2d",
+    "BatchNorm3d",
     "CircularPad1d",
     "CircularPad2d",
     "CircularPad3d",
@@ -67,12 +70,17 @@ __all__ = [
     "Dropout3d",
     "Flatten",
     "Fold",
+    "GroupNorm",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
+    "InstanceNorm1d",
+    "InstanceNorm2d",
+    "InstanceNorm3d",
     "LPPool1d",
     "LPPool2d",
     "LPPool3d",
+    "LayerNorm",
     "LeakyReLU",
     "Linear",
     "LogSigmoid",
@@ -86,6 +94,7 @@ __all__ = [
     "Mish",
     "Module",
     "PReLU",
+    "RMSNorm",
     "ReLU",
     "ReLU6",
     "ReflectionPad1d",
@@ -121,6 +130,8 @@ class Module:
 
     parameter_names: tuple[str, ...] = ()
     """Attributes that are parameters: arrays, or None."""
+    buffer_names: tuple[str, ...] = ()
+    """Attributes that belong to the state as well, but are not trained: arrays, or None."""
     elementwise: bool = False
     """Whether each element of the result depends on the same element of the input only."""
     training: bool = True
@@ -156,30 +167,27 @@ class Module:
 
     def parameters(self) -> dict[str, Array]:
         """The parameters themselves, not copies, by torch's names."""
-        return self._collect(
-            lambda module: {
-                name: array for name in module.parameter_names if (array := getattr(module, name)) is not None
-            }
-        )
+        return self._collect(lambda module: module._named(module.parameter_names))
 
     def state_dict(self) -> dict[str, Array]:
-        """Copies of the parameters, by torch's names."""
-        return {name: array.copy() for name, array in self.parameters().items()}
+        """Copies of the parameters and buffers, by torch's names."""
+        return {name: array.copy() for name, array in self._state().items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Copy into the parameters what state_dict() of this class, or of the same torch network, returned.
+        """Copy into the parameters and buffers what state_dict() of this class, or of the same torch network, returned.
 
-        Parameters keep their dtype. Every key and shape is checked first: after an error nothing has changed.
+        They keep their dtype. Every key and shape is checked first: after an error nothing has changed.
         """
-        parameters = self.parameters()
+        parameters = self._state()
         problems = [f"missing {name!r}" for name in parameters if name not in state]
         problems += [f"unexpected {name!r}" for name in state if name not in parameters]
         values = {name: _view(state[name], name) for name in parameters if name in state}
         for name, value in values.items():
             if value.shape != parameters[name].shape:
                 problems.append(f"{name!r}: found shape {value.shape}, expected {parameters[name].shape}")
-            if value.dtype.kind != "f":
-                problems.append(f"{name!r}: found dtype {value.dtype}, expected a floating-point one")
+            if value.dtype.kind not in ("f" if parameters[name].dtype.kind == "f" else "iu"):
+                expected = "a floating-point one" if parameters[name].dtype.kind == "f" else "integers"
+                problems.append(f"{name!r}: found dtype {value.dtype}, expected {expected}")
         if problems:
             raise ValueError("state: " + "; ".join(problems))
         for name, value in values.items():
@@ -201,6 +209,12 @@ class Module:
         yield self
         for child in self.children().values():
             yield from child.modules()
+
+    def _named(self, names: tuple[str, ...]) -> dict[str, Array]:
+        return {name: array for name in names if (array := getattr(self, name)) is not None}
+
+    def _state(self) -> dict[str, Array]:
+        return self._collect(lambda module: module._named(module.parameter_names + module.buffer_names))
 
     def _collect(self, own: Callable[[Module], Mapping[str, Array]]) -> dict[str, Array]:
         found = dict(own(self))
@@ -723,6 +737,211 @@ class Dropout3d(_Dropout):
     """torch.nn.Dropout3d."""
 
 
+class _Norm(Module):
+    """What layers of normalization share: weight of ones, bias of zeros, and the statistics that forward saves."""
+
+    parameter_names: tuple[str, ...] = ("weight", "bias")
+    weight: Array | None
+    bias: Array | None
+
+    def _set(self, shape: tuple[int, ...], weight: bool, bias: bool, dtype: Any) -> None:
+        dtype = _float_dtype(dtype)
+        self.weight = np.ones(shape, dtype) if weight else None
+        self.bias = np.zeros(shape, dtype) if bias else None
+
+
+class _RunningNorm(_Norm, _Spatial):
+    """momentum: None for the average over all batches so far. Without track_running_stats, statistics are always
+    those of the input."""
+
+    buffer_names = ("running_mean", "running_var", "num_batches_tracked")
+    function: str
+    flag: str
+    counts: bool
+    """Whether batches are counted. torch's InstanceNorm does not: with momentum=None its statistics stay the same."""
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        dtype: Any = np.float32,
+    ) -> None:
+        size = (_size(num_features, "num_features"),)
+        self._set(size, affine, affine, dtype)
+        self.num_features, self.eps, self.momentum = size[0], eps, momentum
+        self.running_mean = np.zeros(size, _float_dtype(dtype)) if track_running_stats else None
+        self.running_var = np.ones(size, _float_dtype(dtype)) if track_running_stats else None
+        self.num_batches_tracked = np.zeros((), np.int64) if track_running_stats else None
+
+    def forward(self, x: Any) -> Array:
+        x = self._batch(floats(x, "x"))
+        if x.shape[1:2] != (self.num_features,):
+            fail("x", f"shape {x.shape}", f"{self.num_features} channels")
+        of_input = self.training or self.running_mean is None
+        running, momentum = (self.running_mean, self.running_var), 0.0
+        if self.training and self.num_batches_tracked is not None:
+            self.num_batches_tracked += int(self.counts)
+            average = 1 / int(self.num_batches_tracked) if self.counts else 0.0
+            momentum = average if self.momentum is None else self.momentum
+        options = {self.flag: of_input, "eps": self.eps}
+        function = getattr(functions(), self.function)
+        found = function(x, *running, self.weight, self.bias, **options, momentum=momentum, return_stats=True)
+        # In inference the gradient is taken with the running statistics as they are now.
+        kept = {"mean": found[1], "rstd": found[2]} if of_input else {}
+        held = running if of_input else tuple(map(np.copy, running))  # type: ignore[arg-type]
+        self.save_for_backward(x, held, options | kept)
+        return self._unbatch(found[0])
+
+    def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
+        x, running, options = self.saved
+        function = getattr(functions(), f"{self.function}_backward")
+        grad = function(self._batch(floats(grad_output, "grad_output")), x, *running, self.weight, **options)
+        self.set_grads(weight=grad.weight, bias=grad.bias)
+        return self._unbatch(grad.input)
+
+    def _batch(self, x: Array) -> Array:
+        """x as (batch, channels, ...), its dimensions checked."""
+        if x.ndim != self.rank + 2 and not (self.rank == 1 and x.ndim == 2):
+            fail("x", f"shape {x.shape}", f"{self.rank + 2} dimensions" + (" or 2" if self.rank == 1 else ""))
+        return x
+
+    def _unbatch(self, y: Array) -> Array:
+        return y
+
+
+class _BatchNorm(_RunningNorm, function="batch_norm", flag="training", counts=True):
+    pass
+
+
+class _InstanceNorm(_RunningNorm, function="instance_norm", flag="use_input_stats", counts=False):
+    """x may be one sample, without a batch."""
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = False,
+        track_running_stats: bool = False,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, dtype)
+
+    def _batch(self, x: Array) -> Array:
+        self._alone = x.ndim == self.rank + 1
+        if x.ndim != self.rank + 2 and not self._alone:
+            fail("x", f"shape {x.shape}", f"{self.rank + 1} or {self.rank + 2} dimensions")
+        return x[None] if self._alone else x
+
+    def _unbatch(self, y: Array) -> Array:
+        return y[0] if self._alone else y
+
+
+class BatchNorm1d(_BatchNorm, rank=1):
+    """fastdl.batch_norm of (batch, channels) or (batch, channels, length). torch.nn.BatchNorm1d."""
+
+
+class BatchNorm2d(_BatchNorm, rank=2):
+    """fastdl.batch_norm. torch.nn.BatchNorm2d."""
+
+
+class BatchNorm3d(_BatchNorm, rank=3):
+    """fastdl.batch_norm. torch.nn.BatchNorm3d."""
+
+
+class InstanceNorm1d(_InstanceNorm, rank=1):
+    """fastdl.instance_norm. torch.nn.InstanceNorm1d."""
+
+
+class InstanceNorm2d(_InstanceNorm, rank=2):
+    """fastdl.instance_norm. torch.nn.InstanceNorm2d."""
+
+
+class InstanceNorm3d(_InstanceNorm, rank=3):
+    """fastdl.instance_norm. torch.nn.InstanceNorm3d."""
+
+
+class LayerNorm(_Norm):
+    """fastdl.layer_norm. torch.nn.LayerNorm."""
+
+    def __init__(
+        self,
+        normalized_shape: int | tuple[int, ...],
+        eps: float = 1e-5,
+        elementwise_affine: bool = True,
+        bias: bool = True,
+        dtype: Any = np.float32,
+    ) -> None:
+        self.normalized_shape, self.eps = _shape(normalized_shape), eps
+        self._set(self.normalized_shape, elementwise_affine, elementwise_affine and bias, dtype)
+
+    def forward(self, x: Any) -> Array:
+        y, mean, rstd = functions().layer_norm(
+            x, self.normalized_shape, self.weight, self.bias, self.eps, return_stats=True
+        )
+        self.save_for_backward(x, mean, rstd)
+        return y
+
+    def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
+        x, *stats = self.saved
+        grad = functions().layer_norm_backward(grad_output, x, self.normalized_shape, self.weight, self.eps, *stats)
+        self.set_grads(weight=grad.weight, bias=grad.bias)
+        return grad.input
+
+
+class GroupNorm(_Norm):
+    """fastdl.group_norm. torch.nn.GroupNorm."""
+
+    def __init__(
+        self, num_groups: int, num_channels: int, eps: float = 1e-5, affine: bool = True, dtype: Any = np.float32
+    ) -> None:
+        if _size(num_groups, "num_groups") < 1 or _size(num_channels, "num_channels") % num_groups:
+            fail("num_channels", num_channels, f"a multiple of num_groups, {num_groups}, which is at least 1")
+        self.num_groups, self.eps = num_groups, eps
+        self._set((num_channels,), affine, affine, dtype)
+
+    def forward(self, x: Any) -> Array:
+        y, mean, rstd = functions().group_norm(x, self.num_groups, self.weight, self.bias, self.eps, return_stats=True)
+        self.save_for_backward(x, mean, rstd)
+        return y
+
+    def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
+        x, *stats = self.saved
+        grad = functions().group_norm_backward(grad_output, x, self.num_groups, self.weight, self.eps, *stats)
+        self.set_grads(weight=grad.weight, bias=grad.bias)
+        return grad.input
+
+
+class RMSNorm(_Norm):
+    """fastdl.rms_norm. torch.nn.RMSNorm."""
+
+    parameter_names = ("weight",)
+
+    def __init__(
+        self,
+        normalized_shape: int | tuple[int, ...],
+        eps: float | None = None,
+        elementwise_affine: bool = True,
+        dtype: Any = np.float32,
+    ) -> None:
+        self.normalized_shape, self.eps = _shape(normalized_shape), eps
+        self._set(self.normalized_shape, elementwise_affine, False, dtype)
+
+    def forward(self, x: Any) -> Array:
+        y, rstd = functions().rms_norm(x, self.normalized_shape, self.weight, self.eps, return_stats=True)
+        self.save_for_backward(x, rstd)
+        return y
+
+    def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
+        x, rstd = self.saved
+        grad = functions().rms_norm_backward(grad_output, x, self.normalized_shape, self.weight, self.eps, rstd)
+        self.set_grads(weight=grad.weight)
+        return grad.input
+
+
 class _Pool(Module):
     """A layer over the function named like its class: MaxPool2d over fastdl.max_pool2d; torch.nn.MaxPool2d."""
 
@@ -951,14 +1170,27 @@ def _size(value: Any, argument: str) -> int:
     return int(value)
 
 
+def _shape(value: Any) -> tuple[int, ...]:
+    """A normalized_shape, as a tuple."""
+    shape = tuple(value) if isinstance(value, (tuple, list)) else (value,)
+    if not shape:
+        fail("normalized_shape", value, "at least one size")
+    return tuple(_size(n, "normalized_shape") for n in shape)
+
+
+def _float_dtype(dtype: Any) -> Any:
+    dtype = np.dtype(dtype)
+    if dtype not in (np.float32, np.float64):
+        raise TypeError(f"dtype: found {dtype}, expected float32 or float64")
+    return dtype
+
+
 def _initial(
     shape: tuple[int, ...], bias: bool, dtype: Any, rng: Rng, features: int | None = None
 ) -> tuple[Array, Array | None]:
     """Weight and bias (shape[0] values, or `features`) as torch starts them: Kaiming uniform with a = sqrt(5), which is
     1 / sqrt(fan_in) for both."""
-    dtype = np.dtype(dtype)
-    if dtype not in (np.float32, np.float64):
-        raise TypeError(f"dtype: found {dtype}, expected float32 or float64")
+    dtype = _float_dtype(dtype)
     rng = np.random.default_rng(rng)
     fan_in = math.prod(shape[1:])
     bound = 1 / np.sqrt(fan_in) if fan_in else 0.0

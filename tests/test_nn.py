@@ -293,6 +293,22 @@ def test_train_and_eval_reach_every_layer() -> None:
 
 
 _LAYERS = [
+    ("BatchNorm1d", (6,), {}, (5, 6)),
+    ("BatchNorm1d", (6, 1e-3, 0.3), {}, (5, 6, 9)),
+    ("BatchNorm2d", (6,), {"momentum": None}, (4, 6, 5, 7)),
+    ("BatchNorm2d", (6,), {"affine": False, "track_running_stats": False}, (4, 6, 5, 7)),
+    ("BatchNorm3d", (3,), {"affine": False}, (4, 3, 2, 3, 4)),
+    ("InstanceNorm1d", (6,), {}, (5, 6, 9)),
+    ("InstanceNorm1d", (6,), {"affine": True}, (6, 9)),
+    ("InstanceNorm2d", (6, 1e-3, 0.3, True, True), {}, (4, 6, 5, 7)),
+    ("InstanceNorm3d", (3,), {"track_running_stats": True, "momentum": None}, (4, 3, 2, 3, 4)),
+    ("LayerNorm", (9,), {}, (5, 6, 9)),
+    ("LayerNorm", ((6, 9), 1e-3), {"bias": False}, (5, 6, 9)),
+    ("LayerNorm", ([9],), {"elementwise_affine": False}, (5, 6, 9)),
+    ("GroupNorm", (3, 6), {}, (5, 6, 9)),
+    ("GroupNorm", (2, 6, 1e-3, False), {}, (5, 6, 3, 4)),
+    ("RMSNorm", (9,), {"eps": 1e-6}, (5, 6, 9)),
+    ("RMSNorm", ((6, 9), 1e-3, False), {}, (5, 6, 9)),
     ("Conv1d", (4, 6, 3), {"padding": "same", "dilation": 2}, (2, 4, 9)),
     ("Conv1d", (4, 6, (3,), 2, 1, 1, 2, False, "circular"), {}, (2, 4, 9)),
     ("Conv2d", (4, 6, (2, 3)), {"padding": "same", "padding_mode": "replicate"}, (2, 4, 7, 9)),
@@ -324,9 +340,11 @@ _LAYERS = [
 def test_layer_agrees_with_torch(name: str, arguments: Any, options: Any, shape: Any, dtype: Any) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     peer = getattr(torch.nn, name)(*arguments, **options).double()
-    layer = getattr(nn, name)(*arguments, **options, **({"dtype": dtype} if name.startswith("Conv") else {}))
+    layer = getattr(nn, name)(
+        *arguments, **options, **({"dtype": dtype} if name.startswith("Conv") or "Norm" in name else {})
+    )
     layer.load_state_dict({key: value.numpy() for key, value in peer.state_dict().items()})
-    peer.load_state_dict({key: torch.from_numpy(a.astype(np.float64)) for key, a in layer.state_dict().items()})
+    peer.load_state_dict({key: torch.from_numpy(np.array(a, copy=True)) for key, a in layer.state_dict().items()})
     x = np.random.default_rng(0).standard_normal(shape).astype(dtype)
     peer_x = torch.from_numpy(x.astype(np.float64)).requires_grad_()
     y, expected = layer(x), peer(peer_x)
@@ -393,6 +411,36 @@ def test_backward_before_forward(layer: nn.Module) -> None:
 def test_mistakes(make: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         make()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("options", [{}, {"momentum": None}, {"momentum": 0.3, "affine": False}], ids=str)
+@pytest.mark.parametrize(
+    ("name", "shape"), [("BatchNorm1d", (5, 6)), ("BatchNorm2d", (4, 6, 5, 4)), ("InstanceNorm1d", (5, 6, 9))]
+)
+def test_running_statistics_agree_with_torch(name: str, shape: Any, options: Any, dtype: Any) -> None:
+    """Over three batches in training, of which the state is loaded into another layer, and then in inference."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    peer = getattr(torch.nn, name)(6, track_running_stats=True, **options).double()
+    layer = getattr(nn, name)(6, track_running_stats=True, **options, dtype=dtype)
+    assert list(layer.state_dict()) == list(peer.state_dict())
+    for seed in range(3):
+        x = 2 + np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+        layer(x)
+        peer(torch.from_numpy(x.astype(np.float64)))
+    for key, value in peer.state_dict().items():
+        _assert_close(layer.state_dict()[key], value.numpy(), dtype)
+    other = getattr(nn, name)(6, track_running_stats=True, **options, dtype=dtype)
+    other.load_state_dict(layer.state_dict())
+    assert int(other.num_batches_tracked) == int(peer.num_batches_tracked)
+    other.eval()
+    peer.eval()
+    peer_x = torch.from_numpy(x.astype(np.float64)).requires_grad_()
+    y, expected = other(x), peer(peer_x)
+    _assert_close(y, expected.detach().numpy(), dtype)
+    expected.backward(torch.ones_like(expected))
+    _assert_close(other.backward(np.ones_like(x)), peer_x.grad.numpy(), dtype)
+    assert int(other.num_batches_tracked) == int(peer.num_batches_tracked)
 
 
 SGD_OPTIONS = [

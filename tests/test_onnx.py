@@ -266,10 +266,63 @@ def _momentum_options(attributes: Attributes, steps: int) -> dict[str, Any]:
     return options | {"nesterov": attributes["mode"] == b"nesterov"}
 
 
+def _batch_norm(attributes: Attributes, inputs: Inputs) -> Call:
+    """momentum is the part that is kept, and the running variance takes the biased one."""
+    x, weight, bias, mean, variance = inputs
+    training, kept = bool(attributes.get("training_mode", 0)), attributes.get("momentum", 0.9)
+    found = mean.copy(), variance.copy()
+    arguments = {"x": x, "running_mean": found[0], "running_var": found[1], "weight": weight, "bias": bias}
+    arguments |= {"training": training, "momentum": 1 - kept, "eps": attributes.get("epsilon", 1e-5)}
+    count = x.size // x.shape[1]
+
+    def outputs(y: np.ndarray) -> tuple[np.ndarray, ...]:
+        biased = variance * kept + (found[1] - variance * kept) * (count - 1) / count
+        return (y, found[0], biased.astype(variance.dtype))[: attributes["outputs"]]
+
+    return Call("batch_norm", arguments, outputs)
+
+
+def _layer_norm(attributes: Attributes, inputs: Inputs) -> Call:
+    x, weight, *bias = inputs
+    axis = attributes.get("axis", -1)
+    shape = x.shape[axis:]
+    arguments = {"x": x, "normalized_shape": shape, "weight": weight, "bias": bias[0] if bias else None}
+    arguments |= {"eps": attributes.get("epsilon", 1e-5), "return_stats": True}
+
+    def outputs(found: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
+        y, *stats = found
+        return (y, *(s.reshape(*s.shape, *[1] * len(shape)) for s in stats))[: attributes["outputs"]]
+
+    return Call("layer_norm", arguments, outputs)
+
+
+def _rms_norm(attributes: Attributes, inputs: Inputs) -> Call:
+    x, weight = inputs
+    arguments = {"x": x, "normalized_shape": x.shape[attributes.get("axis", -1) :], "weight": weight}
+    return Call("rms_norm", arguments | {"eps": attributes.get("epsilon", 1e-5)})
+
+
+def _group_norm(attributes: Attributes, inputs: Inputs) -> Call:
+    x, weight, bias = inputs
+    arguments = {"x": x, "weight": weight, "bias": bias, "eps": attributes.get("epsilon", 1e-5)}
+    return Call("group_norm", arguments | {"num_groups": attributes["num_groups"]})
+
+
+def _instance_norm(attributes: Attributes, inputs: Inputs) -> Call:
+    x, weight, bias = inputs
+    return Call("instance_norm", {"x": x, "weight": weight, "bias": bias, "eps": attributes.get("epsilon", 1e-5)})
+
+
+def _mean_variance(attributes: Attributes, inputs: Inputs) -> Call:
+    assert tuple(attributes.get("axes", (0, 2, 3))) == (0, 2, 3)
+    return Call("batch_norm", {"x": inputs[0], "training": True, "eps": 1e-18})
+
+
 ADAPTERS: dict[str, Callable[[Attributes, Inputs], Call]] = {
     "Adagrad": _optimizer("adagrad_step", ("state_sum",), _adagrad_options),
     "Adam": _optimizer("adam_step", ("exp_avg", "exp_avg_sq"), _adam_options),
     "AveragePool": _average_pool,
+    "BatchNormalization": _batch_norm,
     "Col2Im": _col2im,
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
@@ -277,12 +330,17 @@ ADAPTERS: dict[str, Callable[[Attributes, Inputs], Call]] = {
     "Gemm": _gemm,
     "GlobalAveragePool": _global("adaptive_avg_pool"),
     "GlobalMaxPool": _global("adaptive_max_pool"),
+    "GroupNormalization": _group_norm,
+    "InstanceNormalization": _instance_norm,
+    "LayerNormalization": _layer_norm,
     "LogSoftmax": _softmax("log_softmax"),
     "LpPool": _lp_pool,
     "MaxPool": _max_pool,
     "MaxUnpool": _max_unpool,
     "Momentum": _optimizer("sgd_step", ("momentum_buffer",), _momentum_options),
+    "MeanVarianceNormalization": _mean_variance,
     "Pad": _pad,
+    "RMSNormalization": _rms_norm,
     "Relu": lambda attributes, inputs: Call("relu", {"x": inputs[0]}),
     "Softmax": _softmax("softmax"),
 }

@@ -29,6 +29,28 @@ def test_any_number_of_threads(case: Case) -> None:
 
 
 @pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("operation", ["batch_norm", "layer_norm", "group_norm", "instance_norm", "rms_norm"])
+def test_norms_are_the_same_for_any_number_of_threads(operation: str) -> None:
+    """To the last digit: the pieces of work are cut by shapes alone."""
+    rng = np.random.default_rng(0)
+    for shape in ((3000, 40), (40, 24, 300)):
+        if operation == "instance_norm" and len(shape) == 2:
+            continue
+        x, grad_output = rng.standard_normal((2, *shape), np.float32)
+        options: dict[str, Any] = {"batch_norm": {"training": True}, "group_norm": {"num_groups": 4}}.get(operation, {})
+        if operation in ("layer_norm", "rms_norm"):
+            options = {"normalized_shape": shape[-1]}
+        found = []
+        for number in (1, 2, 3):
+            fastdl.set_num_threads(number)
+            y = getattr(fastdl, operation)(x, **options)
+            found.append((y, *getattr(fastdl, f"{operation}_backward")(grad_output, x, **options)))
+        for others in found[1:]:
+            for a, b in zip(found[0], others, strict=True):
+                np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.usefixtures("threads")
 def test_calls_from_several_python_threads() -> None:
     """Kernels are re-entrant: calls that overlap in time (cffi releases the GIL) do not share scratch."""
     fastdl.set_num_threads(2)

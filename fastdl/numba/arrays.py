@@ -143,9 +143,9 @@ def _optional_indices(x, argument, shape):  # type: ignore[no-untyped-def]
     return implementation
 
 
-def _check_wanted(wanted: Any) -> bool:
+def _check_wanted(wanted: Any, argument: str = "return_indices") -> bool:
     if not isinstance(_literal(wanted), bool):
-        raise RequireLiteralValue("return_indices has to be a literal inside Numba")
+        raise RequireLiteralValue(f"{argument} has to be a literal inside Numba")
     return bool(_literal(wanted))
 
 
@@ -161,6 +161,60 @@ def _with_indices(y, indices, wanted):  # type: ignore[no-untyped-def]
     if _check_wanted(wanted):
         return lambda y, indices, wanted: (y, indices)
     return lambda y, indices, wanted: y
+
+
+@overload(_arrays.stats_output, prefer_literal=True)
+def _stats_output(shape, like, wanted):  # type: ignore[no-untyped-def]
+    if not _check_wanted(wanted, "return_stats"):
+        shape_of_none = (0,) * len(shape)
+        return lambda shape, like, wanted: np.empty(shape_of_none, like.dtype)
+    return lambda shape, like, wanted: np.empty(shape, like.dtype)
+
+
+@overload(_arrays.with_mean_and_rstd, prefer_literal=True)
+def _with_mean_and_rstd(y, mean, rstd, wanted):  # type: ignore[no-untyped-def]
+    if _check_wanted(wanted, "return_stats"):
+        return lambda y, mean, rstd, wanted: (y, mean, rstd)
+    return lambda y, mean, rstd, wanted: y
+
+
+@overload(_arrays.with_rstd, prefer_literal=True)
+def _with_rstd(y, rstd, wanted):  # type: ignore[no-untyped-def]
+    if _check_wanted(wanted, "return_stats"):
+        return lambda y, rstd, wanted: (y, rstd)
+    return lambda y, rstd, wanted: y
+
+
+@overload(_arrays.split_shape, prefer_literal=False)
+def _split_shape(value, argument, shape):  # type: ignore[no-untyped-def]
+    count = 1 if _whole(value) else len(value) if isinstance(value, types.BaseTuple) else 0
+    if count == 0 or not (_whole(value) or _wholes(value, count)):
+        raise TypingError(f"{_literal(argument)}: found {value}, expected an int or a tuple of at least one")
+    if count > len(shape):
+        raise TypingError(f"{_literal(argument)}: found {count} sizes, expected at most {len(shape)}, as x has")
+    first = len(shape) - count
+    as_tuple = register_jitable((lambda value: (value,)) if _whole(value) else (lambda value: value))
+
+    def implementation(value, argument, shape):  # type: ignore[no-untyped-def]
+        if as_tuple(value) != shape[first:]:
+            _arrays.fail(argument, value, shape)
+        return shape[:first], shape[first:]
+
+    return implementation
+
+
+@overload(_arrays.running_stat, prefer_literal=True)
+def _running_stat(x, argument, like, size, updated):  # type: ignore[no-untyped-def]
+    if _is_none(x):
+        return lambda x, argument, like, size, updated: None
+    name = _literal(argument)
+    if _literal(updated) is not False:
+        _check_writable(x, name, like)
+
+    def implementation(x, argument, like, size, updated):  # type: ignore[no-untyped-def]
+        return _arrays.optional_vector(x, name, like, size)
+
+    return implementation
 
 
 def _check_writable(out: Any, argument: str, like: Any) -> None:

@@ -121,15 +121,20 @@ def declare(
     sizes = "_".join("x".join(map(str, shape)) or "scalar" for shape in inputs.values() if isinstance(shape, tuple))
     words = [f"{k}={'x'.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in parameters.items()]
     label = "-".join(filter(None, [note, sizes, *words]))
+    several = bool(updates) or bool(output and isinstance(output[0], tuple))
+    shapes: tuple[Shape, ...] = output if several else (output,)  # type: ignore[assignment]
     gradient = None
     if backward is not None:
         signature = inspect.signature(getattr(fastdl, f"{operation}_backward")).parameters
 
         def draw_backward(rng: Generator) -> Arguments:
             given = draw(rng)
-            given["grad_output"] = rng.standard_normal(output)
+            given["grad_output"] = rng.standard_normal(shapes[0])
             if "y" in signature:
                 given["y"] = np.asarray(getattr(reference, operation)(**given_to(operation, given), **parameters))
+            if parameters.get("return_stats"):  # what forward saved: (mean and) rstd, after y
+                saved = copied_call(operation, given, parameters)[1:]
+                given |= dict(zip(("mean", "rstd")[-len(saved) :], saved, strict=True))
             return {name: given[name] for name in signature if name in given}
 
         gradient = Case(
@@ -148,7 +153,7 @@ def declare(
         id=f"{operation}-{label}",
         draw=draw,
         parameters=parameters,
-        shapes=output if updates or (output and isinstance(output[0], tuple)) else (output,),  # type: ignore[arg-type]
+        shapes=shapes,
         updates=updates,
         flops=flops,
         tolerance=tolerance,
@@ -158,10 +163,11 @@ def declare(
 
 
 def results(case: Case, returned: Any, arguments: Arguments) -> tuple[Array, ...]:
-    """The arrays that a call produced: returned, returned in a named tuple, or updated in place."""
-    if case.updates:
-        return tuple(arguments[name] for name in case.updates)
-    return tuple(returned) if isinstance(returned, tuple) else (np.asarray(returned),)
+    """The arrays that a call produced: returned, alone or in a tuple, and updated in place."""
+    updated = tuple(arguments[name] for name in case.updates)
+    if returned is None:
+        return updated
+    return (tuple(returned) if isinstance(returned, tuple) else (np.asarray(returned),)) + updated
 
 
 # Tolerances
@@ -211,6 +217,12 @@ def given_to(operation: str, arguments: Arguments) -> Arguments:
     """Those arguments that the operation takes."""
     names = inspect.signature(getattr(fastdl, operation)).parameters
     return {name: value for name, value in arguments.items() if name in names}
+
+
+def copied_call(operation: str, given: Arguments, parameters: Arguments) -> Any:
+    """What the reference makes of copies of what is given."""
+    copies = {name: copy(value) for name, value in given_to(operation, given).items()}
+    return getattr(reference, operation)(**copies, **parameters)
 
 
 def _cast(value: Any, dtype: Any) -> Any:
