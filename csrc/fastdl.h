@@ -25,17 +25,32 @@
 
 enum {
     FDL_OK = 0,
-    FDL_OUT_OF_MEMORY = 1, /* MemoryError */
-    FDL_BAD_TARGET = 2,    /* ValueError: a class index lies outside [0, classes) */
-    FDL_BAD_ALGORITHM = 3, /* ValueError: the algorithm asked for does not compute this convolution */
-    FDL_BAD_INDEX = 4,     /* ValueError: a position lies outside the array it points into */
+    FDL_OUT_OF_MEMORY = 1,          /* MemoryError */
+    FDL_BAD_TARGET = 2,             /* ValueError: a class index lies outside [0, classes) */
+    FDL_BAD_ALGORITHM = 3,          /* ValueError: the algorithm asked for does not compute this convolution */
+    FDL_BAD_INDEX = 4,              /* ValueError: a position lies outside the array it points into */
+    FDL_BAD_PROBABILITY = 5,        /* ValueError: an element of x lies outside [0, 1] */
+    FDL_BAD_TARGET_PROBABILITY = 6, /* the same of target */
 };
 
 /* Fused into the last pass over a result while it is still in registers. */
 enum { FDL_ACTIVATION_NONE = 0, FDL_ACTIVATION_RELU = 1 };
 
-/* How a per-sample loss becomes the value that is returned. */
-enum { FDL_REDUCTION_NONE = 0, FDL_REDUCTION_MEAN = 1, FDL_REDUCTION_SUM = 2 };
+/* How a per-sample loss becomes the value that is returned; the last is the sum over the size of the batch. */
+enum { FDL_REDUCTION_NONE = 0, FDL_REDUCTION_MEAN = 1, FDL_REDUCTION_SUM = 2, FDL_REDUCTION_BATCHMEAN = 3 };
+
+/* Losses that go element by element; kernels/losses.c has their formulas. */
+enum {
+    FDL_LOSS_MSE = 0,
+    FDL_LOSS_L1 = 1,
+    FDL_LOSS_HUBER = 2,     /* parameter: delta */
+    FDL_LOSS_SMOOTH_L1 = 3, /* beta, above 0 */
+    FDL_LOSS_BINARY_CROSS_ENTROPY = 4,
+    FDL_LOSS_BINARY_CROSS_ENTROPY_WITH_LOGITS = 5,
+    FDL_LOSS_KL_DIV = 6,
+    FDL_LOSS_KL_DIV_LOG_TARGET = 7,
+    FDL_LOSS_HINGE_EMBEDDING = 8, /* margin */
+};
 
 /* Of convolution; fastdl/conv.py has them by name, kernels/conv.c says what each is for. */
 enum {
@@ -134,11 +149,33 @@ FDL_KERNEL int fdl_avg_pool_backward(const real *grad_output, real *grad_input, 
 FDL_KERNEL int fdl_lp_pool(const real *x, real *y, const fdl_window *window, double norm_type);
 FDL_KERNEL int fdl_lp_pool_backward(const real *grad_output, const real *x, real *grad_input, const fdl_window *window,
                                     double norm_type);
-/* losses.c: loss [rows] without reduction, else one value; target [rows] in [0, classes) */
-FDL_KERNEL int fdl_cross_entropy(const real *x, const int64_t *target, real *loss, int64_t rows, int64_t classes,
-                                 int64_t reduction);
-FDL_KERNEL int fdl_cross_entropy_backward(const real *grad_output, const real *x, const int64_t *target,
-                                          real *grad_input, int64_t rows, int64_t classes, int64_t reduction);
+/* losses.c: loss is one value or, without reduction, one for each element (row) of x; grad_output is shaped as it. */
+/* x, target, weight, pos_weight [size]; the latter two are for binary_cross_entropy only */
+FDL_KERNEL int fdl_pointwise_loss(const real *x, const real *target, FDL_OPTIONAL const real *weight,
+                                  FDL_OPTIONAL const real *pos_weight, real *loss, int64_t size, int64_t batch,
+                                  int64_t kind, double parameter, int64_t reduction);
+FDL_KERNEL int fdl_pointwise_loss_backward(const real *grad_output, const real *x, const real *target,
+                                           FDL_OPTIONAL const real *weight, FDL_OPTIONAL const real *pos_weight,
+                                           real *grad_input, int64_t size, int64_t batch, int64_t kind,
+                                           double parameter, int64_t reduction);
+/* x [outer, classes, inner]; target [outer, inner], in [0, classes) or ignore_index; weight [classes] */
+FDL_KERNEL int fdl_nll_loss(const real *x, const int64_t *target, FDL_OPTIONAL const real *weight, real *loss,
+                            int64_t outer, int64_t classes, int64_t inner, int64_t ignore_index, int64_t reduction);
+FDL_KERNEL int fdl_nll_loss_backward(const real *grad_output, const int64_t *target, FDL_OPTIONAL const real *weight,
+                                     real *grad_input, int64_t outer, int64_t classes, int64_t inner,
+                                     int64_t ignore_index, int64_t reduction);
+/* The same, target or else probabilities as x; the loss or the gradient, or both in one pass. grad_output NULL: ones */
+FDL_KERNEL int fdl_cross_entropy(const real *x, FDL_OPTIONAL const int64_t *target,
+                                 FDL_OPTIONAL const real *probabilities, FDL_OPTIONAL const real *weight,
+                                 FDL_OPTIONAL const real *grad_output, FDL_OPTIONAL real *loss,
+                                 FDL_OPTIONAL real *grad_input, int64_t outer, int64_t classes, int64_t inner,
+                                 int64_t ignore_index, double label_smoothing, int64_t reduction);
+/* x1, x2 [rows, features]; target [rows] */
+FDL_KERNEL int fdl_cosine_embedding_loss(const real *x1, const real *x2, const real *target, real *loss, int64_t rows,
+                                         int64_t features, double margin, int64_t reduction);
+FDL_KERNEL int fdl_cosine_embedding_loss_backward(const real *grad_output, const real *x1, const real *x2,
+                                                  const real *target, real *grad_x1, real *grad_x2, int64_t rows,
+                                                  int64_t features, double margin, int64_t reduction);
 /* optim.c */
 FDL_KERNEL int fdl_sgd_step(real *param, const real *grad, FDL_OPTIONAL real *momentum_buffer, int64_t size,
                             int64_t first, double lr, double momentum, double dampening, double weight_decay,
