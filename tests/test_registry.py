@@ -13,7 +13,7 @@ from fastdl._operation import OPERATIONS
 from fastdl._window import Window
 from fastdl.conv import ALGORITHMS
 from fastdl.linear import ACTIVATIONS
-from fastdl.losses import REDUCTIONS
+from fastdl.losses import POINTWISE, REDUCTIONS
 from fastdl.padding import MODES
 from tests.cases import all_cases
 
@@ -49,7 +49,13 @@ def test_window_has_the_fields_of_the_c_struct() -> None:
 
 @pytest.mark.parametrize(
     ("enum", "names"),
-    [("ACTIVATION", ACTIVATIONS), ("ALGORITHM", ALGORITHMS), ("REDUCTION", REDUCTIONS), ("PAD", MODES)],
+    [
+        ("ACTIVATION", ACTIVATIONS),
+        ("ALGORITHM", ALGORITHMS),
+        ("LOSS", POINTWISE),
+        ("REDUCTION", REDUCTIONS),
+        ("PAD", MODES),
+    ],
 )
 def test_choices_are_the_values_of_the_c_enum(enum: str, names: tuple[str, ...]) -> None:
     """What choice() passes to a kernel is a position in these tuples."""

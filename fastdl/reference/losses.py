@@ -192,9 +192,9 @@ def cross_entropy(
 
     def losses(rows: Array) -> Array:
         with np.errstate(invalid="ignore"):
-            # Where c is 0 because the target says so, not because a row is ignored, nothing may come of infinity.
             terms = c * log_softmax(rows)
-        return -np.where(c == 0, 0, terms).sum(-1)
+        # Other classes than a named one count for nothing, where a probability of 0 makes NaN of infinity.
+        return -(terms if _is_soft(target) else np.where(c == 0, 0, terms)).sum(-1)
 
     return _by_rows(x, losses, reduction, count)
 
@@ -261,6 +261,10 @@ def _cosine(x1: Array, x2: Array) -> tuple[Array, Array, Array]:
     return np.asarray((x1 * x2).sum(-1) / np.sqrt(square1 * square2)), square1, square2
 
 
+def _is_soft(target: Any) -> bool:
+    return np.asarray(target).dtype.kind == "f"
+
+
 def _classes_last(x: Array) -> Array:
     return np.moveaxis(x, min(x.ndim - 1, 1), -1)
 
@@ -275,7 +279,7 @@ def _named(x: Array, target: Any, weight: Any, ignore_index: int) -> Array:
 def _coefficients(x: Array, target: Any, weight: Any, ignore_index: int, label_smoothing: float) -> tuple[Array, Any]:
     """What the classes' -log_softmax are multiplied by, classes last, and what the mean divides by."""
     classes = _classes_last(x).shape[-1]
-    if np.asarray(target).dtype.kind == "f":
+    if _is_soft(target):
         spread = _classes_last(target) * (1 - label_smoothing) + label_smoothing / max(classes, 1)
         return spread * np.asarray(_or_one(weight), x.dtype), np.prod(spread.shape[:-1])
     named = _named(x, target, weight, ignore_index)
