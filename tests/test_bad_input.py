@@ -60,18 +60,6 @@ _RIGHT: dict[str, dict[str, Any]] = {
     },
     "im2col": {"x": _zeros(2, 4, 5, 6), "kernel_size": 3},
     "col2im": {"columns": _zeros(2, 36, 12), "output_size": (5, 6), "kernel_size": 3},
-    "cross_entropy": {"x": _zeros(3, 4), "target": _ints(0, 1, 3)},
-    "cross_entropy_backward": {"grad_output": _zeros(), "x": _zeros(3, 4), "target": _ints(0, 1, 3)},
-    "cross_entropy_with_grad": {"x": _zeros(3, 4), "target": _ints(0, 1, 3)},
-    "nll_loss": {"x": _zeros(3, 4), "target": _ints(0, 1, 3)},
-    "nll_loss_backward": {"grad_output": _zeros(), "x": _zeros(3, 4), "target": _ints(0, 1, 3)},
-    "cosine_embedding_loss": {"x1": _zeros(3, 4), "x2": _zeros(3, 4), "target": _zeros(3)},
-    "cosine_embedding_loss_backward": {
-        "grad_output": _zeros(),
-        "x1": _zeros(3, 4),
-        "x2": _zeros(3, 4),
-        "target": _zeros(3),
-    },
     "sgd_step": {"param": _zeros(5), "grad": _zeros(5), "momentum_buffer": _zeros(5), "momentum": 0.9},
 }
 
@@ -108,9 +96,14 @@ _POINTWISE_LOSSES = (
     "kl_div",
     "hinge_embedding_loss",
 )
-for _name in _POINTWISE_LOSSES:
-    _RIGHT[_name] = {"x": _zeros(2, 3), "target": _zeros(2, 3)}
-    _RIGHT[f"{_name}_backward"] = {"grad_output": _zeros(2, 3), "reduction": "none"} | _RIGHT[_name]
+_RIGHT |= {name: {"x": _zeros(2, 3), "target": _zeros(2, 3), "reduction": "none"} for name in _POINTWISE_LOSSES}
+_RIGHT |= {f"{name}_backward": {"grad_output": _zeros(2, 3)} | _RIGHT[name] for name in _POINTWISE_LOSSES}
+for _name in ("nll_loss", "cross_entropy"):
+    _RIGHT[_name] = {"x": _zeros(3, 4), "target": _ints(0, 1, 3), "reduction": "none"}
+    _RIGHT[f"{_name}_backward"] = {"grad_output": _zeros(3)} | _RIGHT[_name]
+_RIGHT["cross_entropy_with_grad"] = _RIGHT["cross_entropy"]
+_RIGHT["cosine_embedding_loss"] = {"x1": _zeros(3, 4), "x2": _zeros(3, 4), "target": _zeros(3), "reduction": "none"}
+_RIGHT["cosine_embedding_loss_backward"] = {"grad_output": _zeros(3)} | _RIGHT["cosine_embedding_loss"]
 
 
 def _overlapping(operation: str, argument: str) -> dict[str, Any]:
@@ -162,7 +155,7 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     ("col2im", {"columns": _zeros(2, 35, 12)}, ValueError, "columns", "(2, 35, 12)", "a multiple of"),
     ("col2im", {"columns": _zeros(2, 36, 11)}, ValueError, "columns", "(2, 36, 11)", "(2, 36, 12)"),
     ("cross_entropy", {"target": _ints(0, 1)}, ValueError, "target", "(2,)", "(3,)"),
-    ("cross_entropy_backward", {"grad_output": _zeros(3)}, ValueError, "grad_output", "(3,)", "()"),
+    ("cross_entropy_backward", {"grad_output": _zeros()}, ValueError, "grad_output", "()", "(3,)"),
     ("sgd_step", {"grad": _zeros(4)}, ValueError, "grad", "(4,)", "(5,)"),
     ("sgd_step", {"momentum_buffer": _zeros(4)}, ValueError, "momentum_buffer", "(4,)", "(5,)"),
     # sequences and volumes
@@ -419,7 +412,7 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
         )
     ),
     ("nll_loss", {"target": _zeros(3, 4)}, TypeError, "target", "float32", "integers"),
-    ("nll_loss_backward", {"grad_output": _zeros(3)}, ValueError, "grad_output", "(3,)", "()"),
+    ("nll_loss_backward", {"grad_output": _zeros()}, ValueError, "grad_output", "()", "(3,)"),
     ("cross_entropy", {"target": _zeros(3, 5)}, ValueError, "target", "(3, 5)", "(3, 4)"),
     ("cross_entropy", {"target": _zeros(3, 4, dtype=F64)}, TypeError, "target", "float64", "float32"),
     ("cross_entropy", {"label_smoothing": 1.1}, ValueError, "label_smoothing", "1.1", "0 to 1"),
@@ -429,7 +422,7 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     ("cosine_embedding_loss", {"x2": _zeros(1, 4)}, ValueError, "x2", "(1, 4)", "(3, 4)"),
     ("cosine_embedding_loss", {"target": _zeros()}, ValueError, "target", "()", "(3,)"),
     ("cosine_embedding_loss", {"reduction": "all"}, ValueError, "reduction", "all", "mean"),
-    ("cosine_embedding_loss_backward", {"grad_output": _zeros(3)}, ValueError, "grad_output", "(3,)", "()"),
+    ("cosine_embedding_loss_backward", {"grad_output": _zeros()}, ValueError, "grad_output", "()", "(3,)"),
     # options of the optimizer
     ("sgd_step", {"step": 0}, ValueError, "step", "0", "at least 1"),
     ("sgd_step", {"lr": -0.1}, ValueError, "lr", "-0.1", "at least 0"),

@@ -178,6 +178,7 @@ _WEIGHT = np.array([0.5, 1.0, 2.0])
 )
 def test_losses_are_those_of_torch(name: str, options: dict[str, Any]) -> None:
     """By position too: the options come in torch's order, without the two that it has given up."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     inputs = _loss_inputs(name)
     loss = getattr(nn, name)(**options)
     value = loss(*inputs)

@@ -218,6 +218,24 @@ def _softmax(name: str) -> Callable[[Attributes, Inputs], Call]:
     return lambda attributes, inputs: Call(name, {"x": inputs[0], "dim": attributes.get("axis", -1)})
 
 
+def _nll(attributes: Attributes, inputs: Inputs) -> Call:
+    x, target, *weight = inputs
+    arguments = {
+        "x": x,
+        "target": target,
+        "ignore_index": attributes.get("ignore_index", -(2**62)),
+        "reduction": attributes.get("reduction", b"mean").decode(),
+    }
+    return Call("nll_loss", arguments | ({"weight": weight[0]} if weight else {}))
+
+
+def _cross_entropy(attributes: Attributes, inputs: Inputs) -> Call:
+    """ONNX may ask for the logarithms of the probabilities as well."""
+    arguments = _nll(attributes, inputs).arguments
+    with_log = attributes["outputs"] == 2
+    return Call("cross_entropy", arguments, lambda y: (y, fastdl.log_softmax(inputs[0], 1)) if with_log else (y,))
+
+
 ADAPTERS: dict[str, Callable[[Attributes, Inputs], Call]] = {
     "AveragePool": _average_pool,
     "Col2Im": _col2im,
@@ -230,9 +248,11 @@ ADAPTERS: dict[str, Callable[[Attributes, Inputs], Call]] = {
     "LpPool": _lp_pool,
     "MaxPool": _max_pool,
     "MaxUnpool": _max_unpool,
+    "NegativeLogLikelihoodLoss": _nll,
     "Pad": _pad,
     "Relu": lambda attributes, inputs: Call("relu", {"x": inputs[0]}),
     "Softmax": _softmax("softmax"),
+    "SoftmaxCrossEntropyLoss": _cross_entropy,
 }
 
 SKIPPED = {

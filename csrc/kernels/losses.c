@@ -33,6 +33,9 @@
 /* Elements, or rows, summed at a time. */
 enum { PIECE = 1 << 12 };
 
+/* What torch keeps denominators away from 0 with, in float for double as well. */
+#define TINY 1e-12f
+
 /* ---- sums ---- */
 
 /* A long sum, of vectors. */
@@ -125,7 +128,7 @@ FDL_INLINE vreal slope_of(vreal x, vreal t, vreal p, real a, const int kind)
     case FDL_LOSS_SMOOTH_L1:
         return held_to(d, a) / a;
     case FDL_LOSS_BINARY_CROSS_ENTROPY:
-        return d / vmax((1 - x) * x, vset1((real)1e-12));
+        return d / vmax((1 - x) * x, vset1((real)TINY));
     case FDL_LOSS_BINARY_CROSS_ENTROPY_WITH_LOGITS:
         return (1 - t) * vsigmoid(x) - p * t * vsigmoid(-x);
     case FDL_LOSS_KL_DIV:
@@ -590,8 +593,8 @@ FDL_INLINE void cosine_products(const real *x1, const real *x2, int64_t features
         sum_add(&square2, b * b);
     }
     products[0] = sum_end(&dot);
-    products[1] = sum_end(&square1) + 1e-12;
-    products[2] = sum_end(&square2) + 1e-12;
+    products[1] = sum_end(&square1) + (double)TINY;
+    products[2] = sum_end(&square2) + (double)TINY;
 }
 
 static int cosine_pieces(void *context, int64_t begin, int64_t end)

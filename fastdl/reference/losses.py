@@ -12,6 +12,10 @@ from fastdl.losses import CosineEmbeddingGrad, LossAndGrad
 from fastdl.reference.activations import log_softmax, softmax
 
 
+_TINY = float(np.float32(1e-12))
+"""What torch keeps denominators away from 0 with."""
+
+
 def _reduced(losses: Any, reduction: str, count: Any = None) -> Array:
     """count: what the mean divides by, where it is not the number of losses."""
     losses = np.asarray(losses)
@@ -89,7 +93,7 @@ def binary_cross_entropy(
 def binary_cross_entropy_backward(
     grad_output: Any, x: Any, target: Any, weight: Any = None, reduction: str = "mean", out: Array | None = None
 ) -> Array:
-    return _spread(grad_output, _or_one(weight) * (x - target) / np.maximum(x * (1 - x), 1e-12), reduction)
+    return _spread(grad_output, _or_one(weight) * (x - target) / np.maximum(x * (1 - x), _TINY), reduction)
 
 
 def binary_cross_entropy_with_logits(
@@ -257,7 +261,7 @@ def _softplus(x: Array) -> Array:
 
 def _cosine(x1: Array, x2: Array) -> tuple[Array, Array, Array]:
     """The cosine and the squares of the lengths."""
-    square1, square2 = (np.asarray((x * x).sum(-1) + 1e-12, x.dtype) for x in (x1, x2))
+    square1, square2 = (np.asarray((x * x).sum(-1) + _TINY, x.dtype) for x in (x1, x2))
     return np.asarray((x1 * x2).sum(-1) / np.sqrt(square1 * square2)), square1, square2
 
 
