@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from tests.cases.activations import POINTWISE
+
 Arguments = Mapping[str, Any]
 Call = Callable[[], Any]
 
@@ -229,6 +231,53 @@ def _torch_losses() -> dict[str, Callable[..., Call]]:
     )
 
 
+def _torch_pointwise() -> dict[str, Callable[..., Call]]:
+    """Activations, and their gradients by the operators that torch's own autograd calls."""
+
+    def forward(name: str) -> Callable[..., Call]:
+        return lambda torch, F, x, **options: functools.partial(
+            getattr(F, name, None) or getattr(torch, name), x, **options
+        )
+
+    def backward(name: str, *defaults: tuple[str, Any]) -> Callable[..., Call]:
+        def build(torch, F, grad_output, **saved):  # type: ignore[no-untyped-def]
+            x = saved.pop("x", None)
+            values = [saved.get(option, default) for option, default in defaults]
+            return functools.partial(
+                getattr(torch.ops.aten, name), grad_output, saved["y"] if x is None else x, *values
+            )
+
+        return build
+
+    def elu(poscoef: float, negcoef: float) -> Callable[..., Call]:
+        def build(torch, F, grad_output, x, alpha=1.0):  # type: ignore[no-untyped-def]
+            return lambda: torch.ops.aten.elu_backward(grad_output, alpha * negcoef, poscoef, 1.0, False, x)
+
+        return build
+
+    selu_scale, selu_alpha = 1.0507009873554805, 1.6732632423543772
+    return {name: forward(name) for name in POINTWISE} | {
+        "relu_backward": lambda torch, F, grad_output, x: functools.partial(
+            torch.ops.aten.threshold_backward, grad_output, x, 0
+        ),
+        "relu6_backward": backward("hardtanh_backward", ("", 0), ("", 6)),
+        "leaky_relu_backward": backward("leaky_relu_backward", ("negative_slope", 0.01), ("", False)),
+        "elu_backward": elu(1.0, 1.0),
+        "selu_backward": elu(selu_scale, selu_scale * selu_alpha),
+        "gelu_backward": lambda torch, F, grad_output, x, approximate="none": functools.partial(
+            torch.ops.aten.gelu_backward, grad_output, x, approximate=approximate
+        ),
+        "silu_backward": backward("silu_backward"),
+        "mish_backward": backward("mish_backward"),
+        "softplus_backward": backward("softplus_backward", ("beta", 1.0), ("threshold", 20.0)),
+        "hardtanh_backward": backward("hardtanh_backward", ("min_val", -1.0), ("max_val", 1.0)),
+        "hardsigmoid_backward": backward("hardsigmoid_backward"),
+        "hardswish_backward": backward("hardswish_backward"),
+        "sigmoid_backward": backward("sigmoid_backward"),
+        "tanh_backward": backward("tanh_backward"),
+    }
+
+
 def _torch_sgd_step(  # type: ignore[no-untyped-def]
     torch, F, param, grad, momentum_buffer=None, step=1, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, **flags
 ):
@@ -244,9 +293,13 @@ def _torch_sgd_step(  # type: ignore[no-untyped-def]
 
 
 TORCH: dict[str, Callable[..., Call]] = {
-    "relu": lambda torch, F, x: functools.partial(torch.relu, x),
-    "relu_backward": lambda torch, F, grad_output, x: functools.partial(
-        torch.ops.aten.threshold_backward, grad_output, x, 0
+    **_torch_pointwise(),
+    "prelu": lambda torch, F, x, weight: functools.partial(F.prelu, x, weight),
+    "prelu_backward": lambda torch, F, grad_output, x, weight: functools.partial(
+        torch.ops.aten._prelu_kernel_backward,
+        grad_output,
+        x,
+        weight if weight.numel() == 1 else weight.reshape(-1, *(1,) * (x.ndim - 2)),
     ),
     "softmax": lambda torch, F, x, dim=-1: functools.partial(torch.softmax, x, dim),
     "softmax_backward": lambda torch, F, grad_output, y, dim=-1: functools.partial(

@@ -4,6 +4,14 @@
 
 #include "gemm.h"
 
+/* Where the rows of a convolution's results go one by one, if not to y: take gets row `row` of image n of the
+ * `together` filters from `filter` on, which are `pitch` elements apart in lines. */
+typedef struct {
+    void (*take)(const void *context, int64_t n, int64_t filter, int64_t row, const real *lines, int64_t pitch);
+    const void *context;
+    int64_t together; /* a divisor of GEMM_A_PANEL */
+} conv_sink;
+
 typedef struct {
     fdl_window w;
     int64_t channels, filters; /* per group */
@@ -16,6 +24,7 @@ typedef struct {
     int64_t group_weights;
     const real *x, *weight, *bias, *residual, *grad_y;
     real *y, *grad_x, *grad_weight, *grad_bias;
+    const conv_sink *sink; /* which only Winograd's algorithm knows; NULL: y */
     int64_t activation;
     const real *packed; /* weights as gemm_pack lays them out, or conv_channels_last_weights; NULL: not packed */
     const real *packed_winograd; /* the same transformed for tiles of packed_tile, if that is 2 or 4 */
@@ -32,6 +41,24 @@ FDL_INLINE vreal vload_between(const real *p, int64_t first, int64_t last)
         return vload(p);
     first = max64(0, min64(first, LANES));
     return vload_masked(p, vmask_range(first, max64(first, min64(last, LANES))));
+}
+
+/* x[2 j] = even[j] and x[2 j + 1] = odd[j], x [columns]. */
+FDL_INLINE void zip_lines(const real *even, const real *odd, int64_t columns, real *x)
+{
+    int64_t j = 0;
+    for (; j + 2 * LANES <= columns; j += 2 * LANES) { /* main loop */
+        const vreal a = vload(even + j / 2), b = vload(odd + j / 2);
+        vstore(x + j, vzip_low(a, b));
+        vstore(x + j + LANES, vzip_high(a, b));
+    }
+    if (j < columns) { /* tail */
+        const int64_t left = columns - j;
+        const vreal a = vload_first(even + j / 2, (left + 1) / 2), b = vload_first(odd + j / 2, left / 2);
+        vstore_up_to(x + j, vzip_low(a, b), left);
+        if (left > LANES)
+            vstore_first(x + j + LANES, vzip_high(a, b), left - LANES);
+    }
 }
 
 /* The first of a convolution's images, in one group: what conv_pack_columns packs. */
@@ -53,6 +80,9 @@ gemm_pack_b conv_pack_columns;
 #define conv_winograd_2x2_packed_size FDL_NAME(conv_winograd_2x2_packed_size)
 #define conv_winograd_2x2_pack FDL_NAME(conv_winograd_2x2_pack)
 #define conv_winograd_2x2_forward FDL_NAME(conv_winograd_2x2_forward)
+#define conv_winograd_3x3_packed_size FDL_NAME(conv_winograd_3x3_packed_size)
+#define conv_winograd_3x3_pack FDL_NAME(conv_winograd_3x3_pack)
+#define conv_winograd_3x3_forward FDL_NAME(conv_winograd_3x3_forward)
 #define conv_winograd_4x4_packed_size FDL_NAME(conv_winograd_4x4_packed_size)
 #define conv_winograd_4x4_pack FDL_NAME(conv_winograd_4x4_pack)
 #define conv_winograd_4x4_forward FDL_NAME(conv_winograd_4x4_forward)
@@ -66,11 +96,19 @@ int conv_rows_forward(const convolution *v);
 /* Winograd's sets *finite to whether every result is; where not, the caller computes again with another algorithm,
  * because a NaN or an infinity has then spread over its whole tile. Packing: sizes in elements. */
 int64_t conv_winograd_2x2_packed_size(const convolution *v);
+int64_t conv_winograd_3x3_packed_size(const convolution *v);
 int64_t conv_winograd_4x4_packed_size(const convolution *v);
 int conv_winograd_2x2_pack(const convolution *v, real *u);
+int conv_winograd_3x3_pack(const convolution *v, real *u);
 int conv_winograd_4x4_pack(const convolution *v, real *u);
 int conv_winograd_2x2_forward(const convolution *v, bool *finite);
+int conv_winograd_3x3_forward(const convolution *v, bool *finite);
 int conv_winograd_4x4_forward(const convolution *v, bool *finite);
+
+#define conv_winograd_saves FDL_NAME(conv_winograd_saves)
+/* Whether Winograd's algorithm with tiles of `out`, if it applies, is faster than products that compute `positions` of
+ * every image. */
+bool conv_winograd_saves(const convolution *v, int64_t out, int64_t positions);
 
 #define conv_depthwise_pays FDL_NAME(conv_depthwise_pays)
 #define conv_depthwise_forward FDL_NAME(conv_depthwise_forward)

@@ -1,11 +1,13 @@
-/* 3 x 3, stride 1 convolution by Winograd's minimal filtering, F(m x m, 3 x 3) with m = WINOGRAD_TILE, which is 2 or 4:
- * 16 multiplications where the definition needs 36, or 36 where it needs 144 (Lavin and Gray, "Fast Algorithms for
- * Convolutional Neural Networks", CVPR 2016). Included by kernels/conv_winograd_2x2.c and kernels/conv_winograd_4x4.c.
+/* Convolution at stride 1 by Winograd's minimal filtering, F(m x m, r x r) with m = WINOGRAD_TILE: of 3 x 3 kernels
+ * with m = 2 or 4, which is 16 multiplications where the definition needs 36, or 36 where it needs 144; and of 2 x 2
+ * kernels, which the phases of a transposed convolution are, with m = 3, 16 in place of 36 (Lavin and Gray, "Fast
+ * Algorithms for Convolutional Neural Networks", CVPR 2016). Included by kernels/conv_winograd_2x2.c, _3x3.c and
+ * _4x4.c.
  *
- *   For each tile d [m + 2, m + 2] of the input (m apart, overlapping by 2), each channel c and each filter f:
+ *   For each tile d [m + r - 1, m + r - 1] of the input (m apart, overlapping by r - 1), each channel c, each filter f:
  *     V[c] = B^T d B      U[f, c] = G g[f, c] G^T      M[f] = sum_c U[f, c] * V[c]  (element by element)
  *     y [m, m] = A^T M[f] A
- *   so that the sums over c are (m + 2)^2 matrix products M[p] [filters, tiles] = U[p] [filters, channels] V[p].
+ *   so that the sums over c are (m + r - 1)^2 matrix products M[p] [filters, tiles] = U[p] [filters, channels] V[p].
  *
  * The transforms are in winograd.h. Sums in `real`. */
 #include "conv.h"
@@ -14,6 +16,10 @@
 #define conv_winograd_packed_size conv_winograd_2x2_packed_size
 #define conv_winograd_pack conv_winograd_2x2_pack
 #define conv_winograd_forward conv_winograd_2x2_forward
+#elif WINOGRAD_TILE == 3
+#define conv_winograd_packed_size conv_winograd_3x3_packed_size
+#define conv_winograd_pack conv_winograd_3x3_pack
+#define conv_winograd_forward conv_winograd_3x3_forward
 #else
 #define conv_winograd_packed_size conv_winograd_4x4_packed_size
 #define conv_winograd_pack conv_winograd_4x4_pack
@@ -32,6 +38,12 @@ FDL_INLINE void interleave(const vreal q[OUT], vreal out[OUT])
     out[0] = vzip_low(q[0], q[1]);
     out[1] = vzip_high(q[0], q[1]);
 }
+#elif WINOGRAD_TILE == 3
+/* Every OUT-th of the elements from p on. */
+FDL_INLINE vreal load_every(const real *p) { return vthird(vload(p), vload(p + LANES), vload(p + 2 * LANES)); }
+
+/* The other way: from one vector per column of the tiles to the order of the image. */
+FDL_INLINE void interleave(const vreal q[OUT], vreal out[OUT]) { vzip_3(q[0], q[1], q[2], out); }
 #else
 /* Every OUT-th of the elements from p on. */
 FDL_INLINE vreal load_every(const real *p)
@@ -52,7 +64,7 @@ FDL_INLINE void interleave(const vreal q[OUT], vreal out[OUT])
 
 /* Work goes in blocks of rows of tiles (of all images, one after the other): V of a block is made for all channels,
  * then, a few filters at a time, U where it is not kept, M, and y. U, V and M of the moment so stay in the caches. */
-enum { FILTERS = 2 * GEMM_ROWS };
+enum { FILTERS = 2 * GEMM_ROWS, TAPS = KERNEL * KERNEL };
 
 typedef struct {
     const convolution *v;
@@ -72,30 +84,35 @@ static void transform_weights(const winograd *w, int64_t begin, int64_t end, rea
     const convolution *v = w->v;
     for (int64_t f = begin; f < end; f++)
         for (int64_t c = 0; c < v->channels; c += LANES) {
-            const real *from = v->weight + (f * v->channels + c) * 9;
+            const real *from = v->weight + (f * v->channels + c) * TAPS;
             const int64_t n = min64(LANES, v->channels - c);
-            /* One vector per tap, from nine elements per channel. */
-            vreal taps[(9 + LANES - 1) / LANES * LANES];
+            /* One vector per tap, from TAPS elements per channel. */
+            vreal taps[(TAPS + LANES - 1) / LANES * LANES];
             FDL_UNROLL
-            for (int tap = 0; tap < 9; tap += LANES) {
-                const vmask present = vmask_range(0, min64(LANES, 9 - tap));
+            for (int tap = 0; tap < TAPS; tap += LANES) {
+                const vmask present = vmask_range(0, min64(LANES, TAPS - tap));
                 vreal *block = taps + tap;
                 FDL_UNROLL
                 for (int l = 0; l < LANES; l++)
-                    block[l] = l < n ? vload_masked(from + l * 9 + tap, present) : (vreal){0};
+                    block[l] = l < n ? vload_masked(from + l * TAPS + tap, present) : (vreal){0};
                 vtranspose(block);
             }
-            vreal half[3][IN]; /* (G g)^T */
+            vreal half[KERNEL][IN]; /* (G g)^T */
             FDL_UNROLL
-            for (int s = 0; s < 3; s++) {
-                const vreal g[3] = {taps[s], taps[3 + s], taps[6 + s]};
+            for (int s = 0; s < KERNEL; s++) {
+                vreal g[KERNEL];
+                FDL_UNROLL
+                for (int r = 0; r < KERNEL; r++)
+                    g[r] = taps[r * KERNEL + s];
                 weight_transform(g, half[s]);
             }
             real *to = u_out + (f - begin) * w->u_row + c;
             FDL_UNROLL
             for (int r = 0; r < IN; r++) {
-                const vreal g[3] = {half[0][r], half[1][r], half[2][r]};
-                vreal u[IN];
+                vreal g[KERNEL], u[IN];
+                FDL_UNROLL
+                for (int s = 0; s < KERNEL; s++)
+                    g[s] = half[s][r];
                 weight_transform(g, u);
                 FDL_UNROLL
                 for (int s = 0; s < IN; s++)
@@ -170,7 +187,7 @@ static void transform_input(const winograd *w, const real *x, int64_t tile_row, 
 {
     const fdl_window *g = &w->v->w;
     const int64_t top = tile_row * OUT - g->padding_height;
-    for (int64_t j = 0; j < w->row_tiles * OUT + 2; j += LANES) {
+    for (int64_t j = 0; j < w->row_tiles * OUT + IN - OUT; j += LANES) {
         const int64_t column = j - g->padding_width;
         const int64_t first = min64(LANES, max64(0, -column)), last = max64(first, min64(LANES, g->width - column));
         const vmask inside = vmask_range(first, last);
@@ -209,9 +226,10 @@ static void transform_input(const winograd *w, const real *x, int64_t tile_row, 
         }
 }
 
-/* y for one row of tiles of one filter; returns lanes that are all-ones where a result is not finite. */
+/* y, with rows y_row apart, for one row of tiles of one filter; returns lanes that are all-ones where a result is not
+ * finite. */
 static vint transform_output(const winograd *w, const real *m, int64_t point, int64_t tile_row, real bias,
-                             const real *residual, real *y)
+                             const real *residual, real *y, int64_t y_row)
 {
     const fdl_window *g = &w->v->w;
     const bool relu = w->v->activation == FDL_ACTIVATION_RELU;
@@ -251,9 +269,9 @@ static vint transform_output(const winograd *w, const real *m, int64_t point, in
                 if (relu)
                     value = vselect(value < (vreal){0}, (vreal){0}, value);
                 if (left == LANES)
-                    vstore(y + i * g->out_width + j, value);
+                    vstore(y + r * y_row + j, value);
                 else
-                    vstore_first(y + i * g->out_width + j, value, left);
+                    vstore_first(y + r * y_row + j, value, left);
             }
         }
     }
@@ -264,14 +282,17 @@ static int forward_task(void *context, int64_t begin, int64_t end)
 {
     const winograd *w = context;
     const convolution *v = w->v;
-    const int64_t rows_width = w->row_tiles * OUT + 6 * LANES, m_row = w->tiles + LANES;
+    const int64_t rows_width = w->row_tiles * OUT + 6 * LANES, together = v->sink ? v->sink->together : 1,
+                  m_row = w->tiles + LANES;
     const int64_t size = (int64_t)sizeof(real);
     const fdl_mark mark = fdl_scratch_mark();
     real *rows = fdl_scratch(IN * rows_width * size);
     real *tiles = fdl_scratch(POINTS * w->v_point * size);
     real *products = fdl_scratch((POINTS * w->m_point + LANES) * size);
     real *u_block = w->u ? NULL : fdl_scratch(POINTS * w->u_point * size);
-    if (!rows || !tiles || !products || (!w->u && !u_block)) {
+    /* Results that do not go to y: [OUT rows, `together` filters, rows_width]. */
+    real *lines = v->sink ? fdl_scratch(OUT * together * rows_width * size) : NULL;
+    if (!rows || !tiles || !products || (!w->u && !u_block) || (v->sink && !lines)) {
         fdl_scratch_release(mark);
         return FDL_OUT_OF_MEMORY;
     }
@@ -316,12 +337,23 @@ static int forward_task(void *context, int64_t begin, int64_t end)
                 };
                 status = gemm_block(&product, (gemm_range){0, filters, 0, w->tiles});
             }
-            for (int64_t i = 0; i < filters && status == FDL_OK; i++)
+            for (int64_t i = 0; i < filters && status == FDL_OK; i += together)
                 for (int64_t row = first; row < first + count; row++) {
-                    const int64_t plane = (row / w->tile_rows * v->filters + f + i) * v->positions;
-                    bad |= transform_output(w, products + i * m_row + (row - first) * w->row_tiles, w->m_point,
-                                            row % w->tile_rows, v->bias ? v->bias[f + i] : 0,
-                                            v->residual ? v->residual + plane : NULL, v->y + plane);
+                    const int64_t n = row / w->tile_rows, tile_row = row % w->tile_rows, top = tile_row * OUT;
+                    const int64_t plane = (n * v->filters + f + i) * v->positions;
+                    const real *m = products + i * m_row + (row - first) * w->row_tiles;
+                    if (!v->sink) {
+                        bad |= transform_output(w, m, w->m_point, tile_row, v->bias ? v->bias[f + i] : 0,
+                                                v->residual ? v->residual + plane : NULL,
+                                                v->y + plane + top * v->w.out_width, v->w.out_width);
+                        continue;
+                    }
+                    for (int64_t t = 0; t < together; t++, m += m_row)
+                        bad |= transform_output(w, m, w->m_point, tile_row, v->bias ? v->bias[f + i + t] : 0, NULL,
+                                                lines + t * rows_width, together * rows_width);
+                    for (int64_t r = 0; r < min64(OUT, v->w.out_height - top); r++)
+                        v->sink->take(v->sink->context, n, f + i, top + r, lines + r * together * rows_width,
+                                      rows_width);
                 }
         }
     }

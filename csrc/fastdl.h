@@ -33,8 +33,33 @@ enum {
     FDL_BAD_TARGET_PROBABILITY = 6, /* the same of target */
 };
 
-/* Fused into the last pass over a result while it is still in registers. */
-enum { FDL_ACTIVATION_NONE = 0, FDL_ACTIVATION_RELU = 1 };
+/* Activations, element by element; csrc/activation.h has their formulas. */
+enum {
+    FDL_ACTIVATION_NONE = 0,
+    FDL_ACTIVATION_RELU,
+    FDL_ACTIVATION_LEAKY_RELU,
+    FDL_ACTIVATION_ELU,
+    FDL_ACTIVATION_SELU,
+    FDL_ACTIVATION_CELU,
+    FDL_ACTIVATION_GELU,
+    FDL_ACTIVATION_GELU_TANH,
+    FDL_ACTIVATION_SILU,
+    FDL_ACTIVATION_MISH,
+    FDL_ACTIVATION_SOFTPLUS,
+    FDL_ACTIVATION_SOFTSIGN,
+    FDL_ACTIVATION_HARDTANH,
+    FDL_ACTIVATION_HARDSIGMOID,
+    FDL_ACTIVATION_HARDSWISH,
+    FDL_ACTIVATION_RELU6,
+    FDL_ACTIVATION_LOGSIGMOID,
+    FDL_ACTIVATION_SIGMOID,
+    FDL_ACTIVATION_TANH,
+    FDL_ACTIVATION_EXP,
+    FDL_ACTIVATION_EXPM1,
+    FDL_ACTIVATION_LOG,
+    FDL_ACTIVATION_LOG1P,
+    FDL_ACTIVATION_ERF,
+};
 
 /* How a per-sample loss becomes the value that is returned; the last is the sum over the size of the batch. */
 enum { FDL_REDUCTION_NONE = 0, FDL_REDUCTION_MEAN = 1, FDL_REDUCTION_SUM = 2, FDL_REDUCTION_BATCHMEAN = 3 };
@@ -110,9 +135,17 @@ FDL_KERNEL const char *fdl_compiled_level(void);
  * memory traffic; the number of floating-point operations done goes to *flops. */
 FDL_KERNEL int fdl_peak_fma(int64_t iterations, double *flops, real *sink);
 
+/* pointwise.c: one of the activations above, element by element. backward: x is the result for those of which
+ * activation.h says so. */
+FDL_KERNEL int fdl_pointwise(const real *x, real *y, int64_t size, int64_t activation, double alpha, double beta);
+FDL_KERNEL int fdl_pointwise_backward(const real *grad_output, const real *x, real *grad_input, int64_t size,
+                                      int64_t activation, double alpha, double beta);
+/* prelu.c: x, y [outer, channels, inner], weight [weights], as many as channels or one for all. */
+FDL_KERNEL int fdl_prelu(const real *x, const real *weight, real *y, int64_t outer, int64_t channels, int64_t inner,
+                         int64_t weights);
+FDL_KERNEL int fdl_prelu_backward(const real *grad_output, const real *x, const real *weight, real *grad_input,
+                                  real *grad_weight, int64_t outer, int64_t channels, int64_t inner, int64_t weights);
 /* activations.c */
-FDL_KERNEL int fdl_relu(const real *x, real *y, int64_t size);
-FDL_KERNEL int fdl_relu_backward(const real *grad_output, const real *x, real *grad_input, int64_t size);
 /* x, y [outer, classes, inner]: normalised over the middle dimension. */
 FDL_KERNEL int fdl_softmax(const real *x, real *y, int64_t outer, int64_t classes, int64_t inner);
 FDL_KERNEL int fdl_softmax_backward(const real *grad_output, const real *y, real *grad_input, int64_t outer,

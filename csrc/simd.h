@@ -100,7 +100,16 @@ FDL_INLINE vreal vkeep(vreal v)
 FDL_INLINE vint vset1_int(integer x) { return x - (vint){0}; }
 
 /* mask ? a : b, for a mask of all-ones and all-zeros lanes, as comparisons give. */
-FDL_INLINE vreal vselect(vint mask, vreal a, vreal b) { return (vreal)(((vint)a & mask) | ((vint)b & ~mask)); }
+FDL_INLINE vreal vselect(vint mask, vreal a, vreal b)
+{
+#if defined(__AVX512F__) && defined(FDL_f32)
+    return _mm512_mask_blend_ps(_mm512_movepi32_mask((__m512i)mask), b, a);
+#elif defined(__AVX512F__)
+    return _mm512_mask_blend_pd(_mm512_movepi64_mask((__m512i)mask), b, a);
+#else
+    return (vreal)(((vint)a & mask) | ((vint)b & ~mask));
+#endif
+}
 FDL_INLINE vint vselect_int(vint mask, vint a, vint b) { return (a & mask) | (b & ~mask); }
 
 /* The x86 intrinsic of this level and dtype: FDL_X86(max) is _mm512_max_ps, ... */
@@ -189,6 +198,15 @@ FDL_INLINE vreal vlog_edges(vreal y, vreal x)
     return vselect(x == infinity, infinity, y);
 #endif
 }
+
+/* table[index], of the index its lowest 4 bits: only where one instruction does it. */
+#if defined(__AVX512F__) && defined(FDL_f32)
+#define FDL_LOOKUP 16
+FDL_INLINE vreal vlookup(const real table[FDL_LOOKUP], vuint index)
+{
+    return _mm512_permutexvar_ps((__m512i)index, vload(table));
+}
+#endif
 
 /* Masked verbs: lanes [first, last) are accessed, no byte outside them is; the others load as 0. */
 #if defined(__AVX512F__) && defined(FDL_f32)
@@ -294,21 +312,53 @@ FDL_INLINE bool vany(vint mask)
 #define FDL_ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
 #define FDL_ZIP_LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define FDL_ZIP_HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#define FDL_THIRDA 0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 0, 0, 0, 0, 0
+#define FDL_THIRDB 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 17, 20, 23, 26, 29
+#define FDL_ZIP_3_0A 0, 16, 0, 1, 17, 0, 2, 18, 0, 3, 19, 0, 4, 20, 0, 5
+#define FDL_ZIP_3_0B 0, 1, 16, 3, 4, 17, 6, 7, 18, 9, 10, 19, 12, 13, 20, 15
+#define FDL_ZIP_3_1A 21, 0, 6, 22, 0, 7, 23, 0, 8, 24, 0, 9, 25, 0, 10, 26
+#define FDL_ZIP_3_1B 0, 21, 2, 3, 22, 5, 6, 23, 8, 9, 24, 11, 12, 25, 14, 15
+#define FDL_ZIP_3_2A 0, 11, 27, 0, 12, 28, 0, 13, 29, 0, 14, 30, 0, 15, 31, 0
+#define FDL_ZIP_3_2B 26, 1, 2, 27, 4, 5, 28, 7, 8, 29, 10, 11, 30, 13, 14, 31
 #elif defined(__AVX512F__) || (defined(__AVX2__) && defined(FDL_f32))
 #define FDL_EVEN 0, 2, 4, 6, 8, 10, 12, 14
 #define FDL_ODD 1, 3, 5, 7, 9, 11, 13, 15
 #define FDL_ZIP_LOW 0, 8, 1, 9, 2, 10, 3, 11
 #define FDL_ZIP_HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#define FDL_THIRDA 0, 3, 6, 9, 12, 15, 0, 0
+#define FDL_THIRDB 0, 1, 2, 3, 4, 5, 10, 13
+#define FDL_ZIP_3_0A 0, 8, 0, 1, 9, 0, 2, 10
+#define FDL_ZIP_3_0B 0, 1, 8, 3, 4, 9, 6, 7
+#define FDL_ZIP_3_1A 0, 3, 11, 0, 4, 12, 0, 5
+#define FDL_ZIP_3_1B 10, 1, 2, 11, 4, 5, 12, 7
+#define FDL_ZIP_3_2A 13, 0, 6, 14, 0, 7, 15, 0
+#define FDL_ZIP_3_2B 0, 13, 2, 3, 14, 5, 6, 15
 #elif defined(__AVX2__) || defined(FDL_f32)
 #define FDL_EVEN 0, 2, 4, 6
 #define FDL_ODD 1, 3, 5, 7
 #define FDL_ZIP_LOW 0, 4, 1, 5
 #define FDL_ZIP_HIGH 2, 6, 3, 7
+#define FDL_THIRDA 0, 3, 6, 0
+#define FDL_THIRDB 0, 1, 2, 5
+#define FDL_ZIP_3_0A 0, 4, 0, 1
+#define FDL_ZIP_3_0B 0, 1, 4, 3
+#define FDL_ZIP_3_1A 5, 0, 2, 6
+#define FDL_ZIP_3_1B 0, 5, 2, 3
+#define FDL_ZIP_3_2A 0, 3, 7, 0
+#define FDL_ZIP_3_2B 6, 1, 2, 7
 #else
 #define FDL_EVEN 0, 2
 #define FDL_ODD 1, 3
 #define FDL_ZIP_LOW 0, 2
 #define FDL_ZIP_HIGH 1, 3
+#define FDL_THIRDA 0, 3
+#define FDL_THIRDB 0, 1
+#define FDL_ZIP_3_0A 0, 2
+#define FDL_ZIP_3_0B 0, 1
+#define FDL_ZIP_3_1A 0, 1
+#define FDL_ZIP_3_1B 2, 1
+#define FDL_ZIP_3_2A 3, 0
+#define FDL_ZIP_3_2B 0, 3
 #endif
 /* Lanes 0, 2, 4, ... and 1, 3, 5, ... */
 FDL_INLINE vreal veven(vreal a, vreal b) { return __builtin_shufflevector(a, b, FDL_EVEN); }
@@ -316,6 +366,17 @@ FDL_INLINE vreal vodd(vreal a, vreal b) { return __builtin_shufflevector(a, b, F
 /* a0 b0 a1 b1 ..., from the lower and from the upper halves. */
 FDL_INLINE vreal vzip_low(vreal a, vreal b) { return __builtin_shufflevector(a, b, FDL_ZIP_LOW); }
 FDL_INLINE vreal vzip_high(vreal a, vreal b) { return __builtin_shufflevector(a, b, FDL_ZIP_HIGH); }
+/* Every third lane of a, b, c end to end, and their lanes in turn. */
+FDL_INLINE vreal vthird(vreal a, vreal b, vreal c)
+{
+    return __builtin_shufflevector(__builtin_shufflevector(a, b, FDL_THIRDA), c, FDL_THIRDB);
+}
+FDL_INLINE void vzip_3(vreal a, vreal b, vreal c, vreal out[3])
+{
+    out[0] = __builtin_shufflevector(__builtin_shufflevector(a, b, FDL_ZIP_3_0A), c, FDL_ZIP_3_0B);
+    out[1] = __builtin_shufflevector(__builtin_shufflevector(a, b, FDL_ZIP_3_1A), c, FDL_ZIP_3_1B);
+    out[2] = __builtin_shufflevector(__builtin_shufflevector(a, b, FDL_ZIP_3_2A), c, FDL_ZIP_3_2B);
+}
 
 /* Transpose a LANES x LANES block in place. Interleaving the two halves of the rows moves the top bit of the
  * row index to the bottom of the lane index; after log2(LANES) rounds rows and lanes have changed places. */

@@ -18,34 +18,61 @@
 #define FDL_LOG2_E ((real)0x1.71547652b82fep0)
 #define FDL_TERMS(c) ((int)(sizeof(c) / sizeof(c)[0]))
 
-/* c[0] + c[1] x + ... */
+/* c[0] + c[1] x + ..., even and odd powers apart, so that the chain of dependent sums is half as long. */
+FDL_INLINE vreal vpolynomial_in(const vreal *c, int terms, vreal x)
+{
+    const vreal square = x * x;
+    vreal last = c[terms - 1], before = c[terms - 2];
+    FDL_UNROLL
+    for (int i = terms - 3; i >= 0; i--) {
+        const vreal next = last * square + c[i];
+        last = before;
+        before = next;
+    }
+    return last * x + before;
+}
 FDL_INLINE vreal vpolynomial(const real *c, int terms, vreal x)
 {
-    vreal sum = vset1(c[terms - 1]);
+    vreal all[32];
     FDL_UNROLL
-    for (int i = terms - 2; i >= 0; i--)
-        sum = sum * x + c[i];
-    return sum;
+    for (int i = 0; i < terms; i++)
+        all[i] = vset1(c[i]);
+    return vpolynomial_in(all, terms, x);
 }
-
-/* e^r - 1, |r| <= 0.38 */
-FDL_INLINE vreal vexpm1_near_0(vreal r)
+/* The same of c where the lane of mask is set, of d elsewhere: one chain of sums for two polynomials. */
+FDL_INLINE vreal vpolynomial_of(vint mask, const real *c, const real *d, int terms, vreal x)
 {
-#if defined(FDL_f32)
-    static const real q[] = {0x1.fffffep-2f, 0x1.5554a8p-3f, 0x1.55579ap-5f, 0x1.122e06p-7f, 0x1.6ab486p-10f};
-#else
-    static const real q[] = {0x1.0000000000005p-1,  0x1.5555555555539p-3,  0x1.55555555520d3p-5,  0x1.11111111191e7p-7,
-                             0x1.6c16c17f4812fp-10, 0x1.a01a01749fc5ep-13, 0x1.a019a63cd8918p-16, 0x1.71de882791a9cp-19,
-                             0x1.28a307fff8c1cp-22, 0x1.ae6ceec55b1f1p-26};
-#endif
-    return r + r * r * vpolynomial(q, FDL_TERMS(q), r);
+    vreal all[32];
+    FDL_UNROLL
+    for (int i = 0; i < terms; i++)
+        all[i] = vselect(mask, vset1(c[i]), vset1(d[i]));
+    return vpolynomial_in(all, terms, x);
 }
 
+/* q of e^r - 1 = r + r^2 q(r), |r| <= 0.38 */
+#if defined(FDL_f32)
+static const real exp_q[] = {0x1.fffffep-2f, 0x1.5554a8p-3f, 0x1.55579ap-5f, 0x1.122e06p-7f, 0x1.6ab486p-10f};
+#else
+static const real exp_q[] = {0x1.0000000000005p-1,  0x1.5555555555539p-3,  0x1.55555555520d3p-5,
+                             0x1.11111111191e7p-7,  0x1.6c16c17f4812fp-10, 0x1.a01a01749fc5ep-13,
+                             0x1.a019a63cd8918p-16, 0x1.71de882791a9cp-19, 0x1.28a307fff8c1cp-22,
+                             0x1.ae6ceec55b1f1p-26};
+#endif
+enum { EXP_TERMS = FDL_TERMS(exp_q) };
+FDL_INLINE vreal vexpm1_rest(vreal r) { return r * r * vpolynomial(exp_q, EXP_TERMS, r); }
+FDL_INLINE vreal vexpm1_near_0(vreal r) { return r + vexpm1_rest(r); }
+
+/* r of x = n ln 2 + r */
+FDL_INLINE vreal vexp_reduce(vreal x, vreal *n)
+{
+    *n = vround(x * FDL_LOG2_E);
+    return x - *n * FDL_LN2_HIGH - *n * FDL_LN2_LOW;
+}
 /* e^x = 2^n (1 + what is returned) */
 FDL_INLINE vreal vexp_parts(vreal x, vreal *n)
 {
-    *n = vround(x * FDL_LOG2_E);
-    return vexpm1_near_0(x - *n * FDL_LN2_HIGH - *n * FDL_LN2_LOW);
+    const vreal r = vexp_reduce(x, n);
+    return vexpm1_near_0(r);
 }
 
 /* e^x is infinite above the one and rounds to 0 below the other. */
@@ -65,10 +92,10 @@ FDL_INLINE vreal vexpm1(vreal x)
 {
     const vreal lowest = vset1(sizeof(real) == 4 ? -20 : -40); /* already -1 there */
     vreal n;
-    const vreal p = vexp_parts(vmax(lowest, vmin(vset1(FDL_EXP_HIGHEST), x)), &n);
+    const vreal r = vexp_reduce(vmax(lowest, vmin(vset1(FDL_EXP_HIGHEST), x)), &n);
     const vreal half = vpow2(n - 1); /* 2^n is out of range before e^x is */
-    const vreal y = 2 * (p * half + (half - (real)0.5));
-    /* Half a subnormal p would be rounded. */
+    const vreal y = 2 * (half * vexpm1_rest(r) + (half * r + (half - (real)0.5)));
+    /* Half a subnormal r would be rounded. */
     return vwith_sign(vselect(vabs(x) < (real)0x1p-60, x, y), x);
 }
 
@@ -104,33 +131,75 @@ FDL_INLINE vreal vlog1p(vreal x)
     return vwith_sign(vlog_edges(y, sum), x);
 }
 
-/* With e = e^(2|x|) - 1, tanh |x| = e / (e + 2). */
+#if defined(FDL_LOOKUP)
+/* Sixteen intervals of |x|: to 0.25, to 0.375, 0.5, 0.75, 1, 1.5, ... 8, 16, whose number is the exponent and the first
+ * bit of the mantissa; on each a polynomial in the distance from a point where tanh is almost a float. The first row
+ * holds those points, the others the coefficients. */
+static const real tanh_table[][FDL_LOOKUP] = {
+    {0, 0x1.400148p-2f, 0x1.c0023cp-2f, 0x1.3ffe2ep-1f, 0x1.bfff6p-1f, 0x1.40015ep+0f, 0x1.bfff9p+0f, 0x1.3ffdeep+1f, 0x1.bffdcp+1f, 0x1.40019cp+2f, 0x1.bffda8p+2f, 0x1.17fda8p+3f, 0, 0, 0, 0},
+    {0, 0x1.35fab4p-2f, 0x1.a5747ap-2f, 0x1.1bf33cp-1f, 0x1.6866p-1f, 0x1.b253p-1f, 0x1.e1fbep-1f, 0x1.f9254ap-1f, 0x1.ff1124p-1f, 0x1.fff41ap-1f, 0x1.ffffc8p-1f, 0x1.fffffep-1f, 0, 0, 0, 0},
+    {0x1p+0f, 0x1.d1151ap-1f, 0x1.a944f6p-1f, 0x1.62862ap-1f, 0x1.02507cp-1f, 0x1.1f2272p-2f, 0x1.d22e14p-4f, 0x1.b3be2ep-6f, 0x1.dd4adap-9f, 0x1.7d43c4p-13f, 0x1.bf2de2p-19f, 0x1.afbd1cp-24f, 0, 0, 0, 0},
+    {-0x1.267edp-20f, -0x1.1992f8p-2f, -0x1.5e0ff4p-2f, -0x1.893ac4p-2f, -0x1.6ba81cp-2f, -0x1.e7258ap-3f, -0x1.b6d998p-4f, -0x1.ade794p-6f, -0x1.dc6b6p-9f, -0x1.7d1a7ep-13f, -0x1.bf075cp-19f, -0x1.afb64p-24f, 0, 0, 0, 0},
+    {-0x1.5544c8p-2f, -0x1.c19b0ap-3f, -0x1.16db78p-3f, -0x1.24734ap-6f, 0x1.4f0fdap-4f, 0x1.bbb25p-4f, 0x1.01c1a8p-4f, 0x1.16d9b2p-6f, 0x1.3c287p-9f, 0x1.f29958p-14f, 0x1.246fc2p-19f, 0x1.1e32e2p-24f, 0, 0, 0, 0},
+    {-0x1.365594p-10f, 0x1.43e05ap-3f, 0x1.5c2c6ap-3f, 0x1.19c886p-3f, 0x1.f2143cp-5f, -0x1.9c7994p-7f, -0x1.817008p-6f, -0x1.07dea8p-7f, -0x1.39eafep-10f, -0x1.f38242p-15f, -0x1.251316p-20f, -0x1.1e66d4p-25f, 0, 0, 0, 0},
+    {0x1.2509c4p-3f, 0x1.5ae7ccp-5f, -0x1.e1c1dcp-8f, -0x1.bb309ap-5f, -0x1.dee586p-5f, -0x1.42726p-6f, 0x1.c878b2p-9f, 0x1.7a6ae2p-9f, 0x1.0112fap-11f, 0x1.dcd6fcp-16f, 0x1.183f96p-21f, 0x1.f8e6a4p-27f, 0, 0, 0, 0},
+    {-0x1.2eed98p-5f, -0x1.4197a2p-4f, -0x1.06404cp-4f, -0x1.3fe82cp-7f, 0x1.a448d2p-7f, 0x1.eee758p-7f, 0x1.13e63ep-9f, -0x1.6d0f0ap-11f, -0x1.4ab022p-13f, -0x1.3ab672p-17f, -0x1.728cfap-23f, -0x1.4ed68p-28f, 0, 0, 0, 0},
+};
+FDL_INLINE vreal vtanh(vreal x)
+{
+    enum { TERMS = FDL_TERMS(tanh_table) - 1 };
+    const natural first = 0x3e800000u >> 22; /* of 0.25 */
+    const vreal a = vmin(vset1(9.5f), vabs(x)); /* tanh rounds to 1 there */
+    const vuint index = ((vuint)vmax(a, vset1(0.1875f)) >> 22) - (first - 1); /* 0.1875: of the first interval */
+    vreal c[TERMS];
+    FDL_UNROLL
+    for (int i = 0; i < TERMS; i++)
+        c[i] = vlookup(tanh_table[1 + i], index);
+    return vwith_sign(vpolynomial_in(c, TERMS, a - vlookup(tanh_table[0], index)), x);
+}
+#else
+/* |x| < 0.5625: x + x^3 P(x^2); else 1 - 2 / (e^2|x| + 1). The first has the form of e^r - 1, and shares its sum. */
 FDL_INLINE vreal vtanh(vreal x)
 {
     const vreal limit = vset1(sizeof(real) == 4 ? 10 : 20); /* tanh rounds to 1 there */
+#if defined(FDL_f32)
+    static const real near[] = {-0x1.555548p-2f, 0x1.110c66p-3f, -0x1.b9084ap-5f, 0x1.582d72p-6f, -0x1.95088p-8f};
+#else
+    static const real near[] = {-0x1.555555555543dp-2, 0x1.11111110fbf48p-3,   -0x1.ba1ba1a8736aep-5,
+                                0x1.664f44d85f25fp-6,  -0x1.226dc50e7be51p-7,  0x1.d6c31af1253cfp-9,
+                                -0x1.7cd65748d69d2p-10, 0x1.2ef61e1d88871p-11, -0x1.b4af828f74964p-13,
+                                0x1.a018eebd8cea4p-15};
+#endif
+    _Static_assert(FDL_TERMS(near) == EXP_TERMS, "one sum");
     const vreal a = vmin(limit, vabs(x));
+    const vint small = a < (real)0.5625;
     vreal n;
-    const vreal p = vexp_parts(a + a, &n), power = vpow2(n);
-    const vreal e = p * power + (power - 1);
-    return vwith_sign(e / (e + 2), x);
+    const vreal r = vexp_reduce(a + a, &n), power = vpow2(n);
+    const vreal base = vselect(small, a, r), variable = vselect(small, a * a, r);
+    const vreal y = base + base * variable * vpolynomial_of(small, near, exp_q, EXP_TERMS, variable);
+    return vwith_sign(vselect(small, y, 1 - 2 / (power + 1 + power * y)), x);
 }
+#endif
 
 /* With e = e^-|x|, 1 / (1 + e) for positive x and e / (1 + e) for negative x. */
 FDL_INLINE vreal vsigmoid(vreal x)
 {
     vreal n;
     const vreal p = vexp_parts(vmax(vset1(FDL_EXP_LOWEST), -vabs(x)), &n);
-    const vreal e = vldexp(1 + p, n);
-    return vselect(x < 0, e, vset1(1)) / (1 + e);
+    const vreal e = vldexp(1 + p, n), sum = 1 + e, y = 1 / sum;
+    const vreal lost = y * (e - (sum - 1)); /* by the sum, relative to it */
+    const vint negative = x < 0;
+    const vreal factor = vselect(negative, p - (1 + p) * lost, -lost);
+    return vldexp(y + y * factor, vselect(negative, n, vset1(0)));
 }
 
-/* |x| <= split: x + x P(x^2); else 1 - e^Q(|x|). */
+/* |x| < split: x + x P(x^2); else 1 - e^Q(|x|). */
 FDL_INLINE vreal verf(vreal x)
 {
 #if defined(FDL_f32)
     const real split = 0.75f, limit = 3.93f; /* erf rounds to 1 there */
-    static const real near[] = {0x1.06eba8p-3f,  -0x1.81273ap-2f, 0x1.ce2acep-4f,
-                                -0x1.b7a75cp-6f, 0x1.4f188ap-8f,  -0x1.613e5ep-11f};
+    static const real near[] = {0x1.06eba8p-3f,  -0x1.81273ap-2f, 0x1.ce2acep-4f, -0x1.b7a75cp-6f,
+                                0x1.4f188ap-8f, -0x1.613e5ep-11f, 0};
     static const real far[] = {-0x1.5fb58cp-16f, -0x1.20e128p+0f, -0x1.458c80p-1f, -0x1.aec58cp-4f,
                                0x1.7662a4p-6f,   -0x1.a44644p-9f, 0x1.bf369ap-13f};
 #else
@@ -138,7 +207,7 @@ FDL_INLINE vreal verf(vreal x)
     static const real near[] = {0x1.06eba8214db69p-3,  -0x1.812746b037a2bp-2, 0x1.ce2f21a0461d1p-4,
                                 -0x1.b82ce313936c2p-6, 0x1.565bcd38bb101p-8,  -0x1.c02dbbd32dae6p-11,
                                 0x1.f9a40cfa5f2bfp-14, -0x1.f4e32fd759d19p-17, 0x1.baade39396303p-20,
-                                -0x1.64f3359086158p-23, 0x1.11ca1a7cdf6c9p-26, -0x1.63bcde8a85223p-30};
+                                -0x1.64f3359086158p-23, 0x1.11ca1a7cdf6c9p-26, -0x1.63bcde8a85223p-30, 0, 0, 0, 0, 0, 0, 0};
     static const real far[] = {-0x1.b1db606f7242ap-25, -0x1.20dd6bf405bb4p+0,  -0x1.45f35f70b5835p-1,
                                -0x1.a4ecc58ac2eccp-4,  0x1.392811b182d69p-6,   0x1.de5d60da201a0p-13,
                                -0x1.c03b048c3c241p-10, 0x1.34dd17e9edfcfp-11,  -0x1.204bf466a27a8p-17,
@@ -147,12 +216,13 @@ FDL_INLINE vreal verf(vreal x)
                                -0x1.2b4fcc6e67c9ep-26, 0x1.71db3156ac83dp-30,  -0x1.1c3598d79f363p-34,
                                0x1.991fbf12d6a21p-40};
 #endif
+    _Static_assert(FDL_TERMS(near) == FDL_TERMS(far), "one sum");
     const vreal a = vmin(vset1(limit), vabs(x));
-    const vreal small = a + a * vpolynomial(near, FDL_TERMS(near), a * a);
+    const vint small = a < split;
+    const vreal sum = vpolynomial_of(small, near, far, FDL_TERMS(near), vselect(small, a * a, a));
     vreal n;
-    const vreal p = vexp_parts(vpolynomial(far, FDL_TERMS(far), a), &n), power = vpow2(n);
-    const vreal large = (1 - power) - p * power;
-    return vwith_sign(vselect(a < split, small, large), x);
+    const vreal p = vexp_parts(sum, &n), power = vpow2(n);
+    return vwith_sign(vselect(small, a + a * sum, (1 - power) - p * power), x);
 }
 
 /* Phi(x) = (1 + erf(x / sqrt 2)) / 2, and in *pdf its derivative e^(-x^2 / 2) / sqrt(2 pi). */

@@ -1,18 +1,18 @@
-/* The transforms of Winograd's F(m x m, 3 x 3), in one dimension, on vectors; m is WINOGRAD_TILE, 2 or 4
- * (conv_winograd.h says what for).
+/* The transforms of Winograd's F(m x m, r x r), in one dimension, on vectors; m is WINOGRAD_TILE, and r is 3 for m = 2
+ * and 4, and 2 for m = 3 (conv_winograd.h says what for).
  *
- * The matrices interpolate, for m = 2, at the points 0, +-1 and infinity, and for m = 4 at 0, +-a, +-b and infinity
- * with a = 3/4, b = 3/2. In float32 that leaves less than half the error of the usual 0, +-1, +-2 (after Barabasz et
- * al., "Error Analysis and Improving the Accuracy of Winograd Convolution", TOMS 2020; all constants but 1/N are
- * exact). */
+ * The matrices interpolate, for m = 2 and 3, at the points 0, +-1 and infinity, and for m = 4 at 0, +-a, +-b and
+ * infinity with a = 3/4, b = 3/2. In float32 that leaves less than half the error of the usual 0, +-1, +-2 (after
+ * Barabasz et al., "Error Analysis and Improving the Accuracy of Winograd Convolution", TOMS 2020; all constants but
+ * 1/N are exact). */
 #ifndef FASTDL_WINOGRAD_H
 #define FASTDL_WINOGRAD_H
 
 #include "simd.h"
 
-enum { OUT = WINOGRAD_TILE, IN = OUT + 2, POINTS = IN * IN };
+enum { OUT = WINOGRAD_TILE, KERNEL = OUT == 3 ? 2 : 3, IN = OUT + KERNEL - 1, POINTS = IN * IN };
 
-#if WINOGRAD_TILE == 2
+#if WINOGRAD_TILE <= 3
 /* B^T d, on vectors. */
 FDL_INLINE void input_transform(const vreal d[IN], vreal v[IN])
 {
@@ -21,9 +21,29 @@ FDL_INLINE void input_transform(const vreal d[IN], vreal v[IN])
     v[2] = d[2] - d[1];
     v[3] = d[3] - d[1];
 }
+#endif
 
+#if WINOGRAD_TILE == 3
 /* G g. */
-FDL_INLINE void weight_transform(const vreal g[3], vreal u[IN])
+FDL_INLINE void weight_transform(const vreal g[KERNEL], vreal u[IN])
+{
+    u[0] = g[0];
+    u[1] = (real)0.5 * (g[0] + g[1]);
+    u[2] = (real)0.5 * (g[0] - g[1]);
+    u[3] = g[1];
+}
+
+/* A^T m. */
+FDL_INLINE void output_transform(const vreal m[IN], vreal y[OUT])
+{
+    const vreal sum = m[1] + m[2];
+    y[0] = m[0] + sum;
+    y[1] = m[1] - m[2];
+    y[2] = sum + m[3];
+}
+#elif WINOGRAD_TILE == 2
+/* G g. */
+FDL_INLINE void weight_transform(const vreal g[KERNEL], vreal u[IN])
 {
     const vreal even = (real)0.5 * (g[0] + g[2]), odd = (real)0.5 * g[1];
     u[0] = g[0];
@@ -56,7 +76,7 @@ FDL_INLINE void input_transform(const vreal d[IN], vreal v[IN])
 }
 
 /* G g. */
-FDL_INLINE void weight_transform(const vreal g[3], vreal u[IN])
+FDL_INLINE void weight_transform(const vreal g[KERNEL], vreal u[IN])
 {
     const real over_a = 1 / (2 * A2 * (A2 - B2)), over_b = 1 / (2 * B2 * (B2 - A2));
     const vreal even_a = over_a * (g[0] + A2 * g[2]), odd_a = (over_a * A1) * g[1];

@@ -1,12 +1,71 @@
-"""Activations: relu, softmax, log_softmax, each with its backward."""
+"""Activations and the elementary functions they are made of, each with its backward.
+
+The pointwise ones are one kernel, csrc/activation.h: a function here names its kind and the two numbers that belong to
+it. They work in place where out is x, and are what `activation` fuses into linear and convolution.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastdl import _kernels
-from fastdl._arrays import Array, fail, floats, floats_like, output, same_or_disjoint
+from fastdl._arrays import Array, disjoint, fail, floats, floats_like, gradient, output, same_or_disjoint
 from fastdl._operation import helper, operation
+
+ACTIVATIONS = (
+    "none",
+    "relu",
+    "leaky_relu",
+    "elu",
+    "selu",
+    "celu",
+    "gelu",
+    "gelu_tanh",
+    "silu",
+    "mish",
+    "softplus",
+    "softsign",
+    "hardtanh",
+    "hardsigmoid",
+    "hardswish",
+    "relu6",
+    "logsigmoid",
+    "sigmoid",
+    "tanh",
+    "exp",
+    "expm1",
+    "log",
+    "log1p",
+    "erf",
+)
+"""The kinds, in the order of the C enum."""
+
+(
+    _NONE,
+    _RELU,
+    _LEAKY_RELU,
+    _ELU,
+    _SELU,
+    _CELU,
+    _GELU,
+    _GELU_TANH,
+    _SILU,
+    _MISH,
+    _SOFTPLUS,
+    _SOFTSIGN,
+    _HARDTANH,
+    _HARDSIGMOID,
+    _HARDSWISH,
+    _RELU6,
+    _LOGSIGMOID,
+    _SIGMOID,
+    _TANH,
+    _EXP,
+    _EXPM1,
+    _LOG,
+    _LOG1P,
+    _ERF,
+) = range(len(ACTIVATIONS))
 
 
 @operation
@@ -15,29 +74,436 @@ def relu(x: Any, out: Array | None = None) -> Array:
 
     x: any shape, float32 or float64. out: an array like x, or x itself.
     """
-    x = floats(x, "x")
-    result = output(out, x.shape, x)
-    if out is not None:
-        same_or_disjoint(result, "x", x)
-    _kernels.relu(x, result, x.size)
-    return result
+    return _pointwise(x, _RELU, 0.0, 0.0, out)
 
 
 @operation
 def relu_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
     """The gradient of relu: grad_output where x > 0, else 0. relu's output may stand in for x.
 
-    grad_output, x: one shape. out: an array like x, or one of the two.
+    x: what relu was given; grad_output: its shape. out: an array like them, or one of the two.
+    """
+    return _pointwise_backward(grad_output, x, "x", _RELU, 0.0, 0.0, out)
+
+
+@operation
+def relu6(x: Any, out: Array | None = None) -> Array:
+    """min(max(x, 0), 6). torch.nn.functional.relu6.
+
+    x: any shape, float32 or float64. out: an array like x, or x itself.
+    """
+    return _pointwise(x, _RELU6, 0.0, 0.0, out)
+
+
+@operation
+def relu6_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
+    """The gradient of relu6: grad_output where 0 < x < 6, else 0.
+
+    x: what relu6 was given; grad_output: its shape. out: an array like them, or one of the two.
+    """
+    return _pointwise_backward(grad_output, x, "x", _RELU6, 0.0, 0.0, out)
+
+
+@operation
+def leaky_relu(x: Any, negative_slope: float = 0.01, out: Array | None = None) -> Array:
+    """x where x > 0, else negative_slope x. torch.nn.functional.leaky_relu.
+
+    x: any shape, float32 or float64. out: an array like x, or x itself.
+    """
+    return _pointwise(x, _LEAKY_RELU, negative_slope, 0.0, out)
+
+
+@operation
+def leaky_relu_backward(grad_output: Any, x: Any, negative_slope: float = 0.01, out: Array | None = None) -> Array:
+    """The gradient of leaky_relu: grad_output where x > 0, else negative_slope grad_output.
+
+    x: what leaky_relu was given; grad_output: its shape. out: an array like them, or one of the two.
+    """
+    return _pointwise_backward(grad_output, x, "x", _LEAKY_RELU, negative_slope, 0.0, out)
+
+
+@operation
+def elu(x: Any, alpha: float = 1.0, out: Array | None = None) -> Array:
+    """x where x > 0, else alpha (e^x - 1). torch.nn.functional.elu.
+
+    x: any shape, float32 or float64. out: an array like x, or x itself. Source: Clevert et al., ICLR 2016.
+    """
+    return _pointwise(x, _ELU, alpha, 0.0, out)
+
+
+@operation
+def elu_backward(grad_output: Any, x: Any, alpha: float = 1.0, out: Array | None = None) -> Array:
+    """The gradient of elu: grad_output where x > 0, else grad_output alpha e^x.
+
+    x: what elu was given; grad_output: its shape. out: an array like them, or one of the two.
+    """
+    return _pointwise_backward(grad_output, x, "x", _ELU, alpha, 0.0, out)
+
+
+@operation
+def selu(x: Any, out: Array | None = None) -> Array:
+    """1.0507 elu(x, 1.6733), the constants in full precision. torch.nn.functional.selu.
+
+    x: any shape, float32 or float64. out: an array like x, or x itself. Source: Klambauer et al., NeurIPS 2017.
+    """
+    return _pointwise(x, _SELU, 0.0, 0.0, out)
+
+
+@operation
+def selu_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
+    """The gradient of selu: grad_output 1.0507 (1 where x > 0, else 1.6733 e^x).
+
+    x: what selu was given; grad_output: its shape. out: an array like them, or one of the two.
+    """
+    return _pointwise_backward(grad_output, x, "x", _SELU, 0.0, 0.0, out)
+
+
+@operation
+def celu(x: Any, alpha: float = 1.0, out: Array | None = None) -> Array:
+    """x where x > 0, else alpha (e^(x / alpha) - 1). torch.nn.functional.celu.
+
+    x: any shape, float32 or float64. alpha: not 0. out: an array like x, or x itself. Source: Barron, 2017.
+    """
+    return _pointwise(x, _CELU, _nonzero(alpha, "alpha"), 0.0, out)
+
+
+@operation
+def celu_backward(grad_output: Any, x: Any, alpha: float = 1.0, out: Array | None = None) -> Array:
+    """The gradient of celu: grad_output where x > 0, else grad_output e^(x / alpha).
+
+    x: what celu was given; grad_output: its shape. out: an array like them, or one of the two.
+    """
+    return _pointwise_backward(grad_output, x, "x", _CELU, _nonzero(alpha, "alpha"), 0.0, out)
+
+
+@operation
+def gelu(x: Any, approximate: str = "none", out: Array | None = None) -> Array:
+    """x Phi(x), Phi the normal distribution's; with approximate="tanh",
+    x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2. torch.nn.functional.gelu.
+
+    x: any shape, float32 or float64. out: an array like x, or x itself. Source: Hendrycks and Gimpel, 2016.
+    """
+    return _pointwise(x, _gelu(approximate), 0.0, 0.0, out)
+
+
+@operation
+def gelu_backward(grad_output: Any, x: Any, approximate: str = "none", out: Array | None = None) -> Array:
+    """The gradient of gelu: grad_output (Phi(x) + x phi(x)), or that of the approximation.
+
+    x: what gelu was given; grad_output: its shape. out: an array like them, or one of the two.
+    """
+    return _pointwise_backward(grad_output, x, "x", _gelu(approximate), 0.0, 0.0, out)
+
+
+@operation
+def silu(x: Any, out: Array | None = None) -> Array:
+    """x sigmoid(x), also known as swish. torch.nn.functional.silu.
+
+    x: any shape, float32 or float64. out: an array like x, or x itself.
+    """
+    return _pointwise(x, _SILU, 0.0, 0.0, out)
+
+
+@operation
+def silu_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
+    """The gradient of silu: grad_output s (1 + x (1 - s)), s = sigmoid(x).
+
+    x: what silu was given; grad_output: its shape. out: an array like them, or one of the two.
+    """
+    return _pointwise_backward(grad_output, x, "x", _SILU, 0.0, 0.0, out)
+
+
+@operation
+def mish(x: Any, out: Array | None = None) -> Array:
+    """x tanh(softplus(x)). torch.nn.functional.mish.
+
+    x: any shape, float32 or float64. out: an array like x, or x itself. Source: Misra, BMVC 2020.
+    """
+    return _pointwise(x, _MISH, 0.0, 0.0, out)
+
+
+@operation
+def mish_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
+    """The gradient of mish: grad_output (t + x (1 - t^2) sigmoid(x)), t = tanh(softplus(x)).
+
+    x: what mish was given; grad_output: its shape. out: an array like them, or one of the two.
+    """
+    return _pointwise_backward(grad_output, x, "x", _MISH, 0.0, 0.0, out)
+
+
+@operation
+def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0, out: Array | None = None) -> Array:
+    """log(1 + e^(beta x)) / beta, and x where beta x > threshold. torch.nn.functional.softplus.
+
+    x: any shape, float32 or float64. beta: not 0. out: an array like x, or x itself.
+    """
+    return _pointwise(x, _SOFTPLUS, _nonzero(beta, "beta"), threshold, out)
+
+
+@operation
+def softplus_backward(
+    grad_output: Any, x: Any, beta: float = 1.0, threshold: float = 20.0, out: Array | None = None
+) -> Array:
+    """The gradient of softplus: grad_output sigmoid(beta x), and grad_output where beta x > threshold.
+
+    x: what softplus was given; grad_output: its shape. out: an array like them, or one of the two.
+    """
+    return _pointwise_backward(grad_output, x, "x", _SOFTPLUS, _nonzero(beta, "beta"), threshold, out)
+
+
+@operation
+def softsign(x: Any, out: Array | None = None) -> Array:
+    """x / (1 + |x|). torch.nn.functional.softsign.
+
+    x: any shape, float32 or float64. out: an array like x, or x itself.
+    """
+    return _pointwise(x, _SOFTSIGN, 0.0, 0.0, out)
+
+
+@operation
+def softsign_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
+    """The gradient of softsign: grad_output / (1 + |x|)^2.
+
+    x: what softsign was given; grad_output: its shape. out: an array like them, or one of the two.
+    """
+    return _pointwise_backward(grad_output, x, "x", _SOFTSIGN, 0.0, 0.0, out)
+
+
+@operation
+def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0, out: Array | None = None) -> Array:
+    """min(max(x, min_val), max_val). torch.nn.functional.hardtanh.
+
+    x: any shape, float32 or float64. min_val: at most max_val. out: an array like x, or x itself.
+    """
+    return _pointwise(x, _HARDTANH, _least(min_val, max_val), max_val, out)
+
+
+@operation
+def hardtanh_backward(
+    grad_output: Any, x: Any, min_val: float = -1.0, max_val: float = 1.0, out: Array | None = None
+) -> Array:
+    """The gradient of hardtanh: grad_output where min_val < x < max_val, else 0.
+
+    x: what hardtanh was given; grad_output: its shape. out: an array like them, or one of the two.
+    """
+    return _pointwise_backward(grad_output, x, "x", _HARDTANH, _least(min_val, max_val), max_val, out)
+
+
+@operation
+def hardsigmoid(x: Any, out: Array | None = None) -> Array:
+    """min(max(x + 3, 0), 6) / 6. torch.nn.functional.hardsigmoid.
+
+    x: any shape, float32 or float64. out: an array like x, or x itself.
+    """
+    return _pointwise(x, _HARDSIGMOID, 0.0, 0.0, out)
+
+
+@operation
+def hardsigmoid_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
+    """The gradient of hardsigmoid: grad_output / 6 where -3 < x < 3, else 0.
+
+    x: what hardsigmoid was given; grad_output: its shape. out: an array like them, or one of the two.
+    """
+    return _pointwise_backward(grad_output, x, "x", _HARDSIGMOID, 0.0, 0.0, out)
+
+
+@operation
+def hardswish(x: Any, out: Array | None = None) -> Array:
+    """x hardsigmoid(x). torch.nn.functional.hardswish.
+
+    x: any shape, float32 or float64. out: an array like x, or x itself. Source: Howard et al., ICCV 2019.
+    """
+    return _pointwise(x, _HARDSWISH, 0.0, 0.0, out)
+
+
+@operation
+def hardswish_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
+    """The gradient of hardswish: 0 where x <= -3, grad_output (x / 3 + 1 / 2) where -3 < x < 3, grad_output beyond.
+
+    x: what hardswish was given; grad_output: its shape. out: an array like them, or one of the two.
+    """
+    return _pointwise_backward(grad_output, x, "x", _HARDSWISH, 0.0, 0.0, out)
+
+
+@operation
+def logsigmoid(x: Any, out: Array | None = None) -> Array:
+    """log(1 / (1 + e^-x)). torch.nn.functional.logsigmoid.
+
+    x: any shape, float32 or float64. out: an array like x, or x itself.
+    """
+    return _pointwise(x, _LOGSIGMOID, 0.0, 0.0, out)
+
+
+@operation
+def logsigmoid_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
+    """The gradient of logsigmoid: grad_output sigmoid(-x).
+
+    x: what logsigmoid was given; grad_output: its shape. out: an array like them, or one of the two.
+    """
+    return _pointwise_backward(grad_output, x, "x", _LOGSIGMOID, 0.0, 0.0, out)
+
+
+@operation
+def sigmoid(x: Any, out: Array | None = None) -> Array:
+    """1 / (1 + e^-x). torch.sigmoid.
+
+    x: any shape, float32 or float64. out: an array like x, or x itself.
+    """
+    return _pointwise(x, _SIGMOID, 0.0, 0.0, out)
+
+
+@operation
+def sigmoid_backward(grad_output: Any, y: Any, out: Array | None = None) -> Array:
+    """The gradient of sigmoid: grad_output y (1 - y).
+
+    y: what sigmoid returned; grad_output: its shape. out: an array like them, or one of the two.
+    """
+    return _pointwise_backward(grad_output, y, "y", _SIGMOID, 0.0, 0.0, out)
+
+
+@operation
+def tanh(x: Any, out: Array | None = None) -> Array:
+    """The hyperbolic tangent. torch.tanh.
+
+    x: any shape, float32 or float64. out: an array like x, or x itself.
+    """
+    return _pointwise(x, _TANH, 0.0, 0.0, out)
+
+
+@operation
+def tanh_backward(grad_output: Any, y: Any, out: Array | None = None) -> Array:
+    """The gradient of tanh: grad_output (1 - y^2).
+
+    y: what tanh returned; grad_output: its shape. out: an array like them, or one of the two.
+    """
+    return _pointwise_backward(grad_output, y, "y", _TANH, 0.0, 0.0, out)
+
+
+@operation
+def exp(x: Any, out: Array | None = None) -> Array:
+    """e^x. torch.exp.
+
+    x: any shape, float32 or float64. out: an array like x, or x itself.
+    """
+    return _pointwise(x, _EXP, 0.0, 0.0, out)
+
+
+@operation
+def exp_backward(grad_output: Any, y: Any, out: Array | None = None) -> Array:
+    """The gradient of exp: grad_output y.
+
+    y: what exp returned; grad_output: its shape. out: an array like them, or one of the two.
+    """
+    return _pointwise_backward(grad_output, y, "y", _EXP, 0.0, 0.0, out)
+
+
+@operation
+def expm1(x: Any, out: Array | None = None) -> Array:
+    """e^x - 1, accurate near 0. torch.expm1.
+
+    x: any shape, float32 or float64. out: an array like x, or x itself.
+    """
+    return _pointwise(x, _EXPM1, 0.0, 0.0, out)
+
+
+@operation
+def expm1_backward(grad_output: Any, y: Any, out: Array | None = None) -> Array:
+    """The gradient of expm1: grad_output (y + 1).
+
+    y: what expm1 returned; grad_output: its shape. out: an array like them, or one of the two.
+    """
+    return _pointwise_backward(grad_output, y, "y", _EXPM1, 0.0, 0.0, out)
+
+
+@operation
+def log(x: Any, out: Array | None = None) -> Array:
+    """The natural logarithm; -infinity at 0, NaN below. torch.log.
+
+    x: any shape, float32 or float64. out: an array like x, or x itself.
+    """
+    return _pointwise(x, _LOG, 0.0, 0.0, out)
+
+
+@operation
+def log_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
+    """The gradient of log: grad_output / x.
+
+    x: what log was given; grad_output: its shape. out: an array like them, or one of the two.
+    """
+    return _pointwise_backward(grad_output, x, "x", _LOG, 0.0, 0.0, out)
+
+
+@operation
+def log1p(x: Any, out: Array | None = None) -> Array:
+    """log(1 + x), accurate near 0. torch.log1p.
+
+    x: any shape, float32 or float64. out: an array like x, or x itself.
+    """
+    return _pointwise(x, _LOG1P, 0.0, 0.0, out)
+
+
+@operation
+def log1p_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
+    """The gradient of log1p: grad_output / (1 + x).
+
+    x: what log1p was given; grad_output: its shape. out: an array like them, or one of the two.
+    """
+    return _pointwise_backward(grad_output, x, "x", _LOG1P, 0.0, 0.0, out)
+
+
+@operation
+def erf(x: Any, out: Array | None = None) -> Array:
+    """2 / sqrt(pi) times the integral of e^(-t^2) from 0 to x. torch.erf.
+
+    x: any shape, float32 or float64. out: an array like x, or x itself.
+    """
+    return _pointwise(x, _ERF, 0.0, 0.0, out)
+
+
+@operation
+def erf_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
+    """The gradient of erf: grad_output 2 / sqrt(pi) e^(-x^2).
+
+    x: what erf was given; grad_output: its shape. out: an array like them, or one of the two.
+    """
+    return _pointwise_backward(grad_output, x, "x", _ERF, 0.0, 0.0, out)
+
+
+class PReLUGrad(NamedTuple):
+    input: Array
+    weight: Array
+
+
+@operation
+def prelu(x: Any, weight: Any, out: Array | None = None) -> Array:
+    """x where x > 0, else weight x. torch.nn.functional.prelu.
+
+    x: any shape. weight: (1,), or one for each channel, x.shape[1]. out: an array like x, or x itself.
+    Source: He et al., ICCV 2015, section 2.1.
     """
     x = floats(x, "x")
-    grad_output = floats_like(grad_output, "grad_output", x)
-    if grad_output.shape != x.shape:
-        fail("grad_output", grad_output.shape, x.shape)
+    weight = floats_like(weight, "weight", x, 1)
+    outer, channels, inner = _channels(x.shape, weight.size)
     result = output(out, x.shape, x)
     if out is not None:
         same_or_disjoint(result, "x", x)
-        same_or_disjoint(result, "grad_output", grad_output)
-    _kernels.relu_backward(grad_output, x, result, x.size)
+        disjoint(result, "weight", weight)
+    _kernels.prelu(x, weight, result, outer, channels, inner, weight.size)
+    return result
+
+
+@operation
+def prelu_backward(grad_output: Any, x: Any, weight: Any) -> PReLUGrad:
+    """The gradients of prelu as (input, weight): grad_output where x > 0, else weight grad_output; and the sum of
+    x grad_output over each weight's x <= 0."""
+    x = floats(x, "x")
+    weight = floats_like(weight, "weight", x, 1)
+    grad_output = floats_like(grad_output, "grad_output", x)
+    if grad_output.shape != x.shape:
+        fail("grad_output", grad_output.shape, x.shape)
+    outer, channels, inner = _channels(x.shape, weight.size)
+    result = PReLUGrad(gradient(x), gradient(weight))
+    _kernels.prelu_backward(grad_output, x, weight, result.input, result.weight, outer, channels, inner, weight.size)
     return result
 
 
@@ -107,6 +573,70 @@ def log_softmax_backward(grad_output: Any, y: Any, dim: int = -1, out: Array | N
         same_or_disjoint(result, "grad_output", grad_output)
     _kernels.log_softmax_backward(grad_output, y, result, outer, classes, inner)
     return result
+
+
+@helper
+def _pointwise(x: Any, kind: int, alpha: float, beta: float, out: Array | None) -> Array:
+    x = floats(x, "x")
+    result = output(out, x.shape, x)
+    if out is not None:
+        same_or_disjoint(result, "x", x)
+    _kernels.pointwise(x, result, x.size, kind, alpha, beta)
+    return result
+
+
+@helper
+def _pointwise_backward(
+    grad_output: Any, saved: Any, argument: str, kind: int, alpha: float, beta: float, out: Array | None
+) -> Array:
+    """The gradient; `saved` is x or y, and `argument` is which."""
+    saved = floats(saved, argument)
+    grad_output = floats_like(grad_output, "grad_output", saved)
+    if grad_output.shape != saved.shape:
+        fail("grad_output", grad_output.shape, saved.shape)
+    result = output(out, saved.shape, saved)
+    if out is not None:
+        same_or_disjoint(result, argument, saved)
+        same_or_disjoint(result, "grad_output", grad_output)
+    _kernels.pointwise_backward(grad_output, saved, result, saved.size, kind, alpha, beta)
+    return result
+
+
+@helper
+def _nonzero(value: float, argument: str) -> float:
+    if value == 0:
+        fail(argument, value, "a number other than 0")
+    return value
+
+
+@helper
+def _least(min_val: float, max_val: float) -> float:
+    if not min_val <= max_val:
+        fail("min_val", min_val, ("at most max_val,", max_val))
+    return min_val
+
+
+@helper
+def _gelu(approximate: str) -> int:
+    if approximate not in ("none", "tanh"):
+        fail("approximate", repr(approximate), "one of none, tanh")
+    return _GELU_TANH if approximate == "tanh" else _GELU
+
+
+@helper
+def _channels(shape: tuple[int, ...], weights: int) -> tuple[int, int, int]:
+    """The shape seen as (outer, channels, inner); as one channel if there is one weight."""
+    size = 1
+    for n in shape:
+        size *= n
+    if weights == 1:
+        return 1, 1, size
+    if len(shape) < 2 or shape[1] != weights:
+        fail("weight", ("shape", (weights,)), ("shape (1,) or one for each channel of", shape))
+    inner = 1
+    for i in range(2, len(shape)):
+        inner *= shape[i]
+    return shape[0], weights, inner
 
 
 @helper

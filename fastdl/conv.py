@@ -28,7 +28,7 @@ from fastdl._arrays import (
 )
 from fastdl._operation import cached_helper, helper, operation
 from fastdl._window import Pads, Pair, Triple, Volume, Window, bounded, out_sizes, transposed_size, window
-from fastdl.linear import ACTIVATIONS
+from fastdl.activations import ACTIVATIONS
 from fastdl.padding import CONSTANT, check_borders
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")  # as those of pad

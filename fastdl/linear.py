@@ -9,8 +9,7 @@ import numpy as np
 from fastdl import _kernels
 from fastdl._arrays import Array, choice, disjoint, fail, floats, floats_like, gradient, optional_vector, output
 from fastdl._operation import helper, operation
-
-ACTIVATIONS = ("none", "relu")
+from fastdl.activations import ACTIVATIONS
 
 
 class LinearGrad(NamedTuple):

@@ -35,6 +35,10 @@ from fastdl.conv import PADDING_MODES
 from fastdl.losses import REDUCTIONS
 
 __all__ = [
+    "CELU",
+    "ELU",
+    "GELU",
+    "SELU",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveAvgPool3d",
@@ -62,6 +66,9 @@ __all__ = [
     "CrossEntropyLoss",
     "Flatten",
     "Fold",
+    "Hardsigmoid",
+    "Hardswish",
+    "Hardtanh",
     "HingeEmbeddingLoss",
     "HuberLoss",
     "KLDivLoss",
@@ -69,7 +76,10 @@ __all__ = [
     "LPPool1d",
     "LPPool2d",
     "LPPool3d",
+    "LeakyReLU",
     "Linear",
+    "LogSigmoid",
+    "LogSoftmax",
     "MSELoss",
     "MaxPool1d",
     "MaxPool2d",
@@ -77,9 +87,12 @@ __all__ = [
     "MaxUnpool1d",
     "MaxUnpool2d",
     "MaxUnpool3d",
+    "Mish",
     "Module",
     "NLLLoss",
+    "PReLU",
     "ReLU",
+    "ReLU6",
     "ReflectionPad1d",
     "ReflectionPad2d",
     "ReflectionPad3d",
@@ -87,7 +100,13 @@ __all__ = [
     "ReplicationPad2d",
     "ReplicationPad3d",
     "Sequential",
+    "SiLU",
+    "Sigmoid",
     "SmoothL1Loss",
+    "Softmax",
+    "Softplus",
+    "Softsign",
+    "Tanh",
     "Unfold",
     "ZeroPad1d",
     "ZeroPad2d",
@@ -486,21 +505,174 @@ class ConvTranspose3d(_ConvTranspose):
     rank = 3
 
 
-class ReLU(Module):
-    """max(x, 0). torch.nn.ReLU. inplace: write the result over x."""
+class _Pointwise(Module):
+    """A layer over a pointwise function. inplace: write the result over x; there is then a backward only where the
+    function's gradient can do with the result."""
 
     elementwise = True
+    function: str
 
-    def __init__(self, inplace: bool = False) -> None:
+    def __init_subclass__(cls, function: str) -> None:
+        cls.function = function
+
+    def __init__(self, inplace: bool = False, **options: Any) -> None:
         self.inplace = inplace
+        self.options = options
+        self.from_result = self.function in _FROM_RESULT and options.get("negative_slope", 0) >= 0
 
     def forward(self, x: Any) -> Array:
-        y = functions().relu(x, out=x if self.inplace else None)
-        self.save_for_backward(y)  # it stands in for x, and the next layer keeps it anyway
+        y: Array = getattr(functions(), self.function)(x, **self.options, out=x if self.inplace else None)
+        # Where the result will do, it is what is kept: the next layer keeps it anyway.
+        self.save_for_backward(y if self.from_result else x)
         return y
 
     def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
-        return functions().relu_backward(grad_output, *self.saved)
+        if self.inplace and not self.from_result:
+            fail("inplace", True, ("False:", self.function, "needs for its gradient the input that it has overwritten"))
+        return getattr(functions(), f"{self.function}_backward")(grad_output, *self.saved, **self.options)
+
+
+_FROM_RESULT = {"relu", "relu6", "leaky_relu", "hardtanh", "sigmoid", "tanh"}
+"""The functions whose gradient is found from the result: it is what they take, or it stands in for the input."""
+
+
+class ReLU(_Pointwise, function="relu"):
+    """max(x, 0). torch.nn.ReLU."""
+
+
+class ReLU6(_Pointwise, function="relu6"):
+    """min(max(x, 0), 6). torch.nn.ReLU6."""
+
+
+class LeakyReLU(_Pointwise, function="leaky_relu"):
+    """x, below 0 negative_slope x. torch.nn.LeakyReLU."""
+
+    def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
+        super().__init__(inplace, negative_slope=negative_slope)
+
+
+class ELU(_Pointwise, function="elu"):
+    """x, below 0 alpha (e^x - 1). torch.nn.ELU."""
+
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        super().__init__(inplace, alpha=alpha)
+
+
+class SELU(_Pointwise, function="selu"):
+    """A scaled ELU that keeps mean 0 and variance 1. torch.nn.SELU."""
+
+
+class CELU(_Pointwise, function="celu"):
+    """x, below 0 alpha (e^(x / alpha) - 1). torch.nn.CELU."""
+
+    def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
+        super().__init__(inplace, alpha=alpha)
+
+
+class GELU(_Pointwise, function="gelu"):
+    """x Phi(x). torch.nn.GELU."""
+
+    def __init__(self, approximate: str = "none") -> None:
+        super().__init__(False, approximate=approximate)
+
+
+class SiLU(_Pointwise, function="silu"):
+    """x sigmoid(x). torch.nn.SiLU."""
+
+
+class Mish(_Pointwise, function="mish"):
+    """x tanh(softplus(x)). torch.nn.Mish."""
+
+
+class Softplus(_Pointwise, function="softplus"):
+    """log(1 + e^(beta x)) / beta. torch.nn.Softplus."""
+
+    def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
+        super().__init__(False, beta=beta, threshold=threshold)
+
+
+class Softsign(_Pointwise, function="softsign"):
+    """x / (1 + |x|). torch.nn.Softsign."""
+
+    def __init__(self) -> None:
+        super().__init__(False)
+
+
+class Hardtanh(_Pointwise, function="hardtanh"):
+    """min(max(x, min_val), max_val). torch.nn.Hardtanh."""
+
+    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
+        super().__init__(inplace, min_val=min_val, max_val=max_val)
+
+
+class Hardsigmoid(_Pointwise, function="hardsigmoid"):
+    """min(max(x + 3, 0), 6) / 6. torch.nn.Hardsigmoid."""
+
+
+class Hardswish(_Pointwise, function="hardswish"):
+    """x hardsigmoid(x). torch.nn.Hardswish."""
+
+
+class LogSigmoid(_Pointwise, function="logsigmoid"):
+    """log(sigmoid(x)). torch.nn.LogSigmoid."""
+
+    def __init__(self) -> None:
+        super().__init__(False)
+
+
+class Sigmoid(_Pointwise, function="sigmoid"):
+    """1 / (1 + e^-x). torch.nn.Sigmoid."""
+
+    def __init__(self) -> None:
+        super().__init__(False)
+
+
+class Tanh(_Pointwise, function="tanh"):
+    """The hyperbolic tangent. torch.nn.Tanh."""
+
+    def __init__(self) -> None:
+        super().__init__(False)
+
+
+class PReLU(Module):
+    """x, below 0 weight x, weight being a parameter: one, or one for each channel (dimension 1). torch.nn.PReLU."""
+
+    parameter_names = ("weight",)
+
+    def __init__(self, num_parameters: int = 1, init: float = 0.25, dtype: Any = np.float32) -> None:
+        self.weight = np.full(_size(num_parameters, "num_parameters"), init, dtype)
+
+    def forward(self, x: Any) -> Array:
+        self.save_for_backward(x)
+        return functions().prelu(x, self.weight)
+
+    def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
+        grad = functions().prelu_backward(grad_output, *self.saved, self.weight)
+        self.set_grads(weight=grad.weight)
+        return grad.input
+
+
+class Softmax(Module):
+    """exp(x) / sum(exp(x)) along dim. torch.nn.Softmax."""
+
+    function = "softmax"
+
+    def __init__(self, dim: int = -1) -> None:
+        self.dim = dim
+
+    def forward(self, x: Any) -> Array:
+        y: Array = getattr(functions(), self.function)(x, self.dim)
+        self.save_for_backward(y)
+        return y
+
+    def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
+        return getattr(functions(), f"{self.function}_backward")(grad_output, *self.saved, self.dim)
+
+
+class LogSoftmax(Softmax):
+    """log(softmax(x)) along dim. torch.nn.LogSoftmax."""
+
+    function = "log_softmax"
 
 
 class _Pool(Module):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import fastdl
+from tests.cases.activations import POINTWISE
 
 F32, F64 = np.float32, np.float64
 _NAN = float("nan")
@@ -22,10 +23,17 @@ def _ints(*values: int) -> np.ndarray:
     return np.array(values)
 
 
+def _saved(name: str) -> str:
+    """What the gradient of a pointwise function takes: x or y."""
+    return list(inspect.signature(getattr(fastdl, f"{name}_backward")).parameters)[1]
+
+
 # A right call of each operation; a row below replaces some of its arguments.
 _RIGHT: dict[str, dict[str, Any]] = {
-    "relu": {"x": _zeros(2, 3)},
-    "relu_backward": {"grad_output": _zeros(2, 3), "x": _zeros(2, 3)},
+    **{name: {"x": _zeros(2, 3)} for name in POINTWISE},
+    **{f"{name}_backward": {"grad_output": _zeros(2, 3), _saved(name): _zeros(2, 3)} for name in POINTWISE},
+    "prelu": {"x": _zeros(2, 3), "weight": _zeros(3)},
+    "prelu_backward": {"grad_output": _zeros(2, 3), "x": _zeros(2, 3), "weight": _zeros(3)},
     "softmax": {"x": _zeros(2, 3)},
     "softmax_backward": {"grad_output": _zeros(2, 3), "y": _zeros(2, 3)},
     "log_softmax": {"x": _zeros(2, 3)},
@@ -148,7 +156,22 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     ("conv2d", {"weight": _zeros(6, 4, 0, 3)}, ValueError, "weight", "(6, 4, 0, 3)", "at least 1 x 1"),
     ("conv2d_backward", {"grad_output": _zeros(2, 6, 4, 4)}, ValueError, "grad_output", "4, 4)", "(2, 6, 3, 4)"),
     ("conv2d_backward", {"x": _zeros(2, 3, 5, 6)}, ValueError, "weight", "(6, 4, 3, 3)", "3"),
-    ("relu_backward", {"grad_output": _zeros(3, 2)}, ValueError, "grad_output", "(3, 2)", "(2, 3)"),
+    *((name, {"x": _zeros(2, dtype=np.float16)}, TypeError, "x", "<f2", "float32 or float64") for name in POINTWISE),
+    *(
+        (f"{name}_backward", {"grad_output": _zeros(3, 2)}, ValueError, "grad_output", "(3, 2)", "(2, 3)")
+        for name in POINTWISE
+    ),
+    ("gelu", {"approximate": "erf"}, ValueError, "approximate", "erf", "none, tanh"),
+    ("gelu_backward", {"approximate": None}, ValueError, "approximate", "None", "none, tanh"),
+    ("celu", {"alpha": 0.0}, ValueError, "alpha", "0.0", "other than 0"),
+    ("celu_backward", {"alpha": 0}, ValueError, "alpha", "0", "other than 0"),
+    ("softplus", {"beta": 0.0}, ValueError, "beta", "0.0", "other than 0"),
+    ("hardtanh", {"min_val": 2.0}, ValueError, "min_val", "2.0", "at most max_val"),
+    ("hardtanh", {"min_val": _NAN}, ValueError, "min_val", "nan", "at most max_val"),
+    ("prelu", {"weight": _zeros(2)}, ValueError, "weight", "(2,)", "one for each channel of (2, 3)"),
+    ("prelu", {"x": _zeros(3)}, ValueError, "weight", "(3,)", "one for each channel of (3,)"),
+    ("prelu", {"weight": _zeros(3, dtype=F64)}, TypeError, "weight", "float64", "float32"),
+    ("prelu_backward", {"grad_output": _zeros(3, 2)}, ValueError, "grad_output", "(3, 2)", "(2, 3)"),
     ("softmax_backward", {"grad_output": _zeros(6)}, ValueError, "grad_output", "(6,)", "(2, 3)"),
     ("log_softmax_backward", {"grad_output": _zeros(6)}, ValueError, "grad_output", "(6,)", "(2, 3)"),
     ("max_pool2d_backward", {"grad_output": _zeros(2, 4, 3, 3)}, ValueError, "grad_output", "3, 3)", "(2, 4, 2, 3)"),
@@ -272,8 +295,8 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
         "another",
     ),
     ("conv2d", {"algorithm": "depthwise"}, ValueError, "algorithm", "does not compute", "another"),
-    ("conv2d", {"activation": "tanh"}, ValueError, "activation", "tanh", "relu"),
-    ("linear", {"activation": "tanh"}, ValueError, "activation", "tanh", "relu"),
+    ("conv2d", {"activation": "tan"}, ValueError, "activation", "tan", "relu"),
+    ("linear", {"activation": "tan"}, ValueError, "activation", "tan", "relu"),
     ("im2col", {"kernel_size": 0}, ValueError, "kernel_size", "0", "at least 1"),
     ("im2col", {"kernel_size": 6}, ValueError, "kernel_size", "6", "5"),
     ("im2col", {"padding": -1}, ValueError, "padding", "-1", "at least 0"),
@@ -354,7 +377,7 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     ("conv_transpose2d", {"output_padding": -1}, ValueError, "output_padding", "-1", "at least 0"),
     ("conv_transpose2d", {"stride": (1, 2, 3)}, TypeError, "stride", "(1, 2, 3)", "2 ints"),
     ("conv_transpose2d", {"stride": 2**31}, ValueError, "stride", str(2**31), "at most 2**30"),
-    ("conv_transpose2d", {"activation": "tanh"}, ValueError, "activation", "tanh", "relu"),
+    ("conv_transpose2d", {"activation": "tan"}, ValueError, "activation", "tan", "relu"),
     ("conv_transpose2d", {"weight": _zeros(4, 6, 3, 3, dtype=F64)}, TypeError, "weight", "float64", "float32"),
     ("conv_transpose2d_backward", {"grad_output": _zeros(2, 6, 7, 7)}, ValueError, "grad_output", "7)", "(2, 6, 7, 8)"),
     ("conv_transpose3d", {"bias": _zeros(5)}, ValueError, "bias", "(5,)", "(6,)"),

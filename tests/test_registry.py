@@ -11,8 +11,8 @@ from fastdl import reference
 from fastdl._native import ffi, lib
 from fastdl._operation import OPERATIONS
 from fastdl._window import Window
+from fastdl.activations import ACTIVATIONS
 from fastdl.conv import ALGORITHMS
-from fastdl.linear import ACTIVATIONS
 from fastdl.losses import POINTWISE, REDUCTIONS
 from fastdl.padding import MODES
 from tests.cases import all_cases

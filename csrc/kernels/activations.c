@@ -1,6 +1,4 @@
-/* Activations.
- *
- *   relu(x) = max(x, 0), NaN stays NaN       d relu / dx = 1 where x > 0, else 0 (0 at x = 0, as torch)
+/* Activations along a dimension (pointwise.c has those that take each element by itself).
  *
  *   softmax       y = exp(x - m) / s         grad_input = y (grad_output - sum(grad_output y))
  *   log_softmax   y = x - m - log(s)         grad_input = grad_output - exp(y) sum(grad_output)
@@ -9,46 +7,7 @@
  * With inner = 1 vectors run along the classes (rows); else along inner, a strip of it at a time. Sums are `real`
  * over at most FOLD terms a lane, then double; log is taken in double.
  */
-#include "pointwise.h"
 #include "softmax.h"
-
-typedef struct {
-    const real *a, *b;
-    real *out;
-    bool streams;
-} pointwise;
-
-static int relu_range(void *context, int64_t begin, int64_t end)
-{
-    const pointwise t = *(const pointwise *)context; /* a copy, which no store can change */
-    for (pass p = pass_over(begin, end, t.out, t.streams); p.lanes > 0; pass_next(&p)) {
-        const vreal x = pass_load(&p, t.a);
-        pass_store(&p, t.out, vselect(x < (vreal){0}, (vreal){0}, x));
-    }
-    return FDL_OK;
-}
-
-int fdl_relu(const real *x, real *y, int64_t size)
-{
-    pointwise t = {.a = x, .out = y, .streams = x != y && pass_streams(size)};
-    return fdl_parallel(size, MEMORY_GRAIN, relu_range, &t);
-}
-
-static int relu_backward_range(void *context, int64_t begin, int64_t end)
-{
-    const pointwise t = *(const pointwise *)context; /* a copy, which no store can change */
-    /* x <= 0 rather than x > 0: a NaN input passes the gradient on, as torch's threshold does. */
-    for (pass p = pass_over(begin, end, t.out, t.streams); p.lanes > 0; pass_next(&p))
-        pass_store(&p, t.out, vselect(pass_load(&p, t.b) <= (vreal){0}, (vreal){0}, pass_load(&p, t.a)));
-    return FDL_OK;
-}
-
-int fdl_relu_backward(const real *grad_output, const real *x, real *grad_input, int64_t size)
-{
-    pointwise t = {.a = grad_output, .b = x, .out = grad_input};
-    t.streams = grad_input != grad_output && grad_input != x && pass_streams(size);
-    return fdl_parallel(size, MEMORY_GRAIN, relu_backward_range, &t);
-}
 
 /* Exponentials cost more than memory: a smaller piece is worth a thread. */
 enum { SOFTMAX_GRAIN = 1 << 13 };

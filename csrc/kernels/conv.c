@@ -356,7 +356,7 @@ static bool winograd_applies(const convolution *v, int64_t out)
  * unless they are packed. The constants were found by timing. */
 static double winograd_cost(const convolution *v, int64_t out)
 {
-    const int64_t in = out + 2, row_tiles = ceil_div(v->w.out_width, out);
+    const int64_t in = out + v->w.kernel_width - 1, row_tiles = ceil_div(v->w.out_width, out);
     const double rows = (double)(v->w.batch * ceil_div(v->w.out_height, out)), points = (double)(in * in);
     const double row_vectors = (double)ceil_div(row_tiles, LANES);
     const double tile_vectors = (double)ceil_div((int64_t)rows * row_tiles, LANES);
@@ -367,16 +367,20 @@ static double winograd_cost(const convolution *v, int64_t out)
     return products + transforms + weights;
 }
 
-static double direct_cost(const convolution *v)
+static double direct_cost(const convolution *v, int64_t positions)
 {
-    const double vectors = (double)ceil_div(v->w.batch * v->positions, LANES);
+    const double vectors = (double)ceil_div(v->w.batch * positions, LANES);
     return (double)v->depth * vectors * ((double)v->filters + 4); /* 4: packing */
+}
+
+bool conv_winograd_saves(const convolution *v, int64_t out, int64_t positions)
+{
+    return v->channels >= 16 && v->filters >= 16 && winograd_cost(v, out) < 0.9 * direct_cost(v, positions);
 }
 
 static bool winograd_pays(const convolution *v, int64_t out)
 {
-    return winograd_applies(v, out) && v->channels >= 16 && v->filters >= 16 &&
-           winograd_cost(v, out) < 0.9 * direct_cost(v) &&
+    return winograd_applies(v, out) && conv_winograd_saves(v, out, v->positions) &&
            (out == 4 || !winograd_pays(v, 4) || winograd_cost(v, 2) < winograd_cost(v, 4));
 }
 static bool winograd_2x2_applies(const convolution *v) { return winograd_applies(v, 2); }

@@ -424,17 +424,6 @@ static void make_lists(const plan *p, int64_t d, lists *t)
     t->begin[t->rows.sets * t->columns.sets] = taps;
 }
 
-/* x[j] = a[j / 2] or b[j / 2], for j < columns. */
-static void zip(const real *a, const real *b, int64_t columns, real *x)
-{
-    for (int64_t j = 0; j < columns; j += 2 * LANES) { /* main loop and tail */
-        const vreal even = vload(a + j / 2), odd = vload(b + j / 2);
-        vstore_up_to(x + j, vzip_low(even, odd), columns - j);
-        if (columns - j > LANES)
-            vstore_up_to(x + j + LANES, vzip_high(even, odd), columns - j - LANES);
-    }
-}
-
 /* Row i [columns] of grad_x, whose lines begin with row first_row of grad_y. `phases` [2, pitch]: what is still to be
  * interleaved, at a stride above 1. */
 static void compute_grad_row(const plan *p, const lists *list, int64_t i, int64_t first_row, const real *lines,
@@ -463,7 +452,7 @@ static void compute_grad_row(const plan *p, const lists *list, int64_t i, int64_
         sum_taps(lines + (row - first_row) * p->pitch, list->offset + begin, weight + begin, end - begin, &t,
                  ceil_div(columns - phase, stride));
         if (zipped && set_s == 1)
-            zip(phases, phases + p->pitch, columns, x);
+            zip_lines(phases, phases + p->pitch, columns, x);
         else if (stride > 1 && !zipped)
             for (int64_t j = phase, k = 0; j < columns; j += stride, k++)
                 x[j] = phases[k];

@@ -39,6 +39,7 @@ static axis find_axis(int64_t size, int64_t kernel, int64_t stride, int64_t padd
 typedef struct {
     const convolution *v;
     real *packed;          /* weights [groups, phases, channels, filters, taps of the phase]; NULL: where they are */
+    bool merged;           /* they are [groups, phases of depth and height, channels, phases of the width, ...] */
     int64_t *taps;         /* [phases]: how many of the kernel's taps each has */
     int64_t *tap;          /* [taps]: which they are, phase by phase */
     int64_t rows, tiles;   /* output rows of a phase that a tile takes, of all images; tiles of the longest phase */
@@ -46,6 +47,7 @@ typedef struct {
     int64_t width;         /* columns of all phases of a row */
     int64_t pitch;         /* most of one phase */
     int64_t *shift;        /* [phases of the width], where they are merged: by how many columns each lies further on */
+    int64_t *shift_height; /* [phases of the height]: by how many rows */
 } phases;
 
 static axis axis_d(const fdl_window *w, int64_t first)
@@ -102,6 +104,13 @@ static void zip_taps(const real *columns, const int64_t *tap, int64_t taps, int6
     }
 }
 
+/* The row of a phase's channel in the one product of all phases: those that make up one row of grad_x side by side. */
+static int64_t merged_row(const convolution *v, int64_t phase, int64_t channel)
+{
+    const int64_t stride = v->w.stride_width;
+    return (phase / stride * v->channels + channel) * stride + phase % stride;
+}
+
 /* Items are groups and blocks of channels. LANES filters at a time: what lies between two rows of taps is read by the
  * channels to come. */
 static int pack_weights(void *context, int64_t begin, int64_t end)
@@ -139,8 +148,10 @@ static int pack_weights(void *context, int64_t begin, int64_t end)
                 real *to = p->packed + g * v->group_weights;
                 const int64_t *tap = p->tap;
                 for (int64_t phase = 0; phase < count; tap += p->taps[phase++]) {
-                    zip_taps(columns, tap, p->taps[phase], filters, to + (c * v->filters + f) * p->taps[phase]);
-                    to += v->channels * v->filters * p->taps[phase];
+                    const int64_t row = p->merged ? merged_row(v, phase, c) : c;
+                    zip_taps(columns, tap, p->taps[phase], filters, to + (row * v->filters + f) * p->taps[phase]);
+                    if (!p->merged)
+                        to += v->channels * v->filters * p->taps[phase];
                 }
             }
     }
@@ -316,20 +327,7 @@ static int compute_phase(const phases *p, axis a, axis b, axis c, const real *we
 static void interleave(const real *const *from, int64_t stride, int64_t width, real *x)
 {
     if (stride == 2) {
-        int64_t j = 0;
-        for (; j + 2 * LANES <= width; j += 2 * LANES) { /* main loop */
-            const vreal even = vload(from[0] + j / 2), odd = vload(from[1] + j / 2);
-            vstore(x + j, vzip_low(even, odd));
-            vstore(x + j + LANES, vzip_high(even, odd));
-        }
-        if (j < width) { /* tail */
-            const int64_t left = width - j;
-            const vreal even = vload_first(from[0] + j / 2, (left + 1) / 2),
-                        odd = vload_first(from[1] + j / 2, left / 2);
-            vstore_up_to(x + j, vzip_low(even, odd), left);
-            if (left > LANES)
-                vstore_first(x + j + LANES, vzip_high(even, odd), left - LANES);
-        }
+        zip_lines(from[0], from[1], width, x);
         return;
     }
     for (int64_t phase = 0; phase < min64(stride, width); phase++)
@@ -412,13 +410,27 @@ static axis merge(int64_t stride, axis (*find)(const fdl_window *, int64_t), con
     return all;
 }
 
-static bool phases_merge(const convolution *v)
+static bool phases_can_merge(const convolution *v)
 {
     const fdl_window *w = &v->w;
     const axis a = axis_d(w, 0), b = axis_h(w, 0), c = axis_w(w, 0);
-    if (a.step != w->stride_depth || b.step != w->stride_height || c.step != w->stride_width ||
-        w->kernel_depth % a.step || w->kernel_height % b.step || w->kernel_width % c.step || v->taps == 1)
-        return false;
+    return a.step == w->stride_depth && b.step == w->stride_height && c.step == w->stride_width &&
+           w->kernel_depth % a.step == 0 && w->kernel_height % b.step == 0 && w->kernel_width % c.step == 0 &&
+           v->taps > 1;
+}
+
+/* The one convolution that they then are. */
+static fdl_window merged_window(const fdl_window *w)
+{
+    fdl_window all = window_of(w, merge(w->stride_depth, axis_d, w), merge(w->stride_height, axis_h, w),
+                               merge(w->stride_width, axis_w, w));
+    all.out_channels *= w->stride_depth * w->stride_height * w->stride_width;
+    return all;
+}
+
+static bool phases_merge(const convolution *v)
+{
+    const fdl_window *w = &v->w;
     const axis all_d = merge(w->stride_depth, axis_d, w), all_h = merge(w->stride_height, axis_h, w);
     const axis all_w = merge(w->stride_width, axis_w, w);
     const double computed = (double)all_d.count * (double)all_h.count * (double)padded_pitch(w, all_w);
@@ -453,7 +465,7 @@ static int grad_x_merged_task(void *context, int64_t begin, int64_t end)
         const int64_t columns = (row_end - row) * p->pitch;
         const convolution phase = conv_describe(&window, p->packed, FDL_ALGORITHM_DIRECT);
         for (int64_t i = 0; i < filters; i++)
-            bias[i] = v->bias ? v->bias[g * v->channels + i % v->channels] : 0;
+            bias[i] = v->bias ? v->bias[g * v->channels + i / stride % v->channels] : 0;
         source.w = &window, source.image = (conv_image){&phase, v->grad_y + g * v->filters * v->positions};
         source.row = row, source.pitch = p->pitch;
         const gemm_problem product = {
@@ -479,8 +491,8 @@ static int grad_x_merged_task(void *context, int64_t begin, int64_t end)
                     if (i < 0 || i >= a.count || j < 0 || j >= b.count)
                         continue;
                     for (int64_t k = 0; k < stride; k++)
-                        from[k] = tile + ((d_h * stride + k) * v->channels + c) * columns + (r - row) * p->pitch +
-                                  p->shift[k];
+                        from[k] =
+                            tile + merged_row(v, d_h * stride + k, c) * columns + (r - row) * p->pitch + p->shift[k];
                     interleave(from, stride, w->width,
                                v->grad_x + (n * w->channels + g * v->channels + c) * v->pixels +
                                    ((a.first + i * w->stride_depth) * w->height + b.first + j * w->stride_height) *
@@ -502,15 +514,58 @@ static int grad_x_merged(phases *p, double work)
     const int64_t count = w->stride_depth * w->stride_height * w->stride_width;
     const int64_t rows_all = w->batch * all_d.count * all_h.count, parts = ceil_div(gemm_parts(work, 0), w->groups);
     p->pitch = padded_pitch(w, all_w);
-    p->shift = fdl_scratch(w->stride_width * (int64_t)sizeof *p->shift);
-    if (!p->shift)
-        return FDL_OUT_OF_MEMORY;
-    for (int64_t k = 0; k < w->stride_width; k++)
-        p->shift[k] = all_w.padding - axis_w(w, k).padding;
     p->rows = TILE_BYTES / (int64_t)sizeof(real) / max64(1, count * v->channels * p->pitch);
     p->rows = max64(1, min64(p->rows, ceil_div(rows_all, parts)));
     p->tiles = ceil_div(rows_all, p->rows);
     return fdl_parallel(w->groups * p->tiles, parts == 1 && work < 1 << 19 ? INT64_MAX : 1, grad_x_merged_task, p);
+}
+
+/* ---- all phases as one convolution by Winograd's algorithm ---- */
+
+enum { WINOGRAD_STRIDE = 4 }; /* at most */
+
+/* Where every phase has 2 x 2 taps side by side. */
+static bool phases_winograd(const convolution *v)
+{
+    const fdl_window *w = &v->w;
+    if (w->groups > 1 || w->depth * w->out_depth * w->kernel_depth * w->stride_depth > 1 || w->padding_depth != 0 ||
+        w->kernel_height != 2 * w->stride_height || w->kernel_width != 2 * w->stride_width || w->dilation_height != 1 ||
+        w->dilation_width != 1 || w->stride_width > WINOGRAD_STRIDE || GEMM_A_PANEL % w->stride_width != 0)
+        return false;
+    const fdl_window window = merged_window(w);
+    const convolution all = conv_describe(&window, NULL, FDL_ALGORITHM_AUTO);
+    return conv_winograd_saves(&all, 3, v->pixels / (w->stride_height * w->stride_width));
+}
+
+/* A row of one phase of the height and one channel. */
+static void take_row(const void *context, int64_t n, int64_t filter, int64_t row, const real *lines, int64_t pitch)
+{
+    const phases *p = context;
+    const fdl_window *w = &p->v->w;
+    const int64_t stride = w->stride_width, channel = filter / stride % w->channels;
+    const int64_t phase = filter / stride / w->channels, t = row - p->shift_height[phase];
+    const int64_t to = phase + t * w->stride_height;
+    if (t < 0 || to >= w->height)
+        return;
+    const real *from[WINOGRAD_STRIDE];
+    for (int64_t k = 0; k < stride; k++)
+        from[k] = lines + k * pitch + p->shift[k];
+    interleave(from, stride, w->width, p->v->grad_x + ((n * w->channels + channel) * w->height + to) * w->width);
+}
+
+static int grad_x_winograd(const phases *p, bool *finite)
+{
+    const convolution *v = p->v;
+    const fdl_window window = merged_window(&v->w);
+    const conv_sink sink = {take_row, p, v->w.stride_width};
+    convolution all = conv_describe(&window, p->packed, FDL_ALGORITHM_AUTO);
+    real *bias = v->bias ? fdl_scratch(all.filters * (int64_t)sizeof(real)) : NULL;
+    if (v->bias && !bias)
+        return FDL_OUT_OF_MEMORY;
+    for (int64_t i = 0; bias && i < all.filters; i++)
+        bias[i] = v->bias[i / v->w.stride_width % v->channels];
+    all.x = v->grad_y, all.bias = bias, all.activation = v->activation, all.sink = &sink;
+    return conv_winograd_3x3_forward(&all, finite);
 }
 
 bool conv_phases_pay(const convolution *v)
@@ -524,7 +579,8 @@ int conv_phases_grad_x(const convolution *v)
     const fdl_window *w = &v->w;
     const int64_t size = (int64_t)sizeof(real);
     const fdl_mark mark = fdl_scratch_mark();
-    phases p = {.v = v};
+    const bool winograd = phases_winograd(v);
+    phases p = {.v = v, .merged = phases_can_merge(v) && (winograd || phases_merge(v))};
     int status = FDL_OK;
     if (v->taps > 1) { /* one tap is a matrix where it lies */
         p.packed = fdl_scratch(w->groups * v->group_weights * size);
@@ -541,8 +597,20 @@ int conv_phases_grad_x(const convolution *v)
     }
 
     const double work = (double)w->batch * (double)w->out_channels * (double)v->depth * (double)v->positions;
-    if (phases_merge(v)) {
-        status = status == FDL_OK ? grad_x_merged(&p, work) : status;
+    if (p.merged) {
+        const axis all_h = merge(w->stride_height, axis_h, w), all_w = merge(w->stride_width, axis_w, w);
+        p.shift = fdl_scratch(w->stride_width * (int64_t)sizeof *p.shift);
+        p.shift_height = fdl_scratch(w->stride_height * (int64_t)sizeof *p.shift_height);
+        status = status != FDL_OK || (p.shift && p.shift_height) ? status : FDL_OUT_OF_MEMORY;
+        for (int64_t k = 0; status == FDL_OK && k < w->stride_width; k++)
+            p.shift[k] = all_w.padding - axis_w(w, k).padding;
+        for (int64_t k = 0; status == FDL_OK && k < w->stride_height; k++)
+            p.shift_height[k] = all_h.padding - axis_h(w, k).padding;
+        bool finite = false;
+        if (status == FDL_OK && winograd)
+            status = grad_x_winograd(&p, &finite);
+        if (status == FDL_OK && !finite)
+            status = grad_x_merged(&p, work);
         fdl_scratch_release(mark);
         return status;
     }

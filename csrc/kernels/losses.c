@@ -273,8 +273,9 @@ typedef struct {
     real *loss, *grad_input;                              /* loss is written here where it is not reduced */
     double *partial;
     int64_t outer, classes, inner, ignore_index, reduction;
-    double smoothing, divisor;
-    int64_t block; /* rows in a piece, where inner is 1 */
+    double smoothing, divisor, inverse; /* 1 / divisor */
+    double kept;                        /* of a named class's weight, with smoothing: what c is there */
+    int64_t block;                      /* rows in a piece, where inner is 1 */
 } classes_of;
 
 FDL_INLINE bool ignored(const classes_of *c, int64_t row) { return c->target[row] == c->ignore_index; }
@@ -290,7 +291,7 @@ FDL_INLINE double row_grad(const classes_of *c, int64_t row)
     if (c->target && ignored(c, row))
         return 0;
     const int64_t i = c->reduction == FDL_REDUCTION_NONE ? row : 0;
-    return (c->grad_output ? (double)c->grad_output[i] : 1) / c->divisor;
+    return c->grad_output ? (double)c->grad_output[i] * c->inverse : c->inverse;
 }
 
 static int weigh_pieces(void *context, int64_t begin, int64_t end)
@@ -318,6 +319,7 @@ static int weigh_targets(classes_of *c)
     c->divisor = divisor_of(c->reduction, c->target ? 0 : rows, 0);
     for (int64_t i = 0; status == FDL_OK && c->reduction == FDL_REDUCTION_MEAN && i < pieces; i++)
         c->divisor += c->partial[i];
+    c->inverse = 1 / c->divisor;
     fdl_scratch_release(mark);
     return status;
 }
@@ -405,23 +407,13 @@ FDL_INLINE vreal soft_of_row(const classes_of *c, int64_t start, int64_t j, cons
     return soft_part(c, start + j, c->weight ? vload_up_to(c->weight + j, left) : vset1(1), left, kind);
 }
 
-/* The gradient at the target's class, where e^(x - m) is `e`: in double, because p - 1 nearly cancels where the
- * prediction is right. `all` is the sum of c. */
-FDL_INLINE real gradient_at_target(const classes_of *c, int64_t row, double e, double total, double all)
-{
-    const int64_t t = c->target[row];
-    const double weight = c->weight ? (double)c->weight[t] : 1;
-    const double there = weight * (1 - c->smoothing + c->smoothing / (double)c->classes);
-    return (real)(row_grad(c, row) * (all * (e / total) - there));
-}
-
 /* One row, where inner is 1; returns its loss. `gradient`, a constant: grad_input too. */
 FDL_INLINE double cross_entropy_row(const classes_of *c, int64_t row, const int kind, const bool gradient)
 {
     const bool named = kind != PROBABILITIES && !ignored(c, row), skipped = kind != PROBABILITIES && !named;
     if (skipped && !gradient)
         return 0;
-    const int64_t classes = c->classes, start = row * classes;
+    const int64_t classes = c->classes, start = row * classes, t = named ? c->target[row] : 0;
     const real *x = c->x + start;
     real *grad = gradient ? c->grad_input + start : NULL;
     const real maximum = row_maximum(x, classes);
@@ -435,18 +427,19 @@ FDL_INLINE double cross_entropy_row(const classes_of *c, int64_t row, const int 
     }
     const double hard = named ? (1 - c->smoothing) * target_weight(c, row) : 0, all = hard + sum_end(&soft);
     if (gradient) {
-        const double g = row_grad(c, row);
-        const real at = named ? gradient_at_target(c, row, (double)grad[c->target[row]], total, all) : 0;
-        const vreal scale = vset1((real)(g * all / total)), each = vset1((real)g);
+        const double g = row_grad(c, row), factor = g * all / total;
+        /* p - 1 in double: it nearly cancels where the prediction is right */
+        const real at = named ? (real)(factor * (double)grad[t] - g * c->kept * target_weight(c, row)) : 0;
+        const vreal scale = vset1((real)factor), each = vset1((real)g);
         for (int64_t j = 0; j < classes; j += LANES) { /* main loop and tail */
             const int64_t left = classes - j;
             const vreal p = vload_up_to(grad + j, left) * scale;
             vstore_up_to(grad + j, kind == INDICES ? p : p - each * soft_of_row(c, start, j, kind), left);
         }
         if (named)
-            grad[c->target[row]] = at;
+            grad[t] = at;
     }
-    const double below = named ? (double)maximum - (double)x[c->target[row]] : 0;
+    const double below = named ? (double)maximum - (double)x[t] : 0;
     return skipped ? 0 : all * log(total) + sum_end(&soft_loss) + (named ? hard * below : 0);
 }
 
@@ -485,7 +478,8 @@ FDL_INLINE double cross_entropy_strip(const classes_of *c, int64_t row, int64_t 
     for (int64_t j = 0; j < width; j++) {
         const bool named = kind != PROBABILITIES && !ignored(c, row + j);
         const int64_t t = named ? c->target[row + j] * inner + j : 0;
-        const double hard = named ? (1 - c->smoothing) * target_weight(c, row + j) : 0, all = hard + soft_total[j];
+        const double weight = named ? target_weight(c, row + j) : 0, hard = (1 - c->smoothing) * weight;
+        const double all = hard + soft_total[j];
         double loss = all * (double)log_total[j] + soft_loss_total[j];
         if (named)
             loss += hard * ((double)maximum[j] - (double)x[t]);
@@ -495,9 +489,10 @@ FDL_INLINE double cross_entropy_strip(const classes_of *c, int64_t row, int64_t 
             c->loss[row + j] = (real)loss;
         losses += loss;
         if (gradient) {
-            at[j] = named ? gradient_at_target(c, row + j, (double)grad[t], total[j], all) : 0;
-            scale[j] = (real)(row_grad(c, row + j) * all / total[j]);
-            each[j] = (real)row_grad(c, row + j);
+            const double g = row_grad(c, row + j), factor = g * all / total[j];
+            at[j] = named ? (real)(factor * (double)grad[t] - g * c->kept * weight) : 0; /* in double, as above */
+            scale[j] = (real)factor;
+            each[j] = (real)g;
         }
     }
     if (!gradient)
@@ -561,6 +556,7 @@ int fdl_cross_entropy(const real *x, const int64_t *target, const real *probabil
     c.grad_output = grad_output, c.loss = loss, c.grad_input = grad_input, c.reduction = reduction;
     c.outer = outer, c.classes = classes, c.inner = inner, c.ignore_index = ignore_index;
     c.smoothing = label_smoothing;
+    c.kept = 1 - label_smoothing + label_smoothing / (double)classes;
     const int status = weigh_targets(&c);
     if (status != FDL_OK)
         return status;

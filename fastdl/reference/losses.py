@@ -11,7 +11,6 @@ from fastdl._arrays import Array
 from fastdl.losses import CosineEmbeddingGrad, LossAndGrad
 from fastdl.reference.activations import log_softmax, softmax
 
-
 _TINY = float(np.float32(1e-12))
 """What torch keeps denominators away from 0 with."""
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import math
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastdl import reference
-from tests.cases.case import Arguments, Array, Backward, Case, Draw, Shape, declare, exact
+from tests.cases.case import Arguments, Array, Backward, Case, Draw, Shape, Tolerance, declare, exact
 
 
 def _special(rng: np.random.Generator) -> Array:
@@ -20,10 +23,102 @@ def _special(rng: np.random.Generator) -> Array:
     return x
 
 
-def _relu(x: Shape | Draw, shape: Shape, **form: Any) -> Case:
+class Pointwise(NamedTuple):
+    """What the cases of a pointwise function differ in."""
+
+    parameters: Mapping[str, Any] = MappingProxyType({})
+    draw: Callable[[Array], Array] = lambda x: x
+    """Makes arguments within the domain of normal numbers."""
+    cancels: bool = False
+    """Whether its derivative is a difference of terms of the size of 1 + |x|, and so as exact as those only."""
+
+
+POINTWISE: dict[str, tuple[Pointwise, ...]] = {
+    "relu": (Pointwise(),),
+    "relu6": (Pointwise(draw=lambda x: 4 * x),),
+    "leaky_relu": (Pointwise(), Pointwise({"negative_slope": 0.25})),
+    "elu": (Pointwise(), Pointwise({"alpha": 0.5})),
+    "selu": (Pointwise(),),
+    "celu": (Pointwise(), Pointwise({"alpha": 0.5})),
+    "gelu": (Pointwise(cancels=True), Pointwise({"approximate": "tanh"}, cancels=True)),
+    "silu": (Pointwise(cancels=True),),
+    "mish": (Pointwise(cancels=True),),
+    "softplus": (Pointwise(), Pointwise({"beta": 2.0, "threshold": 3.0})),
+    "softsign": (Pointwise(),),
+    "hardtanh": (Pointwise(), Pointwise({"min_val": -0.5, "max_val": 2.0})),
+    "hardsigmoid": (Pointwise(draw=lambda x: 3 * x),),
+    "hardswish": (Pointwise(draw=lambda x: 3 * x, cancels=True),),
+    "logsigmoid": (Pointwise(),),
+    "sigmoid": (Pointwise(),),
+    "tanh": (Pointwise(cancels=True),),
+    "exp": (Pointwise(),),
+    "expm1": (Pointwise(),),
+    "log": (Pointwise(draw=np.exp),),
+    "log1p": (Pointwise(draw=lambda x: np.exp(x) - 0.75),),
+    "erf": (Pointwise(),),
+}
+
+
+def _forward_error(operation: str) -> Tolerance:
+    """Some roundings of the result, and of the argument it is computed at: |x y'|."""
+
+    def tolerance(a: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...]:
+        y, x = expected[0], a["x"]
+        backward = getattr(reference, f"{operation}_backward")
+        options = {name: value for name, value in a.items() if name != "x"}
+        slope = backward(np.ones_like(x), y if "y" in inspect.signature(backward).parameters else x, **options)
+        return (12 * np.abs(y) + 4 * np.nan_to_num(np.abs(x * slope), posinf=0),)
+
+    return tolerance if operation not in _EXACT else exact
+
+
+def _backward_error(cancels: bool) -> Tolerance:
+    """Eight roundings of the result, and of the x^2 that an exponential may be taken of; or of terms that cancel."""
+
+    def tolerance(a: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...]:
+        x = np.nan_to_num(a["x"] if "x" in a else a["y"], posinf=0, neginf=0)
+        grad = np.abs(a["grad_output"] * (1 + np.abs(x)) if cancels else expected[0])
+        return (8 * grad * (1 + (np.minimum(x * x, 1e3) if "x" in a else 0)),)
+
+    return tolerance
+
+
+_EXACT = ("relu", "relu6", "hardtanh")
+
+
+def _pointwise(operation: str, which: Pointwise, shape: Shape, x: Draw | None = None, **form: Any) -> Case:
     size = math.prod(shape)
-    backward = Backward(flops=size, tolerance=exact, shapes=(shape,))
-    return declare("relu", {"x": x}, shape, flops=size, tolerance=exact, backward=backward, **form)
+    backward = exact if operation in _EXACT else _backward_error(which.cancels)
+    return declare(
+        operation,
+        {"x": x or (lambda rng: np.asarray(which.draw(rng.standard_normal(shape))))},
+        shape,
+        flops=size,
+        tolerance=_forward_error(operation),
+        backward=Backward(flops=size, tolerance=backward, shapes=(shape,)),
+        note=form.pop("note", "x".join(map(str, shape)) or "scalar"),
+        **which.parameters,
+        **form,
+    )
+
+
+def _prelu(shape: Shape, weights: int = 1, x: Draw | None = None, **form: Any) -> Case:
+    size = math.prod(shape)
+    return declare(
+        "prelu",
+        {"x": x or shape, "weight": (weights,)},
+        shape,
+        flops=size,
+        tolerance=lambda a, expected: (np.abs(expected[0]),),
+        backward=Backward(flops=3 * size, tolerance=_prelu_error, shapes=(shape, (weights,))),
+        **form,
+    )
+
+
+def _prelu_error(a: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...]:
+    """A product's rounding; for the weight, those of a sum of size / weights terms."""
+    terms = reference.prelu_backward(np.abs(a["grad_output"]), -np.abs(a["x"]), a["weight"])[1]
+    return np.abs(expected[0]), 4 * np.sqrt(a["x"].size / a["weight"].size + 2) * np.abs(terms)
 
 
 def _spread(x: Array) -> float:
@@ -76,14 +171,29 @@ def _softmaxes(x: Shape | Draw, shape: Shape, dim: int = -1, **form: Any) -> lis
     ]
 
 
+def _tags(operation: str) -> tuple[str, ...]:
+    """torch's gradient of softsign is NaN at infinity."""
+    return ("special", "not-in-torch") if operation == "softsign" else ("special",)
+
+
 _LENGTHS = (0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 65, 129)
-_RELU_SHAPES: list[Shape] = [(), *((n,) for n in _LENGTHS), (3, 5, 7), (2, 0, 3), (70_001,)]
+_SHAPES: list[Shape] = [(), *((n,) for n in _LENGTHS), (3, 5, 7), (2, 0, 3), (70_001,)]
+_EACH = [(operation, which) for operation, variants in POINTWISE.items() for which in variants]
 
 CASES = [
-    *(_relu(shape, shape) for shape in _RELU_SHAPES),
-    _relu(_special, (12, 21), note="special", tags=("special",)),
-    _relu((8,), (8,), note="tiny", tags=("bench",)),
-    _relu((1 << 22,), (1 << 22,), tags=("bench", "large")),
+    *(_pointwise("relu", Pointwise(), shape) for shape in _SHAPES),
+    *(_pointwise(*each, shape) for each in _EACH[1:] for shape in ((), (0,), (33,), (3, 5, 7), (20_001,))),
+    *(_pointwise(*each, (12, 21), _special, note="special", tags=_tags(each[0])) for each in _EACH),
+    _pointwise("relu", Pointwise(), (8,), note="tiny", tags=("bench",)),
+    *(_pointwise(*each, (1 << 14,), tags=("bench",)) for each in _EACH),
+    *(_pointwise(*each, (6_400_000,), tags=("bench", "large")) for each in _EACH),
+    *(_prelu(shape) for shape in ((), (0,), (1,), (33,), (3, 5, 7), (70_001,))),
+    *(_prelu(shape, 5) for shape in ((3, 5), (0, 5), (3, 5, 0), (2, 5, 7), (3, 5, 4, 9), (40, 5))),
+    *(_prelu((70, n), n) for n in (2, 15, 16, 17, 63, 130)),
+    _prelu((12, 21), 21, _special, note="special", tags=("special",)),
+    _prelu((12, 21), 1, _special, note="special", tags=("special",)),
+    _prelu((32, 64, 14, 14), 64, tags=("bench",)),
+    _prelu((8, 64, 112, 112), 64, tags=("bench", "large")),
     *(c for n in _LENGTHS[1:] for c in _softmaxes((3, n), (3, n))),
     *_softmaxes((5,), (5,)),
     *_softmaxes((0, 10), (0, 10)),

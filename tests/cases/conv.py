@@ -412,6 +412,14 @@ CASES = [
     transposed((0, 4, 9, 8), 6, 4, stride=2, padding=1),
     transposed((2, 4, 9, 8), 6, 4, _not_finite(2, 4, 9, 8), stride=2, padding=1, note="special", tags=("special",)),
     transposed((2, 40, 20, 37), 50, 4, stride=2, padding=1),
+    # Winograd's tiles, whole and cut, at other strides and paddings, and what it leaves to products
+    transposed((2, 33, 13, 31), 19, 4, stride=2, padding=((1, 0), (3, 2)), output_padding=1, activation="relu"),
+    transposed((1, 32, 20, 23), 48, 6, stride=3, padding=2, output_padding=1),
+    transposed((2, 64, 9, 50), 64, 8, stride=4, padding=2, output_padding=3),
+    transposed((1, 48, 17, 5), 33, (4, 8), stride=(2, 4), padding=1),
+    transposed(
+        (2, 32, 9, 18), 32, 4, _not_finite(2, 32, 9, 18), stride=2, padding=1, note="special", tags=("special",)
+    ),
     transposed((2, 30, 40, 17), 3, 4, stride=2, padding=1),
     transposed((2, 5, 13, 18), 4, (3, 6), stride=3, padding=(0, 2), output_padding=(2, 1), activation="relu"),
     transposed((3, 5, 10, 30), 8, 2, stride=2, padding=1, groups=1),
