@@ -52,6 +52,9 @@ DEPTHWISE = "bench.compare conv2d --tag depthwise --match 8x64x112x112_64x1x3x3-
 TRANSPOSE = "bench.compare conv_transpose2d --tag bench large --against torch"
 MAX_POOL = "bench.compare max_pool2d --tag bench large --against torch"
 AVG_POOL = "bench.compare avg_pool2d --tag bench large --match kernel_size=3 --against torch"
+DROPOUT = "bench.compare dropout --tag bench large --against torch copy"
+L1_PENALTY = "bench.compare l1_penalty --tag bench large --against torch"
+L2_PENALTY = "bench.compare l2_penalty --tag bench large --against torch"
 BOTH = "bench.compare conv2d_backward --tag bench large --with-forward --against torch"
 THREADS = "bench.compare conv2d --tag batch8 --threads 2 --against fastdl --peer-threads 1"
 
@@ -74,6 +77,10 @@ BARS = [
     at_least("conv-transpose", TRANSPOSE, ratio("torch"), 1.2),
     at_least("max-pool", MAX_POOL, ratio("torch"), 8.0),
     at_least("avg-pool", AVG_POOL, ratio("torch"), 3.0),
+    at_least("dropout", DROPOUT, ratio("torch"), 2.0),
+    at_least("dropout-copy", DROPOUT, ratio("copy"), 0.4),
+    at_least("l1-penalty", L1_PENALTY, ratio("torch"), 1.0),
+    at_least("l2-penalty", L2_PENALTY, ratio("torch"), 0.8),
     at_least("conv2d-call", "bench.calls conv2d", lambda report: report["torch over fastdl"], 2.0),
     at_least("conv2d-train-torch", BOTH, ratio("torch"), 1.0),
     at_least("threads", THREADS, ratio("fastdl"), 1.7),

@@ -292,7 +292,17 @@ def _torch_sgd_step(  # type: ignore[no-untyped-def]
     return call
 
 
+def _torch_dropout(name: str) -> Callable[..., Call]:
+    def build(torch, F, x, p=0.5, training=True, seed=0, offset=0):  # type: ignore[no-untyped-def]
+        return functools.partial(getattr(F, name), x, p, training)
+
+    return build
+
+
 TORCH: dict[str, Callable[..., Call]] = {
+    **{name: _torch_dropout(name) for name in ("alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d")},
+    "l1_penalty": lambda torch, F, x, coefficient=1.0: lambda: coefficient * x.abs().sum(),
+    "l2_penalty": lambda torch, F, x, coefficient=1.0: lambda: coefficient / 2 * torch.dot(x.ravel(), x.ravel()),
     **_torch_pointwise(),
     "prelu": lambda torch, F, x, weight: functools.partial(F.prelu, x, weight),
     "prelu_backward": lambda torch, F, grad_output, x, weight: functools.partial(

@@ -213,6 +213,13 @@ FDL_KERNEL int fdl_cosine_embedding_loss_backward(const real *grad_output, const
 FDL_KERNEL int fdl_sgd_step(real *param, const real *grad, FDL_OPTIONAL real *momentum_buffer, int64_t size,
                             int64_t first, double lr, double momentum, double dampening, double weight_decay,
                             int64_t nesterov, int64_t maximize);
+/* regularization.c: runs of `run` elements are kept together, with probability keep; y = scale x + shift, or dropped */
+FDL_KERNEL int fdl_dropout(const real *x, real *y, int64_t size, int64_t run, double keep, int64_t seed, int64_t offset,
+                           double scale, double shift, double dropped);
+/* arrays [count, 3]: the addresses of x and of its gradient (0 forward), and the size. Result: factor sum |x|^power */
+FDL_KERNEL int fdl_penalty(real *result, const int64_t *arrays, int64_t count, double factor, int64_t power);
+FDL_KERNEL int fdl_penalty_backward(const real *grad_output, const int64_t *arrays, int64_t count, double factor,
+                                    int64_t power, int64_t add);
 
 /* conv.c: weight [out_channels, channels / groups, kernel_depth, kernel_height, kernel_width] */
 /* residual, as y: added before the activation. Either weight or packed, which fdl_conv_pack made. */

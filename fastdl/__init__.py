@@ -1,6 +1,6 @@
 """Fast deep-learning kernels for CPUs over NumPy arrays."""
 
-from fastdl import _openmp  # noqa: F401  isort: skip  (first: it loads _native)
+from fastdl import _library  # noqa: F401  isort: skip  (first)
 from fastdl import nn, optim
 from fastdl._arrays import PackedConv2dWeight
 from fastdl._config import (
@@ -152,6 +152,23 @@ from fastdl.pooling import (
     max_unpool3d_backward,
 )
 from fastdl.receptive_field import ReceptiveField, receptive_field
+from fastdl.regularization import (
+    alpha_dropout,
+    alpha_dropout_backward,
+    dropout,
+    dropout1d,
+    dropout1d_backward,
+    dropout2d,
+    dropout2d_backward,
+    dropout3d,
+    dropout3d_backward,
+    dropout_backward,
+    dropout_mask,
+    l1_penalty,
+    l1_penalty_backward,
+    l2_penalty,
+    l2_penalty_backward,
+)
 
 __version__ = "0.1.0"
 __all__ = [
@@ -176,6 +193,8 @@ __all__ = [
     "adaptive_max_pool2d_backward",
     "adaptive_max_pool3d",
     "adaptive_max_pool3d_backward",
+    "alpha_dropout",
+    "alpha_dropout_backward",
     "avg_pool1d",
     "avg_pool1d_backward",
     "avg_pool2d",
@@ -206,6 +225,15 @@ __all__ = [
     "cross_entropy",
     "cross_entropy_backward",
     "cross_entropy_with_grad",
+    "dropout",
+    "dropout1d",
+    "dropout1d_backward",
+    "dropout2d",
+    "dropout2d_backward",
+    "dropout3d",
+    "dropout3d_backward",
+    "dropout_backward",
+    "dropout_mask",
     "elu",
     "elu_backward",
     "erf",
@@ -233,6 +261,10 @@ __all__ = [
     "kl_div_backward",
     "l1_loss",
     "l1_loss_backward",
+    "l1_penalty",
+    "l1_penalty_backward",
+    "l2_penalty",
+    "l2_penalty_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",

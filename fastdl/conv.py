@@ -180,8 +180,9 @@ def conv2d_backward(
 ) -> ConvGrad:
     """The gradients of conv2d (with activation "none") as (input, weight, bias); that of residual is grad_output.
 
-    grad_output: as conv2d returns. algorithm: as for conv2d; "winograd" is for the gradient of the input, those of
-    weight and bias are then "direct". Without input_grad, `input` is an empty array and is not computed.
+    grad_output: as conv2d returns. algorithm: as for conv2d; "winograd_2x2" is for the gradient of the input, as is
+    "winograd" where the channels are last; that of weight is then "direct". Without input_grad, `input` is an empty
+    array and is not computed.
     """
     x = floats(x, "x", 4)
     weight = floats_like(weight, "weight", x, 4)

@@ -89,6 +89,7 @@ class Optimizer:
 
     def __init__(self, params: Arrays, buffers: tuple[str, ...] = (), **options: Any) -> None:
         self.params = {name: in_place(param, f"params[{name!r}]") for name, param in _named(params).items()}
+        self._labels = {name: f"grads[{name!r}]" for name in self.params}
         by_address = sorted(self.params.items(), key=lambda item: item[1].ctypes.data)
         for (_, before), (name, param) in pairwise(by_address):
             if np.may_share_memory(before, param):
@@ -137,14 +138,16 @@ class Optimizer:
         self.options = {name: np.asarray(state[name]).item() for name in self.options}
         self.steps = int(state["steps"])
 
-    def _checked(self, grads: dict[str, Array]) -> dict[str, Array]:
+    def _checked(self, grads: Mapping[str, Array]) -> dict[str, Array]:
         if grads.keys() != self.params.keys():
             fail("grads", f"gradients of {list(grads)}", f"of {list(self.params)}")
-        checked = {name: floats_like(grads[name], f"grads[{name!r}]", param) for name, param in self.params.items()}
+        checked = {}
         for name, param in self.params.items():
-            if checked[name].shape != param.shape:
-                fail(f"grads[{name!r}]", f"shape {checked[name].shape}", f"shape {param.shape}")
-            disjoint(param, f"grads[{name!r}]", checked[name])
+            label = self._labels[name]
+            grad = checked[name] = floats_like(grads[name], label, param)
+            if grad.shape != param.shape:
+                fail(label, f"shape {grad.shape}", f"shape {param.shape}")
+            disjoint(param, label, grad)
         return checked
 
 
@@ -176,7 +179,10 @@ class SGD(Optimizer):
         )
 
 
-def _named(arrays: Arrays) -> dict[str, Array]:
+def _named(arrays: Arrays) -> Mapping[str, Array]:
     if isinstance(arrays, np.ndarray):
         raise TypeError("found one array, expected a list or a dict of arrays")
-    return dict(arrays) if isinstance(arrays, Mapping) else {str(i): array for i, array in enumerate(arrays)}
+    # A list first: asking what is a Mapping takes longer than a small step.
+    if not isinstance(arrays, list) and isinstance(arrays, (dict, Mapping)):
+        return arrays
+    return {str(i): array for i, array in enumerate(arrays)}

@@ -69,6 +69,16 @@ _RIGHT: dict[str, dict[str, Any]] = {
     "im2col": {"x": _zeros(2, 4, 5, 6), "kernel_size": 3},
     "col2im": {"columns": _zeros(2, 36, 12), "output_size": (5, 6), "kernel_size": 3},
     "sgd_step": {"param": _zeros(5), "grad": _zeros(5), "momentum_buffer": _zeros(5), "momentum": 0.9},
+    "alpha_dropout": {"x": _zeros(2, 3)},
+    "alpha_dropout_backward": {"grad_output": _zeros(2, 3)},
+    "dropout": {"x": _zeros(2, 3)},
+    "dropout_backward": {"grad_output": _zeros(2, 3)},
+    **{f"dropout{rank}d": {"x": _zeros(2, 3, *[4] * rank)} for rank in (1, 2, 3)},
+    **{f"dropout{rank}d_backward": {"grad_output": _zeros(2, 3, *[4] * rank)} for rank in (1, 2, 3)},
+    "l1_penalty": {"x": _zeros(2, 3)},
+    "l1_penalty_backward": {"grad_output": _zeros(), "x": _zeros(2, 3)},
+    "l2_penalty": {"x": _zeros(2, 3)},
+    "l2_penalty_backward": {"grad_output": _zeros(), "x": _zeros(2, 3)},
 }
 
 
@@ -455,6 +465,41 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     ("sgd_step", {"nesterov": True, "dampening": 0.5}, ValueError, "nesterov", "0.5", "dampening of 0"),
     ("sgd_step", {"nesterov": True, "momentum": 0.0}, ValueError, "nesterov", "0.0", "momentum above 0"),
     ("sgd_step", {"momentum_buffer": None}, ValueError, "momentum_buffer", "none", "array like param"),
+    # regularization
+    *(
+        (f"{name}{end}", *row)
+        for name in ("alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d")
+        for end in ("", "_backward")
+        for row in (
+            ({"p": -0.1}, ValueError, "p", "-0.1", "between 0 and 1"),
+            ({"p": 1.5}, ValueError, "p", "1.5", "between 0 and 1"),
+            ({"p": _NAN}, ValueError, "p", "nan", "between 0 and 1"),
+            ({"p": _NAN, "training": False}, ValueError, "p", "nan", "between 0 and 1"),
+            ({"p": "0.5"}, TypeError, "p", "0.5", "number"),
+            ({"seed": -1}, ValueError, "seed", "-1", "at least 0"),
+            ({"seed": 2**63}, ValueError, "seed", str(2**63), "less than 2**63"),
+            ({"seed": 1.0}, TypeError, "seed", "1.0", "int"),
+            ({"seed": None}, TypeError, "seed", "None", "int"),
+            ({"offset": -1}, ValueError, "offset", "-1", "at least 0"),
+            ({"offset": 2**64}, ValueError, "offset", str(2**64), "less than 2**63"),
+        )
+    ),
+    ("dropout", {"x": np.zeros((2, 3), int)}, TypeError, "x", "<i8", "float32 or float64"),
+    ("dropout1d", {"x": _zeros(2, 3)}, ValueError, "x", "(2, 3)", "3 dimensions"),
+    ("dropout2d", {"x": _zeros(2, 3, 4)}, ValueError, "x", "(2, 3, 4)", "4 dimensions"),
+    ("dropout3d_backward", {"grad_output": _zeros(2, 3, 4)}, ValueError, "grad_output", "(2, 3, 4)", "5 dimensions"),
+    *(
+        row
+        for name in ("l1_penalty", "l2_penalty")
+        for row in (
+            (name, {"x": np.zeros(3, int)}, TypeError, "x", "<i8", "float32 or float64"),
+            (name, {"x": []}, ValueError, "x", "no arrays", "at least one"),
+            (name, {"x": [_zeros(3), 1.0]}, TypeError, "x[1]", "float", "array"),
+            (name, {"x": (_zeros(3), _zeros(3, dtype=F64))}, TypeError, "x[1]", "float64", "float32"),
+            (f"{name}_backward", {"grad_output": _zeros(1)}, ValueError, "grad_output", "(1,)", "0 dimensions"),
+            (f"{name}_backward", {"grad_output": _zeros(dtype=F64)}, TypeError, "grad_output", "float64", "float32"),
+        )
+    ),
     # in place: not through a view that would have to be copied
     ("sgd_step", {"param": _zeros(10)[::2]}, ValueError, "param", "not C-contiguous", "one that is"),
     ("sgd_step", {"param": _SHARED[:5], "grad": _SHARED[2:7]}, ValueError, "grad", "overlaps", "does not"),
@@ -512,6 +557,17 @@ def test_the_right_calls_are_right(operation: str) -> None:
     getattr(fastdl, operation)(**_RIGHT[operation])
 
 
+@pytest.mark.parametrize("option", ["stride", "padding", "dilation"])
+def test_numbers_that_equal_an_int_are_no_int(option: str) -> None:
+    """Also where the same call with ints came before, and was remembered."""
+    for right, wrong in ((1, True), (1, 1.0), ((1, 1), (1.0, 1)), ((1, 1), (1, True))):
+        fastdl.conv2d(**_RIGHT["conv2d"], **{option: right})
+        message = _refused("conv2d", _RIGHT["conv2d"] | {option: wrong}, TypeError)
+        assert message.startswith(f"{option}: found {wrong!r}, expected an int")
+    fastdl.conv2d(**_RIGHT["conv2d"], padding=((1, 1), (0, 0)))
+    _refused("conv2d", _RIGHT["conv2d"] | {"padding": ((1.0, 1), (0, 0))}, TypeError)
+
+
 _WITH_OUT = [name for name in _RIGHT if "out" in inspect.signature(getattr(fastdl, name)).parameters]
 
 
@@ -535,7 +591,10 @@ def test_out_that_cannot_be_written(operation: str) -> None:
         assert expected in said_expected
 
 
-_ARRAYS_BESIDE_OUT = [(op, name) for op in _WITH_OUT for name, v in _RIGHT[op].items() if isinstance(v, np.ndarray)]
+# (A single number is read before anything is written.)
+_ARRAYS_BESIDE_OUT = [
+    (op, name) for op in _WITH_OUT for name, v in _RIGHT[op].items() if isinstance(v, np.ndarray) and v.ndim
+]
 
 
 @pytest.mark.parametrize(("operation", "argument"), _ARRAYS_BESIDE_OUT)

@@ -214,6 +214,15 @@ def _col2im(attributes: Attributes, inputs: Inputs) -> Call:
     return Call("col2im", arguments | {"dilation": w.dilation, "padding": w.sides, "stride": w.stride})
 
 
+def _dropout(attributes: Attributes, inputs: Inputs) -> Call:
+    """Trains only where a third input says so. The second output is the mask."""
+    x, *rest = inputs
+    options = {"p": float(rest[0]) if rest else 0.5, "training": len(rest) > 1 and bool(rest[1])}
+    if attributes["outputs"] == 1:
+        return Call("dropout", {"x": x} | options)
+    return Call("dropout", {"x": x} | options, lambda y: (y, fastdl.dropout_mask(x.shape, **options)))
+
+
 def _softmax(name: str) -> Callable[[Attributes, Inputs], Call]:
     return lambda attributes, inputs: Call(name, {"x": inputs[0], "dim": attributes.get("axis", -1)})
 
@@ -241,6 +250,7 @@ ADAPTERS: dict[str, Callable[[Attributes, Inputs], Call]] = {
     "Col2Im": _col2im,
     "Conv": _conv,
     "ConvTranspose": _conv_transpose,
+    "Dropout": _dropout,
     "Gemm": _gemm,
     "GlobalAveragePool": _global("adaptive_avg_pool"),
     "GlobalMaxPool": _global("adaptive_max_pool"),
@@ -255,7 +265,12 @@ ADAPTERS: dict[str, Callable[[Attributes, Inputs], Call]] = {
     "SoftmaxCrossEntropyLoss": _cross_entropy,
 }
 
+_OTHER_GENERATOR = "compares with the mask of NumPy's Mersenne Twister; fastdl's comes from a counter"
 SKIPPED = {
+    "test_training_dropout_default": _OTHER_GENERATOR,
+    "test_training_dropout_default_mask": _OTHER_GENERATOR,
+    "test_training_dropout": _OTHER_GENERATOR,
+    "test_training_dropout_mask": _OTHER_GENERATOR,
     "test_maxpool_2d_uint8": "uint8: fastdl computes in float32 and float64",
     "test_col2im_5d": "three spatial dimensions: col2im is for images, as torch.nn.functional.fold",
 }

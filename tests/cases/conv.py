@@ -11,6 +11,7 @@ import numpy as np
 
 import fastdl
 from fastdl import _kernels
+from fastdl._operation import HELPERS
 from fastdl.conv import ALGORITHMS, _geometry
 from tests.cases.case import Arguments, Array, Backward, Case, Draw, Shape, declare, summed
 from tests.cases.case import exact as copied
@@ -125,7 +126,7 @@ def unfold(x: Shape, kernel: Any, **form: Any) -> list[Case]:
 def computed_by(algorithm: str, case: Case, dtype: Any = np.float32) -> bool:
     """Whether a convolution, or its backward, takes that algorithm by name."""
     arguments = case.make(dtype)
-    geometry = inspect.signature(_geometry).parameters
+    geometry = inspect.signature(HELPERS[_geometry]).parameters
     given = {name: value for name, value in arguments.items() if name in geometry and name not in ("x", "weight")}
     defaults = inspect.signature(getattr(fastdl, case.operation.removesuffix("_backward"))).parameters
     options = [given.get(name, defaults[name].default) for name in list(geometry)[2:-2]]
@@ -139,22 +140,29 @@ def computed_by(algorithm: str, case: Case, dtype: Any = np.float32) -> bool:
 
 
 def by_winograd(case: Case) -> Case:
-    """The case with the tolerance of that algorithm, F(4x4, 3x3): conv2d, and the gradient of its input, which is one.
+    """The case with the tolerance of that algorithm, F(4x4, 3x3): conv2d, and its gradients.
 
     A result is not summed from its own 9 products a channel but, with its neighbours, from the 36 of a tile, which
-    mix all of the tile's pixels with all weights: the error is relative to max |pixel| sum |weight|.
+    mix all of the tile's pixels with all weights: the error is relative to max |pixel| sum |weight|. The gradient of
+    the weights is summed, for a filter and a channel, from the 36 products of every tile, which mix its pixels with
+    its grad_output: the error is relative to the sum over images of max |pixel| sum |grad_output|.
     """
 
+    def size(image: Array) -> Array:
+        return np.abs(image, where=np.isfinite(image), out=np.zeros_like(image))
+
     def sums(a: Arguments, image: Array, weight: Array) -> Array:
-        pixel = np.abs(image, where=np.isfinite(image), out=np.zeros_like(image)).max((1, 2, 3), initial=0)
-        sums = pixel[:, None] * np.abs(weight).sum((1, 2, 3))
+        sums = size(image).max((1, 2, 3), initial=0)[:, None] * np.abs(weight).sum((1, 2, 3))
         return np.expand_dims(sums, (1, 2) if a.get("data_format", "NCHW") == "NHWC" else (2, 3))
 
     def tolerance(a: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...]:
         if case.operation == "conv2d_backward":
-            weight = a["weight"].swapaxes(0, 1)
-            tile = 4 * np.sqrt(36 * weight.shape[1]) * sums(a, a["grad_output"], weight)
-            return tile, *case.tolerance(a, expected)[1:]
+            weight, plane = a["weight"].swapaxes(0, 1), (1, 2) if a.get("data_format", "NCHW") == "NHWC" else (2, 3)
+            grad = a["grad_output"]
+            tile = 4 * np.sqrt(36 * weight.shape[1]) * sums(a, grad, weight)
+            tiles = grad.shape[0] * math.prod(-(-grad.shape[axis] // 4) for axis in plane)
+            products = np.einsum("nf,nc->fc", np.abs(grad).sum(plane), size(a["x"]).max(plane, initial=0))
+            return tile, 4 * np.sqrt(36 * tiles) * products[..., None, None], *case.tolerance(a, expected)[2:]
         total = sums(a, a["x"], a["weight"]) + np.abs(a.get("residual", 0))
         bias = 0 if a["bias"] is None else np.abs(a["bias"])
         total = total + (bias if a.get("data_format", "NCHW") == "NHWC" else np.reshape(bias, (-1, 1, 1)))
