@@ -56,6 +56,11 @@ DROPOUT = "bench.compare dropout --tag bench large --against torch copy"
 L1_PENALTY = "bench.compare l1_penalty --tag bench large --against torch"
 L2_PENALTY = "bench.compare l2_penalty --tag bench large --against torch"
 BOTH = "bench.compare conv2d_backward --tag bench large --with-forward --against torch"
+ENTROPY = "bench.compare cross_entropy --tag bench large --match 1024x1000 --against torch"
+ENTROPY_BACKWARD = "bench.compare cross_entropy_backward --tag bench large --match 1024x1000 --against torch"
+ENTROPY_FUSED = "bench.compare cross_entropy_with_grad --tag bench large --match 1024x1000 --against torch"
+SOFTMAX = "bench.compare softmax --tag bench large --match 1024x1000 --against torch"
+SOFTMAX_BACKWARD = "bench.compare softmax_backward --tag bench large --match 1024x1000 --against torch"
 THREADS = "bench.compare conv2d --tag batch8 --threads 2 --against fastdl --peer-threads 1"
 
 BARS = [
@@ -81,6 +86,17 @@ BARS = [
     at_least("dropout-copy", DROPOUT, ratio("copy"), 0.4),
     at_least("l1-penalty", L1_PENALTY, ratio("torch"), 1.0),
     at_least("l2-penalty", L2_PENALTY, ratio("torch"), 0.8),
+    *(
+        at_least(f"{name}{end}", command + threads, ratio("torch"), 1.0)
+        for name, command in (
+            ("cross-entropy", ENTROPY),
+            ("cross-entropy-backward", ENTROPY_BACKWARD),
+            ("cross-entropy-fused", ENTROPY_FUSED),
+            ("softmax", SOFTMAX),
+            ("softmax-backward", SOFTMAX_BACKWARD),
+        )
+        for end, threads in (("", ""), ("-2-threads", " --threads 2"))
+    ),
     at_least("conv2d-call", "bench.calls conv2d", lambda report: report["torch over fastdl"], 2.0),
     at_least("conv2d-train-torch", BOTH, ratio("torch"), 1.0),
     at_least("threads", THREADS, ratio("fastdl"), 1.7),
