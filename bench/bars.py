@@ -60,6 +60,11 @@ BOTH = "bench.compare conv2d_backward --tag bench large --with-forward --against
 OPTIMIZERS = ("sgd", "adagrad", "rmsprop", "adam", "adamw", "adadelta", "nadam")
 STEP = "bench.compare {}_step --tag bench large --against torch --threads {} --rounds 7"
 NUMPY_ADAM = "bench.compare adam_step --tag bench large --match sq-10000000 --against numpy --rounds 5"
+ENTROPY = "bench.compare cross_entropy --tag bench large --match 1024x1000 --against torch"
+ENTROPY_BACKWARD = "bench.compare cross_entropy_backward --tag bench large --match 1024x1000 --against torch"
+ENTROPY_FUSED = "bench.compare cross_entropy_with_grad --tag bench large --match 1024x1000 --against torch"
+SOFTMAX = "bench.compare softmax --tag bench large --match 1024x1000 --against torch"
+SOFTMAX_BACKWARD = "bench.compare softmax_backward --tag bench large --match 1024x1000 --against torch"
 THREADS = "bench.compare conv2d --tag batch8 --threads 2 --against fastdl --peer-threads 1"
 
 BARS = [
@@ -88,6 +93,17 @@ BARS = [
     at_least("batch-norm", NORM.format("batch", "training=True"), ratio("torch"), 1.3),
     at_least("layer-norm", NORM.format("layer", "."), ratio("torch"), 1.3),
     at_least("group-norm", NORM.format("group", "."), ratio("torch"), 1.3),
+    *(
+        at_least(f"{name}{end}", command + threads, ratio("torch"), 1.0)
+        for name, command in (
+            ("cross-entropy", ENTROPY),
+            ("cross-entropy-backward", ENTROPY_BACKWARD),
+            ("cross-entropy-fused", ENTROPY_FUSED),
+            ("softmax", SOFTMAX),
+            ("softmax-backward", SOFTMAX_BACKWARD),
+        )
+        for end, threads in (("", ""), ("-2-threads", " --threads 2"))
+    ),
     at_least("conv2d-call", "bench.calls conv2d", lambda report: report["torch over fastdl"], 2.0),
     at_least("conv2d-train-torch", BOTH, ratio("torch"), 1.0),
     *(

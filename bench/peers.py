@@ -257,6 +257,39 @@ def _torch_norms() -> dict[str, Callable[..., Call | None]]:
     }
 
 
+def _torch_losses() -> dict[str, Callable[..., Call]]:
+    def forward(name: str) -> Callable[..., Call]:
+        return lambda torch, F, **arguments: functools.partial(
+            getattr(F, name), *(arguments.pop(key) for key in ("x", "x1", "x2") if key in arguments), **arguments
+        )
+
+    def both(torch, F, x, target, **options):  # type: ignore[no-untyped-def]
+        """The loss, its graph, and the backward pass through it, as a training step runs them."""
+        x = x.clone().requires_grad_()
+
+        def call():  # type: ignore[no-untyped-def]
+            with torch.enable_grad():
+                loss = F.cross_entropy(x, target, **options)
+            return loss.detach(), *torch.autograd.grad(loss, x)
+
+        return call
+
+    def pair(torch, F, grad_output, x1, x2, target, **options):  # type: ignore[no-untyped-def]
+        inputs = x1.clone().requires_grad_(), x2.clone().requires_grad_()
+        with torch.enable_grad():
+            y = F.cosine_embedding_loss(*inputs, target, **options)
+        return lambda: torch.autograd.grad(y, inputs, grad_output, retain_graph=True)
+
+    names = ("mse_loss", "l1_loss", "huber_loss", "smooth_l1_loss", "binary_cross_entropy", "kl_div")
+    names += ("binary_cross_entropy_with_logits", "hinge_embedding_loss", "nll_loss", "cross_entropy")
+    one = lambda name: _torch_autograd(lambda F, x, target, **options: getattr(F, name)(x, target, **options))  # noqa: E731
+    return (
+        {name: forward(name) for name in (*names, "cosine_embedding_loss")}
+        | {f"{name}_backward": one(name) for name in names}
+        | {"cosine_embedding_loss_backward": pair, "cross_entropy_with_grad": both}
+    )
+
+
 def _torch_pointwise() -> dict[str, Callable[..., Call]]:
     """Activations, and their gradients by the operators that torch's own autograd calls."""
 
@@ -352,10 +385,6 @@ TORCH: dict[str, Callable[..., Call]] = {
     "log_softmax_backward": lambda torch, F, grad_output, y, dim=-1: functools.partial(
         torch._log_softmax_backward_data, grad_output, y, dim, y.dtype
     ),
-    "cross_entropy": lambda torch, F, x, target, reduction="mean": functools.partial(
-        F.cross_entropy, x, target, reduction=reduction
-    ),
-    "cross_entropy_backward": _torch_autograd(lambda F, x, target, **keywords: F.cross_entropy(x, target, **keywords)),
     "linear": _torch_linear,
     "linear_backward": _torch_linear_backward,
     "conv2d": _torch_conv2d,
@@ -372,6 +401,7 @@ TORCH: dict[str, Callable[..., Call]] = {
     ),
     "pad": lambda torch, F, x, pad, mode="constant", value=0.0: functools.partial(F.pad, x, pad, mode, value),
     "pad_backward": _torch_pad_backward,
+    **_torch_losses(),
     **_torch_pools(),
     "sgd_step": _torch_optimizer("SGD", fused=True),
     "adagrad_step": _torch_optimizer("Adagrad", fused=True),

@@ -33,9 +33,9 @@
 
 /* Every kind: X(RELU) X(LEAKY_RELU) ... */
 #define FDL_EACH_ACTIVATION(X)                                                                                         \
-    X(RELU) X(LEAKY_RELU) X(ELU) X(SELU) X(CELU) X(GELU) X(GELU_TANH) X(SILU) X(MISH) X(SOFTPLUS) X(SOFTSIGN)           \
-    X(HARDTANH) X(HARDSIGMOID) X(HARDSWISH) X(RELU6) X(LOGSIGMOID) X(SIGMOID) X(TANH) X(EXP) X(EXPM1) X(LOG) X(LOG1P)   \
-    X(ERF)
+    X(RELU)                                                                                                            \
+    X(LEAKY_RELU) X(ELU) X(SELU) X(CELU) X(GELU) X(GELU_TANH) X(SILU) X(MISH) X(SOFTPLUS) X(SOFTSIGN) X(HARDTANH)      \
+        X(HARDSIGMOID) X(HARDSWISH) X(RELU6) X(LOGSIGMOID) X(SIGMOID) X(TANH) X(EXP) X(EXPM1) X(LOG) X(LOG1P) X(ERF)
 
 /* low and high where x is beyond; NaN where x is. */
 FDL_INLINE vreal vclamp(vreal x, real low, real high)
@@ -43,10 +43,7 @@ FDL_INLINE vreal vclamp(vreal x, real low, real high)
     return vselect(x < vset1(low), vset1(low), vselect(x > vset1(high), vset1(high), x));
 }
 /* log(1 + e^x) */
-FDL_INLINE vreal vsoftplus(vreal x)
-{
-    return vselect(x > (vreal){0}, x, (vreal){0}) + vlog1p(vexp(-vabs(x)));
-}
+FDL_INLINE vreal vsoftplus(vreal x) { return vselect(x > (vreal){0}, x, (vreal){0}) + vlog1p(vexp(-vabs(x))); }
 /* positive x; below 0 negative (e^(inner x) - 1) */
 FDL_INLINE vreal velu(vreal x, real positive, real negative, real inner)
 {

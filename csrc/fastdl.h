@@ -25,10 +25,12 @@
 
 enum {
     FDL_OK = 0,
-    FDL_OUT_OF_MEMORY = 1, /* MemoryError */
-    FDL_BAD_TARGET = 2,    /* ValueError: a class index lies outside [0, classes) */
-    FDL_BAD_ALGORITHM = 3, /* ValueError: the algorithm asked for does not compute this convolution */
-    FDL_BAD_INDEX = 4,     /* ValueError: a position lies outside the array it points into */
+    FDL_OUT_OF_MEMORY = 1,          /* MemoryError */
+    FDL_BAD_TARGET = 2,             /* ValueError: a class index lies outside [0, classes) */
+    FDL_BAD_ALGORITHM = 3,          /* ValueError: the algorithm asked for does not compute this convolution */
+    FDL_BAD_INDEX = 4,              /* ValueError: a position lies outside the array it points into */
+    FDL_BAD_PROBABILITY = 5,        /* ValueError: an element of x lies outside [0, 1] */
+    FDL_BAD_TARGET_PROBABILITY = 6, /* the same of target */
 };
 
 /* Activations, element by element; csrc/activation.h has their formulas. */
@@ -59,8 +61,21 @@ enum {
     FDL_ACTIVATION_ERF,
 };
 
-/* How a per-sample loss becomes the value that is returned. */
-enum { FDL_REDUCTION_NONE = 0, FDL_REDUCTION_MEAN = 1, FDL_REDUCTION_SUM = 2 };
+/* How a per-sample loss becomes the value that is returned; the last is the sum over the size of the batch. */
+enum { FDL_REDUCTION_NONE = 0, FDL_REDUCTION_MEAN = 1, FDL_REDUCTION_SUM = 2, FDL_REDUCTION_BATCHMEAN = 3 };
+
+/* Losses that go element by element; kernels/losses.c has their formulas. */
+enum {
+    FDL_LOSS_MSE = 0,
+    FDL_LOSS_L1 = 1,
+    FDL_LOSS_HUBER = 2,     /* parameter: delta */
+    FDL_LOSS_SMOOTH_L1 = 3, /* beta, above 0 */
+    FDL_LOSS_BINARY_CROSS_ENTROPY = 4,
+    FDL_LOSS_BINARY_CROSS_ENTROPY_WITH_LOGITS = 5,
+    FDL_LOSS_KL_DIV = 6,
+    FDL_LOSS_KL_DIV_LOG_TARGET = 7,
+    FDL_LOSS_HINGE_EMBEDDING = 8, /* margin */
+};
 
 /* Of convolution; fastdl/conv.py has them by name, kernels/conv.c says what each is for. */
 enum {
@@ -168,8 +183,7 @@ FDL_KERNEL int fdl_log_softmax_backward(const real *grad_output, const real *y, 
                                         int64_t classes, int64_t inner);
 /* linear.c: y [rows, out] = activation(x [rows, in] weight[out, in]^T + bias[out]) */
 FDL_KERNEL int fdl_linear(const real *x, const real *weight, FDL_OPTIONAL const real *bias, real *y, int64_t rows,
-                          int64_t in_features, int64_t out_features, int64_t activation, double alpha,
-                          double beta);
+                          int64_t in_features, int64_t out_features, int64_t activation, double alpha, double beta);
 FDL_KERNEL int fdl_linear_backward(const real *grad_output, const real *x, const real *weight,
                                    FDL_OPTIONAL real *grad_x, FDL_OPTIONAL real *grad_weight,
                                    FDL_OPTIONAL real *grad_bias, int64_t rows, int64_t in_features,
@@ -209,11 +223,33 @@ FDL_KERNEL int fdl_avg_pool_backward(const real *grad_output, real *grad_input, 
 FDL_KERNEL int fdl_lp_pool(const real *x, real *y, const fdl_window *window, double norm_type);
 FDL_KERNEL int fdl_lp_pool_backward(const real *grad_output, const real *x, real *grad_input, const fdl_window *window,
                                     double norm_type);
-/* losses.c: loss [rows] without reduction, else one value; target [rows] in [0, classes) */
-FDL_KERNEL int fdl_cross_entropy(const real *x, const int64_t *target, real *loss, int64_t rows, int64_t classes,
-                                 int64_t reduction);
-FDL_KERNEL int fdl_cross_entropy_backward(const real *grad_output, const real *x, const int64_t *target,
-                                          real *grad_input, int64_t rows, int64_t classes, int64_t reduction);
+/* losses.c: loss is one value or, without reduction, one for each element (row) of x; grad_output is shaped as it. */
+/* x, target, weight, pos_weight [size]; the latter two are for binary_cross_entropy only */
+FDL_KERNEL int fdl_pointwise_loss(const real *x, const real *target, FDL_OPTIONAL const real *weight,
+                                  FDL_OPTIONAL const real *pos_weight, real *loss, int64_t size, int64_t batch,
+                                  int64_t kind, double parameter, int64_t reduction);
+FDL_KERNEL int fdl_pointwise_loss_backward(const real *grad_output, const real *x, const real *target,
+                                           FDL_OPTIONAL const real *weight, FDL_OPTIONAL const real *pos_weight,
+                                           real *grad_input, int64_t size, int64_t batch, int64_t kind,
+                                           double parameter, int64_t reduction);
+/* x [outer, classes, inner]; target [outer, inner], in [0, classes) or ignore_index; weight [classes] */
+FDL_KERNEL int fdl_nll_loss(const real *x, const int64_t *target, FDL_OPTIONAL const real *weight, real *loss,
+                            int64_t outer, int64_t classes, int64_t inner, int64_t ignore_index, int64_t reduction);
+FDL_KERNEL int fdl_nll_loss_backward(const real *grad_output, const int64_t *target, FDL_OPTIONAL const real *weight,
+                                     real *grad_input, int64_t outer, int64_t classes, int64_t inner,
+                                     int64_t ignore_index, int64_t reduction);
+/* The same, target or else probabilities as x; the loss or the gradient, or both in one pass. grad_output NULL: ones */
+FDL_KERNEL int fdl_cross_entropy(const real *x, FDL_OPTIONAL const int64_t *target,
+                                 FDL_OPTIONAL const real *probabilities, FDL_OPTIONAL const real *weight,
+                                 FDL_OPTIONAL const real *grad_output, FDL_OPTIONAL real *loss,
+                                 FDL_OPTIONAL real *grad_input, int64_t outer, int64_t classes, int64_t inner,
+                                 int64_t ignore_index, double label_smoothing, int64_t reduction);
+/* x1, x2 [rows, features]; target [rows] */
+FDL_KERNEL int fdl_cosine_embedding_loss(const real *x1, const real *x2, const real *target, real *loss, int64_t rows,
+                                         int64_t features, double margin, int64_t reduction);
+FDL_KERNEL int fdl_cosine_embedding_loss_backward(const real *grad_output, const real *x1, const real *x2,
+                                                  const real *target, real *grad_x1, real *grad_x2, int64_t rows,
+                                                  int64_t features, double margin, int64_t reduction);
 /* optim.c: one step each, in place, all arrays [size]; step counts from 1 */
 FDL_KERNEL int fdl_sgd_step(real *param, const real *grad, FDL_OPTIONAL real *momentum_buffer, int64_t size,
                             int64_t step, double lr, double momentum, double dampening, double weight_decay,
@@ -255,8 +291,8 @@ FDL_KERNEL int fdl_penalty_backward(const real *grad_output, const int64_t *arra
 /* residual, as y: added before the activation. Either weight or packed, which fdl_conv_pack made. */
 FDL_KERNEL int fdl_conv(const real *x, FDL_OPTIONAL const real *weight, FDL_OPTIONAL const real *packed,
                         FDL_OPTIONAL const real *bias, FDL_OPTIONAL const real *residual, real *y,
-                        const fdl_window *window, int64_t packed_tile, int64_t activation, double alpha,
-                        double beta, int64_t algorithm);
+                        const fdl_window *window, int64_t packed_tile, int64_t activation, double alpha, double beta,
+                        int64_t algorithm);
 /* Weights laid out as the kernels read them, and with packed_tile 2 or 4 transformed for Winograd's algorithm with
  * tiles of that size as well. Of the window only the weight's shape, groups and channels_last matter. The size in
  * elements: */

@@ -316,12 +316,16 @@ FDL_INLINE void vstore_up_to(real *p, vreal v, int64_t n)
         vstore_first(p, v, n);
 }
 /* The first n lanes, with `other` in the rest. */
-FDL_INLINE vreal vload_first_or(const real *p, int64_t n, vreal other)
+FDL_INLINE vreal vfirst_or(vreal v, int64_t n, vreal other)
 {
     vint lane;
     for (int i = 0; i < LANES; i++)
         lane[i] = i;
-    return vselect(lane < vset1_int((integer)n), vload_first(p, n), other);
+    return vselect(lane < vset1_int((integer)n), v, other);
+}
+FDL_INLINE vreal vload_first_or(const real *p, int64_t n, vreal other)
+{
+    return vfirst_or(vload_first(p, n), n, other);
 }
 
 /* Whether any lane of a mask is set. */

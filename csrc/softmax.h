@@ -1,4 +1,5 @@
-/* What softmax, log_softmax and cross_entropy share: a row's maximum, and the sum of its exponentials.
+/* What softmax, log_softmax and cross_entropy share: the maximum, and the sum of exponentials, of the classes of a row
+ * that lies along them, or of a strip of up to STRIP rows that lie beside each other.
  *
  * Sums run in `real` vectors over FOLD terms a lane and in double from there on, so their error does not grow with
  * the length of the row. */
@@ -9,7 +10,7 @@
 
 #include "vmath.h"
 
-enum { FOLD = 32 };
+enum { FOLD = 32, STRIP = 256 / (int)sizeof(real) };
 
 /* The largest of x [size]; -infinity if there are none. NaN may be passed over: the sum below has it. */
 FDL_INLINE real row_maximum(const real *x, int64_t size)
@@ -51,6 +52,34 @@ FDL_INLINE double row_exp_sum(const real *x, real maximum, real *y, int64_t size
         total += vsum_double(sum);
     }
     return total;
+}
+
+/* maximum [STRIP] of width <= STRIP columns of x [classes, inner]. */
+FDL_INLINE void strip_maximum(const real *x, real *maximum, int64_t classes, int64_t inner, int64_t width)
+{
+    for (int j = 0; j < STRIP; j++)
+        maximum[j] = (real)-INFINITY;
+    for (int64_t k = 0; k < classes; k++)
+        for (int64_t j = 0; j < width; j += LANES)
+            vstore(maximum + j, vmax(vload_up_to(x + k * inner + j, width - j), vload(maximum + j)));
+}
+
+/* total[j] += sum[j], sum[j] = 0: what keeps sums in `real` short. */
+FDL_INLINE void strip_fold(real *sum, double *total, int64_t width)
+{
+    for (int64_t j = 0; j < width; j++) {
+        total[j] += (double)sum[j];
+        sum[j] = 0;
+    }
+}
+
+/* result[j] = log(total[j]), of [STRIP] each. */
+FDL_INLINE void strip_log(const double *total, real *result, int64_t width)
+{
+    for (int j = 0; j < STRIP; j++)
+        result[j] = (real)total[j];
+    for (int64_t j = 0; j < width; j += LANES)
+        vstore(result + j, vlog(vload(result + j)));
 }
 
 #endif

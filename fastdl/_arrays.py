@@ -7,6 +7,7 @@ inside a user's @njit function.
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -84,6 +85,19 @@ def optional_like(x: Any, argument: str, like: Array, shape: tuple[int, ...]) ->
     return x
 
 
+def optional_broadcast(x: Any, argument: str, like: Array) -> Array | None:
+    """x, of the dtype of `like` and a shape that broadcasts to its shape, broadcast to it, or None."""
+    if x is None:
+        return None
+    x = floats_like(x, argument, like)
+    if x.shape == like.shape:
+        return x
+    own = (1,) * (like.ndim - x.ndim) + x.shape
+    if len(own) != like.ndim or any(n not in (1, m) for n, m in zip(own, like.shape, strict=True)):
+        fail(argument, x.shape, ("one that broadcasts to", like.shape))
+    return np.ascontiguousarray(np.broadcast_to(x, like.shape))
+
+
 @shortcut
 def conv_weight(
     weight: Any, x: Array, groups: int, data_format: str
@@ -112,6 +126,32 @@ def class_indices(x: Any, argument: str, ndim: int) -> Array:
     if x.ndim != ndim:
         fail(argument, f"shape {x.shape}", f"{ndim} dimensions")
     return np.require(x, _I64, "C")
+
+
+def class_target(target: Any, x: Array, soft: bool) -> tuple[Array | None, Array | None]:
+    """A target for x, whose classes are dimension 1 (0 where there is no other): class indices and None or, where
+    `soft`, None and probabilities, floats shaped as x."""
+    viewed = _view(target, "target")
+    if soft and viewed.dtype.kind == "f" and viewed.ndim == x.ndim:
+        target, shape = floats_like(target, "target", x), x.shape
+    else:
+        target, shape = class_indices(target, "target", max(x.ndim - 1, 0)), row_shape(x.shape)
+        soft = False
+    if target.shape != shape:
+        fail("target", target.shape, shape)
+    return (None, target) if soft else (target, None)
+
+
+def class_split(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """The shape of x as what is before its classes, the classes, and what is after them."""
+    if not shape:
+        fail("x", shape, "at least 1 dimension")
+    return (1, shape[0], 1) if len(shape) == 1 else (shape[0], shape[1], math.prod(shape[2:]))
+
+
+def row_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of x without its classes."""
+    return () if len(shape) == 1 else shape[:1] + shape[2:]
 
 
 def optional_indices(x: Any, argument: str, shape: tuple[int, ...]) -> Array | None:

@@ -9,6 +9,8 @@ MESSAGES: dict[int, tuple[type[Exception], str]] = {
     2: (ValueError, "target: found a class index outside the classes, expected 0 <= target < classes"),
     3: (ValueError, "algorithm: found one that does not compute this convolution, expected another, or 'auto'"),
     4: (ValueError, "indices: found a position outside the array, expected 0 <= index < its spatial volume"),
+    5: (ValueError, "x: found a value outside [0, 1], expected probabilities"),
+    6: (ValueError, "target: found a value outside [0, 1], expected probabilities"),
 }
 
 

@@ -96,8 +96,6 @@ _RIGHT: dict[str, dict[str, Any]] = {
     "layer_norm_backward": {"grad_output": _zeros(2, 4, 5), "x": _zeros(2, 4, 5), "normalized_shape": 5},
     "rms_norm": {"x": _zeros(2, 4, 5), "normalized_shape": (4, 5), "weight": _zeros(4, 5)},
     "rms_norm_backward": {"grad_output": _zeros(2, 4, 5), "x": _zeros(2, 4, 5), "normalized_shape": 5},
-    "cross_entropy": {"x": _zeros(3, 4), "target": _ints(0, 1, 3)},
-    "cross_entropy_backward": {"grad_output": _zeros(), "x": _zeros(3, 4), "target": _ints(0, 1, 3)},
     "sgd_step": {"param": _zeros(5), "grad": _zeros(5), "momentum_buffer": _zeros(5), "momentum": 0.9},
     "adagrad_step": {"param": _zeros(5), "grad": _zeros(5), "state_sum": _zeros(5)},
     "rmsprop_step": {
@@ -148,6 +146,25 @@ def _poolings(rank: int) -> dict[str, dict[str, Any]]:
 for _rank in (1, 2, 3):
     _RIGHT |= _poolings(_rank)
 
+_POINTWISE_LOSSES = (
+    "mse_loss",
+    "l1_loss",
+    "huber_loss",
+    "smooth_l1_loss",
+    "binary_cross_entropy",
+    "binary_cross_entropy_with_logits",
+    "kl_div",
+    "hinge_embedding_loss",
+)
+_RIGHT |= {name: {"x": _zeros(2, 3), "target": _zeros(2, 3), "reduction": "none"} for name in _POINTWISE_LOSSES}
+_RIGHT |= {f"{name}_backward": {"grad_output": _zeros(2, 3)} | _RIGHT[name] for name in _POINTWISE_LOSSES}
+for _name in ("nll_loss", "cross_entropy"):
+    _RIGHT[_name] = {"x": _zeros(3, 4), "target": _ints(0, 1, 3), "reduction": "none"}
+    _RIGHT[f"{_name}_backward"] = {"grad_output": _zeros(3)} | _RIGHT[_name]
+_RIGHT["cross_entropy_with_grad"] = _RIGHT["cross_entropy"]
+_RIGHT["cosine_embedding_loss"] = {"x1": _zeros(3, 4), "x2": _zeros(3, 4), "target": _zeros(3), "reduction": "none"}
+_RIGHT["cosine_embedding_loss_backward"] = {"grad_output": _zeros(3)} | _RIGHT["cosine_embedding_loss"]
+
 
 def _overlapping(operation: str, argument: str) -> dict[str, Any]:
     """`out` as large as it has to be, sharing memory with an argument, one element further on."""
@@ -172,7 +189,8 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     ("im2col", {"x": _zeros(5, 6)}, ValueError, "x", "(5, 6)", "4 dimensions"),
     ("col2im", {"columns": _zeros(36, 12)}, ValueError, "columns", "(36, 12)", "3 dimensions"),
     ("max_pool2d", {"x": _zeros(4, 5, 6)}, ValueError, "x", "(4, 5, 6)", "4 dimensions"),
-    ("cross_entropy", {"x": _zeros(3)}, ValueError, "x", "(3,)", "2 dimensions"),
+    ("cross_entropy", {"x": _zeros(3)}, ValueError, "target", "(3,)", "0 dimensions"),
+    ("cross_entropy", {"x": _zeros()}, ValueError, "x", "()", "at least 1 dimension"),
     ("cross_entropy", {"target": np.zeros((3, 1), int)}, ValueError, "target", "(3, 1)", "1 dimensions"),
     # sizes that do not match
     ("linear", {"x": _zeros(2, 5)}, ValueError, "x", "(2, 5)", "3"),
@@ -212,7 +230,7 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     ("col2im", {"columns": _zeros(2, 35, 12)}, ValueError, "columns", "(2, 35, 12)", "a multiple of"),
     ("col2im", {"columns": _zeros(2, 36, 11)}, ValueError, "columns", "(2, 36, 11)", "(2, 36, 12)"),
     ("cross_entropy", {"target": _ints(0, 1)}, ValueError, "target", "(2,)", "(3,)"),
-    ("cross_entropy_backward", {"grad_output": _zeros(3)}, ValueError, "grad_output", "(3,)", "()"),
+    ("cross_entropy_backward", {"grad_output": _zeros()}, ValueError, "grad_output", "()", "(3,)"),
     ("sgd_step", {"grad": _zeros(4)}, ValueError, "grad", "(4,)", "(5,)"),
     ("sgd_step", {"momentum_buffer": _zeros(4)}, ValueError, "momentum_buffer", "(4,)", "(5,)"),
     # sequences and volumes
@@ -476,6 +494,60 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     ("cross_entropy", {"x": _zeros(3, 0)}, ValueError, "target", "class index", "classes"),
     ("cross_entropy", {"reduction": "median"}, ValueError, "reduction", "median", "mean"),
     ("cross_entropy_backward", {"target": _ints(0, 1, 4)}, ValueError, "target", "class index", "classes"),
+    # losses
+    *((name, {"target": _zeros(3)}, ValueError, "target", "(3,)", "(2, 3)") for name in _POINTWISE_LOSSES),
+    *((name, {"target": _zeros(2, 3, dtype=F64)}, TypeError, "target", "64", "float32") for name in _POINTWISE_LOSSES),
+    *((name, {"reduction": "median"}, ValueError, "reduction", "median", "mean") for name in _POINTWISE_LOSSES),
+    *(
+        (f"{name}_backward", {"grad_output": _zeros()}, ValueError, "grad_output", "()", "(2, 3)")
+        for name in _POINTWISE_LOSSES
+    ),
+    ("mse_loss", {"reduction": "batchmean"}, ValueError, "reduction", "batchmean", "mean"),
+    ("huber_loss", {"delta": 0.0}, ValueError, "delta", "0.0", "above 0"),
+    ("huber_loss_backward", {"delta": _NAN}, ValueError, "delta", "nan", "above 0"),
+    ("smooth_l1_loss", {"beta": -1.0}, ValueError, "beta", "-1.0", "at least 0"),
+    ("smooth_l1_loss_backward", {"beta": _NAN}, ValueError, "beta", "nan", "at least 0"),
+    *(
+        (
+            f"binary_cross_entropy{end}",
+            {argument: np.full((2, 3), value, F32)} | none,
+            ValueError,
+            argument,
+            "a value",
+            "",
+        )
+        for end, none in (("", {}), ("_backward", {}))
+        for argument in ("x", "target")
+        for value in (-0.1, 1.1, _NAN)
+    ),
+    ("binary_cross_entropy", {"weight": _zeros(2)}, ValueError, "weight", "(2,)", "(2, 3)"),
+    ("binary_cross_entropy", {"weight": _zeros(1, 2, 3)}, ValueError, "weight", "(1, 2, 3)", "(2, 3)"),
+    ("binary_cross_entropy_with_logits", {"pos_weight": _zeros(2)}, ValueError, "pos_weight", "(2,)", "(2, 3)"),
+    ("binary_cross_entropy_with_logits", {"weight": _zeros(3, dtype=F64)}, TypeError, "weight", "64", "float32"),
+    *(
+        row
+        for name in ("nll_loss", "nll_loss_backward", "cross_entropy", "cross_entropy_with_grad")
+        for row in (
+            (name, {"target": _ints(0, 1, 4)}, ValueError, "target", "class index", "classes"),
+            (name, {"target": _ints(0, 1, -1)}, ValueError, "target", "class index", "classes"),
+            (name, {"target": _ints(0, 1, -100), "ignore_index": -1}, ValueError, "target", "class index", "classes"),
+            (name, {"target": _ints(0, 1)}, ValueError, "target", "(2,)", "(3,)"),
+            (name, {"weight": _zeros(3)}, ValueError, "weight", "(3,)", "(4,)"),
+            (name, {"reduction": "batchmean"}, ValueError, "reduction", "batchmean", "mean"),
+        )
+    ),
+    ("nll_loss", {"target": _zeros(3, 4)}, TypeError, "target", "float32", "integers"),
+    ("nll_loss_backward", {"grad_output": _zeros()}, ValueError, "grad_output", "()", "(3,)"),
+    ("cross_entropy", {"target": _zeros(3, 5)}, ValueError, "target", "(3, 5)", "(3, 4)"),
+    ("cross_entropy", {"target": _zeros(3, 4, dtype=F64)}, TypeError, "target", "float64", "float32"),
+    ("cross_entropy", {"label_smoothing": 1.1}, ValueError, "label_smoothing", "1.1", "0 to 1"),
+    ("cross_entropy", {"label_smoothing": _NAN}, ValueError, "label_smoothing", "nan", "0 to 1"),
+    ("cross_entropy", {"target": _zeros(3, 4), "ignore_index": 0}, ValueError, "ignore_index", "0", "negative"),
+    ("cosine_embedding_loss", {"x1": _zeros(3, 4, 1)}, ValueError, "x1", "(3, 4, 1)", "1 or 2 dimensions"),
+    ("cosine_embedding_loss", {"x2": _zeros(1, 4)}, ValueError, "x2", "(1, 4)", "(3, 4)"),
+    ("cosine_embedding_loss", {"target": _zeros()}, ValueError, "target", "()", "(3,)"),
+    ("cosine_embedding_loss", {"reduction": "all"}, ValueError, "reduction", "all", "mean"),
+    ("cosine_embedding_loss_backward", {"grad_output": _zeros()}, ValueError, "grad_output", "()", "(3,)"),
     # options of the optimizer
     ("sgd_step", {"step": 0}, ValueError, "step", "0", "at least 1"),
     ("sgd_step", {"lr": -0.1}, ValueError, "lr", "-0.1", "at least 0"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from typing import Any
 
 import numpy as np
@@ -63,7 +64,7 @@ def test_network_agrees_with_torch(dtype: Any, reduction: str) -> None:
     net = _network(dtype=dtype)
     net.load_state_dict({name: value.numpy() for name, value in peer.state_dict().items()})
     x, target = _data(dtype)
-    value, input_grad = _train_once(net, nn.CrossEntropyLoss(reduction), x, target)
+    value, input_grad = _train_once(net, nn.CrossEntropyLoss(reduction=reduction), x, target)
 
     peer.load_state_dict({name: torch.from_numpy(a).double() for name, a in net.state_dict().items()})
     peer_x = torch.from_numpy(x.astype(np.float64)).requires_grad_()
@@ -133,13 +134,66 @@ def test_the_first_layer_may_skip_its_input_gradient() -> None:
 
 def test_cross_entropy_without_reduction_needs_the_gradient_of_each_row() -> None:
     scores, target = np.random.default_rng(0).standard_normal((4, 3)), np.array([0, 2, 1, 1])
-    loss = nn.CrossEntropyLoss("none")
+    loss = nn.CrossEntropyLoss(reduction="none")
     assert loss(scores, target).shape == (4,)
     with pytest.raises(ValueError, match=r"grad_output: found \(\), expected \(4,\)"):
         loss.backward()
     mean = nn.CrossEntropyLoss()
     mean(scores, target)
     np.testing.assert_allclose(loss.backward(np.full(4, 0.25)), mean.backward(), rtol=1e-14)
+
+
+def _loss_inputs(name: str) -> list[np.ndarray]:
+    rng = np.random.default_rng(0)
+    x, signs = rng.standard_normal((4, 3)), rng.choice([-1.0, 1.0], (4, 3))
+    return {
+        "BCELoss": [rng.uniform(size=(4, 3)), rng.uniform(size=(4, 3))],
+        "KLDivLoss": [x, rng.uniform(size=(4, 3))],
+        "HingeEmbeddingLoss": [x, signs],
+        "CosineEmbeddingLoss": [x, rng.standard_normal((4, 3)), signs[:, 0]],
+        "NLLLoss": [x, np.array([0, 2, 1, 1])],
+        "CrossEntropyLoss": [x, np.array([0, 2, 1, 1])],
+    }.get(name, [x, rng.standard_normal((4, 3))])
+
+
+_WEIGHT = np.array([0.5, 1.0, 2.0])
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("MSELoss", {}),
+        ("L1Loss", {"reduction": "sum"}),
+        ("HuberLoss", {"delta": 0.5}),
+        ("SmoothL1Loss", {"beta": 0.5}),
+        ("BCELoss", {"weight": _WEIGHT}),
+        ("BCEWithLogitsLoss", {"pos_weight": _WEIGHT, "reduction": "sum"}),
+        ("KLDivLoss", {"reduction": "batchmean"}),
+        ("KLDivLoss", {"log_target": True}),
+        ("HingeEmbeddingLoss", {"margin": 0.5}),
+        ("CosineEmbeddingLoss", {"margin": -0.5}),
+        ("NLLLoss", {"weight": _WEIGHT, "ignore_index": 2}),
+        ("CrossEntropyLoss", {"weight": _WEIGHT, "ignore_index": 2, "label_smoothing": 0.1}),
+    ],
+)
+def test_losses_are_those_of_torch(name: str, options: dict[str, Any]) -> None:
+    """By position too: the options come in torch's order, without the two that it has given up."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    inputs = _loss_inputs(name)
+    loss = getattr(nn, name)(**options)
+    value = loss(*inputs)
+    grads = loss.backward()
+    given = {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in options.items()}
+    tensors = [torch.from_numpy(a) for a in inputs]
+    differentiable = [t.requires_grad_() for t in tensors[:-1]]
+    expected = getattr(torch.nn, name)(**given)(*tensors)
+    expected.backward()
+    np.testing.assert_allclose(value, expected.item(), rtol=1e-12)
+    grads = grads if isinstance(grads, tuple) else (grads,)
+    for grad, x in zip(grads, differentiable, strict=True):
+        np.testing.assert_allclose(grad, x.grad.numpy(), rtol=1e-12, atol=1e-15)
+    names = [n for n in inspect.signature(getattr(torch.nn, name)).parameters if n not in ("size_average", "reduce")]
+    assert list(inspect.signature(getattr(nn, name)).parameters) == names
 
 
 def test_relu_inplace_writes_over_its_input() -> None:
@@ -399,7 +453,7 @@ def test_backward_before_forward(layer: nn.Module) -> None:
         (lambda: nn.ReflectionPad1d(3)(np.ones((1, 1, 3))), ValueError, "pad: found .* of size 3"),
         (lambda: nn.ConvTranspose1d(3, 4, 3, groups=2), ValueError, "in_channels: found 3"),
         (lambda: nn.ConvTranspose3d(4, 4, (3, 0, 3)), ValueError, "kernel_size: found"),
-        (lambda: nn.CrossEntropyLoss("max"), ValueError, "reduction: found 'max'"),
+        (lambda: nn.CrossEntropyLoss(reduction="max"), ValueError, "reduction: found 'max'"),
         (lambda: nn.Sequential(nn.ReLU(), "relu"), TypeError, "layers: found str as '1'"),
         (lambda: nn.Sequential(*[nn.ReLU()] * 2), ValueError, "the same layer twice"),
         (lambda: nn.Flatten(2, 1)(np.ones((1, 2, 3))), ValueError, "dimensions 2 to 1"),

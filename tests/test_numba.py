@@ -137,6 +137,11 @@ def _loss(x: Any, target: Any) -> Any:
 
 
 @numba.njit
+def _weighted(x: Any, target: Any, weight: Any, pos_weight: Any) -> Any:
+    return fastdl.binary_cross_entropy_with_logits(x, target, weight, "none", pos_weight)
+
+
+@numba.njit
 def _pad(x: Any, pad: Any, mode: Any) -> Any:
     return fastdl.pad(x, pad, mode)
 
@@ -165,6 +170,7 @@ _X, _IMAGE = np.ones((2, 3), np.float32), np.ones((1, 1, 4, 4), np.float32)
         (_pad, (_X, (1, 1), "edge"), "mode"),
         (_conv_and_backward, (_IMAGE, _IMAGE, 4, "reflect"), "padding"),
         (_conv_and_backward, (_IMAGE, _IMAGE, 1, "edge"), "padding_mode"),
+        (_weighted, (_X, _X, np.ones(2, np.float32), None), "weight"),
         (_loss, (_X, np.array([0, 3])), "target"),
         (_loss, (_X, np.array([0, -1])), "target"),
         (_loss, (_X, np.array([0, 1, 2])), "target"),
@@ -214,7 +220,7 @@ def test_overlapping_out_raises() -> None:
         (_pad, (_X, (1, 0.5), "reflect"), "pad: found .* expected a tuple of ints"),
         (_pad, (_X, 1, "reflect"), "pad: found .* expected a tuple of ints"),
         (_loss, (_X, np.array([0.0, 1.0])), "target: found array.* expected an array of integers"),
-        (_loss, (np.ones(3, np.float32), np.array([0])), "x: found 1 dimensions, expected 2"),
+        (_loss, (np.ones(3, np.float32), np.array([0])), "target: found 1 dimensions, expected 0"),
     ],
 )
 def test_mistakes_in_types_do_not_compile(function: Any, arguments: tuple[Any, ...], message: str) -> None:
@@ -232,6 +238,32 @@ def test_views_are_inputs() -> None:
     x = np.linspace(-1, 1, 24, dtype=np.float32).reshape(4, 6)
     for view in (x[:, ::2], x[::-1], x.T, x[::-2, ::-3]):
         np.testing.assert_array_equal(relu(view), fastdl.relu(view))
+
+
+@numba.njit
+def _entropy(x: Any, target: Any, weight: Any) -> Any:
+    both = fastdl.cross_entropy_with_grad(x, target, weight, label_smoothing=0.1)
+    each = fastdl.cross_entropy(x, target, weight, reduction="none")
+    return both.loss, both.grad, each, fastdl.cross_entropy_backward(each, x, target, weight, reduction="none")
+
+
+@pytest.mark.parametrize("shape", [(5,), (4, 5), (2, 5, 3), (2, 5, 3, 2)])
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_targets_of_every_kind(shape: tuple[int, ...], soft: bool, weighted: bool) -> None:
+    rng = np.random.default_rng(0)
+    x, rows = rng.standard_normal(shape), shape[:1] + shape[2:] if len(shape) > 1 else ()
+    target = rng.uniform(size=shape) if soft else np.asarray(rng.integers(0, 5, rows))
+    weight = rng.uniform(size=5) if weighted else None
+    for got, want in zip(_entropy(x, target, weight), _entropy.py_func(x, target, weight), strict=True):
+        np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.parametrize("shape", [(), (4,), (3, 1), (3, 4)])
+def test_weights_are_broadcast(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    arguments = rng.standard_normal((3, 4)), rng.uniform(size=(3, 4)), rng.uniform(size=shape), rng.uniform(size=(1, 4))
+    np.testing.assert_array_equal(_weighted(*arguments), _weighted.py_func(*arguments))
 
 
 @numba.njit

@@ -318,6 +318,24 @@ def _mean_variance(attributes: Attributes, inputs: Inputs) -> Call:
     return Call("batch_norm", {"x": inputs[0], "training": True, "eps": 1e-18})
 
 
+def _nll(attributes: Attributes, inputs: Inputs) -> Call:
+    x, target, *weight = inputs
+    arguments = {
+        "x": x,
+        "target": target,
+        "ignore_index": attributes.get("ignore_index", -(2**62)),
+        "reduction": attributes.get("reduction", b"mean").decode(),
+    }
+    return Call("nll_loss", arguments | ({"weight": weight[0]} if weight else {}))
+
+
+def _cross_entropy(attributes: Attributes, inputs: Inputs) -> Call:
+    """ONNX may ask for the logarithms of the probabilities as well."""
+    arguments = _nll(attributes, inputs).arguments
+    with_log = attributes["outputs"] == 2
+    return Call("cross_entropy", arguments, lambda y: (y, fastdl.log_softmax(inputs[0], 1)) if with_log else (y,))
+
+
 ADAPTERS: dict[str, Callable[[Attributes, Inputs], Call]] = {
     "Adagrad": _optimizer("adagrad_step", ("state_sum",), _adagrad_options),
     "Adam": _optimizer("adam_step", ("exp_avg", "exp_avg_sq"), _adam_options),
@@ -339,10 +357,12 @@ ADAPTERS: dict[str, Callable[[Attributes, Inputs], Call]] = {
     "MaxUnpool": _max_unpool,
     "Momentum": _optimizer("sgd_step", ("momentum_buffer",), _momentum_options),
     "MeanVarianceNormalization": _mean_variance,
+    "NegativeLogLikelihoodLoss": _nll,
     "Pad": _pad,
     "RMSNormalization": _rms_norm,
     "Relu": lambda attributes, inputs: Call("relu", {"x": inputs[0]}),
     "Softmax": _softmax("softmax"),
+    "SoftmaxCrossEntropyLoss": _cross_entropy,
 }
 
 _OTHER_GENERATOR = "compares with the mask of NumPy's Mersenne Twister; fastdl's comes from a counter"

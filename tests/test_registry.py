@@ -13,7 +13,7 @@ from fastdl._operation import OPERATIONS
 from fastdl._window import Window
 from fastdl.activations import ACTIVATIONS
 from fastdl.conv import ALGORITHMS
-from fastdl.losses import REDUCTIONS
+from fastdl.losses import POINTWISE, REDUCTIONS
 from fastdl.optim._table import METHODS
 from fastdl.padding import MODES
 from tests.cases import all_cases
@@ -53,6 +53,7 @@ def test_window_has_the_fields_of_the_c_struct() -> None:
     [
         ("ACTIVATION", ACTIVATIONS),
         ("ALGORITHM", ALGORITHMS),
+        ("LOSS", POINTWISE),
         ("REDUCTION", REDUCTIONS),
         ("PAD", MODES),
         ("OPTIMIZER", METHODS),

@@ -50,6 +50,25 @@ def test_norms_are_the_same_for_any_number_of_threads(operation: str) -> None:
                 np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("shape", [(300_001, 3), (3, 5, 70_001)])
+@pytest.mark.parametrize("operation", ["mse_loss", "nll_loss", "cross_entropy", "cosine_embedding_loss"])
+def test_sums_do_not_depend_on_the_number_of_threads(operation: str, shape: tuple[int, ...]) -> None:
+    """Not even in the last bit."""
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal(shape, np.float32)
+    classes = rng.integers(0, shape[1], shape[:1] + shape[2:])
+    pair = x.reshape(-1, shape[-1])
+    arguments = {
+        "mse_loss": (x, rng.standard_normal(shape, np.float32)),
+        "cosine_embedding_loss": (pair, pair[::-1].copy(), np.ones(len(pair), np.float32)),
+    }.get(operation, (x, classes))
+    found = set()
+    for number in (1, 2, 3):
+        fastdl.set_num_threads(number)
+        found.add(float(getattr(fastdl, operation)(*arguments)))
+    assert len(found) == 1
+
+
 @pytest.mark.usefixtures("threads")
 def test_calls_from_several_python_threads() -> None:
     """Kernels are re-entrant: calls that overlap in time (cffi releases the GIL) do not share scratch."""

@@ -19,7 +19,7 @@ from tests.cases.normalization import norm
 from tests.cases.padding import padding
 from tests.cases.pooling import adaptive, pooling
 from tests.cases.window import as_sides, as_tuple
-from tests.support import DTYPES, parameters
+from tests.support import DTYPES, everyday, parameters
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 F = torch.nn.functional
@@ -151,6 +151,22 @@ def _transposed(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def _loss(name: str) -> Callable[..., Any]:
+    return lambda x, **options: getattr(F, name)(x, **options)
+
+
+def _of_logits(x: Any, target: Any, weight: Any = None, pos_weight: Any = None, reduction: str = "mean") -> Any:
+    """As F.binary_cross_entropy_with_logits, whose own formula is a difference of large numbers, without that."""
+    positive = (1.0 if pos_weight is None else pos_weight) * target
+    losses = -(positive * F.logsigmoid(x) + (1 - target) * F.logsigmoid(-x)) * (1.0 if weight is None else weight)
+    return losses if reduction == "none" else losses.mean() if reduction == "mean" else losses.sum()
+
+
+def _cross_entropy_with_grad(x: Any, *others: Any, **options: Any) -> Any:
+    loss = F.cross_entropy(x, *others, **options)
+    return loss, *torch.autograd.grad(loss.sum(), x)
+
+
 def _dropout(function: Callable[..., Any]) -> Callable[..., Any]:
     """torch's, whose mask is another one: agreement is a matter of p = 0, p = 1 and evaluation."""
     return lambda x, p=0.5, training=True, seed=0, offset=0: function(x, p, training)
@@ -245,7 +261,13 @@ _TORCH: dict[str, Callable[..., Any]] = {
     "group_norm": _norm(F.group_norm, _in_groups),
     "layer_norm": _tuple(_norm(F.layer_norm, _last)),
     "rms_norm": _tuple(_norm(F.rms_norm, _last)),
-    "cross_entropy": lambda x, target, reduction: F.cross_entropy(x, target, reduction=reduction),
+    **{f"{name}_loss": _loss(f"{name}_loss") for name in ("mse", "l1", "huber", "smooth_l1", "hinge_embedding", "nll")},
+    "binary_cross_entropy": _loss("binary_cross_entropy"),
+    "binary_cross_entropy_with_logits": _of_logits,
+    "kl_div": _loss("kl_div"),
+    "cross_entropy": _loss("cross_entropy"),
+    "cross_entropy_with_grad": _cross_entropy_with_grad,
+    "cosine_embedding_loss": lambda x1, x2, **options: F.cosine_embedding_loss(x1, x2, **options),
 }
 
 
@@ -261,6 +283,7 @@ def _check(case: Case, dtype: Any) -> None:
     """The forward and, where there is one, the backward, each within the case's own tolerance."""
     arguments = case.make(dtype, np.random.default_rng(3))
     tensors = {name: _tensor(value) for name, value in arguments.items()}
+    tensors |= {name: tensors[name].detach() for name in case.data if tensors[name] is not None}
     y = _TORCH[case.operation](**tensors)
     expected = y if isinstance(y, tuple) else (y,)
     case.check(case.run(arguments), arguments, tuple(item.detach().numpy() for item in expected))
@@ -272,11 +295,7 @@ def _check(case: Case, dtype: Any) -> None:
             backward["y"] = expected[0].detach().numpy()
         expected[0].backward(_tensor(backward["grad_output"]))
         grads = case.backward.run(backward)
-        inputs = [
-            tensors[n]
-            for n, v in arguments.items()
-            if (v is None or getattr(v, "dtype", None) == dtype) and n not in ("eps", "running_mean", "running_var")
-        ]
+        inputs = [tensors[name] for name in case.differentiable(arguments)]
         # Without a bias torch has no gradient for it; the sum over the rest is the reference's to check.
         expected = tuple(
             grad.astype(np.float64) if x is None else x.grad.numpy() for x, grad in zip(inputs, grads, strict=True)
@@ -310,6 +329,22 @@ _OPTIMIZERS = {
     "adadelta_step": "Adadelta",
     "nadam_step": "NAdam",
 }
+
+
+@pytest.mark.parametrize("case", parameters(everyday(operation="binary_cross_entropy_with_logits")))
+def test_binary_cross_entropy_of_moderate_logits(case: Case) -> None:
+    """torch's own function, where its formula is good to ten digits."""
+    if "special" in case.tags:
+        return
+    arguments = case.make(np.float64)
+    x, *others = (_tensor(value) for name, value in arguments.items() if name != "reduction")
+    names = [name for name in arguments if name not in ("x", "reduction")]
+    expected = F.binary_cross_entropy_with_logits(
+        x,
+        **dict(zip(names, map(torch.Tensor.detach, others), strict=True)),
+        reduction=arguments.get("reduction", "mean"),
+    )
+    np.testing.assert_allclose(case.run(arguments)[0], expected.detach().numpy(), rtol=1e-10, atol=1e-13)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -10,7 +10,7 @@
 #include "softmax.h"
 
 /* Exponentials cost more than memory: a smaller piece is worth a thread. */
-enum { SOFTMAX_GRAIN = 1 << 13, STRIP = 256 / (int)sizeof(real) };
+enum { SOFTMAX_GRAIN = 1 << 13 };
 
 typedef struct {
     const real *x, *grad_output, *y; /* x forward, the other two backward */
@@ -55,24 +55,11 @@ FDL_INLINE void softmax_backward_row(const real *grad_output, const real *y, rea
 
 /* ---- inner > 1: width <= STRIP columns of [classes, inner]; every sum and maximum is [width] ---- */
 
-/* total[j] += sum[j], sum[j] = 0: what keeps sums in `real` short. */
-FDL_INLINE void fold(real *sum, double *total, int64_t width)
-{
-    for (int64_t j = 0; j < width; j++) {
-        total[j] += (double)sum[j];
-        sum[j] = 0;
-    }
-}
-
 FDL_INLINE void softmax_strip(const real *x, real *y, int64_t classes, int64_t inner, int64_t width, const bool log_of)
 {
     real maximum[STRIP], sum[STRIP] = {0}, factor[STRIP] = {0};
     double total[STRIP] = {0};
-    for (int j = 0; j < STRIP; j++)
-        maximum[j] = (real)-INFINITY;
-    for (int64_t k = 0; k < classes; k++)
-        for (int64_t j = 0; j < width; j += LANES)
-            vstore(maximum + j, vmax(vload_up_to(x + k * inner + j, width - j), vload(maximum + j)));
+    strip_maximum(x, maximum, classes, inner, width);
     for (int64_t k = 0; k < classes; k++) {
         for (int64_t j = 0; j < width; j += LANES) {
             const vreal e = vexp(vload_up_to(x + k * inner + j, width - j) - vload(maximum + j));
@@ -81,11 +68,13 @@ FDL_INLINE void softmax_strip(const real *x, real *y, int64_t classes, int64_t i
                 vstore_up_to(y + k * inner + j, e, width - j);
         }
         if ((k + 1) % FOLD == 0)
-            fold(sum, total, width);
+            strip_fold(sum, total, width);
     }
-    fold(sum, total, width);
-    for (int j = 0; j < width; j++)
-        factor[j] = (real)(log_of ? log(total[j]) : 1 / total[j]);
+    strip_fold(sum, total, width);
+    if (log_of)
+        strip_log(total, factor, width);
+    for (int j = 0; j < width && !log_of; j++)
+        factor[j] = (real)(1 / total[j]);
     for (int64_t k = 0; k < classes; k++) {
         for (int64_t j = 0; j < width; j += LANES) {
             const vreal v = vload_up_to((log_of ? x : y) + k * inner + j, width - j), f = vload(factor + j);
@@ -106,9 +95,9 @@ FDL_INLINE void softmax_backward_strip(const real *grad_output, const real *y, r
             vstore(sum + j, vload(sum + j) + term);
         }
         if ((k + 1) % FOLD == 0)
-            fold(sum, total, width);
+            strip_fold(sum, total, width);
     }
-    fold(sum, total, width);
+    strip_fold(sum, total, width);
     for (int j = 0; j < STRIP; j++)
         sum[j] = (real)total[j];
     for (int64_t k = 0; k < classes; k++) {

@@ -283,10 +283,7 @@ static fdl_window window_of(const fdl_window *w, axis a, axis b, axis c)
     };
 }
 
-static real activated(const convolution *v, real value)
-{
-    return is_relu(&v->activation) && value < 0 ? 0 : value;
-}
+static real activated(const convolution *v, real value) { return is_relu(&v->activation) && value < 0 ? 0 : value; }
 
 /* Rows [source->row, row_end) of phase (a, b, c) of all images, of channels [channel, channel_end) of group g:
  * out [channel_end - channel, rows * source->pitch]. */

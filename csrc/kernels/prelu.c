@@ -5,8 +5,8 @@
  *   grad_weight[c] = sum of x grad_output over x <= 0, in `real` over at most FOLD terms a lane, then in double
  *
  * Work is cut into rows of one weight, which are inner long. A single weight makes rows of ROW elements of the whole
- * array; with inner = 1 the weights lie along vectors, and rows are strips of STRIP channels down all of outer. The sums
- * of the rows are added in their order, whatever the number of threads. */
+ * array; with inner = 1 the weights lie along vectors, and rows are strips of STRIP channels down all of outer. The
+ * sums of the rows are added in their order, whatever the number of threads. */
 #include "pointwise.h"
 
 enum { FOLD = 32, ROW = 1 << 13, STRIP = 4 * LANES };
@@ -14,7 +14,7 @@ enum { FOLD = 32, ROW = 1 << 13, STRIP = 4 * LANES };
 typedef struct {
     const real *x, *weight, *grad_output;
     real *out, *grad_weight; /* grad_weight NULL: forward */
-    double *row_sum; /* [rows] */
+    double *row_sum;         /* [rows] */
     int64_t size, outer, channels, inner, weights;
 } prelu;
 

@@ -40,6 +40,12 @@ def _check_floats(x: Any, argument: Any, ndim: Any) -> None:
         raise TypingError(f"{name}: found {x.ndim} dimensions, expected {ndim}")
 
 
+def _check_floats_like(x: Any, argument: Any, like: Any, ndim: Any = -1) -> None:
+    _check_floats(x, argument, ndim)
+    if x.dtype != like.dtype:
+        raise TypingError(f"{_literal(argument)}: found dtype {x.dtype}, expected {like.dtype}")
+
+
 @overload(_arrays.fail)
 def _fail(argument, found, expected):  # type: ignore[no-untyped-def]
     def implementation(argument, found, expected):  # type: ignore[no-untyped-def]
@@ -58,9 +64,7 @@ def _floats(x, argument, ndim=-1):  # type: ignore[no-untyped-def]
 
 @overload(_arrays.floats_like, prefer_literal=True)
 def _floats_like(x, argument, like, ndim=-1):  # type: ignore[no-untyped-def]
-    _check_floats(x, argument, ndim)
-    if x.dtype != like.dtype:
-        raise TypingError(f"{_literal(argument)}: found dtype {x.dtype}, expected {like.dtype}")
+    _check_floats_like(x, argument, like, ndim)
     if x.layout == "C":
         return lambda x, argument, like, ndim=-1: x
     return lambda x, argument, like, ndim=-1: np.ascontiguousarray(x)
@@ -96,6 +100,34 @@ def _optional_like(x, argument, like, shape):  # type: ignore[no-untyped-def]
     return implementation
 
 
+@overload(_arrays.optional_broadcast, prefer_literal=True)
+def _optional_broadcast(x, argument, like):  # type: ignore[no-untyped-def]
+    if _is_none(x):
+        return lambda x, argument, like: None
+    name, missing = _literal(argument), like.ndim - x.ndim
+    if missing < 0:
+        raise TypingError(f"{name}: found {x.ndim} dimensions, expected at most {like.ndim}")
+
+    def broadcast(x, argument, like):  # type: ignore[no-untyped-def]
+        result = np.empty(like.shape, like.dtype)
+        for i in range(x.ndim):
+            if x.shape[i] != 1 and x.shape[i] != like.shape[missing + i]:
+                _arrays.fail(name, x.shape, ("one that broadcasts to", like.shape))
+        result[...] = x
+        return result
+
+    if missing or x.layout != "C" or not x.mutable:
+        _check_floats_like(x, name, like)
+        return broadcast
+    broadcast = register_jitable(broadcast)
+
+    def implementation(x, argument, like):  # type: ignore[no-untyped-def]
+        x = _arrays.floats_like(x, name, like)
+        return x if x.shape == like.shape else broadcast(x, argument, like)
+
+    return implementation
+
+
 @overload(_arrays.conv_weight)
 def _conv_weight(weight, x, groups, data_format):  # type: ignore[no-untyped-def]
     if getattr(weight, "instance_class", None) is not _arrays.PackedConv2dWeight:
@@ -126,6 +158,53 @@ def _class_indices(x, argument, ndim):  # type: ignore[no-untyped-def]
     if x.dtype == types.int64 and x.layout == "C":
         return lambda x, argument, ndim: x
     return lambda x, argument, ndim: np.ascontiguousarray(x).astype(np.int64)
+
+
+@overload(_arrays.class_target, prefer_literal=True)
+def _class_target(target, x, soft):  # type: ignore[no-untyped-def]
+    if _literal(soft) and isinstance(target, types.Array) and target.ndim == x.ndim and target.dtype == x.dtype:
+
+        def probabilities(target, x, soft):  # type: ignore[no-untyped-def]
+            target = _arrays.floats_like(target, "target", x)
+            if target.shape != x.shape:
+                _arrays.fail("target", target.shape, x.shape)
+            return None, target
+
+        return probabilities
+    ndim = max(x.ndim - 1, 0)
+
+    def indices(target, x, soft):  # type: ignore[no-untyped-def]
+        target = _arrays.class_indices(target, "target", ndim)
+        if target.shape != _arrays.row_shape(x.shape):
+            _arrays.fail("target", target.shape, _arrays.row_shape(x.shape))
+        return target, None
+
+    return indices
+
+
+@overload(_arrays.class_split)
+def _class_split(shape):  # type: ignore[no-untyped-def]
+    if len(shape) == 0:
+        raise TypingError("x: found 0 dimensions, expected at least 1")
+    if len(shape) == 1:
+        return lambda shape: (1, shape[0], 1)
+    if len(shape) == 2:
+        return lambda shape: (shape[0], shape[1], 1)
+
+    def implementation(shape):  # type: ignore[no-untyped-def]
+        inner = 1
+        for n in shape[2:]:
+            inner *= n
+        return shape[0], shape[1], inner
+
+    return implementation
+
+
+@overload(_arrays.row_shape)
+def _row_shape(shape):  # type: ignore[no-untyped-def]
+    if len(shape) == 1:
+        return lambda shape: ()
+    return lambda shape: shape[:1] + shape[2:]
 
 
 @overload(_arrays.optional_indices, prefer_literal=True)

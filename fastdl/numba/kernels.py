@@ -68,7 +68,7 @@ def _caller(name: str, parameters: list[tuple[str, str, bool]]) -> Any:
 
 @overload(raise_status)
 def _raise_status(status):  # type: ignore[no-untyped-def]
-    memory, target, algorithm, index = (MESSAGES[code][1] for code in (1, 2, 3, 4))
+    memory, target, algorithm, index, x, probabilities = (MESSAGES[code][1] for code in range(1, 7))
 
     def implementation(status):  # type: ignore[no-untyped-def]
         if status == 1:
@@ -77,7 +77,11 @@ def _raise_status(status):  # type: ignore[no-untyped-def]
             raise ValueError(target)
         if status == 3:
             raise ValueError(algorithm)
-        raise ValueError(index)
+        if status == 4:
+            raise ValueError(index)
+        if status == 5:
+            raise ValueError(x)
+        raise ValueError(probabilities)
 
     return implementation
 

@@ -2,25 +2,302 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from fastdl._arrays import Array
+from fastdl.losses import CosineEmbeddingGrad, LossAndGrad
 from fastdl.reference.activations import log_softmax, softmax
 
+_TINY = float(np.float32(1e-12))
+"""What torch keeps denominators away from 0 with."""
 
-def cross_entropy(x: Any, target: Any, reduction: str = "mean") -> Array:
-    losses = -log_softmax(x)[np.arange(len(x)), target]
+
+def _reduced(losses: Any, reduction: str, count: Any = None) -> Array:
+    """count: what the mean divides by, where it is not the number of losses."""
+    losses = np.asarray(losses)
     if reduction == "none":
         return losses
-    total = losses.sum(dtype=np.float64)
-    return np.asarray(total / np.float64(len(x)) if reduction == "mean" else total, x.dtype)
+    divisor = {
+        "mean": losses.size if count is None else count,
+        "sum": 1,
+        "batchmean": len(losses) if losses.ndim else 1,
+    }[reduction]
+    return np.asarray(losses.sum(dtype=np.float64) / np.float64(divisor), losses.dtype)
 
 
-def cross_entropy_backward(grad_output: Any, x: Any, target: Any, reduction: str = "mean") -> Array:
-    grad = softmax(x)
-    grad[np.arange(len(x)), target] -= 1
+def _spread(grad_output: Any, slope: Any, reduction: str, count: Any = None) -> Array:
+    """The gradient of each element, of what _reduced makes of the losses whose derivatives are `slope`."""
     if reduction == "mean":
-        grad /= max(len(x), 1)
-    return grad * np.reshape(grad_output, (-1, 1))
+        slope = slope / max(slope.size, 1) if count is None else slope / count
+    if reduction == "batchmean" and slope.ndim:
+        slope = slope / max(len(slope), 1)
+    return np.asarray(grad_output * slope, slope.dtype)
+
+
+def mse_loss(x: Any, target: Any, reduction: str = "mean", out: Array | None = None) -> Array:
+    return _reduced((x - target) ** 2, reduction)
+
+
+def mse_loss_backward(
+    grad_output: Any, x: Any, target: Any, reduction: str = "mean", out: Array | None = None
+) -> Array:
+    return _spread(grad_output, 2 * (x - target), reduction)
+
+
+def l1_loss(x: Any, target: Any, reduction: str = "mean", out: Array | None = None) -> Array:
+    return _reduced(np.abs(x - target), reduction)
+
+
+def l1_loss_backward(grad_output: Any, x: Any, target: Any, reduction: str = "mean", out: Array | None = None) -> Array:
+    return _spread(grad_output, np.where(x > target, 1, np.where(x < target, -1, 0)).astype(x.dtype), reduction)
+
+
+def huber_loss(x: Any, target: Any, reduction: str = "mean", delta: float = 1.0, out: Array | None = None) -> Array:
+    d = np.abs(x - target)
+    return _reduced(np.where(d < delta, d * d / 2, delta * (d - delta / 2)), reduction)
+
+
+def huber_loss_backward(
+    grad_output: Any, x: Any, target: Any, reduction: str = "mean", delta: float = 1.0, out: Array | None = None
+) -> Array:
+    return _spread(grad_output, np.clip(x - target, -delta, delta), reduction)
+
+
+def smooth_l1_loss(x: Any, target: Any, reduction: str = "mean", beta: float = 1.0, out: Array | None = None) -> Array:
+    if beta == 0:
+        return l1_loss(x, target, reduction)
+    d = np.abs(x - target)
+    return _reduced(np.where(d < beta, d * d / (2 * beta), d - beta / 2), reduction)
+
+
+def smooth_l1_loss_backward(
+    grad_output: Any, x: Any, target: Any, reduction: str = "mean", beta: float = 1.0, out: Array | None = None
+) -> Array:
+    if beta == 0:
+        return l1_loss_backward(grad_output, x, target, reduction)
+    return _spread(grad_output, np.clip(x - target, -beta, beta) / beta, reduction)
+
+
+def binary_cross_entropy(
+    x: Any, target: Any, weight: Any = None, reduction: str = "mean", out: Array | None = None
+) -> Array:
+    with np.errstate(divide="ignore"):
+        log, log_rest = np.maximum(np.log(x), -100), np.maximum(np.log1p(-x), -100)
+    return _reduced(-_or_one(weight) * (target * log + (1 - target) * log_rest), reduction)
+
+
+def binary_cross_entropy_backward(
+    grad_output: Any, x: Any, target: Any, weight: Any = None, reduction: str = "mean", out: Array | None = None
+) -> Array:
+    return _spread(grad_output, _or_one(weight) * (x - target) / np.maximum(x * (1 - x), _TINY), reduction)
+
+
+def binary_cross_entropy_with_logits(
+    x: Any,
+    target: Any,
+    weight: Any = None,
+    reduction: str = "mean",
+    pos_weight: Any = None,
+    out: Array | None = None,
+) -> Array:
+    positive, negative = _or_one(pos_weight) * target * _softplus(-x), (1 - target) * _softplus(x)
+    return _reduced(_or_one(weight) * (positive + negative), reduction)
+
+
+def binary_cross_entropy_with_logits_backward(
+    grad_output: Any,
+    x: Any,
+    target: Any,
+    weight: Any = None,
+    reduction: str = "mean",
+    pos_weight: Any = None,
+    out: Array | None = None,
+) -> Array:
+    sigmoid, sigmoid_rest = np.exp(-_softplus(-x)), np.exp(-_softplus(x))
+    slope = (1 - target) * sigmoid - _or_one(pos_weight) * target * sigmoid_rest
+    return _spread(grad_output, _or_one(weight) * slope, reduction)
+
+
+def kl_div(x: Any, target: Any, reduction: str = "mean", log_target: bool = False, out: Array | None = None) -> Array:
+    if log_target:
+        return _reduced(np.exp(target) * (target - x), reduction)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return _reduced(np.where(target == 0, 0, target * np.log(target)) - target * x, reduction)
+
+
+def kl_div_backward(
+    grad_output: Any,
+    x: Any,
+    target: Any,
+    reduction: str = "mean",
+    log_target: bool = False,
+    out: Array | None = None,
+) -> Array:
+    return _spread(grad_output, -np.exp(target) if log_target else -target, reduction)
+
+
+def hinge_embedding_loss(
+    x: Any, target: Any, margin: float = 1.0, reduction: str = "mean", out: Array | None = None
+) -> Array:
+    return _reduced(np.where(target != -1, x, 0) + np.where(target != 1, np.maximum(0, margin - x), 0), reduction)
+
+
+def hinge_embedding_loss_backward(
+    grad_output: Any,
+    x: Any,
+    target: Any,
+    margin: float = 1.0,
+    reduction: str = "mean",
+    out: Array | None = None,
+) -> Array:
+    slope = np.where(target != -1, 1, 0) - np.where((target != 1) & (margin - x >= 0), 1, 0)
+    return _spread(grad_output, slope.astype(x.dtype), reduction)
+
+
+def nll_loss(
+    x: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    out: Array | None = None,
+) -> Array:
+    onehot = _named(x, target, weight, ignore_index)
+    return _by_rows(x, lambda rows: -np.where(onehot != 0, rows * onehot, 0).sum(-1), reduction, onehot.sum())
+
+
+def nll_loss_backward(
+    grad_output: Any,
+    x: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    out: Array | None = None,
+) -> Array:
+    onehot = _named(x, target, weight, ignore_index)
+    return _grad_of_rows(grad_output, x, lambda rows: -onehot, reduction, onehot.sum())
+
+
+def cross_entropy(
+    x: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    out: Array | None = None,
+) -> Array:
+    c, count = _coefficients(x, target, weight, ignore_index, label_smoothing)
+
+    def losses(rows: Array) -> Array:
+        with np.errstate(invalid="ignore"):
+            terms = c * log_softmax(rows)
+        # Other classes than a named one count for nothing, where a probability of 0 makes NaN of infinity.
+        return -(terms if _is_soft(target) else np.where(c == 0, 0, terms)).sum(-1)
+
+    return _by_rows(x, losses, reduction, count)
+
+
+def cross_entropy_backward(
+    grad_output: Any,
+    x: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+    out: Array | None = None,
+) -> Array:
+    c, count = _coefficients(x, target, weight, ignore_index, label_smoothing)
+    return _grad_of_rows(grad_output, x, lambda rows: softmax(rows) * c.sum(-1, keepdims=True) - c, reduction, count)
+
+
+def cross_entropy_with_grad(
+    x: Any,
+    target: Any,
+    weight: Any = None,
+    ignore_index: int = -100,
+    reduction: str = "mean",
+    label_smoothing: float = 0.0,
+) -> LossAndGrad:
+    loss = cross_entropy(x, target, weight, ignore_index, reduction, label_smoothing)
+    grad_output = np.ones_like(loss)
+    return LossAndGrad(
+        loss, cross_entropy_backward(grad_output, x, target, weight, ignore_index, reduction, label_smoothing)
+    )
+
+
+def cosine_embedding_loss(
+    x1: Any, x2: Any, target: Any, margin: float = 0.0, reduction: str = "mean", out: Array | None = None
+) -> Array:
+    cos, _, _ = _cosine(x1, x2)
+    return _reduced(np.where(target == 1, 1 - cos, np.where(target == -1, np.maximum(0, cos - margin), 0)), reduction)
+
+
+def cosine_embedding_loss_backward(
+    grad_output: Any, x1: Any, x2: Any, target: Any, margin: float = 0.0, reduction: str = "mean"
+) -> CosineEmbeddingGrad:
+    cos, square1, square2 = _cosine(x1, x2)
+    slope = np.where(target == 1, -1, np.where((target == -1) & ~(cos < margin), 1, 0)).astype(x1.dtype)
+    each = _spread(grad_output, slope, reduction)[..., None]
+    length, cos = np.sqrt(square1 * square2)[..., None], cos[..., None]
+    return CosineEmbeddingGrad(
+        each * (x2 / length - cos * x1 / square1[..., None]), each * (x1 / length - cos * x2 / square2[..., None])
+    )
+
+
+def _or_one(weight: Any) -> Any:
+    return 1 if weight is None else weight
+
+
+def _softplus(x: Array) -> Array:
+    return np.maximum(x, 0) + np.log1p(np.exp(-np.abs(x)))
+
+
+def _cosine(x1: Array, x2: Array) -> tuple[Array, Array, Array]:
+    """The cosine and the squares of the lengths."""
+    square1, square2 = (np.asarray((x * x).sum(-1) + _TINY, x.dtype) for x in (x1, x2))
+    return np.asarray((x1 * x2).sum(-1) / np.sqrt(square1 * square2)), square1, square2
+
+
+def _is_soft(target: Any) -> bool:
+    return np.asarray(target).dtype.kind == "f"
+
+
+def _classes_last(x: Array) -> Array:
+    return np.moveaxis(x, min(x.ndim - 1, 1), -1)
+
+
+def _named(x: Array, target: Any, weight: Any, ignore_index: int) -> Array:
+    """The weight of the class that a row's target names, at that class, else 0: as x, classes last."""
+    named = np.arange(_classes_last(x).shape[-1]) == np.asarray(target)[..., None]
+    named = named & (np.asarray(target)[..., None] != ignore_index)
+    return named * np.asarray(_or_one(weight), x.dtype)
+
+
+def _coefficients(x: Array, target: Any, weight: Any, ignore_index: int, label_smoothing: float) -> tuple[Array, Any]:
+    """What the classes' -log_softmax are multiplied by, classes last, and what the mean divides by."""
+    classes = _classes_last(x).shape[-1]
+    if _is_soft(target):
+        spread = _classes_last(target) * (1 - label_smoothing) + label_smoothing / max(classes, 1)
+        return spread * np.asarray(_or_one(weight), x.dtype), np.prod(spread.shape[:-1])
+    named = _named(x, target, weight, ignore_index)
+    counts = (np.asarray(target) != ignore_index)[..., None]
+    even = label_smoothing / max(classes, 1) * counts * np.asarray(_or_one(weight), x.dtype)
+    return named * (1 - label_smoothing) + even, named.sum()
+
+
+def _by_rows(x: Array, losses: Callable[[Array], Array], reduction: str, count: Any) -> Array:
+    return _reduced(np.asarray(losses(_classes_last(x)), x.dtype), reduction, count)
+
+
+def _grad_of_rows(grad_output: Any, x: Array, slope: Callable[[Array], Array], reduction: str, count: Any) -> Array:
+    rows = np.asarray(slope(_classes_last(x)), x.dtype)
+    rows = _spread(np.asarray(grad_output)[..., None], rows, reduction, 1)
+    if reduction == "mean":  # all ignored: nothing to divide, and 0 / 0 for the loss alone
+        rows = rows / count if count else rows
+    return np.ascontiguousarray(np.moveaxis(rows, -1, min(x.ndim - 1, 1)))

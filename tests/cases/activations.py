@@ -206,4 +206,5 @@ CASES = [
     *_softmaxes(_special, (12, 21), note="special", tags=("special",)),
     *_softmaxes((128, 10), (128, 10), tags=("bench",)),
     *_softmaxes((512, 1000), (512, 1000), tags=("bench", "large")),
+    *_softmaxes((1024, 1000), (1024, 1000), tags=("bench", "large")),
 ]

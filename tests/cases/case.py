@@ -34,7 +34,17 @@ class Case:
     flops: float
     tolerance: Tolerance
     tags: frozenset[str]
+    data: tuple[str, ...] = ()
+    """The floating-point arguments that there is no gradient in."""
     backward: Case | None = None
+
+    def differentiable(self, arguments: Arguments) -> list[str]:
+        """The arguments that the backward returns gradients in, or None in place of such a one."""
+        return [
+            name
+            for name, value in arguments.items()
+            if name not in self.data and (value is None or getattr(value, "dtype", np.dtype(int)).kind == "f")
+        ]
 
     def make(self, dtype: Any, rng: Generator | None = None) -> Arguments:
         """The arguments by name. The same generator state gives a case and its backward the same inputs."""
@@ -103,6 +113,7 @@ def declare(
     tolerance: Tolerance,
     backward: Backward | None = None,
     updates: tuple[str, ...] = (),
+    data: tuple[str, ...] = (),
     tags: tuple[str, ...] = (),
     note: str = "",
     **parameters: Any,
@@ -158,6 +169,7 @@ def declare(
         flops=flops,
         tolerance=tolerance,
         tags=frozenset(tags),
+        data=data,
         backward=gradient,
     )
 
