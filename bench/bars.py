@@ -52,8 +52,14 @@ DEPTHWISE = "bench.compare conv2d --tag depthwise --match 8x64x112x112_64x1x3x3-
 TRANSPOSE = "bench.compare conv_transpose2d --tag bench large --against torch"
 MAX_POOL = "bench.compare max_pool2d --tag bench large --against torch"
 AVG_POOL = "bench.compare avg_pool2d --tag bench large --match kernel_size=3 --against torch"
+DROPOUT = "bench.compare dropout --tag bench large --against torch copy"
+L1_PENALTY = "bench.compare l1_penalty --tag bench large --against torch"
+L2_PENALTY = "bench.compare l2_penalty --tag bench large --against torch"
 NORM = "bench.compare {}_norm_backward --with-forward --tag bench large --match {} --against torch"
 BOTH = "bench.compare conv2d_backward --tag bench large --with-forward --against torch"
+OPTIMIZERS = ("sgd", "adagrad", "rmsprop", "adam", "adamw", "adadelta", "nadam")
+STEP = "bench.compare {}_step --tag bench large --against torch --threads {} --rounds 7"
+NUMPY_ADAM = "bench.compare adam_step --tag bench large --match sq-10000000 --against numpy --rounds 5"
 THREADS = "bench.compare conv2d --tag batch8 --threads 2 --against fastdl --peer-threads 1"
 
 BARS = [
@@ -75,11 +81,23 @@ BARS = [
     at_least("conv-transpose", TRANSPOSE, ratio("torch"), 1.2),
     at_least("max-pool", MAX_POOL, ratio("torch"), 8.0),
     at_least("avg-pool", AVG_POOL, ratio("torch"), 3.0),
+    at_least("dropout", DROPOUT, ratio("torch"), 2.0),
+    at_least("dropout-copy", DROPOUT, ratio("copy"), 0.4),
+    at_least("l1-penalty", L1_PENALTY, ratio("torch"), 1.0),
+    at_least("l2-penalty", L2_PENALTY, ratio("torch"), 0.8),
     at_least("batch-norm", NORM.format("batch", "training=True"), ratio("torch"), 1.3),
     at_least("layer-norm", NORM.format("layer", "."), ratio("torch"), 1.3),
     at_least("group-norm", NORM.format("group", "."), ratio("torch"), 1.3),
     at_least("conv2d-call", "bench.calls conv2d", lambda report: report["torch over fastdl"], 2.0),
     at_least("conv2d-train-torch", BOTH, ratio("torch"), 1.0),
+    *(
+        at_least(f"{name}-{threads}", STEP.format(name, threads), ratio("torch", "minimum"), 1.0)
+        for name in OPTIMIZERS
+        for threads in (1, 2)
+    ),
+    at_least("adam-numpy", NUMPY_ADAM, ratio("numpy"), 8.0),
+    at_least("adam-1000-arrays", "bench.calls optimizers", lambda report: report["torch over fastdl"], 3.0),
+    at_most("adam-call", "bench.calls optimizer", lambda report: report["Adam.step, us"], 2.0, "us"),
     at_least("threads", THREADS, ratio("fastdl"), 1.7),
     at_most(
         "relu-call",

@@ -2,6 +2,8 @@
 
 python -m bench.calls relu      fastdl.relu on 8 values against torch.relu
 python -m bench.calls conv2d    a 3x3 convolution of one 8x8 image to 4 channels, likewise
+python -m bench.calls optimizer one Adam and one SGD step on 1,000 parameters
+python -m bench.calls optimizers  one Adam step on 1,000 arrays of 100 parameters against torch, fused
 python -m bench.calls numba     relu in an @njit loop, above the kernel's own cost
 python -m bench.calls import    `import fastdl` beyond numpy's import
 python -m bench.calls wheel     the size of the wheel
@@ -90,6 +92,73 @@ def conv2d_call(rounds: int) -> Report:
     }
 
 
+def optimizer_step(rounds: int) -> Report:
+    """Optimizer.step with gradients in the same arrays as before, the bound step, and the kernel's own share."""
+    import functools
+
+    import numpy as np
+
+    import fastdl
+    from bench.timing import interleave
+    from fastdl import optim
+
+    fastdl.set_num_threads(1)
+    calls = {}
+    for name in ("SGD", "Adam"):
+        grads = [np.random.default_rng(0).standard_normal(1000).astype(np.float32)]
+        optimizer = getattr(optim, name)([np.zeros(1000, np.float32)], lr=1e-6)
+        table = optimizer.param_groups[0].tables[0]
+        calls[f"{name}.step"] = functools.partial(optimizer.step, grads)
+        calls[f"{name} bound"] = optimizer.bind(grads)
+        optimizer.step(grads)
+        calls[f"{name}'s C function"] = functools.partial(*table.call)
+    times = interleave(calls, rounds, seconds=0.01)
+    return {f"{name}, us": 1e6 * statistics.median(t) for name, t in times.items()}
+
+
+def many_arrays(rounds: int) -> Report:
+    """With gradients in the same arrays as before, and in new ones every time."""
+    import functools
+
+    import numpy as np
+    import torch
+
+    import fastdl
+    from bench.timing import interleave, median_ratio
+    from fastdl import optim
+
+    fastdl.set_num_threads(1)
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    grads = list(rng.standard_normal((1000, 100)).astype(np.float32))
+    others = [g.copy() for g in grads]
+    params, tensors = ([np.zeros(100, np.float32) for _ in grads] for _ in range(2))
+    peers = [torch.from_numpy(a).requires_grad_() for a in tensors]
+    for parameter, grad in zip(peers, grads, strict=True):
+        parameter.grad = torch.from_numpy(grad)
+    optimizer, peer = optim.Adam(params, lr=1e-3), torch.optim.Adam(peers, lr=1e-3, fused=True)
+    optimizer.step(grads)
+    peer.step()
+    for a, b in zip(params, tensors, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5)
+
+    def alternating() -> None:
+        optimizer.step(others)
+        optimizer.step(grads)
+
+    calls = {
+        "same arrays": functools.partial(optimizer.step, grads),
+        "other arrays": alternating,
+        "torch": peer.step,
+    }
+    times = interleave(calls, rounds, seconds=0.01)
+    times["other arrays"] = [t / 2 for t in times["other arrays"]]
+    return {f"{name}, us": 1e6 * statistics.median(t) for name, t in times.items()} | {
+        "torch over fastdl": median_ratio(times["torch"], times["same arrays"]),
+        "torch over fastdl, other arrays": median_ratio(times["torch"], times["other arrays"]),
+    }
+
+
 def relu_in_numba(rounds: int) -> Report:
     """The kernel's own cost: its C symbol, called through a plain function pointer in a loop of the same shape."""
     import numba
@@ -165,6 +234,8 @@ def wheel_size(rounds: int) -> Report:
 MEASURES = {
     "relu": relu_call,
     "conv2d": conv2d_call,
+    "optimizer": optimizer_step,
+    "optimizers": many_arrays,
     "numba": relu_in_numba,
     "import": import_time,
     "wheel": wheel_size,

@@ -45,7 +45,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("operation", help="linear, conv2d, conv2d_backward, relu, ...")
     parser.add_argument("--tag", nargs="+", default=["bench"], help="cases that carry all these tags (default: bench)")
     parser.add_argument("--match", default="", help="of those, the ones whose id this regular expression finds")
-    parser.add_argument("--against", nargs="+", default=["torch"], help="torch onnxruntime jax numpy matmul fastdl")
+    parser.add_argument(
+        "--against", nargs="+", default=["torch"], help="torch onnxruntime jax numpy matmul copy fastdl"
+    )
     parser.add_argument("--isa", default="", help="instruction-set level (default: the best one)")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--peer-threads", type=int, help="default: as many as fastdl")
@@ -136,9 +138,14 @@ def contender(
     packed: bool = False,
     algorithm: str = "",
 ) -> Callable[[], Any] | None:
-    """A call that is ready to be timed, its result checked; None if the peer does not have the operation."""
-    from bench import peers
+    """A call that is ready to be timed, its result checked; None if the peer does not have the operation.
 
+    "copy" is np.copyto of as many bytes as the operation has to read and write.
+    """
+    from bench import machine, peers
+
+    if name == "copy":
+        return machine.copy(threads, case.bytes(dtype) * (1.5 if with_forward else 1))[0]
     arguments = case.make(dtype)
     if algorithm and name == "fastdl":
         arguments["algorithm"] = algorithm
@@ -147,7 +154,8 @@ def contender(
     call = peers.prepare(name, case.operation, arguments, threads)
     if call is None:
         return None
-    check(f"{case.id}: {name}", outcome(call, case, arguments), expected, dtype)
+    if "dropout" not in case.operation or name in ("fastdl", "numpy"):  # the masks of others are their own
+        check(f"{case.id}: {name}", outcome(call, case, arguments), expected, dtype)
     if not with_forward:
         return call
     given = peers.split_backward(arguments, case.operation)

@@ -39,11 +39,11 @@ def fma(dtype: np.dtype, threads: int = 1, iterations: int = 20_000) -> tuple[Ca
     return on_threads([task(sink) for sink in sinks]), float(flops[0]) * threads
 
 
-def copy(threads: int = 1) -> tuple[Callable[[], None], float]:
-    """A call that copies more memory than caches hold, and the bytes that it reads and writes."""
-    source, target = (np.ones(COPY_BYTES // 8) for _ in range(2))
+def copy(threads: int = 1, traffic: float = 2 * COPY_BYTES) -> tuple[Callable[[], None], float]:
+    """A call that copies memory (by default more than caches hold), and the bytes that it reads and writes."""
+    source, target = (np.ones(max(1, round(traffic / 16))) for _ in range(2))
     pieces = zip(np.array_split(target, threads), np.array_split(source, threads), strict=True)
-    return on_threads([functools.partial(np.copyto, *piece) for piece in pieces]), 2.0 * COPY_BYTES
+    return on_threads([functools.partial(np.copyto, *piece) for piece in pieces]), 2.0 * source.nbytes
 
 
 @functools.cache

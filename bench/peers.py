@@ -304,21 +304,38 @@ def _torch_pointwise() -> dict[str, Callable[..., Call]]:
     }
 
 
-def _torch_sgd_step(  # type: ignore[no-untyped-def]
-    torch, F, param, grad, momentum_buffer=None, step=1, lr=1e-3, momentum=0.0, dampening=0.0, weight_decay=0.0, **flags
-):
-    buffers = [] if momentum_buffer is None else [momentum_buffer]
-    settings = {"lr": lr, "momentum": momentum, "dampening": dampening, "weight_decay": weight_decay}
-    settings |= {"nesterov": False, "maximize": False} | flags
-    update = torch._fused_sgd_
+def _torch_optimizer(name: str, fused: bool = False) -> Callable[..., Call]:
+    """A step of the class from the state given, fused where torch has that, else by its multi-tensor functions."""
 
-    def call():  # type: ignore[no-untyped-def]
-        update([param], [grad], buffers, **settings, is_first_step=step == 1)
+    def build(torch, F, param, grad, step=1, max_exp_avg_sq=None, grad_avg=None, **given):  # type: ignore[no-untyped-def]
+        states = {n: v for n, v in given.items() if isinstance(v, torch.Tensor)}
+        states |= {} if max_exp_avg_sq is None else {"max_exp_avg_sq": max_exp_avg_sq}
+        states |= {} if grad_avg is None else {"grad_avg": grad_avg}
+        states = {"sum" if n == "state_sum" else n: v for n, v in states.items()}
+        options = {n: v for n, v in given.items() if n not in states and n != "state_sum" and v is not None}
+        options |= {} if max_exp_avg_sq is None else {"amsgrad": True}
+        options |= {} if grad_avg is None else {"centered": True}
+        optimizer = getattr(torch.optim, name)([param], **options, **{"fused" if fused else "foreach": True})
+        if name != "SGD":
+            states["step"] = torch.tensor(float(step - 1))
+        optimizer.state[param].update(states)
+        param.grad = grad
+        return optimizer.step
 
-    return call
+    return build
+
+
+def _torch_dropout(name: str) -> Callable[..., Call]:
+    def build(torch, F, x, p=0.5, training=True, seed=0, offset=0):  # type: ignore[no-untyped-def]
+        return functools.partial(getattr(F, name), x, p, training)
+
+    return build
 
 
 TORCH: dict[str, Callable[..., Call]] = {
+    **{name: _torch_dropout(name) for name in ("alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d")},
+    "l1_penalty": lambda torch, F, x, coefficient=1.0: lambda: coefficient * x.abs().sum(),
+    "l2_penalty": lambda torch, F, x, coefficient=1.0: lambda: coefficient / 2 * torch.dot(x.ravel(), x.ravel()),
     **_torch_pointwise(),
     "prelu": lambda torch, F, x, weight: functools.partial(F.prelu, x, weight),
     "prelu_backward": lambda torch, F, grad_output, x, weight: functools.partial(
@@ -356,8 +373,14 @@ TORCH: dict[str, Callable[..., Call]] = {
     "pad": lambda torch, F, x, pad, mode="constant", value=0.0: functools.partial(F.pad, x, pad, mode, value),
     "pad_backward": _torch_pad_backward,
     **_torch_pools(),
+    "sgd_step": _torch_optimizer("SGD", fused=True),
+    "adagrad_step": _torch_optimizer("Adagrad", fused=True),
+    "rmsprop_step": _torch_optimizer("RMSprop"),
+    "adam_step": _torch_optimizer("Adam", fused=True),
+    "adamw_step": _torch_optimizer("AdamW", fused=True),
+    "adadelta_step": _torch_optimizer("Adadelta"),
+    "nadam_step": _torch_optimizer("NAdam"),
     **_torch_norms(),
-    "sgd_step": _torch_sgd_step,
 }
 
 

@@ -28,22 +28,14 @@
 #ifndef FASTDL_ACTIVATION_H
 #define FASTDL_ACTIVATION_H
 
+#include "fused.h"
 #include "vmath.h"
-
-typedef struct {
-    int64_t kind;
-    real alpha, beta;
-} activation;
 
 /* Every kind: X(RELU) X(LEAKY_RELU) ... */
 #define FDL_EACH_ACTIVATION(X)                                                                                         \
     X(RELU) X(LEAKY_RELU) X(ELU) X(SELU) X(CELU) X(GELU) X(GELU_TANH) X(SILU) X(MISH) X(SOFTPLUS) X(SOFTSIGN)           \
     X(HARDTANH) X(HARDSIGMOID) X(HARDSWISH) X(RELU6) X(LOGSIGMOID) X(SIGMOID) X(TANH) X(EXP) X(EXPM1) X(LOG) X(LOG1P)   \
     X(ERF)
-
-/* x[i * row + j] = f(x[i * row + j]) for i < rows, j < columns: for results that have just been stored. */
-#define activate_rows FDL_NAME(activate_rows)
-void activate_rows(const activation *f, real *x, int64_t row, int64_t rows, int64_t columns);
 
 /* low and high where x is beyond; NaN where x is. */
 FDL_INLINE vreal vclamp(vreal x, real low, real high)

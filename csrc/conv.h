@@ -22,10 +22,11 @@ typedef struct {
     bool is_matrix;            /* 1 x 1, stride 1, no padding: columns is the image itself */
     gemm_matrix weights;       /* of the first group, [filters, depth]; the next group's are group_weights further */
     int64_t group_weights;
+    bool turned; /* weight is [channels, filters, taps], its taps in reverse: conv_winograd.h reads it so */
     const real *x, *weight, *bias, *residual, *grad_y;
     real *y, *grad_x, *grad_weight, *grad_bias;
     const conv_sink *sink; /* which only Winograd's algorithm knows; NULL: y */
-    int64_t activation;
+    activation activation;
     const real *packed; /* weights as gemm_pack lays them out, or conv_channels_last_weights; NULL: not packed */
     const real *packed_winograd; /* the same transformed for tiles of packed_tile, if that is 2 or 4 */
     int64_t packed_tile;         /* -1: weights are not packed; see fdl_conv_plan */
@@ -109,6 +110,11 @@ int conv_winograd_4x4_forward(const convolution *v, bool *finite);
 /* Whether Winograd's algorithm with tiles of `out`, if it applies, is faster than products that compute `positions` of
  * every image. */
 bool conv_winograd_saves(const convolution *v, int64_t out, int64_t positions);
+
+#define conv_winograd_grad_weight FDL_NAME(conv_winograd_grad_weight)
+
+/* The gradient of the weights with tiles of 4 x 4; finite as above. */
+int conv_winograd_grad_weight(const convolution *v, bool *finite);
 
 #define conv_depthwise_pays FDL_NAME(conv_depthwise_pays)
 #define conv_depthwise_forward FDL_NAME(conv_depthwise_forward)

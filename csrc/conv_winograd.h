@@ -78,47 +78,68 @@ typedef struct {
     bool *finite;
 } winograd;
 
-/* U [POINTS, end - begin, u_row] of at most FILTERS filters [begin, end): LANES channels at a time. */
-static void transform_weights(const winograd *w, int64_t begin, int64_t end, real *u_out)
+/* U of filter f and of the channels from c on, LANES at most, POINTS vectors u_point elements apart. */
+FDL_INLINE void transform_weight(const winograd *w, int64_t f, int64_t c, real *to)
 {
     const convolution *v = w->v;
-    for (int64_t f = begin; f < end; f++)
-        for (int64_t c = 0; c < v->channels; c += LANES) {
-            const real *from = v->weight + (f * v->channels + c) * TAPS;
-            const int64_t n = min64(LANES, v->channels - c);
-            /* One vector per tap, from TAPS elements per channel. */
-            vreal taps[(TAPS + LANES - 1) / LANES * LANES];
-            FDL_UNROLL
-            for (int tap = 0; tap < TAPS; tap += LANES) {
-                const vmask present = vmask_range(0, min64(LANES, TAPS - tap));
-                vreal *block = taps + tap;
-                FDL_UNROLL
-                for (int l = 0; l < LANES; l++)
-                    block[l] = l < n ? vload_masked(from + l * TAPS + tap, present) : (vreal){0};
-                vtranspose(block);
-            }
-            vreal half[KERNEL][IN]; /* (G g)^T */
-            FDL_UNROLL
-            for (int s = 0; s < KERNEL; s++) {
-                vreal g[KERNEL];
-                FDL_UNROLL
-                for (int r = 0; r < KERNEL; r++)
-                    g[r] = taps[r * KERNEL + s];
-                weight_transform(g, half[s]);
-            }
-            real *to = u_out + (f - begin) * w->u_row + c;
-            FDL_UNROLL
-            for (int r = 0; r < IN; r++) {
-                vreal g[KERNEL], u[IN];
-                FDL_UNROLL
-                for (int s = 0; s < KERNEL; s++)
-                    g[s] = half[s][r];
-                weight_transform(g, u);
-                FDL_UNROLL
-                for (int s = 0; s < IN; s++)
-                    vstore(to + (r * IN + s) * w->u_point, u[s]);
-            }
+    const real *from = v->weight + (v->turned ? c * v->filters + f : f * v->channels + c) * TAPS;
+    const int64_t step = v->turned ? v->filters * TAPS : TAPS, n = min64(LANES, v->channels - c);
+    /* One vector per tap, from TAPS elements per channel. */
+    vreal taps[(TAPS + LANES - 1) / LANES * LANES];
+    FDL_UNROLL
+    for (int tap = 0; tap < TAPS; tap += LANES) {
+        const vmask present = vmask_range(0, min64(LANES, TAPS - tap));
+        vreal *block = taps + tap;
+        FDL_UNROLL
+        for (int l = 0; l < LANES; l++)
+            block[l] = l < n ? vload_masked(from + l * step + tap, present) : (vreal){0};
+        vtranspose(block);
+    }
+    if (v->turned) {
+        FDL_UNROLL
+        for (int l = 0; l < LANES; l++) /* more streams than the hardware follows */
+            __builtin_prefetch(from + l * step + 256 / (int)sizeof(real));
+        FDL_UNROLL
+        for (int tap = 0; tap < TAPS / 2; tap++) {
+            const vreal first = taps[tap];
+            taps[tap] = taps[TAPS - 1 - tap], taps[TAPS - 1 - tap] = first;
         }
+    }
+    vreal half[KERNEL][IN]; /* (G g)^T */
+    FDL_UNROLL
+    for (int s = 0; s < KERNEL; s++) {
+        vreal g[KERNEL];
+        FDL_UNROLL
+        for (int r = 0; r < KERNEL; r++)
+            g[r] = taps[r * KERNEL + s];
+        weight_transform(g, half[s]);
+    }
+    FDL_UNROLL
+    for (int r = 0; r < IN; r++) {
+        vreal g[KERNEL], u[IN];
+        FDL_UNROLL
+        for (int s = 0; s < KERNEL; s++)
+            g[s] = half[s][r];
+        weight_transform(g, u);
+        FDL_UNROLL
+        for (int s = 0; s < IN; s++)
+            vstore(to + (r * IN + s) * w->u_point, u[s]);
+    }
+}
+
+/* U [POINTS, end - begin, u_row] of at most FILTERS filters [begin, end), in the order in which their weights lie. */
+static void transform_weights(const winograd *w, int64_t begin, int64_t end, real *u)
+{
+    const convolution *v = w->v;
+    if (v->turned) {
+        for (int64_t c = 0; c < v->channels; c += LANES)
+            for (int64_t f = begin; f < end; f++)
+                transform_weight(w, f, c, u + (f - begin) * w->u_row + c);
+    } else {
+        for (int64_t f = begin; f < end; f++)
+            for (int64_t c = 0; c < v->channels; c += LANES)
+                transform_weight(w, f, c, u + (f - begin) * w->u_row + c);
+    }
 }
 
 /* Packed, U is POINTS matrices [filters, channels], each as gemm_pack lays it out. */
@@ -232,7 +253,7 @@ static vint transform_output(const winograd *w, const real *m, int64_t point, in
                              const real *residual, real *y, int64_t y_row)
 {
     const fdl_window *g = &w->v->w;
-    const bool relu = w->v->activation == FDL_ACTIVATION_RELU;
+    const bool relu = is_relu(&w->v->activation);
     vint bad = {0};
     for (int64_t t = 0; t < w->row_tiles; t += LANES) {
         vreal half[OUT][IN]; /* A^T M */
@@ -275,6 +296,7 @@ static vint transform_output(const winograd *w, const real *m, int64_t point, in
             }
         }
     }
+    activate_stored(&w->v->activation, y, y_row, min64(OUT, g->out_height - tile_row * OUT), g->out_width);
     return bad;
 }
 

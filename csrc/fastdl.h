@@ -95,6 +95,31 @@ typedef struct {
     int64_t channels_last; /* 1: arrays are [batch, depth, height, width, channels] */
 } fdl_window;
 
+/* What an optimizer's step does; fastdl/optim.py has them by name, kernels/optim.c by formula. CLIP only scales and
+ * limits. */
+enum {
+    FDL_OPTIMIZER_SGD = 0,
+    FDL_OPTIMIZER_ADAGRAD = 1,
+    FDL_OPTIMIZER_RMSPROP = 2,
+    FDL_OPTIMIZER_ADAM = 3,
+    FDL_OPTIMIZER_ADADELTA = 4,
+    FDL_OPTIMIZER_NADAM = 5,
+    FDL_OPTIMIZER_LION = 6,
+    FDL_OPTIMIZER_CLIP = 7,
+};
+
+/* The options of all optimizers, by torch's names; each reads its own. step is the number of steps done, mu_product
+ * (NAdam) the product of mu over them: both are brought up to date by a step. */
+typedef struct {
+    int64_t method, step, maximize, nesterov, decoupled_weight_decay;
+    double lr, weight_decay, momentum, dampening, beta1, beta2, eps, alpha, rho, lr_decay, momentum_decay, mu_product;
+    double grad_scale, clip_value; /* a gradient g counts as min(max(grad_scale g, -clip_value), clip_value) */
+} fdl_optimizer;
+
+/* A table of the arrays that one step goes over, int64_t [count, FDL_TABLE_COLUMNS]: where an array ends, counted in
+ * elements from the beginning of the first, and the addresses of parameter, gradient and state (0: none). */
+enum { FDL_TABLE_END = 0, FDL_TABLE_PARAM = 1, FDL_TABLE_GRAD = 2, FDL_TABLE_STATE = 3, FDL_TABLE_COLUMNS = 6 };
+
 /* ---- the library itself (cpu.c, dispatch.c, threads.c, arena.c) ---- */
 
 /* Instruction-set levels, best first; NULL past the end. */
@@ -143,7 +168,8 @@ FDL_KERNEL int fdl_log_softmax_backward(const real *grad_output, const real *y, 
                                         int64_t classes, int64_t inner);
 /* linear.c: y [rows, out] = activation(x [rows, in] weight[out, in]^T + bias[out]) */
 FDL_KERNEL int fdl_linear(const real *x, const real *weight, FDL_OPTIONAL const real *bias, real *y, int64_t rows,
-                          int64_t in_features, int64_t out_features, int64_t activation);
+                          int64_t in_features, int64_t out_features, int64_t activation, double alpha,
+                          double beta);
 FDL_KERNEL int fdl_linear_backward(const real *grad_output, const real *x, const real *weight,
                                    FDL_OPTIONAL real *grad_x, FDL_OPTIONAL real *grad_weight,
                                    FDL_OPTIONAL real *grad_bias, int64_t rows, int64_t in_features,
@@ -188,16 +214,49 @@ FDL_KERNEL int fdl_cross_entropy(const real *x, const int64_t *target, real *los
                                  int64_t reduction);
 FDL_KERNEL int fdl_cross_entropy_backward(const real *grad_output, const real *x, const int64_t *target,
                                           real *grad_input, int64_t rows, int64_t classes, int64_t reduction);
-/* optim.c */
+/* optim.c: one step each, in place, all arrays [size]; step counts from 1 */
 FDL_KERNEL int fdl_sgd_step(real *param, const real *grad, FDL_OPTIONAL real *momentum_buffer, int64_t size,
-                            int64_t first, double lr, double momentum, double dampening, double weight_decay,
-                            int64_t nesterov, int64_t maximize);
+                            int64_t step, double lr, double momentum, double dampening, double weight_decay,
+                            int64_t nesterov, int64_t maximize, double grad_scale, double clip_value);
+FDL_KERNEL int fdl_adagrad_step(real *param, const real *grad, real *state_sum, int64_t size, int64_t step, double lr,
+                                double lr_decay, double weight_decay, double eps, int64_t maximize, double grad_scale,
+                                double clip_value);
+FDL_KERNEL int fdl_rmsprop_step(real *param, const real *grad, real *square_avg, FDL_OPTIONAL real *grad_avg,
+                                FDL_OPTIONAL real *momentum_buffer, int64_t size, double lr, double alpha, double eps,
+                                double weight_decay, double momentum, int64_t maximize, double grad_scale,
+                                double clip_value);
+FDL_KERNEL int fdl_adam_step(real *param, const real *grad, real *exp_avg, real *exp_avg_sq,
+                             FDL_OPTIONAL real *max_exp_avg_sq, int64_t size, int64_t step, double lr, double beta1,
+                             double beta2, double eps, double weight_decay, int64_t decoupled_weight_decay,
+                             int64_t maximize, double grad_scale, double clip_value);
+FDL_KERNEL int fdl_adadelta_step(real *param, const real *grad, real *square_avg, real *acc_delta, int64_t size,
+                                 double lr, double rho, double eps, double weight_decay, int64_t maximize,
+                                 double grad_scale, double clip_value);
+/* mu_product [1] is updated too. */
+FDL_KERNEL int fdl_nadam_step(real *param, const real *grad, real *exp_avg, real *exp_avg_sq, real *mu_product,
+                              int64_t size, int64_t step, double lr, double beta1, double beta2, double eps,
+                              double weight_decay, double momentum_decay, int64_t decoupled_weight_decay,
+                              int64_t maximize, double grad_scale, double clip_value);
+FDL_KERNEL int fdl_lion_step(real *param, const real *grad, real *exp_avg, int64_t size, double lr, double beta1,
+                             double beta2, double weight_decay, int64_t maximize, double grad_scale, double clip_value);
+/* The same for the many arrays of a table, whose elements are `real`. */
+FDL_KERNEL int fdl_optimizer_step(fdl_optimizer *optimizer, const int64_t *table, int64_t count);
+/* Of the gradients of a table: (sum of |g|^norm_type)^(1 / norm_type), or the largest |g| if norm_type is infinite. */
+FDL_KERNEL int fdl_grad_norm(double *norm, const int64_t *table, int64_t count, double norm_type);
+/* regularization.c: runs of `run` elements are kept together, with probability keep; y = scale x + shift, or dropped */
+FDL_KERNEL int fdl_dropout(const real *x, real *y, int64_t size, int64_t run, double keep, int64_t seed, int64_t offset,
+                           double scale, double shift, double dropped);
+/* arrays [count, 3]: the addresses of x and of its gradient (0 forward), and the size. Result: factor sum |x|^power */
+FDL_KERNEL int fdl_penalty(real *result, const int64_t *arrays, int64_t count, double factor, int64_t power);
+FDL_KERNEL int fdl_penalty_backward(const real *grad_output, const int64_t *arrays, int64_t count, double factor,
+                                    int64_t power, int64_t add);
 
 /* conv.c: weight [out_channels, channels / groups, kernel_depth, kernel_height, kernel_width] */
 /* residual, as y: added before the activation. Either weight or packed, which fdl_conv_pack made. */
 FDL_KERNEL int fdl_conv(const real *x, FDL_OPTIONAL const real *weight, FDL_OPTIONAL const real *packed,
                         FDL_OPTIONAL const real *bias, FDL_OPTIONAL const real *residual, real *y,
-                        const fdl_window *window, int64_t packed_tile, int64_t activation, int64_t algorithm);
+                        const fdl_window *window, int64_t packed_tile, int64_t activation, double alpha,
+                        double beta, int64_t algorithm);
 /* Weights laid out as the kernels read them, and with packed_tile 2 or 4 transformed for Winograd's algorithm with
  * tiles of that size as well. Of the window only the weight's shape, groups and channels_last matter. The size in
  * elements: */
@@ -214,7 +273,7 @@ FDL_KERNEL int fdl_conv_backward(const real *grad_output, const real *x, const r
 /* The adjoint of the convolution that `window` describes, whose input is this one's output y: x is [batch,
  * out_channels, out_depth, out_height, out_width], bias and grad_bias are [channels]. */
 FDL_KERNEL int fdl_conv_transpose(const real *x, const real *weight, FDL_OPTIONAL const real *bias, real *y,
-                                  const fdl_window *window, int64_t activation);
+                                  const fdl_window *window, int64_t activation, double alpha, double beta);
 FDL_KERNEL int fdl_conv_transpose_backward(const real *grad_output, const real *x, const real *weight,
                                            FDL_OPTIONAL real *grad_x, FDL_OPTIONAL real *grad_weight,
                                            FDL_OPTIONAL real *grad_bias, const fdl_window *window);

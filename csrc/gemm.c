@@ -34,6 +34,7 @@ typedef struct {
     bool accumulate;
     const real *row_bias, *column_bias, *addend; /* NULL: none, or not yet; addend has rows c_row apart, too */
     bool relu;
+    const activation *later; /* another one, once the tile is stored; NULL: none */
 } tile;
 
 /* One term of every element of the tile, from row `b` of B. */
@@ -355,6 +356,8 @@ static void run_tile(tile *t, const tile_of *w, compiled_kernel *kernel, int64_t
         kernel(t);
     else
         thin_kernel(t, w->rows, a_row, thin);
+    if (t->later)
+        activate_stored(t->later, t->c, t->c_row, w->rows, t->columns);
     if (copied)
         move_tile(w, p->c, t->columns, copy, false);
 }
@@ -467,7 +470,8 @@ int gemm_block(const gemm_problem *p, gemm_range range)
                         .row_bias = last && p->row_bias ? p->row_bias + row : NULL,
                         .column_bias = last && p->column_bias ? p->column_bias + column + j : NULL,
                         .addend = last ? p->addend : NULL, /* run_tile finds its place */
-                        .relu = last && p->activation == FDL_ACTIVATION_RELU,
+                        .relu = last && is_relu(&p->activation),
+                        .later = last ? &p->activation : NULL,
                     };
                     const bool is_thin = t.columns <= GEMM_THIN;
                     compiled_kernel *kernel = is_thin ? NULL : micro_kernels[rows - 1][width / LANES - 1][layout];
@@ -498,9 +502,10 @@ void gemm_in_place(const gemm_problem *p, int64_t row, const real *b, const int6
             .accumulate = p->accumulate,
             .row_bias = p->row_bias ? p->row_bias + row : NULL,
             .addend = p->addend ? p->addend + c : NULL,
-            .relu = p->activation == FDL_ACTIVATION_RELU,
+            .relu = is_relu(&p->activation),
         };
         micro_kernels[rows - 1][width / LANES - 1][IN_PLACE](&t);
+        activate_stored(&p->activation, t.c, t.c_row, rows, t.columns);
     }
 }
 

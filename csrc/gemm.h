@@ -14,7 +14,7 @@
 #ifndef FASTDL_GEMM_H
 #define FASTDL_GEMM_H
 
-#include "simd.h"
+#include "fused.h"
 
 /* Tile of C in registers: GEMM_ROWS rows by 2 vectors, leaving registers for 2 vectors of B and 1 of A. */
 enum {
@@ -63,7 +63,7 @@ typedef struct {
     bool accumulate;                    /* add to what C holds */
     const real *row_bias, *column_bias; /* [m], [n]; NULL: none */
     const real *addend;                 /* added to C before the activation, laid out as C; NULL: none */
-    int64_t activation;
+    activation activation;
 } gemm_problem;
 
 #define gemm_block FDL_NAME(gemm_block)

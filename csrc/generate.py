@@ -7,7 +7,8 @@ writes into OUT_DIR (the build tree; nothing here is ever committed)
     names.h         #define fdl_relu fdl_relu_f32_v3, ...: one name per dtype and level
     dispatch_table.h  one table of pointers per level, and the public entry points that call through it
     _native.c       the cffi API-mode extension
-    _kernels.py     one Python function per kernel: picks the dtype, passes pointers, raises on a status
+    call_table.h    one Python function per kernel: picks the dtype, passes pointers, raises on a status
+    _kernels.py     those functions by name, and the signatures
 """
 
 import re
@@ -29,6 +30,11 @@ class Function(NamedTuple):
     name: str
     parameters: list[Parameter]
     kernel: bool  # exists per dtype and per level
+
+    @property
+    def over_arrays(self) -> bool:
+        """Whether it takes an array, which says the dtype."""
+        return self.kernel and any("real" in p.type and not p.optional for p in self.parameters)
 
     def declaration(self, name: str, real: str) -> str:
         parameters = ", ".join(f"{p.type} {p.name}" for p in self.parameters) or "void"
@@ -114,65 +120,69 @@ def native_source(types: str, functions: list[Function], out: Path) -> None:
     ffi.emit_c_code(str(out))
 
 
-PYTHON_HEAD = '''\
-"""One function per C kernel. Written by csrc/generate.py from csrc/fastdl.h at build time: do not edit."""
-
-from numpy import dtype, float32
-
-from fastdl._native import ffi, lib
-from fastdl._status import raise_status
-
-_F32 = dtype(float32)
-_buffer = ffi.from_buffer
-_NULL = ffi.NULL
-_float, _double, _int64 = ffi.typeof("float[]"), ffi.typeof("double[]"), ffi.typeof("int64_t[]")
-_doubles = _double
-'''
-
-
-def python_wrappers(functions: list[Function]) -> str:
-    lines = [PYTHON_HEAD]
-    kernels = [f for f in functions if f.kernel]
-    for f in kernels:
-        lines += [f"_{f.name}_f32, _{f.name}_f64 = lib.{f.name}_f32, lib.{f.name}_f64"]
-    signatures: dict[str, list[tuple[str, str, bool]]] = {}
-    for f in kernels:
-        name = f.name.removeprefix("fdl_")
-        signatures[name] = [tuple(p) for p in f.parameters]
-        dispatch_on = next((p.name for p in f.parameters if "real" in p.type and not p.optional), None)
-        if dispatch_on is None:  # no array to take the dtype from
-            lines += ["", "", f"{name} = _{f.name}_f32"]
+def call_table(functions: list[Function]) -> str:
+    """For call.c: one function a kernel that takes its arguments from Python, and the rows of them."""
+    lines: list[str] = []
+    rows = ["#define CALL_TABLE \\"]
+    for f in functions:
+        if not f.over_arrays:
             continue
-        body = []
-        for real, suffix in (("_float", "f32"), ("_double", "f64")):
-            arguments = []
-            for p in f.parameters:
-                if "*" not in p.type:
-                    argument = p.name
-                elif "fdl_" in p.type:  # a struct of int64_t: _arrays.struct has made it
-                    argument = f"{p.name}.pointer"
-                else:
-                    item = {"const int64_t *": "_int64", "int64_t *": "_int64", "double *": "_doubles"}.get(
-                        p.type, real
-                    )
-                    argument = f"_buffer({item}, {p.name})"
-                    if p.optional:
-                        argument = f"_NULL if {p.name} is None or not {p.name}.size else {argument}"
-                arguments.append(argument)
-            body.append(f"status = _{f.name}_{suffix}({', '.join(arguments)})")
+        name = f.name.removeprefix("fdl_")
+        dtype_of = next(i for i, p in enumerate(f.parameters) if "real" in p.type and not p.optional)
         lines += [
-            "",
-            "",
-            f"def {name}({', '.join(p.name for p in f.parameters)}):",
-            f"    if {dispatch_on}.dtype is _F32 or {dispatch_on}.dtype == _F32:",
-            f"        {body[0]}",
-            "    else:",
-            f"        {body[1]}",
-            "    if status:",
-            "        raise_status(status)",
+            f"static PyObject *call_{name}(PyObject *self, PyObject *const *given, Py_ssize_t count)",
+            "{",
+            "    (void)self;",
+            f'    arguments a = take_arguments("{name}", given, count, {len(f.parameters)}, {dtype_of});',
         ]
-    lines += [
+        passed = []
+        for i, p in enumerate(f.parameters):
+            local = f"p_{p.name}"  # no kernel's parameter can then be one of the names above
+            c_type = p.type.removeprefix("const ").removesuffix(" *")
+            if c_type.startswith("fdl_"):  # a struct of int64_t
+                lines += [
+                    f"    {c_type} {local};",
+                    f"    take_struct(&a, {i}, (int64_t *)&{local}, sizeof {local} / sizeof(int64_t));",
+                ]
+                passed += [f"&{local}"]
+                continue
+            passed += [local]
+            if "*" in p.type:
+                dtype = {"real": "a.real", "double": "NPY_DOUBLE", "int64_t": "NPY_INT64"}[c_type]
+                flags = f"{int('const' not in p.type)}, {int(p.optional)}"
+                lines += [f"    void *{local} = take_array(&a, {i}, {dtype}, {flags});"]
+            else:
+                take = "take_number" if c_type == "double" else "take_integer"
+                lines += [f"    const {c_type} {local} = {take}(&a, {i});"]
+        arguments = ", ".join(passed)
+        lines += [
+            "    if (a.failed)",
+            "        return NULL;",
+            "    PyThreadState *others = let_others_run(&a);",
+            f"    const int status = a.real == NPY_FLOAT ? {f.name}_f32({arguments})",
+            f"                                           : {f.name}_f64({arguments});",
+            "    return end_call(others, status);",
+            "}",
+            "",
+        ]
+        rows += [f'    {{"{name}", (PyCFunction)(void (*)(void))call_{name}, METH_FASTCALL, NULL}}, \\']
+    declarations = [
+        f"{f.declaration(f'{f.name}_{dtype}', real)};" for f in functions if f.kernel for dtype, real in DTYPES.items()
+    ]
+    return "\n".join([*declarations, "", *lines, *rows]) + "\n\n"
+
+
+def python_names(functions: list[Function]) -> str:
+    kernels = [f for f in functions if f.kernel]
+    short = {f.name: f.name.removeprefix("fdl_") for f in kernels}
+    signatures = {short[f.name]: [tuple(p) for p in f.parameters] for f in kernels}
+    lines = [
+        '"""One function per C kernel. Written by csrc/generate.py from csrc/fastdl.h at build time: do not edit."""',
         "",
+        f"from fastdl._call import {', '.join(short[f.name] for f in kernels if f.over_arrays)}",
+        "from fastdl._native import lib",
+        "",
+        *(f"{short[f.name]} = lib.{f.name}_f32" for f in kernels if not f.over_arrays),
         "",
         "# name: [(C type, parameter, may be NULL), ...]; the order is that of lib.fdl_address",
         f"SIGNATURES = {signatures!r}",
@@ -186,7 +196,8 @@ def main(header: str, out_dir: str, *levels: str) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "names.h").write_text(names_header(functions))
     (out / "dispatch_table.h").write_text(dispatch_table(functions, list(levels)))
-    (out / "_kernels.py").write_text(python_wrappers(functions))
+    (out / "call_table.h").write_text(call_table(functions))
+    (out / "_kernels.py").write_text(python_names(functions))
     native_source(types, functions, out / "_native.c")
 
 

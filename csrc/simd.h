@@ -37,6 +37,8 @@ typedef uint64_t natural;
 
 #if defined(__x86_64__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 #if defined(__AVX512F__)
 #define VECTOR_BYTES 64
@@ -58,6 +60,11 @@ typedef integer vint __attribute__((vector_size(VECTOR_BYTES)));
 typedef natural vuint __attribute__((vector_size(VECTOR_BYTES)));
 typedef real vreal_unaligned __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(real)), may_alias));
 
+/* Lanes of 64 bits, whatever `real` is: of integers, and of doubles. */
+enum { WIDE_LANES = VECTOR_BYTES / 8 };
+typedef uint64_t vwide __attribute__((vector_size(VECTOR_BYTES)));
+typedef double vdouble __attribute__((vector_size(VECTOR_BYTES)));
+
 #define FDL_INLINE static inline __attribute__((always_inline, unused))
 #define FDL_UNROLL _Pragma("GCC unroll 32")
 
@@ -68,6 +75,12 @@ FDL_INLINE int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 FDL_INLINE vreal vload(const real *p) { return *(const vreal_unaligned *)p; }
 FDL_INLINE void vstore(real *p, vreal v) { *(vreal_unaligned *)p = v; }
 FDL_INLINE vreal vset1(real x) { return x - (vreal){0}; } /* x - 0 is x for every x, -0 and NaN included */
+/* WIDE_LANES elements, as doubles. */
+FDL_INLINE vdouble vload_double(const real *p)
+{
+    typedef real narrow __attribute__((vector_size(WIDE_LANES * sizeof(real)), aligned(sizeof(real)), may_alias));
+    return __builtin_convertvector(*(const narrow *)p, vdouble);
+}
 /* A store past the caches, to aligned memory; and what has to follow the last one, before another thread looks. */
 FDL_INLINE void vstream(real *p, vreal v)
 {
@@ -98,6 +111,22 @@ FDL_INLINE vreal vkeep(vreal v)
     return v;
 }
 FDL_INLINE vint vset1_int(integer x) { return x - (vint){0}; }
+
+/* The full products of the lower 32 bits of each 64-bit lane. */
+FDL_INLINE vwide vmultiply_low(vwide a, vwide b)
+{
+#if defined(__AVX512F__)
+    return (vwide)_mm512_mul_epu32((__m512i)a, (__m512i)b);
+#elif defined(__AVX2__)
+    return (vwide)_mm256_mul_epu32((__m256i)a, (__m256i)b);
+#elif defined(__x86_64__)
+    return (vwide)_mm_mul_epu32((__m128i)a, (__m128i)b);
+#elif defined(__aarch64__)
+    return (vwide)vmull_u32(vmovn_u64((uint64x2_t)a), vmovn_u64((uint64x2_t)b));
+#else
+    return (a & UINT32_MAX) * (b & UINT32_MAX);
+#endif
+}
 
 /* mask ? a : b, for a mask of all-ones and all-zeros lanes, as comparisons give. */
 FDL_INLINE vreal vselect(vint mask, vreal a, vreal b)
@@ -135,6 +164,17 @@ FDL_INLINE vreal vmin(vreal a, vreal b) { return FDL_X86(min)(a, b); }
 FDL_INLINE vreal vmax(vreal a, vreal b) { return vselect(a > b, a, b); }
 FDL_INLINE vreal vmin(vreal a, vreal b) { return vselect(a < b, a, b); }
 #endif
+/* The square root, rounded once; NaN below 0. */
+FDL_INLINE vreal vsqrt(vreal x)
+{
+#if defined(FDL_X86)
+    return FDL_X86(sqrt)(x);
+#else
+    for (int i = 0; i < LANES; i++)
+        x[i] = sizeof(real) == 4 ? (real)__builtin_sqrtf((float)x[i]) : (real)__builtin_sqrt((double)x[i]);
+    return x;
+#endif
+}
 /* The larger, b of equals; NaN where either is NaN. */
 FDL_INLINE vreal vmax_nan(vreal a, vreal b) { return vselect(a != a, a, vmax(a, b)); }
 

@@ -99,6 +99,29 @@ FDL_INLINE void output_transform(const vreal m[IN], vreal y[OUT])
     y[3] = A3 * diff_a + B3 * diff_b + m[5];
 }
 
+/* A y: the adjoint of output_transform. */
+FDL_INLINE void output_adjoint(const vreal y[OUT], vreal m[IN])
+{
+    const vreal even_a = y[0] + A2 * y[2], odd_a = A1 * y[1] + A3 * y[3];
+    const vreal even_b = y[0] + B2 * y[2], odd_b = B1 * y[1] + B3 * y[3];
+    m[0] = y[0];
+    m[1] = even_a + odd_a;
+    m[2] = even_a - odd_a;
+    m[3] = even_b + odd_b;
+    m[4] = even_b - odd_b;
+    m[5] = y[3];
+}
+
+/* G^T u: the adjoint of weight_transform. */
+FDL_INLINE void weight_adjoint(const vreal u[IN], vreal g[3])
+{
+    const real over_a = 1 / (2 * A2 * (A2 - B2)), over_b = 1 / (2 * B2 * (B2 - A2));
+    const vreal even_a = over_a * (u[1] + u[2]), even_b = over_b * (u[3] + u[4]);
+    g[0] = u[0] * (1 / (A2 * B2)) + even_a + even_b;
+    g[1] = (over_a * A1) * (u[1] - u[2]) + (over_b * B1) * (u[3] - u[4]);
+    g[2] = A2 * even_a + B2 * even_b + u[5];
+}
+
 #endif
 
 #endif

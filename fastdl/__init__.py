@@ -1,6 +1,6 @@
 """Fast deep-learning kernels for CPUs over NumPy arrays."""
 
-from fastdl import _openmp  # noqa: F401  isort: skip  (first: it loads _native)
+from fastdl import _library  # noqa: F401  isort: skip  (first)
 from fastdl import nn, optim
 from fastdl._arrays import PackedConv2dWeight
 from fastdl._config import (
@@ -99,7 +99,17 @@ from fastdl.normalization import (
     rms_norm,
     rms_norm_backward,
 )
-from fastdl.optim import sgd_step
+from fastdl.optim.clipping import clip_grad_norm_, clip_grad_value_
+from fastdl.optim.steps import (
+    adadelta_step,
+    adagrad_step,
+    adam_step,
+    adamw_step,
+    lion_step,
+    nadam_step,
+    rmsprop_step,
+    sgd_step,
+)
 from fastdl.padding import pad, pad_backward
 from fastdl.pooling import (
     adaptive_avg_pool1d,
@@ -140,6 +150,23 @@ from fastdl.pooling import (
     max_unpool3d_backward,
 )
 from fastdl.receptive_field import ReceptiveField, receptive_field
+from fastdl.regularization import (
+    alpha_dropout,
+    alpha_dropout_backward,
+    dropout,
+    dropout1d,
+    dropout1d_backward,
+    dropout2d,
+    dropout2d_backward,
+    dropout3d,
+    dropout3d_backward,
+    dropout_backward,
+    dropout_mask,
+    l1_penalty,
+    l1_penalty_backward,
+    l2_penalty,
+    l2_penalty_backward,
+)
 
 __version__ = "0.1.0"
 __all__ = [
@@ -152,6 +179,10 @@ __all__ = [
     "RMSNormGrad",
     "ReceptiveField",
     "active_isa",
+    "adadelta_step",
+    "adagrad_step",
+    "adam_step",
+    "adamw_step",
     "adaptive_avg_pool1d",
     "adaptive_avg_pool1d_backward",
     "adaptive_avg_pool2d",
@@ -164,6 +195,8 @@ __all__ = [
     "adaptive_max_pool2d_backward",
     "adaptive_max_pool3d",
     "adaptive_max_pool3d_backward",
+    "alpha_dropout",
+    "alpha_dropout_backward",
     "avg_pool1d",
     "avg_pool1d_backward",
     "avg_pool2d",
@@ -174,6 +207,8 @@ __all__ = [
     "batch_norm_backward",
     "celu",
     "celu_backward",
+    "clip_grad_norm_",
+    "clip_grad_value_",
     "col2im",
     "conv1d",
     "conv1d_backward",
@@ -189,6 +224,15 @@ __all__ = [
     "conv_transpose3d_backward",
     "cross_entropy",
     "cross_entropy_backward",
+    "dropout",
+    "dropout1d",
+    "dropout1d_backward",
+    "dropout2d",
+    "dropout2d_backward",
+    "dropout3d",
+    "dropout3d_backward",
+    "dropout_backward",
+    "dropout_mask",
     "elu",
     "elu_backward",
     "erf",
@@ -212,12 +256,17 @@ __all__ = [
     "im2col",
     "instance_norm",
     "instance_norm_backward",
+    "l1_penalty",
+    "l1_penalty_backward",
+    "l2_penalty",
+    "l2_penalty_backward",
     "layer_norm",
     "layer_norm_backward",
     "leaky_relu",
     "leaky_relu_backward",
     "linear",
     "linear_backward",
+    "lion_step",
     "log",
     "log1p",
     "log1p_backward",
@@ -246,6 +295,7 @@ __all__ = [
     "max_unpool3d_backward",
     "mish",
     "mish_backward",
+    "nadam_step",
     "nn",
     "optim",
     "pack_conv2d_weight",
@@ -260,6 +310,7 @@ __all__ = [
     "relu_backward",
     "rms_norm",
     "rms_norm_backward",
+    "rmsprop_step",
     "selu",
     "selu_backward",
     "set_num_threads",

@@ -7,13 +7,12 @@ inside a user's @njit function.
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from numpy import empty, float32, float64, int64, ndarray
 
-from fastdl._native import ffi
+from fastdl._call import shortcut
 
 Array = np.ndarray[Any, Any]
 
@@ -42,15 +41,9 @@ def _phrase(said: Any) -> str:
     return " ".join(map(str, said)) if words else str(said)
 
 
+@shortcut
 def floats(x: Any, argument: str, ndim: int = -1) -> Array:
     """x as a C-contiguous float32 or float64 array of that many dimensions (-1: any); copied only if it must be."""
-    if (
-        type(x) is ndarray
-        and (x.dtype is _F32 or x.dtype is _F64)
-        and (ndim < 0 or x.ndim == ndim)
-        and x.flags.c_contiguous
-    ):
-        return x
     x = _view(x, argument)
     if x.dtype not in (_F32, _F64) or not x.dtype.isnative:
         raise TypeError(f"{argument}: found dtype {x.dtype.str}, expected float32 or float64 in native byte order")
@@ -60,26 +53,27 @@ def floats(x: Any, argument: str, ndim: int = -1) -> Array:
     return x if x.dtype is _F32 or x.dtype is _F64 else x.view(_F32 if x.dtype == _F32 else _F64)
 
 
+@shortcut
 def floats_like(x: Any, argument: str, like: Array, ndim: int = -1) -> Array:
     """The same, with the dtype of `like`."""
-    if type(x) is ndarray and x.dtype is like.dtype and x.ndim == ndim and x.flags.c_contiguous:
-        return x
     x = floats(x, argument, ndim)
     if x.dtype is not like.dtype:
         raise TypeError(f"{argument}: found dtype {x.dtype}, expected {like.dtype}, the dtype of the first argument")
     return x
 
 
+@shortcut
 def optional_vector(x: Any, argument: str, like: Array, size: int) -> Array | None:
     """x as floats_like of shape (size,), or None."""
-    if x is None or (type(x) is ndarray and x.dtype is like.dtype and x.shape == (size,) and x.flags.c_contiguous):
-        return x
+    if x is None:
+        return None
     x = floats_like(x, argument, like, 1)
     if len(x) != size:
         fail(argument, x.shape, (size,))
     return x
 
 
+@shortcut
 def optional_like(x: Any, argument: str, like: Array, shape: tuple[int, ...]) -> Array | None:
     """x as floats_like of that shape, or None."""
     if x is None:
@@ -90,12 +84,11 @@ def optional_like(x: Any, argument: str, like: Array, shape: tuple[int, ...]) ->
     return x
 
 
+@shortcut
 def conv_weight(
     weight: Any, x: Array, groups: int, data_format: str
 ) -> tuple[Array | None, Array | None, tuple[int, ...], int]:
     """A weight, plain or packed: the array or None, the packed one or None, the shape, and the tile (-1: plain)."""
-    if type(weight) is ndarray and weight.dtype is x.dtype and weight.ndim == x.ndim and weight.flags.c_contiguous:
-        return weight, None, weight.shape, -1
     if type(weight) is not PackedConv2dWeight:
         weight = floats_like(weight, "weight", x, x.ndim)
         return weight, None, weight.shape, -1
@@ -173,6 +166,7 @@ def split_shape(value: Any, argument: str, shape: tuple[int, ...]) -> tuple[tupl
     return shape[: -len(last)], shape[-len(last) :]
 
 
+@shortcut
 def output(out: Any, shape: tuple[int, ...], like: Array) -> Array:
     """`out` checked, or a new array, of that shape and the dtype of `like`."""
     if out is None:
@@ -193,6 +187,7 @@ def writable(out: Any, argument: str, shape: tuple[int, ...], like: Array) -> Ar
     return out
 
 
+@shortcut
 def in_place(x: Any, argument: str) -> Array:
     """x, an array that a kernel updates: float32 or float64, C-contiguous, writable; never copied."""
     if not isinstance(x, ndarray):
@@ -202,22 +197,39 @@ def in_place(x: Any, argument: str) -> Array:
     return writable(x, argument, x.shape, x)
 
 
+@shortcut
 def optional_in_place(x: Any, argument: str, like: Array) -> Array | None:
     """The same with the shape and dtype of `like`, or None."""
     return None if x is None else writable(x, argument, like.shape, like)
 
 
+def state(x: Any, argument: str, param: Array, grad: Array) -> Array:
+    """x, what an optimizer keeps of a parameter: updated in place, of its shape and dtype, in memory of its own."""
+    x = writable(x, argument, param.shape, param) if x is None else optional_in_place(x, argument, param)
+    disjoint(param, argument, x)
+    disjoint(grad, argument, x)
+    return x
+
+
+def optional_state(x: Any, argument: str, param: Array, grad: Array) -> Array | None:
+    """The same, or None."""
+    return None if x is None else state(x, argument, param, grad)
+
+
+@shortcut
 def gradient(x: Array, wanted: bool = True) -> Array:
     """A new array for the gradient of x; an empty one, which kernels take as "not wanted", if it is not wanted."""
     return np.empty_like(x) if wanted else np.empty_like(x[:0])
 
 
+@shortcut
 def disjoint(written: Array, argument: str, other: Any) -> None:
     """Refuse an input that shares memory with what is written (both C-contiguous; None shares nothing)."""
     if other is not None and np.may_share_memory(written, other):
         fail(argument, "an array that overlaps the result", "one that does not")
 
 
+@shortcut
 def same_or_disjoint(written: Array, argument: str, other: Array) -> None:
     """The same for element by element operations, which may also work in place."""
     if written.ctypes.data != other.ctypes.data:
@@ -324,12 +336,67 @@ def channels_last(data_format: str, shape: tuple[int, ...]) -> int:
     return int(data_format == last)
 
 
-def struct(fields: Any) -> Any:
-    """A named tuple of ints, ready to be passed to kernels as the C struct fdl_<its name>, which is made once, here."""
-    kind: Any = type(fields)
-    passed = _passable(kind)(*fields)
-    passed.pointer = ffi.new(f"fdl_{type(fields).__name__.lower()} *", tuple(fields))
-    return passed
+def probability(value: float, argument: str) -> float:
+    """A number in [0, 1]."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{argument}: found {value!r}, expected a number")
+    if not 0 <= value <= 1:
+        fail(argument, value, "a probability between 0 and 1")
+    return float(value)
+
+
+def natural(value: int, argument: str) -> int:
+    """An int in [0, 2^63)."""
+    if not _is_int(value):
+        raise TypeError(f"{argument}: found {value!r}, expected an int")
+    if not 0 <= value < 2**63:
+        fail(argument, value, "at least 0 and less than 2**63")
+    return int(value)
+
+
+def many_floats(x: Any, argument: str) -> tuple[Array, ...]:
+    """An array, or the arrays of a tuple or a list, as a tuple of `floats` of one dtype."""
+    if not isinstance(x, (tuple, list)):
+        return (floats(x, argument),)
+    if not x:
+        fail(argument, "no arrays", "at least one")
+    arrays = tuple(floats(item, f"{argument}[{i}]") for i, item in enumerate(x))
+    for i, array in enumerate(arrays):
+        if array.dtype is not arrays[0].dtype:
+            raise TypeError(
+                f"{argument}[{i}]: found dtype {array.dtype}, expected {arrays[0].dtype}, that of the first"
+            )
+    return arrays
+
+
+def arrays_like(out: Any, argument: str, arrays: tuple[Array, ...], x: Any) -> tuple[Array, ...]:
+    """New arrays like those of many_floats(x); or `out`, in the form of x, each writable and like one of them, which
+    it may be itself."""
+    if out is None:
+        return tuple(np.empty_like(array) for array in arrays)
+    if not isinstance(x, (tuple, list)):
+        same_or_disjoint(writable(out, argument, arrays[0].shape, arrays[0]), "x", arrays[0])
+        return (out,)
+    if not isinstance(out, (tuple, list)):
+        raise TypeError(f"{argument}: found {type(out).__name__}, expected a tuple or a list, as x is")
+    if len(out) != len(arrays):
+        fail(argument, (len(out), "arrays"), (len(arrays), "as there are in x"))
+    for i, (y, array) in enumerate(zip(out, arrays, strict=True)):
+        same_or_disjoint(writable(y, f"{argument}[{i}]", array.shape, array), f"x[{i}]", array)
+    return tuple(out)
+
+
+def array_table(first: tuple[Array, ...], second: tuple[Array, ...], both: int) -> Array:
+    """(n, 3) int64: the addresses of the arrays of `first` and, if `both`, of `second` (else 0), and their sizes."""
+    rows = [(a.ctypes.data, b.ctypes.data if both else 0, a.size) for a, b in zip(first, second, strict=True)]
+    return np.array(rows, int64)
+
+
+def as_given(arrays: tuple[Array, ...], x: Any) -> Any:
+    """Those arrays in the form of x: an array, a tuple or a list."""
+    if isinstance(x, list):
+        return list(arrays)
+    return arrays if isinstance(x, tuple) else arrays[0]
 
 
 def reduced_shape(shape: tuple[int, ...], reduction: str) -> tuple[int, ...]:
@@ -337,6 +404,7 @@ def reduced_shape(shape: tuple[int, ...], reduction: str) -> tuple[int, ...]:
     return shape if reduction == "none" else ()
 
 
+@shortcut
 def choice(value: str, argument: str, names: tuple[str, ...]) -> int:
     """The position of `value` in `names`, which is the value of the C enum."""
     if value not in names:
@@ -344,17 +412,23 @@ def choice(value: str, argument: str, names: tuple[str, ...]) -> int:
     return names.index(value)
 
 
+def fused(
+    activation: str, args: tuple[float, ...], names: tuple[str, ...], known: tuple[tuple[int, float, float], ...]
+) -> tuple[int, float, float]:
+    """An activation and its arguments as the kind and the two numbers that kernels take; `known` of each kind says how
+    many there are, and the defaults."""
+    kind = choice(activation, "activation", names)
+    most, alpha, beta = known[kind]
+    if len(args) > most:
+        fail("activation_args", args, ("at most", most, "numbers for", activation))
+    return kind, float(args[0]) if len(args) > 0 else alpha, float(args[1]) if len(args) > 1 else beta
+
+
 _DATA_FORMATS = (("NCL", "NLC"), ("NCHW", "NHWC"), ("NCDHW", "NDHWC"))
 
 
 def _is_int(value: Any) -> bool:
     return type(value) is int or (isinstance(value, (int, np.integer)) and not isinstance(value, bool))
-
-
-@functools.cache
-def _passable(kind: type) -> type:
-    """A subclass with room for the attribute `pointer`."""
-    return type(kind.__name__, (kind,), {})
 
 
 def _view(x: Any, argument: str) -> Array:

@@ -7,13 +7,15 @@ _kernels.py. @operation enters it here and returns it unchanged. From that one e
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar
+
+from fastdl._call import remember
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-HELPERS: list[Callable[..., Any]] = []
+HELPERS: dict[Callable[..., Any], Callable[..., Any]] = {}
+"""What bodies call, and the function that it is."""
 OPERATIONS: dict[str, Callable[..., Any]] = {}
 
 
@@ -24,20 +26,13 @@ def operation(function: Function) -> Function:
 
 def helper(function: Function) -> Function:
     """Mark a private function that operations' bodies call, so that it compiles along with them."""
-    HELPERS.append(function)
+    HELPERS[function] = function
     return function
 
 
 def cached_helper(function: Function) -> Function:
-    """The same for a function of a few numbers, tuples and strings: plain Python computes each combination once."""
-    remembered = functools.lru_cache(maxsize=4096, typed=True)(function)
-
-    @functools.wraps(function)
-    def call(*arguments: Any) -> Any:
-        try:
-            return remembered(*arguments)
-        except TypeError:  # a list, say, which cannot be looked up, or a mistake, which is worth its full message
-            return function(*arguments)
-
-    HELPERS.append(call)
-    return cast(Function, call)
+    """The same for a function of a few numbers, tuples and strings: plain Python computes each combination once.
+    Called by position."""
+    call = remember(function)
+    HELPERS[call] = function
+    return call

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fastdl._arrays import fail, struct
+from fastdl._arrays import fail
 from fastdl._operation import cached_helper, helper
 
 Pair = tuple[int, int]
@@ -112,33 +112,31 @@ def window(
     taps = float(kernel[0]) * float(kernel[1]) * float(kernel[2])
     if elements * largest >= 2.0**60 or float(max(volume[1], 1)) * taps >= 2.0**60:
         fail("x", ("an output of", (volume[0], out_channels), sizes), "one whose size in bytes fits 64 bits")
-    return struct(
-        Window(
-            volume[0],
-            volume[1],
-            volume[2],
-            volume[3],
-            volume[4],
-            out_channels,
-            sizes[0],
-            sizes[1],
-            sizes[2],
-            kernel[0],
-            kernel[1],
-            kernel[2],
-            stride[0] if sizes[0] > 1 else 1,  # which says nothing about one position
-            stride[1] if sizes[1] > 1 else 1,
-            stride[2] if sizes[2] > 1 else 1,
-            pads[0],
-            pads[1],
-            pads[2],
-            pads[3],
-            pads[4],
-            pads[5],
-            dilation[0],
-            dilation[1],
-            dilation[2],
-            groups,
-            channels_last,
-        )
+    return Window(
+        volume[0],
+        volume[1],
+        volume[2],
+        volume[3],
+        volume[4],
+        out_channels,
+        sizes[0],
+        sizes[1],
+        sizes[2],
+        kernel[0],
+        kernel[1],
+        kernel[2],
+        stride[0] if sizes[0] > 1 else 1,  # which says nothing about one position
+        stride[1] if sizes[1] > 1 else 1,
+        stride[2] if sizes[2] > 1 else 1,
+        pads[0],
+        pads[1],
+        pads[2],
+        pads[3],
+        pads[4],
+        pads[5],
+        dilation[0],
+        dilation[1],
+        dilation[2],
+        groups,
+        channels_last,
     )

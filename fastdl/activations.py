@@ -40,6 +40,18 @@ ACTIVATIONS = (
 )
 """The kinds, in the order of the C enum."""
 
+# Of each kind how many arguments it takes, and the two numbers that the kernel gets where they are not given.
+ACTIVATION_ARGS = tuple(
+    {
+        "leaky_relu": (1, 0.01, 0.0),
+        "elu": (1, 1.0, 0.0),
+        "celu": (1, 1.0, 0.0),
+        "softplus": (2, 1.0, 20.0),
+        "hardtanh": (2, -1.0, 1.0),
+    }.get(name, (0, 0.0, 0.0))
+    for name in ACTIVATIONS
+)
+
 (
     _NONE,
     _RELU,

@@ -17,6 +17,7 @@ from fastdl._arrays import (
     fail,
     floats,
     floats_like,
+    fused,
     gradient,
     optional_like,
     optional_vector,
@@ -28,7 +29,7 @@ from fastdl._arrays import (
 )
 from fastdl._operation import cached_helper, helper, operation
 from fastdl._window import Pads, Pair, Triple, Volume, Window, bounded, out_sizes, transposed_size, window
-from fastdl.activations import ACTIVATIONS
+from fastdl.activations import ACTIVATION_ARGS, ACTIVATIONS
 from fastdl.padding import CONSTANT, check_borders
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")  # as those of pad
@@ -57,6 +58,7 @@ def conv1d(
     data_format: str = "NCL",
     algorithm: str = "auto",
     activation: str = "none",
+    activation_args: tuple[float, ...] = (),
     residual: Any = None,
     out: Array | None = None,
 ) -> Array:
@@ -78,6 +80,7 @@ def conv1d(
         data_format,
         algorithm,
         activation,
+        activation_args,
         residual,
         out,
     )
@@ -119,6 +122,7 @@ def conv2d(
     data_format: str = "NCHW",
     algorithm: str = "auto",
     activation: str = "none",
+    activation_args: tuple[float, ...] = (),
     residual: Any = None,
     out: Array | None = None,
 ) -> Array:
@@ -142,7 +146,9 @@ def conv2d(
     4x4) and "winograd_2x2" (3x3, stride 1, dilation 1, groups 1; Lavin and Gray, 2016) need a quarter and 4/9 of the
     multiplications, with two to four times and about the same rounding error; "depthwise" (one channel in each group)
     multiplies no matrices.
-    activation: "none" or "relu", applied while results are still in registers.
+    activation: the name of a pointwise function ("relu", "leaky_relu", "gelu", "gelu_tanh", ...) or "none", applied
+    while results are still in registers or first-level cache; activation_args: its arguments in order, torch's defaults
+    where they end: activation="leaky_relu", activation_args=(0.2,).
     Returns (batch, out_channels, out_height, out_width) with
     out = (size + padding before and after - dilation (kernel - 1) - 1) // stride + 1.
     """
@@ -159,6 +165,7 @@ def conv2d(
         data_format,
         algorithm,
         activation,
+        activation_args,
         residual,
         out,
     )
@@ -180,8 +187,9 @@ def conv2d_backward(
 ) -> ConvGrad:
     """The gradients of conv2d (with activation "none") as (input, weight, bias); that of residual is grad_output.
 
-    grad_output: as conv2d returns. algorithm: as for conv2d; "winograd" is for the gradient of the input, those of
-    weight and bias are then "direct". Without input_grad, `input` is an empty array and is not computed.
+    grad_output: as conv2d returns. algorithm: as for conv2d; "winograd_2x2" is for the gradient of the input, as is
+    "winograd" where the channels are last; that of weight is then "direct". Without input_grad, `input` is an empty
+    array and is not computed.
     """
     x = floats(x, "x", 4)
     weight = floats_like(weight, "weight", x, 4)
@@ -204,6 +212,7 @@ def conv3d(
     data_format: str = "NCDHW",
     algorithm: str = "auto",
     activation: str = "none",
+    activation_args: tuple[float, ...] = (),
     residual: Any = None,
     out: Array | None = None,
 ) -> Array:
@@ -226,6 +235,7 @@ def conv3d(
         data_format,
         algorithm,
         activation,
+        activation_args,
         residual,
         out,
     )
@@ -267,12 +277,23 @@ def _conv(
     data_format: str,
     algorithm: str,
     activation: str,
+    activation_args: tuple[float, ...],
     residual: Any,
     out: Array | None,
 ) -> Array:
     plain, packed, kernel, tile = conv_weight(weight, x, groups, data_format)
     window, shape, code, act = _geometry(
-        x.shape, kernel, stride, padding, dilation, groups, padding_mode, data_format, algorithm, activation
+        x.shape,
+        kernel,
+        stride,
+        padding,
+        dilation,
+        groups,
+        padding_mode,
+        data_format,
+        algorithm,
+        activation,
+        activation_args,
     )
     bias = optional_vector(bias, "bias", x, kernel[0])
     residual = optional_like(residual, "residual", x, shape)
@@ -285,7 +306,7 @@ def _conv(
         disjoint(result, "residual", residual)
     if padding_mode != "zeros":
         x = _bordered(x, kernel, stride, padding, dilation, padding_mode, data_format)
-    _kernels.conv(x, plain, packed, bias, residual, result, window, tile, act, code)
+    _kernels.conv(x, plain, packed, bias, residual, result, window, tile, act[0], act[1], act[2], code)
     return result
 
 
@@ -304,7 +325,7 @@ def _conv_backward(
     input_grad: bool,
 ) -> ConvGrad:
     window, shape, code, _ = _geometry(
-        x.shape, weight.shape, stride, padding, dilation, groups, padding_mode, data_format, algorithm, "none"
+        x.shape, weight.shape, stride, padding, dilation, groups, padding_mode, data_format, algorithm, "none", ()
     )
     if grad_output.shape != shape:
         fail("grad_output", grad_output.shape, shape)
@@ -344,7 +365,7 @@ def pack_conv2d_weight(
     weight = floats(weight, "weight", 4)
     shape = _large_images(weight.shape, dilation, groups, data_format) if x_shape is None else x_shape
     window, _, code, _ = _geometry(
-        shape, weight.shape, stride, padding, dilation, groups, "zeros", data_format, algorithm, "none"
+        shape, weight.shape, stride, padding, dilation, groups, "zeros", data_format, algorithm, "none", ()
     )
     found = np.zeros(1, np.int64)
     found[0] = code
@@ -403,6 +424,7 @@ def conv_transpose1d(
     groups: int = 1,
     dilation: int | tuple[int] = 1,
     activation: str = "none",
+    activation_args: tuple[float, ...] = (),
     out: Array | None = None,
 ) -> Array:
     """conv_transpose2d in one dimension: x (batch, in_channels, length), weight (in_channels, out_channels / groups,
@@ -412,7 +434,9 @@ def conv_transpose1d(
     """
     x = floats(x, "x", 3)
     weight = floats_like(weight, "weight", x, 3)
-    return _conv_transpose(x, weight, bias, stride, padding, output_padding, groups, dilation, activation, out)
+    return _conv_transpose(
+        x, weight, bias, stride, padding, output_padding, groups, dilation, activation, activation_args, out
+    )
 
 
 @operation
@@ -450,6 +474,7 @@ def conv_transpose2d(
     groups: int = 1,
     dilation: int | Pair = 1,
     activation: str = "none",
+    activation_args: tuple[float, ...] = (),
     out: Array | None = None,
 ) -> Array:
     """activation(conv_transpose(x, weight) + bias), as torch.nn.functional.conv_transpose2d: every input adds a
@@ -464,13 +489,15 @@ def conv_transpose2d(
     x: (batch, in_channels, height, width). weight: (in_channels, out_channels / groups, kernel_height, kernel_width).
     bias: (out_channels,). stride, output_padding, dilation: an int or (height, width); output_padding, positions added
     at the end, is less than stride or dilation. padding: the same, or ((top, bottom), (left, right)): what is cut off.
-    activation: "none" or "relu".
+    activation, activation_args: as conv2d's.
     Returns (batch, out_channels, out_height, out_width) with
     out = (size - 1) stride - padding before and after + dilation (kernel - 1) + output_padding + 1.
     """
     x = floats(x, "x", 4)
     weight = floats_like(weight, "weight", x, 4)
-    return _conv_transpose(x, weight, bias, stride, padding, output_padding, groups, dilation, activation, out)
+    return _conv_transpose(
+        x, weight, bias, stride, padding, output_padding, groups, dilation, activation, activation_args, out
+    )
 
 
 @operation
@@ -509,6 +536,7 @@ def conv_transpose3d(
     groups: int = 1,
     dilation: int | Triple = 1,
     activation: str = "none",
+    activation_args: tuple[float, ...] = (),
     out: Array | None = None,
 ) -> Array:
     """conv_transpose2d in three dimensions: x (batch, in_channels, depth, height, width), weight (in_channels,
@@ -518,7 +546,9 @@ def conv_transpose3d(
     """
     x = floats(x, "x", 5)
     weight = floats_like(weight, "weight", x, 5)
-    return _conv_transpose(x, weight, bias, stride, padding, output_padding, groups, dilation, activation, out)
+    return _conv_transpose(
+        x, weight, bias, stride, padding, output_padding, groups, dilation, activation, activation_args, out
+    )
 
 
 @operation
@@ -556,6 +586,7 @@ def _conv_transpose(
     groups: int,
     dilation: Any,
     activation: str,
+    activation_args: tuple[float, ...],
     out: Array | None,
 ) -> Array:
     window, shape = _transposed_geometry(x.shape, weight.shape, stride, padding, output_padding, groups, dilation)
@@ -565,7 +596,8 @@ def _conv_transpose(
         disjoint(result, "x", x)
         disjoint(result, "weight", weight)
         disjoint(result, "bias", bias)
-    _kernels.conv_transpose(x, weight, bias, result, window, choice(activation, "activation", ACTIVATIONS))
+    act = fused(activation, activation_args, ACTIVATIONS, ACTIVATION_ARGS)
+    _kernels.conv_transpose(x, weight, bias, result, window, act[0], act[1], act[2])
     return result
 
 
@@ -657,10 +689,12 @@ def _geometry(
     data_format: str,
     algorithm: str,
     activation: str,
-) -> tuple[Window, tuple[int, ...], int, int]:
+    activation_args: tuple[float, ...],
+) -> tuple[Window, tuple[int, ...], int, tuple[int, float, float]]:
     """The window (over x, or over x with the border that padding_mode makes), the shape of the result, and the numbers
     of algorithm and activation."""
-    code, act = choice(algorithm, "algorithm", ALGORITHMS), choice(activation, "activation", ACTIVATIONS)
+    code = choice(algorithm, "algorithm", ALGORITHMS)
+    act = fused(activation, activation_args, ACTIVATIONS, ACTIVATION_ARGS)
     last = channels_last(data_format, x)
     images, kernels = volume(x, last), volume(weight, 0)
     kernel, channels = kernels[2:], images[1]

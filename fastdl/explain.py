@@ -62,6 +62,7 @@ def explain_conv2d(
         data_format,
         algorithm,
         "none",
+        (),
     )
     arguments: dict[str, Any] = {
         "stride": stride,

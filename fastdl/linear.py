@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastdl import _kernels
-from fastdl._arrays import Array, choice, disjoint, fail, floats, floats_like, gradient, optional_vector, output
+from fastdl._arrays import Array, disjoint, fail, floats, floats_like, fused, gradient, optional_vector, output
 from fastdl._operation import helper, operation
-from fastdl.activations import ACTIVATIONS
+from fastdl.activations import ACTIVATION_ARGS, ACTIVATIONS
 
 
 class LinearGrad(NamedTuple):
@@ -19,10 +19,17 @@ class LinearGrad(NamedTuple):
 
 
 @operation
-def linear(x: Any, weight: Any, bias: Any = None, activation: str = "none", out: Array | None = None) -> Array:
+def linear(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    activation: str = "none",
+    activation_args: tuple[float, ...] = (),
+    out: Array | None = None,
+) -> Array:
     """activation(x weight^T + bias). torch.nn.functional.linear, with the activation fused.
 
-    x: (..., in). weight: (out, in). bias: (out,). activation: "none" or "relu". Returns (..., out).
+    x: (..., in). weight: (out, in). bias: (out,). activation, activation_args: as conv2d's. Returns (..., out).
     """
     x = floats(x, "x")
     weight = floats_like(weight, "weight", x, 2)
@@ -33,8 +40,8 @@ def linear(x: Any, weight: Any, bias: Any = None, activation: str = "none", out:
         disjoint(result, "x", x)
         disjoint(result, "weight", weight)
         disjoint(result, "bias", bias)
-    code = choice(activation, "activation", ACTIVATIONS)
-    _kernels.linear(x, weight, bias, result, rows, weight.shape[1], features, code)
+    act = fused(activation, activation_args, ACTIVATIONS, ACTIVATION_ARGS)
+    _kernels.linear(x, weight, bias, result, rows, weight.shape[1], features, act[0], act[1], act[2])
     return result
 
 
@@ -63,6 +70,8 @@ def linear_backward(grad_output: Any, x: Any, weight: Any, input_grad: bool = Tr
 def _rows(x: Array, weight: Array) -> int:
     if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
         fail("x", x.shape, ("...", weight.shape[1]))
+    if x.size > 0:
+        return x.size // weight.shape[1]
     rows = 1
     for size in x.shape[:-1]:
         rows *= size

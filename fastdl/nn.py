@@ -24,11 +24,11 @@ import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from fastdl._arrays import Array, _view, borders, choice, fail, floats, pads, triple
+from fastdl._arrays import Array, _view, borders, choice, fail, floats, natural, pads, probability, triple
 from fastdl._backend import backend, functions
 from fastdl._window import Pair
 from fastdl.conv import PADDING_MODES
@@ -64,6 +64,10 @@ __all__ = [
     "ConvTranspose2d",
     "ConvTranspose3d",
     "CrossEntropyLoss",
+    "Dropout",
+    "Dropout1d",
+    "Dropout2d",
+    "Dropout3d",
     "Flatten",
     "Fold",
     "GroupNorm",
@@ -114,7 +118,7 @@ __all__ = [
 ]
 
 Self = TypeVar("Self", bound="Module")
-Rng = np.random.Generator | int | None
+Rng: TypeAlias = "np.random.Generator | int | None"  # in words: numpy.random is slow to import
 
 
 class Module:
@@ -677,6 +681,60 @@ class LogSoftmax(Softmax):
     """log(softmax(x)) along dim. torch.nn.LogSoftmax."""
 
     function = "log_softmax"
+
+
+class _Dropout(Module):
+    """A layer over the function named like its class: Dropout2d over fastdl.dropout2d; torch.nn.Dropout2d.
+
+    seed: what the masks follow from; a new one where None. Every forward in training draws from counters of its own:
+    `offset` is the first of the next, so that seed and offset make any run reproducible. inplace: write over x.
+    Outside training forward returns x itself.
+    """
+
+    elementwise = True
+    function: str
+
+    def __init_subclass__(cls) -> None:
+        cls.function = cls.__name__.lower()
+
+    def __init__(self, p: float = 0.5, inplace: bool = False, *, seed: int | None = None) -> None:
+        self.p, self.inplace = probability(p, "p"), inplace
+        self.seed = int(np.random.default_rng().integers(2**63 - 1)) if seed is None else natural(seed, "seed")
+        self.offset = 0
+
+    def forward(self, x: Any) -> Any:
+        if not self.training:
+            self.save_for_backward(None)
+            return x
+        x = floats(x, "x") if not self.inplace else x
+        options = {"p": self.p, "seed": self.seed, "offset": self.offset}
+        y = getattr(functions(), self.function)(x, out=x if self.inplace else None, **options)
+        self.save_for_backward(options)
+        drawn = y.size if self.function == "dropout" else math.prod(y.shape[:2])
+        self.offset += -(-drawn // 4)
+        return y
+
+    def backward(self, grad_output: Any, input_grad: bool = True) -> Any:
+        (options,) = self.saved
+        if options is None:
+            return grad_output
+        return getattr(functions(), f"{self.function}_backward")(grad_output, **options)
+
+
+class Dropout(_Dropout):
+    """torch.nn.Dropout."""
+
+
+class Dropout1d(_Dropout):
+    """torch.nn.Dropout1d."""
+
+
+class Dropout2d(_Dropout):
+    """torch.nn.Dropout2d."""
+
+
+class Dropout3d(_Dropout):
+    """torch.nn.Dropout3d."""
 
 
 class _Norm(Module):

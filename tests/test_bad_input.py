@@ -23,6 +23,11 @@ def _ints(*values: int) -> np.ndarray:
     return np.array(values)
 
 
+def _adam(**more: Any) -> dict[str, Any]:
+    arrays = {name: _zeros(5) for name in ("param", "grad", "exp_avg", "exp_avg_sq")}
+    return arrays | {"step": 1} | more
+
+
 def _saved(name: str) -> str:
     """What the gradient of a pointwise function takes: x or y."""
     return list(inspect.signature(getattr(fastdl, f"{name}_backward")).parameters)[1]
@@ -94,6 +99,30 @@ _RIGHT: dict[str, dict[str, Any]] = {
     "cross_entropy": {"x": _zeros(3, 4), "target": _ints(0, 1, 3)},
     "cross_entropy_backward": {"grad_output": _zeros(), "x": _zeros(3, 4), "target": _ints(0, 1, 3)},
     "sgd_step": {"param": _zeros(5), "grad": _zeros(5), "momentum_buffer": _zeros(5), "momentum": 0.9},
+    "adagrad_step": {"param": _zeros(5), "grad": _zeros(5), "state_sum": _zeros(5)},
+    "rmsprop_step": {
+        "param": _zeros(5),
+        "grad": _zeros(5),
+        "square_avg": _zeros(5),
+        "grad_avg": _zeros(5),
+        "momentum_buffer": _zeros(5),
+        "momentum": 0.9,
+    },
+    "adam_step": _adam(max_exp_avg_sq=_zeros(5)),
+    "adamw_step": _adam(),
+    "adadelta_step": {"param": _zeros(5), "grad": _zeros(5), "square_avg": _zeros(5), "acc_delta": _zeros(5)},
+    "nadam_step": _adam(mu_product=np.ones((), F32)),
+    "lion_step": {"param": _zeros(5), "grad": _zeros(5), "exp_avg": _zeros(5)},
+    "alpha_dropout": {"x": _zeros(2, 3)},
+    "alpha_dropout_backward": {"grad_output": _zeros(2, 3)},
+    "dropout": {"x": _zeros(2, 3)},
+    "dropout_backward": {"grad_output": _zeros(2, 3)},
+    **{f"dropout{rank}d": {"x": _zeros(2, 3, *[4] * rank)} for rank in (1, 2, 3)},
+    **{f"dropout{rank}d_backward": {"grad_output": _zeros(2, 3, *[4] * rank)} for rank in (1, 2, 3)},
+    "l1_penalty": {"x": _zeros(2, 3)},
+    "l1_penalty_backward": {"grad_output": _zeros(), "x": _zeros(2, 3)},
+    "l2_penalty": {"x": _zeros(2, 3)},
+    "l2_penalty_backward": {"grad_output": _zeros(), "x": _zeros(2, 3)},
 }
 
 
@@ -302,6 +331,8 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     ("conv2d", {"algorithm": "depthwise"}, ValueError, "algorithm", "does not compute", "another"),
     ("conv2d", {"activation": "tan"}, ValueError, "activation", "tan", "relu"),
     ("linear", {"activation": "tan"}, ValueError, "activation", "tan", "relu"),
+    ("linear", {"activation": "relu", "activation_args": (0.1,)}, ValueError, "activation_args", "(0.1,)", "at most 0"),
+    ("conv2d", {"activation": "elu", "activation_args": (1.0, 2.0)}, ValueError, "activation_args", "2.0", "at most 1"),
     ("im2col", {"kernel_size": 0}, ValueError, "kernel_size", "0", "at least 1"),
     ("im2col", {"kernel_size": 6}, ValueError, "kernel_size", "6", "5"),
     ("im2col", {"padding": -1}, ValueError, "padding", "-1", "at least 0"),
@@ -454,6 +485,41 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     ("sgd_step", {"nesterov": True, "dampening": 0.5}, ValueError, "nesterov", "0.5", "dampening of 0"),
     ("sgd_step", {"nesterov": True, "momentum": 0.0}, ValueError, "nesterov", "0.0", "momentum above 0"),
     ("sgd_step", {"momentum_buffer": None}, ValueError, "momentum_buffer", "none", "array like param"),
+    # regularization
+    *(
+        (f"{name}{end}", *row)
+        for name in ("alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d")
+        for end in ("", "_backward")
+        for row in (
+            ({"p": -0.1}, ValueError, "p", "-0.1", "between 0 and 1"),
+            ({"p": 1.5}, ValueError, "p", "1.5", "between 0 and 1"),
+            ({"p": _NAN}, ValueError, "p", "nan", "between 0 and 1"),
+            ({"p": _NAN, "training": False}, ValueError, "p", "nan", "between 0 and 1"),
+            ({"p": "0.5"}, TypeError, "p", "0.5", "number"),
+            ({"seed": -1}, ValueError, "seed", "-1", "at least 0"),
+            ({"seed": 2**63}, ValueError, "seed", str(2**63), "less than 2**63"),
+            ({"seed": 1.0}, TypeError, "seed", "1.0", "int"),
+            ({"seed": None}, TypeError, "seed", "None", "int"),
+            ({"offset": -1}, ValueError, "offset", "-1", "at least 0"),
+            ({"offset": 2**64}, ValueError, "offset", str(2**64), "less than 2**63"),
+        )
+    ),
+    ("dropout", {"x": np.zeros((2, 3), int)}, TypeError, "x", "<i8", "float32 or float64"),
+    ("dropout1d", {"x": _zeros(2, 3)}, ValueError, "x", "(2, 3)", "3 dimensions"),
+    ("dropout2d", {"x": _zeros(2, 3, 4)}, ValueError, "x", "(2, 3, 4)", "4 dimensions"),
+    ("dropout3d_backward", {"grad_output": _zeros(2, 3, 4)}, ValueError, "grad_output", "(2, 3, 4)", "5 dimensions"),
+    *(
+        row
+        for name in ("l1_penalty", "l2_penalty")
+        for row in (
+            (name, {"x": np.zeros(3, int)}, TypeError, "x", "<i8", "float32 or float64"),
+            (name, {"x": []}, ValueError, "x", "no arrays", "at least one"),
+            (name, {"x": [_zeros(3), 1.0]}, TypeError, "x[1]", "float", "array"),
+            (name, {"x": (_zeros(3), _zeros(3, dtype=F64))}, TypeError, "x[1]", "float64", "float32"),
+            (f"{name}_backward", {"grad_output": _zeros(1)}, ValueError, "grad_output", "(1,)", "0 dimensions"),
+            (f"{name}_backward", {"grad_output": _zeros(dtype=F64)}, TypeError, "grad_output", "float64", "float32"),
+        )
+    ),
     # in place: not through a view that would have to be copied
     ("sgd_step", {"param": _zeros(10)[::2]}, ValueError, "param", "not C-contiguous", "one that is"),
     ("sgd_step", {"param": _SHARED[:5], "grad": _SHARED[2:7]}, ValueError, "grad", "overlaps", "does not"),
@@ -473,6 +539,90 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
         "overlaps",
         "does not",
     ),
+]
+
+
+_OPTIMIZERS = [name for name in _RIGHT if name.endswith("_step")]
+_STATES = [
+    (operation, name)
+    for operation in _OPTIMIZERS
+    for name, value in _RIGHT[operation].items()
+    if isinstance(value, np.ndarray) and name not in ("param", "grad")
+]
+_ROWS += [
+    row
+    for op in _OPTIMIZERS
+    for row in (
+        (op, {"grad": _zeros(4)}, ValueError, "grad", "(4,)", "(5,)"),
+        (op, {"grad": _zeros(5, dtype=F64)}, TypeError, "grad", "float64", "float32"),
+        (op, {"param": [0.0] * 5}, TypeError, "param", "list", "NumPy array"),
+        (op, {"param": _zeros(10)[::2]}, ValueError, "param", "not C-contiguous", "one that is"),
+        (op, {"param": _SHARED[:5], "grad": _SHARED[2:7]}, ValueError, "grad", "overlaps", "does not"),
+        (op, {"lr": -0.1}, ValueError, "lr", "-0.1", "at least 0"),
+        (op, {"lr": _NAN}, ValueError, "lr", "nan", "at least 0"),
+        (op, {"weight_decay": -0.1}, ValueError, "weight_decay", "-0.1", "at least 0"),
+        (op, {"grad_scale": -1.0}, ValueError, "grad_scale", "-1.0", "at least 0"),
+        (op, {"grad_scale": _NAN}, ValueError, "grad_scale", "nan", "at least 0"),
+        (op, {"clip_value": -1.0}, ValueError, "clip_value", "-1.0", "at least 0"),
+    )
+    if op != "sgd_step" or row[1].keys() & {"grad_scale", "clip_value"}
+]
+_ROWS += [
+    row
+    for op, state in _STATES
+    for row in (
+        (op, {state: _zeros(4)}, ValueError, state, "(4,)", "()" if state == "mu_product" else "(5,)"),
+        (op, {"param": _SHARED[:5], state: _SHARED[4:9]}, ValueError, state, "overlaps", "does not"),
+        (op, {"grad": _SHARED[:5], state: _SHARED[4:9]}, ValueError, state, "overlaps", "does not"),
+        (op, {state: _zeros(5, dtype=F64)}, TypeError, state, "float64", "float32"),
+    )
+    if op != "sgd_step" and (state != "mu_product" or (row[2] is ValueError and "overlaps" not in row))
+]
+_FIVE = _SHARED[:5]
+_ROWS += [
+    ("adam_step", {"exp_avg": _SHARED[:5], "exp_avg_sq": _SHARED[1:6]}, ValueError, "exp_avg_sq", "overlaps", "not"),
+    (
+        "adam_step",
+        {"exp_avg": _SHARED[:5], "max_exp_avg_sq": _SHARED[:5]},
+        ValueError,
+        "max_exp_avg_sq",
+        "overlaps",
+        "not",
+    ),
+    (
+        "rmsprop_step",
+        {"grad_avg": _SHARED[:5], "momentum_buffer": _SHARED[:5]},
+        ValueError,
+        "momentum_buffer",
+        "overlaps",
+        "not",
+    ),
+    ("nadam_step", {"mu_product": np.ones(())}, TypeError, "mu_product", "float64", "float32"),
+    (
+        "nadam_step",
+        {"grad": _SHARED[:5], "mu_product": _SHARED[:1].reshape(())},
+        ValueError,
+        "mu_product",
+        "overlaps",
+        "not",
+    ),
+    ("nadam_step", {"momentum_decay": -1.0}, ValueError, "momentum_decay", "-1.0", "at least 0"),
+    ("adagrad_step", {"step": 0}, ValueError, "step", "0", "at least 1"),
+    ("adagrad_step", {"lr_decay": -1.0}, ValueError, "lr_decay", "-1.0", "at least 0"),
+    ("rmsprop_step", {"alpha": -1.0}, ValueError, "alpha", "-1.0", "at least 0"),
+    ("rmsprop_step", {"momentum": _NAN}, ValueError, "momentum", "nan", "at least 0"),
+    ("rmsprop_step", {"momentum_buffer": None}, ValueError, "momentum_buffer", "none", "array like param"),
+    ("adadelta_step", {"rho": 1.5}, ValueError, "rho", "1.5", "at most 1"),
+    *(
+        (op, {"eps": -1e-8}, ValueError, "eps", "-1e-08", "at least 0")
+        for op in ("adagrad_step", "rmsprop_step", "adam_step", "adamw_step", "adadelta_step", "nadam_step")
+    ),
+    *(
+        (op, {"betas": betas}, ValueError, "betas", str(betas), "below 1")
+        for op in ("adam_step", "adamw_step", "nadam_step", "lion_step")
+        for betas in ((1.0, 0.9), (0.9, 1.0), (-0.1, 0.9), (0.9, _NAN))
+    ),
+    *((op, {"step": 0}, ValueError, "step", "0", "at least 1") for op in ("adam_step", "adamw_step", "nadam_step")),
 ]
 
 
@@ -511,6 +661,17 @@ def test_the_right_calls_are_right(operation: str) -> None:
     getattr(fastdl, operation)(**_RIGHT[operation])
 
 
+@pytest.mark.parametrize("option", ["stride", "padding", "dilation"])
+def test_numbers_that_equal_an_int_are_no_int(option: str) -> None:
+    """Also where the same call with ints came before, and was remembered."""
+    for right, wrong in ((1, True), (1, 1.0), ((1, 1), (1.0, 1)), ((1, 1), (1, True))):
+        fastdl.conv2d(**_RIGHT["conv2d"], **{option: right})
+        message = _refused("conv2d", _RIGHT["conv2d"] | {option: wrong}, TypeError)
+        assert message.startswith(f"{option}: found {wrong!r}, expected an int")
+    fastdl.conv2d(**_RIGHT["conv2d"], padding=((1, 1), (0, 0)))
+    _refused("conv2d", _RIGHT["conv2d"] | {"padding": ((1.0, 1), (0, 0))}, TypeError)
+
+
 _WITH_OUT = [name for name in _RIGHT if "out" in inspect.signature(getattr(fastdl, name)).parameters]
 
 
@@ -534,7 +695,10 @@ def test_out_that_cannot_be_written(operation: str) -> None:
         assert expected in said_expected
 
 
-_ARRAYS_BESIDE_OUT = [(op, name) for op in _WITH_OUT for name, v in _RIGHT[op].items() if isinstance(v, np.ndarray)]
+# (A single number is read before anything is written.)
+_ARRAYS_BESIDE_OUT = [
+    (op, name) for op in _WITH_OUT for name, v in _RIGHT[op].items() if isinstance(v, np.ndarray) and v.ndim
+]
 
 
 @pytest.mark.parametrize(("operation", "argument"), _ARRAYS_BESIDE_OUT)

@@ -87,3 +87,17 @@ def test_packed_weights_in_numba() -> None:
     packed = fastdl.pack_conv2d_weight(weight, padding=1)
     want = fastdl.conv2d(fastdl.conv2d(x, packed, padding=1), packed, padding=1)
     np.testing.assert_array_equal(twice(x, weight), want)
+
+
+@pytest.mark.parametrize("algorithm", ["winograd_2x2", "winograd"])
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_gradients_keep_what_is_not_finite_in_its_place(algorithm: str, bad: float) -> None:
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((2, 19, 9, 10)), rng.standard_normal((17, 19, 3, 3))
+    grad_output = rng.standard_normal((2, 17, 9, 10))
+    grad_output[1, 3, 4, 5] = bad
+    found = fastdl.conv2d_backward(grad_output, x, weight, padding=1, algorithm=algorithm)
+    expected = fastdl.conv2d_backward(grad_output, x, weight, padding=1, algorithm="direct")
+    assert np.isfinite(expected.input).sum() == x.size - 19 * 9
+    for got, want in zip(found, expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-10)

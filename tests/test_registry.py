@@ -14,6 +14,7 @@ from fastdl._window import Window
 from fastdl.activations import ACTIVATIONS
 from fastdl.conv import ALGORITHMS
 from fastdl.losses import REDUCTIONS
+from fastdl.optim._table import METHODS
 from fastdl.padding import MODES
 from tests.cases import all_cases
 
@@ -49,7 +50,13 @@ def test_window_has_the_fields_of_the_c_struct() -> None:
 
 @pytest.mark.parametrize(
     ("enum", "names"),
-    [("ACTIVATION", ACTIVATIONS), ("ALGORITHM", ALGORITHMS), ("REDUCTION", REDUCTIONS), ("PAD", MODES)],
+    [
+        ("ACTIVATION", ACTIVATIONS),
+        ("ALGORITHM", ALGORITHMS),
+        ("REDUCTION", REDUCTIONS),
+        ("PAD", MODES),
+        ("OPTIMIZER", METHODS),
+    ],
 )
 def test_choices_are_the_values_of_the_c_enum(enum: str, names: tuple[str, ...]) -> None:
     """What choice() passes to a kernel is a position in these tuples."""

@@ -493,11 +493,12 @@ static convolution describe_packed(const fdl_window *window, const real *packed,
 }
 
 int fdl_conv(const real *x, const real *weight, const real *packed, const real *bias, const real *residual, real *y,
-             const fdl_window *window, int64_t packed_tile, int64_t activation, int64_t algorithm)
+             const fdl_window *window, int64_t packed_tile, int64_t kind, double alpha, double beta, int64_t algorithm)
 {
     convolution v =
         packed ? describe_packed(window, packed, packed_tile, algorithm) : conv_describe(window, weight, algorithm);
-    v.x = x, v.bias = bias, v.residual = residual, v.y = y, v.activation = activation;
+    v.x = x, v.bias = bias, v.residual = residual, v.y = y;
+    v.activation = (activation){kind, (real)alpha, (real)beta};
     return forward(&v, algorithm);
 }
 
@@ -572,18 +573,8 @@ static int turn_weights(void *context, int64_t begin, int64_t end)
     return FDL_OK;
 }
 
-static bool grad_x_is_convolution(const convolution *v, int64_t algorithm)
-{
-    const fdl_window *w = &v->w;
-    /* Turning a large kernel for a few positions costs more than it saves. */
-    return w->stride_depth == 1 && w->stride_height == 1 && w->stride_width == 1 && !v->explicit_columns &&
-           w->padding_depth <= w->dilation_depth * (w->kernel_depth - 1) &&
-           w->padding_height <= w->dilation_height * (w->kernel_height - 1) &&
-           w->padding_width <= w->dilation_width * (w->kernel_width - 1) &&
-           (v->taps == 1 || w->batch * v->positions >= 128 || by_depthwise(v, algorithm));
-}
-
-static int grad_x_convolution(const convolution *v, int64_t algorithm)
+/* Without weights, images and epilogue. */
+static convolution turned_convolution(const convolution *v, int64_t algorithm)
 {
     const fdl_window *w = &v->w;
     fdl_window back = *w;
@@ -593,6 +584,48 @@ static int grad_x_convolution(const convolution *v, int64_t algorithm)
     back.padding_depth = w->dilation_depth * (w->kernel_depth - 1) - w->padding_depth;
     back.padding_height = w->dilation_height * (w->kernel_height - 1) - w->padding_height;
     back.padding_width = w->dilation_width * (w->kernel_width - 1) - w->padding_width;
+    return conv_describe(&back, NULL, algorithm);
+}
+
+/* The tiles by which the turned convolution is computed from the kernels as they lie, 2 or 4; 0: not by Winograd's. */
+static int64_t turned_tile(const convolution *c, int64_t algorithm)
+{
+    const candidate *chosen = c->w.channels_last ? NULL : choose(c, algorithm);
+    return !chosen                                           ? 0
+           : chosen->algorithm == FDL_ALGORITHM_WINOGRAD_2X2 ? 2
+           : chosen->algorithm == FDL_ALGORITHM_WINOGRAD     ? 4
+                                                             : 0;
+}
+
+static bool grad_x_is_convolution(const convolution *v, int64_t algorithm)
+{
+    const fdl_window *w = &v->w;
+    if (w->stride_depth > 1 || w->stride_height > 1 || w->stride_width > 1 || v->explicit_columns ||
+        w->padding_depth > w->dilation_depth * (w->kernel_depth - 1) ||
+        w->padding_height > w->dilation_height * (w->kernel_height - 1) ||
+        w->padding_width > w->dilation_width * (w->kernel_width - 1))
+        return false;
+    /* Turning a large kernel for a few positions costs more than it saves. */
+    if (v->taps == 1 || w->batch * v->positions >= 128 || by_depthwise(v, algorithm))
+        return true;
+    const convolution c = turned_convolution(v, algorithm);
+    return turned_tile(&c, algorithm) > 0;
+}
+
+static int grad_x_convolution(const convolution *v, int64_t algorithm)
+{
+    const fdl_window *w = &v->w;
+    convolution c = turned_convolution(v, algorithm);
+    c.x = v->grad_y, c.y = v->grad_x, c.bias = v->bias, c.activation = v->activation;
+    const int64_t tile = turned_tile(&c, algorithm);
+    if (tile) {
+        bool finite;
+        c.weight = v->weight, c.turned = true;
+        const int status = tile == 2 ? conv_winograd_2x2_forward(&c, &finite) : conv_winograd_4x4_forward(&c, &finite);
+        if (status != FDL_OK || finite)
+            return status;
+        c.turned = false, algorithm = FDL_ALGORITHM_DIRECT;
+    }
     const fdl_mark mark = fdl_scratch_mark();
     turning t = {v, NULL};
     if (v->taps > 1) {
@@ -602,10 +635,8 @@ static int grad_x_convolution(const convolution *v, int64_t algorithm)
         fdl_parallel(w->channels, max64(1, (1 << 15) / max64(1, v->filters * v->taps)), turn_weights, &t);
     }
     /* One tap: as a matrix the transpose, where it lies; with one filter a group, turned it is the same. */
-    convolution c = conv_describe(&back, v->taps == 1 ? v->weight : t.turned, algorithm);
-    if (v->taps == 1)
-        c.weights = (gemm_matrix){v->weight, 1, v->depth};
-    c.x = v->grad_y, c.y = v->grad_x, c.bias = v->bias, c.activation = v->activation;
+    c.weight = v->taps == 1 ? v->weight : t.turned;
+    c.weights = v->taps == 1 ? (gemm_matrix){v->weight, 1, v->depth} : (gemm_matrix){t.turned, c.depth, 1};
     /* The algorithm is for the forward pass: of its gradient, only what applies there. */
     const int status = forward(&c, choose(&c, algorithm) ? algorithm : FDL_ALGORITHM_DIRECT);
     fdl_scratch_release(mark);
@@ -616,12 +647,6 @@ static void set_plane(real *x, int64_t size, real value)
 {
     for (int64_t i = 0; i < size; i += LANES) /* main loop and tail */
         vstore_up_to(x + i, vset1(value), size - i);
-}
-
-static void relu_in_place(real *x, int64_t size)
-{
-    for (int64_t i = 0; i < size; i += LANES) /* main loop and tail; NaN passes */
-        vstore_up_to(x + i, vmax((vreal){0}, vload_up_to(x + i, size - i)), size - i);
 }
 
 /* Otherwise columns of gradients are computed, a tile at a time, and added to where columns came from. Items are images
@@ -663,8 +688,8 @@ static int grad_x_task(void *context, int64_t begin, int64_t end)
             if (status == FDL_OK)
                 add_columns(v, columns, tile, position, count, grad_x, c_end - c);
         }
-        if (v->activation == FDL_ACTIVATION_RELU)
-            relu_in_place(grad_x, (c_end - c) * v->pixels);
+        if (v->activation.kind != FDL_ACTIVATION_NONE)
+            activate_rows(&v->activation, grad_x, 0, 1, (c_end - c) * v->pixels);
     }
     fdl_scratch_release(mark);
     return status;
@@ -723,12 +748,35 @@ static int grad_weight_task(void *context, int64_t begin, int64_t end)
     return status;
 }
 
+/* Cycles of both methods, about, for vectors of channels of a filter: of the direct one each position costs 9
+ * multiplications, of Winograd's each tile 36, with what a dU costs beside its terms. Found by timing. */
+static bool winograd_pays_for_weights(const convolution *v)
+{
+    const fdl_window *w = &v->w;
+    const double tiles = (double)(w->batch * ceil_div(w->out_height, 4) * ceil_div(w->out_width, 4));
+    const double direct = 9 * (double)(w->batch * v->positions), channels = (double)v->channels;
+    const double transforms = 15 * tiles * 36 * (1 / (double)v->filters + 1 / channels);
+    return v->channels >= 16 && v->filters >= 16 && 36 * (tiles + 8) + transforms < 0.9 * direct;
+}
+
+static bool by_winograd(const convolution *v, int64_t algorithm)
+{
+    return !v->w.channels_last && winograd_4x4_applies(v) && v->w.batch * v->positions > 0 &&
+           (algorithm == FDL_ALGORITHM_WINOGRAD || (algorithm == FDL_ALGORITHM_AUTO && winograd_pays_for_weights(v)));
+}
+
 static int grad_weight(convolution *v, int64_t algorithm)
 {
     if (v->w.channels_last)
         return conv_channels_last_grad_weight(v);
     if (by_depthwise(v, algorithm))
         return conv_depthwise_grad_weight(v);
+    if (by_winograd(v, algorithm)) {
+        bool finite;
+        const int status = conv_winograd_grad_weight(v, &finite);
+        if (status != FDL_OK || finite)
+            return status;
+    }
     return over_parts(v, v->w.groups, v->depth, grad_weight_task);
 }
 
@@ -789,10 +837,11 @@ int fdl_conv_backward(const real *grad_output, const real *x, const real *weight
 /* ---- transposed: input and output of a convolution change places ---- */
 
 int fdl_conv_transpose(const real *x, const real *weight, const real *bias, real *y, const fdl_window *window,
-                       int64_t activation)
+                       int64_t kind, double alpha, double beta)
 {
     convolution v = conv_describe(window, weight, FDL_ALGORITHM_AUTO);
-    v.grad_y = x, v.bias = bias, v.grad_x = y, v.activation = activation;
+    v.grad_y = x, v.bias = bias, v.grad_x = y;
+    v.activation = (activation){kind, (real)alpha, (real)beta};
     return grad_x(&v, FDL_ALGORITHM_AUTO);
 }
 

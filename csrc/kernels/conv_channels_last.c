@@ -503,9 +503,10 @@ static int depthwise_task(void *context, int64_t begin, int64_t end)
             .residual = v->residual ? v->residual + to : NULL,
             .y = v->y + to,
             .y_step = 1,
-            .relu = v->activation == FDL_ACTIVATION_RELU,
+            .relu = is_relu(&v->activation),
         };
         sum_line(&list, &some, &q, w->out_width);
+        activate_stored(&v->activation, q.y, 0, 1, w->out_width * w->channels);
     }
     fdl_scratch_release(mark);
     return status;

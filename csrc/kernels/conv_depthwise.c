@@ -324,10 +324,11 @@ static int forward_task(void *context, int64_t begin, int64_t end)
                         .residual = v->residual ? v->residual + y : NULL,
                         .y = v->y + y,
                         .row = w->out_width,
-                        .relu = v->activation == FDL_ACTIVATION_RELU,
+                        .relu = is_relu(&v->activation),
                     };
                     compute_rows(p, lines + i * w->stride_height * line_size(p), at, offset, weight + f * v->depth, &t,
                                  min64(BLOCK, rows - i), columns);
+                    activate_stored(&v->activation, t.y, t.row, min64(BLOCK, rows - i), columns);
                 }
             }
         }
@@ -431,7 +432,7 @@ static void compute_grad_row(const plan *p, const lists *list, int64_t i, int64_
 {
     const fdl_window *w = &p->v->w;
     const int64_t stride = w->stride_width;
-    const bool relu = p->v->activation == FDL_ACTIVATION_RELU;
+    const bool relu = is_relu(&p->v->activation);
     int64_t set_r = 0, row = 0;
     for (; set_r < list->rows.sets; set_r++) {
         const int64_t u = i + w->padding_height - set_r * w->dilation_height;
@@ -457,6 +458,7 @@ static void compute_grad_row(const plan *p, const lists *list, int64_t i, int64_
             for (int64_t j = phase, k = 0; j < columns; j += stride, k++)
                 x[j] = phases[k];
     }
+    activate_stored(&p->v->activation, x, 0, 1, columns);
 }
 
 /* Items are images, groups, planes of grad_x and bands. */

@@ -163,12 +163,22 @@ FDL_INLINE vint transform_output(const winograd *w, const real *m, place tile, i
                 value += vload_up_to(v->residual + to, left);
             const vreal zero_unless_bad = value - value;
             bad |= zero_unless_bad != zero_unless_bad;
-            if (v->activation == FDL_ACTIVATION_RELU)
+            if (is_relu(&v->activation))
                 value = vselect(value < (vreal){0}, (vreal){0}, value);
             vstore_up_to(v->y + to, value, left);
         }
     }
     return bad;
+}
+
+/* The activation of a whole tile of results, where it is not one that transform_output applies. */
+static void activate_tile(const convolution *v, place tile)
+{
+    const fdl_window *g = &v->w;
+    const int64_t columns = min64(OUT, g->out_width - tile.j) * v->filters;
+    const int64_t first = tile.n * v->positions + tile.i * g->out_width + tile.j;
+    activate_stored(&v->activation, v->y + first * v->filters, g->out_width * v->filters,
+                    min64(OUT, g->out_height - tile.i), columns);
 }
 
 /* Items are blocks of tiles. */
@@ -222,6 +232,8 @@ static int forward_task(void *context, int64_t begin, int64_t end)
                     bad |= transform_output(w, products + t * FILTERS + l, tile, f + l, filters - l);
             }
         }
+        for (int64_t t = 0; t < count && status == FDL_OK; t++)
+            activate_tile(v, locate_tile(w, first + t));
     }
     for (int l = 0; l < LANES; l++)
         if (bad[l])

@@ -7,7 +7,7 @@
 #include "gemm.h"
 
 int fdl_linear(const real *x, const real *weight, const real *bias, real *y, int64_t rows, int64_t in_features,
-               int64_t out_features, int64_t activation)
+               int64_t out_features, int64_t kind, double alpha, double beta)
 {
     const gemm_matrix a = {x, in_features, 1}, b = {weight, 1, in_features};
     const gemm_problem p = {
@@ -20,7 +20,7 @@ int fdl_linear(const real *x, const real *weight, const real *bias, real *y, int
         .c = y,
         .c_row = out_features,
         .column_bias = bias,
-        .activation = activation,
+        .activation = {kind, (real)alpha, (real)beta},
     };
     return gemm_parallel(&p);
 }

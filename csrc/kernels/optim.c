@@ -1,82 +1,431 @@
-/* Optimizers: one pass over the parameters, in place.
+/* Optimizers: one pass over the parameters, in place, and the norm of gradients.
  *
- *   sgd_step   g = (maximize ? -grad : grad) + weight_decay param
- *              v = first ? g : momentum v + (1 - dampening) g         (v is momentum_buffer; without momentum, g)
+ * Each takes g = clamp(grad_scale grad, -clip_value, clip_value), negated where it maximizes, and then
+ * g += weight_decay param, unless the weight decay is decoupled: then param *= 1 - lr weight_decay. t is the step.
+ *
+ *   sgd        v = t = 1 ? g : momentum v + (1 - dampening) g                      (without momentum, v = g)
  *              param -= lr (nesterov ? g + momentum v : v)
+ *   adagrad    s += g^2
+ *              param -= lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)
+ *   rmsprop    s = alpha s + (1 - alpha) g^2,   a = alpha a + (1 - alpha) g
+ *              d = g / (sqrt(centered ? s - a^2 : s) + eps),   b = momentum b + d
+ *              param -= lr (momentum ? b : d)
+ *   adam       m = beta1 m + (1 - beta1) g,   v = beta2 v + (1 - beta2) g^2,   u = amsgrad ? max(u, v) : v
+ *              param -= lr / (1 - beta1^t) m / (sqrt(u) / sqrt(1 - beta2^t) + eps)
+ *   adadelta   s = rho s + (1 - rho) g^2,   d = sqrt(a + eps) / sqrt(s + eps) g,   a = rho a + (1 - rho) d^2
+ *              param -= lr d
+ *   nadam      m, v as adam,   mu(t) = beta1 (1 - 0.96^(t momentum_decay) / 2),   M(t) = mu(1) ... mu(t)
+ *              param -= lr ((1 - mu(t)) / (1 - M(t)) g + mu(t + 1) / (1 - M(t + 1)) m) / (sqrt(v / (1 - beta2^t)) +
+ * eps) lion       param -= lr sign(beta1 m + (1 - beta1) g),   m = beta2 m + (1 - beta2) g
  *
- * All arrays [size]; nothing is summed, all arithmetic is in `real`. */
-#include "simd.h"
+ * Sources: torch.optim, whose formulas these are; lion: Chen et al., "Symbolic Discovery of Optimization Algorithms",
+ * NeurIPS 2023, Algorithm 2.
+ *
+ * One driver walks over the arrays of a table (fastdl.h), cut over threads by elements, wherever an array ends; an
+ * update takes a vector of parameters, of gradients, and of each state that there is. Arithmetic is in `real`, except
+ * for what is the same for all elements, which is `double` until it is used. The norm is summed in double, over blocks
+ * that do not depend on the number of threads. */
+#include <math.h>
 
-/* Below this many elements a second thread costs more than it saves. */
-enum { GRAIN = 1 << 15 };
+#include "pointwise.h"
 
+enum { STATES = FDL_TABLE_COLUMNS - FDL_TABLE_STATE };
+
+/* The options, made ready for the updates. */
 typedef struct {
-    real *param, *momentum_buffer;
-    const real *grad;
-    real lr, momentum, undamped, weight_decay; /* undamped = 1 - dampening */
-    bool decays, first, nesterov, maximize;
-} sgd;
+    const int64_t *table;
+    int64_t count, method;
+    int has;                    /* the bit of each state that is used */
+    real scale, limit;          /* of gradients; the scale is negative to maximize */
+    real decay, kept;           /* coupled: decay param is added to the gradient; decoupled: kept param is kept */
+    bool decays;                /* or 0 times an infinite parameter would be NaN */
+    bool first, nesterov;       /* sgd */
+    real rate, eps;             /* what is subtracted: rate times ... */
+    real momentum, fresh;       /* v = momentum v + fresh g */
+    real beta1, beta2;          /* of the averages of g (adam, nadam, lion, rmsprop) and of g^2 */
+    real rest1, rest2;          /* 1 - beta1, 1 - beta2 */
+    real correction, rate_grad; /* adam, nadam: 1 / sqrt(1 - beta2^t); nadam: the rate of g itself */
+} plan;
 
-/* The new parameters; *v is updated. */
-FDL_INLINE vreal sgd_update(const sgd *s, vreal param, vreal grad, vreal *v, const bool has_momentum)
+typedef vreal update(const plan *p, vreal param, vreal g, vreal *state, const int has);
+
+/* beta average + (1 - beta) x, exactly x where beta is 0 and the average is finite. */
+FDL_INLINE vreal mix(vreal average, vreal x, real beta, real rest)
 {
-    vreal g = s->maximize ? -grad : grad;
-    if (s->decays) /* or 0 times an infinite parameter would be NaN */
-        g += s->weight_decay * param;
-    vreal step = g;
-    if (has_momentum) {
-        *v = s->first ? g : s->momentum * *v + s->undamped * g;
-        step = s->nesterov ? g + s->momentum * *v : *v;
-    }
-    return param - s->lr * step;
+    return rest < (real)0.5 ? average + rest * (x - average) : x - beta * (x - average);
 }
 
-FDL_INLINE void sgd_loop(const sgd *s, int64_t i, int64_t end, const bool has_momentum)
+FDL_INLINE vreal sgd(const plan *p, vreal param, vreal g, vreal *state, const int has)
 {
-    vreal v = {0};
-    for (; i + LANES <= end; i += LANES) { /* main loop */
-        if (has_momentum)
-            v = vload(s->momentum_buffer + i);
-        vstore(s->param + i, sgd_update(s, vload(s->param + i), vload(s->grad + i), &v, has_momentum));
-        if (has_momentum)
-            vstore(s->momentum_buffer + i, v);
-    }
-    if (i < end) { /* tail */
-        const int64_t n = end - i;
-        const vreal param = vload_first(s->param + i, n), grad = vload_first(s->grad + i, n);
-        if (has_momentum)
-            v = vload_first(s->momentum_buffer + i, n);
-        vstore_first(s->param + i, sgd_update(s, param, grad, &v, has_momentum), n);
-        if (has_momentum)
-            vstore_first(s->momentum_buffer + i, v, n);
-    }
+    if (has == 0)
+        return param - p->rate * g;
+    state[0] = p->first ? g : p->momentum * state[0] + p->fresh * g;
+    return param - p->rate * (p->nesterov ? g + p->momentum * state[0] : state[0]);
 }
 
-static int sgd_range(void *context, int64_t begin, int64_t end)
+FDL_INLINE vreal adagrad(const plan *p, vreal param, vreal g, vreal *state, const int has)
 {
-    const sgd s = *(const sgd *)context; /* a copy, which the stores below cannot change */
-    if (s.momentum_buffer)
-        sgd_loop(&s, begin, end, true);
-    else
-        sgd_loop(&s, begin, end, false);
+    (void)has;
+    state[0] += g * g;
+    return param - p->rate * (g / (vsqrt(state[0]) + p->eps));
+}
+
+FDL_INLINE vreal rmsprop(const plan *p, vreal param, vreal g, vreal *state, const int has)
+{
+    state[0] = p->beta2 * state[0] + p->rest2 * g * g;
+    vreal variance = state[0];
+    if (has & 2) { /* centered: not below 0, where rounding may lead */
+        state[1] = mix(state[1], g, p->beta2, p->rest2);
+        variance = vmax((vreal){0}, variance - state[1] * state[1]);
+    }
+    vreal step = g / (vsqrt(variance) + p->eps);
+    if (has & 4)
+        step = state[2] = p->momentum * state[2] + step;
+    return param - p->rate * step;
+}
+
+FDL_INLINE vreal adam(const plan *p, vreal param, vreal g, vreal *state, const int has)
+{
+    state[0] = mix(state[0], g, p->beta1, p->rest1);
+    state[1] = p->beta2 * state[1] + p->rest2 * g * g;
+    vreal square = state[1];
+    if (has & 4)
+        square = state[2] = vmax_nan(state[2], state[1]);
+    return p->kept * param - p->rate * (state[0] / (vsqrt(square) * p->correction + p->eps));
+}
+
+FDL_INLINE vreal adadelta(const plan *p, vreal param, vreal g, vreal *state, const int has)
+{
+    (void)has;
+    state[0] = p->beta2 * state[0] + p->rest2 * g * g;
+    const vreal step = vsqrt(state[1] + p->eps) / vsqrt(state[0] + p->eps) * g;
+    state[1] = p->beta2 * state[1] + p->rest2 * step * step;
+    return param - p->rate * step;
+}
+
+FDL_INLINE vreal nadam(const plan *p, vreal param, vreal g, vreal *state, const int has)
+{
+    (void)has;
+    state[0] = mix(state[0], g, p->beta1, p->rest1);
+    state[1] = p->beta2 * state[1] + p->rest2 * g * g;
+    const vreal root = vsqrt(state[1]) * p->correction + p->eps;
+    return p->kept * param - (p->rate_grad * g + p->rate * state[0]) / root;
+}
+
+FDL_INLINE vreal lion(const plan *p, vreal param, vreal g, vreal *state, const int has)
+{
+    (void)has;
+    const vreal direction = mix(state[0], g, p->beta1, p->rest1), one = vset1(1);
+    state[0] = mix(state[0], g, p->beta2, p->rest2);
+    const vreal sign = vselect(direction > (vreal){0}, one, vselect(direction < (vreal){0}, -one, direction));
+    return p->kept * param - p->rate * sign;
+}
+
+FDL_INLINE vreal clip(const plan *p, vreal param, vreal g, vreal *state, const int has)
+{
+    (void)p, (void)param, (void)state, (void)has;
+    return g;
+}
+
+/* The first row of the table that ends beyond element `at`. */
+static int64_t row_of(const int64_t *table, int64_t count, int64_t at)
+{
+    int64_t low = 0;
+    for (int64_t high = count - 1; low < high;) {
+        const int64_t middle = low + (high - low) / 2;
+        if (table[middle * FDL_TABLE_COLUMNS + FDL_TABLE_END] > at)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    return low;
+}
+
+/* The part of one array that [begin, end) of all of them covers: its elements [from, to). */
+typedef struct {
+    const int64_t *row;
+    int64_t from, to;
+} part;
+
+FDL_INLINE part part_of(const int64_t *table, int64_t index, int64_t begin, int64_t end)
+{
+    const int64_t *row = table + index * FDL_TABLE_COLUMNS;
+    const int64_t start = index > 0 ? row[FDL_TABLE_END - FDL_TABLE_COLUMNS] : 0;
+    return (part){row, begin - start, min64(end, row[FDL_TABLE_END]) - start};
+}
+
+FDL_INLINE real *column(const int64_t *row, int i) { return (real *)(intptr_t)row[i]; }
+
+FDL_INLINE int walk(const plan *p, int64_t begin, int64_t end, update *next, const int has)
+{
+    const vreal limit = vset1(p->limit);
+    for (int64_t index = row_of(p->table, p->count, begin); begin < end; index++) {
+        const part a = part_of(p->table, index, begin, end);
+        begin += a.to - a.from;
+        real *param = column(a.row, FDL_TABLE_PARAM), *state[STATES];
+        const real *grad = column(a.row, FDL_TABLE_GRAD);
+        for (int s = 0; s < STATES; s++)
+            state[s] = column(a.row, FDL_TABLE_STATE + s);
+        /* One body for whole vectors and the last, so that an element's result does not depend on where it lies. */
+        for (int64_t i = a.from; i < a.to; i += LANES) {
+            const int64_t n = min64(LANES, a.to - i);
+            vreal v[STATES] = {0};
+            const vreal old = vload_up_to(param + i, n);
+            vreal g = vload_up_to(grad + i, n);
+            FDL_UNROLL
+            for (int s = 0; s < STATES; s++)
+                if (has & 1 << s)
+                    v[s] = vload_up_to(state[s] + i, n);
+            g = vmax(-limit, vmin(limit, p->scale * g)); /* in this order NaN passes */
+            if (p->decays)
+                g += p->decay * old;
+            vstore_up_to(param + i, next(p, old, g, v, has), n);
+            FDL_UNROLL
+            for (int s = 0; s < STATES; s++)
+                if (has & 1 << s)
+                    vstore_up_to(state[s] + i, v[s], n);
+        }
+    }
     return FDL_OK;
 }
 
-int fdl_sgd_step(real *param, const real *grad, real *momentum_buffer, int64_t size, int64_t first, double lr,
-                 double momentum, double dampening, double weight_decay, int64_t nesterov, int64_t maximize)
+static int walk_range(void *context, int64_t begin, int64_t end)
 {
-    sgd s = {
-        .param = param,
-        .momentum_buffer = momentum != 0 ? momentum_buffer : NULL,
-        .grad = grad,
-        .lr = (real)lr,
-        .momentum = (real)momentum,
-        .undamped = (real)(1 - dampening),
-        .weight_decay = (real)weight_decay,
-        .decays = weight_decay != 0,
-        .first = first,
-        .nesterov = nesterov,
-        .maximize = maximize,
+    const plan p = *(const plan *)context; /* a copy, which no store can change */
+    switch (p.method) {
+    case FDL_OPTIMIZER_SGD:
+        return p.has ? walk(&p, begin, end, sgd, 1) : walk(&p, begin, end, sgd, 0);
+    case FDL_OPTIMIZER_ADAGRAD:
+        return walk(&p, begin, end, adagrad, 1);
+    case FDL_OPTIMIZER_RMSPROP:
+        return p.has == 1   ? walk(&p, begin, end, rmsprop, 1)
+               : p.has == 3 ? walk(&p, begin, end, rmsprop, 3)
+               : p.has == 5 ? walk(&p, begin, end, rmsprop, 5)
+                            : walk(&p, begin, end, rmsprop, 7);
+    case FDL_OPTIMIZER_ADAM:
+        return p.has == 3 ? walk(&p, begin, end, adam, 3) : walk(&p, begin, end, adam, 7);
+    case FDL_OPTIMIZER_ADADELTA:
+        return walk(&p, begin, end, adadelta, 3);
+    case FDL_OPTIMIZER_NADAM:
+        return walk(&p, begin, end, nadam, 3);
+    case FDL_OPTIMIZER_LION:
+        return walk(&p, begin, end, lion, 1);
+    default:
+        return walk(&p, begin, end, clip, 0);
+    }
+}
+
+/* NAdam's mu at step t. */
+static double mu(const fdl_optimizer *o, double t) { return o->beta1 * (1 - 0.5 * pow(0.96, t * o->momentum_decay)); }
+
+int fdl_optimizer_step(fdl_optimizer *o, const int64_t *table, int64_t count)
+{
+    const double t = (double)++o->step;
+    const bool sgd_like = o->method == FDL_OPTIMIZER_SGD || o->method == FDL_OPTIMIZER_RMSPROP;
+    const double beta2 = o->method == FDL_OPTIMIZER_RMSPROP    ? o->alpha
+                         : o->method == FDL_OPTIMIZER_ADADELTA ? o->rho
+                                                               : o->beta2;
+    double rate = o->lr, rate_grad = 0, correction = 1;
+    if (o->method == FDL_OPTIMIZER_ADAGRAD)
+        rate /= 1 + (t - 1) * o->lr_decay;
+    if (o->method == FDL_OPTIMIZER_ADAM)
+        rate /= 1 - pow(o->beta1, t);
+    if (o->method == FDL_OPTIMIZER_NADAM) {
+        const double now = mu(o, t), later = mu(o, t + 1);
+        o->mu_product *= now;
+        rate_grad = o->lr * (1 - now) / (1 - o->mu_product);
+        rate = o->lr * later / (1 - o->mu_product * later);
+    }
+    if (o->method == FDL_OPTIMIZER_ADAM || o->method == FDL_OPTIMIZER_NADAM)
+        correction = 1 / sqrt(1 - pow(beta2, t));
+    if (count == 0)
+        return FDL_OK;
+    int has = 0;
+    for (int s = 0; s < STATES; s++)
+        has |= (table[FDL_TABLE_STATE + s] != 0) << s;
+    if (sgd_like && o->momentum == 0) /* its buffer is not used, if there is one */
+        has &= o->method == FDL_OPTIMIZER_SGD ? 0 : 3;
+    const bool decoupled = o->decoupled_weight_decay || o->method == FDL_OPTIMIZER_LION;
+    plan p = {
+        .table = table,
+        .count = count,
+        .method = o->method,
+        .has = has,
+        .scale = (real)(o->maximize ? -o->grad_scale : o->grad_scale),
+        .limit = (real)o->clip_value,
+        .decay = (real)o->weight_decay,
+        .decays = o->weight_decay != 0 && !decoupled,
+        .kept = (real)(decoupled ? 1 - o->lr * o->weight_decay : 1),
+        .first = o->step == 1,
+        .nesterov = o->nesterov,
+        .rate = (real)rate,
+        .rate_grad = (real)rate_grad,
+        .eps = (real)o->eps,
+        .momentum = (real)o->momentum,
+        .fresh = (real)(1 - o->dampening),
+        .beta1 = (real)o->beta1,
+        .rest1 = (real)(1 - o->beta1),
+        .beta2 = (real)beta2,
+        .rest2 = (real)(1 - beta2),
+        .correction = (real)correction,
     };
-    return fdl_parallel(size, GRAIN, sgd_range, &s);
+    const int64_t size = table[(count - 1) * FDL_TABLE_COLUMNS + FDL_TABLE_END];
+    return fdl_parallel(size, MEMORY_GRAIN, walk_range, &p);
+}
+
+/* ---- a table of one array ---- */
+
+static int step_one(fdl_optimizer *o, int64_t size, const void *param, const void *grad, const void *state0,
+                    const void *state1, const void *state2)
+{
+    const int64_t row[FDL_TABLE_COLUMNS] = {size,
+                                            (int64_t)(intptr_t)param,
+                                            (int64_t)(intptr_t)grad,
+                                            (int64_t)(intptr_t)state0,
+                                            (int64_t)(intptr_t)state1,
+                                            (int64_t)(intptr_t)state2};
+    return fdl_optimizer_step(o, row, 1);
+}
+
+int fdl_sgd_step(real *param, const real *grad, real *momentum_buffer, int64_t size, int64_t step, double lr,
+                 double momentum, double dampening, double weight_decay, int64_t nesterov, int64_t maximize,
+                 double grad_scale, double clip_value)
+{
+    fdl_optimizer o = {.method = FDL_OPTIMIZER_SGD, .step = step - 1, .lr = lr, .momentum = momentum};
+    o.dampening = dampening, o.weight_decay = weight_decay, o.nesterov = nesterov, o.maximize = maximize;
+    o.grad_scale = grad_scale, o.clip_value = clip_value;
+    return step_one(&o, size, param, grad, momentum_buffer, NULL, NULL);
+}
+
+int fdl_adagrad_step(real *param, const real *grad, real *state_sum, int64_t size, int64_t step, double lr,
+                     double lr_decay, double weight_decay, double eps, int64_t maximize, double grad_scale,
+                     double clip_value)
+{
+    fdl_optimizer o = {.method = FDL_OPTIMIZER_ADAGRAD, .step = step - 1, .lr = lr, .lr_decay = lr_decay};
+    o.weight_decay = weight_decay, o.eps = eps, o.maximize = maximize;
+    o.grad_scale = grad_scale, o.clip_value = clip_value;
+    return step_one(&o, size, param, grad, state_sum, NULL, NULL);
+}
+
+int fdl_rmsprop_step(real *param, const real *grad, real *square_avg, real *grad_avg, real *momentum_buffer,
+                     int64_t size, double lr, double alpha, double eps, double weight_decay, double momentum,
+                     int64_t maximize, double grad_scale, double clip_value)
+{
+    fdl_optimizer o = {.method = FDL_OPTIMIZER_RMSPROP, .lr = lr, .alpha = alpha, .eps = eps};
+    o.weight_decay = weight_decay, o.momentum = momentum, o.maximize = maximize;
+    o.grad_scale = grad_scale, o.clip_value = clip_value;
+    return step_one(&o, size, param, grad, square_avg, grad_avg, momentum_buffer);
+}
+
+int fdl_adam_step(real *param, const real *grad, real *exp_avg, real *exp_avg_sq, real *max_exp_avg_sq, int64_t size,
+                  int64_t step, double lr, double beta1, double beta2, double eps, double weight_decay,
+                  int64_t decoupled_weight_decay, int64_t maximize, double grad_scale, double clip_value)
+{
+    fdl_optimizer o = {.method = FDL_OPTIMIZER_ADAM, .step = step - 1, .lr = lr, .beta1 = beta1, .beta2 = beta2};
+    o.eps = eps, o.weight_decay = weight_decay, o.decoupled_weight_decay = decoupled_weight_decay;
+    o.maximize = maximize, o.grad_scale = grad_scale, o.clip_value = clip_value;
+    return step_one(&o, size, param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq);
+}
+
+int fdl_adadelta_step(real *param, const real *grad, real *square_avg, real *acc_delta, int64_t size, double lr,
+                      double rho, double eps, double weight_decay, int64_t maximize, double grad_scale,
+                      double clip_value)
+{
+    fdl_optimizer o = {.method = FDL_OPTIMIZER_ADADELTA, .lr = lr, .rho = rho, .eps = eps};
+    o.weight_decay = weight_decay, o.maximize = maximize, o.grad_scale = grad_scale, o.clip_value = clip_value;
+    return step_one(&o, size, param, grad, square_avg, acc_delta, NULL);
+}
+
+int fdl_nadam_step(real *param, const real *grad, real *exp_avg, real *exp_avg_sq, real *mu_product, int64_t size,
+                   int64_t step, double lr, double beta1, double beta2, double eps, double weight_decay,
+                   double momentum_decay, int64_t decoupled_weight_decay, int64_t maximize, double grad_scale,
+                   double clip_value)
+{
+    fdl_optimizer o = {.method = FDL_OPTIMIZER_NADAM, .step = step - 1, .lr = lr, .beta1 = beta1, .beta2 = beta2};
+    o.eps = eps, o.weight_decay = weight_decay, o.momentum_decay = momentum_decay, o.mu_product = (double)*mu_product;
+    o.decoupled_weight_decay = decoupled_weight_decay, o.maximize = maximize;
+    o.grad_scale = grad_scale, o.clip_value = clip_value;
+    const int status = step_one(&o, size, param, grad, exp_avg, exp_avg_sq, NULL);
+    *mu_product = (real)o.mu_product;
+    return status;
+}
+
+int fdl_lion_step(real *param, const real *grad, real *exp_avg, int64_t size, double lr, double beta1, double beta2,
+                  double weight_decay, int64_t maximize, double grad_scale, double clip_value)
+{
+    fdl_optimizer o = {.method = FDL_OPTIMIZER_LION, .lr = lr, .beta1 = beta1, .beta2 = beta2};
+    o.weight_decay = weight_decay, o.maximize = maximize, o.grad_scale = grad_scale, o.clip_value = clip_value;
+    return step_one(&o, size, param, grad, exp_avg, NULL, NULL);
+}
+
+/* ---- the norm of gradients ---- */
+
+/* Elements that are summed together, whatever the number of threads; a few blocks are worth a thread. */
+enum { NORM_BLOCK = 1 << 12, NORM_GRAIN = 8 };
+
+typedef struct {
+    const int64_t *table;
+    int64_t count, size;
+    double norm_type;
+    double *sums; /* [blocks] */
+} norm_task;
+
+typedef double vreal_double __attribute__((vector_size(LANES * sizeof(double))));
+
+static double larger(double a, double b) { return a > b || a != a ? a : b; } /* NaN stays */
+
+/* The sum of |g|^norm_type over elements [begin, end) of all arrays, or their largest |g|. */
+static double norm_block(const norm_task *t, int64_t begin, int64_t end)
+{
+    const double power = t->norm_type;
+    vreal_double sum = {0};
+    vreal most = {0};
+    for (int64_t index = row_of(t->table, t->count, begin); begin < end; index++) {
+        const part a = part_of(t->table, index, begin, end);
+        begin += a.to - a.from;
+        const real *grad = column(a.row, FDL_TABLE_GRAD);
+        for (int64_t i = a.from; i < a.to; i += LANES) {
+            const vreal g = vload_up_to(grad + i, a.to - i), size = vmax(-g, g);
+            if (isinf(power)) {
+                most = vmax_nan(most, size);
+                continue;
+            }
+            vreal_double wide = __builtin_convertvector(size, vreal_double);
+            if (power == 2)
+                wide *= wide;
+            else if (power != 1)
+                for (int lane = 0; lane < LANES; lane++)
+                    wide[lane] = pow(wide[lane], power);
+            sum += wide;
+        }
+    }
+    double result = 0;
+    for (int lane = 0; lane < LANES; lane++)
+        result = isinf(power) ? larger(result, (double)most[lane]) : result + sum[lane];
+    return result;
+}
+
+static int norm_range(void *context, int64_t begin, int64_t end)
+{
+    const norm_task *t = context;
+    for (int64_t block = begin; block < end; block++)
+        t->sums[block] = norm_block(t, block * NORM_BLOCK, min64(t->size, (block + 1) * NORM_BLOCK));
+    return FDL_OK;
+}
+
+int fdl_grad_norm(double *norm, const int64_t *table, int64_t count, double norm_type)
+{
+    const int64_t size = count > 0 ? table[(count - 1) * FDL_TABLE_COLUMNS + FDL_TABLE_END] : 0;
+    const int64_t blocks = ceil_div(size, NORM_BLOCK);
+    const fdl_mark mark = fdl_scratch_mark();
+    norm_task t = {table, count, size, norm_type, fdl_scratch(blocks * (int64_t)sizeof(double))};
+    if (blocks > 0 && t.sums == NULL)
+        return FDL_OUT_OF_MEMORY;
+    const int status = fdl_parallel(blocks, NORM_GRAIN, norm_range, &t);
+    double sum = 0;
+    for (int64_t block = 0; block < blocks; block++)
+        sum = isinf(norm_type) ? larger(sum, t.sums[block]) : sum + t.sums[block];
+    fdl_scratch_release(mark);
+    *norm = norm_type == 2 ? sqrt(sum) : isinf(norm_type) || norm_type == 1 ? sum : pow(sum, 1 / norm_type);
+    return status;
 }

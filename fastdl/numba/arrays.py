@@ -257,19 +257,144 @@ def _in_place(x, argument):  # type: ignore[no-untyped-def]
     return lambda x, argument: x
 
 
-@overload(_arrays.optional_in_place, prefer_literal=True)
-def _optional_in_place(x, argument, like):  # type: ignore[no-untyped-def]
-    if _is_none(x):
-        return lambda x, argument, like: None
+@overload(_arrays.state, prefer_literal=True)
+def _state(x, argument, param, grad):  # type: ignore[no-untyped-def]
     name = _literal(argument)
-    _check_writable(x, name, like)
 
-    def implementation(x, argument, like):  # type: ignore[no-untyped-def]
-        if x.shape != like.shape:
-            _arrays.fail(name, x.shape, like.shape)
+    def implementation(x, argument, param, grad):  # type: ignore[no-untyped-def]
+        x = _arrays.writable(x, name, param.shape, param)
+        _arrays.disjoint(param, name, x)
+        _arrays.disjoint(grad, name, x)
         return x
 
     return implementation
+
+
+@overload(_arrays.optional_state, prefer_literal=True)
+def _optional_state(x, argument, param, grad):  # type: ignore[no-untyped-def]
+    if _is_none(x):
+        return lambda x, argument, param, grad: None
+    name = _literal(argument)
+    return lambda x, argument, param, grad: _arrays.state(x, name, param, grad)
+
+
+@overload(_arrays.probability, prefer_literal=True)
+def _probability(value, argument):  # type: ignore[no-untyped-def]
+    name = _literal(argument)
+    if not isinstance(value, (types.Integer, types.Float, types.Literal)) or isinstance(_literal(value), (bool, str)):
+        raise TypingError(f"{name}: found {value}, expected a number")
+
+    def implementation(value, argument):  # type: ignore[no-untyped-def]
+        if not 0 <= value <= 1:
+            _arrays.fail(name, value, "a probability between 0 and 1")
+        return float(value)
+
+    return implementation
+
+
+@overload(_arrays.natural, prefer_literal=True)
+def _natural(value, argument):  # type: ignore[no-untyped-def]
+    name = _literal(argument)
+    if not _whole(value):
+        raise TypingError(f"{name}: found {value}, expected an int")
+
+    def implementation(value, argument):  # type: ignore[no-untyped-def]
+        if value < 0:
+            _arrays.fail(name, value, "at least 0 and less than 2**63")
+        return np.int64(value)
+
+    return implementation
+
+
+def _is_several(x: Any) -> bool:
+    return isinstance(x, types.BaseTuple)
+
+
+@overload(_arrays.many_floats, prefer_literal=True)
+def _many_floats(x, argument):  # type: ignore[no-untyped-def]
+    name = _literal(argument)
+    if not _is_several(x):
+        return lambda x, argument: (_arrays.floats(x, name),)
+    arrays: Any = x
+    if len(arrays) == 0:
+        raise TypingError(f"{name}: found no arrays, expected at least one")
+    for item in arrays:
+        _check_floats(item, name, -1)
+        if item.dtype != arrays[0].dtype:
+            raise TypingError(f"{name}: found dtype {item.dtype}, expected {arrays[0].dtype}, that of the first")
+    if len(arrays) == 1:
+        return lambda x, argument: (_arrays.floats(x[0], name),)
+    return lambda x, argument: (_arrays.floats(x[0], name), *_arrays.many_floats(x[1:], name))
+
+
+@overload(_arrays.arrays_like, prefer_literal=True)
+def _arrays_like(out, argument, arrays, x):  # type: ignore[no-untyped-def]
+    name, count = _literal(argument), len(arrays)
+    if _is_none(out):
+        if count == 1:
+            return lambda out, argument, arrays, x: (np.empty_like(arrays[0]),)
+        return lambda out, argument, arrays, x: (
+            np.empty_like(arrays[0]),
+            *_arrays.arrays_like(None, name, arrays[1:], None),
+        )
+    if _is_several(x) != _is_several(out) or (_is_several(x) and len(out) != count):
+        raise TypingError(f"{name}: found {out}, expected it to be like x, {x}")
+    if not _is_several(x):
+
+        def implementation(out, argument, arrays, x):  # type: ignore[no-untyped-def]
+            y = _arrays.writable(out, name, arrays[0].shape, arrays[0])
+            _arrays.same_or_disjoint(y, "x", arrays[0])
+            return (y,)
+
+    elif count == 1:
+
+        def implementation(out, argument, arrays, x):  # type: ignore[no-untyped-def]
+            return _arrays.arrays_like(out[0], name, arrays, x[0])
+
+    else:
+
+        def implementation(out, argument, arrays, x):  # type: ignore[no-untyped-def]
+            first = _arrays.arrays_like(out[0], name, arrays[:1], x[0])
+            return (*first, *_arrays.arrays_like(out[1:], name, arrays[1:], x[1:]))
+
+    return implementation
+
+
+def _fill_rows(table, i, first, second, both):  # type: ignore[no-untyped-def]
+    """Rows i, i + 1, ... of array_table."""
+
+
+@overload(_fill_rows)
+def _fill_rows_of(table, i, first, second, both):  # type: ignore[no-untyped-def]
+    last = len(first) == 1
+
+    def implementation(table, i, first, second, both):  # type: ignore[no-untyped-def]
+        table[i, 0] = _address(first[0])
+        table[i, 1] = _address(second[0]) if both else 0
+        table[i, 2] = first[0].size
+        if not last:
+            _fill_rows(table, i + 1, first[1:], second[1:], both)
+
+    return implementation
+
+
+@overload(_arrays.array_table)
+def _array_table(first, second, both):  # type: ignore[no-untyped-def]
+    count = len(first)
+
+    def implementation(first, second, both):  # type: ignore[no-untyped-def]
+        table = np.empty((count, 3), np.int64)
+        _fill_rows(table, 0, first, second, both)
+        return table
+
+    return implementation
+
+
+@overload(_arrays.as_given)
+def _as_given(arrays, x):  # type: ignore[no-untyped-def]
+    if _is_several(x):
+        return lambda arrays, x: arrays
+    return lambda arrays, x: arrays[0]
 
 
 @overload(_arrays.reduced_shape, prefer_literal=True)
@@ -326,6 +451,8 @@ def _disjoint(written, argument, other):  # type: ignore[no-untyped-def]
 @overload(_arrays.same_or_disjoint, prefer_literal=True)
 def _same_or_disjoint(written, argument, other):  # type: ignore[no-untyped-def]
     name = _literal(argument)
+    if not isinstance(name, str):  # a helper's argument: compiled once more, with its value
+        raise RequireLiteralValue("the argument's name has to be a literal")
 
     def implementation(written, argument, other):  # type: ignore[no-untyped-def]
         if _address(written) != _address(other):
@@ -562,11 +689,6 @@ def _channels_last(data_format, shape):  # type: ignore[no-untyped-def]
     return implementation
 
 
-@overload(_arrays.struct)
-def _struct(fields):  # type: ignore[no-untyped-def]
-    return lambda fields: fields
-
-
 @overload(_arrays.choice, prefer_literal=True)
 def _choice(value, argument, names):  # type: ignore[no-untyped-def]
     def implementation(value, argument, names):  # type: ignore[no-untyped-def]
@@ -576,3 +698,28 @@ def _choice(value, argument, names):  # type: ignore[no-untyped-def]
         _arrays.fail(argument, value, names)
 
     return implementation
+
+
+@overload(_arrays.fused, prefer_literal=True)
+def _fused(activation, args, names, known):  # type: ignore[no-untyped-def]
+    given = len(args)
+
+    def implementation(activation, args, names, known):  # type: ignore[no-untyped-def]
+        kind = _arrays.choice(activation, "activation", names)
+        most, alpha, beta = known[kind]
+        if given > most:
+            _arrays.fail("activation_args", given, ("at most", most, "numbers for", activation))
+        return kind, _item(args, 0, alpha), _item(args, 1, beta)
+
+    return implementation
+
+
+def _item(items: tuple[float, ...], i: int, default: float) -> float:
+    return float(items[i]) if i < len(items) else default
+
+
+@overload(_item, prefer_literal=True)
+def _item_overload(items, i, default):  # type: ignore[no-untyped-def]
+    if i.literal_value < len(items):
+        return lambda items, i, default: float(items[i])
+    return lambda items, i, default: default

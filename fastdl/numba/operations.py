@@ -10,9 +10,7 @@ from numba.extending import overload
 from fastdl import _operation
 
 
-def _register(function: Any) -> None:
-    body = inspect.unwrap(function)  # of what a @cached_helper remembers
-
+def _register(function: Any, body: Any) -> None:
     # The overload's signature has to be the function's own, defaults included.
     def typing(*args: Any, **kwargs: Any) -> Any:
         return body
@@ -21,5 +19,7 @@ def _register(function: Any) -> None:
     overload(function)(typing)
 
 
-for _function in [*_operation.HELPERS, *_operation.OPERATIONS.values()]:
-    _register(_function)
+for _function, _body in _operation.HELPERS.items():
+    _register(_function, _body)
+for _function in _operation.OPERATIONS.values():
+    _register(_function, _function)

@@ -230,6 +230,15 @@ def log_softmax_backward(grad_output: Any, y: Any, dim: int = -1, out: Array | N
     return fill(out, grad_output - np.exp(y) * grad_output.sum(dim, keepdims=True))
 
 
+def fused(y: Array, activation: str, arguments: tuple[float, ...]) -> Array:
+    """What the argument `activation` of linear and convolution names."""
+    if activation == "none":
+        return y
+    name, more = ("gelu", ("tanh",)) if activation == "gelu_tanh" else (activation, arguments)
+    function: Callable[..., Array] = globals()[name]
+    return function(y, *more)
+
+
 _SELU_SCALE, _SELU_ALPHA = 1.0507009873554804934193349852946, 1.6732632423543772848170429916717
 
 

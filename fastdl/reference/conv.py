@@ -11,7 +11,7 @@ from fastdl._arrays import Array
 from fastdl._window import Pair, Triple
 from fastdl.conv import ConvGrad
 from fastdl.reference._window import channels_back, channels_second, crop, each, fill, pad, sides, taps
-from fastdl.reference.activations import relu
+from fastdl.reference.activations import fused
 from fastdl.reference.padding import pad as bordered
 from fastdl.reference.padding import pad_backward as bordered_backward
 
@@ -28,11 +28,12 @@ def conv1d(
     data_format: str = "NCL",
     algorithm: str = "auto",
     activation: str = "none",
+    activation_args: tuple[float, ...] = (),
     residual: Any = None,
     out: Array | None = None,
 ) -> Array:
     window = (stride, padding, dilation, groups, padding_mode, data_format)
-    return _conv(x, weight, bias, *window, activation, residual, out)
+    return _conv(x, weight, bias, *window, activation, activation_args, residual, out)
 
 
 def conv2d(
@@ -47,11 +48,12 @@ def conv2d(
     data_format: str = "NCHW",
     algorithm: str = "auto",
     activation: str = "none",
+    activation_args: tuple[float, ...] = (),
     residual: Any = None,
     out: Array | None = None,
 ) -> Array:
     window = (stride, padding, dilation, groups, padding_mode, data_format)
-    return _conv(x, weight, bias, *window, activation, residual, out)
+    return _conv(x, weight, bias, *window, activation, activation_args, residual, out)
 
 
 def conv3d(
@@ -66,11 +68,12 @@ def conv3d(
     data_format: str = "NCDHW",
     algorithm: str = "auto",
     activation: str = "none",
+    activation_args: tuple[float, ...] = (),
     residual: Any = None,
     out: Array | None = None,
 ) -> Array:
     window = (stride, padding, dilation, groups, padding_mode, data_format)
-    return _conv(x, weight, bias, *window, activation, residual, out)
+    return _conv(x, weight, bias, *window, activation, activation_args, residual, out)
 
 
 def conv1d_backward(
@@ -135,6 +138,7 @@ def _conv(
     padding_mode: str,
     data_format: str,
     activation: str,
+    activation_args: tuple[float, ...],
     residual: Any,
     out: Array | None,
 ) -> Array:
@@ -152,7 +156,7 @@ def _conv(
         y += bias.reshape(-1, *[1] * rank)
     if residual is not None:
         y += channels_second(residual, data_format)
-    return fill(out, channels_back(relu(y) if activation == "relu" else y, data_format))
+    return fill(out, channels_back(fused(y, activation, activation_args), data_format))
 
 
 def _conv_backward(
@@ -201,9 +205,12 @@ def conv_transpose1d(
     groups: int = 1,
     dilation: int | tuple[int] = 1,
     activation: str = "none",
+    activation_args: tuple[float, ...] = (),
     out: Array | None = None,
 ) -> Array:
-    return _conv_transpose(x, weight, bias, stride, padding, output_padding, groups, dilation, activation, out)
+    return _conv_transpose(
+        x, weight, bias, stride, padding, output_padding, groups, dilation, activation, activation_args, out
+    )
 
 
 def conv_transpose1d_backward(
@@ -232,9 +239,12 @@ def conv_transpose2d(
     groups: int = 1,
     dilation: int | Pair = 1,
     activation: str = "none",
+    activation_args: tuple[float, ...] = (),
     out: Array | None = None,
 ) -> Array:
-    return _conv_transpose(x, weight, bias, stride, padding, output_padding, groups, dilation, activation, out)
+    return _conv_transpose(
+        x, weight, bias, stride, padding, output_padding, groups, dilation, activation, activation_args, out
+    )
 
 
 def conv_transpose2d_backward(
@@ -263,9 +273,12 @@ def conv_transpose3d(
     groups: int = 1,
     dilation: int | Triple = 1,
     activation: str = "none",
+    activation_args: tuple[float, ...] = (),
     out: Array | None = None,
 ) -> Array:
-    return _conv_transpose(x, weight, bias, stride, padding, output_padding, groups, dilation, activation, out)
+    return _conv_transpose(
+        x, weight, bias, stride, padding, output_padding, groups, dilation, activation, activation_args, out
+    )
 
 
 def conv_transpose3d_backward(
@@ -294,6 +307,7 @@ def _conv_transpose(
     groups: int,
     dilation: Any,
     activation: str,
+    activation_args: tuple[float, ...],
     out: Array | None,
 ) -> Array:
     """Every tap is a matrix product over the channels, added to where a convolution would have read its input."""
@@ -307,7 +321,7 @@ def _conv_transpose(
     y = crop(pad(y, [(0, n) for n in each(output_padding, rank)]), sides(padding, rank, kernel, dilation))
     if bias is not None:
         y = y + bias.reshape(-1, *[1] * rank)
-    return fill(out, relu(y) if activation == "relu" else np.ascontiguousarray(y))
+    return fill(out, np.ascontiguousarray(fused(y, activation, activation_args)))
 
 
 def _conv_transpose_backward(

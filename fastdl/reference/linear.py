@@ -10,14 +10,21 @@ import numpy as np
 from fastdl._arrays import Array
 from fastdl.linear import LinearGrad
 from fastdl.reference._window import fill
-from fastdl.reference.activations import relu
+from fastdl.reference.activations import fused
 
 
-def linear(x: Any, weight: Any, bias: Any = None, activation: str = "none", out: Array | None = None) -> Array:
+def linear(
+    x: Any,
+    weight: Any,
+    bias: Any = None,
+    activation: str = "none",
+    activation_args: tuple[float, ...] = (),
+    out: Array | None = None,
+) -> Array:
     y = x @ weight.T
     if bias is not None:
         y += bias
-    return fill(out, relu(y) if activation == "relu" else y)
+    return fill(out, fused(y, activation, activation_args))
 
 
 def linear_backward(grad_output: Any, x: Any, weight: Any, input_grad: bool = True) -> LinearGrad:

@@ -2,9 +2,30 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
+import numpy as np
+
 from fastdl._arrays import Array
+
+
+def _scaled(grad: Any, maximize: bool, grad_scale: float, clip_value: float) -> Array:
+    grad = np.clip(grad_scale * grad, -clip_value, clip_value)
+    return -grad if maximize else grad
+
+
+def _decayed(param: Array, grad: Array, lr: float, weight_decay: float, decoupled: bool) -> Array:
+    """The gradient with the weight decay in it, or, decoupled, the parameter without it."""
+    if decoupled:
+        param *= 1 - lr * weight_decay
+    elif weight_decay:  # 0 times an infinite parameter would be NaN
+        grad = grad + weight_decay * param
+    return grad
+
+
+def _average(average: Array, x: Array, beta: float) -> None:
+    average[...] = beta * average + (1 - beta) * x
 
 
 def sgd_step(
@@ -18,12 +39,168 @@ def sgd_step(
     weight_decay: float = 0.0,
     nesterov: bool = False,
     maximize: bool = False,
+    grad_scale: float = 1.0,
+    clip_value: float = inf,
 ) -> None:
-    if maximize:
-        grad = -grad
-    if weight_decay:  # 0 times an infinite parameter would be NaN
-        grad = grad + weight_decay * param
+    grad = _decayed(param, _scaled(grad, maximize, grad_scale, clip_value), lr, weight_decay, False)
     if momentum and momentum_buffer is not None:
         momentum_buffer[...] = grad if step == 1 else momentum * momentum_buffer + (1 - dampening) * grad
         grad = grad + momentum * momentum_buffer if nesterov else momentum_buffer
     param -= lr * grad
+
+
+def adagrad_step(
+    param: Array,
+    grad: Any,
+    state_sum: Array,
+    step: int = 1,
+    lr: float = 1e-2,
+    lr_decay: float = 0.0,
+    weight_decay: float = 0.0,
+    eps: float = 1e-10,
+    maximize: bool = False,
+    grad_scale: float = 1.0,
+    clip_value: float = inf,
+) -> None:
+    grad = _decayed(param, _scaled(grad, maximize, grad_scale, clip_value), lr, weight_decay, False)
+    state_sum += grad**2
+    param -= lr / (1 + (step - 1) * lr_decay) * grad / (np.sqrt(state_sum) + eps)
+
+
+def rmsprop_step(
+    param: Array,
+    grad: Any,
+    square_avg: Array,
+    grad_avg: Array | None = None,
+    momentum_buffer: Array | None = None,
+    lr: float = 1e-2,
+    alpha: float = 0.99,
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    momentum: float = 0.0,
+    maximize: bool = False,
+    grad_scale: float = 1.0,
+    clip_value: float = inf,
+) -> None:
+    grad = _decayed(param, _scaled(grad, maximize, grad_scale, clip_value), lr, weight_decay, False)
+    _average(square_avg, grad**2, alpha)
+    variance = square_avg
+    if grad_avg is not None:
+        _average(grad_avg, grad, alpha)
+        variance = np.maximum(square_avg - grad_avg**2, 0)  # which rounding may take below 0
+    delta = grad / (np.sqrt(variance) + eps)
+    if momentum and momentum_buffer is not None:
+        momentum_buffer[...] = delta = momentum * momentum_buffer + delta
+    param -= lr * delta
+
+
+def adam_step(
+    param: Array,
+    grad: Any,
+    exp_avg: Array,
+    exp_avg_sq: Array,
+    step: int,
+    lr: float = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    max_exp_avg_sq: Array | None = None,
+    maximize: bool = False,
+    decoupled_weight_decay: bool = False,
+    grad_scale: float = 1.0,
+    clip_value: float = inf,
+) -> None:
+    grad = _scaled(grad, maximize, grad_scale, clip_value)
+    grad = _decayed(param, grad, lr, weight_decay, decoupled_weight_decay)
+    _average(exp_avg, grad, betas[0])
+    _average(exp_avg_sq, grad**2, betas[1])
+    square = exp_avg_sq
+    if max_exp_avg_sq is not None:
+        np.maximum(max_exp_avg_sq, exp_avg_sq, out=max_exp_avg_sq)
+        square = max_exp_avg_sq
+    root = np.sqrt(square) / np.sqrt(1 - betas[1] ** step) + eps
+    param -= lr / (1 - betas[0] ** step) * exp_avg / root
+
+
+def adamw_step(
+    param: Array,
+    grad: Any,
+    exp_avg: Array,
+    exp_avg_sq: Array,
+    step: int,
+    lr: float = 1e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 1e-2,
+    max_exp_avg_sq: Array | None = None,
+    maximize: bool = False,
+    grad_scale: float = 1.0,
+    clip_value: float = inf,
+) -> None:
+    rest = lr, betas, eps, weight_decay, max_exp_avg_sq, maximize, True, grad_scale, clip_value
+    adam_step(param, grad, exp_avg, exp_avg_sq, step, *rest)
+
+
+def adadelta_step(
+    param: Array,
+    grad: Any,
+    square_avg: Array,
+    acc_delta: Array,
+    lr: float = 1.0,
+    rho: float = 0.9,
+    eps: float = 1e-6,
+    weight_decay: float = 0.0,
+    maximize: bool = False,
+    grad_scale: float = 1.0,
+    clip_value: float = inf,
+) -> None:
+    grad = _decayed(param, _scaled(grad, maximize, grad_scale, clip_value), lr, weight_decay, False)
+    _average(square_avg, grad**2, rho)
+    delta = np.sqrt(acc_delta + eps) / np.sqrt(square_avg + eps) * grad
+    _average(acc_delta, delta**2, rho)
+    param -= lr * delta
+
+
+def nadam_step(
+    param: Array,
+    grad: Any,
+    exp_avg: Array,
+    exp_avg_sq: Array,
+    mu_product: Array,
+    step: int,
+    lr: float = 2e-3,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    weight_decay: float = 0.0,
+    momentum_decay: float = 4e-3,
+    decoupled_weight_decay: bool = False,
+    maximize: bool = False,
+    grad_scale: float = 1.0,
+    clip_value: float = inf,
+) -> None:
+    grad = _scaled(grad, maximize, grad_scale, clip_value)
+    grad = _decayed(param, grad, lr, weight_decay, decoupled_weight_decay)
+    mu, mu_next = (betas[0] * (1 - 0.5 * 0.96 ** (t * momentum_decay)) for t in (step, step + 1))
+    mu_product *= mu
+    _average(exp_avg, grad, betas[0])
+    _average(exp_avg_sq, grad**2, betas[1])
+    root = np.sqrt(exp_avg_sq / (1 - betas[1] ** step)) + eps
+    param -= lr * (1 - mu) / (1 - mu_product) * grad / root
+    param -= lr * mu_next / (1 - mu_product * mu_next) * exp_avg / root
+
+
+def lion_step(
+    param: Array,
+    grad: Any,
+    exp_avg: Array,
+    lr: float = 1e-4,
+    betas: tuple[float, float] = (0.9, 0.99),
+    weight_decay: float = 0.0,
+    maximize: bool = False,
+    grad_scale: float = 1.0,
+    clip_value: float = inf,
+) -> None:
+    grad = _scaled(grad, maximize, grad_scale, clip_value)
+    _decayed(param, grad, lr, weight_decay, True)
+    param -= lr * np.sign(betas[0] * exp_avg + (1 - betas[0]) * grad)
+    _average(exp_avg, grad, betas[1])

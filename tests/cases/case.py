@@ -188,9 +188,16 @@ def summed(case_operation: str, *terms: float, linear_in: tuple[str, ...] | None
 
     def tolerance(arguments: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...]:
         names = [n for n in linear_in or arguments if isinstance(arguments[n], np.ndarray)]
-        magnitudes = getattr(reference, case_operation)(**arguments | {n: np.abs(arguments[n]) for n in names})
+        positive = arguments | {n: np.abs(arguments[n]) for n in names}
+        fused = arguments.get("activation", "none") not in ("none", "relu")
+        if fused:
+            positive |= {"activation": "none", "activation_args": ()}
+        magnitudes = getattr(reference, case_operation)(**positive)
         magnitudes = magnitudes if isinstance(magnitudes, tuple) else (magnitudes,)
-        return tuple(4 * np.sqrt(n + 2) * np.asarray(m) for n, m in zip(terms, magnitudes, strict=True))
+        bounds = [4 * np.sqrt(n + 2) * np.asarray(m) for n, m in zip(terms, magnitudes, strict=True)]
+        if fused:  # its slope is at most 2; and its own roundings
+            bounds = [2 * bound + 12 * np.abs(y) for bound, y in zip(bounds, expected, strict=True)]
+        return tuple(bounds)
 
     return tolerance
 

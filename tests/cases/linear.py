@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from fastdl.activations import ACTIVATIONS
 from tests.cases.case import Backward, Case, Draw, Shape, declare, summed
 
 
@@ -39,6 +40,8 @@ def _linear(
     )
 
 
+# Every activation with a slope of at most 2.
+FUSED = tuple(name for name in ACTIVATIONS if name not in ("none", "relu", "exp", "expm1", "log", "log1p"))
 _AROUND_TILES = (1, 2, 5, 6, 7, 12, 13, 15, 16, 17, 31, 32, 33)
 
 CASES = [
@@ -54,6 +57,10 @@ CASES = [
     _linear((3,), 4, 0),
     _linear((17,), 33, 31, activation="relu"),
     _linear((17,), 33, 31, bias=False, activation="relu"),
+    *(_linear((17,), 33, 31, activation=name) for name in FUSED),
+    _linear((17,), 1033, 3, activation="leaky_relu", activation_args=(0.25,)),
+    _linear((17,), 33, 31, activation="hardtanh", activation_args=(-0.5, 2.0)),
+    _linear((9,), 20, 21, _not_finite, note="special", tags=("special",), activation="tanh"),
     _linear((9,), 20, 21, _not_finite, note="special", tags=("special",)),
     _linear((131,), 700, 97),
     _linear((260,), 130, 1100),
