@@ -11,11 +11,12 @@
  *   grad_input = rstd (h - mean(h) - z mean(h z));       FIXED: rstd h;       RMS: without mean(h)
  *   grad_weight = sum(grad_output z), grad_bias = sum(grad_output), over all but the channels
  *
- * Statistics are taken CHUNK elements at a time, which are read from memory once and from cache the second time: their
- * mean, then the sum of squares around it; in `real` over at most some hundred terms a lane, and from there on in
- * double, where the chunks are merged (Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing
- * sample variances", 1979). x - mean is x - center with the mean rounded to `real`, which loses no digit where the mean
- * is large; what rounding took is added to the end.
+ * Statistics are taken CHUNK elements at a time: sums of x - c and of its square, where c is the mean of the first few;
+ * if that turns out to lie more than two deviations from the chunk's mean, which would cost digits, once more around
+ * the mean, from cache. Sums are `real` over at most some hundred terms a lane, and from there on double, in which the
+ * chunks are merged (Chan, Golub, LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances",
+ * 1979). x - mean is x - center with the mean rounded to `real`, which loses no digit where the mean is large; what
+ * rounding took is added to the end.
  *
  * Three drivers, by where the vectors run:
  *   runs      along inner, where it is long: all of a statistic's runs, then the next statistic
@@ -129,7 +130,8 @@ FDL_INLINE moments merged(moments a, moments b)
 /* The moments of `count` values, of which sums of deviations from center are known. */
 FDL_INLINE moments around(real center, sums deviations, double count)
 {
-    const double shift = deviations.first / count, squares = deviations.second - shift * deviations.first;
+    /* 1 / count does not wait for the sums */
+    const double shift = deviations.first * (1 / count), squares = deviations.second - shift * deviations.first;
     return (moments){count, (double)center, isfinite(center) ? shift : 0, squares < 0 ? 0 : squares}; /* NaN stays */
 }
 
@@ -142,9 +144,13 @@ FDL_INLINE moments moments_of(const real *x, int64_t runs, int64_t stride, int64
         const real *p = x + run * stride + at;
         const double count = (double)(height * width);
         if (centered) {
-            const real center = (real)(chunk_sums(p, NULL, 0, p, 0, height, stride, width).first / count);
-            const sums deviations = chunk_sums(p, NULL, center, p, center, height, stride, width);
-            all = merged(all, around(center, deviations, count));
+            const real guess = width < 4 ? p[0] : (p[0] + p[1] + p[2] + p[3]) / 4;
+            moments found = around(guess, chunk_sums(p, NULL, guess, p, guess, height, stride, width), count);
+            if (found.low * found.low * count > 4 * found.squares) { /* the guess was more than 2 deviations off */
+                const real center = (real)(found.mean + found.low);
+                found = around(center, chunk_sums(p, NULL, center, p, center, height, stride, width), count);
+            }
+            all = merged(all, found);
         } else {
             all.count += count;
             all.squares += chunk_sums(p, NULL, 0, p, 0, height, stride, width).second;
@@ -168,7 +174,7 @@ FDL_INLINE statistic statistic_of(double mean, double low, double variance, doub
 /* That of moments, which is written where it is wanted. */
 FDL_INLINE statistic take_statistic(const norm *t, int64_t index, moments m)
 {
-    const double variance = m.count > 0 ? m.squares / m.count : 0;
+    const double variance = m.count > 0 ? m.squares * (1 / m.count) : 0;
     const statistic s = statistic_of(m.mean, m.low, variance, t->eps);
     if (t->moments) {
         t->moments[2 * index] = m.mean + m.low;
@@ -209,7 +215,8 @@ FDL_INLINE slopes slopes_of(const norm *t, statistic s, sums h, double count, co
 {
     if (t->kind == FDL_NORM_FIXED)
         return (slopes){s.rstd, 0, 0};
-    const double mean_h = centered ? h.first / count : 0, mean_hz = (s.rstd * h.second + s.low * h.first) / count;
+    const double each = 1 / count;
+    const double mean_h = centered ? h.first * each : 0, mean_hz = (s.rstd * h.second + s.low * h.first) * each;
     return (slopes){s.rstd, s.rstd * s.rstd * mean_hz, s.rstd * (mean_h + s.low * mean_hz)};
 }
 
@@ -295,21 +302,56 @@ static int runs_backward_range(void *context, int64_t begin, int64_t end)
 
 /* ---- rows: x [batch, groups, elements], a weight for each element ---- */
 
+/* Vectors of [0, size) as passes: whole ones with lanes that the compiler knows, unless they stream; then the rest. */
+#define FOR_VECTORS(p, size, out, streams, step)                                                                       \
+    do {                                                                                                               \
+        int64_t whole = 0;                                                                                             \
+        for (; !(streams) && whole + LANES <= (size); whole += LANES) { /* main loop */                                \
+            const pass p = {whole, size, LANES, false};                                                                \
+            step;                                                                                                      \
+        }                                                                                                              \
+        for (pass p = pass_over(whole, size, out, streams); p.lanes > 0; pass_next(&p)) /* tail */                     \
+            step;                                                                                                      \
+    } while (0)
+
+typedef struct {
+    const real *x, *grad_output, *weight, *bias;
+    real *out, *sum_gz, *sum_g;
+    real center, rstd, low, of_z, least;
+} row;
+
+FDL_INLINE void forward_step(const pass *p, const row *r, const bool centered)
+{
+    if (centered)
+        pass_store(p, r->out,
+                   ((pass_load(p, r->x) - r->center) * r->rstd + r->low) * pass_load(p, r->weight) +
+                       pass_load(p, r->bias));
+    else
+        pass_store(p, r->out, pass_load(p, r->x) * r->rstd * pass_load(p, r->weight));
+}
+
+FDL_INLINE void backward_step(const pass *p, const row *r, const bool centered)
+{
+    const vreal g = pass_load(p, r->grad_output);
+    const vreal apart = centered ? pass_load(p, r->x) - r->center : pass_load(p, r->x);
+    const vreal z = centered ? apart * r->rstd + r->low : apart * r->rstd;
+    const vreal along = centered ? apart * r->of_z + r->least : apart * r->of_z;
+    vstore_up_to(r->sum_gz + p->at, pass_load(p, r->sum_gz) + g * z, p->lanes);
+    if (centered)
+        vstore_up_to(r->sum_g + p->at, pass_load(p, r->sum_g) + g, p->lanes);
+    pass_store(p, r->out, g * pass_load(p, r->weight) * r->rstd - along);
+}
+
 FDL_INLINE void rows_forward(const norm *t, int64_t begin, int64_t end, const bool centered)
 {
     const int64_t size = t->channels * t->inner;
-    for (int64_t row = begin; row < end; row++) {
-        const int64_t first = group_of(t, row) * size;
-        const real *x = t->x + row * size, *w = t->weight + first, *bias = centered ? t->bias + first : NULL;
-        real *y = t->out + row * size;
-        const statistic of = take_statistic(t, row, moments_of(x, 1, 0, size, centered));
-        const real center = centered ? of.center : 0, rstd = (real)of.rstd, low = (real)of.low;
-        for (pass p = pass_over(0, size, y, t->streams); p.lanes > 0; pass_next(&p)) {
-            if (centered)
-                pass_store(&p, y, ((pass_load(&p, x) - center) * rstd + low) * pass_load(&p, w) + pass_load(&p, bias));
-            else
-                pass_store(&p, y, pass_load(&p, x) * rstd * pass_load(&p, w));
-        }
+    for (int64_t index = begin; index < end; index++) {
+        const int64_t first = group_of(t, index) * size;
+        row r = {.x = t->x + index * size, .weight = t->weight + first, .out = t->out + index * size};
+        r.bias = centered ? t->bias + first : NULL;
+        const statistic of = take_statistic(t, index, moments_of(r.x, 1, 0, size, centered));
+        r.center = of.center, r.rstd = (real)of.rstd, r.low = (real)of.low;
+        FOR_VECTORS(p, size, r.out, t->streams, forward_step(&p, &r, centered));
     }
 }
 
@@ -324,25 +366,19 @@ static int rows_range(void *context, int64_t begin, int64_t end)
 }
 
 /* One row; sum_gz and sum_g [size] grow by grad_output z and grad_output. */
-FDL_INLINE void row_backward(const norm *t, int64_t row, real *sum_gz, real *sum_g, const bool centered)
+FDL_INLINE void row_backward(const norm *t, int64_t index, real *sum_gz, real *sum_g, const bool centered)
 {
-    const int64_t size = t->channels * t->inner, at = row * size;
-    const real *x = t->x + at, *grad_output = t->grad_output + at, *w = t->weight + group_of(t, row) * size;
-    real *out = t->out + at;
+    const int64_t size = t->channels * t->inner, at = index * size;
+    row r = {.x = t->x + at, .grad_output = t->grad_output + at, .weight = t->weight + group_of(t, index) * size};
+    r.out = t->out + at, r.sum_gz = sum_gz, r.sum_g = sum_g;
     statistic of;
-    if (!known_statistic(t, row, &of))
-        of = take_statistic(t, row, moments_of(x, 1, 0, size, centered));
-    const real center = centered ? of.center : 0, rstd = (real)of.rstd, low = centered ? (real)of.low : 0;
-    const sums h = all_sums(grad_output, w, x, center, 1, 0, size);
+    if (!known_statistic(t, index, &of))
+        of = take_statistic(t, index, moments_of(r.x, 1, 0, size, centered));
+    const sums h = all_sums(r.grad_output, r.weight, r.x, centered ? of.center : 0, 1, 0, size);
     const slopes to = slopes_of(t, of, h, (double)size, centered);
-    const real of_z = (real)to.of_z, least = centered ? (real)to.least : 0;
-    for (pass p = pass_over(0, size, out, t->streams); p.lanes > 0; pass_next(&p)) {
-        const vreal g = pass_load(&p, grad_output), apart = pass_load(&p, x) - center;
-        pass_store(&p, out, g * pass_load(&p, w) * rstd - (apart * of_z + least));
-        vstore_up_to(sum_gz + p.at, pass_load(&p, sum_gz) + g * (apart * rstd + low), p.lanes);
-        if (centered)
-            vstore_up_to(sum_g + p.at, pass_load(&p, sum_g) + g, p.lanes);
-    }
+    r.center = of.center, r.rstd = (real)of.rstd, r.low = (real)of.low;
+    r.of_z = (real)to.of_z, r.least = (real)to.least;
+    FOR_VECTORS(p, size, r.out, t->streams, backward_step(&p, &r, centered));
 }
 
 /* Items are the groups of blocks of samples. Sums of a block run in `real` over FOLD samples, then in double. */
