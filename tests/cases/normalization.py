@@ -148,7 +148,7 @@ def norm(operation: str, x: Shape, values: Draw | None = None, *, affine: bool =
             shapes=(x, params) if operation == "rms_norm" else (x, params, params),
         ),
         updates=updates,
-        data=(*running, "eps"),
+        data=tuple(running),
         **form,
     )
 
