@@ -43,7 +43,8 @@ class Case:
         return [
             name
             for name, value in arguments.items()
-            if name not in (*self.data, *self.parameters) and (value is None or getattr(value, "dtype", np.dtype(int)).kind == "f")
+            if name not in (*self.data, *self.parameters)
+            and (value is None or getattr(value, "dtype", np.dtype(int)).kind == "f")
         ]
 
     def make(self, dtype: Any, rng: Generator | None = None) -> Arguments:
