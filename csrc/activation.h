@@ -32,12 +32,12 @@
 #include "vmath.h"
 
 /* Every kind: X(RELU) X(LEAKY_RELU) ... */
-#define FDL_EACH_ACTIVATION(X)                                                                                         \
-    X(RELU)                                                                                                            \
-    X(LEAKY_RELU)                                                                                                      \
-    X(ELU)                                                                                                             \
-    X(SELU) X(CELU) X(GELU) X(GELU_TANH) X(SILU) X(MISH) X(SOFTPLUS) X(SOFTSIGN) X(HARDTANH) X(HARDSIGMOID)            \
-        X(HARDSWISH) X(RELU6) X(LOGSIGMOID) X(SIGMOID) X(TANH) X(EXP) X(EXPM1) X(LOG) X(LOG1P) X(ERF)
+/* clang-format off */
+#define FDL_EACH_ACTIVATION(X) \
+    X(RELU) X(LEAKY_RELU) X(ELU) X(SELU) X(CELU) X(GELU) X(GELU_TANH) X(SILU) X(MISH) X(SOFTPLUS) \
+    X(SOFTSIGN) X(HARDTANH) X(HARDSIGMOID) X(HARDSWISH) X(RELU6) X(LOGSIGMOID) X(SIGMOID) X(TANH) \
+    X(EXP) X(EXPM1) X(LOG) X(LOG1P) X(ERF)
+/* clang-format on */
 
 /* low and high where x is beyond; NaN where x is. */
 FDL_INLINE vreal vclamp(vreal x, real low, real high)
