@@ -336,7 +336,60 @@ def _cross_entropy(attributes: Attributes, inputs: Inputs) -> Call:
     return Call("cross_entropy", arguments, lambda y: (y, fastdl.log_softmax(inputs[0], 1)) if with_log else (y,))
 
 
+def _pointwise(name: str, **defaults: tuple[str, float]) -> Callable[[Attributes, Inputs], Call]:
+    """fastdl's argument = (ONNX's attribute, its default)."""
+
+    def call(attributes: Attributes, inputs: Inputs) -> Call:
+        options = {ours: attributes.get(theirs, default) for ours, (theirs, default) in defaults.items()}
+        return Call(name, {"x": inputs[0]} | options)
+
+    return call
+
+
+def _selu(attributes: Attributes, inputs: Inputs) -> Call:
+    """gamma times elu, which of the default numbers is selu."""
+    gamma = attributes.get("gamma")
+    if gamma is None:
+        return Call("selu", {"x": inputs[0]})
+    return Call("elu", {"x": inputs[0], "alpha": attributes["alpha"]}, lambda y: (np.float32(gamma) * y,))
+
+
+def _hard_sigmoid(attributes: Attributes, inputs: Inputs) -> Call:
+    """min(max(alpha x + beta, 0), 1); fastdl's alpha is 1 / 6 and its beta 1 / 2."""
+    slope, shift = attributes.get("alpha", 0.2), attributes.get("beta", 0.5)
+    return Call("hardsigmoid", {"x": 6 * (np.float32(slope) * inputs[0] + np.float32(shift)) - 3})
+
+
+def _prelu(attributes: Attributes, inputs: Inputs) -> Call:
+    """ONNX's slopes have the shape of x, or one that broadcasts to it: as many channels."""
+    x, slope = inputs
+    flat = (1, x.size, 1)
+    weight = np.broadcast_to(slope, x.shape).ravel().copy()
+    return Call("prelu", {"x": x.reshape(flat), "weight": weight}, lambda y: (y.reshape(x.shape),))
+
+
+def _gelu(attributes: Attributes, inputs: Inputs) -> Call:
+    return Call("gelu", {"x": inputs[0], "approximate": attributes.get("approximate", b"none").decode()})
+
+
 ADAPTERS: dict[str, Callable[[Attributes, Inputs], Call]] = {
+    "Celu": _pointwise("celu", alpha=("alpha", 1.0)),
+    "Elu": _pointwise("elu", alpha=("alpha", 1.0)),
+    "Erf": _pointwise("erf"),
+    "Exp": _pointwise("exp"),
+    "Gelu": _gelu,
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": _pointwise("hardswish"),
+    "LeakyRelu": _pointwise("leaky_relu", negative_slope=("alpha", 0.01)),
+    "Log": _pointwise("log"),
+    "Mish": _pointwise("mish"),
+    "PRelu": _prelu,
+    "Relu": _pointwise("relu"),
+    "Selu": _selu,
+    "Sigmoid": _pointwise("sigmoid"),
+    "Softplus": _pointwise("softplus"),
+    "Softsign": _pointwise("softsign"),
+    "Tanh": _pointwise("tanh"),
     "Adagrad": _optimizer("adagrad_step", ("state_sum",), _adagrad_options),
     "Adam": _optimizer("adam_step", ("exp_avg", "exp_avg_sq"), _adam_options),
     "AveragePool": _average_pool,
@@ -360,7 +413,6 @@ ADAPTERS: dict[str, Callable[[Attributes, Inputs], Call]] = {
     "NegativeLogLikelihoodLoss": _nll,
     "Pad": _pad,
     "RMSNormalization": _rms_norm,
-    "Relu": lambda attributes, inputs: Call("relu", {"x": inputs[0]}),
     "Softmax": _softmax("softmax"),
     "SoftmaxCrossEntropyLoss": _cross_entropy,
 }
@@ -371,6 +423,8 @@ SKIPPED = {
     "test_training_dropout_default_mask": _OTHER_GENERATOR,
     "test_training_dropout": _OTHER_GENERATOR,
     "test_training_dropout_mask": _OTHER_GENERATOR,
+    "test_celu_float16": "float16: fastdl computes in float32 and float64",
+    "test_celu_bfloat16": "bfloat16: fastdl computes in float32 and float64",
     "test_maxpool_2d_uint8": "uint8: fastdl computes in float32 and float64",
     "test_col2im_5d": "three spatial dimensions: col2im is for images, as torch.nn.functional.fold",
 }
