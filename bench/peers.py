@@ -290,6 +290,13 @@ def _torch_losses() -> dict[str, Callable[..., Call]]:
     )
 
 
+def _torch_prelu_backward(torch, F, grad_output, x, weight):  # type: ignore[no-untyped-def]
+    inputs = x.clone().requires_grad_(), weight.clone().requires_grad_()
+    with torch.enable_grad():
+        y = F.prelu(*inputs)
+    return lambda: torch.autograd.grad(y, inputs, grad_output, retain_graph=True)
+
+
 def _torch_pointwise() -> dict[str, Callable[..., Call]]:
     """Activations, and their gradients by the operators that torch's own autograd calls."""
 
@@ -322,7 +329,7 @@ def _torch_pointwise() -> dict[str, Callable[..., Call]]:
         "relu6_backward": backward("hardtanh_backward", ("", 0), ("", 6)),
         "leaky_relu_backward": backward("leaky_relu_backward", ("negative_slope", 0.01), ("", False)),
         "elu_backward": elu(1.0, 1.0),
-        "selu_backward": elu(selu_scale, selu_scale * selu_alpha),
+        "selu_backward": elu(selu_scale, selu_alpha),
         "gelu_backward": lambda torch, F, grad_output, x, approximate="none": functools.partial(
             torch.ops.aten.gelu_backward, grad_output, x, approximate=approximate
         ),
@@ -371,12 +378,7 @@ TORCH: dict[str, Callable[..., Call]] = {
     "l2_penalty": lambda torch, F, x, coefficient=1.0: lambda: coefficient / 2 * torch.dot(x.ravel(), x.ravel()),
     **_torch_pointwise(),
     "prelu": lambda torch, F, x, weight: functools.partial(F.prelu, x, weight),
-    "prelu_backward": lambda torch, F, grad_output, x, weight: functools.partial(
-        torch.ops.aten._prelu_kernel_backward,
-        grad_output,
-        x,
-        weight if weight.numel() == 1 else weight.reshape(-1, *(1,) * (x.ndim - 2)),
-    ),
+    "prelu_backward": _torch_prelu_backward,
     "softmax": lambda torch, F, x, dim=-1: functools.partial(torch.softmax, x, dim),
     "softmax_backward": lambda torch, F, grad_output, y, dim=-1: functools.partial(
         torch._softmax_backward_data, grad_output, y, dim, y.dtype
