@@ -171,11 +171,13 @@ def contender(
 
 
 def outcome(call: Callable[[], Any], case: Any, arguments: dict[str, Any]) -> list[Any]:
-    """What a call returns, or what it has updated in place."""
+    """What a call returns or, where the operation returns nothing, what it has updated in place."""
     from bench import peers
 
     result = call()
-    return peers.arrays_of([arguments[name] for name in case.updates] or result)
+    if len(case.updates) == len(case.shapes):
+        result = [arguments[name] for name in case.updates]
+    return peers.arrays_of(result)
 
 
 def check(what: str, found: list[Any], expected: tuple[Any, ...], dtype: Any) -> None:
