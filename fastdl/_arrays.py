@@ -196,6 +196,11 @@ def with_rstd(y: Array, rstd: Array, wanted: bool) -> Any:
     return (y, rstd) if wanted else y
 
 
+def with_saved(results: tuple[Array, ...], saved: Array, wanted: bool) -> Any:
+    """`results`, and after them `saved` if it is wanted. (Inside Numba, `wanted` has to be a literal.)"""
+    return (*results, saved) if wanted else results
+
+
 def split_shape(value: Any, argument: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """`shape` as its leading sizes and its last ones, which are `value`: an int, or a sequence of at least one."""
     last = tuple(value) if isinstance(value, (tuple, list)) else (value,)
@@ -241,6 +246,11 @@ def in_place(x: Any, argument: str) -> Array:
 def optional_in_place(x: Any, argument: str, like: Array) -> Array | None:
     """The same with the shape and dtype of `like`, or None."""
     return None if x is None else writable(x, argument, like.shape, like)
+
+
+def optional_writable(x: Any, argument: str, shape: tuple[int, ...], like: Array) -> Array | None:
+    """x as `writable`, or None."""
+    return None if x is None else writable(x, argument, shape, like)
 
 
 def state(x: Any, argument: str, param: Array, grad: Array) -> Array:
@@ -407,6 +417,21 @@ def many_floats(x: Any, argument: str) -> tuple[Array, ...]:
                 f"{argument}[{i}]: found dtype {array.dtype}, expected {arrays[0].dtype}, that of the first"
             )
     return arrays
+
+
+def many_like(x: Any, argument: str, like: Array) -> tuple[Array, ...]:
+    """The arrays of a tuple or a list, as a tuple of `floats` with the dtype of `like`; None: none."""
+    if x is None:
+        return ()
+    arrays = many_floats(x, argument)
+    if arrays[0].dtype is not like.dtype:
+        raise TypeError(f"{argument}: found dtype {arrays[0].dtype}, expected {like.dtype}, the dtype of x")
+    return arrays
+
+
+def matrix_shapes(arrays: tuple[Array, ...]) -> tuple[tuple[int, int], ...]:
+    """The shapes of matrices and vectors; of a vector as (size, 0). Anything else has the shape (-1, 0)."""
+    return tuple([a.shape if a.ndim == 2 else (a.size if a.ndim == 1 else -1, 0) for a in arrays])  # type: ignore[misc]
 
 
 def arrays_like(out: Any, argument: str, arrays: tuple[Array, ...], x: Any) -> tuple[Array, ...]:

@@ -264,6 +264,13 @@ def _with_rstd(y, rstd, wanted):  # type: ignore[no-untyped-def]
     return lambda y, rstd, wanted: y
 
 
+@overload(_arrays.with_saved, prefer_literal=True)
+def _with_saved(results, saved, wanted):  # type: ignore[no-untyped-def]
+    if _check_wanted(wanted, "return_saved"):
+        return lambda results, saved, wanted: (*results, saved)
+    return lambda results, saved, wanted: results
+
+
 @overload(_arrays.split_shape, prefer_literal=False)
 def _split_shape(value, argument, shape):  # type: ignore[no-untyped-def]
     count = 1 if _whole(value) else len(value) if isinstance(value, types.BaseTuple) else 0
@@ -327,6 +334,14 @@ def _writable(out, argument, shape, like):  # type: ignore[no-untyped-def]
         return out
 
     return implementation
+
+
+@overload(_arrays.optional_writable, prefer_literal=True)
+def _optional_writable(x, argument, shape, like):  # type: ignore[no-untyped-def]
+    if _is_none(x):
+        return lambda x, argument, shape, like: None
+    name = _literal(argument)
+    return lambda x, argument, shape, like: _arrays.writable(x, name, shape, like)
 
 
 @overload(_arrays.in_place, prefer_literal=True)
@@ -406,10 +421,38 @@ def _many_floats(x, argument):  # type: ignore[no-untyped-def]
     return lambda x, argument: (_arrays.floats(x[0], name), *_arrays.many_floats(x[1:], name))
 
 
+@overload(_arrays.many_like, prefer_literal=True)
+def _many_like(x, argument, like):  # type: ignore[no-untyped-def]
+    if _is_none(x):
+        return lambda x, argument, like: ()
+    name = _literal(argument)
+    for item in x if _is_several(x) else [x]:
+        _check_floats_like(item, name, like)
+    return lambda x, argument, like: _arrays.many_floats(x, name)
+
+
+@overload(_arrays.matrix_shapes)
+def _matrix_shapes(arrays):  # type: ignore[no-untyped-def]
+    if len(arrays) == 0:
+        return lambda arrays: ()
+    shape = register_jitable(
+        (lambda a: a.shape)
+        if arrays[0].ndim == 2
+        else (lambda a: (a.size, 0))
+        if arrays[0].ndim == 1
+        else lambda a: (-1, 0)
+    )
+    if len(arrays) == 1:
+        return lambda arrays: (shape(arrays[0]),)
+    return lambda arrays: (shape(arrays[0]), *_arrays.matrix_shapes(arrays[1:]))
+
+
 @overload(_arrays.arrays_like, prefer_literal=True)
 def _arrays_like(out, argument, arrays, x):  # type: ignore[no-untyped-def]
     name, count = _literal(argument), len(arrays)
     if _is_none(out):
+        if count == 0:
+            return lambda out, argument, arrays, x: ()
         if count == 1:
             return lambda out, argument, arrays, x: (np.empty_like(arrays[0]),)
         return lambda out, argument, arrays, x: (
