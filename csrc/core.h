@@ -15,6 +15,19 @@ typedef int fdl_task(void *context, int64_t begin, int64_t end);
  * At most one piece: runs on the calling thread. Returns the first status that is not FDL_OK. */
 int fdl_parallel(int64_t count, int64_t grain, fdl_task *task, void *context);
 
+/* Threads that run at the same time, and wait for each other. */
+typedef struct {
+    int64_t size;
+    _Atomic int64_t arrived, round;
+} fdl_team;
+typedef void fdl_team_task(void *context, fdl_team *team, int64_t index);
+
+/* Run `task` once on each thread of a team of that many, or fewer where there are fewer: index is in [0, team->size).
+ * It may not fail; what it needs is there before. */
+void fdl_run_team(int64_t threads, fdl_team_task *task, void *context);
+/* Return when all of the team have come here; what they wrote before is seen. */
+void fdl_team_wait(fdl_team *team);
+
 /* Threads that fdl_parallel would use here: 1 inside a parallel region and in a forked child. */
 int64_t fdl_available_threads(void);
 

@@ -31,6 +31,7 @@ enum {
     FDL_BAD_INDEX = 4,              /* ValueError: a position lies outside the array it points into */
     FDL_BAD_PROBABILITY = 5,        /* ValueError: an element of x lies outside [0, 1] */
     FDL_BAD_TARGET_PROBABILITY = 6, /* the same of target */
+    FDL_BAD_LEVEL = 7,              /* RuntimeError: weights were packed for another instruction-set level */
 };
 
 /* Activations, element by element; csrc/activation.h has their formulas. */
@@ -109,6 +110,26 @@ typedef struct {
     int64_t groups;
     int64_t channels_last; /* 1: arrays are [batch, depth, height, width, channels] */
 } fdl_window;
+
+/* Kinds of recurrent networks; fastdl/recurrent.py has their formulas. RESET_FIRST: without linear_before_reset. */
+enum {
+    FDL_RECURRENT_RNN_TANH = 0,
+    FDL_RECURRENT_RNN_RELU = 1,
+    FDL_RECURRENT_LSTM = 2,
+    FDL_RECURRENT_GRU = 3,
+    FDL_RECURRENT_GRU_RESET_FIRST = 4,
+};
+
+/* A stack of recurrent layers over sequences: what its kernels share. */
+typedef struct {
+    int64_t kind;
+    int64_t steps, batch, input; /* x [steps, batch, input], or with batch_first [batch, steps, input] */
+    int64_t hidden, output;      /* units; what they give on, which is as many unless there is a projection */
+    int64_t layers, directions;
+    int64_t reverse; /* the only direction goes from the end to the beginning */
+    int64_t batch_first;
+    int64_t biases, projection, peepholes; /* 1: there are */
+} fdl_recurrence;
 
 /* What an optimizer's step does; fastdl/optim.py has them by name, kernels/optim.c by formula. CLIP only scales and
  * limits. */
@@ -286,6 +307,45 @@ FDL_KERNEL int fdl_dropout(const real *x, real *y, int64_t size, int64_t run, do
 FDL_KERNEL int fdl_penalty(real *result, const int64_t *arrays, int64_t count, double factor, int64_t power);
 FDL_KERNEL int fdl_penalty_backward(const real *grad_output, const int64_t *arrays, int64_t count, double factor,
                                     int64_t power, int64_t add);
+
+/* recurrent.c: arrays [count, 3], of each weight in the order of fastdl/recurrent.py, then of each direction's
+ * peepholes: its address, that of its gradient (0 forward), its size. lengths [batch]; h0, h_n [layers directions,
+ * batch, output], c0, c_n likewise of hidden; output as x, of directions output numbers. `saved` is laid out as
+ * recurrent.c says. keep: the probability to survive the dropout between layers. */
+FDL_KERNEL int fdl_recurrent(const real *x, const int64_t *arrays, FDL_OPTIONAL const int64_t *lengths,
+                             FDL_OPTIONAL const real *h0, FDL_OPTIONAL const real *c0, real *output, real *h_n,
+                             FDL_OPTIONAL real *c_n, FDL_OPTIONAL real *saved, const fdl_recurrence *r, double keep,
+                             int64_t seed, int64_t offset);
+/* state_grad_norms [layers directions, steps]; truncate 0: not. */
+FDL_KERNEL int fdl_recurrent_backward(const real *grad_output, FDL_OPTIONAL const real *grad_h_n,
+                                      FDL_OPTIONAL const real *grad_c_n, const real *x, const int64_t *arrays,
+                                      FDL_OPTIONAL const int64_t *lengths, FDL_OPTIONAL const real *h0,
+                                      FDL_OPTIONAL const real *c0, const real *saved, FDL_OPTIONAL real *grad_x,
+                                      real *grad_h0, FDL_OPTIONAL real *grad_c0, FDL_OPTIONAL real *state_grad_norms,
+                                      const fdl_recurrence *r, double keep, int64_t seed, int64_t offset,
+                                      int64_t truncate);
+/* One step of one layer: x [batch, input], h, c, h_next, c_next [batch, hidden]; c and c_next are the LSTM's. */
+FDL_KERNEL int fdl_recurrent_cell(const real *x, const real *h, FDL_OPTIONAL const real *c, const real *weight_ih,
+                                  const real *weight_hh, FDL_OPTIONAL const real *bias_ih,
+                                  FDL_OPTIONAL const real *bias_hh, real *h_next, FDL_OPTIONAL real *c_next,
+                                  int64_t batch, int64_t input, int64_t hidden, int64_t kind);
+FDL_KERNEL int fdl_recurrent_cell_backward(const real *grad_h_next, FDL_OPTIONAL const real *grad_c_next,
+                                           const real *x, const real *h, FDL_OPTIONAL const real *c,
+                                           const real *weight_ih, const real *weight_hh,
+                                           FDL_OPTIONAL const real *bias_ih, FDL_OPTIONAL const real *bias_hh,
+                                           real *grad_x, real *grad_h, FDL_OPTIONAL real *grad_c,
+                                           real *grad_weight_ih, real *grad_weight_hh, FDL_OPTIONAL real *grad_bias_ih,
+                                           FDL_OPTIONAL real *grad_bias_hh, int64_t batch, int64_t input,
+                                           int64_t hidden, int64_t kind);
+/* The same with weights packed once, the states updated in place: no allocation, once a thread has made its first step.
+ * `packed` is for the level that packed it (else FDL_BAD_LEVEL); its size in elements: */
+FDL_KERNEL int fdl_recurrent_packed_size(const real *weight_hh, int64_t *size, int64_t input, int64_t hidden,
+                                         int64_t kind);
+FDL_KERNEL int fdl_recurrent_pack(const real *weight_ih, const real *weight_hh, FDL_OPTIONAL const real *bias_ih,
+                                  FDL_OPTIONAL const real *bias_hh, real *packed, int64_t input, int64_t hidden,
+                                  int64_t kind);
+FDL_KERNEL int fdl_recurrent_step(const real *x, const real *packed, real *h, FDL_OPTIONAL real *c, int64_t batch,
+                                  int64_t input, int64_t hidden, int64_t kind);
 
 /* conv.c: weight [out_channels, channels / groups, kernel_depth, kernel_height, kernel_width] */
 /* residual, as y: added before the activation. Either weight or packed, which fdl_conv_pack made. */

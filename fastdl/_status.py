@@ -11,6 +11,7 @@ MESSAGES: dict[int, tuple[type[Exception], str]] = {
     4: (ValueError, "indices: found a position outside the array, expected 0 <= index < its spatial volume"),
     5: (ValueError, "x: found a value outside [0, 1], expected probabilities"),
     6: (ValueError, "target: found a value outside [0, 1], expected probabilities"),
+    7: (RuntimeError, "packed: found weights packed for another instruction-set level, expected the active one's"),
 }
 
 

@@ -68,7 +68,7 @@ def _caller(name: str, parameters: list[tuple[str, str, bool]]) -> Any:
 
 @overload(raise_status)
 def _raise_status(status):  # type: ignore[no-untyped-def]
-    memory, target, algorithm, index, x, probabilities = (MESSAGES[code][1] for code in range(1, 7))
+    memory, target, algorithm, index, x, probabilities, level = (MESSAGES[code][1] for code in range(1, 8))
 
     def implementation(status):  # type: ignore[no-untyped-def]
         if status == 1:
@@ -81,6 +81,8 @@ def _raise_status(status):  # type: ignore[no-untyped-def]
             raise ValueError(index)
         if status == 5:
             raise ValueError(x)
+        if status == 7:
+            raise RuntimeError(level)
         raise ValueError(probabilities)
 
     return implementation
