@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 import fastdl
 from tests.cases import Case, all_cases
 from tests.cases.activations import POINTWISE
+from tests.cases.case import mapped
 from tests.cases.conv import by_winograd, convolution, transposed, unfold
 from tests.cases.normalization import norm
 from tests.cases.padding import padding
@@ -272,10 +273,9 @@ _TORCH: dict[str, Callable[..., Any]] = {
 
 
 def _tensor(value: Any) -> Any:
-    if not isinstance(value, np.ndarray):
-        return value
-    return (
-        torch.from_numpy(value.astype(np.float64)).requires_grad_() if value.dtype.kind == "f" else torch.tensor(value)
+    return mapped(
+        lambda a: torch.from_numpy(a.astype(np.float64)).requires_grad_() if a.dtype.kind == "f" else torch.tensor(a),
+        value,
     )
 
 
@@ -293,9 +293,12 @@ def _check(case: Case, dtype: Any) -> None:
             return  # given the rounded y, where torch has its own in float64
         if "y" in backward:
             backward["y"] = expected[0].detach().numpy()
-        expected[0].backward(_tensor(backward["grad_output"]))
+        outer = [_tensor(backward[name]) for name in case.backward.grads]
+        torch.autograd.backward(expected[: len(outer)], outer)
         grads = case.backward.run(backward)
-        inputs = [tensors[name] for name in case.differentiable(arguments)]
+        inputs = [
+            tensors[name] if place is None else tensors[name][place] for name, place in case.differentiable(arguments)
+        ]
         # Without a bias torch has no gradient for it; the sum over the rest is the reference's to check.
         expected = tuple(
             grad.astype(np.float64) if x is None else x.grad.numpy() for x, grad in zip(inputs, grads, strict=True)
