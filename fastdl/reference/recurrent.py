@@ -286,7 +286,8 @@ class _Network:
         rows = self.steps * self.batch
         keep = kept(rows * words * 4, self.dropout, True, self.seed, self.offset + layer * rows * words)
         keep = keep.reshape(self.steps, self.batch, words * 4)[:, :, :width]
-        return keep / (1 - self.dropout) if self.dropout < 1 else np.zeros(keep.shape)
+        scale = 1 / (1 - self.dropout) if self.dropout < 1 else 0
+        return keep * self.x.dtype.type(scale)
 
     def _as_given(self, x: Array) -> Array:
         return np.ascontiguousarray(x.swapaxes(0, 1)) if self.batch_first else x
