@@ -134,7 +134,7 @@ def _step_backward(unit: _Unit, step: _Step, grad_h: Array, grad_c: Array) -> _S
             weight_hh = np.concatenate([*np.split(weight_hh, 3)[:2], np.zeros_like(np.split(weight_hh, 3)[2])])
         parts, hidden_parts = (g_r, g_z, g_n), (g_r, g_z, through)
     else:
-        slope = step.hidden > 0 if kind == RNN_RELU else 1 - step.hidden**2
+        slope = ~(step.hidden <= 0) if kind == RNN_RELU else 1 - step.hidden**2  # (NaN lets the gradient through)
         parts = hidden_parts = (g_h * slope,)
     input_part, hidden_part = np.concatenate(parts, 1), np.concatenate(hidden_parts, 1)
     to_h = to_h + hidden_part @ weight_hh
