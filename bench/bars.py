@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -40,6 +42,16 @@ def ratio(peer: str, kind: str = "geometric mean") -> Callable[[Report], float]:
     return lambda report: report["ratio"][peer][kind]
 
 
+def best(kind: str = "geometric mean") -> Callable[[Report], float]:
+    """The ratio to whichever peer is the fastest, case by case."""
+
+    def read(report: Report) -> float:
+        ratios = [min(row["ratio"].values()) for row in report["cases"]]
+        return min(ratios) if kind == "minimum" else math.exp(statistics.fmean(map(math.log, ratios)))
+
+    return read
+
+
 SQUARE = "bench.compare linear --tag bench large --against matmul"
 CONV = "bench.compare conv2d --tag bench large --against torch onnxruntime"
 PACKED = f"{CONV} --packed"
@@ -66,6 +78,8 @@ ENTROPY_FUSED = "bench.compare cross_entropy_with_grad --tag bench large --match
 SOFTMAX = "bench.compare softmax --tag bench large --match 1024x1000 --against torch"
 SOFTMAX_BACKWARD = "bench.compare softmax_backward --tag bench large --match 1024x1000 --against torch"
 THREADS = "bench.compare conv2d --tag batch8 --threads 2 --against fastdl --peer-threads 1"
+NETWORK = "bench.compare {} --tag bench --against torch onnxruntime --threads {}"
+TRAINING = "bench.compare {}_backward --with-forward --tag bench --against torch"
 
 BARS = [
     at_least("linear-peak-v4", f"{SQUARE} --isa v4", lambda report: report["of limit"]["minimum"], 0.85),
@@ -115,6 +129,25 @@ BARS = [
     at_least("adam-1000-arrays", "bench.calls optimizers", lambda report: report["torch over fastdl"], 3.0),
     at_most("adam-call", "bench.calls optimizer", lambda report: report["Adam.step, us"], 2.0, "us"),
     at_least("threads", THREADS, ratio("fastdl"), 1.7),
+    *(
+        at_least(f"{name}-{threads}{end}", NETWORK.format(name, threads), best(kind), limit)
+        for name in ("lstm", "gru")
+        for threads in (1, 2)
+        for end, kind, limit in (("", "geometric mean", 1.0), ("-worst", "minimum", 0.8))
+    ),
+    at_least("lstm-training", TRAINING.format("lstm"), ratio("torch"), 1.1),
+    at_least("gru-training", TRAINING.format("gru"), ratio("torch"), 2.0),
+    at_least("gru-training-batch1", f"{TRAINING.format('gru')} --match x1x", ratio("torch"), 5.0),
+    *(
+        at_least(
+            f"{name}-peak",
+            f"bench.compare {name} --tag bench large --match x(32|64)x --against torch",
+            lambda report: report["of limit"]["geometric mean"],
+            0.8,
+        )
+        for name in ("lstm", "gru")
+    ),
+    at_least("lstm-cell-call", "bench.calls recurrent", lambda report: report["torch over fastdl"], 4.0),
     at_most(
         "relu-call",
         "bench.calls relu",

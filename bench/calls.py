@@ -2,6 +2,7 @@
 
 python -m bench.calls relu      fastdl.relu on 8 values against torch.relu
 python -m bench.calls conv2d    a 3x3 convolution of one 8x8 image to 4 channels, likewise
+python -m bench.calls recurrent one step of an LSTM of 32 units, likewise
 python -m bench.calls optimizer one Adam and one SGD step on 1,000 parameters
 python -m bench.calls optimizers  one Adam step on 1,000 arrays of 100 parameters against torch, fused
 python -m bench.calls numba     relu in an @njit loop, above the kernel's own cost
@@ -88,6 +89,39 @@ def conv2d_call(rounds: int) -> Report:
     return {
         "fastdl.conv2d, us": 1e6 * statistics.median(times["fastdl"]),
         "torch conv2d, us": 1e6 * statistics.median(times["torch"]),
+        "torch over fastdl": median_ratio(times["torch"], times["fastdl"]),
+    }
+
+
+def recurrent_call(rounds: int) -> Report:
+    """One sample, 32 numbers in: the function, and torch's LSTMCell."""
+    import functools
+
+    import numpy as np
+    import torch
+
+    import fastdl
+    from bench.timing import interleave, median_ratio
+
+    fastdl.set_num_threads(1)
+    torch.set_num_threads(1)
+    torch.set_grad_enabled(False)
+    cell = torch.nn.LSTMCell(32, 32)
+    rng = np.random.default_rng(0)
+    x, h, c = (rng.standard_normal((1, 32)).astype(np.float32) for _ in range(3))
+    tensors = [torch.from_numpy(array.copy()) for array in (x, h, c)]
+    weights = [parameter.numpy().copy() for parameter in cell.parameters()]
+    state = tuple(tensors[1:])
+    for found, wanted in zip(fastdl.lstm_cell(x, h, c, *weights), cell(tensors[0], state), strict=True):
+        np.testing.assert_allclose(found, wanted.numpy(), rtol=1e-4, atol=1e-5)
+    calls = {
+        "fastdl": functools.partial(fastdl.lstm_cell, x, h, c, *weights),
+        "torch": functools.partial(cell, tensors[0], state),
+    }
+    times = interleave(calls, rounds, seconds=0.01)
+    return {
+        "fastdl.lstm_cell, us": 1e6 * statistics.median(times["fastdl"]),
+        "torch.nn.LSTMCell, us": 1e6 * statistics.median(times["torch"]),
         "torch over fastdl": median_ratio(times["torch"], times["fastdl"]),
     }
 
@@ -234,6 +268,7 @@ def wheel_size(rounds: int) -> Report:
 MEASURES = {
     "relu": relu_call,
     "conv2d": conv2d_call,
+    "recurrent": recurrent_call,
     "optimizer": optimizer_step,
     "optimizers": many_arrays,
     "numba": relu_in_numba,

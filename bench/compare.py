@@ -3,6 +3,7 @@
     python -m bench.compare linear --tag large --isa v3 --against matmul
     python -m bench.compare conv2d --tag bench large --against torch onnxruntime
     python -m bench.compare conv2d_backward --tag bench large --with-forward --against torch
+    python -m bench.compare lstm_backward --with-forward --against torch
     python -m bench.compare conv2d --tag batch8 --threads 2 --against fastdl --peer-threads 1
 
 A ratio is the peer's time over fastdl's: above 1, fastdl is faster. "of limit" is the part of this machine's
@@ -142,7 +143,9 @@ def contender(
 
     "copy" is np.copyto of as many bytes as the operation has to read and write.
     """
+    import fastdl
     from bench import machine, peers
+    from fastdl import reference
 
     if name == "copy":
         return machine.copy(threads, case.bytes(dtype) * (1.5 if with_forward else 1))[0]
@@ -151,6 +154,8 @@ def contender(
         arguments["algorithm"] = algorithm
     if packed and name == "fastdl":
         arguments["weight"] = peers.packed_weight(arguments)
+    if name in ("fastdl", "numpy"):
+        arguments = case.complete(arguments, fastdl if name == "fastdl" else reference)
     call = peers.prepare(name, case.operation, arguments, threads)
     if call is None:
         return None
@@ -158,6 +163,10 @@ def contender(
         check(f"{case.id}: {name}", outcome(call, case, arguments), expected, dtype)
     if not with_forward:
         return call
+    joined = peers.together(name, case.operation, arguments, threads)
+    if joined is not None:
+        check(f"{case.id}: {name}", outcome(joined, case, arguments), expected, dtype)
+        return joined
     given = peers.split_backward(arguments, case.operation)
     forward = peers.prepare(name, case.operation.removesuffix("_backward"), given, threads)
     if forward is None:

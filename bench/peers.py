@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from tests.cases.activations import POINTWISE
+from tests.cases.case import mapped
 
 Arguments = Mapping[str, Any]
 Call = Callable[[], Any]
@@ -47,6 +48,24 @@ def _fastdl(operation: str, arguments: dict[str, Any], threads: int) -> Call:
 
     fastdl.set_num_threads(threads)
     return _positional(getattr(fastdl, operation), arguments)
+
+
+def together(name: str, operation: str, arguments: Arguments, threads: int) -> Call | None:
+    """Forward and backward as one call; None: nothing passes from one to the other, so that each can be made alone."""
+    if name == "torch" and operation in TORCH_TRAINING:
+        return _torch(operation, dict(arguments), threads, TORCH_TRAINING)
+    if name != "fastdl" or "saved" not in arguments:
+        return None
+    import fastdl
+
+    forward = _positional(
+        getattr(fastdl, operation.removesuffix("_backward")),
+        dict(split_backward(arguments, operation)) | {"return_saved": True},
+    )
+    given = {key: value for key, value in arguments.items() if key != "saved"}
+    backward = functools.partial(getattr(fastdl, operation), **given)
+    fastdl.set_num_threads(threads)
+    return lambda: backward(saved=forward()[-1])
 
 
 def packed_weight(arguments: dict[str, Any]) -> Any:
@@ -88,13 +107,13 @@ def _matmul(operation: str, arguments: dict[str, Any], threads: int) -> Call | N
 # ---- PyTorch ----
 
 
-def _torch(operation: str, arguments: dict[str, Any], threads: int) -> Call | None:
+def _torch(operation: str, arguments: dict[str, Any], threads: int, builders: Any = None) -> Call | None:
     import torch
 
     torch.set_num_threads(threads)
     torch.set_grad_enabled(False)
-    build = TORCH.get(operation)
-    tensors = {k: torch.from_numpy(v) if isinstance(v, np.ndarray) else v for k, v in arguments.items()}
+    build = (TORCH if builders is None else builders).get(operation)
+    tensors = {k: mapped(torch.from_numpy, v) for k, v in arguments.items()}
     return build(torch, torch.nn.functional, **tensors) if build else None
 
 
@@ -372,7 +391,97 @@ def _torch_dropout(name: str) -> Callable[..., Call]:
     return build
 
 
-TORCH: dict[str, Callable[..., Call]] = {
+def _torch_network(name: str) -> Callable[..., Call | None]:
+    """What torch.nn's module calls; None where torch has no such network."""
+
+    def build(  # type: ignore[no-untyped-def]
+        torch,
+        F,
+        x,
+        weights,
+        h0,
+        c0=None,
+        num_layers=1,
+        bidirectional=False,
+        batch_first=False,
+        nonlinearity="tanh",
+        linear_before_reset=True,
+        **others,
+    ):
+        if any(others.values()) or h0 is None or not linear_before_reset:
+            return None
+        function = getattr(torch._VF, f"rnn_{nonlinearity}" if name == "rnn" else name)
+        states = (h0, c0) if name == "lstm" else h0
+        biases = len(weights) // num_layers // (1 + bidirectional) >= 4
+        return functools.partial(
+            function, x, states, weights, biases, num_layers, 0.0, False, bidirectional, batch_first
+        )
+
+    return build
+
+
+def _torch_network_cell(name: str) -> Callable[..., Call | None]:
+    def build(  # type: ignore[no-untyped-def]
+        torch, F, x, h, weight_ih, weight_hh, bias_ih, bias_hh, c=None, nonlinearity="tanh", linear_before_reset=True
+    ):
+        if not linear_before_reset:
+            return None
+        function = getattr(torch, f"rnn_{nonlinearity}_cell" if name == "rnn" else f"{name}_cell")
+        return functools.partial(function, x, (h, c) if name == "lstm" else h, weight_ih, weight_hh, bias_ih, bias_hh)
+
+    return build
+
+
+def _torch_differentiated(forward: Callable[..., Call | None], training: bool) -> Callable[..., Call | None]:
+    """The gradient of what `forward` builds, in all that the backward returns; training: along with the forward."""
+
+    def build(  # type: ignore[no-untyped-def]
+        torch,
+        F,
+        grad_output,
+        grad_h_n=None,
+        grad_c_n=None,
+        grad_c=None,
+        truncate=0,
+        input_grad=True,
+        state_grad_norms=None,
+        **given,
+    ):
+        if truncate or not input_grad or state_grad_norms is not None:
+            return None
+        given.pop("saved", None)
+        names = ("x", "weights", "h", "h0", "c", "c0", "weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        leaves = [
+            leaf.requires_grad_()
+            for name in names
+            for leaf in (given.get(name, ()) if name == "weights" else (given.get(name),))
+            if leaf is not None
+        ]
+        call = forward(torch, F, **given)
+        if call is None:
+            return None
+        outer = [grad for grad in (grad_output, grad_h_n, grad_c_n, grad_c) if grad is not None]
+
+        def results() -> list[Any]:
+            with torch.enable_grad():
+                y = call()
+            return list(y if isinstance(y, tuple) else (y,))[: len(outer)]
+
+        if training:
+            return lambda: torch.autograd.grad(results(), leaves, outer)
+        made = results()
+        return lambda: torch.autograd.grad(made, leaves, outer, retain_graph=True)
+
+    return build
+
+
+_TORCH_NETWORKS = {name: _torch_network(name) for name in ("rnn", "lstm", "gru")} | {
+    f"{name}_cell": _torch_network_cell(name) for name in ("rnn", "lstm", "gru")
+}
+TORCH_TRAINING = {f"{name}_backward": _torch_differentiated(build, True) for name, build in _TORCH_NETWORKS.items()}
+"""Where the forward makes what its backward needs."""
+
+TORCH: dict[str, Callable[..., Call | None]] = {
     **{name: _torch_dropout(name) for name in ("alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d")},
     "l1_penalty": lambda torch, F, x, coefficient=1.0: lambda: coefficient * x.abs().sum(),
     "l2_penalty": lambda torch, F, x, coefficient=1.0: lambda: coefficient / 2 * torch.dot(x.ravel(), x.ravel()),
@@ -413,6 +522,8 @@ TORCH: dict[str, Callable[..., Call]] = {
     "adadelta_step": _torch_optimizer("Adadelta"),
     "nadam_step": _torch_optimizer("NAdam"),
     **_torch_norms(),
+    **_TORCH_NETWORKS,
+    **{f"{name}_backward": _torch_differentiated(build, False) for name, build in _TORCH_NETWORKS.items()},
 }
 
 
@@ -429,12 +540,14 @@ def _onnxruntime(operation: str, arguments: dict[str, Any], threads: int) -> Cal
     if node is None:
         return None
     kind, attributes, inputs = node
-    constants = [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in inputs.items()]
+    constants = [numpy_helper.from_array(np.ascontiguousarray(v), name) for name, v in inputs.items() if v is not None]
+    outputs = {"LSTM": ["y", "h_n", "c_n"], "GRU": ["y", "h_n"], "RNN": ["y", "h_n"]}.get(kind, ["y"])
+    names = [name if value is not None else "" for name, value in inputs.items()]
     graph = helper.make_graph(
-        [helper.make_node(kind, ["x", *inputs], ["y"], **attributes)],
+        [helper.make_node(kind, ["x", *names], outputs, **attributes)],
         "one",
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, x.shape)],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
         constants,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -445,7 +558,8 @@ def _onnxruntime(operation: str, arguments: dict[str, Any], threads: int) -> Cal
     session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
     binding = session.io_binding()
     binding.bind_ortvalue_input("x", ort.OrtValue.ortvalue_from_numpy(x))
-    binding.bind_output("y")
+    for name in outputs:
+        binding.bind_output(name)
 
     def call() -> Any:
         session.run_with_iobinding(binding)
@@ -465,7 +579,9 @@ def _onnx_node(operation: str, a: dict[str, Any]) -> tuple[str, dict[str, Any], 
         shape = {"kernel_shape": kernel, "strides": pair("stride", stride), "dilations": pair("dilation", 1)}
         return shape | {"pads": pair("padding", 0) * 2}
 
-    if a.get("activation", "none") != "none":
+    if operation in ("lstm", "gru", "rnn"):
+        return _onnx_network(operation, a)
+    if a.get("activation", "none") != "none" or "x" not in a:
         return None
     constants = {name: a[name] for name in ("weight", "bias") if a.get(name) is not None}
     if operation == "linear" and a["x"].ndim == 2:
@@ -501,6 +617,31 @@ def _onnx_node(operation: str, a: dict[str, Any]) -> tuple[str, dict[str, Any], 
     if operation in ("softmax", "log_softmax"):
         return {"softmax": "Softmax", "log_softmax": "LogSoftmax"}[operation], {"axis": a.get("dim", -1)}, {}
     return None
+
+
+def _onnx_network(operation: str, a: dict[str, Any]) -> tuple[str, dict[str, Any], dict[str, Any]] | None:
+    """One layer, in one direction or both, whose states before the first step are constants as well."""
+    import fastdl
+
+    others = ("lengths", "dropout", "batch_first", "reverse", "return_saved")
+    if any(a.get(name) is not None and a.get(name) is not False for name in others) or a.get("num_layers", 1) > 1:
+        return None
+    both, hidden, each = a.get("bidirectional", False), a["weights"][1].shape[1], len(a["weights"])
+    if operation == "lstm" and (each // (1 + both)) % 2:
+        return None  # a projection
+    kind = operation.upper()
+    given = fastdl.weights_to_onnx(kind, a["weights"], both, a.get("peepholes"))
+    inputs = {"W": given["W"], "R": given["R"], "B": given.get("B"), "lengths": None, "h0": a.get("h0")}
+    attributes: dict[str, Any] = {"hidden_size": hidden, "direction": "bidirectional" if both else "forward"}
+    if kind == "LSTM":
+        inputs |= {"c0": a.get("c0"), "P": given.get("P")}
+    if kind == "GRU":
+        attributes["linear_before_reset"] = int(a.get("linear_before_reset", True))
+    if kind == "RNN":
+        attributes["activations"] = [a.get("nonlinearity", "tanh").capitalize()] * (1 + both)
+    while inputs and list(inputs.values())[-1] is None:
+        inputs.popitem()
+    return kind, attributes, inputs
 
 
 # ---- JAX ----
@@ -566,6 +707,11 @@ MODULES = {"matmul": ("numpy",), "onnxruntime": ("onnxruntime", "onnx")}
 def arrays_of(result: Any) -> list[np.ndarray]:
     """What a call returned, as NumPy arrays (gradients that were not asked for left out)."""
     if hasattr(result, "copy_outputs_to_cpu"):  # ONNX Runtime's binding
-        return list(result.copy_outputs_to_cpu())
-    items = result if isinstance(result, (tuple, list)) else [result]
-    return [array for array in (np.asarray(item) for item in items if item is not None) if array.size]
+        arrays = list(result.copy_outputs_to_cpu())
+        if len(arrays) > 1:  # a network's (steps, directions, batch, hidden)
+            y = arrays[0].swapaxes(1, 2)
+            arrays[0] = y.reshape(*y.shape[:2], -1)
+        return arrays
+    if isinstance(result, (tuple, list)):
+        return [array for item in result for array in arrays_of(item)]
+    return [] if result is None or not np.size(result) else [np.asarray(result)]

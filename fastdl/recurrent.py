@@ -156,7 +156,8 @@ def lstm(
     result = np.empty(_output_shape(r), x.dtype)
     h_n = np.empty((r.layers * r.directions, r.batch, r.output), x.dtype)
     c_n = np.empty((r.layers * r.directions, r.batch, r.hidden), x.dtype)
-    saved = np.empty(_saved_size(r, lengths) if return_saved else 0, x.dtype)
+    size = _saved_size(r, lengths)  # checks the lengths, whether it is wanted or not
+    saved = np.empty(size if return_saved else 0, x.dtype)
     arrays = weights + peepholes
     table = array_table(arrays, arrays, 0)
     start = natural(offset, "offset")
@@ -413,7 +414,8 @@ def _forward(
     keep = _keep(dropout, training)
     result = np.empty(_output_shape(r), x.dtype)
     h_n = np.empty((r.layers * r.directions, r.batch, r.output), x.dtype)
-    saved = np.empty(_saved_size(r, lengths) if return_saved else 0, x.dtype)
+    size = _saved_size(r, lengths)  # checks the lengths, whether it is wanted or not
+    saved = np.empty(size if return_saved else 0, x.dtype)
     table = array_table(weights, weights, 0)
     start = natural(offset, "offset")
     _kernels.recurrent(x, table, lengths, h0, None, result, h_n, None, saved, r, keep, natural(seed, "seed"), start)

@@ -11,7 +11,7 @@ import pytest
 
 import fastdl
 from tests.cases import Case, all_cases
-from tests.cases.case import copy
+from tests.cases.case import copy, mapped
 
 DTYPES = [pytest.param(np.float32, id="f32"), pytest.param(np.float64, id="f64")]
 HOME = Path(fastdl.__file__).parents[1]
@@ -66,6 +66,16 @@ class Guarded:
         guarded = cls(x.shape, x.dtype)
         guarded.array[...] = x
         return guarded
+
+    @classmethod
+    def within(cls, value: Any, guards: list[Guarded]) -> Any:
+        """An argument with its arrays, which it may hold in a tuple, in memory of that kind; appended to `guards`."""
+
+        def guarded(x: np.ndarray) -> np.ndarray:
+            guards.append(cls.holding(x))
+            return guards[-1].array
+
+        return mapped(guarded, value)
 
     def check(self) -> None:
         assert [zone.tobytes() for zone in self._zones] == self._before, "written outside the array"

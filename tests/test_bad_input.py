@@ -10,6 +10,7 @@ import pytest
 
 import fastdl
 from tests.cases.activations import POINTWISE
+from tests.cases.case import flat
 
 F32, F64 = np.float32, np.float64
 _NAN = float("nan")
@@ -122,6 +123,25 @@ _RIGHT: dict[str, dict[str, Any]] = {
     "l2_penalty": {"x": _zeros(2, 3)},
     "l2_penalty_backward": {"grad_output": _zeros(), "x": _zeros(2, 3)},
 }
+
+
+def _weights(gates: int, dtype: Any = F32) -> tuple[np.ndarray, ...]:
+    """Of one layer: 5 numbers in, 4 units."""
+    shapes = (4 * gates, 5), (4 * gates, 4), (4 * gates,), (4 * gates,)
+    return tuple(_zeros(*shape, dtype=dtype) for shape in shapes)
+
+
+_PROJECTED = (_zeros(16, 5), _zeros(16, 3), _zeros(16), _zeros(16), _zeros(3, 4))
+for _name, _gates, _numbers in (("rnn", 1, 4), ("lstm", 4, 24), ("gru", 3, 20)):  # of 3 steps, 2 samples
+    _long = _name == "lstm"
+    _states = {"h0": _zeros(1, 2, 4)} | ({"c0": _zeros(1, 2, 4)} if _long else {})
+    _RIGHT[_name] = {"x": _zeros(3, 2, 5), "weights": _weights(_gates)} | _states
+    _RIGHT[f"{_name}_backward"] = _RIGHT[_name] | {"grad_output": _zeros(3, 2, 4), "saved": _zeros(6 * _numbers)}
+    _RIGHT[f"{_name}_cell"] = {"x": _zeros(2, 5), "h": _zeros(2, 4)} | ({"c": _zeros(2, 4)} if _long else {})
+    _RIGHT[f"{_name}_cell"] |= dict(
+        zip(("weight_ih", "weight_hh", "bias_ih", "bias_hh"), _weights(_gates), strict=True)
+    )
+    _RIGHT[f"{_name}_cell_backward"] = {"grad_output": _zeros(2, 4)} | _RIGHT[f"{_name}_cell"]
 
 
 def _poolings(rank: int) -> dict[str, dict[str, Any]]:
@@ -697,6 +717,121 @@ _ROWS += [
     *((op, {"step": 0}, ValueError, "step", "0", "at least 1") for op in ("adam_step", "adamw_step", "nadam_step")),
 ]
 
+_ROWS += [
+    row
+    for name, gates in (("rnn", 1), ("lstm", 4), ("gru", 3))
+    for op in (name, f"{name}_backward")
+    for weights in [_weights(gates)]
+    for row in (
+        (op, {"x": _zeros(3, 5)}, ValueError, "x", "(3, 5)", "3 dimensions"),
+        (op, {"x": _zeros(0, 2, 5)}, ValueError, "x", "(0, 2, 5)", "at least 1 step"),
+        (op, {"x": _zeros(2, 0, 5), "batch_first": True}, ValueError, "x", "(2, 0, 5)", "at least 1 step"),
+        (
+            op,
+            {"x": _zeros(3, 2, 6)},
+            ValueError,
+            "weights",
+            f"0 (then the peepholes) the shape ({4 * gates}, 5)",
+            ", 6)",
+        ),
+        (op, {"x": _zeros(3, 2, 5, dtype=F64)}, TypeError, "weights", "float32", "float64"),
+        (op, {"x": np.zeros((3, 2, 5), int)}, TypeError, "x", "i8", "float32 or float64"),
+        (op, {"weights": ()}, ValueError, "weights", "no arrays", "at least one"),
+        (op, {"weights": weights[:1]}, ValueError, "weights", "1 arrays", "2 or, with biases, 4"),
+        (op, {"weights": weights[:3]}, ValueError, "weights", "3 arrays", "2 or, with biases, 4")
+        if name != "lstm"
+        else (op, {"weights": weights[:3]}, ValueError, "weights", "array 2", "(4, 4)"),
+        (op, {"weights": weights, "num_layers": 2}, ValueError, "weights", "array 2", f"({4 * gates}, 4)"),
+        (op, {"weights": weights, "num_layers": 3}, ValueError, "weights", "4 arrays", "each of 3 layers"),
+        (op, {"weights": (*weights[:3], _zeros(3))}, ValueError, "weights", "array 3", f"({4 * gates}, 0)"),
+        (op, {"weights": (*weights[:3], _zeros(1, 2, 3))}, ValueError, "weights", "array 3", f"({4 * gates}, 0)"),
+        (op, {"weights": (*weights[:3], weights[3].astype(F64))}, TypeError, "weights[3]", "float64", "float32"),
+        (op, {"num_layers": 0}, ValueError, "num_layers", "0", "at least 1"),
+        (op, {"weights": weights * 2, "bidirectional": True, "reverse": True}, ValueError, "reverse", "True", "one of"),
+        (op, {"h0": _zeros(2, 2, 4)}, ValueError, "h0", "(2, 2, 4)", "(1, 2, 4)"),
+        (op, {"h0": _zeros(2, 4)}, ValueError, "h0", "(2, 4)", "3 dimensions"),
+        (op, {"h0": _zeros(1, 2, 4, dtype=F64)}, TypeError, "h0", "float64", "float32"),
+        (op, {"lengths": _ints(3)}, ValueError, "lengths", "(1,)", "(2,)"),
+        (op, {"lengths": np.ones(2)}, TypeError, "lengths", "float64", "integers"),
+        (op, {"dropout": 1.5}, ValueError, "dropout", "1.5", "between 0 and 1"),
+        (op, {"seed": -1}, ValueError, "seed", "-1", "at least 0"),
+        (op, {"offset": -1}, ValueError, "offset", "-1", "at least 0"),
+    )
+]
+_ROWS += [
+    row
+    for name in ("rnn", "lstm", "gru")
+    for op, saving in ((name, {"return_saved": True}), (name, {}), (f"{name}_backward", {}))
+    for lengths, wrong in ((_ints(0, 3), "0"), (_ints(3, 4), "4"), (_ints(-1, 2), "-1"))
+    for row in [(op, {"lengths": lengths} | saving, ValueError, "lengths", wrong, "between 1 and 3 steps")]
+]
+_ROWS += [
+    row
+    for op in ("rnn_backward", "lstm_backward", "gru_backward")
+    for size in [_RIGHT[op]["saved"].size]
+    for row in (
+        (op, {"grad_output": _zeros(3, 2, 5)}, ValueError, "grad_output", "(3, 2, 5)", "(3, 2, 4)"),
+        (op, {"grad_output": _zeros(3, 8)}, ValueError, "grad_output", "(3, 8)", "3 dimensions"),
+        (op, {"grad_output": _zeros(3, 2, 4, dtype=F64)}, TypeError, "grad_output", "float64", "float32"),
+        (op, {"saved": _zeros(size - 1)}, ValueError, "saved", f"({size - 1},)", f"({size},)"),
+        (op, {"saved": _zeros(size // 2, 2)}, ValueError, "saved", f"({size // 2}, 2)", "1 dimensions"),
+        (op, {"saved": _zeros(size, dtype=F64)}, TypeError, "saved", "float64", "float32"),
+        (op, {"lengths": _ints(3, 2)}, ValueError, "saved", f"({size},)", f"({size // 6 * 5},)"),
+        (op, {"grad_h_n": _zeros(1, 2, 5)}, ValueError, "grad_h_n", "(1, 2, 5)", "(1, 2, 4)"),
+        (op, {"truncate": -1}, ValueError, "truncate", "-1", "at least 0"),
+        (op, {"state_grad_norms": _zeros(3)}, ValueError, "state_grad_norms", "(3,)", "(1, 3)"),
+        (op, {"state_grad_norms": _zeros(1, 3, dtype=F64)}, TypeError, "state_grad_norms", "float64", "float32"),
+    )
+]
+_ROWS += [
+    row
+    for op in ("lstm", "lstm_backward")
+    for row in (
+        (op, {"c0": _zeros(1, 3, 4)}, ValueError, "c0", "(1, 3, 4)", "(1, 2, 4)"),
+        (op, {"peepholes": (_zeros(12),) * 2}, ValueError, "peepholes", "2 arrays", "1 arrays"),
+        (op, {"peepholes": (_zeros(11),)}, ValueError, "weights", "array 4", "(12, 0)"),
+        (op, {"peepholes": (_zeros(12, dtype=F64),)}, TypeError, "peepholes", "float64", "float32"),
+        (op, {"weights": _PROJECTED}, ValueError, "h0", "(1, 2, 4)", "(1, 2, 3)"),
+        (op, {"weights": (*_PROJECTED[:4], _zeros(4, 4))}, ValueError, "weights", "array 4", "(3, 4)"),
+    )
+]
+_ROWS += [
+    ("lstm_backward", {"grad_c_n": _zeros(2, 2, 4)}, ValueError, "grad_c_n", "(2, 2, 4)", "(1, 2, 4)"),
+    *(
+        (op, {"nonlinearity": "sigmoid"}, ValueError, "nonlinearity", "'sigmoid'", "tanh, relu")
+        for op in _RIGHT
+        if op.startswith("rnn")
+    ),
+]
+_ROWS += [
+    row
+    for name, gates in (("rnn", 1), ("lstm", 4), ("gru", 3))
+    for op in (f"{name}_cell", f"{name}_cell_backward")
+    for rows in [4 * gates]
+    for row in (
+        (op, {"x": _zeros(3, 2, 5)}, ValueError, "x", "(3, 2, 5)", "1 or 2 dimensions"),
+        (op, {"x": _zeros(2, 6)}, ValueError, "weight_ih", f"({rows}, 5)", f"({rows}, 6)"),
+        (op, {"x": _zeros(5)}, ValueError, "h", "(2, 4)", "(4,)"),
+        (op, {"h": _zeros(3, 4)}, ValueError, "h", "(3, 4)", "(2, 4)"),
+        (op, {"h": _zeros(2, 4, dtype=F64)}, TypeError, "h", "float64", "float32"),
+        (op, {"weight_ih": _zeros(rows)}, ValueError, "weight_ih", f"({rows},)", "2 dimensions"),
+        (op, {"weight_hh": _zeros(rows + 1, 4)}, ValueError, "weight_hh", f"({rows + 1}, 4)", f"({rows}, 4)"),
+        (op, {"weight_hh": _zeros(0, 0)}, ValueError, "weight_hh", "(0, 0)", "at least 1 unit"),
+        (op, {"bias_ih": _zeros(rows + 1)}, ValueError, "bias_ih", f"({rows + 1},)", f"({rows},)"),
+        (op, {"bias_hh": _zeros(rows, 1)}, ValueError, "bias_hh", f"({rows}, 1)", "1 dimensions"),
+    )
+]
+_ROWS += [
+    row
+    for op in ("lstm_cell", "lstm_cell_backward")
+    for row in [(op, {"c": _zeros(2, 5)}, ValueError, "c", "(2, 5)", "(2, 4)")]
+]
+_ROWS += [
+    (op, {"grad_output": _zeros(2, 5)}, ValueError, "grad_output", "(2, 5)", "(2, 4)")
+    for op in ("rnn_cell_backward", "lstm_cell_backward", "gru_cell_backward")
+]
+_ROWS.append(("lstm_cell_backward", {"grad_c": _zeros(2, 5)}, ValueError, "grad_c", "(2, 5)", "(2, 4)"))
+
 
 def _identify(row: tuple[Any, ...]) -> str:
     operation, wrong, *_ = row
@@ -705,7 +840,7 @@ def _identify(row: tuple[Any, ...]) -> str:
 
 def _refused(operation: str, arguments: dict[str, Any], error: type[Exception]) -> str:
     """The message, once it is sure that no array was written."""
-    arrays = [value for value in arguments.values() if isinstance(value, np.ndarray)]
+    arrays = flat(arguments.values())
     before = [array.tobytes() for array in arrays]
     with pytest.raises(error) as refusal:
         getattr(fastdl, operation)(**arguments)

@@ -28,7 +28,7 @@ numba = pytest.importorskip("numba", reason="Numba is not installed")
 def _spelt_out(case: Case, dtype: Any) -> dict[str, Any]:
     """The arguments with every default filled in and every window option a tuple, so that many cases share types."""
     signature = inspect.signature(OPERATIONS[case.operation])
-    bound = signature.bind(**case.make(dtype))
+    bound = signature.bind(**case.complete(case.make(dtype)))
     bound.apply_defaults()
     bound.arguments.pop("out", None)
     windows = ("stride", "padding", "dilation", "kernel_size")

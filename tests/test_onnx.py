@@ -372,6 +372,35 @@ def _gelu(attributes: Attributes, inputs: Inputs) -> Call:
     return Call("gelu", {"x": inputs[0], "approximate": attributes.get("approximate", b"none").decode()})
 
 
+def _recurrent(operator: str) -> Callable[[Attributes, Inputs], Call]:
+    """The tests leave out inputs and outputs at the end; what is left out between others is an empty array."""
+
+    def call(attributes: Attributes, inputs: Inputs) -> Call:
+        x, W, R, B, lengths, h0, c0, P = (a if a is not None and a.size else None for a in (*inputs, *[None] * 5)[:8])
+        weights, peepholes = fastdl.weights_from_onnx(operator, W, R, B, P)
+        direction = attributes.get("direction", b"forward").decode()
+        batchwise, directions, hidden = bool(attributes.get("layout", 0)), len(W), attributes["hidden_size"]
+        states = {"h0": h0} | ({"c0": c0, "peepholes": peepholes} if operator == "LSTM" else {})
+        if operator == "GRU":
+            states["linear_before_reset"] = bool(attributes.get("linear_before_reset", 0))
+        for name in ("h0", "c0"):
+            if batchwise and states.get(name) is not None:
+                states[name] = states[name].swapaxes(0, 1)
+        arguments = {"x": x, "weights": weights, "lengths": lengths, "batch_first": batchwise} | states
+        arguments |= {"bidirectional": directions == 2, "reverse": direction == "reverse"}
+
+        def outputs(found: Any) -> tuple[Any, ...]:
+            y, *last = found
+            y = y.reshape(*y.shape[:2], directions, hidden)
+            last = [state.swapaxes(0, 1) if batchwise else state for state in last]
+            named = dict(zip(("Y", "Y_h", "Y_c"), (y if batchwise else y.swapaxes(1, 2), *last), strict=False))
+            return tuple(named[name] for name in attributes["names"])
+
+        return Call(operator.lower(), arguments, outputs)
+
+    return call
+
+
 ADAPTERS: dict[str, Callable[[Attributes, Inputs], Call]] = {
     "Celu": _pointwise("celu", alpha=("alpha", 1.0)),
     "Elu": _pointwise("elu", alpha=("alpha", 1.0)),
@@ -400,9 +429,11 @@ ADAPTERS: dict[str, Callable[[Attributes, Inputs], Call]] = {
     "Dropout": _dropout,
     "Gemm": _gemm,
     "GlobalAveragePool": _global("adaptive_avg_pool"),
+    "GRU": _recurrent("GRU"),
     "GlobalMaxPool": _global("adaptive_max_pool"),
     "GroupNormalization": _group_norm,
     "InstanceNormalization": _instance_norm,
+    "LSTM": _recurrent("LSTM"),
     "LayerNormalization": _layer_norm,
     "LogSoftmax": _softmax("log_softmax"),
     "LpPool": _lp_pool,
@@ -413,6 +444,7 @@ ADAPTERS: dict[str, Callable[[Attributes, Inputs], Call]] = {
     "NegativeLogLikelihoodLoss": _nll,
     "Pad": _pad,
     "RMSNormalization": _rms_norm,
+    "RNN": _recurrent("RNN"),
     "Softmax": _softmax("softmax"),
     "SoftmaxCrossEntropyLoss": _cross_entropy,
 }
@@ -445,6 +477,11 @@ def _node_tests() -> dict[str, Any]:
 def _call(case: Any, inputs: Inputs) -> Call:
     (node,) = case.model.graph.node
     attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute} | {"outputs": len(node.output)}
+    if node.op_type in ("GRU", "LSTM", "RNN"):
+        places = dict(zip(node.output, ("Y", "Y_h", "Y_c"), strict=False))
+        attributes["names"] = [places[output.name] for output in case.model.graph.output]
+        given = iter(inputs)
+        inputs = [next(given) if name else np.empty(0, np.float32) for name in node.input]
     return ADAPTERS[node.op_type](attributes, inputs)
 
 

@@ -12,6 +12,7 @@ import pytest
 import fastdl
 from fastdl.conv import ALGORITHMS
 from tests.cases import Case, all_cases, results
+from tests.cases.case import flat, mapped
 from tests.cases.conv import by_winograd, computed_by, convolution
 from tests.support import DTYPES, Guarded, everyday, made, parameters
 
@@ -25,19 +26,21 @@ def _has_out(case: Case) -> bool:
 def test_agrees_with_reference(case: Case, dtype: Any, level: str) -> None:
     """From and into poisoned, guarded, misaligned memory; inputs stay as they were."""
     arguments, expected = made(case, dtype)
-    guards = {name: Guarded.holding(v) for name, v in arguments.items() if isinstance(v, np.ndarray)}
-    call = arguments | {name: guard.array for name, guard in guards.items()}
+    guards: list[Guarded] = []
+    given = case.complete(arguments)
+    call = {name: Guarded.within(value, guards) for name, value in given.items()}
     if _has_out(case):
-        guards["out"] = Guarded(case.shapes[0], dtype)
-        call["out"] = guards["out"].array
+        guards.append(Guarded(case.shapes[0], dtype))
+        call["out"] = guards[-1].array
     returned = getattr(fastdl, case.operation)(**call)
     if _has_out(case):
         assert (returned[0] if isinstance(returned, tuple) else returned) is call["out"]
     case.check(results(case, returned, call), arguments, expected)
-    for name, guard in guards.items():
+    for guard in guards:
         guard.check()
-        if name != "out" and name not in case.updates:
-            np.testing.assert_array_equal(guard.array, arguments[name], err_msg=f"{name} changed")
+    for name in given.keys() - set(case.updates):
+        for after, before in zip(flat([call[name]]), flat([given[name]]), strict=True):
+            np.testing.assert_array_equal(after, before, err_msg=f"{name} changed")
 
 
 def _computed_by(algorithm: str) -> list[Case]:
@@ -129,11 +132,7 @@ def _transposed(x: np.ndarray) -> np.ndarray:
 def test_any_strides(case: Case, layout: Any) -> None:
     """A view gives exactly what its contiguous copy gives."""
     arguments = case.make(np.float32)
-    views = {
-        name: layout(value)
-        for name, value in arguments.items()
-        if isinstance(value, np.ndarray) and name not in case.updates
-    }
+    views = {name: mapped(layout, value) for name, value in arguments.items() if name not in case.updates}
     for got, want in zip(case.run(arguments | views), case.run(arguments), strict=True):
         np.testing.assert_array_equal(got, want)
 
@@ -153,18 +152,18 @@ def test_in_place(case: Case) -> None:
 @pytest.mark.parametrize(
     "case",
     parameters(
-        everyday(operation="linear_backward")
-        + everyday(operation="conv2d_backward")
-        + everyday(operation="conv_transpose2d_backward")
+        case
+        for name in ("linear", "conv2d", "conv_transpose2d", "rnn", "lstm", "gru")
+        for case in everyday(operation=f"{name}_backward")
     ),
 )
 def test_without_input_gradient(case: Case) -> None:
     arguments = case.make(np.float32)
-    _, weight, bias = case.run(arguments)
-    unwanted, same_weight, same_bias = case.run(arguments | {"input_grad": False})
+    _, *others = case.run(arguments)
+    unwanted, *same = case.run(arguments | {"input_grad": False})
     assert unwanted.size == 0
-    np.testing.assert_array_equal(weight, same_weight)
-    np.testing.assert_array_equal(bias, same_bias)
+    for got, want in zip(same, others, strict=True):
+        np.testing.assert_array_equal(got, want)
 
 
 def test_fields_of_gradients() -> None:

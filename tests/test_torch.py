@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,14 +15,17 @@ from hypothesis import strategies as st
 import fastdl
 from tests.cases import Case, all_cases
 from tests.cases.activations import POINTWISE
+from tests.cases.case import mapped
 from tests.cases.conv import by_winograd, convolution, transposed, unfold
 from tests.cases.normalization import norm
 from tests.cases.padding import padding
 from tests.cases.pooling import adaptive, pooling
+from tests.cases.recurrent import recurrent
 from tests.cases.window import as_sides, as_tuple
 from tests.support import DTYPES, everyday, parameters
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+rnn_utils = pytest.importorskip("torch.nn.utils.rnn")
 F = torch.nn.functional
 
 
@@ -226,6 +230,83 @@ def _tuple(function: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+def _reversed(x: Any, lengths: Any) -> Any:
+    """(steps, batch, ...) with each sequence, as long as it is, from its end to its beginning."""
+    step = torch.arange(len(x))[:, None]
+    source = torch.where(step < lengths, lengths - 1 - step, step)
+    return x.gather(0, source[..., None].expand_as(x))
+
+
+def _recurrent(name: str) -> Callable[..., Any]:
+    """A module of torch with these weights, given what fastdl adds to it: lengths, and one direction, in reverse."""
+
+    def call(
+        x: Any,
+        weights: Any,
+        h0: Any = None,
+        c0: Any = None,
+        batch_first: bool = False,
+        reverse: bool = False,
+        lengths: Any = None,
+        training: bool = False,
+        return_saved: bool = False,
+        seed: int = 0,
+        offset: int = 0,
+        **options: Any,
+    ) -> Any:
+        each = len(weights) // options.get("num_layers", 1) // (1 + options.get("bidirectional", False))
+        sizes = x.shape[-1], weights[-1].shape[1] if each % 2 else weights[1].shape[1]
+        if each % 2:
+            options["proj_size"] = weights[1].shape[1]
+        if name == "GRU":
+            assert options.pop("linear_before_reset", True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # dropout between one layer and none
+            module = getattr(torch.nn, name)(*sizes, bias=each >= 4, dtype=x.dtype, **options).train(training)
+        x = x.swapaxes(0, 1) if batch_first else x
+        steps, batch, _ = x.shape
+        ends = torch.full((batch,), steps) if lengths is None else lengths
+        x = _reversed(x, ends) if reverse else x
+        state = None if h0 is None else (h0, c0) if name == "LSTM" else h0
+        packed = x if lengths is None else rnn_utils.pack_padded_sequence(x, lengths, enforce_sorted=False)
+        named = dict(zip((n for n, _ in module.named_parameters()), weights, strict=True))
+        y, state = torch.func.functional_call(module, named, (packed, state))
+        if lengths is not None:
+            y, _ = rnn_utils.pad_packed_sequence(y, total_length=steps)
+        y = _reversed(y, ends) if reverse else y
+        return y.swapaxes(0, 1) if batch_first else y, *(state if name == "LSTM" else (state,))
+
+    return call
+
+
+def _cell(function: Any, x: Any, states: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any, bias_hh: Any) -> Any:
+    """torch's, which wants a batch, and either both biases or none."""
+    zero = torch.zeros(len(weight_ih), dtype=x.dtype)
+    biases = (zero if bias is None else bias for bias in (bias_ih, bias_hh))
+    rows = [a if a.ndim == 2 else a[None] for a in (x, *states)]
+    found = function(rows[0], tuple(rows[1:]) if len(states) > 1 else rows[1], weight_ih, weight_hh, *biases)
+    found = found if isinstance(found, tuple) else (found,)
+    found = tuple(a if x.ndim == 2 else a[0] for a in found)
+    return found if len(found) > 1 else found[0]
+
+
+def _lstm_cell(x: Any, h: Any, c: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any, bias_hh: Any) -> Any:
+    return _cell(torch.lstm_cell, x, (h, c), weight_ih, weight_hh, bias_ih, bias_hh)
+
+
+def _gru_cell(
+    x: Any, h: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any, bias_hh: Any, linear_before_reset: bool = True
+) -> Any:
+    assert linear_before_reset
+    return _cell(torch.gru_cell, x, (h,), weight_ih, weight_hh, bias_ih, bias_hh)
+
+
+def _rnn_cell(
+    x: Any, h: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any, bias_hh: Any, nonlinearity: str = "tanh"
+) -> Any:
+    return _cell(getattr(torch, f"rnn_{nonlinearity}_cell"), x, (h,), weight_ih, weight_hh, bias_ih, bias_hh)
+
+
 _TORCH: dict[str, Callable[..., Any]] = {
     **{
         name: _dropout(getattr(F, name)) for name in ("alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d")
@@ -268,14 +349,19 @@ _TORCH: dict[str, Callable[..., Any]] = {
     "cross_entropy": _loss("cross_entropy"),
     "cross_entropy_with_grad": _cross_entropy_with_grad,
     "cosine_embedding_loss": lambda x1, x2, **options: F.cosine_embedding_loss(x1, x2, **options),
+    "lstm": _recurrent("LSTM"),
+    "gru": _recurrent("GRU"),
+    "rnn": _recurrent("RNN"),
+    "lstm_cell": _lstm_cell,
+    "gru_cell": _gru_cell,
+    "rnn_cell": _rnn_cell,
 }
 
 
 def _tensor(value: Any) -> Any:
-    if not isinstance(value, np.ndarray):
-        return value
-    return (
-        torch.from_numpy(value.astype(np.float64)).requires_grad_() if value.dtype.kind == "f" else torch.tensor(value)
+    return mapped(
+        lambda a: torch.from_numpy(a.astype(np.float64)).requires_grad_() if a.dtype.kind == "f" else torch.tensor(a),
+        value,
     )
 
 
@@ -293,10 +379,15 @@ def _check(case: Case, dtype: Any) -> None:
             return  # given the rounded y, where torch has its own in float64
         if "y" in backward:
             backward["y"] = expected[0].detach().numpy()
-        expected[0].backward(_tensor(backward["grad_output"]))
+        outer = [_tensor(backward[name]) for name in case.backward.grads]
+        torch.autograd.backward(expected[: len(outer)], outer)
         grads = case.backward.run(backward)
-        inputs = [tensors[name] for name in case.differentiable(arguments)]
-        # Without a bias torch has no gradient for it; the sum over the rest is the reference's to check.
+        inputs = [
+            tensors[name] if place is None else tensors[name][place] for name, place in case.differentiable(arguments)
+        ]
+        # Without a bias torch has no gradient for it; the sum over the rest is the reference's to check, as is what
+        # is returned besides gradients.
+        inputs += [None] * (len(grads) - len(inputs))
         expected = tuple(
             grad.astype(np.float64) if x is None else x.grad.numpy() for x, grad in zip(inputs, grads, strict=True)
         )
@@ -638,3 +729,73 @@ def test_any_padding(case: Case, dtype: Any) -> None:
 def test_padding_where_torch_has_it_at_once(shape: Any, pad: Any, mode: str) -> None:
     x = np.random.default_rng(0).standard_normal(shape)
     np.testing.assert_array_equal(fastdl.pad(x, pad, mode), F.pad(torch.from_numpy(x), pad, mode).numpy())
+
+
+@st.composite
+def _networks(draw: Any) -> Case:
+    operation = draw(st.sampled_from(["lstm", "gru", "rnn"]))
+    hidden, batch, steps = draw(st.integers(1, 20)), draw(st.integers(1, 6)), draw(st.integers(1, 8))
+    bidirectional = draw(st.booleans())
+    options: dict[str, Any] = {"nonlinearity": draw(st.sampled_from(["tanh", "relu"]))} if operation == "rnn" else {}
+    if operation == "lstm" and hidden > 1:
+        options["projection"] = draw(st.integers(0, hidden - 1))
+    if draw(st.booleans()):
+        options["lengths"] = tuple(draw(st.lists(st.integers(1, steps), min_size=batch, max_size=batch)))
+    return recurrent(
+        operation,
+        hidden,
+        batch,
+        steps,
+        draw(st.integers(1, 20)),
+        bias=draw(st.booleans()),
+        states=draw(st.booleans()),
+        num_layers=draw(st.integers(1, 3)),
+        bidirectional=bidirectional,
+        batch_first=draw(st.booleans()),
+        reverse=not bidirectional and draw(st.booleans()),
+        **options,
+    )
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(_networks(), st.sampled_from([np.float32, np.float64]))
+def test_any_network(case: Case, dtype: Any) -> None:
+    _check(case, dtype)
+
+
+@pytest.mark.parametrize("operation", ["lstm", "gru", "rnn"])
+@pytest.mark.parametrize("lengths", [None, (5, 2, 4)])
+def test_norms_of_the_gradients_in_states(operation: str, lengths: Any) -> None:
+    """What torch keeps as the gradient of each state of a loop over its cells."""
+    rng = np.random.default_rng(0)
+    steps, batch, size, hidden = 5, 3, 2, 4
+    gates, long = {"lstm": 4, "gru": 3, "rnn": 1}[operation], operation == "lstm"
+    x = rng.standard_normal((steps, batch, size))
+    shapes = [(gates * hidden, size), (gates * hidden, hidden), (gates * hidden,), (gates * hidden,)]
+    weights = tuple(rng.standard_normal(shape) for shape in shapes)
+    grad_output = rng.standard_normal((steps, batch, hidden))
+    grad_h_n = rng.standard_normal((1, batch, hidden))
+    cell = getattr(torch, {"rnn": "rnn_tanh"}.get(operation, operation) + "_cell")
+    parameters = [torch.from_numpy(w).requires_grad_() for w in weights]
+    squares = np.zeros(steps)
+    ends = lengths or (steps,) * batch
+    for b, end in enumerate(ends):
+        h, c = (torch.zeros(1, hidden, dtype=torch.float64) for _ in range(2))
+        states, loss = [], 0.0
+        for t in range(end):
+            found = cell(torch.from_numpy(x[t, b : b + 1]), (h, c) if long else h, *parameters)
+            h, c = found if long else (found, c)
+            h.retain_grad()
+            states.append(h)
+            loss = loss + (h[0] * torch.from_numpy(grad_output[t, b])).sum()
+        (loss + (h[0] * torch.from_numpy(grad_h_n[0, b])).sum()).backward()
+        squares[:end] += [float(h.grad.square().sum()) for h in states]
+    given = None if lengths is None else np.array(lengths)
+    *_, saved = getattr(fastdl, operation)(x, weights, lengths=given, return_saved=True)
+    norms = np.full((1, steps), np.nan)
+    grads = getattr(fastdl, f"{operation}_backward")(
+        grad_output, x, weights, saved, grad_h_n=grad_h_n, lengths=given, state_grad_norms=norms
+    )
+    np.testing.assert_allclose(norms[0], np.sqrt(squares), rtol=1e-10)
+    for grad, parameter in zip(grads.weights, parameters, strict=True):
+        np.testing.assert_allclose(grad, parameter.grad.numpy(), rtol=1e-10, atol=1e-12)

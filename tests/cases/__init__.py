@@ -4,7 +4,18 @@ A new operation needs its forms here and nothing else: the tests against the ref
 Numba, and the benchmarks, all go through `all_cases`.
 """
 
-from tests.cases import activations, conv, linear, losses, normalization, optim, padding, pooling, regularization
+from tests.cases import (
+    activations,
+    conv,
+    linear,
+    losses,
+    normalization,
+    optim,
+    padding,
+    pooling,
+    recurrent,
+    regularization,
+)
 from tests.cases.case import Case, declare, results
 
 __all__ = ["Case", "all_cases", "declare", "results"]
@@ -19,6 +30,6 @@ def all_cases(operation: str | None = None, tag: str | None = None) -> list[Case
     "not-in-torch", something that torch refuses or does not have;
     "batch8", the network's shapes for thread scaling.
     """
-    families = (activations, linear, conv, pooling, padding, losses, optim, regularization, normalization)
+    families = (activations, linear, conv, pooling, padding, losses, optim, regularization, normalization, recurrent)
     cases = [case for family in families for form in family.CASES for case in (form, form.backward) if case]
     return [c for c in cases if operation in (None, c.operation) and (tag is None or tag in c.tags)]

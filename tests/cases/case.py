@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ Array = np.ndarray[Any, Any]
 Arguments = dict[str, Any]
 Shape = tuple[int, ...]
 Draw = Callable[[Generator], Array]
+Source = Any
+"""What an argument is made from: a Shape, a Draw, None, or a tuple of those for an argument that is a tuple."""
 # (float64 arguments, float64 results) -> for each result the error allowed, in units of rounding of the dtype
 Tolerance = Callable[[Arguments, tuple[Array, ...]], "tuple[Any, ...]"]
 
@@ -28,7 +30,7 @@ class Case:
     draw: Callable[[Generator], Arguments]
     parameters: Arguments
     shapes: tuple[Shape, ...]
-    """Of what is returned, or of the arrays that are updated."""
+    """Of what is returned (tuples in it laid out one after the other), or of the arrays that are updated."""
     updates: tuple[str, ...]
     """The arguments that the operation works on in place."""
     flops: float
@@ -37,15 +39,21 @@ class Case:
     data: tuple[str, ...] = ()
     """The floating-point arguments that there is no gradient in."""
     backward: Case | None = None
+    grads: tuple[str, ...] = ()
+    """Of a backward: the arguments that are gradients, of forward's results in their order."""
 
-    def differentiable(self, arguments: Arguments) -> list[str]:
-        """The arguments that the backward returns gradients in, or None in place of such a one."""
-        return [
-            name
-            for name, value in arguments.items()
-            if name not in (*self.data, *self.parameters)
-            and (value is None or getattr(value, "dtype", np.dtype(int)).kind == "f")
-        ]
+    def differentiable(self, arguments: Arguments) -> list[tuple[str, int | None]]:
+        """The arguments that the backward returns gradients in, or None in place of such a one: the name and, of
+        an argument that is a tuple, the place in it."""
+        found: list[tuple[str, int | None]] = []
+        for name, value in arguments.items():
+            if name in (*self.data, *self.parameters):
+                continue
+            if isinstance(value, tuple):
+                found += [(name, i) for i in range(len(value))]
+            elif value is None or getattr(value, "dtype", np.dtype(int)).kind == "f":
+                found.append((name, None))
+        return found
 
     def make(self, dtype: Any, rng: Generator | None = None) -> Arguments:
         """The arguments by name. The same generator state gives a case and its backward the same inputs."""
@@ -53,14 +61,22 @@ class Case:
             arrays = self.draw(rng or np.random.default_rng(0))
         return {name: _cast(array, dtype) for name, array in arrays.items()} | self.parameters
 
+    def complete(self, arguments: Arguments, module: Any = fastdl) -> Arguments:
+        """With what a backward takes as `saved`, whose layout is the module's own: as its forward returns it."""
+        if "saved" in arguments or "saved" not in inspect.signature(getattr(fastdl, self.operation)).parameters:
+            return arguments
+        forward = self.operation.removesuffix("_backward")
+        *_, saved = getattr(module, forward)(**given_to(forward, arguments), return_saved=True)
+        return arguments | {"saved": saved}
+
     def bytes(self, dtype: Any) -> int:
         """Least memory traffic: every array in once, every result out once."""
-        read = sum(a.nbytes for a in self.make(dtype).values() if isinstance(a, np.ndarray))
+        read = sum(a.nbytes for a in flat(self.make(dtype).values()))
         return read + sum(int(np.prod(shape)) for shape in self.shapes) * np.dtype(dtype).itemsize
 
     def run(self, arguments: Arguments, module: Any = fastdl) -> tuple[Array, ...]:
         """Call the operation of fastdl or fastdl.reference; its results. In-place arguments are not touched."""
-        arguments = arguments | {name: copy(arguments[name]) for name in self.updates}
+        arguments = self.complete(arguments, module) | {name: copy(arguments[name]) for name in self.updates}
         return results(self, getattr(module, self.operation)(**arguments), arguments)
 
     def expected(self, arguments: Arguments) -> tuple[Array, ...]:
@@ -72,7 +88,7 @@ class Case:
         """Assert shapes, dtypes, the places of NaN and infinities, and every error within the tolerance."""
         if expected is None:
             expected = self.expected(arguments)
-        dtype = next(a.dtype for a in arguments.values() if isinstance(a, np.ndarray) and a.dtype.kind == "f")
+        dtype = next(a.dtype for a in flat(arguments.values()) if a.dtype.kind == "f")
         info = np.finfo(dtype)
         with np.errstate(all="ignore"):
             allowed = self.tolerance(to_float64(arguments), expected)
@@ -103,11 +119,17 @@ class Backward:
     flops: float
     tolerance: Tolerance
     shapes: tuple[Shape, ...]
+    grads: tuple[str, ...] = ("grad_output",)
+    """The arguments that are gradients, of forward's results in their order."""
+    inputs: dict[str, Source] = field(default_factory=dict)
+    """What forward was not given."""
+    updates: tuple[str, ...] = ()
+    parameters: Arguments = field(default_factory=dict)
 
 
 def declare(
     operation: str,
-    inputs: dict[str, Shape | Draw | None],
+    inputs: dict[str, Source],
     output: Shape | tuple[Shape, ...],
     *,
     flops: float,
@@ -121,16 +143,16 @@ def declare(
 ) -> Case:
     """The form: a case and, with `backward`, the case of the operation's gradient.
 
-    inputs: by argument name a shape (filled with normal numbers), a function that draws the array, or None.
-    Floating-point arrays are converted to the dtype in question. parameters: the keyword arguments. The arguments of
-    the backward follow from its signature: a random grad_output, `y` for what forward returned, and else what
-    forward was given.
+    inputs: by argument name a shape (filled with normal numbers), a function that draws the array, None, or a tuple
+    of those. Floating-point arrays are converted to the dtype in question. parameters: the keyword arguments. The
+    arguments of the backward follow from its signature: a random grad_output, `y` for what forward returned, and else
+    what forward was given. What `return_saved` adds is not compared: see Case.complete.
     """
 
     def draw(rng: Generator) -> Arguments:
         return {name: _draw(source, rng) for name, source in inputs.items()}
 
-    sizes = "_".join("x".join(map(str, shape)) or "scalar" for shape in inputs.values() if isinstance(shape, tuple))
+    sizes = "_".join("x".join(map(str, shape)) or "scalar" for shape in inputs.values() if _is_shape(shape))
     words = [f"{k}={'x'.join(map(str, v)) if isinstance(v, tuple) else v}" for k, v in parameters.items()]
     label = "-".join(filter(None, [note, sizes, *words]))
     several = bool(updates) or bool(output and isinstance(output[0], tuple))
@@ -141,7 +163,9 @@ def declare(
 
         def draw_backward(rng: Generator) -> Arguments:
             given = draw(rng)
-            given["grad_output"] = rng.standard_normal(shapes[0])
+            for name, shape in zip(backward.grads, shapes, strict=False):
+                given[name] = rng.standard_normal(shape)
+            given |= {name: _draw(source, rng) for name, source in backward.inputs.items()}
             if "y" in signature:
                 given["y"] = np.asarray(getattr(reference, operation)(**given_to(operation, given), **parameters))
             if parameters.get("return_stats"):  # what forward saved: (mean and) rstd, after y
@@ -153,12 +177,13 @@ def declare(
             operation=f"{operation}_backward",
             id=f"{operation}_backward-{label}",
             draw=draw_backward,
-            parameters={name: value for name, value in parameters.items() if name in signature},
+            parameters={name: value for name, value in parameters.items() if name in signature} | backward.parameters,
             shapes=backward.shapes,
-            updates=(),
+            updates=backward.updates,
             flops=backward.flops,
             tolerance=backward.tolerance,
             tags=frozenset(tags),
+            grads=backward.grads,
         )
     return Case(
         operation=operation,
@@ -176,11 +201,13 @@ def declare(
 
 
 def results(case: Case, returned: Any, arguments: Arguments) -> tuple[Array, ...]:
-    """The arrays that a call produced: returned, alone or in a tuple, and updated in place."""
+    """The arrays that a call produced: returned, alone or in a tuple, and updated in place; `saved` is private."""
     updated = tuple(arguments[name] for name in case.updates)
     if returned is None:
         return updated
-    return (tuple(returned) if isinstance(returned, tuple) else (np.asarray(returned),)) + updated
+    if case.parameters.get("return_saved"):
+        returned = returned[:-1]
+    return (*(flat(returned) if isinstance(returned, tuple) else (np.asarray(returned),)), *updated)
 
 
 # Tolerances
@@ -218,8 +245,26 @@ def summed(case_operation: str, *terms: float, linear_in: tuple[str, ...] | None
 # Helpers
 
 
+def mapped(function: Callable[[Array], Any], value: Any) -> Any:
+    """An argument with `function` of each array in it, which it may be itself or hold in a tuple."""
+    if type(value) is tuple:
+        return tuple(mapped(function, item) for item in value)
+    return function(value) if isinstance(value, np.ndarray) else value
+
+
+def flat(values: Iterable[Any]) -> list[Array]:
+    """All arrays among those values and in tuples among them."""
+    arrays: list[Array] = []
+    for value in values:
+        if isinstance(value, tuple):
+            arrays += flat(value)
+        elif isinstance(value, (np.ndarray, np.generic)):
+            arrays.append(np.asarray(value))
+    return arrays
+
+
 def copy(x: Any) -> Any:
-    return x.copy() if isinstance(x, np.ndarray) else x
+    return mapped(np.copy, x)
 
 
 def to_float64(arguments: Arguments) -> Arguments:
@@ -239,10 +284,16 @@ def copied_call(operation: str, given: Arguments, parameters: Arguments) -> Any:
 
 
 def _cast(value: Any, dtype: Any) -> Any:
-    return value.astype(dtype) if isinstance(value, np.ndarray) and value.dtype.kind == "f" else value
+    return mapped(lambda a: a.astype(dtype) if a.dtype.kind == "f" else a, value)
 
 
-def _draw(source: Shape | Draw | None, rng: Generator) -> Any:
-    if source is None:
-        return None
-    return rng.standard_normal(source) if isinstance(source, tuple) else source(rng)
+def _is_shape(source: Source) -> bool:
+    return isinstance(source, tuple) and all(isinstance(n, int) for n in source)
+
+
+def _draw(source: Source, rng: Generator) -> Any:
+    if _is_shape(source):
+        return rng.standard_normal(source)
+    if isinstance(source, tuple):
+        return tuple(_draw(item, rng) for item in source)
+    return None if source is None else source(rng)

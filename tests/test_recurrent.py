@@ -1,0 +1,230 @@
+"""What a recurrent network promises beyond each case: pieces, padding, what is saved, dropout's mask, ONNX's order."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastdl
+from tests.cases.case import flat
+from tests.support import DTYPES
+
+_GATES = {"rnn": 1, "lstm": 4, "gru": 3}
+_STEPS, _BATCH, _SIZE, _HIDDEN = 7, 3, 5, 9
+
+operations = pytest.mark.parametrize("operation", _GATES)
+
+
+def _network(operation: str, layers: int = 1, directions: int = 1, dtype: Any = np.float64) -> tuple[Any, Any, Any]:
+    """x, weights, and the states before the first step by name."""
+    rng = np.random.default_rng(0)
+    draw = lambda *shape: rng.standard_normal(shape).astype(dtype)  # noqa: E731
+    rows = _GATES[operation] * _HIDDEN
+    weights: list[Any] = []
+    for unit in range(layers * directions):
+        size = _SIZE if unit < directions else directions * _HIDDEN
+        weights += [draw(rows, size) / 3, draw(rows, _HIDDEN) / 3, draw(rows), draw(rows)]
+    state = lambda: draw(layers * directions, _BATCH, _HIDDEN)  # noqa: E731
+    states = {"h0": state()} | ({"c0": state()} if operation == "lstm" else {})
+    return draw(_STEPS, _BATCH, _SIZE), tuple(weights), states
+
+
+def _same(found: Any, wanted: Any, rtol: float = 1e-11) -> None:
+    for a, b in zip(flat([found]), flat([wanted]), strict=True):
+        np.testing.assert_allclose(a, b, rtol=rtol, atol=1e-13 if rtol else 0)
+
+
+@operations
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("truncate", [1, 3, 7, 10])
+def test_truncation_is_separate_calls(operation: str, reverse: bool, truncate: int) -> None:
+    """One piece after another (from the end, in reverse), given the states: outputs, and the pieces' gradients."""
+    x, weights, states = _network(operation, layers=2)
+    forward, backward = getattr(fastdl, operation), getattr(fastdl, f"{operation}_backward")
+    options: dict[str, Any] = {"num_layers": 2, "reverse": reverse}
+    rng = np.random.default_rng(1)
+    grad_output = rng.standard_normal((_STEPS, _BATCH, _HIDDEN))
+    grad_last = {f"grad_{name[0]}_n": rng.standard_normal(value.shape) for name, value in states.items()}
+    y, *last, saved = forward(x, weights, **states, **options, return_saved=True)
+    whole = backward(grad_output, x, weights, saved, **states, **grad_last, **options, truncate=truncate)
+    pieces = [np.arange(start, min(start + truncate, _STEPS)) for start in range(0, _STEPS, truncate)]
+    pieces = [np.sort(_STEPS - 1 - steps) if reverse else steps for steps in pieces]
+    before, found = states, []
+    for i, steps in enumerate(pieces):
+        part, *after, kept = forward(x[steps], weights, **before, **options, return_saved=True)
+        _same(part, y[steps])
+        grads = grad_last if i == len(pieces) - 1 else {}
+        found.append(backward(grad_output[steps], x[steps], weights, kept, **before, **grads, **options))
+        before = dict(zip(states, after, strict=True))
+    _same(tuple(before.values()), tuple(last))
+    for steps, piece in zip(pieces, found, strict=True):
+        _same(whole.input[steps], piece.input)
+    _same(whole.h0, found[0].h0)
+    for grad, *parts in zip(whole.weights, *(piece.weights for piece in found), strict=True):
+        _same(grad, sum(parts))
+
+
+@operations
+def test_truncation_counts_the_steps_of_each_sequence(operation: str) -> None:
+    """Its gradient is the same whatever else is in the batch, from either end."""
+    x, weights, states = _network(operation, directions=2)
+    lengths = np.array([4, 7, 5])
+    grad_output = np.random.default_rng(1).standard_normal((_STEPS, _BATCH, 2 * _HIDDEN))
+    backward = getattr(fastdl, f"{operation}_backward")
+
+    def gradient(steps: int, samples: slice, ends: Any) -> Any:
+        given = {name: value[:, samples] for name, value in states.items()}
+        part = x[:steps, samples]
+        options = {"bidirectional": True, "lengths": ends} | given
+        *_, saved = getattr(fastdl, operation)(part, weights, **options, return_saved=True)
+        return backward(grad_output[:steps, samples], part, weights, saved, **options, truncate=2)
+
+    together = gradient(_STEPS, slice(None), lengths)
+    for b, length in enumerate(lengths):
+        alone = gradient(int(length), slice(b, b + 1), None)
+        _same(together.input[:length, b], alone.input[:, 0])
+        _same(together.h0[:, b], alone.h0[:, 0])
+
+
+@operations
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_padding_is_not_read(operation: str, dtype: Any, level: str) -> None:
+    """What lies past the ends may be anything, and gets no gradient; outputs there are 0."""
+    x, weights, states = _network(operation, layers=2, directions=2, dtype=dtype)
+    lengths = np.array([2, 7, 4], np.int32)
+    past = np.arange(_STEPS)[:, None] >= lengths
+    forward, backward = getattr(fastdl, operation), getattr(fastdl, f"{operation}_backward")
+    options: dict[str, Any] = {"num_layers": 2, "bidirectional": True, "lengths": lengths} | states
+    grad_output = np.random.default_rng(1).standard_normal((_STEPS, _BATCH, 2 * _HIDDEN)).astype(dtype)
+    results = []
+    for filling in (0, np.nan):
+        x[past], grad_output[past] = filling, filling
+        y, *last, saved = forward(x, weights, **options, return_saved=True)
+        grads = backward(grad_output, x, weights, saved, **options)
+        assert not y[past].any()
+        assert not grads.input[past].any()
+        results.append((y, *last, *grads))
+    _same(results[1], results[0], rtol=0)
+    assert all(np.isfinite(a).all() for a in flat(results[0]))
+
+
+@operations
+def test_lengths_in_any_order(operation: str) -> None:
+    x, weights, states = _network(operation, directions=2)
+    lengths, order = np.array([5, 1, 7]), [2, 0, 1]
+    options = {"bidirectional": True}
+    forward = getattr(fastdl, operation)
+    y, *last = forward(x, weights, **states, **options, lengths=lengths)
+    moved = {name: value[:, order] for name, value in states.items()}
+    z, *others = forward(x[:, order], weights, **moved, **options, lengths=lengths[order].astype(np.uint8))
+    _same(z, y[:, order])
+    _same(tuple(others), tuple(state[:, order] for state in last))
+
+
+@operations
+@pytest.mark.parametrize("lengths", [None, (2, 7, 4)])
+def test_saving(operation: str, lengths: Any) -> None:
+    """Changes no result, and takes as much as the documentation says."""
+    x, weights, states = _network(operation, layers=2, directions=2)
+    options: dict[str, Any] = {"num_layers": 2, "bidirectional": True} | states
+    options["lengths"] = None if lengths is None else np.array(lengths)
+    forward = getattr(fastdl, operation)
+    *results, saved = forward(x, weights, **options, return_saved=True)
+    _same(tuple(results), forward(x, weights, **options), rtol=0)
+    rows = sum(lengths) if lengths else _STEPS * _BATCH
+    assert saved.shape == (4 * rows * {"rnn": 1, "lstm": 6, "gru": 5}[operation] * _HIDDEN,)
+    if operation == "gru":
+        *_, saved = forward(x, weights, **options, linear_before_reset=False, return_saved=True)
+        assert saved.shape == (4 * rows * 4 * _HIDDEN,)
+
+
+@operations
+def test_backward_twice(operation: str) -> None:
+    """What was saved is not used up."""
+    x, weights, states = _network(operation)
+    y, *_, saved = getattr(fastdl, operation)(x, weights, **states, return_saved=True)
+    first, second = (getattr(fastdl, f"{operation}_backward")(y, x, weights, saved, **states) for _ in range(2))
+    _same(first, second, rtol=0)
+
+
+@operations
+def test_steps_are_those_of_the_cell(operation: str) -> None:
+    x, weights, states = _network(operation)
+    y, *last = getattr(fastdl, operation)(x, weights, **states)
+    now: tuple[Any, ...] = tuple(state[0] for state in states.values())
+    for t in range(_STEPS):
+        found = getattr(fastdl, f"{operation}_cell")(x[t], *now, *weights)
+        now = found if isinstance(found, tuple) else (found,)
+        _same(now[0], y[t])
+    _same(now, tuple(state[0] for state in last))
+
+
+@operations
+@pytest.mark.parametrize("directions", [1, 2])
+def test_dropout_between_layers_is_that_of_dropout(operation: str, directions: int) -> None:
+    """Row by row, with the offsets that lstm's documentation states."""
+    x, weights, _ = _network(operation, layers=3, directions=directions)
+    p, seed, offset, width = 0.3, 5, 2**32 - 7, directions * _HIDDEN
+    forward, each = getattr(fastdl, operation), 4 * directions
+    both: dict[str, Any] = {"bidirectional": directions == 2}
+    y, *_ = forward(x, weights, num_layers=3, dropout=p, training=True, seed=seed, offset=offset, **both)
+    z = x
+    for layer in range(3):
+        z, *_ = forward(z, weights[layer * each : (layer + 1) * each], **both)
+        for row in range(_STEPS * _BATCH if layer < 2 else 0):
+            t, b = divmod(row, _BATCH)
+            start = offset + (layer * _STEPS * _BATCH + row) * -(-width // 4)
+            z[t, b] = fastdl.dropout(z[t, b], p, seed=seed, offset=start)
+    _same(y, z)
+
+
+def _onnx_inputs(operator: str, directions: int) -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    rows = {"RNN": 1, "LSTM": 4, "GRU": 3}[operator] * _HIDDEN
+    shapes = {"W": (rows, _SIZE), "R": (rows, _HIDDEN), "B": (2 * rows,)}
+    if operator == "LSTM":
+        shapes["P"] = (3 * _HIDDEN,)
+    return {name: rng.standard_normal((directions, *shape)) for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("operator", ["RNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("directions", [1, 2])
+def test_weights_to_onnx_and_back(operator: str, directions: int) -> None:
+    inputs = _onnx_inputs(operator, directions)
+    for given in (inputs, {name: inputs[name] for name in ("W", "R")}):
+        weights, peepholes = fastdl.weights_from_onnx(operator, **given)
+        assert len(weights) == directions * (4 if "B" in given else 2)
+        assert (peepholes is None) == ("P" not in given)
+        back = fastdl.weights_to_onnx(operator, weights, directions == 2, peepholes)
+        assert back.keys() == given.keys()
+        for name, value in given.items():
+            np.testing.assert_array_equal(back[name], value)
+
+
+def test_order_of_onnx_gates() -> None:
+    """i, o, f, c and z, r, h there; i, f, g, o and r, z, n here; peepholes i, o, f there, i, f, o here."""
+    W, R = np.arange(4.0).reshape(1, 4, 1), np.zeros((1, 4, 1))
+    weights, peepholes = fastdl.weights_from_onnx("LSTM", W, R, P=np.arange(3.0)[None])
+    assert weights[0].ravel().tolist() == [0, 2, 3, 1]
+    assert peepholes is not None
+    assert peepholes[0].tolist() == [0, 2, 1]
+    weights, _ = fastdl.weights_from_onnx("GRU", W[:, :3], R[:, :3])
+    assert weights[0].ravel().tolist() == [1, 0, 2]
+
+
+@pytest.mark.parametrize(
+    ("operator", "changed", "message"),
+    [
+        ("lstm", {}, "operator: found 'lstm', expected one of RNN, LSTM, GRU"),
+        ("GRU", {"P": np.zeros((1, 27))}, "P: found peepholes, expected none for GRU"),
+        ("LSTM", {"R": np.zeros((1, 36, 8))}, r"R: found \(1, 36, 8\), expected"),
+        ("LSTM", {"B": np.zeros((1, 36))}, r"B: found .*\(1, 36\).*, expected"),
+        ("LSTM", {"P": np.zeros((2, 27))}, r"P: found \(2, 27\), expected \(1, 27\)"),
+    ],
+)
+def test_mistakes_in_onnx_weights(operator: str, changed: dict[str, Any], message: str) -> None:
+    inputs = _onnx_inputs(operator.upper(), 1) | changed
+    with pytest.raises(ValueError, match=message):
+        fastdl.weights_from_onnx(operator, **inputs)
