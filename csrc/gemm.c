@@ -603,3 +603,31 @@ void gemm_transpose_panel(const real *from, int64_t stride, int64_t depth, int64
         }
     }
 }
+
+typedef struct {
+    const real *x;
+    int64_t row, rows;
+    real *sums;
+} column_sums;
+
+static int column_sums_range(void *context, int64_t begin, int64_t end)
+{
+    const column_sums *s = context;
+    enum { WIDTH = 64 };
+    for (int64_t first = begin; first < end; first += WIDTH) {
+        const int64_t width = min64(WIDTH, end - first);
+        double sum[WIDTH] = {0};
+        for (int64_t i = 0; i < s->rows; i++)
+            for (int64_t j = 0; j < width; j++)
+                sum[j] += (double)s->x[i * s->row + first + j];
+        for (int64_t j = 0; j < width; j++)
+            s->sums[first + j] = (real)sum[j];
+    }
+    return FDL_OK;
+}
+
+int gemm_column_sums(const real *x, int64_t row, int64_t rows, int64_t columns, real *sums)
+{
+    column_sums s = {x, row, rows, sums};
+    return fdl_parallel(columns, max64(64, (1 << 16) / max64(1, rows)), column_sums_range, &s);
+}

@@ -75,6 +75,7 @@ typedef struct {
 #define gemm_parallel FDL_NAME(gemm_parallel)
 #define gemm_matrix_b FDL_NAME(gemm_matrix_b)
 #define gemm_transpose_panel FDL_NAME(gemm_transpose_panel)
+#define gemm_column_sums FDL_NAME(gemm_column_sums)
 
 /* A part of the work: C[row : row_end, column : column_end]. */
 typedef struct {
@@ -119,6 +120,9 @@ gemm_pack_b gemm_matrix_b;
 /* One panel from the transpose: out[i * width + j] = from[j * stride + i], i < depth, j < columns <= width,
  * 0 for columns <= j < width; width is LANES or GEMM_COLUMNS. */
 void gemm_transpose_panel(const real *from, int64_t stride, int64_t depth, int64_t columns, int64_t width, real *out);
+
+/* sums[columns] of x [rows, columns], whose rows are `row` apart, accumulated in double: the gradient of a bias. */
+int gemm_column_sums(const real *x, int64_t row, int64_t rows, int64_t columns, real *sums);
 
 /* Slices of k of nearly equal depth, at most GEMM_K: how many (k = 0 is one, empty: C is still written), and the depth
  * of the one that starts at k, with `left` to go. */

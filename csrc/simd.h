@@ -188,6 +188,23 @@ FDL_INLINE vreal vabs(vreal x) { return (vreal)((vuint)x & ~((natural)1 << (8 * 
 /* y with the sign of x, where y is positive or has it already. */
 FDL_INLINE vreal vwith_sign(vreal y, vreal x) { return (vreal)((vuint)y | vsign_bit(x)); }
 
+/* a b = what is returned + *low, to twice the digits. */
+FDL_INLINE vreal vproduct(vreal a, vreal b, vreal *low)
+{
+#if defined(__AVX512F__) || defined(__FMA__)
+    const vreal product = a * b;
+    *low = FDL_X86(fmsub)(a, b, product);
+    return product;
+#else /* Dekker 1971, "A floating-point technique for extending the available precision" */
+    const real split = (real)((natural)1 << (FDL_MANTISSA / 2 + 1)) + 1;
+    const vreal a_high = a * split - (a * split - a), a_low = a - a_high;
+    const vreal b_high = b * split - (b * split - b), b_low = b - b_high;
+    const vreal product = a * b;
+    *low = a_low * b_low - (((product - a_high * b_high) - a_low * b_high) - a_high * b_low);
+    return product;
+#endif
+}
+
 /* v 2^n, rounded once: v is normal and n integral, within twice the range of exponents; NaN stays NaN. */
 FDL_INLINE vreal vldexp(vreal v, vreal n)
 {
@@ -204,6 +221,18 @@ FDL_INLINE vreal vldexp(vreal v, vreal n)
 FDL_INLINE vreal vpow2(vreal n)
 {
     return (vreal)(((vuint)(n + FDL_ROUNDER) - (vuint)vset1(FDL_ROUNDER) + FDL_BIAS) << FDL_MANTISSA);
+}
+
+/* x rounded to an integer n, and 2^(n + FDL_LIFT) in *power; |n| is at most some FDL_BIAS. What is multiplied by *power
+ * and then by FDL_UNLIFT = 2^-FDL_LIFT is rounded once, for n down to where it is 0: cheaper than vldexp. */
+enum { FDL_LIFT = FDL_BIAS / 2 };
+#define FDL_UNLIFT (sizeof(real) == 4 ? (real)0x1p-63 : (real)0x1p-511)
+FDL_INLINE vreal vround_lifted(vreal x, vreal *power)
+{
+    const real rounder = FDL_ROUNDER + (FDL_BIAS + FDL_LIFT); /* the low bits then are the exponent */
+    const vreal sum = x + rounder;
+    *power = (vreal)((vuint)sum << FDL_MANTISSA);
+    return sum - rounder;
 }
 
 /* m and *k of x = m 2^k with 0.75 <= m < 1.5, for x > 0, subnormal x included; anything for other x. */

@@ -25,28 +25,6 @@ int fdl_linear(const real *x, const real *weight, const real *bias, real *y, int
     return gemm_parallel(&p);
 }
 
-typedef struct {
-    const real *grad_output;
-    real *grad_bias;
-    int64_t rows, out_features;
-} bias_sum;
-
-static int bias_sum_range(void *context, int64_t begin, int64_t end)
-{
-    const bias_sum *s = context;
-    enum { WIDTH = 64 };
-    for (int64_t first = begin; first < end; first += WIDTH) {
-        const int64_t width = min64(WIDTH, end - first);
-        double sum[WIDTH] = {0};
-        for (int64_t row = 0; row < s->rows; row++)
-            for (int64_t j = 0; j < width; j++)
-                sum[j] += (double)s->grad_output[row * s->out_features + first + j];
-        for (int64_t j = 0; j < width; j++)
-            s->grad_bias[first + j] = (real)sum[j];
-    }
-    return FDL_OK;
-}
-
 int fdl_linear_backward(const real *grad_output, const real *x, const real *weight, real *grad_x, real *grad_weight,
                         real *grad_bias, int64_t rows, int64_t in_features, int64_t out_features)
 {
@@ -79,9 +57,7 @@ int fdl_linear_backward(const real *grad_output, const real *x, const real *weig
         };
         status = gemm_parallel(&p);
     }
-    if (grad_bias && status == FDL_OK) {
-        bias_sum s = {grad_output, grad_bias, rows, out_features};
-        status = fdl_parallel(out_features, max64(64, (1 << 16) / max64(1, rows)), bias_sum_range, &s);
-    }
+    if (grad_bias && status == FDL_OK)
+        status = gemm_column_sums(grad_output, out_features, rows, out_features, grad_bias);
     return status;
 }

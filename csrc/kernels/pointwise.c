@@ -12,17 +12,32 @@ typedef struct {
     bool streams;
 } pointwise_task;
 
-FDL_INLINE void forward_pass(const pointwise_task *t, int64_t begin, int64_t end, const int kind)
-{
-    for (pass p = pass_over(begin, end, t->out, t->streams); p.lanes > 0; pass_next(&p))
-        pass_store(&p, t->out, activation_of(pass_load(&p, t->x), kind, t->f.alpha, t->f.beta));
-}
+/* Formulas are long chains of operations that wait for each other, and the processor looks only so far ahead: this many
+ * vectors are taken together, for the compiler to interleave (CMakeLists.txt tells GCC to). */
+enum { TOGETHER = 4 };
 
-FDL_INLINE void backward_pass(const pointwise_task *t, int64_t begin, int64_t end, const int kind)
+FDL_INLINE void take_pass(const pointwise_task *t, int64_t begin, int64_t end, const int kind, const bool backward)
 {
-    for (pass p = pass_over(begin, end, t->out, t->streams); p.lanes > 0; pass_next(&p))
+    const activation f = t->f;
+    for (pass p = pass_over(begin, end, t->out, t->streams); p.lanes > 0; pass_next(&p)) {
+        while (p.lanes == LANES && p.end - p.at > TOGETHER * LANES) { /* main loop */
+            vreal y[TOGETHER];
+            FDL_UNROLL
+            for (int i = 0; i < TOGETHER; i++) {
+                const vreal x = vload(t->x + p.at + i * LANES);
+                y[i] = backward ? activation_grad(vload(t->grad_output + p.at + i * LANES), x, kind, f.alpha, f.beta)
+                                : activation_of(x, kind, f.alpha, f.beta);
+            }
+            FDL_UNROLL
+            for (int i = 0; i < TOGETHER; i++, p.at += LANES)
+                pass_store(&p, t->out, y[i]);
+            p.lanes = min64(LANES, p.end - p.at);
+        }
+        const vreal x = pass_load(&p, t->x);
         pass_store(&p, t->out,
-                   activation_grad(pass_load(&p, t->grad_output), pass_load(&p, t->x), kind, t->f.alpha, t->f.beta));
+                   backward ? activation_grad(pass_load(&p, t->grad_output), x, kind, f.alpha, f.beta)
+                            : activation_of(x, kind, f.alpha, f.beta));
+    }
 }
 
 static int pointwise_range(void *context, int64_t begin, int64_t end)
@@ -32,9 +47,9 @@ static int pointwise_range(void *context, int64_t begin, int64_t end)
 #define CASE(KIND)                                                                                                     \
     case FDL_ACTIVATION_##KIND:                                                                                        \
         if (t.grad_output)                                                                                             \
-            backward_pass(&t, begin, end, FDL_ACTIVATION_##KIND);                                                      \
+            take_pass(&t, begin, end, FDL_ACTIVATION_##KIND, true);                                                    \
         else                                                                                                           \
-            forward_pass(&t, begin, end, FDL_ACTIVATION_##KIND);                                                       \
+            take_pass(&t, begin, end, FDL_ACTIVATION_##KIND, false);                                                   \
         break;
         FDL_EACH_ACTIVATION(CASE)
 #undef CASE
