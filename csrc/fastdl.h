@@ -329,14 +329,13 @@ FDL_KERNEL int fdl_recurrent_cell(const real *x, const real *h, FDL_OPTIONAL con
                                   const real *weight_hh, FDL_OPTIONAL const real *bias_ih,
                                   FDL_OPTIONAL const real *bias_hh, real *h_next, FDL_OPTIONAL real *c_next,
                                   int64_t batch, int64_t input, int64_t hidden, int64_t kind);
-FDL_KERNEL int fdl_recurrent_cell_backward(const real *grad_h_next, FDL_OPTIONAL const real *grad_c_next,
-                                           const real *x, const real *h, FDL_OPTIONAL const real *c,
-                                           const real *weight_ih, const real *weight_hh,
-                                           FDL_OPTIONAL const real *bias_ih, FDL_OPTIONAL const real *bias_hh,
-                                           real *grad_x, real *grad_h, FDL_OPTIONAL real *grad_c,
-                                           real *grad_weight_ih, real *grad_weight_hh, FDL_OPTIONAL real *grad_bias_ih,
-                                           FDL_OPTIONAL real *grad_bias_hh, int64_t batch, int64_t input,
-                                           int64_t hidden, int64_t kind);
+FDL_KERNEL int fdl_recurrent_cell_backward(const real *grad_h_next, FDL_OPTIONAL const real *grad_c_next, const real *x,
+                                           const real *h, FDL_OPTIONAL const real *c, const real *weight_ih,
+                                           const real *weight_hh, FDL_OPTIONAL const real *bias_ih,
+                                           FDL_OPTIONAL const real *bias_hh, real *grad_x, real *grad_h,
+                                           FDL_OPTIONAL real *grad_c, real *grad_weight_ih, real *grad_weight_hh,
+                                           FDL_OPTIONAL real *grad_bias_ih, FDL_OPTIONAL real *grad_bias_hh,
+                                           int64_t batch, int64_t input, int64_t hidden, int64_t kind);
 /* The same with weights packed once, the states updated in place: no allocation, once a thread has made its first step.
  * `packed` is for the level that packed it (else FDL_BAD_LEVEL); its size in elements: */
 FDL_KERNEL int fdl_recurrent_packed_size(const real *weight_hh, int64_t *size, int64_t input, int64_t hidden,

@@ -1,14 +1,13 @@
-/* See panels.h. A tile is `rows` rows times `panels` panels side by side, as many as registers hold sums of: of one row,
- * several panels, so that enough sums are under way to hide the latency of a multiply-add; of many rows, one. Where there
- * are more rows than a tile has, panels are taken slice by slice of k, each staying in the first-level cache while all
- * rows pass, and sums wait in `buffer` meanwhile. */
+/* See panels.h. A tile is `rows` rows times `panels` panels side by side, as many as registers hold sums of: of one
+ * row, several panels, so that enough sums are under way to hide the latency of a multiply-add; of many rows, one.
+ * Where there are more rows than a tile has, panels are taken slice by slice of k, each staying in the first-level
+ * cache while all rows pass, and sums wait in `buffer` meanwhile. */
 #include "panels.h"
 
 enum { SLICE_BYTES = 16 * 1024 };
 
 /* Panels of a tile: a power of two. */
-#define GROUP(rows, vectors)                                                                                           \
-    ((rows) * (vectors) * 4 <= PANEL_SUMS ? 4 : (rows) * (vectors) * 2 <= PANEL_SUMS ? 2 : 1)
+#define GROUP(rows, vectors) ((rows) * (vectors) * 4 <= PANEL_SUMS ? 4 : (rows) * (vectors) * 2 <= PANEL_SUMS ? 2 : 1)
 
 /* sums[i * panels * vectors * LANES + p * vectors * LANES + v * LANES] (+)= A[rows, depth] panel p[depth, vectors].
  * `rows`, `vectors` and `panels` are constants wherever this is inlined. */

@@ -43,10 +43,7 @@ FDL_INLINE int64_t panel_vectors(const panel_weights *w) { return w->gates == 1 
 FDL_INLINE int64_t panel_units(const panel_weights *w) { return w->gates == 1 ? PANEL_SPREAD * LANES : LANES; }
 FDL_INLINE int64_t panel_count(const panel_weights *w) { return ceil_div(w->units, panel_units(w)); }
 /* Elements of all panels, packed. */
-FDL_INLINE int64_t panel_size(const panel_weights *w)
-{
-    return panel_count(w) * panel_vectors(w) * LANES * w->depth;
-}
+FDL_INLINE int64_t panel_size(const panel_weights *w) { return panel_count(w) * panel_vectors(w) * LANES * w->depth; }
 /* Elements of the buffer that panel_product needs for so many rows. */
 FDL_INLINE int64_t panel_buffer_size(int64_t rows) { return max64(rows, PANEL_ROWS) * PANEL_MOST * LANES; }
 

@@ -1,7 +1,9 @@
-/* What the kernels of recurrent networks share: which rows there are, where weights and saved arrays lie, and the cells.
+/* What the kernels of recurrent networks share: which rows there are, where weights and saved arrays lie, and the
+ * cells.
  *
- * Rows. A row is a step of a sequence: row first[t] + i is step t of the sequence order[i], for i < active[t]. Sequences
- * are ordered from the longest, so that at each step those that go on come first, and nothing is computed on padding.
+ * Rows. A row is a step of a sequence: row first[t] + i is step t of the sequence order[i], for i < active[t].
+ * Sequences are ordered from the longest, so that at each step those that go on come first, and nothing is computed on
+ * padding.
  *
  * Saved, for each layer in turn (D directions, S gates that backward needs: 4 of LSTM and GRU, 3, 0):
  *     gates [D, rows, S hidden]    after their activations; of GRU r, z, n and R_n h + d_n
@@ -49,7 +51,8 @@ recurrent_saved recurrent_saved_of(const fdl_recurrence *r, real *saved, int64_t
                                    int64_t direction);
 /* out [batch, stride] = the states x [batch, size] in the order of rows; zeros where x is NULL, and past `size`. */
 void recurrent_sorted(const recurrent_rows *rows, const real *x, int64_t size, int64_t stride, real *out);
-/* y [rows, directions output] = what dropout makes of x, as it lies between `layer` and the next, or of its gradient. */
+/* y [rows, directions output] = what dropout makes of x, as it lies between `layer` and the next, or of its gradient.
+ */
 int recurrent_dropout(const fdl_recurrence *r, const recurrent_rows *rows, int64_t layer, const real *x, real *y,
                       double keep, int64_t seed, int64_t offset);
 /* Threads that the steps of one direction are worth. */

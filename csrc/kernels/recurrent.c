@@ -1,7 +1,7 @@
 /* Recurrent networks forward: rnn, lstm, gru (fastdl/recurrent.py has the formulas).
  *
- * For each layer and direction, the input's part of all gates, W x + b, is one matrix product for many steps. Each step is
- * then a product of the states with weights that were packed once (panels.h), to whose sums the rest of the cell is
+ * For each layer and direction, the input's part of all gates, W x + b, is one matrix product for many steps. Each step
+ * is then a product of the states with weights that were packed once (panels.h), to whose sums the rest of the cell is
  * applied tile by tile, in the first-level cache. What a cell needs twice, a projection or a reset gate that comes
  * first, is a second phase of the step. Large layers run on a team of threads, each with its share of the units, that
  * meet after each phase; small ones on one thread.
@@ -58,7 +58,8 @@ FDL_INLINE void rnn_relu_of(const cell *c, int64_t row, int64_t unit, int64_t la
 FDL_INLINE void lstm_of(const cell *c, int64_t row, int64_t unit, int64_t lanes, const real *sums)
 {
     vreal i = add_part(c, row, 0, unit, lanes, sums), f = add_part(c, row, 1, unit, lanes, sums + LANES);
-    vreal g = add_part(c, row, 2, unit, lanes, sums + 2 * LANES), o = add_part(c, row, 3, unit, lanes, sums + 3 * LANES);
+    vreal g = add_part(c, row, 2, unit, lanes, sums + 2 * LANES),
+          o = add_part(c, row, 3, unit, lanes, sums + 3 * LANES);
     vreal state = vload_up_to(c->c_prev + row * c->units + unit, lanes);
     if (c->peephole) {
         i += vload_up_to(c->peephole + unit, lanes) * state;
@@ -286,8 +287,8 @@ static int make_input_part(const direction *d, int64_t row, int64_t row_end)
     return gemm_parallel(&p);
 }
 
-/* Steps to make the input's part of at once: many rows, for each product packs the weights again, but not so many that it
- * leaves the caches. */
+/* Steps to make the input's part of at once: many rows, for each product packs the weights again, but not so many that
+ * it leaves the caches. */
 static int64_t steps_at_once(const direction *d, bool saved)
 {
     enum { ROWS = 256, BYTES = 4 << 20 };
@@ -415,9 +416,9 @@ static int run_stack(layer_job *job, const real *x, real *output, double keep, i
     job->rows = &rows, job->place = rows.place, job->x = x, job->input = job->x_row = r->input;
     for (job->layer = 0; job->layer < r->layers; job->layer++) {
         const bool last = job->layer == r->layers - 1;
-        job->h = job->saved                ? recurrent_saved_of(r, job->saved, rows.rows, job->layer, 0).h
-                 : last && !rows.place     ? output
-                                           : hidden[job->layer % 2];
+        job->h = job->saved            ? recurrent_saved_of(r, job->saved, rows.rows, job->layer, 0).h
+                 : last && !rows.place ? output
+                                       : hidden[job->layer % 2];
         status = recurrent_directions(r, rows.rows, run_directions, job);
         if (status == FDL_OK && !last && keep < 1)
             status = recurrent_dropout(r, &rows, job->layer, job->h, dropped, keep, seed, offset);
@@ -484,8 +485,8 @@ int fdl_recurrent_cell(const real *x, const real *h, const real *c, const real *
 
 /* ---- a cell with packed weights ---- */
 
-/* What fdl_recurrent_pack writes, in this order, each beginning a cache line: LANES; the biases of W x; the GRU's d_n; the
- * panels of weight_ih, taken as one gate; those of each phase. */
+/* What fdl_recurrent_pack writes, in this order, each beginning a cache line: LANES; the biases of W x; the GRU's d_n;
+ * the panels of weight_ih, taken as one gate; those of each phase. */
 typedef struct {
     int64_t bias, bias_n, input, phases[2], size; /* where each begins */
     panel_weights w_input;
