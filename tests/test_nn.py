@@ -660,3 +660,311 @@ def test_unpooling_goes_back_where_pooling_came_from(rank: int) -> None:
     assert np.count_nonzero(back) == y.size
     np.testing.assert_array_equal(unpool.backward(back), y)
     np.testing.assert_array_equal(pool.backward(y), back)
+
+
+_RECURRENT = [
+    ("RNN", {}),
+    ("RNN", {"nonlinearity": "relu", "bias": False, "batch_first": True}),
+    ("LSTM", {"num_layers": 2, "bidirectional": True}),
+    ("LSTM", {"num_layers": 2, "proj_size": 3, "batch_first": True}),
+    ("GRU", {"num_layers": 3, "bias": False}),
+    ("GRU", {"num_layers": 2, "bidirectional": True, "batch_first": True}),
+]
+_RECURRENT_IDS = [f"{name}-{'-'.join(options)}" for name, options in _RECURRENT]
+
+
+def _recurrent_pair(torch: Any, name: str, options: dict[str, Any], dtype: Any) -> tuple[Any, Any]:
+    """A layer with the parameters of a torch layer in float64, rounded to dtype in both."""
+    peer = getattr(torch.nn, name)(4, 5, **options).double()
+    layer = getattr(nn, name)(4, 5, **options, dtype=dtype)
+    layer.load_state_dict({key: value.numpy() for key, value in peer.state_dict().items()})
+    peer.load_state_dict({key: torch.from_numpy(a).double() for key, a in layer.state_dict().items()})
+    assert list(layer.parameters()) == [key for key, _ in peer.named_parameters()]
+    return layer, peer
+
+
+def _recurrent_data(layer: Any, dtype: Any, batch: tuple[int, ...]) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Seven steps, and states; without a batch if `batch` is empty."""
+    rng = np.random.default_rng(0)
+    order = (*batch, 7) if layer.options["batch_first"] else (7, *batch)
+    first = layer.options["num_layers"] * layer.directions
+    shapes = [(first, *batch, layer.output_size), (first, *batch, layer.hidden_size)][: len(layer.state_names)]
+    return rng.standard_normal((*order, 4)).astype(dtype), [rng.standard_normal(s).astype(dtype) for s in shapes]
+
+
+def _joined(states: list[Any]) -> Any:
+    return states[0] if len(states) == 1 else tuple(states)
+
+
+def _parts(state: Any) -> Any:
+    return state if isinstance(state, tuple) else (state,)
+
+
+def _assert_recurrent_grads(layer: Any, peer: Any, peer_states: list[Any], dtype: Any) -> None:
+    assert list(layer.grads) == [key for key, _ in peer.named_parameters()]
+    for key, parameter in peer.named_parameters():
+        _assert_close(layer.grads[key], parameter.grad.numpy(), dtype)
+    for found, state in zip(_parts(layer.state_grad), peer_states, strict=True):
+        _assert_close(found, state.grad.numpy(), dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("batch", [(3,), ()], ids=["batch", "one"])
+@pytest.mark.parametrize(("name", "options"), _RECURRENT, ids=_RECURRENT_IDS)
+def test_recurrent_layer_agrees_with_torch(name: str, options: dict[str, Any], batch: Any, dtype: Any) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    layer, peer = _recurrent_pair(torch, name, options, dtype)
+    x, states = _recurrent_data(layer, dtype, batch)
+    peer_x, *peer_states = (torch.from_numpy(a.astype(np.float64)).requires_grad_() for a in (x, *states))
+    y, after = layer(x, _joined(states))
+    peer_y, peer_after = peer(peer_x, _joined(peer_states))
+    rng = np.random.default_rng(1)
+    grads, outputs = [], [peer_y, *_parts(peer_after)]
+    for found, expected in zip([y, *_parts(after)], outputs, strict=True):
+        assert found.dtype == dtype
+        _assert_close(found, expected.detach().numpy(), dtype)
+        grads.append(rng.standard_normal(found.shape).astype(dtype))
+    torch.autograd.backward(outputs, [torch.from_numpy(g.astype(np.float64)) for g in grads])
+    _assert_close(layer.backward(grads[0], _joined(grads[1:])), peer_x.grad.numpy(), dtype)
+    _assert_recurrent_grads(layer, peer, peer_states, dtype)
+
+
+@pytest.mark.parametrize(("name", "options"), _RECURRENT, ids=_RECURRENT_IDS)
+def test_recurrent_layer_with_lengths_agrees_with_packed_sequences(name: str, options: dict[str, Any]) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    layer, peer = _recurrent_pair(torch, name, options, np.float64)
+    x, states = _recurrent_data(layer, np.float64, (3,))
+    lengths, first = np.array([4, 7, 1]), layer.options["batch_first"]
+    x[np.arange(7) >= lengths[:, None] if first else np.arange(7)[:, None] >= lengths] = np.nan
+    peer_x, *peer_states = (torch.from_numpy(a).requires_grad_() for a in (x, *states))
+    options = {"batch_first": first, "enforce_sorted": False}
+    packed = torch.nn.utils.rnn.pack_padded_sequence(peer_x, torch.from_numpy(lengths), **options)
+    peer_packed, peer_after = peer(packed, _joined(peer_states))
+    peer_y, _ = torch.nn.utils.rnn.pad_packed_sequence(peer_packed, batch_first=first)
+    y, after = layer(x, _joined(states), lengths)
+    _assert_close(y, peer_y.detach().numpy(), np.float64)
+    for found, expected in zip(_parts(after), _parts(peer_after), strict=True):
+        _assert_close(found, expected.detach().numpy(), np.float64)
+    grad = np.random.default_rng(1).standard_normal(y.shape)
+    peer_y.backward(torch.from_numpy(grad))
+    _assert_close(layer.backward(grad), peer_x.grad.numpy(), np.float64)
+    _assert_recurrent_grads(layer, peer, peer_states, np.float64)
+
+
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU", "RNNCell", "LSTMCell", "GRUCell"])
+def test_recurrent_arguments_come_in_the_order_of_torch(name: str) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    sizes = (4, 5, 2, "relu") if name == "RNN" else (4, 5) if name.endswith("Cell") else (4, 5, 2)
+    flags = (False,) if name.endswith("Cell") else (False, True, 0.0, True)
+    peer, layer = getattr(torch.nn, name)(*sizes, *flags), getattr(nn, name)(*sizes, *flags)
+    expected = {key: tuple(value.shape) for key, value in peer.named_parameters()}
+    assert {key: array.shape for key, array in layer.parameters().items()} == expected
+
+
+def test_recurrent_initial_values_are_uniform_within_one_over_root_hidden() -> None:
+    layer = nn.LSTM(3, 100, num_layers=2, rng=7)
+    for array in layer.parameters().values():
+        assert 0.09 < np.abs(array).max() <= 0.1 * (1 + 1e-6)
+    assert layer.weight_hh_l0.std() == pytest.approx(0.1 / np.sqrt(3), rel=0.02)
+    same = nn.LSTM(3, 100, num_layers=2, rng=7)
+    np.testing.assert_array_equal(same.weight_hh_l1, layer.weight_hh_l1)
+    assert same.seed == layer.seed
+
+
+def test_a_recurrent_layer_in_eval_mode_keeps_nothing() -> None:
+    layer = nn.LSTM(4, 5, num_layers=2, dropout=0.5, rng=0)
+    x = np.random.default_rng(0).standard_normal((7, 3, 4), np.float32)
+    with pytest.raises(RuntimeError, match=r"LSTM\.backward: called before forward"):
+        layer.backward(np.ones((7, 3, 5), np.float32))
+    layer(x)
+    y, _ = layer.eval()(x)
+    for call in (layer.backward, lambda grad: nn.gradient_norms(layer, grad)):
+        with pytest.raises(RuntimeError, match=r"LSTM\.backward: forward was called in eval mode"):
+            call(np.ones_like(y))
+    np.testing.assert_array_equal(layer(x)[0], y)
+
+
+def test_dropout_between_recurrent_layers_draws_anew_every_training_forward() -> None:
+    layer = nn.GRU(4, 6, num_layers=3, dropout=0.5, rng=0)
+    x = np.random.default_rng(0).standard_normal((7, 3, 4), np.float32)
+    first, second = layer(x)[0], layer(x)[0]
+    assert not np.array_equal(first, second)
+    assert layer.offset == 2 * (2 * 7 * 3 * 2)  # masks of two layers, for each step and sample 6 numbers: 2 counters
+    layer.offset = 0
+    np.testing.assert_array_equal(layer(x)[0], first)
+    grad = np.ones_like(first)
+    expected = fastdl.gru_backward(
+        grad,
+        x,
+        list(layer.parameters().values()),
+        layer.saved[1],
+        num_layers=3,
+        dropout=0.5,
+        training=True,
+        seed=layer.seed,
+    )
+    np.testing.assert_array_equal(layer.backward(grad), expected.input)
+
+
+def test_a_gradient_of_a_recurrent_result_may_be_missing() -> None:
+    layer = nn.LSTM(4, 5, dtype=np.float64, rng=0)
+    y, (h, c) = layer(np.random.default_rng(0).standard_normal((7, 3, 4)))
+    zero = np.zeros_like(y)
+    np.testing.assert_array_equal(layer.backward(None, (h, None)), layer.backward(zero, (h, np.zeros_like(c))))
+    assert layer.backward(y, input_grad=False).size == 0
+
+
+def test_truncation_stops_the_gradients_of_states() -> None:
+    layer = nn.GRU(4, 5, dtype=np.float64, rng=0, truncate=3)
+    x = np.random.default_rng(0).standard_normal((7, 2, 4))
+    y, _ = layer(x)
+    grad = np.zeros_like(y)
+    grad[5] = 1
+    assert (layer.backward(grad) != 0).any((1, 2)).tolist() == [False] * 3 + [True] * 3 + [False]
+    layer.truncate = 0
+    assert (layer.backward(grad) != 0).any((1, 2)).tolist() == [True] * 6 + [False]
+
+
+@pytest.mark.parametrize(("name", "options"), _RECURRENT, ids=_RECURRENT_IDS)
+def test_gradient_norms_are_those_of_each_state(name: str, options: dict[str, Any]) -> None:
+    """Of a loss on the last states only, against what backward finds in the initial state of the steps that remain."""
+    options = {key: value for key, value in options.items() if key not in ("num_layers", "bidirectional")}
+    layer = getattr(nn, name)(4, 5, **options, dtype=np.float64, rng=0)
+    x, _ = _recurrent_data(layer, np.float64, (3,))
+    axis = 1 if options.get("batch_first") else 0
+    y, state = layer(x)
+    grad = [np.ones_like(s) for s in _parts(state)]
+    layer.backward(None, _joined(grad))
+    before = {key: array.copy() for key, array in layer.grads.items()}
+    norms = nn.gradient_norms(layer, None, _joined(grad))
+    assert norms.shape == (1, 7)
+    for key, array in layer.grads.items():
+        np.testing.assert_array_equal(array, before[key])
+    assert norms[0, -1] == pytest.approx(np.linalg.norm(grad[0]))
+    for step in range(6):
+        _, state = layer(np.take(x, range(step + 1), axis))
+        layer(np.take(x, range(step + 1, 7), axis), state)
+        layer.backward(None, _joined(grad))
+        assert norms[0, step] == pytest.approx(np.linalg.norm(_parts(layer.state_grad)[0]), rel=1e-9)
+    layer(x)
+    assert nn.gradient_norms(layer, np.zeros_like(y)).max() == 0
+
+
+def test_gradient_norms_have_a_row_for_each_layer_and_direction() -> None:
+    layer = nn.LSTM(4, 5, num_layers=2, bidirectional=True, rng=0)
+    y, _ = layer(np.ones((6, 4), np.float32))
+    norms = nn.gradient_norms(layer, np.ones_like(y))
+    assert norms.shape == (4, 6)
+    assert norms.dtype == np.float32
+    assert (norms > 0).all()
+
+
+def test_a_recurrent_layer_in_a_sequential() -> None:
+    net = nn.Sequential(nn.GRU(4, 5, rng=0), nn.Output(), nn.Linear(5, 2, rng=0))
+    x = np.random.default_rng(0).standard_normal((7, 3, 4), np.float32)
+    y = net(x)
+    np.testing.assert_array_equal(y, net[2](net[0](x)[0]))
+    assert net.backward(np.ones_like(y)).shape == x.shape
+    assert list(net.grads) == list(net.parameters())
+
+
+_CELLS = [("RNNCell", {}), ("RNNCell", {"nonlinearity": "relu", "bias": False}), ("LSTMCell", {}), ("GRUCell", {})]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("batch", [(3,), ()], ids=["batch", "one"])
+@pytest.mark.parametrize(("name", "options"), _CELLS)
+def test_cell_agrees_with_torch(name: str, options: dict[str, Any], batch: Any, dtype: Any) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    cell, peer = _recurrent_pair(torch, name, options, dtype)
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((*batch, 4)).astype(dtype)
+    states = [rng.standard_normal((*batch, 5)).astype(dtype) for _ in range(1 + (name == "LSTMCell"))]
+    peer_x, *peer_states = (torch.from_numpy(a.astype(np.float64)).requires_grad_() for a in (x, *states))
+    for given, peer_given in ((None, None), (_joined(states), _joined(peer_states))):
+        found, expected = _parts(cell(x, given)), _parts(peer(peer_x, peer_given))
+        for a, b in zip(found, expected, strict=True):
+            _assert_close(a, b.detach().numpy(), dtype)
+    grads = [rng.standard_normal(a.shape).astype(dtype) for a in found]
+    torch.autograd.backward(expected, [torch.from_numpy(g.astype(np.float64)) for g in grads])
+    _assert_close(cell.backward(_joined(grads)), peer_x.grad.numpy(), dtype)
+    _assert_recurrent_grads(cell, peer, peer_states, dtype)
+
+
+@pytest.mark.parametrize(("name", "options"), [*_CELLS, ("GRUCell", {"linear_before_reset": False})])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_bound_cell_makes_the_same_steps_in_arrays_of_its_own(name: str, options: Any, batch: int) -> None:
+    cell = getattr(nn, name)(4, 5, **options, rng=0)
+    bound, rng = cell.bind(batch), np.random.default_rng(0)
+    arrays = [bound.x, bound.h, *([bound.c] if name == "LSTMCell" else [])]
+    assert [a.shape for a in arrays] == [(batch, 4), *[(batch, 5)] * (len(arrays) - 1)]
+    steps = rng.standard_normal((6, batch, 4), np.float32)
+    for _ in range(2):
+        state = None
+        for x in steps:
+            state = cell(x, state)
+            assert bound(x) is arrays[1]
+            for found, expected in zip(arrays[1:], _parts(state), strict=True):
+                _assert_close(found, expected, np.float32)
+        bound.reset()
+    arrays[1][...] = 0.5  # what is written into the arrays counts, and only that
+    bound.x[...] = steps[0]
+    bound.step()
+    given = [np.full((batch, 5), 0.5, np.float32), np.zeros((batch, 5), np.float32)][: len(arrays) - 1]
+    _assert_close(bound.h, _parts(cell(steps[0], _joined(given)))[0], np.float32)
+    bound.reset()
+    before = bound(steps[0]).copy()
+    cell.weight_ih[...] = 0
+    bound.reset()
+    np.testing.assert_array_equal(bound(steps[0]), before)
+    with pytest.raises(ValueError, match="could not broadcast"):
+        bound(np.ones((batch, 3), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: nn.LSTM(4, 0), ValueError, "hidden_size: found 0, expected at least 1"),
+        (lambda: nn.LSTM(4, 5.0), TypeError, "hidden_size: found 5.0"),
+        (lambda: nn.LSTM(-4, 5), ValueError, "input_size: found -4"),
+        (lambda: nn.LSTM(4, 5, 0), ValueError, "num_layers: found 0, expected at least 1"),
+        (lambda: nn.LSTM(4, 5, proj_size=5), ValueError, "proj_size: found 5, expected less than hidden_size, 5"),
+        (lambda: nn.LSTM(4, 5, truncate=-1), ValueError, "truncate: found -1"),
+        (lambda: nn.GRU(4, 5, dropout=1.5), ValueError, "dropout: found 1.5"),
+        (lambda: nn.GRU(4, 5, dtype=np.int32), TypeError, "dtype: found int32"),
+        (lambda: nn.RNN(4, 5, nonlinearity="gelu"), ValueError, "nonlinearity: found 'gelu'"),
+        (lambda: nn.RNNCell(4, 5, nonlinearity="gelu"), ValueError, "nonlinearity: found 'gelu'"),
+        (lambda: nn.GRUCell(4, 0), ValueError, "hidden_size: found 0"),
+        (lambda: nn.GRUCell(4, 5).bind(-1), ValueError, "batch: found -1"),
+    ],
+)
+def test_recurrent_mistakes_in_the_constructor(make: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda lstm, x, h: lstm(x[:, :, :3]), ValueError, r"x: found \(7, 2, 3\), expected \(steps, batch, 4 \) or"),
+        (lambda lstm, x, h: lstm(x[None]), ValueError, r"x: found \(1, 7, 2, 4\), expected \(steps, batch, 4 \) or"),
+        (lambda lstm, x, h: lstm(x[:0]), ValueError, "x: found .* expected at least 1 step"),
+        (lambda lstm, x, h: lstm(x.astype(float)), TypeError, "weights: found dtype float32"),
+        (lambda lstm, x, h: lstm(x, h), TypeError, r"state: found ndarray, expected a pair \(h, c\)"),
+        (lambda lstm, x, h: lstm(x, (h,)), TypeError, r"state: found 1 values, expected a pair \(h, c\)"),
+        (lambda lstm, x, h: lstm(x, (h, h[0])), ValueError, "c0: found shape .* expected 3 dimensions"),
+        (lambda lstm, x, h: lstm(x[:, 0], (h, h)), ValueError, "h0: found shape .* expected 2 dimensions"),
+        (lambda lstm, x, h: lstm(x, None, [1, 2, 3]), TypeError, "lengths: found list"),
+        (lambda lstm, x, h: lstm(x, None, np.array([8, 1])), ValueError, "lengths: found 8, expected between 1 and 7"),
+        (lambda lstm, x, h: (lstm(x), lstm.backward(x)), ValueError, "grad_output: found"),
+        (lambda lstm, x, h: (lstm(x), lstm.backward(None, h)), TypeError, "grad_state: found ndarray"),
+        (lambda lstm, x, h: nn.LSTMCell(4, 5)(x), ValueError, r"x: found \(7, 2, 4\), expected \(batch, 4 \) or"),
+        (lambda lstm, x, h: nn.LSTMCell(4, 5)(x[0], h[0]), TypeError, "state: found ndarray, expected a pair"),
+        (lambda lstm, x, h: nn.GRUCell(4, 5)(x[0], h), ValueError, "h: found"),
+        (lambda lstm, x, h: nn.GRUCell(4, 5).backward(h[0]), RuntimeError, "GRUCell.backward: called before forward"),
+    ],
+)
+def test_recurrent_mistakes(call: Any, error: type[Exception], message: str) -> None:
+    x, h = np.ones((7, 2, 4), np.float32), np.ones((1, 2, 5), np.float32)
+    with pytest.raises(error, match=message):
+        call(nn.LSTM(4, 5, rng=0), x, h)
