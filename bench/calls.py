@@ -118,9 +118,18 @@ def recurrent_call(rounds: int) -> Report:
         "fastdl": functools.partial(fastdl.lstm_cell, x, h, c, *weights),
         "torch": functools.partial(cell, tensors[0], state),
     }
+    own = fastdl.nn.LSTMCell(32, 32)
+    own.load_state_dict({name: parameter.numpy() for name, parameter in cell.state_dict().items()})
+    bound = own.bind()
+    bound.x[...], bound.h[...], bound.c[...] = x, h, c
+    bound.step()
+    np.testing.assert_allclose(bound.h, cell(tensors[0], state)[0].numpy(), rtol=1e-4, atol=1e-5)
+    calls |= {"bound": bound.step, "bound with a copy": functools.partial(bound, x)}
     times = interleave(calls, rounds, seconds=0.01)
     return {
         "fastdl.lstm_cell, us": 1e6 * statistics.median(times["fastdl"]),
+        "bound step, us": 1e6 * statistics.median(times["bound"]),
+        "bound step of a copy, us": 1e6 * statistics.median(times["bound with a copy"]),
         "torch.nn.LSTMCell, us": 1e6 * statistics.median(times["torch"]),
         "torch over fastdl": median_ratio(times["torch"], times["fastdl"]),
     }

@@ -33,7 +33,7 @@ from fastdl._backend import backend, functions
 from fastdl._window import Pair
 from fastdl.conv import PADDING_MODES
 from fastdl.losses import REDUCTIONS
-from fastdl.recurrent import NONLINEARITIES
+from fastdl.recurrent import NONLINEARITIES, bound_step, cell_kind
 
 __all__ = [
     "CELU",
@@ -1452,8 +1452,13 @@ class BoundCell:
 
 def _stepper(cell: _Cell, x: Array, states: list[Array]) -> Callable[[], None]:
     """What makes a step with these arrays."""
-    function, options = getattr(functions(), cell.function), dict(cell.options)
+    import fastdl
+
     weights = [None if a is None else a.copy() for a in cell._weights()]
+    if functions() is fastdl:
+        h, c = states if len(states) == 2 else (states[0], None)
+        return bound_step(cell_kind(cell.function, **cell.options), x, h, c, *weights)  # type: ignore[arg-type]
+    function, options = getattr(functions(), cell.function), dict(cell.options)
 
     def step() -> None:
         result = function(x, *states, *weights, **options)

@@ -20,6 +20,8 @@ its directions side by side, is the input of the next.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -811,6 +813,34 @@ def _cell_backward(
         kind,
     )
     return result
+
+
+def cell_kind(function: str, nonlinearity: str = "tanh", linear_before_reset: bool = True) -> int:
+    """Which kind the cell function of that name is, with those options."""
+    if function == "rnn_cell":
+        return NONLINEARITIES.index(nonlinearity)
+    return LSTM if function == "lstm_cell" else GRU if linear_before_reset else GRU_RESET_FIRST
+
+
+def bound_step(
+    kind: int,
+    x: Array,
+    h: Array,
+    c: Array | None,
+    weight_ih: Array,
+    weight_hh: Array,
+    bias_ih: Array | None,
+    bias_hh: Array | None,
+) -> Callable[[], None]:
+    """A function that makes a step of such a cell from x (batch, in), replacing h and c (batch, hidden), as they are by
+    then. The weights are packed now, for the instruction-set level in use."""
+    batch, size = x.shape
+    hidden = h.shape[1]
+    needed = np.empty(1, np.int64)
+    _kernels.recurrent_packed_size(weight_hh, needed, size, hidden, kind)
+    packed = np.zeros(needed[0], x.dtype)
+    _kernels.recurrent_pack(weight_ih, weight_hh, bias_ih, bias_hh, packed, size, hidden, kind)
+    return partial(_kernels.recurrent_step, x, packed, h, c, batch, size, hidden, kind)
 
 
 @cached_helper

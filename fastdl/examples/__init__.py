@@ -6,11 +6,18 @@ the extra `examples` installs only inside run, so that `fastdl train` can list i
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import pkgutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+Batch = tuple[Any, Any]
 
 
 class MissingExtra(ImportError):
@@ -29,3 +36,37 @@ def requires(extra: str) -> Iterator[None]:
         yield
     except ModuleNotFoundError as error:
         raise MissingExtra(f'{error.name} is not installed: pip install "fastdl[{extra}]"') from error
+
+
+def at_least_one(text: str) -> int:
+    """The type of an argument."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"found {value}, expected at least 1")
+    return value
+
+
+def rates(steps: dict[str, Callable[[Batch], float]], batches: list[Batch], threads: int) -> dict[str, float]:
+    """Targets a second of each training step, the best of three rounds in turns, once all are seen to agree on the loss
+    with "fastdl"."""
+    from threadpoolctl import threadpool_limits  # which scikit-learn requires
+
+    with threadpool_limits(threads, user_api="blas"):
+        losses = {name: [step(batch) for batch in batches[:3]] for name, step in steps.items()}
+        for name, values in losses.items():
+            np.testing.assert_allclose(values, losses["fastdl"], rtol=1e-3, err_msg=f"{name} trains differently")
+        best = dict.fromkeys(steps, 0.0)
+        for _ in range(3):
+            for name, step in steps.items():
+                best[name] = max(best[name], _rate(step, batches))
+    return best
+
+
+def _rate(step: Callable[[Batch], float], batches: list[Batch], seconds: float = 0.15) -> float:
+    targets, start = 0, time.perf_counter()
+    while True:
+        for batch in batches:
+            step(batch)
+            targets += batch[1].size
+            if (elapsed := time.perf_counter() - start) > seconds:
+                return targets / elapsed

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
@@ -15,7 +14,7 @@ import numpy as np
 
 import fastdl
 from fastdl import nn, optim
-from fastdl.examples import requires
+from fastdl.examples import at_least_one, rates, requires
 
 Array = Any
 Batch = tuple[Array, Array]
@@ -42,14 +41,14 @@ class History(NamedTuple):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--epochs", type=_at_least_one, default=15, metavar="N", help="default: %(default)s")
-    parser.add_argument("--batch-size", type=_at_least_one, default=64, metavar="N", help="default: %(default)s")
+    parser.add_argument("--epochs", type=at_least_one, default=15, metavar="N", help="default: %(default)s")
+    parser.add_argument("--batch-size", type=at_least_one, default=64, metavar="N", help="default: %(default)s")
     parser.add_argument("--lr", type=float, default=0.1, metavar="LR", help="first learning rate (%(default)s)")
     parser.add_argument(
         "--seed", type=int, default=0, metavar="N", help="of weights, order and distortions (%(default)s)"
     )
     parser.add_argument("--output", type=Path, default=Path("digits.png"), metavar="PNG", help="default: %(default)s")
-    parser.add_argument("--threads", type=_at_least_one, metavar="N", help="default: as fastdl info shows")
+    parser.add_argument("--threads", type=at_least_one, metavar="N", help="default: as fastdl info shows")
     parser.add_argument("--compare", action="store_true", help="also time PyTorch, where it is installed")
 
 
@@ -152,9 +151,9 @@ def speeds(digits: Digits, batch_size: int, lr: float, seed: int, with_torch: bo
         steps["PyTorch"] = _torch_step(seed, lr)
     batches = [batch for _, batch in _batches(digits, batch_size, np.random.default_rng(seed))]
     threads = fastdl.get_num_threads()
-    rates = _rates(steps, batches, threads)
-    own = rates.pop("fastdl")
-    others = "".join(f" | {name} {rate:,.0f}, fastdl is {own / rate:.1f}x" for name, rate in rates.items())
+    found = rates(steps, batches, threads)
+    own = found.pop("fastdl")
+    others = "".join(f" | {name} {rate:,.0f}, fastdl is {own / rate:.1f}x" for name, rate in found.items())
     if with_torch and not has_torch:
         others += " | PyTorch is not installed"
     return f"training, images/s (threads: {threads}): fastdl {own:,.0f}{others}"
@@ -263,44 +262,12 @@ def _torch_step(seed: int, lr: float) -> Callable[[Batch], float]:
     return step
 
 
-def _rates(steps: dict[str, Callable[[Batch], float]], batches: list[Batch], threads: int) -> dict[str, float]:
-    """Images a second of each step, the best of three rounds in turns, once they are seen to agree on the loss."""
-    from threadpoolctl import threadpool_limits  # which scikit-learn requires
-
-    with threadpool_limits(threads, user_api="blas"):
-        losses = {name: [step(batch) for batch in batches[:3]] for name, step in steps.items()}
-        for name, values in losses.items():
-            np.testing.assert_allclose(values, losses["fastdl"], rtol=1e-3, err_msg=f"{name} trains differently")
-        best = dict.fromkeys(steps, 0.0)
-        for _ in range(3):
-            for name, step in steps.items():
-                best[name] = max(best[name], _rate(step, batches))
-    return best
-
-
-def _rate(step: Callable[[Batch], float], batches: list[Batch], seconds: float = 0.15) -> float:
-    images, start = 0, time.perf_counter()
-    while True:
-        for batch in batches:
-            step(batch)
-            images += len(batch[1])
-            if (elapsed := time.perf_counter() - start) > seconds:
-                return images / elapsed
-
-
 def _mosaic(tiles: Array, rows: int) -> Array:
     """Images side by side in that many rows, with empty lines between them."""
     tiles = np.pad(tiles, ((0, 0), (0, 1), (0, 1)), constant_values=np.nan)
     count, height, width = tiles.shape
     grid = tiles.reshape(rows, count // rows, height, width).transpose(0, 2, 1, 3)
     return grid.reshape(rows * height, -1)[:-1, :-1]
-
-
-def _at_least_one(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"found {value}, expected at least 1")
-    return value
 
 
 if __name__ == "__main__":
