@@ -219,6 +219,32 @@ FDL_INLINE vreal vsigmoid(vreal x)
     return y - y * lost;
 }
 
+/* Less exact and twice as fast, for the gates of recurrent cells, whose arguments have the rounding of long sums: within
+ * 4 ULP, but sigmoid does not go below 2^-128 (2^-1022), and tanh of -0 is 0. */
+#define FDL_EXP_NORMAL ((real)(sizeof(real) == 4 ? 88.3 : 708.3)) /* e^x and e^-x are normal up to there */
+/* e^x = *power (1 + what is returned), |x| <= FDL_EXP_NORMAL */
+FDL_INLINE vreal vexp_normal(vreal x, vreal *power)
+{
+    const vreal sum = x * FDL_LOG2_E + FDL_ROUNDER, n = sum - FDL_ROUNDER;
+    *power = (vreal)(((vuint)sum << FDL_MANTISSA) + ((vuint)(vint){0} + ((natural)FDL_BIAS << FDL_MANTISSA)));
+    return vexpm1_near_0(x - n * FDL_LN2_HIGH - n * FDL_LN2_LOW);
+}
+FDL_INLINE vreal vgate_sigmoid(vreal x)
+{
+    vreal power;
+    const vreal p = vexp_normal(-vmax(vset1(-FDL_EXP_NORMAL), vmin(vset1(FDL_EXP_NORMAL), x)), &power);
+    return 1 / (1 + (power + power * p));
+}
+/* (e^2x - 1) / (e^2x + 1) */
+FDL_INLINE vreal vgate_tanh(vreal x)
+{
+    const vreal limit = vset1(sizeof(real) == 4 ? 10 : 20);
+    vreal power;
+    x = vmax(-limit, vmin(limit, x));
+    const vreal p = vexp_normal(x + x, &power), expm1 = (power - 1) + power * p;
+    return expm1 / (expm1 + 2);
+}
+
 /* |x| < split: x + x P(x^2); else 1 - e^Q(|x|). */
 FDL_INLINE vreal verf(vreal x)
 {

@@ -47,7 +47,7 @@ FDL_INLINE void store_h(const cell *c, int64_t row, int64_t unit, int64_t lanes,
 
 FDL_INLINE void rnn_tanh_of(const cell *c, int64_t row, int64_t unit, int64_t lanes, const real *sums)
 {
-    store_h(c, row, unit, lanes, vtanh(add_part(c, row, 0, unit, lanes, sums)));
+    store_h(c, row, unit, lanes, vgate_tanh(add_part(c, row, 0, unit, lanes, sums)));
 }
 FDL_INLINE void rnn_relu_of(const cell *c, int64_t row, int64_t unit, int64_t lanes, const real *sums)
 {
@@ -65,16 +65,16 @@ FDL_INLINE void lstm_of(const cell *c, int64_t row, int64_t unit, int64_t lanes,
         i += vload_up_to(c->peephole + unit, lanes) * state;
         f += vload_up_to(c->peephole + c->units + unit, lanes) * state;
     }
-    i = vsigmoid(i), f = vsigmoid(f), g = vtanh(g);
+    i = vgate_sigmoid(i), f = vgate_sigmoid(f), g = vgate_tanh(g);
     state = f * state + i * g;
     if (c->peephole)
         o += vload_up_to(c->peephole + 2 * c->units + unit, lanes) * state;
-    o = vsigmoid(o);
+    o = vgate_sigmoid(o);
     vstore_up_to(c->c + row * c->units + unit, state, lanes);
     if (c->between)
-        vstore_up_to(c->between + row * c->units + unit, o * vtanh(state), lanes);
+        vstore_up_to(c->between + row * c->units + unit, o * vgate_tanh(state), lanes);
     else
-        store_h(c, row, unit, lanes, o * vtanh(state));
+        store_h(c, row, unit, lanes, o * vgate_tanh(state));
     save_gate(c, row, 0, unit, lanes, i);
     save_gate(c, row, 1, unit, lanes, f);
     save_gate(c, row, 2, unit, lanes, g);
@@ -88,12 +88,12 @@ FDL_INLINE void projection_of(const cell *c, int64_t row, int64_t unit, int64_t 
 
 FDL_INLINE void gru_of(const cell *c, int64_t row, int64_t unit, int64_t lanes, const real *sums)
 {
-    const vreal r = vsigmoid(add_part(c, row, 0, unit, lanes, sums));
-    const vreal z = vsigmoid(add_part(c, row, 1, unit, lanes, sums + LANES));
+    const vreal r = vgate_sigmoid(add_part(c, row, 0, unit, lanes, sums));
+    const vreal z = vgate_sigmoid(add_part(c, row, 1, unit, lanes, sums + LANES));
     vreal part = vload(sums + 2 * LANES);
     if (c->bias_n)
         part += vload_up_to(c->bias_n + unit, lanes);
-    const vreal n = vtanh(vload_up_to(c->x_part + row * c->x_row + 2 * c->units + unit, lanes) + r * part);
+    const vreal n = vgate_tanh(vload_up_to(c->x_part + row * c->x_row + 2 * c->units + unit, lanes) + r * part);
     store_h(c, row, unit, lanes, n + z * (previous_h(c, row, unit, lanes) - n));
     save_gate(c, row, 0, unit, lanes, r);
     save_gate(c, row, 1, unit, lanes, z);
@@ -103,8 +103,8 @@ FDL_INLINE void gru_of(const cell *c, int64_t row, int64_t unit, int64_t lanes, 
 /* r and z; r * h and z are what the second phase takes, in `between` [rows, 2 hidden]. */
 FDL_INLINE void gru_reset_of(const cell *c, int64_t row, int64_t unit, int64_t lanes, const real *sums)
 {
-    const vreal r = vsigmoid(add_part(c, row, 0, unit, lanes, sums));
-    const vreal z = vsigmoid(add_part(c, row, 1, unit, lanes, sums + LANES));
+    const vreal r = vgate_sigmoid(add_part(c, row, 0, unit, lanes, sums));
+    const vreal z = vgate_sigmoid(add_part(c, row, 1, unit, lanes, sums + LANES));
     real *between = c->between + row * 2 * c->units + unit;
     vstore_up_to(between, r * previous_h(c, row, unit, lanes), lanes);
     vstore_up_to(between + c->units, z, lanes);
@@ -113,7 +113,7 @@ FDL_INLINE void gru_reset_of(const cell *c, int64_t row, int64_t unit, int64_t l
 }
 FDL_INLINE void gru_after_reset_of(const cell *c, int64_t row, int64_t unit, int64_t lanes, const real *sums)
 {
-    const vreal n = vtanh(add_part(c, row, 2, unit, lanes, sums));
+    const vreal n = vgate_tanh(add_part(c, row, 2, unit, lanes, sums));
     const vreal z = vload_up_to(c->between + row * 2 * c->units + c->units + unit, lanes);
     store_h(c, row, unit, lanes, n + z * (previous_h(c, row, unit, lanes) - n));
     save_gate(c, row, 2, unit, lanes, n);

@@ -89,7 +89,7 @@ FDL_INLINE void lstm_grad(const cell *c, int64_t row, int64_t unit, int64_t lane
     const vreal i = gate(c, row, 0, unit, lanes), f = gate(c, row, 1, unit, lanes);
     const vreal g = gate(c, row, 2, unit, lanes), o = gate(c, row, 3, unit, lanes);
     const vreal c_prev = vload_up_to(c->c_prev + row * c->units + unit, lanes);
-    const vreal t = vtanh(vload_up_to(c->c + row * c->units + unit, lanes));
+    const vreal t = vgate_tanh(vload_up_to(c->c + row * c->units + unit, lanes));
     const vreal d_o = dh * t * (o * (1 - o));
     vreal dc = carried(c, row, unit, lanes) + dh * o * (1 - t * t);
     if (c->peephole)
