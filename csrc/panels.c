@@ -6,8 +6,13 @@
 
 enum { SLICE_BYTES = 16 * 1024 };
 
-/* Panels of a tile: a power of two. */
-#define GROUP(rows, vectors) ((rows) * (vectors) * 4 <= PANEL_SUMS ? 4 : (rows) * (vectors) * 2 <= PANEL_SUMS ? 2 : 1)
+/* Panels of a tile, a power of two: as many as there are registers for. One row is bound by the cache that its panels
+ * come from: few sums keep up with that, and what is taken up and down in small pieces is found there more often. */
+#define GROUP(rows, vectors)                                                                                           \
+    ((rows) == 1                            ? (vectors) < 3 ? 4 : 2                                                    \
+     : (rows) * (vectors) * 4 <= PANEL_SUMS ? 4                                                                        \
+     : (rows) * (vectors) * 2 <= PANEL_SUMS ? 2                                                                        \
+                                            : 1)
 
 /* sums[i * panels * vectors * LANES + p * vectors * LANES + v * LANES] (+)= A[rows, depth] panel p[depth, vectors].
  * `rows`, `vectors` and `panels` are constants wherever this is inlined. */
@@ -171,10 +176,12 @@ static void loose_product(const panel_weights *w, const real *a, int64_t a_row, 
 void panel_product(const panel_weights *w, const real *a, int64_t a_row, int64_t first_row, int64_t rows, int64_t begin,
                    int64_t end, real *buffer, panel_epilogue *epilogue, const void *context)
 {
-    if (rows <= 0 || begin >= end)
+    if (rows <= 0)
         return;
+    const bool down = end < begin;
+    const int64_t first = down ? end : begin, last = down ? begin : end;
     if (!w->packed) {
-        loose_product(w, a, a_row, first_row, rows, begin, end, buffer, epilogue, context);
+        loose_product(w, a, a_row, first_row, rows, first, last, buffer, epilogue, context);
         return;
     }
     const int64_t vectors = panel_vectors(w), size = vectors * LANES * w->depth, units = panel_units(w);
@@ -182,21 +189,20 @@ void panel_product(const panel_weights *w, const real *a, int64_t a_row, int64_t
     const compiled_tiles *tiles = compiled[vectors - 2].tiles;
     if (rows <= most_rows) { /* one tile high */
         const compiled_tiles *t = &tiles[rows - 1];
-        int64_t p = begin;
-        for (; p + t->panels <= end; p += t->panels) {
-            t->group(a, a_row, w->packed + p * size, size, w->depth, buffer, false);
-            epilogue(context, first_row, rows, p * units, t->panels, buffer, t->panels * vectors * LANES);
-        }
-        for (; p < end; p++) {
-            t->single(a, a_row, w->packed + p * size, size, w->depth, buffer, false);
-            epilogue(context, first_row, rows, p * units, 1, buffer, vectors * LANES);
+        for (int64_t done = 0, n; done < last - first; done += n) {
+            const bool group = done + t->panels <= last - first;
+            n = group ? t->panels : 1;
+            const int64_t p = down ? last - done - n : first + done;
+            (group ? t->group : t->single)(a, a_row, w->packed + p * size, size, w->depth, buffer, false);
+            epilogue(context, first_row, rows, p * units, n, buffer, n * vectors * LANES);
         }
         return;
     }
     const int64_t row_size = vectors * LANES;
     const int64_t slices = max64(1, ceil_div(size * (int64_t)sizeof(real), SLICE_BYTES));
     const int64_t depth = max64(1, ceil_div(w->depth, slices));
-    for (int64_t p = begin; p < end; p++) {
+    for (int64_t done = 0; done < last - first; done++) {
+        const int64_t p = down ? last - done - 1 : first + done;
         for (int64_t k = 0; k < w->depth; k += depth)
             for (int64_t i = 0, n; i < rows; i += n) {
                 n = ceil_div(rows - i, ceil_div(rows - i, most_rows)); /* nearly equal heights */

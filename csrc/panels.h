@@ -19,7 +19,7 @@ enum {
     PANEL_SUMS = VECTOR_REGISTERS == 32 ? 24 : 12, /* vectors of sums in registers */
     PANEL_SPREAD = 2,                              /* vectors of units in a panel of one gate */
     PANEL_ROWS = VECTOR_REGISTERS == 32 ? 8 : 6,   /* most rows of a tile */
-    PANEL_MOST = 16,                               /* most vectors of sums in one row of a tile */
+    PANEL_MOST = 12,                               /* most vectors of sums in one row of a tile */
 };
 
 /* Where W lies: element (g, u, k) at data[g * gate + u * unit + k * term], with unit or term being 1; and packed. */
@@ -49,7 +49,8 @@ FDL_INLINE int64_t panel_buffer_size(int64_t rows) { return max64(rows, PANEL_RO
 
 /* Pack W to `packed`, on as many threads as that is worth. */
 int panel_pack(const panel_weights *w, real *packed);
-/* Panels [begin, end) for the rows of A, `a_row` apart, numbered from `first_row` for the epilogue. */
+/* Panels [begin, end), or from begin - 1 down to end if that is less, for the rows of A, `a_row` apart, numbered from
+ * `first_row` for the epilogue. Up and down in turn, a step begins with what the last one has left in the caches. */
 void panel_product(const panel_weights *w, const real *a, int64_t a_row, int64_t first_row, int64_t rows, int64_t begin,
                    int64_t end, real *buffer, panel_epilogue *epilogue, const void *context);
 

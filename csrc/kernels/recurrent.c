@@ -239,7 +239,8 @@ static void run_steps(void *context, fdl_team *team, int64_t index)
         for (int64_t p = 0; p < d->phase_count; p++) {
             const phase *ph = &d->phases[p];
             const int64_t panels = panel_count(&ph->w);
-            const int64_t begin = panels * index / team->size, end = panels * (index + 1) / team->size;
+            const int64_t first = panels * index / team->size, last = panels * (index + 1) / team->size;
+            const int64_t begin = step % 2 ? last : first, end = step % 2 ? first : last;
             c.units = ph->w.units;
             /* Rows that go on, then those that begin here. */
             for (int64_t part = 0; part < 2; part++) {
@@ -291,7 +292,7 @@ static int make_input_part(const direction *d, int64_t row, int64_t row_end)
  * it leaves the caches. */
 static int64_t steps_at_once(const direction *d, bool saved)
 {
-    enum { ROWS = 256, BYTES = 4 << 20 };
+    enum { ROWS = 256, BYTES = 8 << 20 };
     const int64_t row_bytes = d->x_part_row * (int64_t)sizeof(real);
     return saved ? d->rows->steps : max64(1, max64(ROWS, BYTES / row_bytes) / max64(1, d->rows->batch));
 }

@@ -258,7 +258,8 @@ static void run_turns(void *context, fdl_team *team, int64_t index)
                 int64_t a_row = phase == 0 ? d_row : r->output;
                 if (phase == 1 && r->kind == FDL_RECURRENT_GRU_RESET_FIRST)
                     a = c.d_gates + 2 * hidden, a_row = d_row;
-                panel_product(w, a + low * a_row, a_row, low, high - low, first, last, buffer, epilogue, &c);
+                const int64_t from = turn % 2 ? last : first, to = turn % 2 ? first : last; /* up and down */
+                panel_product(w, a + low * a_row, a_row, low, high - low, from, to, buffer, epilogue, &c);
             }
             fdl_team_wait(team);
         }
