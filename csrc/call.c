@@ -309,12 +309,45 @@ SHORTCUT(choice) /* value, argument, names */
     return in_full(function, given, count);
 }
 
+SHORTCUT(many_like) /* x, argument, like */
+{
+    const Py_ssize_t size = count == 3 && PyTuple_CheckExact(given[0]) ? PyTuple_Size(given[0]) : 0;
+    Py_ssize_t right = 0;
+    while (right < size && plain_like(PyTuple_GetItem(given[0], right), given[2]))
+        right++;
+    return right > 0 && right == size ? Py_NewRef(given[0]) : in_full(function, given, count);
+}
+
+SHORTCUT(array_table) /* first, second, both */
+{
+    const bool tuples = count == 3 && PyTuple_Check(given[0]) && PyTuple_Check(given[1]);
+    const Py_ssize_t size = tuples ? PyTuple_Size(given[0]) : -1;
+    const int both = tuples && PyTuple_Size(given[1]) == size ? PyObject_IsTrue(given[2]) : -1;
+    for (Py_ssize_t i = 0; i < size && both >= 0; i++)
+        if (!plain(PyTuple_GetItem(given[0], i)) || !plain(PyTuple_GetItem(given[1], i)))
+            return in_full(function, given, count);
+    if (both < 0) {
+        PyErr_Clear();
+        return in_full(function, given, count);
+    }
+    const npy_intp shape[] = {size, 3};
+    PyObject *table = PyArray_SimpleNew(2, shape, NPY_INT64);
+    int64_t *row = table ? PyArray_DATA((PyArrayObject *)table) : NULL;
+    for (Py_ssize_t i = 0; row && i < size; i++, row += 3) {
+        PyArrayObject *array = (PyArrayObject *)PyTuple_GetItem(given[0], i);
+        row[0] = (int64_t)(intptr_t)PyArray_DATA(array);
+        row[1] = both ? (int64_t)(intptr_t)PyArray_DATA((PyArrayObject *)PyTuple_GetItem(given[1], i)) : 0;
+        row[2] = PyArray_SIZE(array);
+    }
+    return table;
+}
+
 #define ROW(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
 
 static PyMethodDef shortcuts[] = {
     ROW(floats),           ROW(floats_like), ROW(optional_vector),   ROW(optional_like), ROW(conv_weight),
     ROW(output),           ROW(in_place),    ROW(optional_in_place), ROW(gradient),      ROW(disjoint),
-    ROW(same_or_disjoint), ROW(choice),      {NULL, NULL, 0, NULL},
+    ROW(same_or_disjoint), ROW(choice),      ROW(many_like),         ROW(array_table),   {NULL, NULL, 0, NULL},
 };
 
 static PyObject *shortcut(PyObject *module, PyObject *function)

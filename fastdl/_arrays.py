@@ -419,6 +419,7 @@ def many_floats(x: Any, argument: str) -> tuple[Array, ...]:
     return arrays
 
 
+@shortcut
 def many_like(x: Any, argument: str, like: Array) -> tuple[Array, ...]:
     """The arrays of a tuple or a list, as a tuple of `floats` with the dtype of `like`; None: none."""
     if x is None:
@@ -431,7 +432,7 @@ def many_like(x: Any, argument: str, like: Array) -> tuple[Array, ...]:
 
 def matrix_shapes(arrays: tuple[Array, ...]) -> tuple[tuple[int, int], ...]:
     """The shapes of matrices and vectors; of a vector as (size, 0). Anything else has the shape (-1, 0)."""
-    return tuple([a.shape if a.ndim == 2 else (a.size if a.ndim == 1 else -1, 0) for a in arrays])  # type: ignore[misc]
+    return tuple([a.shape if a.ndim == 2 else (len(a) if a.ndim == 1 else -1, 0) for a in arrays])  # type: ignore[misc]
 
 
 def arrays_like(out: Any, argument: str, arrays: tuple[Array, ...], x: Any) -> tuple[Array, ...]:
@@ -451,6 +452,7 @@ def arrays_like(out: Any, argument: str, arrays: tuple[Array, ...], x: Any) -> t
     return tuple(out)
 
 
+@shortcut
 def array_table(first: tuple[Array, ...], second: tuple[Array, ...], both: int) -> Array:
     """(n, 3) int64: the addresses of the arrays of `first` and, if `both`, of `second` (else 0), and their sizes."""
     rows = [(a.ctypes.data, b.ctypes.data if both else 0, a.size) for a, b in zip(first, second, strict=True)]
