@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import dedent
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -75,7 +76,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lr", type=float, default=1e-2, metavar="LR", help="first learning rate (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and samples (%(default)s)")
     parser.add_argument(
-        "--characters", type=at_least_one, metavar="N", help="of the text; default: all of it, some 325,000"
+        "--characters", type=at_least_one, metavar="N", help="of the text; default: all of it, some 310,000"
     )
     parser.add_argument("--output", type=Path, default=Path("sequence.png"), metavar="PNG", help="default: %(default)s")
     parser.add_argument("--threads", type=at_least_one, metavar="N", help="default: as fastdl info shows")
@@ -109,9 +110,8 @@ def run(arguments: argparse.Namespace) -> None:
     print(speeds(text, arguments))
 
     norms = {kind: vanishing(model, text, arguments.batch_size) for kind, model in models.items()}
-    far = LOOK_BACK // 2
-    shares = ", ".join(f"{kind} {values[-1 - far] / values[-1]:.0e}" for kind, values in norms.items())
-    print(f"of the gradient in the last state, there is left {far} steps before: {shares}")
+    shares = ", ".join(f"{kind} {values[0] / values[-1]:.0e}" for kind, values in norms.items())
+    print(f"of the gradient in the last state, there is left {LOOK_BACK - 1} steps before: {shares}")
     for kind in NETWORKS[:2]:
         print(f"\n{kind} writes:\n{write(models[kind], text, 400, np.random.default_rng(arguments.seed))}")
     draw(arguments.output, baselines, histories, norms)
@@ -120,17 +120,18 @@ def run(arguments: argparse.Namespace) -> None:
 
 def load(characters: int | None = None, test_fraction: float = 0.1) -> Text:
     """The text, its end held out. Topics quote one another: a paragraph that was there before is left out, so that
-    nothing held out was trained on. So is one with a "|": a table or a piece of grammar."""
+    nothing held out was trained on. So are those with a "|" or many spaces: tables, grammars, code indented deep."""
     from pydoc_data.topics import topics
 
     paragraphs: dict[str, None] = {}
     for _, topic in sorted(topics.items()):
-        paragraphs.update(dict.fromkeys(p for p in topic.strip("\n").split("\n\n") if "|" not in p))
+        found = map(dedent, topic.strip("\n").split("\n\n"))
+        paragraphs.update(dict.fromkeys(p for p in found if "|" not in p and " " * 8 not in p))
     text = "\n\n".join(paragraphs)[:characters].encode("ascii", "replace").decode()
     alphabet = "".join(sorted(set(text)))
-    found = np.array([alphabet.index(character) for character in text])
-    split = round(len(found) * (1 - test_fraction))
-    return Text(alphabet, found[:split], found[split:])
+    codes = np.array([alphabet.index(character) for character in text])
+    split = round(len(codes) * (1 - test_fraction))
+    return Text(alphabet, codes[:split], codes[split:])
 
 
 def ngrams(text: Text) -> dict[str, float]:
@@ -215,7 +216,7 @@ def vanishing(model: Model, text: Text, batch_size: int) -> Array:
     return nn.gradient_norms(model.recurrent, model.head.backward(grad))[0]
 
 
-def write(model: Model, text: Text, count: int, rng: Any, temperature: float = 0.5) -> str:
+def write(model: Model, text: Text, count: int, rng: Any, temperature: float = 0.6) -> str:
     """The prompt and that many characters, each drawn from the scores after the one before, by a cell that is bound for
     streaming."""
     layer, size = model.recurrent, len(text.alphabet)
