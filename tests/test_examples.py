@@ -7,12 +7,15 @@ import struct
 import subprocess
 import sys
 import zlib
+from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fastdl
-from fastdl.examples import MissingExtra, requires
+from fastdl import nn
+from fastdl.examples import MissingExtra, requires, sequence
 
 
 def _run(*arguments: str, cwd: Path, module: str = "fastdl") -> subprocess.CompletedProcess[str]:
@@ -63,10 +66,104 @@ def test_train_digits_reaches_its_accuracy(seed: int, tmp_path: Path) -> None:
     assert float(re.search(r"test accuracy ([\d.]+)% \(", done.stdout)[1]) >= 98.5
 
 
+def test_train_sequence(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib"), pytest.importorskip("rich"), pytest.importorskip("threadpoolctl")
+    arguments = ["--epochs", "4", "--characters", "60000", "--hidden", "64", "--seed", "3"]
+    arguments += ["--threads", "1", "--output", "figure.png"]
+    done = _run(*arguments, cwd=tmp_path, module="fastdl.examples.sequence")
+    assert done.returncode == 0, done.stderr
+    counted = dict(re.findall(r"^  (\w+) +([\d.]+)   counted", done.stdout, re.MULTILINE))
+    assert float(counted["unigrams"]) > float(counted["bigrams"])
+    learned = re.findall(r"^  (\w+) +([\d.]+)   ([\d.]+) after the first epoch", done.stdout, re.MULTILINE)
+    assert [name for name, *_ in learned] == ["LSTM", "GRU", "RNN"]
+    for _, last, first in learned:
+        assert float(last) < float(first)
+        assert float(last) < float(counted["bigrams"])
+    text = sequence.load(60_000)
+    assert f"text: {len(text.train):,} characters to train on, {len(text.test):,} held out" in done.stdout
+    written = re.search(r"\nLSTM writes:\n(.*)\n\nGRU writes:\n(.*)\n\nperplexities", done.stdout, re.DOTALL).groups()
+    for sample in written:
+        assert sample.startswith(sequence.PROMPT)
+        assert len(sample) == len(sequence.PROMPT) + 400
+        assert set(sample) <= set(text.alphabet)
+    speeds = re.search(r"\(threads: 1\): fastdl ([\d,]+) \| NumPy ([\d,]+), fastdl is ([\d.]+)x", done.stdout).groups()
+    own, numpy, ratio = (float(value.replace(",", "")) for value in speeds)
+    assert ratio == pytest.approx(own / numpy, abs=0.06)
+    width, height = _png_size(tmp_path / "figure.png")
+    assert width > 1000
+    assert height > 500
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_train_sequence_reaches_its_perplexity(seed: int, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib"), pytest.importorskip("rich"), pytest.importorskip("threadpoolctl")
+    done = _run("train", "sequence", "--seed", str(seed), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    learned = re.findall(r"^  (\w+) +([\d.]+)   [\d.]+ after the first epoch", done.stdout, re.MULTILINE)
+    perplexity = {name: float(value) for name, value in learned}
+    assert max(perplexity["LSTM"], perplexity["GRU"]) < 4.9 < perplexity["RNN"] < 6
+    left = dict(re.findall(r"(LSTM|GRU|RNN) ([\d.]+e[-+]\d+)", done.stdout))
+    assert 10 * float(left["RNN"]) < min(float(left["LSTM"]), float(left["GRU"]))
+
+
+def test_nothing_held_out_was_trained_on() -> None:
+    text = sequence.load()
+    train, test = ("".join(text.alphabet[i] for i in part) for part in (text.train, text.test))
+    held_out = test.split("\n\n")[1:]  # the first may be the end of the last one to train on
+    assert len(held_out) > 100
+    assert not set(held_out) & set(train.split("\n\n"))
+    assert len(text.test) == pytest.approx((len(text.train) + len(text.test)) / 10, abs=1)
+    assert (train + test).startswith(sequence.PROMPT)
+    assert "|" not in text.alphabet
+    assert " " * 8 not in train + test
+
+
+def test_a_part_of_the_text_is_its_beginning() -> None:
+    whole, part = sequence.load(), sequence.load(5_000)
+    decoded = ["".join(text.alphabet[i] for i in np.concatenate(text[1:])) for text in (whole, part)]
+    assert decoded[1] == decoded[0][:5_000]
+
+
+def test_ngrams_against_counting_one_by_one() -> None:
+    train, test = "abracadabra abracadabra", "abbacada"
+    alphabet = "".join(sorted(set(train)))
+    text = sequence.Text(alphabet, *(np.array([alphabet.index(c) for c in part]) for part in (train, test)))
+    single = {c: (train.count(c) + 1) / (len(train) + len(alphabet)) for c in alphabet}
+    pairs = list(pairwise(train))
+    unigrams = bigrams = 1.0
+    for before, now in pairwise(test):
+        unigrams *= single[now]
+        follow = sum(first == before for first, _ in pairs)
+        bigrams *= (pairs.count((before, now)) + 5 * single[now]) / (follow + 5)
+    power = -1 / (len(test) - 1)
+    assert sequence.ngrams(text) == pytest.approx({"unigrams": unigrams**power, "bigrams": bigrams**power})
+
+
+def test_vanishing_is_the_gradient_in_each_state() -> None:
+    text, batch = sequence.load(20_000), 3
+    model = sequence.Model("RNN", len(text.alphabet), 8, 0)
+    norms = sequence.vanishing(model, text, batch)
+    assert norms.shape == (sequence.LOOK_BACK,)
+    assert norms[0] < 1e-3 * norms[-1]
+    # By the chain rule, from the last step: dh_(t - 1) = (dh_t (1 - h_t^2)) R.
+    columns = text.test[: (len(text.test) - 1) // batch * batch].reshape(batch, -1)
+    x = np.eye(len(text.alphabet), dtype=np.float32)[columns[:, : sequence.LOOK_BACK].T]
+    h, _ = model.recurrent(x)
+    loss = nn.CrossEntropyLoss()
+    loss(model.head(h[-1]), columns[:, sequence.LOOK_BACK])
+    grad, expected = model.head.backward(loss.backward()).astype(np.float64), []  # it vanishes
+    for state in h[::-1]:
+        expected.append(np.linalg.norm(grad))
+        grad = grad * (1 - state**2) @ model.recurrent.weight_hh_l0
+    np.testing.assert_allclose(norms, expected[::-1], rtol=1e-3)
+
+
 def test_train_without_a_name_lists_the_examples(tmp_path: Path) -> None:
     done = _run("train", cwd=tmp_path)
     assert done.returncode == 0
     assert re.search(r"^fastdl train digits +A small convolutional network", done.stdout, re.MULTILINE)
+    assert re.search(r"^fastdl train sequence +Recurrent networks that write", done.stdout, re.MULTILINE)
 
 
 def test_info_prints_the_configuration(tmp_path: Path) -> None:
@@ -88,6 +185,10 @@ def test_version(tmp_path: Path) -> None:
         (["train", "digits", "--epochs", "0"], "found 0, expected at least 1"),
         (["train", "digits", "--lr", "-1"], "lr: found -1.0, expected at least 0"),
         (["train", "digits", "--output", "absent/figure.png"], "expected a file in a folder that exists"),
+        (["train", "sequence", "--hidden", "0"], "found 0, expected at least 1"),
+        (["train", "sequence", "--lr", "-1", "--characters", "20000"], "lr: found -1.0, expected at least 0"),
+        (["train", "sequence", "--output", "absent/figure.png"], "expected a file in a folder that exists"),
+        (["train", "sequence", "--characters", "1000"], "--characters: found a text of 1000, too short"),
         (["train", "digit"], "invalid choice: 'digit'"),
         ([], "required: COMMAND"),
     ],

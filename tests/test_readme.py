@@ -1,0 +1,29 @@
+"""What README.md shows, run."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", Path(__file__).parents[1].joinpath("README.md").read_text(), re.M | re.S)
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_example(number: int, tmp_path: Path) -> None:
+    if "import numba" in BLOCKS[number]:
+        pytest.importorskip("numba")
+    path = tmp_path / "example.py"  # a file: Numba's cache needs one
+    path.write_text(BLOCKS[number])
+    done = subprocess.run(
+        [sys.executable, path], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout
+
+
+def test_there_are_examples() -> None:
+    assert len(BLOCKS) >= 2
