@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fastdl
+from fastdl import reference
 from tests.cases.case import flat
 from tests.support import DTYPES
 
@@ -86,6 +87,25 @@ def test_truncation_counts_the_steps_of_each_sequence(operation: str) -> None:
         alone = gradient(int(length), slice(b, b + 1), None)
         _same(together.input[:length, b], alone.input[:, 0])
         _same(together.h0[:, b], alone.h0[:, 0])
+
+
+@operations
+@pytest.mark.parametrize("reverse", [False, True])
+def test_more_than_is_made_at_once(operation: str, reverse: bool) -> None:
+    """W x of so many rows is made a few steps at a time: outputs, and through what is saved, gradients."""
+    rng = np.random.default_rng(0)
+    steps, batch, size, hidden = 7, 1024, 3, 256
+    rows = _GATES[operation] * hidden
+    x, grad_output = rng.standard_normal((steps, batch, size)), rng.standard_normal((steps, batch, hidden))
+    weights = rng.standard_normal((rows, size)), rng.standard_normal((rows, hidden)) / 16
+    options = {"reverse": reverse, "lengths": rng.integers(1, steps + 1, batch), "return_saved": True}
+    results = []
+    for module in (fastdl, reference):
+        *outputs, saved = getattr(module, operation)(x, weights, **options)
+        backward = getattr(module, f"{operation}_backward")
+        given = {name: value for name, value in options.items() if name != "return_saved"}
+        results.append((*outputs, backward(grad_output, x, weights, saved, **given)))
+    _same(*results, rtol=1e-9)
 
 
 @operations
