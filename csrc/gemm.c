@@ -152,8 +152,9 @@ typedef void compiled_kernel(const tile *);
 FOR_ALL_ROWS(KERNELS)
 static compiled_kernel *const micro_kernels[GEMM_ROWS][2][LAYOUTS] = {FOR_ALL_ROWS(ENTRY)};
 
-/* The end of one element of few columns. */
-FDL_INLINE void thin_store(const tile *t, int64_t row, int64_t column, real value)
+/* The end of one element of few columns. Not inlined: there are hundreds of places, in each of which the compiler would
+ * try every combination of its conditions. */
+__attribute__((noinline)) static void thin_store(const tile *t, int64_t row, int64_t column, real value)
 {
     real *c = t->c + row * t->c_row + column;
     value += t->accumulate ? *c : 0;
