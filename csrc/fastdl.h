@@ -300,7 +300,8 @@ FDL_KERNEL int fdl_lion_step(real *param, const real *grad, real *exp_avg, int64
 FDL_KERNEL int fdl_optimizer_step(fdl_optimizer *optimizer, const int64_t *table, int64_t count);
 /* Of the gradients of a table: (sum of |g|^norm_type)^(1 / norm_type), or the largest |g| if norm_type is infinite. */
 FDL_KERNEL int fdl_grad_norm(double *norm, const int64_t *table, int64_t count, double norm_type);
-/* regularization.c: runs of `run` elements are kept together, with probability keep; y = scale x + shift, or dropped */
+/* regularization.c: runs of `run` elements are kept together, with probability keep: y = scale x + shift, or else
+ * 0 x + dropped */
 FDL_KERNEL int fdl_dropout(const real *x, real *y, int64_t size, int64_t run, double keep, int64_t seed, int64_t offset,
                            double scale, double shift, double dropped);
 /* arrays [count, 3]: the addresses of x and of its gradient (0 forward), and the size. Result: factor sum |x|^power */

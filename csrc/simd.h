@@ -484,23 +484,22 @@ FDL_INLINE real vsum(vreal v) { FDL_FOLD_LANES(real, v, FDL_ADD); }
 #if defined(FDL_f32) && VECTOR_BYTES > 16
 /* The same sum, of the same pairs: both halves made double, added, and folded as one vector. */
 #if defined(__AVX512F__)
-#define FDL_LOW 0, 1, 2, 3, 4, 5, 6, 7
-#define FDL_HIGH 8, 9, 10, 11, 12, 13, 14, 15
+FDL_INLINE double vsum_double(vreal v)
+{
+    /* Intrinsics, as GCC makes a vector of 8 floats double in two steps. */
+    const __m256 low = _mm512_castps512_ps256((__m512)v), high = _mm512_extractf32x8_ps((__m512)v, 1);
+    return _mm512_reduce_add_pd(_mm512_cvtps_pd(low) + _mm512_cvtps_pd(high));
+}
 #else
 #define FDL_LOW 0, 1, 2, 3
 #define FDL_HIGH 4, 5, 6, 7
-#endif
-typedef double vdouble __attribute__((vector_size(VECTOR_BYTES)));
 FDL_INLINE double vsum_double(vreal v)
 {
     const vdouble both = __builtin_convertvector(__builtin_shufflevector(v, v, FDL_LOW), vdouble) +
                          __builtin_convertvector(__builtin_shufflevector(v, v, FDL_HIGH), vdouble);
-#if defined(__AVX512F__)
-    return _mm512_reduce_add_pd((__m512d)both);
-#else
     return (both[0] + both[2]) + (both[1] + both[3]);
-#endif
 }
+#endif
 #else
 FDL_INLINE double vsum_double(vreal v) { FDL_FOLD_LANES(double, v, FDL_ADD); }
 #endif

@@ -12,10 +12,13 @@
 
 enum { FOLD = 32, STRIP = 256 / (int)sizeof(real) };
 
+/* Sums are so many vectors side by side: the next addition does not wait for the one before. */
+enum { CHAINS = 4 };
+FDL_INLINE double sum_chains(const vreal sum[CHAINS]) { return vsum_double((sum[0] + sum[1]) + (sum[2] + sum[3])); }
+
 /* The largest of x [size]; -infinity if there are none. NaN may be passed over: the sum below has it. */
 FDL_INLINE real row_maximum(const real *x, int64_t size)
 {
-    enum { CHAINS = 4 };
     const vreal least = vset1((real)-INFINITY);
     vreal most[CHAINS] = {least, least, least, least};
     int64_t i = 0;
@@ -34,22 +37,27 @@ FDL_INLINE double row_exp_sum(const real *x, real maximum, real *y, int64_t size
 {
     double total = 0;
     for (int64_t i = 0; i < size;) {
-        const int64_t stop = min64(size, i + FOLD * LANES);
-        vreal sum = {0};
-        for (; i + LANES <= stop; i += LANES) { /* main loop */
-            const vreal e = vexp(vload(x + i) - maximum);
-            sum += e;
-            if (store)
-                vstore(y + i, e);
+        const int64_t stop = min64(size, i + FOLD * CHAINS * LANES);
+        vreal sum[CHAINS] = {{0}};
+        for (; i + CHAINS * LANES <= stop; i += CHAINS * LANES) { /* main loop */
+            vreal e[CHAINS];
+            FDL_UNROLL
+            for (int c = 0; c < CHAINS; c++) {
+                e[c] = vexp(vload(x + i + c * LANES) - maximum);
+                sum[c] += e[c];
+            }
+            FDL_UNROLL
+            for (int c = 0; c < CHAINS && store; c++)
+                vstore(y + i + c * LANES, e[c]);
         }
-        if (i < stop) { /* tail: e^-inf = 0 where there is no element */
-            const vreal e = vexp(vload_first_or(x + i, stop - i, vset1((real)-INFINITY)) - maximum);
-            sum += e;
+        for (; i < stop; i += LANES) { /* tail: e^-inf = 0 where there is no element */
+            const int64_t lanes = min64(LANES, stop - i);
+            const vreal e = vexp(vload_first_or(x + i, lanes, vset1((real)-INFINITY)) - maximum);
+            sum[0] += e;
             if (store)
-                vstore_first(y + i, e, stop - i);
-            i = stop;
+                vstore_first(y + i, e, lanes);
         }
-        total += vsum_double(sum);
+        total += sum_chains(sum);
     }
     return total;
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from fastdl import _kernels
-from fastdl._arrays import Array, disjoint, fail, floats, floats_like, gradient, output, same_or_disjoint
+from fastdl._arrays import Array, disjoint, fail, floats, floats_like, fused, gradient, output, same_or_disjoint
 from fastdl._operation import helper, operation
 
 ACTIVATIONS = (
@@ -612,6 +612,20 @@ def _pointwise_backward(
         same_or_disjoint(result, "grad_output", grad_output)
     _kernels.pointwise_backward(grad_output, saved, result, saved.size, kind, alpha, beta)
     return result
+
+
+@helper
+def fused_activation(activation: str, args: tuple[float, ...]) -> tuple[int, float, float]:
+    """An activation and its arguments, which are what its own function takes, as the kind and two numbers."""
+    act = fused(activation, args, ACTIVATIONS, ACTIVATION_ARGS)
+    if len(args) > 0:  # the defaults are right
+        if act[0] == _CELU:
+            _nonzero(act[1], "alpha")
+        elif act[0] == _SOFTPLUS:
+            _nonzero(act[1], "beta")
+        elif act[0] == _HARDTANH:
+            _least(act[1], act[2])
+    return act
 
 
 @helper

@@ -17,7 +17,6 @@ from fastdl._arrays import (
     fail,
     floats,
     floats_like,
-    fused,
     gradient,
     optional_like,
     optional_vector,
@@ -29,7 +28,7 @@ from fastdl._arrays import (
 )
 from fastdl._operation import cached_helper, helper, operation
 from fastdl._window import Pads, Pair, Triple, Volume, Window, bounded, out_sizes, transposed_size, window
-from fastdl.activations import ACTIVATION_ARGS, ACTIVATIONS
+from fastdl.activations import fused_activation
 from fastdl.padding import CONSTANT, check_borders
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")  # as those of pad
@@ -596,7 +595,7 @@ def _conv_transpose(
         disjoint(result, "x", x)
         disjoint(result, "weight", weight)
         disjoint(result, "bias", bias)
-    act = fused(activation, activation_args, ACTIVATIONS, ACTIVATION_ARGS)
+    act = fused_activation(activation, activation_args)
     _kernels.conv_transpose(x, weight, bias, result, window, act[0], act[1], act[2])
     return result
 
@@ -694,7 +693,7 @@ def _geometry(
     """The window (over x, or over x with the border that padding_mode makes), the shape of the result, and the numbers
     of algorithm and activation."""
     code = choice(algorithm, "algorithm", ALGORITHMS)
-    act = fused(activation, activation_args, ACTIVATIONS, ACTIVATION_ARGS)
+    act = fused_activation(activation, activation_args)
     last = channels_last(data_format, x)
     images, kernels = volume(x, last), volume(weight, 0)
     kernel, channels = kernels[2:], images[1]

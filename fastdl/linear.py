@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastdl import _kernels
-from fastdl._arrays import Array, disjoint, fail, floats, floats_like, fused, gradient, optional_vector, output
+from fastdl._arrays import Array, disjoint, fail, floats, floats_like, gradient, optional_vector, output
 from fastdl._operation import helper, operation
-from fastdl.activations import ACTIVATION_ARGS, ACTIVATIONS
+from fastdl.activations import fused_activation
 
 
 class LinearGrad(NamedTuple):
@@ -40,7 +40,7 @@ def linear(
         disjoint(result, "x", x)
         disjoint(result, "weight", weight)
         disjoint(result, "bias", bias)
-    act = fused(activation, activation_args, ACTIVATIONS, ACTIVATION_ARGS)
+    act = fused_activation(activation, activation_args)
     _kernels.linear(x, weight, bias, result, rows, weight.shape[1], features, act[0], act[1], act[2])
     return result
 

@@ -36,11 +36,11 @@ from fastdl._operation import helper, operation
 def dropout(
     x: Any, p: float = 0.5, training: bool = True, seed: int = 0, offset: int = 0, out: Array | None = None
 ) -> Array:
-    """x / (1 - p), with each element 0 instead with probability p. torch.nn.functional.dropout.
+    """x / (1 - p), with each element times 0 instead with probability p. torch.nn.functional.dropout.
 
     x: any shape. Element i, in C order, draws word i % 4 of Philox's counter offset + i // 4 under the key `seed`.
-    Where it is dropped the result is 0, even if x is NaN or infinite (torch multiplies by 0). p = 0 gives x, p = 1
-    zeros. training: if False, the result is x. seed, offset: at least 0. out: an array like x, or x itself.
+    Where it is dropped the result is 0, but NaN if x is NaN or infinite, as in torch. p = 0 gives x, p = 1 zeros.
+    training: if False, the result is x. seed, offset: at least 0. out: an array like x, or x itself.
     """
     x = floats(x, "x")
     return _dropout(x, 1, p, training, seed, offset, out, "x")
@@ -149,7 +149,7 @@ def alpha_dropout_backward(
     """
     grad_output = floats(grad_output, "grad_output")
     keep = _keep(p, training)
-    return _mapped(grad_output, 1, keep, seed, offset, _alpha_scale(keep), -0.0, 0.0, out, "grad_output")
+    return _mapped(grad_output, 1, keep, seed, offset, _alpha_scale(keep), -0.0, -0.0, out, "grad_output")
 
 
 @helper
@@ -166,7 +166,7 @@ def _dropout(
 ) -> Array:
     keep = _keep(p, training)
     # x scale + -0.0 is x scale for every x; adding 0.0 would make 0 of -0.
-    return _mapped(x, run, keep, seed, offset, 1 / keep if keep > 0 else 0.0, -0.0, 0.0, out, argument)
+    return _mapped(x, run, keep, seed, offset, 1 / keep if keep > 0 else 0.0, -0.0, -0.0, out, argument)
 
 
 @helper
@@ -182,7 +182,7 @@ def _mapped(
     out: Array | None,
     argument: str,
 ) -> Array:
-    """scale x + shift for the runs that are kept, else `dropped`."""
+    """scale x + shift for the runs that are kept, else 0 x + dropped."""
     seed, offset = natural(seed, "seed"), natural(offset, "offset")
     result = output(out, x.shape, x)
     if out is not None:

@@ -371,6 +371,15 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     ("linear", {"activation": "tan"}, ValueError, "activation", "tan", "relu"),
     ("linear", {"activation": "relu", "activation_args": (0.1,)}, ValueError, "activation_args", "(0.1,)", "at most 0"),
     ("conv2d", {"activation": "elu", "activation_args": (1.0, 2.0)}, ValueError, "activation_args", "2.0", "at most 1"),
+    *(
+        (operation, {"activation": activation, "activation_args": args}, ValueError, *message)
+        for operation in ("linear", "conv2d", "conv_transpose2d")
+        for activation, args, message in (
+            ("celu", (0.0,), ("alpha", "0.0", "other than 0")),
+            ("softplus", (0.0, 20.0), ("beta", "0.0", "other than 0")),
+            ("hardtanh", (2.0,), ("min_val", "2.0", "at most max_val, 1.0")),
+        )
+    ),
     ("im2col", {"kernel_size": 0}, ValueError, "kernel_size", "0", "at least 1"),
     ("im2col", {"kernel_size": 6}, ValueError, "kernel_size", "6", "5"),
     ("im2col", {"padding": -1}, ValueError, "padding", "-1", "at least 0"),

@@ -44,6 +44,18 @@ def _words(size: int, seed: int, offset: int) -> np.ndarray:
     return words
 
 
+@pytest.mark.parametrize("operation", ["dropout", "dropout_backward", "alpha_dropout", "alpha_dropout_backward"])
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_what_is_dropped_is_multiplied_by_0(operation: str, dtype: Any, level: str) -> None:
+    """So that what is not finite shows, as in torch: NaN where it is dropped; what is kept is as it was."""
+    x = np.tile(np.array([np.nan, np.inf, -np.inf, 1.0, -1.0], dtype), 40)
+    y = getattr(fastdl, operation)(x, 0.5, seed=3)
+    finite, mask = np.isfinite(x), fastdl.dropout_mask(x.shape, 0.5, seed=3)
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(x) | (~finite & ~mask))
+    np.testing.assert_array_equal(np.isinf(y), np.isinf(x) & mask)
+    assert np.unique(y[finite & ~mask]).size == 1
+
+
 def test_known_answer_of_the_kernel(level: str) -> None:
     np.testing.assert_array_equal(_words(4, 0, 0), [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8])
 

@@ -178,8 +178,7 @@ def _dropout(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _same_mask(case: Case) -> bool:
     p, training = case.parameters.get("p", 0.5), case.parameters.get("training", True)
-    # (torch makes NaN of what is not finite by multiplying it by 0)
-    return "dropout" not in case.operation or not training or p == 0 or (p == 1 and "special" not in case.tags)
+    return "dropout" not in case.operation or not training or p in (0, 1)
 
 
 def _norm(function: Callable[..., Any], view: Callable[..., Any]) -> Callable[..., Any]:

@@ -25,31 +25,62 @@ FDL_INLINE void softmax_row(const real *x, real *y, int64_t classes, const bool 
     const real maximum = row_maximum(x, classes);
     const double total = row_exp_sum(x, maximum, y, classes, !log_of);
     const real scale = (real)(1 / total), shift = log_of ? (real)log(total) : 0;
-    for (int64_t i = 0; i < classes; i += LANES) { /* main loop and tail */
+    int64_t i = 0;
+    for (; i + LANES <= classes; i += LANES) /* main loop */
+        vstore(y + i, log_of ? vload(x + i) - maximum - shift : vload(y + i) * scale);
+    if (i < classes) { /* tail */
         const int64_t left = classes - i;
-        vstore_up_to(y + i, log_of ? vload_up_to(x + i, left) - maximum - shift : vload_up_to(y + i, left) * scale,
+        vstore_first(y + i, log_of ? vload_first(x + i, left) - maximum - shift : vload_first(y + i, left) * scale,
                      left);
     }
+}
+
+/* The sum of grad_output, or of grad_output y. */
+FDL_INLINE double backward_sum(const real *grad_output, const real *y, int64_t classes, const bool log_of)
+{
+    double total = 0;
+    for (int64_t i = 0; i < classes;) {
+        const int64_t stop = min64(classes, i + FOLD * CHAINS * LANES);
+        vreal sum[CHAINS] = {{0}};
+        for (; i + CHAINS * LANES <= stop; i += CHAINS * LANES) { /* main loop */
+            FDL_UNROLL
+            for (int c = 0; c < CHAINS; c++) {
+                const vreal grad = vload(grad_output + i + c * LANES);
+                sum[c] += log_of ? grad : grad * vload(y + i + c * LANES);
+            }
+        }
+        for (; i < stop; i += LANES) { /* tail: absent elements are 0 */
+            const vreal grad = vload_up_to(grad_output + i, stop - i);
+            sum[0] += log_of ? grad : grad * vload_up_to(y + i, stop - i);
+        }
+        total += sum_chains(sum);
+    }
+    return total;
+}
+
+FDL_INLINE vreal backward_of(vreal grad, vreal y, real sum, const bool log_of)
+{
+    return log_of ? grad - vexp(y) * sum : y * (grad - sum);
 }
 
 FDL_INLINE void softmax_backward_row(const real *grad_output, const real *y, real *grad_input, int64_t classes,
                                      const bool log_of)
 {
-    double total = 0;
-    for (int64_t i = 0; i < classes;) {
-        const int64_t stop = min64(classes, i + FOLD * LANES);
-        vreal sum = {0};
-        for (; i < stop; i += LANES) { /* main loop and tail: absent elements are 0 */
-            const vreal grad = vload_up_to(grad_output + i, classes - i);
-            sum += log_of ? grad : grad * vload_up_to(y + i, classes - i);
-        }
-        total += vsum_double(sum);
+    const real sum = (real)backward_sum(grad_output, y, classes, log_of);
+    int64_t i = 0;
+    for (; i + CHAINS * LANES <= classes; i += CHAINS * LANES) { /* main loop */
+        vreal grad[CHAINS];
+        FDL_UNROLL
+        for (int c = 0; c < CHAINS; c++)
+            grad[c] = backward_of(vload(grad_output + i + c * LANES), vload(y + i + c * LANES), sum, log_of);
+        FDL_UNROLL
+        for (int c = 0; c < CHAINS; c++)
+            vstore(grad_input + i + c * LANES, grad[c]);
     }
-    const real sum = (real)total;
-    for (int64_t i = 0; i < classes; i += LANES) { /* main loop and tail */
+    for (; i < classes; i += LANES) { /* tail */
         const int64_t left = classes - i;
-        const vreal grad = vload_up_to(grad_output + i, left), result = vload_up_to(y + i, left);
-        vstore_up_to(grad_input + i, log_of ? grad - vexp(result) * sum : result * (grad - sum), left);
+        vstore_up_to(grad_input + i,
+                     backward_of(vload_up_to(grad_output + i, left), vload_up_to(y + i, left), sum, log_of), left);
     }
 }
 

@@ -296,15 +296,21 @@ FDL_INLINE double row_grad(const classes_of *c, int64_t row)
 
 static int weigh_pieces(void *context, int64_t begin, int64_t end)
 {
-    const classes_of *c = context;
+    const classes_of c = *(const classes_of *)context; /* a copy, which no store can change */
     for (int64_t piece = begin; piece < end; piece++) {
-        double sum = 0;
-        for (int64_t i = piece * PIECE; i < min64((piece + 1) * PIECE, c->outer * c->inner); i++) {
-            if (!ignored(c, i) && (c->target[i] < 0 || c->target[i] >= c->classes))
-                return FDL_BAD_TARGET;
-            sum += target_weight(c, i);
+        const int64_t first = piece * PIECE, last = min64(first + PIECE, c.outer * c.inner);
+        int64_t counted = 0, wrong = 0;
+        for (int64_t row = first; row < last; row++) { /* without branches */
+            const int64_t counts = !ignored(&c, row);
+            counted += counts;
+            wrong |= counts & ((uint64_t)c.target[row] >= (uint64_t)c.classes);
         }
-        c->partial[piece] = sum;
+        if (wrong)
+            return FDL_BAD_TARGET;
+        double sum = 0;
+        for (int64_t row = first; c.weight && row < last; row++)
+            sum += target_weight(&c, row);
+        c.partial[piece] = c.weight ? sum : (double)counted;
     }
     return FDL_OK;
 }
@@ -324,28 +330,58 @@ static int weigh_targets(classes_of *c)
     return status;
 }
 
-/* Where x of a row begins, and the element of its class: */
+/* Where x of a row begins. */
 FDL_INLINE int64_t row_start(const classes_of *c, int64_t row)
 {
     return row / c->inner * c->classes * c->inner + row % c->inner;
 }
 
-FDL_INLINE int64_t at_target(const classes_of *c, int64_t row) { return row_start(c, row) + c->target[row] * c->inner; }
-
 /* -- nll -- */
+
+/* Rows one after another, without a division for each: where x of this one begins, and how many follow beside it. */
+typedef struct {
+    int64_t start, beside;
+} cursor;
+
+FDL_INLINE cursor cursor_at(const classes_of *c, int64_t row)
+{
+    return (cursor){row_start(c, row), c->inner - 1 - row % c->inner};
+}
+
+FDL_INLINE cursor cursor_next(const classes_of *c, cursor at)
+{
+    if (at.beside > 0)
+        return (cursor){at.start + 1, at.beside - 1};
+    return (cursor){at.start + 1 + (c->classes - 1) * c->inner, c->inner - 1};
+}
+
+/* Rows [first, last): the sum of their losses. */
+FDL_INLINE double nll_rows(const classes_of *c, int64_t first, int64_t last, const bool weighted, const bool reduced)
+{
+    double sum = 0;
+    cursor at = cursor_at(c, first);
+    for (int64_t row = first; row < last; row++, at = cursor_next(c, at)) {
+        const int64_t target = c->target[row];
+        double loss = 0;
+        if (target != c->ignore_index)
+            loss = -(double)c->x[at.start + target * c->inner] * (weighted ? (double)c->weight[target] : 1);
+        if (!reduced)
+            c->loss[row] = (real)loss;
+        sum += loss;
+    }
+    return sum;
+}
 
 static int nll_pieces(void *context, int64_t begin, int64_t end)
 {
-    const classes_of *c = context;
+    const classes_of c = *(const classes_of *)context;
+    const bool reduced = c.reduction != FDL_REDUCTION_NONE;
     for (int64_t piece = begin; piece < end; piece++) {
-        double sum = 0;
-        for (int64_t row = piece * PIECE; row < min64((piece + 1) * PIECE, c->outer * c->inner); row++) {
-            const double loss = ignored(c, row) ? 0 : -target_weight(c, row) * (double)c->x[at_target(c, row)];
-            if (c->reduction == FDL_REDUCTION_NONE)
-                c->loss[row] = (real)loss;
-            sum += loss;
-        }
-        c->partial[piece] = sum;
+        const int64_t first = piece * PIECE, last = min64(first + PIECE, c.outer * c.inner);
+        if (c.weight)
+            c.partial[piece] = nll_rows(&c, first, last, true, reduced);
+        else
+            c.partial[piece] = nll_rows(&c, first, last, false, reduced);
     }
     return FDL_OK;
 }
@@ -370,10 +406,11 @@ static int nll_zero_range(void *context, int64_t begin, int64_t end)
 
 static int nll_gradient_range(void *context, int64_t begin, int64_t end)
 {
-    const classes_of *c = context;
-    for (int64_t row = begin; row < end; row++)
-        if (!ignored(c, row))
-            c->grad_input[at_target(c, row)] = (real)(-target_weight(c, row) * row_grad(c, row));
+    const classes_of c = *(const classes_of *)context;
+    cursor at = cursor_at(&c, begin);
+    for (int64_t row = begin; row < end; row++, at = cursor_next(&c, at))
+        if (!ignored(&c, row))
+            c.grad_input[at.start + c.target[row] * c.inner] = (real)(-target_weight(&c, row) * row_grad(&c, row));
     return FDL_OK;
 }
 

@@ -156,35 +156,52 @@ FDL_INLINE part part_of(const int64_t *table, int64_t index, int64_t begin, int6
 
 FDL_INLINE real *column(const int64_t *row, int i) { return (real *)(intptr_t)row[i]; }
 
+/* The arrays of a part, and element i of them on, n at most: one body for whole vectors and the last, so that an
+ * element's result does not depend on where it lies. */
+typedef struct {
+    real *param, *state[STATES];
+    const real *grad;
+} columns;
+
+FDL_INLINE void take(const plan *p, const columns *c, int64_t i, int64_t n, update *next, const int has)
+{
+    const vreal limit = vset1(p->limit), old = vload_up_to(c->param + i, n);
+    vreal v[STATES] = {0}, g = vload_up_to(c->grad + i, n);
+    FDL_UNROLL
+    for (int s = 0; s < STATES; s++)
+        if (has & 1 << s)
+            v[s] = vload_up_to(c->state[s] + i, n);
+    g = vmax(-limit, vmin(limit, p->scale * g)); /* in this order NaN passes */
+    if (p->decays)
+        g += p->decay * old;
+    vstore_up_to(c->param + i, next(p, old, g, v, has), n);
+    FDL_UNROLL
+    for (int s = 0; s < STATES; s++)
+        if (has & 1 << s)
+            vstore_up_to(c->state[s] + i, v[s], n);
+}
+
+enum { PAGE = 4096 / (int)sizeof(real) };
+
 FDL_INLINE int walk(const plan *p, int64_t begin, int64_t end, update *next, const int has)
 {
-    const vreal limit = vset1(p->limit);
     for (int64_t index = row_of(p->table, p->count, begin); begin < end; index++) {
         const part a = part_of(p->table, index, begin, end);
         begin += a.to - a.from;
-        real *param = column(a.row, FDL_TABLE_PARAM), *state[STATES];
-        const real *grad = column(a.row, FDL_TABLE_GRAD);
+        columns c = {.param = column(a.row, FDL_TABLE_PARAM), .grad = column(a.row, FDL_TABLE_GRAD)};
         for (int s = 0; s < STATES; s++)
-            state[s] = column(a.row, FDL_TABLE_STATE + s);
-        /* One body for whole vectors and the last, so that an element's result does not depend on where it lies. */
-        for (int64_t i = a.from; i < a.to; i += LANES) {
-            const int64_t n = min64(LANES, a.to - i);
-            vreal v[STATES] = {0};
-            const vreal old = vload_up_to(param + i, n);
-            vreal g = vload_up_to(grad + i, n);
-            FDL_UNROLL
-            for (int s = 0; s < STATES; s++)
-                if (has & 1 << s)
-                    v[s] = vload_up_to(state[s] + i, n);
-            g = vmax(-limit, vmin(limit, p->scale * g)); /* in this order NaN passes */
-            if (p->decays)
-                g += p->decay * old;
-            vstore_up_to(param + i, next(p, old, g, v, has), n);
-            FDL_UNROLL
-            for (int s = 0; s < STATES; s++)
-                if (has & 1 << s)
-                    vstore_up_to(state[s] + i, v[s], n);
+            c.state[s] = column(a.row, FDL_TABLE_STATE + s);
+        int64_t i = a.from;
+        for (; i + LANES <= a.to; i += LANES) { /* main loop */
+            if (has == 0 && i % PAGE < LANES && i + PAGE < a.to) {
+                /* The processor does not fetch ahead beyond a page, and two streams alone do not hide that. */
+                __builtin_prefetch(c.param + i + PAGE);
+                __builtin_prefetch(c.grad + i + PAGE);
+            }
+            take(p, &c, i, LANES, next, has);
         }
+        if (i < a.to) /* tail */
+            take(p, &c, i, a.to - i, next, has);
     }
     return FDL_OK;
 }

@@ -1,7 +1,7 @@
 /* Dropout and penalties.
  *
- *   dropout      y = scale x + shift where the element is kept, else `dropped`; the gradient is the same with
- *                grad_output for x, and shift and `dropped` 0: nothing is stored in between
+ *   dropout      y = scale x + shift where the element is kept, else 0 x + dropped, so that NaN and infinity show; the
+ *                gradient is the same with grad_output for x, and shift and `dropped` 0: nothing is stored in between
  *   l1_penalty   coefficient sum |x|             grad = grad_output coefficient sign(x), sign(0) = sign(NaN) = 0
  *   l2_penalty   coefficient / 2 sum x^2         grad = grad_output coefficient x
  *
@@ -87,7 +87,8 @@ static int dropout_range(void *context, int64_t begin, int64_t end)
             fill_words(&t, &buffer, p.at, end);
         if (drawn)
             keep = vat_most(buffer.word + (p.at - buffer.begin), (uint32_t)(t.kept - 1));
-        pass_store(&p, t.y, vselect(keep, pass_load(&p, t.x) * t.scale + t.shift, vset1(t.dropped)));
+        const vreal scale = vselect(keep, vset1(t.scale), (vreal){0});
+        pass_store(&p, t.y, pass_load(&p, t.x) * scale + vselect(keep, vset1(t.shift), vset1(t.dropped)));
     }
     return FDL_OK;
 }

@@ -39,12 +39,12 @@ def dropout(
     x: Any, p: float = 0.5, training: bool = True, seed: int = 0, offset: int = 0, out: Array | None = None
 ) -> Array:
     keep = kept(x.size, p, training, seed, offset).reshape(x.shape)
-    return fill(out, np.where(keep, x / (1 - p) if training and p < 1 else x, 0))
+    return fill(out, np.where(keep, x / (1 - p) if training and p < 1 else x, 0 * x))
 
 
 def _dropout_channels(x: Any, p: float, training: bool, seed: int, offset: int, out: Array | None) -> Array:
     keep = kept(math.prod(x.shape[:2]), p, training, seed, offset).reshape(x.shape[:2] + (1,) * (x.ndim - 2))
-    return fill(out, np.where(keep, x / (1 - p) if training and p < 1 else x, 0))
+    return fill(out, np.where(keep, x / (1 - p) if training and p < 1 else x, 0 * x))
 
 
 def dropout1d(
@@ -97,19 +97,20 @@ def alpha_dropout(
     x: Any, p: float = 0.5, training: bool = True, seed: int = 0, offset: int = 0, out: Array | None = None
 ) -> Array:
     if not training or p == 1:
-        return fill(out, x if not training else np.zeros_like(x))
+        return fill(out, x if not training else 0 * x)
     keep = kept(x.size, p, training, seed, offset).reshape(x.shape)
     scale = ((1 - p) * (1 + p * _SELU_LIMIT**2)) ** -0.5
-    return fill(out, scale * np.where(keep, x, -_SELU_LIMIT) + scale * _SELU_LIMIT * p)
+    return fill(out, scale * np.where(keep, x, 0 * x - _SELU_LIMIT) + scale * _SELU_LIMIT * p)
 
 
 def alpha_dropout_backward(
     grad_output: Any, p: float = 0.5, training: bool = True, seed: int = 0, offset: int = 0, out: Array | None = None
 ) -> Array:
     if not training or p == 1:
-        return fill(out, grad_output if not training else np.zeros_like(grad_output))
+        return fill(out, grad_output if not training else 0 * grad_output)
     keep = kept(grad_output.size, p, training, seed, offset).reshape(grad_output.shape)
-    return fill(out, np.where(keep, grad_output * ((1 - p) * (1 + p * _SELU_LIMIT**2)) ** -0.5, 0))
+    scale = ((1 - p) * (1 + p * _SELU_LIMIT**2)) ** -0.5
+    return fill(out, np.where(keep, grad_output * scale, 0 * grad_output))
 
 
 def l1_penalty(x: Any, coefficient: float = 1.0) -> Array:

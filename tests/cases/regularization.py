@@ -81,7 +81,11 @@ CASES = [
     _dropout("dropout", (70_001,), p=0.25, seed=2**40 + 5, offset=2**32 - 100),
     _dropout("dropout", (133,), seed=2**63 - 1, offset=2**63 - 1),
     _dropout("dropout", (133,), training=False),
-    *(_dropout("dropout", (133,), _not_finite, p=p, note="special", tags=("special",)) for p in (0.0, 0.5, 1.0)),
+    *(
+        _dropout(name, (133,), _not_finite, p=p, note="special", tags=("special",))
+        for name in ("dropout", "alpha_dropout")
+        for p in (0.0, 0.5, 1.0)
+    ),
     _dropout("dropout", (8,), note="tiny", tags=("bench",)),
     _dropout("dropout", (8, 64, 112, 112), tags=("bench", "large")),
     *(_dropout(name, shape, seed=3) for name, shapes in _SMALL.items() for shape in shapes),
