@@ -89,7 +89,7 @@ FDL_INLINE vreal activation_of(vreal x, const int kind, const real alpha, const 
     case FDL_ACTIVATION_CELU:
         return velu(x, 1, alpha, 1 / alpha);
     case FDL_ACTIVATION_GELU:
-        return x * vnormal_cdf(x);
+        return vgelu(x);
     case FDL_ACTIVATION_GELU_TANH:
         return x * vsigmoid(2 * vgelu_inner(x)); /* (1 + tanh(z)) / 2 = sigmoid(2 z), without its cancellation */
     case FDL_ACTIVATION_SILU:

@@ -249,3 +249,19 @@ def test_reference() -> None:
                 got = mpmath.ldexp(mpmath.mpf(int(np.ldexp(mantissa, 64))), int(exponent) - 64)
                 true = exact.get(name, getattr(mpmath, name, None))(mpmath.mpf(a))
                 assert abs(got - true) <= abs(true) * 2.0**-58, (name, a)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gelu(dtype: Any, level: str) -> None:
+    """Within 7 units in the last place as far as results are normal, at the far end of the left tail too."""
+    mpmath = pytest.importorskip("mpmath")
+    rng = np.random.default_rng(0)
+    lowest = {np.float32: -12.9, np.float64: -37.4}[dtype]
+    x = np.concatenate([rng.uniform(lowest, 6, 2000), rng.standard_normal(1000), [lowest, -1e-30, 1e-30]]).astype(dtype)
+    with mpmath.workdps(40):
+        exact = [mpmath.mpf(float(v)) * mpmath.ncdf(mpmath.mpf(float(v))) for v in x]
+        unit = np.spacing(np.abs(np.array([float(v) for v in exact]).astype(dtype)))
+        pairs = zip(fastdl.gelu(x), exact, unit, strict=True)
+        errors = [abs(float((mpmath.mpf(float(y)) - v) / mpmath.mpf(float(u)))) for y, v, u in pairs]
+    assert max(errors) <= 7
+    np.testing.assert_array_equal(fastdl.gelu(np.array([np.inf, np.nan, -1e30], dtype)), [np.inf, np.nan, 0])
