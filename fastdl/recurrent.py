@@ -193,7 +193,8 @@ def lstm_backward(
 ) -> LSTMGrad:
     """The gradients of lstm as (input, weights, h0, c0, peepholes): backpropagation through time.
 
-    saved: what lstm returned with return_saved. grad_output, grad_h_n, grad_c_n: of what it returned; None: 0.
+    saved: what lstm returned with return_saved. grad_output, grad_h_n, grad_c_n: of what it returned; of the last two,
+    None is 0.
     truncate: k > 0 cuts the states' gradients every k steps, where the number of steps done divides by k, as if lstm
     had been called for one piece after another and given the states; 0 does not (truncated backpropagation through
     time: Williams and Peng, Neural Computation 2(4), 1990). Without input_grad, `input` is an empty array.

@@ -144,6 +144,51 @@ def test_lengths_in_any_order(operation: str) -> None:
 
 
 @operations
+def test_lengths_of_any_dtype(operation: str) -> None:
+    """In the reference too, whose arithmetic with them is NumPy's."""
+    x, weights, _ = _network(operation)
+    y, *_, saved = getattr(fastdl, operation)(x, weights, reverse=True, return_saved=True)
+    wanted = getattr(fastdl, f"{operation}_backward")(y, x, weights, saved, reverse=True)
+    options: dict[str, Any] = {"lengths": np.full(_BATCH, _STEPS, np.uint8), "reverse": True, "truncate": 300}
+    for module in (fastdl, reference):
+        _same(getattr(module, f"{operation}_backward")(y, x, weights, saved, **options), wanted)
+
+
+def test_infinite_cell_state() -> None:
+    """It stays, and what is given on is finite: without peepholes nothing multiplies it with 0."""
+    x, weights, states = _network("lstm")
+    states["c0"][0, 1, 3] = np.inf
+    for module in (fastdl, reference):
+        y, _, c_n = module.lstm(x, weights, **states)
+        assert np.isfinite(y).all()
+        assert np.isinf(c_n).sum() == 1
+
+
+@operations
+def test_more_steps_than_memory_holds(operation: str) -> None:
+    """Of no sequences: the arrays are empty, so that NumPy makes them."""
+    weights = np.zeros((_GATES[operation], 1), np.float32), np.zeros((_GATES[operation], 1), np.float32)
+    for shape, batch_first in (((2**60, 0, 1), False), ((0, 2**60, 1), True)):
+        with pytest.raises(MemoryError, match="scratch"):
+            getattr(fastdl, operation)(np.empty(shape, np.float32), weights, batch_first=batch_first)
+
+
+@operations
+def test_cell_without_inputs(operation: str) -> None:
+    _, weights, states = _network(operation)
+    weights = (weights[0][:, :0], *weights[1:])
+    before = [state[0] for state in states.values()]
+    for given in (before, [state[0] for state in before]):
+        x = given[0][..., :0]
+        found = [flat([getattr(m, f"{operation}_cell")(x, *given, *weights)]) for m in (fastdl, reference)]
+        _same(*found)
+        backward = [
+            getattr(m, f"{operation}_cell_backward")(given[0], x, *given, *weights) for m in (fastdl, reference)
+        ]
+        _same(*backward)
+
+
+@operations
 @pytest.mark.parametrize("lengths", [None, (2, 7, 4)])
 def test_saving(operation: str, lengths: Any) -> None:
     """Changes no result, and takes as much as the documentation says."""

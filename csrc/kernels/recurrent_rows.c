@@ -4,6 +4,8 @@
 int recurrent_schedule(const fdl_recurrence *r, const int64_t *lengths, recurrent_rows *rows)
 {
     const int64_t steps = r->steps, batch = r->batch;
+    if (steps > INT64_MAX / 64) /* of an empty batch: arrays that are empty may have any size */
+        return FDL_OUT_OF_MEMORY;
     int64_t total = lengths ? 0 : steps * batch;
     for (int64_t b = 0; lengths && b < batch; b++)
         total += lengths[b];
@@ -88,8 +90,9 @@ int recurrent_dropout(const fdl_recurrence *r, const recurrent_rows *rows, int64
     for (int64_t t = 0; t < rows->steps; t++)
         for (int64_t i = 0; i < rows->active[t] && status == FDL_OK; i++) {
             const int64_t row = rows->first[t] + i, number = (layer * r->steps + t) * r->batch + rows->order[i];
-            status = fdl_dropout(x + row * width, y + row * width, width, 1, keep, seed,
-                                 offset + number * ceil_div(width, 4), keep > 0 ? 1 / keep : 0, 0, 0);
+            const uint64_t first = (uint64_t)(number * ceil_div(width, 4)), start = (uint64_t)offset + first;
+            status = fdl_dropout(x + row * width, y + row * width, width, 1, keep, seed, (int64_t)start,
+                                 keep > 0 ? 1 / keep : 0, 0, 0);
         }
     return status;
 }

@@ -84,10 +84,14 @@ def _step(unit: _Unit, x: Array, h: Array, c: Array) -> tuple[Array, Array, _Ste
     found: tuple[Array, ...]
     if kind == LSTM:
         i, f, g, o = (first + second for first, second in zip(a, u, strict=True))
-        p_i, p_f, p_o = np.split(unit.peepholes, 3) if unit.peepholes is not None else (0, 0, 0)
-        i, f, g = sigmoid(i + p_i * c), sigmoid(f + p_f * c), np.tanh(g)
+        p = None if unit.peepholes is None else np.split(unit.peepholes, 3)  # (not 0, which makes NaN of infinity)
+        if p is not None:
+            i, f = i + p[0] * c, f + p[1] * c
+        i, f, g = sigmoid(i), sigmoid(f), np.tanh(g)
         c_next = f * c + i * g
-        o = sigmoid(o + p_o * c_next)
+        if p is not None:
+            o = o + p[2] * c_next
+        o = sigmoid(o)
         found, hidden = (i, f, g, o), o * np.tanh(c_next)
     elif kind in (GRU, GRU_RESET_FIRST):
         r, z = sigmoid(a[0] + u[0]), sigmoid(a[1] + u[1])
@@ -114,13 +118,17 @@ def _step_backward(unit: _Unit, step: _Step, grad_h: Array, grad_c: Array) -> _S
     hidden_parts: tuple[Array, ...]
     if kind == LSTM:
         i, f, g, o = step.gates
-        p_i, p_f, p_o = np.split(unit.peepholes, 3) if unit.peepholes is not None else (0, 0, 0)
+        p = None if unit.peepholes is None else np.split(unit.peepholes, 3)
         t = np.tanh(step.c_next)
         g_o = g_h * t * o * (1 - o)
-        g_c = grad_c + g_h * o * (1 - t * t) + p_o * g_o
+        g_c = grad_c + g_h * o * (1 - t * t)
+        if p is not None:
+            g_c = g_c + p[2] * g_o
         g_i, g_f, g_g = g_c * g * i * (1 - i), g_c * c * f * (1 - f), g_c * i * (1 - g * g)
         parts = hidden_parts = (g_i, g_f, g_g, g_o)
-        to_c = g_c * f + p_i * g_i + p_f * g_f
+        to_c = g_c * f
+        if p is not None:
+            to_c = to_c + p[0] * g_i + p[1] * g_f
     elif kind in (GRU, GRU_RESET_FIRST):
         r, z, n = step.gates
         g_n, g_z = g_h * (1 - z) * (1 - n * n), g_h * (h - n) * z * (1 - z)
@@ -131,13 +139,13 @@ def _step_backward(unit: _Unit, step: _Step, grad_h: Array, grad_c: Array) -> _S
             g_seen = g_n @ np.split(weight_hh, 3)[2]
             g_r, through = g_seen * h * r * (1 - r), g_n
             to_h = to_h + g_seen * r
-            weight_hh = np.concatenate([*np.split(weight_hh, 3)[:2], np.zeros_like(np.split(weight_hh, 3)[2])])
+            weight_hh = np.concatenate(np.split(weight_hh, 3)[:2])
         parts, hidden_parts = (g_r, g_z, g_n), (g_r, g_z, through)
     else:
-        slope = ~(step.hidden <= 0) if kind == RNN_RELU else 1 - step.hidden**2  # (NaN lets the gradient through)
-        parts = hidden_parts = (g_h * slope,)
+        h_next = step.hidden  # (of relu, NaN lets the gradient through; where nothing goes through, no NaN does)
+        parts = hidden_parts = (np.where(h_next <= 0, 0, g_h) if kind == RNN_RELU else g_h * (1 - h_next**2),)
     input_part, hidden_part = np.concatenate(parts, 1), np.concatenate(hidden_parts, 1)
-    to_h = to_h + hidden_part @ weight_hh
+    to_h = to_h + hidden_part[:, : len(weight_hh)] @ weight_hh
     return _StepGrad(input_part @ unit.weight_ih, to_h, to_c, input_part, hidden_part, grad_h)
 
 
@@ -198,7 +206,7 @@ class _Network:
         self.steps, self.batch, _ = self.x.shape
         self.directions = (True,) if reverse else (False, True)[: 1 + bidirectional]
         """For each: whether it goes from the end to the beginning."""
-        self.lengths = np.full(self.batch, self.steps) if lengths is None else np.asarray(lengths)
+        self.lengths = np.full(self.batch, self.steps if lengths is None else lengths, np.int64)
         self.dropout, self.training, self.seed, self.offset = dropout, training, seed, offset
         count = num_layers * len(self.directions)
         each = len(weights) // count
@@ -235,7 +243,7 @@ class _Network:
                         self.units[u], given[t, here], h[u, here], c[u, here]
                     )
                     y[t, here, d * self.output : (d + 1) * self.output] = h[u, here]
-            y = y * self._mask(layer)
+            y = self._dropped(layer, y)
         return self._as_given(y), h, c
 
     def backward(
@@ -250,7 +258,7 @@ class _Network:
         for layer in reversed(range(self.layers)):
             of_layer: list[Array] = []
             of_peepholes: list[Array] = []
-            g_y = g_y * self._mask(layer)
+            g_y = self._dropped(layer, g_y)
             width = self.units[layer * len(self.directions)].weight_ih.shape[1]
             g_x = np.zeros((self.steps, self.batch, width), self.x.dtype)
             for d, backwards in enumerate(self.directions):
@@ -277,17 +285,17 @@ class _Network:
     def _times(self, backwards: bool) -> Any:
         return reversed(range(self.steps)) if backwards else range(self.steps)
 
-    def _mask(self, layer: int) -> Any:
-        """What dropout multiplies the output of a layer with: a row of its own for each step and sample."""
+    def _dropped(self, layer: int, y: Array) -> Array:
+        """What dropout makes of a layer's output or its gradient: each step and sample has a row of its own."""
         if not self.training or layer == self.layers - 1:
-            return 1
+            return y
         width = len(self.directions) * self.output
         words = math.ceil(width / 4)
         rows = self.steps * self.batch
         keep = kept(rows * words * 4, self.dropout, True, self.seed, self.offset + layer * rows * words)
         keep = keep.reshape(self.steps, self.batch, words * 4)[:, :, :width]
         scale = 1 / (1 - self.dropout) if self.dropout < 1 else 0
-        return keep * self.x.dtype.type(scale)
+        return np.where(keep, y * self.x.dtype.type(scale), 0)
 
     def _as_given(self, x: Array) -> Array:
         return np.ascontiguousarray(x.swapaxes(0, 1)) if self.batch_first else x
@@ -468,7 +476,7 @@ def _backward(
 
 
 def _batched(*arrays: Array) -> list[Array]:
-    return [a.reshape(-1, a.shape[-1]) for a in arrays]
+    return [np.atleast_2d(a) for a in arrays]
 
 
 def lstm_cell(

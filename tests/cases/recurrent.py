@@ -264,6 +264,10 @@ CASES = [
         recurrent(name, 6, 5, 4, 3, values=_not_finite, note="special", tags=("special",), **kind)
         for name, kind in _KINDS
     ),
+    *(
+        recurrent("rnn", 9, 5, 4, 3, values=_not_finite, note="special", tags=("special",), num_layers=3, **kind)
+        for kind in [{"nonlinearity": "relu", "dropout": 0.5, "training": True}]
+    ),
     *(recurrent(name, 4, 0, 3, note="empty", tags=("empty",), num_layers=2) for name in _GATES),
     *(recurrent(name, 300, 20, 3, 40) for name in _GATES),
     recurrent("gru", 130, 20, 2, 40, linear_before_reset=False),
@@ -274,6 +278,7 @@ CASES = [
     recurrent("lstm", 19, 4, 5, 2, peepholes=True, lengths=(1, 5, 2, 4), num_layers=2, bidirectional=True, bias=False),
     recurrent("lstm", 5, 2, 6, 3, peepholes=True, projection=3, reverse=True, states=False),
     *(recurrent(name, 8, 3, 4, 5, note="saving", return_saved=True) for name in _GATES),
+    recurrent("gru", 5, 2, 3, 2, note="last-offset", num_layers=2, dropout=0.5, training=True, offset=2**63 - 1),
     recurrent("lstm", 3, 2, 2, 2, note="evaluation", num_layers=2, dropout=0.5),
     recurrent("gru", 3, 2, 4, 2, note="all-dropped", num_layers=2, dropout=1.0, training=True),
     *(
