@@ -295,7 +295,7 @@ class _Network:
         keep = kept(rows * words * 4, self.dropout, True, self.seed, self.offset + layer * rows * words)
         keep = keep.reshape(self.steps, self.batch, words * 4)[:, :, :width]
         scale = 1 / (1 - self.dropout) if self.dropout < 1 else 0
-        return np.where(keep, y * self.x.dtype.type(scale), 0)
+        return np.where(keep, y * self.x.dtype.type(scale), 0 * y)
 
     def _as_given(self, x: Array) -> Array:
         return np.ascontiguousarray(x.swapaxes(0, 1)) if self.batch_first else x
