@@ -778,6 +778,7 @@ _ROWS += [
     row
     for op in ("rnn_backward", "lstm_backward", "gru_backward")
     for size in [_RIGHT[op]["saved"].size]
+    for shared in [_zeros(3, 2, 4)]
     for row in (
         (op, {"grad_output": _zeros(3, 2, 5)}, ValueError, "grad_output", "(3, 2, 5)", "(3, 2, 4)"),
         (op, {"grad_output": _zeros(3, 8)}, ValueError, "grad_output", "(3, 8)", "3 dimensions"),
@@ -790,6 +791,14 @@ _ROWS += [
         (op, {"truncate": -1}, ValueError, "truncate", "-1", "at least 0"),
         (op, {"state_grad_norms": _zeros(3)}, ValueError, "state_grad_norms", "(3,)", "(1, 3)"),
         (op, {"state_grad_norms": _zeros(1, 3, dtype=F64)}, TypeError, "state_grad_norms", "float64", "float32"),
+        (
+            op,
+            {"grad_output": shared, "state_grad_norms": shared.reshape(8, 3)[:1]},
+            ValueError,
+            "state_grad_norms",
+            "overlaps",
+            "one that does not",
+        ),
     )
 ]
 _ROWS += [
