@@ -77,6 +77,8 @@ ENTROPY_BACKWARD = "bench.compare cross_entropy_backward --tag bench large --mat
 ENTROPY_FUSED = "bench.compare cross_entropy_with_grad --tag bench large --match 1024x1000 --against torch"
 SOFTMAX = "bench.compare softmax --tag bench large --match 1024x1000 --against torch"
 SOFTMAX_BACKWARD = "bench.compare softmax_backward --tag bench large --match 1024x1000 --against torch"
+LARGE = " large --match 6400000"
+POINTWISE = "bench.compare {} --tag bench{} --threads {} --against"
 THREADS = "bench.compare conv2d --tag batch8 --threads 2 --against fastdl --peer-threads 1"
 NETWORK = "bench.compare {} --tag bench --against torch onnxruntime --threads {}"
 TRAINING = "bench.compare {}_backward --with-forward --tag bench --against torch"
@@ -100,6 +102,21 @@ BARS = [
     at_least("conv-transpose", TRANSPOSE, ratio("torch"), 1.2),
     at_least("max-pool", MAX_POOL, ratio("torch"), 8.0),
     at_least("avg-pool", AVG_POOL, ratio("torch"), 3.0),
+    *(
+        at_least(
+            f"{name}-copy-{threads}", f"{POINTWISE.format(name, LARGE, threads)} copy", ratio("copy", "minimum"), 0.9
+        )
+        for name in ("relu", "leaky_relu")
+        for threads in (1, 2)
+    ),
+    *(
+        at_least(
+            f"{name}-{where}-{threads}", f"{POINTWISE.format(name, cases, threads)} torch numpy", best("minimum"), 1.0
+        )
+        for name in ("tanh", "sigmoid", "gelu", "exp")
+        for where, cases in (("large", LARGE), ("cached", " --match 16384"))
+        for threads in (1, 2)
+    ),
     at_least("dropout", DROPOUT, ratio("torch"), 2.0),
     at_least("dropout-copy", DROPOUT, ratio("copy"), 0.4),
     at_least("l1-penalty", L1_PENALTY, ratio("torch"), 1.0),
@@ -148,6 +165,7 @@ BARS = [
         for name in ("lstm", "gru")
     ),
     at_least("lstm-cell-call", "bench.calls recurrent", lambda report: report["torch over fastdl"], 4.0),
+    at_most("lstm-step-call", "bench.calls recurrent", lambda report: report["bound step, us"], 2.0, "us"),
     at_most(
         "relu-call",
         "bench.calls relu",

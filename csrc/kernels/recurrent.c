@@ -261,7 +261,7 @@ static void run_steps(void *context, fdl_team *team, int64_t index)
 }
 
 /* x_part of the rows [row, row_end). */
-static int make_input_part(const direction *d, int64_t row, int64_t row_end)
+static int make_input_part(const direction *d, int64_t row, int64_t row_end, int64_t threads)
 {
     const int64_t columns = recurrent_gates(d->r->kind) * d->r->hidden;
     const scattered from = {d->x, d->x_row, d->place ? d->place + row : NULL};
@@ -288,7 +288,9 @@ static int make_input_part(const direction *d, int64_t row, int64_t row_end)
         .c_row = d->x_part_row,
         .column_bias = d->bias,
     };
-    return gemm_parallel(&p);
+    /* Where one thread makes all steps, it would take the other's share out of another core's cache. */
+    const bool alone = threads == 1 && (double)p.m * (double)p.n * (double)p.k < 0x1p22;
+    return alone ? gemm_block(&p, (gemm_range){0, p.m, 0, p.n}) : gemm_parallel(&p);
 }
 
 /* Steps to make the input's part of at once: many rows, for each product packs the weights again, but not so many that
@@ -338,7 +340,7 @@ static int run_direction(direction *d, const real *h0, const real *c0, real *h_n
         const int64_t one = step_time(d, d->begin), other = step_time(d, d->end - 1), last = max64(one, other);
         d->first_row = rows->first[min64(one, other)];
         d->x_part = d->to.gates ? x_part + d->first_row * d->x_part_row : x_part;
-        const int status = make_input_part(d, d->first_row, rows->first[last] + rows->active[last]);
+        const int status = make_input_part(d, d->first_row, rows->first[last] + rows->active[last], threads);
         if (status != FDL_OK)
             return status;
         fdl_run_team(threads, run_steps, d);
