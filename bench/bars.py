@@ -81,6 +81,7 @@ LARGE = " large --match 6400000"
 POINTWISE = "bench.compare {} --tag bench{} --threads {} --against"
 THREADS = "bench.compare conv2d --tag batch8 --threads 2 --against fastdl --peer-threads 1"
 NETWORK = "bench.compare {} --tag bench --against torch onnxruntime --threads {}"
+LONG = {1: "", 2: " --seconds 0.15 --rounds 7"}  # as in BATCH
 TRAINING = "bench.compare {}_backward --with-forward --tag bench --against torch"
 
 BARS = [
@@ -147,7 +148,7 @@ BARS = [
     at_most("adam-call", "bench.calls optimizer", lambda report: report["Adam.step, us"], 2.0, "us"),
     at_least("threads", THREADS, ratio("fastdl"), 1.7),
     *(
-        at_least(f"{name}-{threads}{end}", NETWORK.format(name, threads), best(kind), limit)
+        at_least(f"{name}-{threads}{end}", NETWORK.format(name, threads) + LONG[threads], best(kind), limit)
         for name in ("lstm", "gru")
         for threads in (1, 2)
         for end, kind, limit in (("", "geometric mean", 1.0), ("-worst", "minimum", 0.8))
