@@ -49,6 +49,7 @@ __all__ = [
     "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
     "AdaptiveMaxPool3d",
+    "AlphaDropout",
     "AvgPool1d",
     "AvgPool2d",
     "AvgPool3d",
@@ -704,7 +705,7 @@ class LogSoftmax(Softmax):
 
 
 class _Dropout(Module):
-    """A layer over the function named like its class: Dropout2d over fastdl.dropout2d; torch.nn.Dropout2d.
+    """A layer over the function named like its class: Dropout2d over fastdl.dropout2d, AlphaDropout over alpha_dropout.
 
     seed: what the masks follow from; a new one where None. Every forward in training draws from counters of its own:
     `offset` is the first of the next, so that seed and offset make any run reproducible. inplace: write over x.
@@ -715,7 +716,7 @@ class _Dropout(Module):
     function: str
 
     def __init_subclass__(cls) -> None:
-        cls.function = cls.__name__.lower()
+        cls.function = cls.__name__.lower().replace("alpha", "alpha_")
 
     def __init__(self, p: float = 0.5, inplace: bool = False, *, seed: int | None = None) -> None:
         self.p, self.inplace = probability(p, "p"), inplace
@@ -730,7 +731,7 @@ class _Dropout(Module):
         options = {"p": self.p, "seed": self.seed, "offset": self.offset}
         y = getattr(functions(), self.function)(x, out=x if self.inplace else None, **options)
         self.save_for_backward(options)
-        drawn = y.size if self.function == "dropout" else math.prod(y.shape[:2])
+        drawn = math.prod(y.shape[:2]) if self.function.endswith("d") else y.size  # a number a channel
         self.offset += -(-drawn // 4)
         return y
 
@@ -743,6 +744,10 @@ class _Dropout(Module):
 
 class Dropout(_Dropout):
     """torch.nn.Dropout."""
+
+
+class AlphaDropout(_Dropout):
+    """torch.nn.AlphaDropout."""
 
 
 class Dropout1d(_Dropout):

@@ -184,3 +184,14 @@ def test_layers(layer: str, shape: tuple[int, ...]) -> None:
     np.testing.assert_array_equal(first.backward(x), x)
     with pytest.raises(ValueError, match=r"^p: found 2"):
         make(2)
+
+
+def test_alpha_dropout_layer() -> None:
+    """The function's masks, one after another."""
+    x = np.random.default_rng(0).standard_normal((3, 7)).astype(np.float32)
+    layer = nn.AlphaDropout(0.4, seed=1)
+    for offset in (0, 6):
+        np.testing.assert_array_equal(layer(x), fastdl.alpha_dropout(x, 0.4, seed=1, offset=offset))
+        expected = fastdl.alpha_dropout_backward(x, 0.4, seed=1, offset=offset)
+        np.testing.assert_array_equal(layer.backward(x), expected)
+    assert layer.eval()(x) is x
