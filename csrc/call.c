@@ -124,7 +124,7 @@ static PyObject *end_call(PyThreadState *others, int status)
 
 enum { MAX_NDIM = 64 }; /* NumPy's, since 2.0 */
 
-static PyArray_Descr *float32, *float64; /* NumPy's own, of which there is one each */
+static PyArray_Descr *float32, *float64, *int64; /* NumPy's own, of which there is one each */
 
 static PyObject *as_tuple(PyObject *const *given, Py_ssize_t count)
 {
@@ -309,6 +309,13 @@ SHORTCUT(choice) /* value, argument, names */
     return in_full(function, given, count);
 }
 
+SHORTCUT(class_indices) /* x, argument, ndim */
+{
+    PyArrayObject *x = count == 3 && PyArray_CheckExact(given[0]) ? (PyArrayObject *)given[0] : NULL;
+    const bool fine = x && PyArray_DESCR(x) == int64 && PyArray_IS_C_CONTIGUOUS(x) && has_ndim(x, given[2]);
+    return fine ? Py_NewRef(given[0]) : in_full(function, given, count);
+}
+
 SHORTCUT(many_like) /* x, argument, like */
 {
     const Py_ssize_t size = count == 3 && PyTuple_CheckExact(given[0]) ? PyTuple_Size(given[0]) : 0;
@@ -345,9 +352,10 @@ SHORTCUT(array_table) /* first, second, both */
 #define ROW(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
 
 static PyMethodDef shortcuts[] = {
-    ROW(floats),           ROW(floats_like), ROW(optional_vector),   ROW(optional_like), ROW(conv_weight),
-    ROW(output),           ROW(in_place),    ROW(optional_in_place), ROW(gradient),      ROW(disjoint),
-    ROW(same_or_disjoint), ROW(choice),      ROW(many_like),         ROW(array_table),   {NULL, NULL, 0, NULL},
+    ROW(floats),        ROW(floats_like), ROW(optional_vector),  ROW(optional_like),
+    ROW(conv_weight),   ROW(output),      ROW(in_place),         ROW(optional_in_place),
+    ROW(gradient),      ROW(disjoint),    ROW(same_or_disjoint), ROW(choice),
+    ROW(class_indices), ROW(many_like),   ROW(array_table),      {NULL, NULL, 0, NULL},
 };
 
 static PyObject *shortcut(PyObject *module, PyObject *function)
@@ -478,7 +486,8 @@ static int set_up(PyObject *module)
         return -1;
     float32 = PyArray_DescrFromType(NPY_FLOAT);
     float64 = PyArray_DescrFromType(NPY_DOUBLE);
-    return float32 && float64 ? 0 : -1;
+    int64 = PyArray_DescrFromType(NPY_INT64);
+    return float32 && float64 && int64 ? 0 : -1;
 }
 
 static PyModuleDef_Slot slots[] = {{Py_mod_exec, (void *)set_up}, {0, NULL}};

@@ -24,11 +24,13 @@ typedef struct {
  * input, whose lines have been read anyway. */
 FDL_INLINE bool pass_streams(int64_t size) { return size * (int64_t)sizeof(real) >= (int64_t)8 << 20; }
 
+/* Elements that p lies past the start of a whole vector in memory. */
+FDL_INLINE int64_t past_aligned(const real *p) { return (int64_t)((uintptr_t)p / sizeof(real) % LANES); }
+
 FDL_INLINE pass pass_over(int64_t begin, int64_t end, const real *out, bool streams)
 {
-    const int64_t unaligned = (int64_t)((uintptr_t)(out + begin) / sizeof(real) % LANES);
     streams = streams && (uintptr_t)out % sizeof(real) == 0;
-    const int64_t first = streams ? LANES - unaligned : LANES;
+    const int64_t first = streams ? LANES - past_aligned(out + begin) : LANES;
     return (pass){begin, end, max64(0, min64(first, end - begin)), streams};
 }
 

@@ -223,13 +223,13 @@ FDL_INLINE vreal vpow2(vreal n)
     return (vreal)(((vuint)(n + FDL_ROUNDER) - (vuint)vset1(FDL_ROUNDER) + FDL_BIAS) << FDL_MANTISSA);
 }
 
-/* x rounded to an integer n, and 2^(n + FDL_LIFT) in *power; |n| is at most some FDL_BIAS. What is multiplied by *power
+/* x rounded to an integer n, and 2^(n + lift) in *power, where that is normal. What is multiplied by *power of FDL_LIFT
  * and then by FDL_UNLIFT = 2^-FDL_LIFT is rounded once, for n down to where it is 0: cheaper than vldexp. */
 enum { FDL_LIFT = FDL_BIAS / 2 };
 #define FDL_UNLIFT (sizeof(real) == 4 ? (real)0x1p-63 : (real)0x1p-511)
-FDL_INLINE vreal vround_lifted(vreal x, vreal *power)
+FDL_INLINE vreal vround_lifted(vreal x, const int lift, vreal *power)
 {
-    const real rounder = FDL_ROUNDER + (FDL_BIAS + FDL_LIFT); /* the low bits then are the exponent */
+    const real rounder = FDL_ROUNDER + (real)(FDL_BIAS + lift); /* the low bits then are the exponent */
     const vreal sum = x + rounder;
     *power = (vreal)((vuint)sum << FDL_MANTISSA);
     return sum - rounder;

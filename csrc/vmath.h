@@ -7,7 +7,7 @@
  *
  * Coefficients are those that minimise the largest error relative to the function (in e^Q, relative to the result),
  * found by Remez's exchange algorithm in 60-digit arithmetic and rounded one after another, the rest fitted anew after
- * each (those of vnormal_tail, a quotient, at once). Reduction of the argument: Cody and Waite, "Software Manual for
+ * each (those of vnormal_parts, a quotient, at once). Reduction of the argument: Cody and Waite, "Software Manual for
  * the Elementary Functions" (1980), chapter 6,
  *     e^x = 2^n e^r,   n = round(x / ln 2),   r = x - n ln 2,   |r| <= ln 2 / 2
  * with ln 2 split in two; 2^n is applied so that results are rounded once (vldexp). Logarithms:
@@ -226,8 +226,7 @@ FDL_INLINE vreal vsigmoid(vreal x)
 /* e^x = *power (1 + what is returned), |x| <= FDL_EXP_NORMAL */
 FDL_INLINE vreal vexp_normal(vreal x, vreal *power)
 {
-    const vreal sum = x * FDL_LOG2_E + FDL_ROUNDER, n = sum - FDL_ROUNDER;
-    *power = (vreal)(((vuint)sum << FDL_MANTISSA) + ((vuint)(vint){0} + ((natural)FDL_BIAS << FDL_MANTISSA)));
+    const vreal n = vround_lifted(x * FDL_LOG2_E, 0, power);
     return vexpm1_near_0(x - n * FDL_LN2_HIGH - n * FDL_LN2_LOW);
 }
 FDL_INLINE vreal vgate_sigmoid(vreal x)
@@ -333,7 +332,7 @@ FDL_INLINE void vnormal_parts(vreal *a, vreal *power, vreal *m, vreal *numerator
         unlifted[i] = p[i] * FDL_UNLIFT;
     vreal low;
     const vreal square = vproduct(*a, *a, &low); /* what one number lacks of it would count in the exponential */
-    const vreal n = vround_lifted(square * (-FDL_LOG2_E / 2), power);
+    const vreal n = vround_lifted(square * (-FDL_LOG2_E / 2), FDL_LIFT, power);
     *m = vexpm1_of_half(square + n * (2 * FDL_LN2_HIGH) + n * (2 * FDL_LN2_LOW) + low);
     *numerator = vpolynomial(unlifted, FDL_TERMS(p), *a);
     *denominator = vpolynomial(q, FDL_TERMS(q), *a);

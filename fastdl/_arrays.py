@@ -118,10 +118,9 @@ def conv_weight(
     return None, weight.data, weight.shape, weight.tile
 
 
+@shortcut
 def class_indices(x: Any, argument: str, ndim: int) -> Array:
     """x as a C-contiguous int64 array: any integer dtype that int64 holds; floats (so NaN) are refused."""
-    if type(x) is ndarray and x.dtype is _I64 and x.ndim == ndim and x.flags.c_contiguous:
-        return x  # the commonest
     x = _view(x, argument)
     if x.dtype.kind not in "iu" or not np.can_cast(x.dtype, _I64):
         raise TypeError(f"{argument}: found dtype {x.dtype}, expected integers that fit int64")

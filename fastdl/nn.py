@@ -705,18 +705,14 @@ class LogSoftmax(Softmax):
 
 
 class _Dropout(Module):
-    """A layer over the function named like its class: Dropout2d over fastdl.dropout2d, AlphaDropout over alpha_dropout.
-
-    seed: what the masks follow from; a new one where None. Every forward in training draws from counters of its own:
+    """seed: what the masks follow from; a new one where None. Every forward in training draws from counters of its own:
     `offset` is the first of the next, so that seed and offset make any run reproducible. inplace: write over x.
     Outside training forward returns x itself.
     """
 
     elementwise = True
     function: str
-
-    def __init_subclass__(cls) -> None:
-        cls.function = cls.__name__.lower().replace("alpha", "alpha_")
+    whole_channels = False
 
     def __init__(self, p: float = 0.5, inplace: bool = False, *, seed: int | None = None) -> None:
         self.p, self.inplace = probability(p, "p"), inplace
@@ -731,7 +727,7 @@ class _Dropout(Module):
         options = {"p": self.p, "seed": self.seed, "offset": self.offset}
         y = getattr(functions(), self.function)(x, out=x if self.inplace else None, **options)
         self.save_for_backward(options)
-        drawn = math.prod(y.shape[:2]) if self.function.endswith("d") else y.size  # a number a channel
+        drawn = math.prod(y.shape[:2]) if self.whole_channels else y.size
         self.offset += -(-drawn // 4)
         return y
 
@@ -745,21 +741,34 @@ class _Dropout(Module):
 class Dropout(_Dropout):
     """torch.nn.Dropout."""
 
+    function = "dropout"
+
 
 class AlphaDropout(_Dropout):
     """torch.nn.AlphaDropout."""
+
+    function = "alpha_dropout"
 
 
 class Dropout1d(_Dropout):
     """torch.nn.Dropout1d."""
 
+    function = "dropout1d"
+    whole_channels = True
+
 
 class Dropout2d(_Dropout):
     """torch.nn.Dropout2d."""
 
+    function = "dropout2d"
+    whole_channels = True
+
 
 class Dropout3d(_Dropout):
     """torch.nn.Dropout3d."""
+
+    function = "dropout3d"
+    whole_channels = True
 
 
 class _Norm(Module):

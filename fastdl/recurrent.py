@@ -214,10 +214,7 @@ def lstm_backward(
     grad_h_n = optional_like(grad_h_n, "grad_h_n", x, h_shape)
     grad_c_n = optional_like(grad_c_n, "grad_c_n", x, c_shape)
     lengths = optional_indices(lengths, "lengths", (r.batch,))
-    norms = optional_writable(state_grad_norms, "state_grad_norms", (r.layers * r.directions, r.steps), x)
-    disjoint(grad_output, "state_grad_norms", norms)
-    disjoint(x, "state_grad_norms", norms)
-    disjoint(saved, "state_grad_norms", norms)
+    norms = _grad_norms(state_grad_norms, r, x, grad_output, saved)
     _check_backward(r, grad_output, saved, lengths)
     keep = _keep(dropout, training)
     grad_weights = arrays_like(None, "weights", weights, None)
@@ -451,10 +448,7 @@ def _backward(
     h_shape = (r.layers * r.directions, r.batch, r.output)
     h0, grad_h_n = optional_like(h0, "h0", x, h_shape), optional_like(grad_h_n, "grad_h_n", x, h_shape)
     lengths = optional_indices(lengths, "lengths", (r.batch,))
-    norms = optional_writable(state_grad_norms, "state_grad_norms", (r.layers * r.directions, r.steps), x)
-    disjoint(grad_output, "state_grad_norms", norms)
-    disjoint(x, "state_grad_norms", norms)
-    disjoint(saved, "state_grad_norms", norms)
+    norms = _grad_norms(state_grad_norms, r, x, grad_output, saved)
     _check_backward(r, grad_output, saved, lengths)
     keep = _keep(dropout, training)
     grad_weights = arrays_like(None, "weights", weights, None)
@@ -579,6 +573,16 @@ def _rows(r: Recurrence, lengths: Any) -> int:
             fail("lengths", length, ("between 1 and", r.steps, "steps"))
         total += int(length)
     return total
+
+
+@helper
+def _grad_norms(state_grad_norms: Any, r: Recurrence, x: Array, grad_output: Array, saved: Array) -> Array | None:
+    """In memory of its own, or None."""
+    norms = optional_writable(state_grad_norms, "state_grad_norms", (r.layers * r.directions, r.steps), x)
+    disjoint(grad_output, "state_grad_norms", norms)
+    disjoint(x, "state_grad_norms", norms)
+    disjoint(saved, "state_grad_norms", norms)
+    return norms
 
 
 @helper

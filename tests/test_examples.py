@@ -38,6 +38,16 @@ def _png_size(path: Path) -> tuple[int, int]:
     return struct.unpack(">II", data[16:24])
 
 
+def _check_speeds_and_figure(report: str, figure: Path) -> None:
+    """The end of what every example tells, on one thread, and shows."""
+    speeds = re.search(r"\(threads: 1\): fastdl ([\d,]+) \| NumPy ([\d,]+), fastdl is ([\d.]+)x", report).groups()
+    own, numpy, ratio = (float(value.replace(",", "")) for value in speeds)
+    assert ratio == pytest.approx(own / numpy, abs=0.06)
+    width, height = _png_size(figure)
+    assert width > 1000
+    assert height > 500
+
+
 @pytest.mark.parametrize("module", ["fastdl", "fastdl.examples.digits"])
 def test_train_digits(module: str, tmp_path: Path) -> None:
     pytest.importorskip("sklearn"), pytest.importorskip("matplotlib"), pytest.importorskip("rich")
@@ -49,12 +59,7 @@ def test_train_digits(module: str, tmp_path: Path) -> None:
     assert int(count) == 360
     assert float(accuracy) == pytest.approx(100 * int(correct) / int(count), abs=0.005)
     assert float(accuracy) >= 96
-    speeds = re.search(r"\(threads: 1\): fastdl ([\d,]+) \| NumPy ([\d,]+), fastdl is ([\d.]+)x", done.stdout).groups()
-    own, numpy, ratio = (float(value.replace(",", "")) for value in speeds)
-    assert ratio == pytest.approx(own / numpy, abs=0.06)
-    width, height = _png_size(tmp_path / "figure.png")
-    assert width > 1000
-    assert height > 500
+    _check_speeds_and_figure(done.stdout, tmp_path / "figure.png")
 
 
 @pytest.mark.slow
@@ -86,12 +91,7 @@ def test_train_sequence(tmp_path: Path) -> None:
         assert sample.startswith(sequence.PROMPT)
         assert len(sample) == len(sequence.PROMPT) + 400
         assert set(sample) <= set(text.alphabet)
-    speeds = re.search(r"\(threads: 1\): fastdl ([\d,]+) \| NumPy ([\d,]+), fastdl is ([\d.]+)x", done.stdout).groups()
-    own, numpy, ratio = (float(value.replace(",", "")) for value in speeds)
-    assert ratio == pytest.approx(own / numpy, abs=0.06)
-    width, height = _png_size(tmp_path / "figure.png")
-    assert width > 1000
-    assert height > 500
+    _check_speeds_and_figure(done.stdout, tmp_path / "figure.png")
 
 
 @pytest.mark.slow

@@ -192,7 +192,7 @@ FDL_INLINE int walk(const plan *p, int64_t begin, int64_t end, update *next, con
         for (int s = 0; s < STATES; s++)
             c.state[s] = column(a.row, FDL_TABLE_STATE + s);
         int64_t i = a.from;
-        const int64_t head = (int64_t)(-(uintptr_t)(c.param + i) / sizeof(real) % LANES);
+        const int64_t head = (LANES - past_aligned(c.param + i)) % LANES;
         if (head > 0 && i + head <= a.to) { /* to where stores do not cross cache lines */
             take(p, &c, i, head, next, has);
             i += head;
