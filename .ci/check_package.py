@@ -27,7 +27,7 @@ def check_wheel(wheel: Path) -> None:
 def check_sdist(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
-    for needed in ("README.md", "CMakeLists.txt", "csrc/fastdl.h", "csrc/generate.py", "fastdl/__init__.py"):
+    for needed in ("README.md", "CMakeLists.txt", "csrc/fastdl.h", "csrc/binding/generate.py", "fastdl/__init__.py"):
         assert needed in names, f"{sdist.name} lacks {needed}"
     strays = {n for n in names if n.endswith((".so", ".pyc", ".o")) or n == "fastdl/_kernels.py"}
     assert not strays, f"{sdist.name} holds built files: {strays}"

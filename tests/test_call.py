@@ -1,4 +1,4 @@
-"""csrc/call.c, the way in from Python: what it refuses, what it hands on, what it remembers, and that nothing leaks."""
+"""csrc/binding/call.c, the way in from Python: what it refuses, what it hands on, what it remembers, and that nothing leaks."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
  *   grad_bias [out] = column sums of grad_output, accumulated in double
  *
  * All three products are the building block; the sums are `real`, as in every BLAS. */
-#include "gemm.h"
+#include "product/gemm.h"
 
 int fdl_linear(const real *x, const real *weight, const real *bias, real *y, int64_t rows, int64_t in_features,
                int64_t out_features, int64_t kind, double alpha, double beta)

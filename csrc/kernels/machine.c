@@ -1,5 +1,5 @@
 /* What the benchmarks need to know of this machine, measured by the level's own instructions. */
-#include "simd.h"
+#include "vector/simd.h"
 
 const char *fdl_compiled_level(void) { return FDL_TEXT2(FDL_LEVEL); }
 

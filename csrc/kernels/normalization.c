@@ -25,7 +25,7 @@
  * Pieces of work, and with them the order of every sum, do not depend on the number of threads. */
 #include <math.h>
 
-#include "pointwise.h"
+#include "vector/elementwise.h"
 
 enum { CHUNK = 128 * LANES, FOLD = 32, STRIP = 256 / (int)sizeof(real) };
 

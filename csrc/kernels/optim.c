@@ -27,7 +27,7 @@
  * that do not depend on the number of threads. */
 #include <math.h>
 
-#include "pointwise.h"
+#include "vector/elementwise.h"
 
 enum { STATES = FDL_TABLE_COLUMNS - FDL_TABLE_STATE };
 

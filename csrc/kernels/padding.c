@@ -9,7 +9,7 @@
  * Dimensions are walked from the first. The last padded one, with everything after it, is a row: copied whole in
  * the forward pass, added whole in the gradient. Every element of grad_input is first written from the middle of
  * grad_output, which costs no pass of zeros, then the borders are added to it, in `real`. */
-#include "simd.h"
+#include "vector/simd.h"
 
 /* Below this many elements a second thread costs more than it saves. */
 enum { GRAIN = 1 << 17 };

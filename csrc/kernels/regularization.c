@@ -15,8 +15,8 @@
  * those sums in order: the same result for any number of threads. */
 #include <math.h>
 
-#include "philox.h"
-#include "pointwise.h"
+#include "vector/philox.h"
+#include "vector/elementwise.h"
 
 enum { WORDS = 1024 };
 

@@ -1,0 +1,85 @@
+/* The pointwise activations (csrc/activation.h has their formulas), in passes over x [size].
+ *
+ *   prelu   x [outer, channels, inner], weight [channels] or [1]: x, weight x below 0
+ */
+#include "vector/activation.h"
+#include "vector/elementwise.h"
+
+typedef struct {
+    const real *x, *grad_output; /* the second NULL: forward */
+    real *out;
+    activation f;
+    bool streams;
+} pointwise_task;
+
+/* Formulas are long chains of operations that wait for each other, and the processor looks only so far ahead: this many
+ * vectors are taken together, for the compiler to interleave (CMakeLists.txt tells GCC to). */
+enum { TOGETHER = 4 };
+
+FDL_INLINE void take_pass(const pointwise_task *t, int64_t begin, int64_t end, const int kind, const bool backward)
+{
+    const activation f = t->f;
+    for (pass p = pass_over(begin, end, t->out, t->streams); p.lanes > 0; pass_next(&p)) {
+        while (p.lanes == LANES && p.end - p.at > TOGETHER * LANES) { /* main loop */
+            vreal y[TOGETHER];
+            FDL_UNROLL
+            for (int i = 0; i < TOGETHER; i++) {
+                const vreal x = vload(t->x + p.at + i * LANES);
+                y[i] = backward ? activation_grad(vload(t->grad_output + p.at + i * LANES), x, kind, f.alpha, f.beta)
+                                : activation_of(x, kind, f.alpha, f.beta);
+            }
+            FDL_UNROLL
+            for (int i = 0; i < TOGETHER; i++, p.at += LANES)
+                pass_store(&p, t->out, y[i]);
+            p.lanes = min64(LANES, p.end - p.at);
+        }
+        const vreal x = pass_load(&p, t->x);
+        pass_store(&p, t->out,
+                   backward ? activation_grad(pass_load(&p, t->grad_output), x, kind, f.alpha, f.beta)
+                            : activation_of(x, kind, f.alpha, f.beta));
+    }
+}
+
+static int pointwise_range(void *context, int64_t begin, int64_t end)
+{
+    const pointwise_task t = *(const pointwise_task *)context; /* a copy, which no store can change */
+    switch (t.f.kind) {
+#define CASE(KIND)                                                                                                     \
+    case FDL_ACTIVATION_##KIND:                                                                                        \
+        if (t.grad_output)                                                                                             \
+            take_pass(&t, begin, end, FDL_ACTIVATION_##KIND, true);                                                    \
+        else                                                                                                           \
+            take_pass(&t, begin, end, FDL_ACTIVATION_##KIND, false);                                                   \
+        break;
+        FDL_EACH_ACTIVATION(CASE)
+#undef CASE
+    }
+    return FDL_OK;
+}
+
+static int pointwise_parallel(pointwise_task *t, int64_t size)
+{
+    t->streams = t->out != t->x && t->out != t->grad_output && pass_streams(size);
+    return fdl_parallel(size, t->f.kind == FDL_ACTIVATION_RELU ? MEMORY_GRAIN : COMPUTE_GRAIN, pointwise_range, t);
+}
+
+int fdl_pointwise(const real *x, real *y, int64_t size, int64_t kind, double alpha, double beta)
+{
+    pointwise_task t = {.x = x, .out = y, .f = {kind, (real)alpha, (real)beta}};
+    return pointwise_parallel(&t, size);
+}
+
+int fdl_pointwise_backward(const real *grad_output, const real *x, real *grad_input, int64_t size, int64_t kind,
+                           double alpha, double beta)
+{
+    pointwise_task t = {.x = x, .grad_output = grad_output, .out = grad_input, .f = {kind, (real)alpha, (real)beta}};
+    return pointwise_parallel(&t, size);
+}
+
+void activate_rows(const activation *f, real *x, int64_t row, int64_t rows, int64_t columns)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        pointwise_task t = {.x = x + i * row, .out = x + i * row, .f = *f};
+        pointwise_range(&t, 0, columns);
+    }
+}

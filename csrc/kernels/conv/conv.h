@@ -1,0 +1,168 @@
+/* What the algorithms of convolution share (kernels/conv*.c). */
+#ifndef FASTDL_CONV_H
+#define FASTDL_CONV_H
+
+#include "product/gemm.h"
+
+/* Where the rows of a convolution's results go one by one, if not to y: take gets row `row` of image n of the
+ * `together` filters from `filter` on, which are `pitch` elements apart in lines. */
+typedef struct {
+    void (*take)(const void *context, int64_t n, int64_t filter, int64_t row, const real *lines, int64_t pitch);
+    const void *context;
+    int64_t together; /* a divisor of GEMM_A_PANEL */
+} conv_sink;
+
+typedef struct {
+    fdl_window w;
+    int64_t channels, filters; /* per group */
+    int64_t taps;              /* kernel_height * kernel_width */
+    int64_t depth;             /* channels * taps: rows of columns */
+    int64_t positions;         /* out_height * out_width */
+    int64_t pixels;            /* height * width */
+    bool is_matrix;            /* 1 x 1, stride 1, no padding: columns is the image itself */
+    gemm_matrix weights;       /* of the first group, [filters, depth]; the next group's are group_weights further */
+    int64_t group_weights;
+    bool turned; /* weight is [channels, filters, taps], its taps in reverse: conv_winograd.h reads it so */
+    const real *x, *weight, *bias, *residual, *grad_y;
+    real *y, *grad_x, *grad_weight, *grad_bias;
+    const conv_sink *sink; /* which only Winograd's algorithm knows; NULL: y */
+    activation activation;
+    const real *packed; /* weights as gemm_pack lays them out, or conv_channels_last_weights; NULL: not packed */
+    const real *packed_winograd; /* the same transformed for tiles of packed_tile, if that is 2 or 4 */
+    int64_t packed_tile;         /* -1: weights are not packed; see fdl_conv_plan */
+    bool explicit_columns;
+    int64_t images; /* that one product goes over: the whole batch, or one where columns are explicit */
+    int64_t parts;  /* pieces that one product is cut into */
+} convolution;
+
+/* Lanes [first, last) of p, those of them that there are; the others are 0. */
+FDL_INLINE vreal vload_between(const real *p, int64_t first, int64_t last)
+{
+    if (first <= 0 && last >= LANES)
+        return vload(p);
+    first = max64(0, min64(first, LANES));
+    return vload_masked(p, vmask_range(first, max64(first, min64(last, LANES))));
+}
+
+/* x[2 j] = even[j] and x[2 j + 1] = odd[j], x [columns]. */
+FDL_INLINE void zip_lines(const real *even, const real *odd, int64_t columns, real *x)
+{
+    int64_t j = 0;
+    for (; j + 2 * LANES <= columns; j += 2 * LANES) { /* main loop */
+        const vreal a = vload(even + j / 2), b = vload(odd + j / 2);
+        vstore(x + j, vzip_low(a, b));
+        vstore(x + j + LANES, vzip_high(a, b));
+    }
+    if (j < columns) { /* tail */
+        const int64_t left = columns - j;
+        const vreal a = vload_first(even + j / 2, (left + 1) / 2), b = vload_first(odd + j / 2, left / 2);
+        vstore_up_to(x + j, vzip_low(a, b), left);
+        if (left > LANES)
+            vstore_first(x + j + LANES, vzip_high(a, b), left - LANES);
+    }
+}
+
+/* The first of a convolution's images, in one group: what conv_pack_columns packs. */
+typedef struct {
+    const convolution *v;
+    const real *x; /* [images, (groups) channels, depth, height, width] */
+} conv_image;
+
+#define conv_describe FDL_NAME(conv_describe)
+#define conv_pack_columns FDL_NAME(conv_pack_columns)
+
+convolution conv_describe(const fdl_window *w, const real *weight, int64_t algorithm);
+/* B = columns [depth, images * positions] of a conv_image. */
+gemm_pack_b conv_pack_columns;
+
+#define conv_rows_applies FDL_NAME(conv_rows_applies)
+#define conv_rows_pays FDL_NAME(conv_rows_pays)
+#define conv_rows_forward FDL_NAME(conv_rows_forward)
+#define conv_winograd_2x2_packed_size FDL_NAME(conv_winograd_2x2_packed_size)
+#define conv_winograd_2x2_pack FDL_NAME(conv_winograd_2x2_pack)
+#define conv_winograd_2x2_forward FDL_NAME(conv_winograd_2x2_forward)
+#define conv_winograd_3x3_packed_size FDL_NAME(conv_winograd_3x3_packed_size)
+#define conv_winograd_3x3_pack FDL_NAME(conv_winograd_3x3_pack)
+#define conv_winograd_3x3_forward FDL_NAME(conv_winograd_3x3_forward)
+#define conv_winograd_4x4_packed_size FDL_NAME(conv_winograd_4x4_packed_size)
+#define conv_winograd_4x4_pack FDL_NAME(conv_winograd_4x4_pack)
+#define conv_winograd_4x4_forward FDL_NAME(conv_winograd_4x4_forward)
+
+/* The algorithms that have files of their own: whether they compute a convolution, whether they are worth it, and the
+ * forward pass. */
+bool conv_rows_applies(const convolution *v);
+bool conv_rows_pays(const convolution *v);
+int conv_rows_forward(const convolution *v);
+
+/* Winograd's sets *finite to whether every result is; where not, the caller computes again with another algorithm,
+ * because a NaN or an infinity has then spread over its whole tile. Packing: sizes in elements. */
+int64_t conv_winograd_2x2_packed_size(const convolution *v);
+int64_t conv_winograd_3x3_packed_size(const convolution *v);
+int64_t conv_winograd_4x4_packed_size(const convolution *v);
+int conv_winograd_2x2_pack(const convolution *v, real *u);
+int conv_winograd_3x3_pack(const convolution *v, real *u);
+int conv_winograd_4x4_pack(const convolution *v, real *u);
+int conv_winograd_2x2_forward(const convolution *v, bool *finite);
+int conv_winograd_3x3_forward(const convolution *v, bool *finite);
+int conv_winograd_4x4_forward(const convolution *v, bool *finite);
+
+#define conv_winograd_saves FDL_NAME(conv_winograd_saves)
+/* Whether Winograd's algorithm with tiles of `out`, if it applies, is faster than products that compute `positions` of
+ * every image. */
+bool conv_winograd_saves(const convolution *v, int64_t out, int64_t positions);
+
+#define conv_winograd_grad_weight FDL_NAME(conv_winograd_grad_weight)
+
+/* The gradient of the weights with tiles of 4 x 4; finite as above. */
+int conv_winograd_grad_weight(const convolution *v, bool *finite);
+
+#define conv_depthwise_pays FDL_NAME(conv_depthwise_pays)
+#define conv_depthwise_forward FDL_NAME(conv_depthwise_forward)
+#define conv_depthwise_grad_x FDL_NAME(conv_depthwise_grad_x)
+#define conv_depthwise_grad_weight FDL_NAME(conv_depthwise_grad_weight)
+
+/* Whether a group is so small that its planes are better summed one by one; correct for any. */
+bool conv_depthwise_pays(const convolution *v);
+int conv_depthwise_forward(const convolution *v);
+/* The gradient of the input, plus v's bias (one a channel), activated: for every stride. */
+int conv_depthwise_grad_x(const convolution *v);
+int conv_depthwise_grad_weight(const convolution *v);
+
+#define conv_phases_pay FDL_NAME(conv_phases_pay)
+#define conv_phases_grad_x FDL_NAME(conv_phases_grad_x)
+
+/* Whether the gradient of the input is better computed phase by phase than added together from columns. */
+bool conv_phases_pay(const convolution *v);
+/* The gradient of the input, plus v's bias (one a channel), activated: for every stride. */
+int conv_phases_grad_x(const convolution *v);
+
+/* The input row, of all planes' rows, under row i of output plane d and row r of the kernel's plane q; -1 outside. */
+FDL_INLINE int64_t locate_row(const fdl_window *w, int64_t d, int64_t i, int64_t q, int64_t r)
+{
+    const int64_t plane = d * w->stride_depth - w->padding_depth + q * w->dilation_depth;
+    const int64_t row = i * w->stride_height - w->padding_height + r * w->dilation_height;
+    return plane >= 0 && plane < w->depth && row >= 0 && row < w->height ? plane * w->height + row : -1;
+}
+
+#define conv_winograd_last_pays FDL_NAME(conv_winograd_last_pays)
+#define conv_winograd_last_forward FDL_NAME(conv_winograd_last_forward)
+
+/* The same two where the channels are last. */
+bool conv_winograd_last_pays(const convolution *v);
+int conv_winograd_last_forward(const convolution *v, bool *finite);
+
+#define conv_channels_last_weights FDL_NAME(conv_channels_last_weights)
+#define conv_channels_last_forward FDL_NAME(conv_channels_last_forward)
+#define conv_channels_last_grad_x FDL_NAME(conv_channels_last_grad_x)
+#define conv_channels_last_grad_weight FDL_NAME(conv_channels_last_grad_weight)
+#define conv_channels_last_grad_bias FDL_NAME(conv_channels_last_grad_bias)
+
+/* The weights of v as its forward pass reads them, [groups][depth][filters]: for v->packed, once for many calls. */
+int conv_channels_last_weights(const convolution *v, real *packed);
+/* The passes of v where the channels are last. */
+int conv_channels_last_forward(const convolution *v);
+int conv_channels_last_grad_x(const convolution *v);
+int conv_channels_last_grad_weight(const convolution *v);
+int conv_channels_last_grad_bias(const convolution *v);
+
+#endif

@@ -1,0 +1,168 @@
+/* Convolution that reads the input's rows where they lie, for few channels (the first layer of a network) or few
+ * filters, where packing every window costs more than it saves.
+ *
+ * A block of rows of the input is copied once, with its padding and, at stride s, split into s phases:
+ *
+ *   line [s, phase]: line[j % s][j / s] = the padded row's element j
+ *
+ * What tap t of the kernel's row sees at output column j is then line[t dilation % s][t dilation / s + j]: consecutive
+ * elements, from which the micro-kernel loads without any packing (gemm_in_place). Products are over all channels and
+ * taps of one output row; sums in `real`, in registers. Every pixel is copied once, not once a tap. */
+#include "kernels/conv/conv.h"
+
+enum { BUFFER = 192 * 1024 }; /* bytes of lines in a block: they stay in the second-level cache */
+
+typedef struct {
+    const convolution *v;
+    int64_t phase, line;          /* elements of a phase, and of a line: stride_width phases */
+    int64_t block, blocks, lines; /* output rows in a block, blocks in a plane, input rows that a block sees */
+    const real *weights;          /* as gemm_pack lays them out */
+    const int64_t *offset;        /* [depth] of a tap's elements, from those of the first tap of the first channel */
+} plan;
+
+static plan describe_lines(const convolution *v)
+{
+    const fdl_window *w = &v->w;
+    plan p = {.v = v};
+    const int64_t reach = (w->kernel_width - 1) * w->dilation_width / w->stride_width;
+    p.phase = reach + ceil_div(w->out_width, LANES) * LANES + LANES;
+    p.line = w->stride_width * p.phase;
+    return p;
+}
+
+/* Bytes of one row of all channels. */
+static int64_t row_bytes(const plan *p)
+{
+    return p->v->channels * p->v->w.kernel_depth * p->line * (int64_t)sizeof(real);
+}
+
+/* One padded row: x [width], or NULL outside the image. */
+static void fill_line(const plan *p, const real *x, real *line)
+{
+    const fdl_window *w = &p->v->w;
+    const int64_t stride = w->stride_width, before = w->padding_width;
+    memset(line, 0, (size_t)p->line * sizeof(real));
+    if (!x)
+        return;
+    if (stride == 1) {
+        memcpy(line + before, x, (size_t)min64(w->width, p->phase - before) * sizeof(real));
+        return;
+    }
+    if (stride == 2) {
+        /* x[i] is the padded row's element before + i: of one parity, and the next of the other. */
+        real *first = line + before % 2 * p->phase + before / 2;
+        real *second = line + (before + 1) % 2 * p->phase + (before + 1) / 2;
+        const int64_t pairs = min64(w->width / 2, p->phase - (before + 1) / 2);
+        int64_t i = 0;
+        for (; i + LANES <= pairs; i += LANES) { /* main loop */
+            const vreal low = vload(x + 2 * i), high = vload(x + 2 * i + LANES);
+            vstore(first + i, veven(low, high));
+            vstore(second + i, vodd(low, high));
+        }
+        for (; i < pairs; i++) /* tail */
+            first[i] = x[2 * i], second[i] = x[2 * i + 1];
+        if (2 * i < w->width && before / 2 + i < p->phase)
+            first[i] = x[2 * i];
+        return;
+    }
+    for (int64_t i = 0, j = before / stride, q = before % stride; i < w->width && j < p->phase; i++) {
+        line[q * p->phase + j] = x[i];
+        if (++q == stride)
+            q = 0, j++;
+    }
+}
+
+/* Items are blocks of output rows of one output plane of one image. */
+static int rows_task(void *context, int64_t begin, int64_t end)
+{
+    const plan *p = context;
+    const convolution *v = p->v;
+    const fdl_window *w = &v->w;
+    const fdl_mark mark = fdl_scratch_mark();
+    real *lines = fdl_scratch(v->channels * w->kernel_depth * p->lines * p->line * (int64_t)sizeof(real));
+    if (!lines)
+        return FDL_OUT_OF_MEMORY;
+    for (int64_t item = begin; item < end; item++) {
+        const int64_t plane = item / p->blocks, n = plane / w->out_depth, d = plane % w->out_depth;
+        const int64_t i_begin = item % p->blocks * p->block, i_end = min64(w->out_height, i_begin + p->block);
+        const int64_t top = i_begin * w->stride_height - w->padding_height;
+        real *line = lines;
+        for (int64_t c = 0; c < v->channels; c++)
+            for (int64_t q = 0; q < w->kernel_depth; q++) {
+                const int64_t z = d * w->stride_depth - w->padding_depth + q * w->dilation_depth;
+                const real *x = v->x + ((n * v->channels + c) * w->depth + z) * w->height * w->width;
+                for (int64_t r = top; r < top + p->lines; r++, line += p->line)
+                    fill_line(p, z >= 0 && z < w->depth && r >= 0 && r < w->height ? x + r * w->width : NULL, line);
+            }
+        for (int64_t f = 0; f < v->filters; f += gemm_packed_rows(f, v->filters))
+            for (int64_t i = i_begin; i < i_end; i++) {
+                const int64_t y = n * v->filters * v->positions + (d * w->out_height + i) * w->out_width;
+                const gemm_problem product = {
+                    .m = v->filters,
+                    .n = w->out_width,
+                    .k = v->depth,
+                    .packed_a = {p->weights, v->filters, 0},
+                    .c = v->y + y,
+                    .c_row = v->positions,
+                    .row_bias = v->bias,
+                    .addend = v->residual ? v->residual + y : NULL,
+                    .activation = v->activation,
+                };
+                gemm_in_place(&product, f, lines + (i - i_begin) * w->stride_height * p->line, p->offset);
+            }
+    }
+    fdl_scratch_release(mark);
+    return FDL_OK;
+}
+
+/* All that a window of the kernel's rows sees has to fit the buffer. */
+bool conv_rows_applies(const convolution *v)
+{
+    const plan p = describe_lines(v);
+    const int64_t extent = (v->w.kernel_height - 1) * v->w.dilation_height + 1;
+    return v->w.groups == 1 && !v->w.channels_last && v->weights.column == 1 && v->depth <= GEMM_K && !v->is_matrix &&
+           row_bytes(&p) <= BUFFER / extent;
+}
+
+/* In cycles for one row of one tap: a multiply-add a filter and vector, and where windows are packed their copy, while
+ * their vectors are full even where rows end within one. The constants were found by timing both ways. */
+bool conv_rows_pays(const convolution *v)
+{
+    const double vectors = (double)ceil_div(v->w.out_width, LANES), full = (double)v->w.out_width / LANES;
+    return (double)v->filters * (vectors - full) < 6 + 4 * vectors;
+}
+
+int conv_rows_forward(const convolution *v)
+{
+    const fdl_window *w = &v->w;
+    plan p = describe_lines(v);
+    const int64_t extent = (w->kernel_height - 1) * w->dilation_height + 1;
+    const int64_t fit = (BUFFER / row_bytes(&p) - extent) / w->stride_height + 1;
+    const double work = (double)w->batch * (double)v->filters * (double)v->depth * (double)v->positions;
+    const int64_t planes = w->batch * w->out_depth, threads = gemm_parts(work, 1);
+    p.block = min64(fit, ceil_div(w->out_height, planes >= threads ? 1 : threads));
+    p.blocks = ceil_div(w->out_height, p.block);
+    p.block = ceil_div(w->out_height, p.blocks);
+    p.lines = (p.block - 1) * w->stride_height + extent;
+
+    const fdl_mark mark = fdl_scratch_mark();
+    real *weights = v->packed ? NULL : fdl_scratch(gemm_packed_size(v->filters, v->depth) * (int64_t)sizeof(real));
+    int64_t *offset = fdl_scratch(v->depth * (int64_t)sizeof(int64_t));
+    if ((!v->packed && !weights) || !offset) {
+        fdl_scratch_release(mark);
+        return FDL_OUT_OF_MEMORY;
+    }
+    if (weights)
+        gemm_pack(&v->weights, v->filters, v->depth, weights);
+    for (int64_t k = 0, c_q = 0; c_q < v->channels * w->kernel_depth; c_q++)
+        for (int64_t r = 0; r < w->kernel_height; r++)
+            for (int64_t s = 0; s < w->kernel_width; s++, k++) {
+                const int64_t column = s * w->dilation_width;
+                offset[k] = (c_q * p.lines + r * w->dilation_height) * p.line + column % w->stride_width * p.phase +
+                            column / w->stride_width;
+            }
+    p.weights = v->packed ? v->packed : weights, p.offset = offset;
+    const int status = fdl_parallel(planes * p.blocks, threads == 1 ? INT64_MAX : 1, rows_task, &p);
+    fdl_scratch_release(mark);
+    return status;
+}

@@ -1,3 +1,0 @@
-/* F(2 x 2, 3 x 3). */
-#define WINOGRAD_TILE 2
-#include "conv_winograd.h"

@@ -1,3 +1,0 @@
-/* F(3 x 3, 2 x 2). */
-#define WINOGRAD_TILE 3
-#include "conv_winograd.h"

@@ -1,3 +1,0 @@
-/* F(4 x 4, 3 x 3). */
-#define WINOGRAD_TILE 4
-#include "conv_winograd.h"

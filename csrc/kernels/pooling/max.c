@@ -1,0 +1,540 @@
+/* Maximum pooling over the volumes [depth, height, width] of x, and its partial inverse.
+ *
+ *   max_pool     y = the largest element that each window sees, -infinity if that is only padding; the two steps of
+ *                pooling.h. indices: where it was, depth, height and width in one number; -1: nowhere
+ *   max_unpool   y = x where indices say, 0 elsewhere
+ *
+ * Which element wins is torch's: the first of equals in the order of depth, height and width, and the last NaN. Folding
+ * rows first would lose that order, so where the position matters the winning row is kept beside each maximum and
+ * settles ties along the line. The gradient finds the positions again and goes the two steps backwards: grad_output is
+ * added along a line to the winning taps, and the line to the winning rows, in `real`. */
+#include "kernels/pooling/pooling.h"
+
+/* Elements ahead that are asked for: rows are read in turns, which hides from the processor that each goes on. */
+enum { AHEAD = 1024 / (int)sizeof(real) };
+
+/* No row at all: comes after every row, so it never wins against one. */
+#define NO_ROW ((integer)(sizeof(integer) == 4 ? INT32_MAX : INT64_MAX))
+
+/* One row of y with positions: maxima, the taps that saw them and the rows they came from. */
+typedef struct {
+    row_cursor c;
+    integer *row;           /* [p->line] of each element of the line, the row that it came from */
+    real *best, *back;      /* rows of y: the maxima; what is to be given back, between zeros */
+    integer *tap, *won;     /* rows of y: along the line, the tap; the row */
+    integer *all_tap, *all; /* [p->line] the same at every element, where strides are picked afterwards */
+    real *line;             /* [p->line] gradient of the line */
+} finder;
+
+static bool finder_make(const pooling *p, finder *f)
+{
+    const int64_t bytes = p->line * (int64_t)sizeof(real);
+    if (!row_cursor_make(p, &f->c, p->line, (real)-INFINITY))
+        return false;
+    f->row = fdl_scratch(bytes);
+    f->all_tap = fdl_scratch(bytes);
+    f->all = fdl_scratch(bytes);
+    f->line = fdl_scratch(bytes);
+    f->best = lay_out(p);
+    f->back = lay_out(p);
+    f->tap = (integer *)lay_out(p);
+    f->won = (integer *)lay_out(p);
+    for (int64_t i = 0; f->row && i < p->line; i++)
+        f->row[i] = NO_ROW;
+    return f->row && f->all_tap && f->all && f->line && f->best && f->back && f->tap && f->won;
+}
+
+FDL_INLINE vint lanes_before(int64_t n)
+{
+    vint lane;
+    for (int i = 0; i < LANES; i++)
+        lane[i] = i;
+    return lane < vset1_int((integer)min64(n, LANES));
+}
+
+/* The line and the rows of its elements; whether all of it is finite. Within a column the rows come in order: a later
+ * one has to be larger, or NaN. Also a constant: rows. */
+FDL_INLINE bool find_in_rows(const pooling *p, finder *f, const real *x, const int64_t rows)
+{
+    const row_cursor *c = &f->c;
+    real *line = c->line + p->margin;
+    integer *row = f->row + p->margin;
+    vreal zero = {0}; /* NaN where the line is not finite */
+    int64_t i = 0;
+    for (; i + LANES <= p->row; i += LANES) { /* main loop */
+        __builtin_prefetch(x + c->row[rows - 1] + i + AHEAD);
+        vreal best = vload(x + c->row[0] + i);
+        vint at = {0};
+        for (int64_t r = 1; r < rows; r++) {
+            const vreal v = vload(x + c->row[r] + i);
+            const vint won = (v > best) | (v != v);
+            at = vselect_int(won, vset1_int((integer)r), at);
+            best = vselect(won, v, best);
+        }
+        vstore(line + i, best);
+        vstore_int(row + i, at);
+        zero += best * 0;
+    }
+    if (i < p->row) { /* tail */
+        const int64_t left = p->row - i;
+        const vreal nothing = vset1((real)-INFINITY);
+        vreal best = vload_first_or(x + c->row[0] + i, left, nothing);
+        vint at = {0};
+        for (int64_t r = 1; r < rows; r++) {
+            const vreal v = vload_first_or(x + c->row[r] + i, left, nothing);
+            const vint won = (v > best) | (v != v);
+            at = vselect_int(won, vset1_int((integer)r), at);
+            best = vselect(won, v, best);
+        }
+        vstore(line + i, best);
+        vstore_int(row + i, vselect_int(lanes_before(left), at, vset1_int(NO_ROW)));
+        zero += vselect(lanes_before(left), best, (vreal){0}) * 0;
+    }
+    return !vany(zero != zero);
+}
+
+static bool find_rows(const pooling *p, finder *f, const real *x)
+{
+    switch (f->c.rows) {
+    case 0: /* nothing but padding */
+        for (int64_t i = p->margin; i < p->margin + p->row; i++)
+            f->c.line[i] = (real)-INFINITY, f->row[i] = NO_ROW;
+        return false;
+    case 1:
+        return find_in_rows(p, f, x, 1);
+    case 2:
+        return find_in_rows(p, f, x, 2);
+    case 3:
+        return find_in_rows(p, f, x, 3);
+    default:
+        return find_in_rows(p, f, x, f->c.rows);
+    }
+}
+
+/* A maximum along a line with its row and tap, LANES windows at once. */
+typedef struct {
+    vreal v;
+    vint row, tap;
+} winner;
+
+/* Tap s, which comes after best's: larger, or as large and of an earlier row; a NaN before all, and the last of them.
+ * A constant wherever inlined: finite, that there is no NaN. */
+FDL_INLINE winner better(winner best, vreal v, vint row, int64_t s, const bool finite)
+{
+    vint won = (v > best.v) | ((v == best.v) & (row < best.row));
+    if (!finite)
+        won |= (v != v) & ((best.v == best.v) | (row >= best.row));
+    return (winner){vselect(won, v, best.v), vselect_int(won, row, best.row),
+                    vselect_int(won, vset1_int((integer)s), best.tap)};
+}
+
+FDL_INLINE void find_by_one(const pooling *p, const finder *f, int64_t size, real *best, integer *row, integer *tap,
+                            const bool finite)
+{
+    const fdl_window *w = p->w;
+    for (int64_t j = 0; j < size; j += LANES) {
+        winner b = {vload(f->c.line + j), vload_int(f->row + j), {0}};
+        for (int64_t s = 1; s < w->kernel_width; s++) {
+            const int64_t i = j + s * w->dilation_width;
+            b = better(b, vload(f->c.line + i), vload_int(f->row + i), s, finite);
+        }
+        vstore(best + j, b.v);
+        vstore_int(row + j, b.row);
+        vstore_int(tap + j, b.tap);
+    }
+}
+
+FDL_INLINE void find_by_two(const pooling *p, const finder *f, const int64_t taps, const bool finite)
+{
+    const fdl_window *w = p->w;
+    for (int64_t j = 0; j < w->out_width; j += LANES) {
+        winner b = {0};
+        for (int64_t s = 0; s < taps; s += 2) {
+            const int64_t i = 2 * j + s;
+            const vreal low = vload(f->c.line + i), high = vload(f->c.line + i + LANES);
+            const vreal rows_low = vload((real *)f->row + i), rows_high = vload((real *)f->row + i + LANES);
+            const vreal even = veven(low, high), odd = vodd(low, high);
+            const vint even_row = (vint)veven(rows_low, rows_high), odd_row = (vint)vodd(rows_low, rows_high);
+            b = s == 0 ? (winner){even, even_row, {0}} : better(b, even, even_row, s, finite);
+            if (s + 1 < taps)
+                b = better(b, odd, odd_row, s + 1, finite);
+        }
+        vstore(f->best + j, b.v);
+        vstore_int(f->won + j, b.row);
+        vstore_int(f->tap + j, b.tap);
+    }
+}
+
+/* One window after another. */
+static void find_each(const pooling *p, const finder *f)
+{
+    const int64_t dilation = p->w->dilation_width;
+    for (int64_t j = 0; j < p->w->out_width; j++) {
+        const span q = p->width[j];
+        real best = (real)-INFINITY;
+        integer row = NO_ROW, tap = 0;
+        for (int64_t s = 0; s < q.count; s++) {
+            const int64_t i = p->margin + q.first + s * dilation;
+            const real v = f->c.line[i];
+            if (v > best || (v == best && f->row[i] < row) || (v != v && (best == best || f->row[i] >= row)))
+                best = v, row = f->row[i], tap = (integer)(q.skipped + s);
+        }
+        f->best[j] = best, f->won[j] = row, f->tap[j] = tap;
+    }
+}
+
+FDL_INLINE void find_channels(const pooling *p, const finder *f, const bool finite)
+{
+    const int64_t dilation = p->w->dilation_width;
+    for (int64_t j = 0; j < p->w->out_width; j++) {
+        const span q = p->width[j];
+        for (int64_t i = 0; i < p->inner; i += LANES) {
+            winner b = {vset1((real)-INFINITY), vset1_int(NO_ROW), {0}};
+            for (int64_t s = 0; s < q.count; s++) {
+                const int64_t from = (q.first + s * dilation) * p->inner + i;
+                b = better(b, vload(f->c.line + from), vload_int(f->row + from), q.skipped + s, finite);
+            }
+            /* Past the last channel: the next window's, which is written later, or the space after the row. */
+            vstore(f->best + j * p->inner + i, b.v);
+            vstore_int(f->won + j * p->inner + i, b.row);
+            vstore_int(f->tap + j * p->inner + i, b.tap);
+        }
+    }
+}
+
+/* Maxima, rows and taps of the next row of y. */
+static void find(const pooling *p, finder *f)
+{
+    const fdl_window *w = p->w;
+    row_cursor_next(p, &f->c);
+    const bool finite = find_rows(p, f, p->x + f->c.plane * p->volume);
+    const int64_t picked = (w->out_width - 1) * w->stride_width + 1;
+    switch (p->path) {
+    case BY_ONE:
+        if (finite)
+            find_by_one(p, f, w->out_width, f->best, f->won, f->tap, true);
+        else
+            find_by_one(p, f, w->out_width, f->best, f->won, f->tap, false);
+        break;
+    case BY_TWO:
+        if (!finite)
+            find_by_two(p, f, w->kernel_width, false);
+        else if (w->kernel_width == 2)
+            find_by_two(p, f, 2, true);
+        else if (w->kernel_width == 3)
+            find_by_two(p, f, 3, true);
+        else
+            find_by_two(p, f, w->kernel_width, true);
+        break;
+    case PICKED:
+        if (finite)
+            find_by_one(p, f, picked, f->c.folded, f->all, f->all_tap, true);
+        else
+            find_by_one(p, f, picked, f->c.folded, f->all, f->all_tap, false);
+        for (int64_t j = 0; j < w->out_width; j++) {
+            const int64_t i = j * w->stride_width;
+            f->best[j] = f->c.folded[i], f->won[j] = f->all[i], f->tap[j] = f->all_tap[i];
+        }
+        break;
+    case EACH:
+        find_each(p, f);
+        break;
+    case CHANNELS:
+        if (finite)
+            find_channels(p, f, true);
+        else
+            find_channels(p, f, false);
+        break;
+    }
+}
+
+/* The element of the line, counted from the row's first pixel, that window j found at `tap`. */
+FDL_INLINE int64_t column_of(const pooling *p, int64_t j, int64_t tap)
+{
+    if (!p->width)
+        return j * p->w->stride_width - p->margin + tap * p->w->dilation_width;
+    return p->width[j].first + (tap - p->width[j].skipped) * p->w->dilation_width;
+}
+
+/* ---- one window that sees everything ---- */
+
+/* The largest of x [size], NaN if there is one. */
+static real largest(const real *x, int64_t size)
+{
+    enum { MANY = 4 }; /* independent maxima */
+    vreal best[MANY];
+    for (int k = 0; k < MANY; k++)
+        best[k] = vset1((real)-INFINITY);
+    int64_t i = 0;
+    for (; i + MANY * LANES <= size; i += MANY * LANES) { /* main loop */
+        FDL_UNROLL
+        for (int k = 0; k < MANY; k++)
+            best[k] = vmax_nan(vload(x + i + k * LANES), best[k]);
+    }
+    for (; i < size; i += LANES) /* tail */
+        best[0] = vmax_nan(size - i >= LANES ? vload(x + i) : vload_first_or(x + i, size - i, vset1((real)-INFINITY)),
+                           best[0]);
+    for (int k = 1; k < MANY; k++)
+        best[0] = vmax_nan(best[k], best[0]);
+    return pool_combine_lanes(best[0], false);
+}
+
+/* Where x [size] has that value first, or NaN last. */
+static int64_t position_of(const real *x, int64_t size, real value)
+{
+    int64_t i = 0;
+    if (value != value) {
+        for (i = size - 1; x[i] == x[i];)
+            i--;
+        return i;
+    }
+    for (; i + LANES <= size; i += LANES) { /* main loop */
+        if (vany(vload(x + i) == vset1(value)))
+            break;
+    }
+    while (x[i] != value) /* tail */
+        i++;
+    return i;
+}
+
+/* ---- forward ---- */
+
+static int whole_planes(void *context, int64_t begin, int64_t end)
+{
+    const pooling *p = context;
+    for (int64_t i = begin; i < end; i++) {
+        const real *x = p->x + i * p->volume;
+        p->y[i] = largest(x, p->volume);
+        if (p->indices)
+            p->indices[i] = position_of(x, p->volume, p->y[i]);
+    }
+    return FDL_OK;
+}
+
+static int values_rows(void *context, int64_t begin, int64_t end)
+{
+    const pooling *p = context;
+    return fold_out_rows(p, p->x, p->y, begin, end, false);
+}
+
+/* Constants wherever inlined: inner; empty, that a window may have found nothing. */
+FDL_INLINE void write_indices(const pooling *p, const finder *f, int64_t *indices, const int64_t inner,
+                              const bool empty)
+{
+    const int64_t dilation = p->w->dilation_width;
+    for (int64_t j = 0, k = 0; j < p->w->out_width; j++) {
+        const int64_t start = column_of(p, j, 0);
+        for (int64_t c = 0; c < inner; c++, k++)
+            indices[k] = empty && f->won[k] == NO_ROW ? -1 : f->c.row[f->won[k]] / inner + start + f->tap[k] * dilation;
+    }
+}
+
+static int indices_rows(void *context, int64_t begin, int64_t end)
+{
+    const pooling *p = context;
+    const fdl_mark mark = fdl_scratch_mark();
+    finder f;
+    const bool ready = finder_make(p, &f);
+    row_cursor_start(p, &f.c, begin);
+    for (int64_t i = begin; ready && i < end; i++) {
+        find(p, &f);
+        memcpy(p->y + i * p->out_row, f.best, (size_t)p->out_row * sizeof(real));
+        if (p->empty || p->inner > 1)
+            write_indices(p, &f, p->indices + i * p->out_row, p->inner, true);
+        else
+            write_indices(p, &f, p->indices + i * p->out_row, 1, false);
+    }
+    fdl_scratch_release(mark);
+    return ready ? FDL_OK : FDL_OUT_OF_MEMORY;
+}
+
+int fdl_max_pool(const real *x, real *y, int64_t *indices, const fdl_window *window)
+{
+    const fdl_mark mark = fdl_scratch_mark();
+    pooling p = {.w = window, .x = x, .y = y, .indices = indices};
+    int status = FDL_OUT_OF_MEMORY;
+    if (pooling_prepare(&p))
+        status = p.whole ? over_planes(&p, whole_planes) : over_rows(&p, indices ? indices_rows : values_rows);
+    fdl_scratch_release(mark);
+    return status;
+}
+
+/* ---- backward ---- */
+
+static int whole_backward(void *context, int64_t begin, int64_t end)
+{
+    const pooling *p = context;
+    for (int64_t i = begin; i < end; i++) {
+        const real *x = p->x + i * p->volume;
+        real *grad_input = p->grad_input + i * p->volume;
+        memset(grad_input, 0, (size_t)p->volume * sizeof(real));
+        grad_input[position_of(x, p->volume, largest(x, p->volume))] = p->grad_output[i];
+    }
+    return FDL_OK;
+}
+
+static void channels_to_line(const pooling *p, const finder *f, const real *grad_output)
+{
+    for (int64_t j = 0; j < p->w->out_width; j++) {
+        const span q = p->width[j];
+        for (int64_t i = 0; i < p->inner; i += LANES) { /* main loop and tail: what is past the channels adds 0 */
+            const vreal v = vload_up_to(grad_output + j * p->inner + i, p->inner - i);
+            const vint tap = vload_int(f->tap + j * p->inner + i);
+            for (int64_t s = 0; s < q.count; s++) {
+                real *to = f->line + (q.first + s * p->w->dilation_width) * p->inner + i;
+                vstore(to, vload(to) + vselect(tap == vset1_int((integer)(q.skipped + s)), v, (vreal){0}));
+            }
+        }
+    }
+}
+
+/* Give the gradients of a row of y back to the line. */
+static void back_to_line(const pooling *p, const finder *f, const real *grad_output)
+{
+    const fdl_window *w = p->w;
+    /* Than gathering over so many taps element by element is faster. */
+    if (p->path <= PICKED && w->stride_width <= 2 && w->kernel_width <= 4 * LANES) {
+        memcpy(f->back, grad_output, (size_t)p->out_row * sizeof(real));
+        gather_line(p, f->back, f->tap, w->stride_width, f->line);
+        return;
+    }
+    memset(f->line, 0, (size_t)p->line * sizeof(real));
+    if (p->path == CHANNELS) {
+        channels_to_line(p, f, grad_output);
+        return;
+    }
+    for (int64_t j = 0; j < w->out_width; j++)
+        if (f->won[j] != NO_ROW)
+            f->line[p->margin + column_of(p, j, f->tap[j])] += grad_output[j];
+}
+
+static int backward_planes(void *context, int64_t begin, int64_t end)
+{
+    const pooling *p = context;
+    const int64_t rows = p->w->out_depth * p->w->out_height;
+    const fdl_mark mark = fdl_scratch_mark();
+    finder f;
+    const bool ready = finder_make(p, &f);
+    row_cursor_start(p, &f.c, begin * rows);
+    for (int64_t plane = begin; ready && plane < end; plane++) {
+        real *grad_input = p->grad_input + plane * p->volume;
+        int64_t zeroed = 0;
+        for (int64_t i = plane * rows; i < (plane + 1) * rows; i++) {
+            find(p, &f);
+            zero_listed(p, &f.c, grad_input, &zeroed);
+            back_to_line(p, &f, p->grad_output + i * p->out_row);
+            spread_rows(p, &f.c, f.line + p->margin, f.row + p->margin, grad_input);
+        }
+        zero_rest(p, grad_input, zeroed);
+    }
+    fdl_scratch_release(mark);
+    return ready ? FDL_OK : FDL_OUT_OF_MEMORY;
+}
+
+/* ---- positions that are known ---- */
+
+static bool all_below(const int64_t *indices, int64_t size, int64_t bound, int64_t least)
+{
+    int64_t bad = 0;
+    for (int64_t i = 0; i < size; i++)
+        bad |= (indices[i] < least) | (indices[i] >= bound);
+    return !bad;
+}
+
+/* In the terms of max_pool: x [planes, positions], whose elements go to, or come from, y [planes, volume]. */
+typedef struct {
+    const real *x, *y;
+    real *to_x, *to_y;
+    const int64_t *indices;
+    int64_t positions, volume, inner; /* inner: elements of a pixel */
+} unpooling;
+
+/* y = 0, and then what lies at each index is the last x of that index. */
+static int unpool_planes(void *context, int64_t begin, int64_t end)
+{
+    const unpooling *u = context;
+    for (int64_t plane = begin; plane < end; plane++) {
+        const real *x = u->x + plane * u->positions;
+        const int64_t *indices = u->indices + plane * u->positions;
+        real *y = u->to_y + plane * u->volume;
+        memset(y, 0, (size_t)u->volume * sizeof(real));
+        for (int64_t i = 0; i < u->positions; i++)
+            y[indices[i]] = x[i];
+    }
+    return FDL_OK;
+}
+
+/* y = the sum of every x of each index; -1 is nowhere. */
+static int winners_planes(void *context, int64_t begin, int64_t end)
+{
+    const unpooling *u = context;
+    for (int64_t plane = begin; plane < end; plane++) {
+        const real *x = u->x + plane * u->positions;
+        const int64_t *indices = u->indices + plane * u->positions;
+        real *y = u->to_y + plane * u->volume;
+        memset(y, 0, (size_t)u->volume * sizeof(real));
+        for (int64_t i = 0; i < u->positions && u->inner == 1; i++)
+            if (indices[i] >= 0)
+                y[indices[i]] += x[i];
+        for (int64_t i = 0; i < u->positions && u->inner > 1; i += u->inner)
+            for (int64_t c = 0; c < u->inner; c++)
+                if (indices[i + c] >= 0)
+                    y[indices[i + c] * u->inner + c] += x[i + c];
+    }
+    return FDL_OK;
+}
+
+static int unpool_backward_planes(void *context, int64_t begin, int64_t end)
+{
+    const unpooling *u = context;
+    for (int64_t plane = begin; plane < end; plane++) {
+        const real *y = u->y + plane * u->volume;
+        const int64_t first = plane * u->positions;
+        for (int64_t i = first; i < first + u->positions; i++)
+            u->to_x[i] = y[u->indices[i]];
+    }
+    return FDL_OK;
+}
+
+static int over_indices(const unpooling *u, int64_t planes, int64_t least, fdl_task *task)
+{
+    if (!all_below(u->indices, planes * u->positions, u->volume / max64(1, u->inner), least))
+        return FDL_BAD_INDEX;
+    return fdl_parallel(planes, ceil_div(POOL_GRAIN, max64(1, u->positions + u->volume)), task, (void *)u);
+}
+
+int fdl_max_pool_backward(const real *grad_output, const real *x, const int64_t *indices, real *grad_input,
+                          const fdl_window *window)
+{
+    const fdl_mark mark = fdl_scratch_mark();
+    pooling p = {.w = window, .x = x, .grad_output = grad_output, .grad_input = grad_input};
+    int status = FDL_OUT_OF_MEMORY;
+    const bool ready = pooling_prepare(&p);
+    if (ready && indices) {
+        const unpooling u = {.x = grad_output,
+                             .to_y = grad_input,
+                             .indices = indices,
+                             .positions = p.positions,
+                             .volume = p.volume,
+                             .inner = p.inner};
+        status = over_indices(&u, p.planes, -1, winners_planes);
+    } else if (ready) {
+        status = over_planes(&p, p.whole ? whole_backward : backward_planes);
+    }
+    fdl_scratch_release(mark);
+    return status;
+}
+
+int fdl_max_unpool(const real *x, const int64_t *indices, real *y, int64_t planes, int64_t positions, int64_t volume)
+{
+    const unpooling u = {.x = x, .to_y = y, .indices = indices, .positions = positions, .volume = volume, .inner = 1};
+    return over_indices(&u, planes, 0, unpool_planes);
+}
+
+int fdl_max_unpool_backward(const real *grad_output, const int64_t *indices, real *grad_input, int64_t planes,
+                            int64_t positions, int64_t volume)
+{
+    const unpooling u = {
+        .y = grad_output, .to_x = grad_input, .indices = indices, .positions = positions, .volume = volume, .inner = 1};
+    return over_indices(&u, planes, 0, unpool_backward_planes);
+}

@@ -1,0 +1,568 @@
+/* What maximum and average pooling share: which elements a window sees, and their reduction.
+ *
+ * A window is reduced in two steps. First its rows, of every depth and height, element by element into one row of
+ * x's width, `line`: vectors along the width (and the channels, where they come last). Then every stride-th run of
+ * taps along `line` into one element of y. That is kernel_depth kernel_height + kernel_width / stride operations an
+ * element of a row, not kernel_depth kernel_height kernel_width an output, and next to nothing is kept from one row
+ * of y to the next, so that rows of y, not only planes, are what threads share.
+ *
+ * Windows are regular, or adaptive where the stride is 0: window i of `out` then covers floor(i size / out) to
+ * ceil((i + 1) size / out). Padding is never an element: rows of it are left out, and `line` is surrounded by values
+ * that change nothing, -infinity or 0. */
+#ifndef FASTDL_POOLING_H
+#define FASTDL_POOLING_H
+
+#include "vector/simd.h"
+
+#include <math.h>
+
+/* Below this many elements a second thread costs more than it saves. */
+enum { POOL_GRAIN = 1 << 15 };
+
+/* Elements of a long row that are reduced at a time. */
+enum { POOL_SEGMENT = 1 << 11 };
+
+/* The elements that a window sees along one dimension: first, first + dilation, ...; `skipped` taps before the first
+ * are padding. */
+typedef struct {
+    int64_t first, count, skipped;
+} span;
+
+/* How windows along the width are reduced. */
+typedef enum {
+    BY_ONE,   /* stride 1: vectors of neighbouring windows */
+    BY_TWO,   /* stride 2, no dilation: the same, one pair of loads for two taps */
+    PICKED,   /* as if the stride were 1, and then every stride-th */
+    EACH,     /* one window after another: long ones, and adaptive ones */
+    CHANNELS, /* channels last: one window after another, vectors along the channels */
+} width_path;
+
+typedef struct {
+    const fdl_window *w;
+    const real *x, *grad_output;
+    real *y, *grad_input;
+    int64_t *indices;
+    const int64_t *winners;
+    int64_t inner;     /* elements of a pixel: channels where they come last, else 1 */
+    int64_t planes;    /* batch, and channels where they come first */
+    int64_t row;       /* elements of a row of x: width * inner */
+    int64_t out_row;   /* of a row of y */
+    int64_t volume;    /* of all rows of a plane of x */
+    int64_t positions; /* of all rows of a plane of y */
+    int64_t most_rows; /* that one window sees */
+    bool empty;        /* there may be windows that see nothing but padding */
+    int64_t margin;    /* of `line`: padding before the row */
+    int64_t line;      /* elements of `line` with its margins */
+    int64_t segment;   /* elements of y that long rows are reduced at a time into; 0: rows are not long */
+    int64_t lead;      /* of what lay_out makes: zeros before it */
+    int64_t laid_out;  /* its elements with all zeros around */
+    bool whole;        /* there is one window, which sees everything */
+    width_path path;
+    span *depth, *height, *width; /* of every window along a dimension of y; width: NULL where windows are regular */
+    /* What divides a sum: the product of one factor for each dimension; whole vectors along the width. */
+    real *depth_count, *height_count, *width_count;
+    double norm_type; /* of lp_pool */
+} pooling;
+
+FDL_INLINE span span_at(int64_t i, int64_t size, int64_t out, int64_t kernel, int64_t stride, int64_t padding,
+                        int64_t dilation)
+{
+    if (stride == 0) { /* adaptive; i size / out without forming i size */
+        const int64_t first = i * (size / out) + i * (size % out) / out;
+        const int64_t last = (i + 1) * (size / out) + ceil_div((i + 1) * (size % out), out);
+        return (span){first, last - first, 0};
+    }
+    const int64_t start = i * stride - padding, skipped = start < 0 ? ceil_div(-start, dilation) : 0;
+    const int64_t first = start + skipped * dilation;
+    const int64_t inside = first < size ? ceil_div(size - first, dilation) : 0;
+    return (span){first, max64(0, min64(kernel - skipped, inside)), skipped};
+}
+
+FDL_INLINE span *spans(int64_t size, int64_t out, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation)
+{
+    span *s = fdl_scratch(max64(1, out) * (int64_t)sizeof(span));
+    for (int64_t i = 0; s && i < out; i++)
+        s[i] = span_at(i, size, out, kernel, stride, padding, dilation);
+    return s;
+}
+
+FDL_INLINE int64_t most_seen(const span *s, int64_t out)
+{
+    int64_t most = 0;
+    for (int64_t i = 0; i < out; i++)
+        most = max64(most, s[i].count);
+    return most;
+}
+
+/* Fill in everything but the arrays. The spans are scratch of the caller; false: out of memory. */
+FDL_INLINE bool pooling_prepare(pooling *p)
+{
+    const fdl_window *w = p->w;
+    p->inner = w->channels_last ? w->channels : 1;
+    p->planes = w->channels_last ? w->batch : w->batch * w->channels;
+    p->row = w->width * p->inner;
+    p->out_row = w->out_width * p->inner;
+    p->volume = w->depth * w->height * p->row;
+    p->positions = w->out_depth * w->out_height * p->out_row;
+    p->depth = spans(w->depth, w->out_depth, w->kernel_depth, w->stride_depth, w->padding_depth, w->dilation_depth);
+    p->height =
+        spans(w->height, w->out_height, w->kernel_height, w->stride_height, w->padding_height, w->dilation_height);
+    const int64_t taps = w->kernel_width, columns = ceil_div(w->out_width, LANES) * LANES;
+    const int64_t reach = (taps - 1) * w->dilation_width;
+    const width_path by_vectors = w->stride_width == 1                             ? BY_ONE
+                                  : w->stride_width == 2 && w->dilation_width == 1 ? BY_TWO
+                                                                                   : PICKED;
+    /* Operations on vectors: of neighbouring windows, and of each window's own elements. */
+    const double together =
+        (double)columns / LANES * (double)taps * (double)(by_vectors == PICKED ? w->stride_width : 1);
+    const double alone = (double)w->out_width * ((double)taps / LANES + 12);
+    if (w->channels_last)
+        p->path = CHANNELS;
+    else if (w->stride_width == 0 || (w->dilation_width == 1 && alone < together))
+        p->path = EACH;
+    else
+        p->path = by_vectors;
+    const bool regular = p->path <= PICKED;
+    p->margin = regular ? w->padding_width : 0;
+    p->line = max64(p->margin + p->row, regular ? columns * w->stride_width + reach : 0) + 4 * LANES;
+    p->segment =
+        regular && p->row > 2 * POOL_SEGMENT ? max64(LANES, POOL_SEGMENT / w->stride_width / LANES * LANES) : 0;
+    p->lead = regular ? reach + LANES : 0;
+    p->laid_out = p->lead + max64(ceil_div(p->out_row, LANES) * LANES, regular ? p->line : 0) + LANES;
+
+    p->width = NULL;
+    if (!regular)
+        p->width = spans(w->width, w->out_width, w->kernel_width, w->stride_width, w->padding_width, w->dilation_width);
+    if (!p->depth || !p->height || (!regular && !p->width))
+        return false;
+    p->most_rows = most_seen(p->depth, w->out_depth) * most_seen(p->height, w->out_height);
+    /* Without dilation none is: padding is at most half a kernel, and windows start before the end. */
+    p->empty = w->dilation_depth > 1 || w->dilation_height > 1 || w->dilation_width > 1;
+    p->whole = p->inner == 1 && p->positions == 1 && p->depth->count == w->depth && p->height->count == w->height &&
+               span_at(0, w->width, 1, taps, w->stride_width, w->padding_width, w->dilation_width).count == w->width;
+    return true;
+}
+
+/* ---- rows of y, and the rows of x that each needs ---- */
+
+typedef struct {
+    int64_t plane, depth, height; /* of the present row of y */
+    int64_t rows, *row;           /* [most_rows] where the rows that its windows see start, from the plane's start on */
+    real *line, *folded;          /* [size] rows of x with their margins */
+    /* Of volumes: rows already reduced over the depth, which windows above one another share. */
+    int64_t slots, slot_row; /* a power of two, 0: not used; elements from one to the next */
+    real *slot;              /* [slots, slot_row] */
+    int64_t *held;           /* [slots] which row of x a slot holds */
+    int64_t held_plane, held_depth;
+} row_cursor;
+
+/* `nothing`: what `line` is surrounded with. */
+FDL_INLINE bool row_cursor_make(const pooling *p, row_cursor *c, int64_t size, real nothing)
+{
+    c->row = fdl_scratch(max64(1, p->most_rows) * (int64_t)sizeof(int64_t));
+    c->line = fdl_scratch(size * (int64_t)sizeof(real));
+    c->folded = fdl_scratch(size * (int64_t)sizeof(real));
+    for (int64_t i = 0; c->line && i < size; i++)
+        c->line[i] = nothing;
+    return c->row && c->line && c->folded;
+}
+
+/* Room for rows reduced over the depth, where enough windows share them along the height. */
+FDL_INLINE bool row_cursor_share(const pooling *p, row_cursor *c)
+{
+    const fdl_window *w = p->w;
+    const int64_t extent = (w->kernel_height - 1) * w->dilation_height + 1;
+    const double alone = (double)w->kernel_depth * (double)w->kernel_height;
+    const double shared = (double)w->kernel_depth * (double)w->stride_height + (double)w->kernel_height;
+    if (w->stride_depth == 0 || w->stride_height == 0 || p->segment || alone < 2 * shared)
+        return true;
+    for (c->slots = 1; c->slots < min64(extent, w->height);)
+        c->slots *= 2;
+    c->slot_row = p->row + LANES;
+    c->slot = fdl_scratch(c->slots * c->slot_row * (int64_t)sizeof(real));
+    c->held = fdl_scratch(c->slots * (int64_t)sizeof(int64_t));
+    c->held_plane = -1;
+    return c->slot && c->held;
+}
+
+/* Before row `out_row` of all rows of y. */
+FDL_INLINE void row_cursor_start(const pooling *p, row_cursor *c, int64_t out_row)
+{
+    const int64_t heights = max64(1, p->w->out_height), depths = max64(1, p->w->out_depth);
+    c->plane = out_row / heights / depths;
+    c->depth = out_row / heights % depths;
+    c->height = out_row % heights - 1;
+}
+
+/* Go on to the next row of y and list its rows of x. */
+FDL_INLINE void row_cursor_next(const pooling *p, row_cursor *c)
+{
+    const fdl_window *w = p->w;
+    if (++c->height == w->out_height) {
+        c->height = 0;
+        if (++c->depth == w->out_depth) {
+            c->depth = 0;
+            c->plane++;
+        }
+    }
+    const span d = p->depth[c->depth], h = p->height[c->height];
+    c->rows = 0;
+    for (int64_t q = 0; q < d.count; q++) {
+        int64_t row = ((d.first + q * w->dilation_depth) * w->height + h.first) * p->row;
+        for (int64_t r = 0; r < h.count; r++, row += w->dilation_height * p->row)
+            c->row[c->rows++] = row;
+    }
+}
+
+/* ---- sums and maxima: `sum` is a constant wherever these are inlined ---- */
+
+FDL_INLINE real pool_nothing(const bool sum) { return sum ? 0 : (real)-INFINITY; }
+
+FDL_INLINE vreal pool_combine(vreal v, vreal total, const bool sum) { return sum ? total + v : vmax_nan(v, total); }
+
+FDL_INLINE real pool_combine_one(real v, real total, const bool sum)
+{
+    return sum ? total + v : v > total || v != v ? v : total;
+}
+
+FDL_INLINE real pool_combine_lanes(vreal v, const bool sum)
+{
+    if (sum)
+        return vsum(v);
+    return vany(v != v) ? (real)NAN : vmax_lane(v);
+}
+
+/* line [size] = the reduction of that many rows (and of what it holds already, if `onto`). Also a constant: rows. */
+FDL_INLINE void fold_rows(const real *x, const int64_t *row, const int64_t rows, real *line, int64_t size,
+                          const bool sum, const bool onto)
+{
+    int64_t i = 0;
+    for (; i + LANES <= size; i += LANES) { /* main loop */
+        vreal v = vload(x + row[0] + i);
+        FDL_UNROLL
+        for (int64_t r = 1; r < rows; r++)
+            v = pool_combine(vload(x + row[r] + i), v, sum);
+        vstore(line + i, onto ? pool_combine(v, vload(line + i), sum) : v);
+    }
+    if (i < size) { /* tail */
+        const vreal nothing = vset1(pool_nothing(sum));
+        vreal v = onto ? vload(line + i) : nothing;
+        for (int64_t r = 0; r < rows; r++)
+            v = pool_combine(vload_first_or(x + row[r] + i, size - i, nothing), v, sum);
+        vstore(line + i, v);
+    }
+}
+
+/* line [size]: the rows that the cursor lists, from x on; four at a time: more streams memory does not like. */
+FDL_INLINE void fold_listed(const row_cursor *c, const real *x, real *line, int64_t size, const bool sum)
+{
+    int64_t r = c->rows % 4 ? c->rows % 4 : 4;
+    switch (c->rows ? r : 0) {
+    case 0: /* nothing but padding */
+        for (int64_t i = 0; i < size; i++)
+            line[i] = pool_nothing(sum);
+        break;
+    case 1:
+        fold_rows(x, c->row, 1, line, size, sum, false);
+        break;
+    case 2:
+        fold_rows(x, c->row, 2, line, size, sum, false);
+        break;
+    case 3:
+        fold_rows(x, c->row, 3, line, size, sum, false);
+        break;
+    default:
+        fold_rows(x, c->row, 4, line, size, sum, false);
+    }
+    for (; r < c->rows; r += 4)
+        fold_rows(x, c->row + r, 4, line, size, sum, true);
+}
+
+/* The same from the plane x by way of the slots. */
+FDL_INLINE void fold_shared(const pooling *p, row_cursor *c, const real *x, real *line, const bool sum)
+{
+    const fdl_window *w = p->w;
+    const span d = p->depth[c->depth], h = p->height[c->height];
+    if (c->held_plane != c->plane || c->held_depth != c->depth) {
+        c->held_plane = c->plane, c->held_depth = c->depth;
+        for (int64_t i = 0; i < c->slots; i++)
+            c->held[i] = -1;
+    }
+    for (int64_t r = 0; r < h.count; r++) {
+        const int64_t row = h.first + r * w->dilation_height, slot = row & (c->slots - 1);
+        if (c->held[slot] == row)
+            continue;
+        c->held[slot] = row;
+        for (c->rows = 0; c->rows < d.count; c->rows++)
+            c->row[c->rows] = ((d.first + c->rows * w->dilation_depth) * w->height + row) * p->row;
+        fold_listed(c, x, c->slot + slot * c->slot_row, p->row, sum);
+    }
+    for (c->rows = 0; c->rows < h.count; c->rows++)
+        c->row[c->rows] = ((h.first + c->rows * w->dilation_height) & (c->slots - 1)) * c->slot_row;
+    fold_listed(c, c->slot, line, p->row, sum);
+}
+
+/* The last step of a sum: divided by the elements that each window counts. */
+FDL_INLINE vreal pool_finish(vreal v, const pooling *p, real rows, int64_t column, const bool sum)
+{
+    return sum ? v / (vload(p->width_count + column) * rows) : v;
+}
+
+/* to [size]: the reduction of `taps` elements each. A constant where that matters: taps. */
+FDL_INLINE void fold_by_one(const pooling *p, const real *line, const int64_t taps, real rows, real *to, int64_t first,
+                            int64_t size, const bool sum, const bool finish)
+{
+    const int64_t dilation = p->w->dilation_width;
+    for (int64_t j = 0; j < size; j += LANES) { /* main loop and tail */
+        vreal v = vload(line + j);
+        for (int64_t s = 1; s < taps; s++)
+            v = pool_combine(vload(line + j + s * dilation), v, sum);
+        vstore_up_to(to + j, finish ? pool_finish(v, p, rows, first + j, sum) : v, size - j);
+    }
+}
+
+FDL_INLINE void fold_by_two(const pooling *p, const real *line, const int64_t taps, real rows, real *to, int64_t first,
+                            int64_t size, const bool sum)
+{
+    for (int64_t j = 0; j < size; j += LANES) { /* main loop and tail */
+        vreal v = {0};
+        for (int64_t s = 0; s < taps; s += 2) {
+            const vreal low = vload(line + 2 * j + s), high = vload(line + 2 * j + s + LANES);
+            v = s == 0 ? veven(low, high) : pool_combine(veven(low, high), v, sum);
+            if (s + 1 < taps)
+                v = pool_combine(vodd(low, high), v, sum);
+        }
+        vstore_up_to(to + j, pool_finish(v, p, rows, first + j, sum), size - j);
+    }
+}
+
+FDL_INLINE real fold_run(const real *from, int64_t count, int64_t dilation, const bool sum)
+{
+    real total = pool_nothing(sum);
+    int64_t i = 0;
+    if (dilation == 1 && count >= LANES) {
+        vreal v = vload(from);
+        for (i = LANES; i + LANES <= count; i += LANES) /* main loop */
+            v = pool_combine(vload(from + i), v, sum);
+        total = pool_combine_lanes(v, sum);
+    }
+    for (; i < count; i++) /* tail */
+        total = pool_combine_one(from[i * dilation], total, sum);
+    return total;
+}
+
+/* to [size, inner]: the windows along `line`, finished, `first` the first of them. folded: room for another line.
+ * rows: what the rows count for in the divisor. */
+FDL_INLINE void fold_line(const pooling *p, const real *line, real *folded, int64_t first, int64_t size, real rows,
+                          real *to, const bool sum)
+{
+    const fdl_window *w = p->w;
+    const int64_t taps = w->kernel_width, dilation = w->dilation_width;
+    switch (p->path) {
+    case BY_ONE:
+        if (taps == 2)
+            fold_by_one(p, line, 2, rows, to, first, size, sum, true);
+        else if (taps == 3)
+            fold_by_one(p, line, 3, rows, to, first, size, sum, true);
+        else
+            fold_by_one(p, line, taps, rows, to, first, size, sum, true);
+        break;
+    case BY_TWO:
+        if (taps == 2)
+            fold_by_two(p, line, 2, rows, to, first, size, sum);
+        else if (taps == 3)
+            fold_by_two(p, line, 3, rows, to, first, size, sum);
+        else
+            fold_by_two(p, line, taps, rows, to, first, size, sum);
+        break;
+    case CHANNELS:
+        for (int64_t j = 0; j < size; j++) {
+            const span s = p->width[j];
+            for (int64_t i = 0; i < p->inner; i += LANES) { /* main loop and tail */
+                vreal v = vset1(pool_nothing(sum));
+                for (int64_t t = 0; t < s.count; t++)
+                    v = pool_combine(vload(line + (s.first + t * dilation) * p->inner + i), v, sum);
+                vstore_up_to(to + j * p->inner + i, sum ? v / (p->width_count[j] * rows) : v, p->inner - i);
+            }
+        }
+        break;
+    default:
+        if (p->path == PICKED) {
+            fold_by_one(p, line, taps, rows, folded, 0, (size - 1) * w->stride_width + 1, sum, false);
+            for (int64_t j = 0; j < size; j++)
+                to[j] = folded[j * w->stride_width];
+        } else {
+            for (int64_t j = 0; j < size; j++)
+                to[j] = fold_run(line + p->width[j].first, p->width[j].count, dilation, sum);
+        }
+        for (int64_t j = 0; sum && j < size; j += LANES) /* main loop and tail */
+            vstore_up_to(to + j, pool_finish(vload_up_to(to + j, size - j), p, rows, first + j, true), size - j);
+    }
+}
+
+/* The row of y that the cursor is at, from the plane x. */
+FDL_INLINE void fold_out_row(const pooling *p, row_cursor *c, const real *x, real rows, real *y, const bool sum)
+{
+    const fdl_window *w = p->w;
+    if (p->path == EACH && c->rows == 1) { /* windows of a row where it lies */
+        fold_line(p, x + c->row[0], NULL, 0, w->out_width, rows, y, sum);
+        return;
+    }
+    if (!p->segment) {
+        if (c->slots && c->rows)
+            fold_shared(p, c, x, c->line + p->margin, sum);
+        else
+            fold_listed(c, x, c->line + p->margin, p->row, sum);
+        fold_line(p, c->line, c->folded, 0, w->out_width, rows, y, sum);
+        return;
+    }
+    /* Of a long row so much at a time that the line stays in the first cache. */
+    const int64_t reach = (w->kernel_width - 1) * w->dilation_width;
+    for (int64_t j = 0; j < w->out_width; j += p->segment) {
+        const int64_t size = min64(p->segment, w->out_width - j), start = j * w->stride_width - p->margin;
+        const int64_t needed = (size - 1) * w->stride_width + reach + 1;
+        const int64_t begin = min64(needed, max64(0, -start)), end = max64(begin, min64(needed, p->row - start));
+        for (int64_t i = 0; i < begin; i++)
+            c->line[i] = pool_nothing(sum);
+        fold_listed(c, x + start + begin, c->line + begin, end - begin, sum);
+        for (int64_t i = end; i < needed; i++)
+            c->line[i] = pool_nothing(sum);
+        fold_line(p, c->line, c->folded, j, size, rows, y + j, sum);
+    }
+}
+
+/* Rows [begin, end) of y. */
+FDL_INLINE int fold_out_rows(const pooling *p, const real *x, real *y, int64_t begin, int64_t end, const bool sum)
+{
+    const fdl_mark mark = fdl_scratch_mark();
+    row_cursor c = {0};
+    const int64_t reach = (p->w->kernel_width - 1) * p->w->dilation_width;
+    const int64_t line = p->segment ? p->segment * p->w->stride_width + reach + 4 * LANES : p->line;
+    const bool ready = row_cursor_make(p, &c, line, pool_nothing(sum)) && row_cursor_share(p, &c);
+    row_cursor_start(p, &c, begin);
+    for (int64_t i = begin; ready && i < end; i++) {
+        row_cursor_next(p, &c);
+        const real rows = sum ? p->depth_count[c.depth] * p->height_count[c.height] : 1;
+        fold_out_row(p, &c, x + c.plane * p->volume, rows, y + i * p->out_row, sum);
+    }
+    fdl_scratch_release(mark);
+    return ready ? FDL_OK : FDL_OUT_OF_MEMORY;
+}
+
+/* Run `task` over the rows of y, or over the planes, by what they cost. */
+FDL_INLINE int over_rows(const pooling *p, fdl_task *task)
+{
+    const int64_t rows = p->w->out_depth * p->w->out_height, work = max64(1, p->most_rows * p->row + p->out_row);
+    return fdl_parallel(p->planes * rows, ceil_div(POOL_GRAIN, work), task, (void *)p);
+}
+
+FDL_INLINE int over_planes(const pooling *p, fdl_task *task)
+{
+    const int64_t work = max64(1, p->volume + p->positions);
+    return fdl_parallel(p->planes, ceil_div(POOL_GRAIN, work), task, (void *)p);
+}
+
+/* ---- the way back: from a row of y to the rows of x ---- */
+
+/* Make rows of grad_input, a plane, zero before they are first added to: up to the last that the cursor lists. */
+FDL_INLINE void zero_listed(const pooling *p, const row_cursor *c, real *grad_input, int64_t *zeroed)
+{
+    const int64_t end = c->rows ? c->row[c->rows - 1] + p->row : 0;
+    if (end > *zeroed) {
+        memset(grad_input + *zeroed, 0, (size_t)(end - *zeroed) * sizeof(real));
+        *zeroed = end;
+    }
+}
+
+FDL_INLINE void zero_rest(const pooling *p, real *grad_input, int64_t zeroed)
+{
+    memset(grad_input + zeroed, 0, (size_t)(p->volume - zeroed) * sizeof(real));
+}
+
+/* A row of y between zeros, so that no load of its neighbours needs a bound: its first element, or NULL. */
+FDL_INLINE real *lay_out(const pooling *p)
+{
+    real *to = fdl_scratch(p->laid_out * (int64_t)sizeof(real));
+    if (!to)
+        return NULL;
+    memset(to, 0, (size_t)p->laid_out * sizeof(real));
+    return to + p->lead;
+}
+
+FDL_INLINE vint vload_int(const integer *p) { return (vint)vload((const real *)p); }
+FDL_INLINE void vstore_int(integer *p, vint v) { vstore((real *)p, (vreal)v); }
+
+/* What tap s of the window at `from` gives back; of a maximum (tap) only where it won. */
+FDL_INLINE vreal given_back(const real *from, const integer *tap, int64_t s)
+{
+    const vreal v = vload(from);
+    return tap ? vselect(vload_int(tap) == vset1_int((integer)s), v, (vreal){0}) : v;
+}
+
+/* line = for every element the sum of what the windows that see it give back, from grad and tap as lay_out makes them;
+ * strides 1 and 2 (others: 1, with zeros between). Every element looks for its windows, so nothing is read that was
+ * written just before. */
+FDL_INLINE void gather_line(const pooling *p, const real *grad, const integer *tap, const int64_t stride, real *line)
+{
+    const int64_t taps = p->w->kernel_width, dilation = p->w->dilation_width, end = p->margin + p->row;
+    if (stride == 1) {
+        for (int64_t i = 0; i < end; i += LANES) {
+            vreal v = {0};
+            for (int64_t s = 0; s < taps; s++) {
+                const int64_t j = i - s * dilation;
+                v += given_back(grad + j, tap ? tap + j : NULL, s);
+            }
+            vstore(line + i, v);
+        }
+        return;
+    }
+    for (int64_t i = 0; 2 * i < end; i += LANES) {
+        vreal even = {0}, odd = {0};
+        for (int64_t s = 0; s < taps; s++) {
+            const int64_t j = i - s * dilation / 2;
+            const vreal v = given_back(grad + j, tap ? tap + j : NULL, s);
+            if (s * dilation % 2)
+                odd += v;
+            else
+                even += v;
+        }
+        vstore(line + 2 * i, vzip_low(even, odd));
+        vstore(line + 2 * i + LANES, vzip_high(even, odd));
+    }
+}
+
+/* Add line [row] to the rows that the cursor lists; of a maximum (winner) only to the one that won. */
+FDL_INLINE void spread_rows(const pooling *p, const row_cursor *c, const real *line, const integer *winner,
+                            real *grad_input)
+{
+    if (winner && c->rows > LANES) { /* than so many masks element by element is faster */
+        for (int64_t i = 0; i < p->row; i++)
+            if (winner[i] < c->rows)
+                grad_input[c->row[winner[i]] + i] += line[i];
+        return;
+    }
+    for (int64_t begin = 0, end; begin < c->rows; begin = end) {
+        end = min64(begin + 4, c->rows);
+        int64_t i = 0;
+        for (; i + LANES <= p->row; i += LANES) { /* main loop */
+            const vreal v = vload(line + i);
+            const vint won = winner ? vload_int(winner + i) : (vint){0};
+            for (int64_t r = begin; r < end; r++) {
+                real *to = grad_input + c->row[r] + i;
+                vstore(to, vload(to) + (winner ? vselect(won == vset1_int((integer)r), v, (vreal){0}) : v));
+            }
+        }
+        if (i < p->row) { /* tail */
+            const vmask lanes = vmask_range(0, p->row - i);
+            const vreal v = vload(line + i);
+            const vint won = winner ? vload_int(winner + i) : (vint){0};
+            for (int64_t r = begin; r < end; r++) {
+                real *to = grad_input + c->row[r] + i;
+                const vreal add = winner ? vselect(won == vset1_int((integer)r), v, (vreal){0}) : v;
+                vstore_masked(to, vload_masked(to, lanes) + add, lanes);
+            }
+        }
+    }
+}
+
+#endif

@@ -1,0 +1,634 @@
+/* See gemm.h. Blocking after Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (TOMS
+ * 2008), with the roles that suit deep learning: B (pixels, or a batch) is packed once into the second-level
+ * cache, and A (weights), which is read once per strip of B, is copied row block by row block into the first.
+ *
+ *   for each strip of C's columns that lets depth x strip of B fit half a second-level cache
+ *     for each slice of k, at most GEMM_K deep
+ *       pack B[slice, strip] into panels                             (second-level cache)
+ *       for each block of at most GEMM_ROWS rows: copy A[block, slice]   (first-level cache)
+ *         for each panel: the micro-kernel, whose tile of C lives in registers over the slice
+ */
+#include "product/gemm.h"
+
+#include <stdlib.h>
+
+enum { STRIP_BYTES = 512 * 1024 };
+#define LINE ((int)(64 / sizeof(real))) /* elements in a cache line */
+
+/* How a block of A is packed: the way it lies in memory. */
+enum {
+    BY_ROWS,    /* packed[i * GEMM_A_STRIDE + k] */
+    BY_COLUMNS, /* packed[k * GEMM_A_PANEL + i] */
+    IN_PLACE,   /* as BY_COLUMNS; it is B that is not packed */
+    LAYOUTS,
+};
+
+typedef struct {
+    const real *a, *b;
+    const int64_t *offset; /* IN_PLACE: of the rows of B */
+    int64_t depth;
+    const real *next_a; /* the next block of A, still where it came from; NULL: none */
+    int64_t next_step;  /* between its rows or columns */
+    real *c;
+    int64_t c_row, columns; /* columns of C that exist, <= width of the tile */
+    bool accumulate;
+    const real *row_bias, *column_bias, *addend; /* NULL: none, or not yet; addend has rows c_row apart, too */
+    bool relu;
+    const activation *later; /* another one, once the tile is stored; NULL: none */
+} tile;
+
+/* One term of every element of the tile, from row `b` of B. */
+FDL_INLINE void multiply_add(vreal sum[GEMM_ROWS][2], const real **a, const real *b, const int rows, const int vectors,
+                             const bool by_rows)
+{
+    vreal bv[2];
+    FDL_UNROLL
+    for (int v = 0; v < vectors; v++)
+        bv[v] = vload(b + v * LANES);
+    FDL_UNROLL
+    for (int i = 0; i < rows; i++) {
+        const vreal av = vset1((*a)[by_rows ? i * GEMM_A_STRIDE : i]);
+        FDL_UNROLL
+        for (int v = 0; v < vectors; v++)
+            sum[i][v] += av * bv[v];
+    }
+    *a += by_rows ? 1 : GEMM_A_PANEL;
+}
+
+/* C[rows, columns] (+)= A B, A packed [rows, depth], B packed [depth, vectors * LANES] or in place. `rows`, `vectors`
+ * and `layout` are constants wherever this is inlined, and so are all strides. */
+FDL_INLINE void micro_kernel(const tile *t, const int rows, const int vectors, const int layout)
+{
+    const bool by_rows = layout == BY_ROWS;
+    vreal sum[GEMM_ROWS][2];
+    FDL_UNROLL
+    for (int i = 0; i < rows; i++) {
+        FDL_UNROLL
+        for (int v = 0; v < vectors; v++)
+            sum[i][v] = (vreal){0};
+    }
+    FDL_UNROLL
+    for (int i = 0; i < rows; i++) /* the tile of C, rows far apart, which the hardware does not see coming */
+        for (int v = 0; v < vectors; v++)
+            __builtin_prefetch(t->c + i * t->c_row + v * LANES, 1);
+    const real *a = t->a, *b = t->b;
+    int64_t k = t->depth;
+    if (layout == IN_PLACE) {
+        for (int64_t i = 0; i < k; i++)
+            multiply_add(sum, &a, b + t->offset[i], rows, vectors, false);
+        k = 0;
+    } else if (t->next_a) {
+        /* main loop, fetching the next block of A on the way. By rows: in LINE steps, a cache line of each row; by
+         * columns: in each step, the piece of one column. */
+        uintptr_t next = (uintptr_t)t->next_a;
+        const uintptr_t step = (uintptr_t)t->next_step * sizeof(real);
+        for (; k >= LINE; k -= LINE) {
+            for (int l = 0; l < LINE; l++) {
+                __builtin_prefetch((const void *)next, 0, 2);
+                if (by_rows && (int)GEMM_ROWS > LINE)
+                    __builtin_prefetch((const void *)(next + LINE * step), 0, 2);
+                next += step;
+                multiply_add(sum, &a, b, rows, vectors, by_rows);
+                b += vectors * LANES;
+            }
+            if (by_rows)
+                next += 64 - LINE * step;
+        }
+    }
+    for (; k > 0; k--, b += vectors * LANES) /* the rest */
+        multiply_add(sum, &a, b, rows, vectors, by_rows);
+    /* Epilogue, while the tile is still in registers. */
+    FDL_UNROLL
+    for (int i = 0; i < rows; i++) {
+        FDL_UNROLL
+        for (int v = 0; v < vectors; v++) {
+            real *c = t->c + i * t->c_row + v * LANES;
+            const int64_t left = t->columns - v * LANES;
+            if (left <= 0)
+                break;
+            const bool whole = left >= LANES;
+            vreal value = sum[i][v];
+            if (t->accumulate)
+                value += whole ? vload(c) : vload_first(c, left);
+            if (t->row_bias)
+                value += vset1(t->row_bias[i]);
+            if (t->column_bias) {
+                const real *bias = t->column_bias + v * LANES;
+                value += whole ? vload(bias) : vload_first(bias, left);
+            }
+            if (t->addend) {
+                const real *addend = t->addend + i * t->c_row + v * LANES;
+                value += whole ? vload(addend) : vload_first(addend, left);
+            }
+            if (t->relu)
+                value = vselect(value < (vreal){0}, (vreal){0}, value);
+            if (whole)
+                vstore(c, value);
+            else
+                vstore_first(c, value, left);
+        }
+    }
+}
+
+/* One compiled micro-kernel per number of rows, width and layout of A: micro_kernels[rows - 1]. */
+typedef void compiled_kernel(const tile *);
+#define KERNEL(rows, vectors, layout)                                                                                  \
+    static void kernel_##rows##x##vectors##_##layout(const tile *t) { micro_kernel(t, rows, vectors, layout); }
+#define KERNELS(rows)                                                                                                  \
+    KERNEL(rows, 1, BY_ROWS)                                                                                           \
+    KERNEL(rows, 1, BY_COLUMNS)                                                                                        \
+    KERNEL(rows, 1, IN_PLACE)                                                                                          \
+    KERNEL(rows, 2, BY_ROWS)                                                                                           \
+    KERNEL(rows, 2, BY_COLUMNS)                                                                                        \
+    KERNEL(rows, 2, IN_PLACE)
+#define ENTRY(rows)                                                                                                    \
+    {{kernel_##rows##x1_BY_ROWS, kernel_##rows##x1_BY_COLUMNS, kernel_##rows##x1_IN_PLACE},                            \
+     {kernel_##rows##x2_BY_ROWS, kernel_##rows##x2_BY_COLUMNS, kernel_##rows##x2_IN_PLACE}},
+#if VECTOR_REGISTERS == 32
+#define FOR_ALL_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12)
+#else
+#define FOR_ALL_ROWS(X) X(1) X(2) X(3) X(4) X(5) X(6)
+#endif
+FOR_ALL_ROWS(KERNELS)
+static compiled_kernel *const micro_kernels[GEMM_ROWS][2][LAYOUTS] = {FOR_ALL_ROWS(ENTRY)};
+
+/* The end of one element of few columns. Not inlined: there are hundreds of places, in each of which the compiler would
+ * try every combination of its conditions. */
+__attribute__((noinline)) static void thin_store(const tile *t, int64_t row, int64_t column, real value)
+{
+    real *c = t->c + row * t->c_row + column;
+    value += t->accumulate ? *c : 0;
+    value += t->row_bias ? t->row_bias[row] : 0;
+    value += t->column_bias ? t->column_bias[column] : 0;
+    value += t->addend ? t->addend[row * t->c_row + column] : 0;
+    *c = t->relu && value < 0 ? 0 : value;
+}
+
+/* The same for few columns: with a vector of C mostly empty, the vectors run along k instead. A [rows, depth] by rows,
+ * a_row apart, packed or not; b[j] is the column j of B as a row of GEMM_A_STRIDE. */
+FDL_INLINE void thin_columns(const tile *t, int64_t rows, int64_t a_row, const real *b, const int columns)
+{
+    enum { ROWS = 4 };
+    for (int64_t i = 0; i < rows; i += ROWS) {
+        const real *a[ROWS];
+        vreal sum[ROWS][GEMM_THIN + 1];
+        FDL_UNROLL
+        for (int r = 0; r < ROWS; r++) {
+            a[r] = t->a + min64(i + r, rows - 1) * a_row; /* rows past the last repeat it, and are not stored */
+            FDL_UNROLL
+            for (int j = 0; j < columns; j++)
+                sum[r][j] = (vreal){0};
+        }
+        int64_t k = 0;
+        for (; k + LANES <= t->depth; k += LANES) { /* main loop */
+            FDL_UNROLL
+            for (int r = 0; r < ROWS; r++) {
+                const vreal av = vload(a[r] + k);
+                FDL_UNROLL
+                for (int j = 0; j < columns; j++)
+                    sum[r][j] += av * vload(b + j * GEMM_A_STRIDE + k);
+            }
+        }
+        if (k < t->depth) { /* tail */
+            const vmask left = vmask_range(0, t->depth - k);
+            FDL_UNROLL
+            for (int r = 0; r < ROWS; r++) {
+                const vreal av = vload_masked(a[r] + k, left);
+                FDL_UNROLL
+                for (int j = 0; j < columns; j++)
+                    sum[r][j] += av * vload_masked(b + j * GEMM_A_STRIDE + k, left);
+            }
+        }
+        FDL_UNROLL
+        for (int r = 0; r < ROWS; r++) {
+            if (i + r >= rows)
+                break;
+            FDL_UNROLL
+            for (int j = 0; j < columns; j++)
+                thin_store(t, i + r, j, vsum(sum[r][j]));
+        }
+    }
+}
+
+/* The same for A in panels: vectors run along its rows. */
+FDL_INLINE void thin_columns_of_panel(const tile *t, int64_t rows, const real *b, const int columns)
+{
+    enum { STEPS = 4 }; /* sums that do not wait for each other */
+    for (int64_t i = 0; i < rows; i += LANES) {
+        const int64_t n = min64(LANES, rows - i);
+        const vmask present = vmask_range(0, n);
+        const real *a = t->a + i;
+        vreal sum[STEPS][GEMM_THIN + 1];
+        FDL_UNROLL
+        for (int step = 0; step < STEPS; step++) {
+            FDL_UNROLL
+            for (int j = 0; j < columns; j++)
+                sum[step][j] = (vreal){0};
+        }
+        int64_t k = 0;
+        for (; k + STEPS <= t->depth; k += STEPS) { /* main loop */
+            FDL_UNROLL
+            for (int step = 0; step < STEPS; step++) {
+                const vreal av = vload_masked(a + (k + step) * GEMM_A_PANEL, present);
+                FDL_UNROLL
+                for (int j = 0; j < columns; j++)
+                    sum[step][j] += av * vset1(b[j * GEMM_A_STRIDE + k + step]);
+            }
+        }
+        for (; k < t->depth; k++) { /* tail */
+            const vreal av = vload_masked(a + k * GEMM_A_PANEL, present);
+            FDL_UNROLL
+            for (int j = 0; j < columns; j++)
+                sum[0][j] += av * vset1(b[j * GEMM_A_STRIDE + k]);
+        }
+        FDL_UNROLL
+        for (int j = 0; j < columns; j++) {
+            const vreal total = (sum[0][j] + sum[1][j]) + (sum[2][j] + sum[3][j]);
+            for (int64_t r = 0; r < n; r++)
+                thin_store(t, i + r, j, total[r]);
+        }
+    }
+}
+
+FDL_INLINE void thin(const tile *t, int64_t rows, int64_t a_row, const real *b, const int columns)
+{
+    if (a_row)
+        thin_columns(t, rows, a_row, b, columns);
+    else
+        thin_columns_of_panel(t, rows, b, columns);
+}
+
+/* a_row: between the rows of A; 0 where it is a panel. */
+static void thin_kernel(const tile *t, int64_t rows, int64_t a_row, const real *b)
+{
+    switch (t->columns) {
+    case 1:
+        thin(t, rows, a_row, b, GEMM_THIN < 1 ? GEMM_THIN : 1);
+        break;
+    case 2:
+        thin(t, rows, a_row, b, GEMM_THIN < 2 ? GEMM_THIN : 2);
+        break;
+    case 3:
+        thin(t, rows, a_row, b, GEMM_THIN < 3 ? GEMM_THIN : 3);
+        break;
+    default:
+        thin(t, rows, a_row, b, GEMM_THIN);
+    }
+}
+
+/* Where the last panel of a strip is thin: its columns as rows of `out`, for thin_kernel. */
+static void unpack_thin(const real *panels, int64_t strip, int64_t depth, real *out)
+{
+    const int64_t columns = strip % LANES;
+    const real *panel = panels + (strip - columns) * depth;
+    if (columns <= GEMM_THIN)
+        for (int64_t j = 0; j < columns; j++)
+            for (int64_t k = 0; k < depth; k++)
+                out[j * GEMM_A_STRIDE + k] = panel[k * LANES + j];
+}
+
+/* out = A[row : row + rows, : depth], as it lies in memory. */
+static void pack_a(const gemm_matrix *a, int64_t row, int64_t rows, int64_t depth, real *out)
+{
+    const real *from = a->data + row * a->row;
+    if (a->column == 1) {
+        for (int64_t i = 0; i < rows; i++)
+            memcpy(out + i * GEMM_A_STRIDE, from + i * a->row, (size_t)depth * sizeof(real));
+    } else {
+        vmask present[GEMM_ROWS];
+        for (int64_t i = 0; i < rows; i += LANES)
+            present[i / LANES] = vmask_range(0, min64(LANES, rows - i));
+        /* Whole vectors are stored: what spills over is overwritten by the next column, or never read. */
+        for (int64_t j = 0; j < depth; j++)
+            for (int64_t i = 0; i < rows; i += LANES)
+                vstore(out + j * GEMM_A_PANEL + i, vload_masked(from + j * a->column + i, present[i / LANES]));
+    }
+}
+
+/* Where a tile of C is. */
+typedef struct {
+    const gemm_problem *p;
+    int64_t row, rows, column;
+} tile_of;
+
+/* Copy a tile that lies in several blocks of c, which is C or laid out like it, to or from `copy`
+ * [rows, GEMM_COLUMNS]. */
+static void move_tile(const tile_of *w, real *c_start, int64_t columns, real *copy, bool to_copy)
+{
+    const gemm_problem *p = w->p;
+    for (int64_t done = 0, length; done < columns; done += length) {
+        const int64_t block = (w->column + done) / p->c_block, offset = (w->column + done) % p->c_block;
+        length = min64(columns - done, p->c_block - offset);
+        real *c = c_start + block * p->c_step + w->row * p->c_row + offset;
+        for (int64_t i = 0; i < w->rows; i++, c += p->c_row)
+            for (int64_t j = 0; j < length; j++) {
+                if (to_copy)
+                    copy[i * GEMM_COLUMNS + done + j] = c[j];
+                else
+                    c[j] = copy[i * GEMM_COLUMNS + done + j];
+            }
+    }
+}
+
+/* Compute a tile with `kernel`, or with thin_kernel if that is NULL, wherever its columns of C lie. */
+static void run_tile(tile *t, const tile_of *w, compiled_kernel *kernel, int64_t a_row, const real *thin)
+{
+    const gemm_problem *p = w->p;
+    real copy[GEMM_ROWS * GEMM_COLUMNS], addend[GEMM_ROWS * GEMM_COLUMNS];
+    bool copied = false;
+    t->c = p->c + w->row * p->c_row + w->column;
+    if (p->c_block) {
+        const int64_t block = w->column / p->c_block, offset = w->column % p->c_block;
+        t->c = p->c + block * p->c_step + w->row * p->c_row + offset;
+        copied = offset + t->columns > p->c_block;
+    }
+    if (t->addend)
+        t->addend = p->addend + (t->c - p->c);
+    if (copied) {
+        t->c = copy, t->c_row = GEMM_COLUMNS;
+        if (t->accumulate)
+            move_tile(w, p->c, t->columns, copy, true);
+        if (t->addend) {
+            move_tile(w, (real *)p->addend, t->columns, addend, true); /* only read */
+            t->addend = addend;
+        }
+    }
+    if (kernel)
+        kernel(t);
+    else
+        thin_kernel(t, w->rows, a_row, thin);
+    if (t->later)
+        activate_stored(t->later, t->c, t->c_row, w->rows, t->columns);
+    if (copied)
+        move_tile(w, p->c, t->columns, copy, false);
+}
+
+int64_t gemm_packed_size(int64_t m, int64_t k) { return ceil_div(m, GEMM_A_PANEL) * GEMM_A_PANEL * k; }
+
+/* Where row `row` of the slice [k, k + depth) lies in a packed A of m rows. */
+FDL_INLINE int64_t packed_offset(int64_t m, int64_t row, int64_t k, int64_t depth)
+{
+    const int64_t rows = ceil_div(m, GEMM_A_PANEL) * GEMM_A_PANEL;
+    return rows * k + row / GEMM_A_PANEL * GEMM_A_PANEL * depth + row % GEMM_A_PANEL;
+}
+FDL_INLINE const real *packed_row(const gemm_packed *a, int64_t row, int64_t k, int64_t depth)
+{
+    return a->data + packed_offset(a->m, a->row + row, k, depth);
+}
+
+/* One panel [depth, GEMM_A_PANEL] of the `rows` rows from `from` on, `stride` apart; the others are 0. */
+static void pack_panel(const real *from, int64_t stride, int64_t rows, int64_t depth, real *panel)
+{
+    for (int64_t i = 0; i < GEMM_A_PANEL; i += LANES)
+        for (int64_t j = 0; j < depth; j += LANES) {
+            const int64_t deep = min64(LANES, depth - j);
+            vreal block[LANES];
+            FDL_UNROLL
+            for (int r = 0; r < LANES; r++)
+                block[r] = i + r < rows ? vload_up_to(from + (i + r) * stride + j, deep) : (vreal){0};
+            vtranspose(block);
+            for (int64_t r = 0; r < deep; r++)
+                vstore_up_to(panel + (j + r) * GEMM_A_PANEL + i, block[r], min64(LANES, GEMM_A_PANEL - i));
+        }
+}
+
+void gemm_pack_rows(const gemm_matrix *a, int64_t row, int64_t row_end, int64_t m, int64_t k_total, real *packed)
+{
+    const int64_t slices = gemm_slices(k_total);
+    for (int64_t slice = 0, k = 0, depth; slice < slices; slice++, k += depth) {
+        depth = gemm_slice_depth(k_total, k, slices - slice);
+        for (int64_t i = row; i < row_end; i += GEMM_A_PANEL)
+            pack_panel(a->data + (i - row) * a->row + k, a->row, min64(GEMM_A_PANEL, row_end - i), depth,
+                       packed + packed_offset(m, i, k, depth));
+    }
+}
+
+void gemm_pack(const gemm_matrix *a, int64_t m, int64_t k, real *packed) { gemm_pack_rows(a, 0, m, m, k, packed); }
+
+int gemm_block(const gemm_problem *p, gemm_range range)
+{
+    const int64_t columns = range.column_end - range.column;
+    if (range.row >= range.row_end || columns <= 0)
+        return FDL_OK;
+    /* Slices of equal depth unless it is given, strips of equal width. */
+    const int64_t slices = p->k_slice ? max64(1, ceil_div(p->k, p->k_slice)) : gemm_slices(p->k);
+    const int64_t most_depth = p->k_slice ? min64(p->k, p->k_slice) : ceil_div(p->k, slices);
+    const int64_t most_strip = max64(1, STRIP_BYTES / (int64_t)sizeof(real) / max64(1, most_depth) / GEMM_COLUMNS);
+    const int64_t panels = ceil_div(columns, GEMM_COLUMNS), strips = ceil_div(panels, most_strip);
+    const int64_t strip_columns = ceil_div(panels, strips) * GEMM_COLUMNS;
+
+    const bool by_rows = p->pack_a || (!p->packed_a.data && p->a.column == 1);
+    const int layout = by_rows ? BY_ROWS : BY_COLUMNS;
+    const fdl_mark mark = fdl_scratch_mark();
+    real *packed_b = fdl_scratch(strip_columns * most_depth * (int64_t)sizeof(real));
+    real *packed_a = fdl_scratch(GEMM_A_PANEL * GEMM_A_STRIDE * (int64_t)sizeof(real));
+    real *packed_thin = fdl_scratch(GEMM_THIN * GEMM_A_STRIDE * (int64_t)sizeof(real));
+    if (!packed_a || !packed_b || !packed_thin) {
+        fdl_scratch_release(mark);
+        return FDL_OUT_OF_MEMORY;
+    }
+    for (int64_t column = range.column; column < range.column_end; column += strip_columns) {
+        const int64_t strip = min64(strip_columns, range.column_end - column);
+        for (int64_t k = 0, slice = 0; slice < slices; slice++) {
+            const int64_t left = slices - slice;
+            const int64_t depth = p->k_slice ? min64(p->k_slice, p->k - k) : gemm_slice_depth(p->k, k, left);
+            const bool first = slice == 0, last = slice == slices - 1;
+            const real *panels = p->pack_b(p->b, k, depth, column, strip, packed_b);
+            unpack_thin(panels, strip, depth, packed_thin);
+            for (int64_t row = range.row, rows; row < range.row_end; row += rows) {
+                const int64_t left = range.row_end - row;
+                rows = p->packed_a.data ? gemm_packed_rows(p->packed_a.row + row, p->packed_a.row + range.row_end)
+                                        : ceil_div(left, ceil_div(left, GEMM_ROWS)); /* blocks of nearly equal height */
+                const bool more = row + rows < range.row_end;
+                const real *a = packed_a, *next_a = NULL;
+                int64_t a_row = layout == BY_ROWS ? GEMM_A_STRIDE : 0,
+                        next_step = layout == BY_ROWS ? p->a.row : p->a.column;
+                if (p->packed_a.data) {
+                    a = packed_row(&p->packed_a, row, k, depth), next_step = GEMM_A_PANEL;
+                    next_a = more ? packed_row(&p->packed_a, row + rows, k, depth) : last ? p->a_next : NULL;
+                } else if (p->pack_a) {
+                    p->pack_a(p->a_context, row, rows, k, depth, packed_a);
+                } else {
+                    const gemm_matrix from = {p->a.data + k * p->a.column, p->a.row, p->a.column};
+                    if (strip <= GEMM_THIN && layout == BY_ROWS) /* each element is read once: where it lies */
+                        a = from.data + row * from.row, a_row = from.row;
+                    else
+                        pack_a(&from, row, rows, depth, packed_a);
+                    next_a = more ? from.data + (row + rows) * from.row : NULL;
+                }
+                for (int64_t j = 0, width; j < strip; j += width) {
+                    width = gemm_panel_width(strip - j);
+                    tile t = {
+                        .a = a,
+                        .b = panels + j * depth,
+                        .depth = depth,
+                        /* late enough that it is not evicted before it is wanted */
+                        .next_a = strip - j - width <= GEMM_THIN ? next_a : NULL,
+                        .next_step = next_step,
+                        .c_row = p->c_row,
+                        .columns = min64(strip - j, width),
+                        .accumulate = p->accumulate || !first,
+                        .row_bias = last && p->row_bias ? p->row_bias + row : NULL,
+                        .column_bias = last && p->column_bias ? p->column_bias + column + j : NULL,
+                        .addend = last ? p->addend : NULL, /* run_tile finds its place */
+                        .relu = last && is_relu(&p->activation),
+                        .later = last ? &p->activation : NULL,
+                    };
+                    const bool is_thin = t.columns <= GEMM_THIN;
+                    compiled_kernel *kernel = is_thin ? NULL : micro_kernels[rows - 1][width / LANES - 1][layout];
+                    run_tile(&t, &(tile_of){p, row, rows, column + j}, kernel, a_row, packed_thin);
+                }
+            }
+            k += depth;
+        }
+    }
+    fdl_scratch_release(mark);
+    return FDL_OK;
+}
+
+void gemm_in_place(const gemm_problem *p, int64_t row, const real *b, const int64_t *offset)
+{
+    const int64_t rows = gemm_packed_rows(row, p->m);
+    for (int64_t j = 0, width; j < p->n; j += width) {
+        width = p->n - j <= LANES ? LANES : GEMM_COLUMNS;
+        const int64_t c = row * p->c_row + j;
+        const tile t = {
+            .a = packed_row(&p->packed_a, row, 0, p->k),
+            .b = b + j,
+            .offset = offset,
+            .depth = p->k,
+            .c = p->c + c,
+            .c_row = p->c_row,
+            .columns = min64(p->n - j, width),
+            .accumulate = p->accumulate,
+            .row_bias = p->row_bias ? p->row_bias + row : NULL,
+            .addend = p->addend ? p->addend + c : NULL,
+            .relu = is_relu(&p->activation),
+        };
+        micro_kernels[rows - 1][width / LANES - 1][IN_PLACE](&t);
+        activate_stored(&p->activation, t.c, t.c_row, rows, t.columns);
+    }
+}
+
+gemm_range gemm_split(const gemm_problem *p, int64_t parts, int64_t index)
+{
+    gemm_range range = {0, p->m, 0, p->n};
+    const int64_t panels = ceil_div(p->n, GEMM_COLUMNS);
+    if (panels >= 4 * parts || p->n >= p->m) {
+        range.column = min64(p->n, panels * index / parts * GEMM_COLUMNS);
+        range.column_end = min64(p->n, panels * (index + 1) / parts * GEMM_COLUMNS);
+    } else {
+        const int64_t blocks = ceil_div(p->m, GEMM_ROWS);
+        range.row = min64(p->m, blocks * index / parts * GEMM_ROWS);
+        range.row_end = min64(p->m, blocks * (index + 1) / parts * GEMM_ROWS);
+    }
+    return range;
+}
+
+typedef struct {
+    const gemm_problem *problem;
+    int64_t parts;
+} split_work;
+
+static int split_task(void *context, int64_t begin, int64_t end)
+{
+    const split_work *work = context;
+    int status = FDL_OK;
+    for (int64_t i = begin; i < end && status == FDL_OK; i++)
+        status = gemm_block(work->problem, gemm_split(work->problem, work->parts, i));
+    return status;
+}
+
+int gemm_parallel(const gemm_problem *p)
+{
+    split_work work = {p, gemm_parts((double)p->m * (double)p->n * (double)p->k, p->n)};
+    return fdl_parallel(work.parts, 1, split_task, &work);
+}
+
+const real *gemm_matrix_b(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns, real *out)
+{
+    const gemm_matrix *b = context;
+    const real *from = b->data + k * b->row + column * b->column;
+    int64_t j = 0;
+    if (b->column == 1) {
+        enum { GROUP = 4 }; /* panels side by side: rows are then read in stretches that the prefetcher sees */
+        for (; j + GROUP * GEMM_COLUMNS <= columns; j += GROUP * GEMM_COLUMNS)
+            for (int64_t i = 0; i < depth; i++) { /* main loop */
+                FDL_UNROLL
+                for (int v = 0; v < 2 * GROUP; v++)
+                    __builtin_prefetch(from + (i + 6) * b->row + j + v * LANES);
+                FDL_UNROLL
+                for (int v = 0; v < 2 * GROUP; v++)
+                    vstore(out + (j + v / 2 * GEMM_COLUMNS) * depth + i * GEMM_COLUMNS + v % 2 * LANES,
+                           vload(from + i * b->row + j + v * LANES));
+            }
+    }
+    for (int64_t width; j < columns; j += width) { /* tail, and transposes */
+        width = gemm_panel_width(columns - j);
+        const int64_t present = min64(columns - j, width);
+        if (b->column != 1) {
+            gemm_transpose_panel(from + j * b->column, b->column, depth, present, width, out + j * depth);
+            continue;
+        }
+        for (int64_t v = 0; v < width; v += LANES) {
+            const vmask lanes = vmask_range(0, max64(0, min64(present - v, LANES)));
+            for (int64_t i = 0; i < depth; i++)
+                vstore(out + j * depth + i * width + v, vload_masked(from + i * b->row + j + v, lanes));
+        }
+    }
+    return out;
+}
+
+void gemm_transpose_panel(const real *from, int64_t stride, int64_t depth, int64_t columns, int64_t width, real *out)
+{
+    for (int64_t j = 0; j < width; j += LANES) {
+        const int64_t present = max64(0, min64(columns - j, LANES));
+        for (int64_t i = 0; i < depth; i += LANES) {
+            const int64_t deep = min64(depth - i, LANES);
+            vreal block[LANES];
+            if (present == LANES && deep == LANES) { /* main loop */
+                FDL_UNROLL
+                for (int r = 0; r < LANES; r++)
+                    block[r] = vload(from + (j + r) * stride + i);
+                vtranspose(block);
+                FDL_UNROLL
+                for (int r = 0; r < LANES; r++)
+                    vstore(out + (i + r) * width + j, block[r]);
+            } else { /* tail */
+                for (int64_t r = 0; r < LANES; r++)
+                    block[r] = r < present ? vload_first(from + (j + r) * stride + i, deep) : (vreal){0};
+                vtranspose(block);
+                for (int64_t r = 0; r < deep; r++)
+                    vstore(out + (i + r) * width + j, block[r]);
+            }
+        }
+    }
+}
+
+typedef struct {
+    const real *x;
+    int64_t row, rows;
+    real *sums;
+} column_sums;
+
+static int column_sums_range(void *context, int64_t begin, int64_t end)
+{
+    const column_sums *s = context;
+    enum { WIDTH = 64 };
+    for (int64_t first = begin; first < end; first += WIDTH) {
+        const int64_t width = min64(WIDTH, end - first);
+        double sum[WIDTH] = {0};
+        for (int64_t i = 0; i < s->rows; i++)
+            for (int64_t j = 0; j < width; j++)
+                sum[j] += (double)s->x[i * s->row + first + j];
+        for (int64_t j = 0; j < width; j++)
+            s->sums[first + j] = (real)sum[j];
+    }
+    return FDL_OK;
+}
+
+int gemm_column_sums(const real *x, int64_t row, int64_t rows, int64_t columns, real *sums)
+{
+    column_sums s = {x, row, rows, sums};
+    return fdl_parallel(columns, max64(64, (1 << 16) / max64(1, rows)), column_sums_range, &s);
+}

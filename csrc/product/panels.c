@@ -1,0 +1,252 @@
+/* See panels.h. A tile is `rows` rows times `panels` panels side by side, as many as registers hold sums of: of one
+ * row, several panels, so that enough sums are under way to hide the latency of a multiply-add; of many rows, one.
+ * Where there are more rows than a tile has, panels are taken slice by slice of k, each staying in the first-level
+ * cache while all rows pass, and sums wait in `buffer` meanwhile. */
+#include "product/panels.h"
+
+enum { SLICE_BYTES = 16 * 1024 };
+
+/* Panels of a tile, a power of two: as many as there are registers for. One row is bound by the cache that its panels
+ * come from: few sums keep up with that, and what is taken up and down in small pieces is found there more often. */
+#define GROUP(rows, vectors)                                                                                           \
+    ((rows) == 1                            ? (vectors) < 3 ? 4 : 2                                                    \
+     : (rows) * (vectors) * 4 <= PANEL_SUMS ? 4                                                                        \
+     : (rows) * (vectors) * 2 <= PANEL_SUMS ? 2                                                                        \
+                                            : 1)
+
+/* sums[i * panels * vectors * LANES + p * vectors * LANES + v * LANES] (+)= A[rows, depth] panel p[depth, vectors].
+ * `rows`, `vectors` and `panels` are constants wherever this is inlined. */
+FDL_INLINE void tile(const real *a, int64_t a_row, const real *panel, int64_t size, int64_t depth, real *sums,
+                     const int rows, const int vectors, const int panels, bool accumulate)
+{
+    const int width = vectors * panels;
+    vreal sum[PANEL_SUMS];
+    FDL_UNROLL
+    for (int j = 0; j < rows * width; j++)
+        sum[j] = accumulate ? vload(sums + j * LANES) : (vreal){0};
+    const real *row[PANEL_ROWS];
+    FDL_UNROLL
+    for (int i = 0; i < rows; i++)
+        row[i] = a + i * a_row;
+    for (int64_t k = 0; k < depth; k++, panel += vectors * LANES) {
+        if (rows <= vectors) { /* the shorter side of the tile stays in registers for the step */
+            vreal av[PANEL_ROWS];
+            FDL_UNROLL
+            for (int i = 0; i < rows; i++)
+                av[i] = vset1(row[i][k]);
+            FDL_UNROLL
+            for (int j = 0; j < width; j++) {
+                const vreal bv = vload(panel + j / vectors * size + j % vectors * LANES);
+                FDL_UNROLL
+                for (int i = 0; i < rows; i++)
+                    sum[i * width + j] += av[i] * bv;
+            }
+        } else {
+            vreal bv[PANEL_MOST];
+            FDL_UNROLL
+            for (int j = 0; j < width; j++)
+                bv[j] = vload(panel + j / vectors * size + j % vectors * LANES);
+            FDL_UNROLL
+            for (int i = 0; i < rows; i++) {
+                const vreal av = vset1(row[i][k]);
+                FDL_UNROLL
+                for (int j = 0; j < width; j++)
+                    sum[i * width + j] += av * bv[j];
+            }
+        }
+    }
+    FDL_UNROLL
+    for (int j = 0; j < rows * width; j++)
+        vstore(sums + j * LANES, sum[j]);
+}
+
+/* One compiled tile for each number of rows and vectors, of a group of panels and of one alone. */
+typedef void compiled_tile(const real *a, int64_t a_row, const real *panel, int64_t size, int64_t depth, real *sums,
+                           bool accumulate);
+#define TILE(name, rows, vectors, panels)                                                                              \
+    static void name(const real *a, int64_t a_row, const real *panel, int64_t size, int64_t depth, real *sums,         \
+                     bool accumulate)                                                                                  \
+    {                                                                                                                  \
+        tile(a, a_row, panel, size, depth, sums, rows, vectors, panels, accumulate);                                   \
+    }
+#define TILES(rows, vectors)                                                                                           \
+    TILE(group_##rows##x##vectors, rows, vectors, GROUP(rows, vectors))                                                \
+    TILE(single_##rows##x##vectors, rows, vectors, 1)
+#define ENTRY(rows, vectors) {group_##rows##x##vectors, single_##rows##x##vectors, GROUP(rows, vectors)},
+#if VECTOR_REGISTERS == 32
+#define FOR_ROWS_OF_2(X) X(1, 2) X(2, 2) X(3, 2) X(4, 2) X(5, 2) X(6, 2) X(7, 2) X(8, 2)
+#define FOR_ROWS_OF_3(X) X(1, 3) X(2, 3) X(3, 3) X(4, 3) X(5, 3) X(6, 3) X(7, 3) X(8, 3)
+#define FOR_ROWS_OF_4(X) X(1, 4) X(2, 4) X(3, 4) X(4, 4) X(5, 4) X(6, 4)
+#else
+#define FOR_ROWS_OF_2(X) X(1, 2) X(2, 2) X(3, 2) X(4, 2) X(5, 2) X(6, 2)
+#define FOR_ROWS_OF_3(X) X(1, 3) X(2, 3) X(3, 3) X(4, 3)
+#define FOR_ROWS_OF_4(X) X(1, 4) X(2, 4) X(3, 4)
+#endif
+FOR_ROWS_OF_2(TILES)
+FOR_ROWS_OF_3(TILES)
+FOR_ROWS_OF_4(TILES)
+typedef struct {
+    compiled_tile *group, *single;
+    int64_t panels; /* of a group */
+} compiled_tiles;
+static const compiled_tiles tiles_of_2[] = {FOR_ROWS_OF_2(ENTRY)}, tiles_of_3[] = {FOR_ROWS_OF_3(ENTRY)},
+                            tiles_of_4[] = {FOR_ROWS_OF_4(ENTRY)};
+static const struct {
+    const compiled_tiles *tiles; /* [rows - 1] */
+    int64_t most_rows;
+} compiled[] = {{tiles_of_2, sizeof tiles_of_2 / sizeof *tiles_of_2},
+                {tiles_of_3, sizeof tiles_of_3 / sizeof *tiles_of_3},
+                {tiles_of_4, sizeof tiles_of_4 / sizeof *tiles_of_4}};
+
+/* The sums of each of LANES vectors, in a vector: vtranspose's rounds, the two halves of each round's result added. */
+FDL_INLINE vreal sum_each(vreal row[LANES])
+{
+    FDL_UNROLL
+    for (int half = LANES / 2; half > 0; half /= 2) {
+        FDL_UNROLL
+        for (int i = 0; i < half; i++)
+            row[i] = vzip_low(row[i], row[i + half]) + vzip_high(row[i], row[i + half]);
+    }
+    return row[0];
+}
+
+/* LANES units from `unit` on of gate g, where W lies with its terms side by side: vectors run along k. */
+static vreal dots(const panel_weights *w, int64_t g, int64_t unit, const real *a)
+{
+    const real *row[LANES];
+    vreal sum[LANES];
+    FDL_UNROLL
+    for (int l = 0; l < LANES; l++) { /* units past the last repeat it */
+        row[l] = w->data + g * w->gate + min64(unit + l, w->units - 1) * w->unit;
+        sum[l] = (vreal){0};
+    }
+    int64_t k = 0;
+    for (; k + LANES <= w->depth; k += LANES) { /* main loop */
+        const vreal av = vload(a + k);
+        FDL_UNROLL
+        for (int l = 0; l < LANES; l++)
+            sum[l] += av * vload(row[l] + k);
+    }
+    if (k < w->depth) { /* tail */
+        const vmask left = vmask_range(0, w->depth - k);
+        const vreal av = vload_masked(a + k, left);
+        FDL_UNROLL
+        for (int l = 0; l < LANES; l++)
+            sum[l] += av * vload_masked(row[l] + k, left);
+    }
+    return sum_each(sum);
+}
+
+/* The same where its units are side by side. */
+static vreal columns(const panel_weights *w, int64_t g, int64_t unit, const real *a)
+{
+    enum { STEPS = 4 }; /* sums that do not wait for each other */
+    const int64_t lanes = w->units - unit;
+    const real *from = w->data + g * w->gate + unit;
+    vreal sum[STEPS] = {{0}};
+    int64_t k = 0;
+    for (; k + STEPS <= w->depth; k += STEPS) { /* main loop */
+        FDL_UNROLL
+        for (int s = 0; s < STEPS; s++)
+            sum[s] += vset1(a[k + s]) * vload_up_to(from + (k + s) * w->term, lanes);
+    }
+    for (; k < w->depth; k++) /* tail */
+        sum[0] += vset1(a[k]) * vload_up_to(from + k * w->term, lanes);
+    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
+}
+
+/* panel_product with W where it lies. */
+static void loose_product(const panel_weights *w, const real *a, int64_t a_row, int64_t first_row, int64_t rows,
+                          int64_t begin, int64_t end, real *buffer, panel_epilogue *epilogue, const void *context)
+{
+    const int64_t vectors = panel_vectors(w), spread = vectors / w->gates;
+    for (int64_t p = begin; p < end; p++) {
+        for (int64_t i = 0; i < rows; i++)
+            for (int64_t v = 0; v < vectors; v++) {
+                const int64_t unit = (p * spread + v / w->gates) * LANES, g = v % w->gates;
+                vreal sum = {0};
+                if (unit < w->units)
+                    sum = w->term == 1 ? dots(w, g, unit, a + i * a_row) : columns(w, g, unit, a + i * a_row);
+                vstore(buffer + (i * vectors + v) * LANES, sum);
+            }
+        epilogue(context, first_row, rows, p * panel_units(w), 1, buffer, vectors * LANES);
+    }
+}
+
+void panel_product(const panel_weights *w, const real *a, int64_t a_row, int64_t first_row, int64_t rows, int64_t begin,
+                   int64_t end, real *buffer, panel_epilogue *epilogue, const void *context)
+{
+    if (rows <= 0)
+        return;
+    const bool down = end < begin;
+    const int64_t first = down ? end : begin, last = down ? begin : end;
+    if (!w->packed) {
+        loose_product(w, a, a_row, first_row, rows, first, last, buffer, epilogue, context);
+        return;
+    }
+    const int64_t vectors = panel_vectors(w), size = vectors * LANES * w->depth, units = panel_units(w);
+    const int64_t most_rows = compiled[vectors - 2].most_rows;
+    const compiled_tiles *tiles = compiled[vectors - 2].tiles;
+    if (rows <= most_rows) { /* one tile high */
+        const compiled_tiles *t = &tiles[rows - 1];
+        for (int64_t done = 0, n; done < last - first; done += n) {
+            const bool group = done + t->panels <= last - first;
+            n = group ? t->panels : 1;
+            const int64_t p = down ? last - done - n : first + done;
+            (group ? t->group : t->single)(a, a_row, w->packed + p * size, size, w->depth, buffer, false);
+            epilogue(context, first_row, rows, p * units, n, buffer, n * vectors * LANES);
+        }
+        return;
+    }
+    const int64_t row_size = vectors * LANES;
+    const int64_t slices = max64(1, ceil_div(size * (int64_t)sizeof(real), SLICE_BYTES));
+    const int64_t depth = max64(1, ceil_div(w->depth, slices));
+    for (int64_t done = 0; done < last - first; done++) {
+        const int64_t p = down ? last - done - 1 : first + done;
+        for (int64_t k = 0; k < w->depth; k += depth)
+            for (int64_t i = 0, n; i < rows; i += n) {
+                n = ceil_div(rows - i, ceil_div(rows - i, most_rows)); /* nearly equal heights */
+                tiles[n - 1].single(a + i * a_row + k, a_row, w->packed + p * size + k * row_size, size,
+                                    min64(depth, w->depth - k), buffer + i * row_size, k > 0);
+            }
+        epilogue(context, first_row, rows, p * units, 1, buffer, row_size);
+    }
+}
+
+typedef struct {
+    const panel_weights *w;
+    real *packed;
+} packing;
+
+static int pack_range(void *context, int64_t begin, int64_t end)
+{
+    const packing *job = context;
+    const panel_weights *w = job->w;
+    const int64_t vectors = panel_vectors(w), spread = vectors / w->gates, row_size = vectors * LANES;
+    for (int64_t p = begin; p < end; p++)
+        for (int64_t v = 0; v < vectors; v++) {
+            const int64_t unit = (p * spread + v / w->gates) * LANES, present = w->units - unit;
+            const real *from = w->data + v % w->gates * w->gate + unit * w->unit;
+            real *to = job->packed + p * row_size * w->depth + v * LANES;
+            for (int64_t k = 0; k < w->depth && w->term != 1; k++) /* units side by side */
+                vstore(to + k * row_size, present <= 0 ? (vreal){0} : vload_up_to(from + k * w->term, present));
+            for (int64_t k = 0; k < w->depth && w->term == 1; k += LANES) { /* terms side by side */
+                const int64_t deep = min64(LANES, w->depth - k);
+                vreal block[LANES];
+                FDL_UNROLL
+                for (int r = 0; r < LANES; r++)
+                    block[r] = r < present ? vload_up_to(from + r * w->unit + k, deep) : (vreal){0};
+                vtranspose(block);
+                for (int64_t r = 0; r < deep; r++)
+                    vstore(to + (k + r) * row_size, block[r]);
+            }
+        }
+    return FDL_OK;
+}
+
+int panel_pack(const panel_weights *w, real *packed)
+{
+    packing job = {w, packed};
+    return fdl_parallel(panel_count(w), max64(1, (1 << 15) / max64(1, panel_vectors(w) * LANES * w->depth)), pack_range,
+                        &job);
+}

@@ -1,0 +1,203 @@
+/* The pointwise activations: each a formula on a vector, and the one for its gradient.
+ *
+ * `kind` is a constant wherever these are inlined; what alpha and beta are depends on it:
+ *
+ *   kind          y                                                alpha            beta
+ *   relu          max(x, 0)
+ *   leaky_relu    x, alpha x below 0                               negative_slope
+ *   elu           x, alpha (e^x - 1) below 0                       alpha
+ *   selu          scale elu(x), Klambauer et al. 2017's constants
+ *   celu          x, alpha (e^(x / alpha) - 1) below 0             alpha
+ *   gelu          x Phi(x), Phi the normal distribution's
+ *   gelu_tanh     x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2
+ *   silu          x sigmoid(x)
+ *   mish          x tanh(softplus(x))
+ *   softplus      log(1 + e^(alpha x)) / alpha, x where            beta (torch's)   threshold
+ *                 alpha x > beta
+ *   softsign      x / (1 + |x|)
+ *   hardtanh      min(max(x, alpha), beta)                         min_val          max_val
+ *   hardsigmoid   min(max(x / 6 + 1 / 2, 0), 1)
+ *   hardswish     x hardsigmoid(x)
+ *   relu6         min(max(x, 0), 6)
+ *   logsigmoid    log(sigmoid(x))
+ *   sigmoid       1 / (1 + e^-x)
+ *   tanh exp expm1 log log1p erf
+ *
+ * NaN stays NaN in all of them. The gradient is given the input x, but for sigmoid, tanh, exp and expm1 the result y.
+ * All arithmetic is in `real`. */
+#ifndef FASTDL_ACTIVATION_H
+#define FASTDL_ACTIVATION_H
+
+#include "vector/fused.h"
+#include "vector/vmath.h"
+
+/* Every kind: X(RELU) X(LEAKY_RELU) ... */
+/* clang-format off */
+#define FDL_EACH_ACTIVATION(X) \
+    X(RELU) X(LEAKY_RELU) X(ELU) X(SELU) X(CELU) X(GELU) X(GELU_TANH) X(SILU) X(MISH) X(SOFTPLUS) \
+    X(SOFTSIGN) X(HARDTANH) X(HARDSIGMOID) X(HARDSWISH) X(RELU6) X(LOGSIGMOID) X(SIGMOID) X(TANH) \
+    X(EXP) X(EXPM1) X(LOG) X(LOG1P) X(ERF)
+/* clang-format on */
+
+/* low and high where x is beyond; NaN where x is. */
+FDL_INLINE vreal vclamp(vreal x, real low, real high)
+{
+    return vselect(x < vset1(low), vset1(low), vselect(x > vset1(high), vset1(high), x));
+}
+/* log(1 + e^x) */
+FDL_INLINE vreal vsoftplus(vreal x) { return vselect(x > (vreal){0}, x, (vreal){0}) + vlog1p(vexp(-vabs(x))); }
+/* positive x; below 0 negative (e^(inner x) - 1) */
+FDL_INLINE vreal velu(vreal x, real positive, real negative, real inner)
+{
+    return vselect(x > (vreal){0}, positive * x, negative * vexpm1(inner * x));
+}
+FDL_INLINE vreal velu_grad(vreal grad, vreal x, real positive, real negative, real inner)
+{
+    return grad * vselect(x > (vreal){0}, vset1(positive), negative * inner * vexp(inner * x));
+}
+/* t = tanh(log(1 + e^x)) = numerator / denominator, in terms of w = e^-|x|, which neither overflows nor cancels. */
+typedef struct {
+    vreal w, numerator, denominator;
+} mish_parts;
+FDL_INLINE mish_parts vmish(vreal x)
+{
+    const vint positive = x > (vreal){0};
+    const vreal w = vexp(-vabs(x)), numerator = vselect(positive, 1 + 2 * w, w * (w + 2));
+    return (mish_parts){w, numerator, numerator + 2 * vselect(positive, w * w, vset1(1))};
+}
+/* The argument of gelu_tanh's tanh, and its derivative. */
+FDL_INLINE vreal vgelu_inner(vreal x) { return (real)0.79788456080286535588 * (x + (real)0.044715 * x * x * x); }
+FDL_INLINE vreal vgelu_inner_grad(vreal x)
+{
+    x = vclamp(x, -1000, 1000); /* what it is multiplied by is 0 long before x^2 overflows */
+    return (real)0.79788456080286535588 * ((real)1 + (real)(3 * 0.044715) * x * x);
+}
+
+FDL_INLINE vreal activation_of(vreal x, const int kind, const real alpha, const real beta)
+{
+    const real selu_scale = (real)1.0507009873554804934, selu_alpha = (real)1.6732632423543772848;
+    const vreal zero = {0};
+    switch (kind) {
+    case FDL_ACTIVATION_RELU:
+        return vselect(x < zero, zero, x);
+    case FDL_ACTIVATION_LEAKY_RELU:
+        return vselect(x > zero, x, alpha * x);
+    case FDL_ACTIVATION_ELU:
+        return velu(x, 1, alpha, 1);
+    case FDL_ACTIVATION_SELU:
+        return velu(x, selu_scale, selu_scale * selu_alpha, 1);
+    case FDL_ACTIVATION_CELU:
+        return velu(x, 1, alpha, 1 / alpha);
+    case FDL_ACTIVATION_GELU:
+        return vgelu(x);
+    case FDL_ACTIVATION_GELU_TANH:
+        return x * vsigmoid(2 * vgelu_inner(x)); /* (1 + tanh(z)) / 2 = sigmoid(2 z), without its cancellation */
+    case FDL_ACTIVATION_SILU:
+        return x * vsigmoid(x);
+    case FDL_ACTIVATION_MISH: {
+        const mish_parts m = vmish(x);
+        return x * (m.numerator / m.denominator);
+    }
+    case FDL_ACTIVATION_SOFTPLUS:
+        return vselect(alpha * x > vset1(beta), x, vsoftplus(alpha * x) / alpha);
+    case FDL_ACTIVATION_SOFTSIGN:
+        return x / (1 + vabs(x));
+    case FDL_ACTIVATION_HARDTANH:
+        return vclamp(x, alpha, beta);
+    case FDL_ACTIVATION_HARDSIGMOID:
+        return vclamp(x + 3, 0, 6) * ((real)1 / 6);
+    case FDL_ACTIVATION_HARDSWISH:
+        return x * (vclamp(x + 3, 0, 6) * ((real)1 / 6));
+    case FDL_ACTIVATION_RELU6:
+        return vclamp(x, 0, 6);
+    case FDL_ACTIVATION_LOGSIGMOID:
+        return -vsoftplus(-x);
+    case FDL_ACTIVATION_SIGMOID:
+        return vsigmoid(x);
+    case FDL_ACTIVATION_TANH:
+        return vtanh(x);
+    case FDL_ACTIVATION_EXP:
+        return vexp(x);
+    case FDL_ACTIVATION_EXPM1:
+        return vexpm1(x);
+    case FDL_ACTIVATION_LOG:
+        return vlog(x);
+    case FDL_ACTIVATION_LOG1P:
+        return vlog1p(x);
+    case FDL_ACTIVATION_ERF:
+        return verf(x);
+    default:
+        return x;
+    }
+}
+
+/* grad times the derivative at x, or, where the header says so, the one that belongs to the result x. */
+FDL_INLINE vreal activation_grad(vreal grad, vreal x, const int kind, const real alpha, const real beta)
+{
+    const real selu_scale = (real)1.0507009873554804934, selu_alpha = (real)1.6732632423543772848;
+    const vreal zero = {0};
+    switch (kind) {
+    case FDL_ACTIVATION_RELU:
+        return vselect(x <= zero, zero, grad); /* not x > 0: a NaN input passes the gradient on, as torch's threshold */
+    case FDL_ACTIVATION_LEAKY_RELU:
+        return vselect(x > zero, grad, alpha * grad);
+    case FDL_ACTIVATION_ELU:
+        return velu_grad(grad, x, 1, alpha, 1);
+    case FDL_ACTIVATION_SELU:
+        return velu_grad(grad, x, selu_scale, selu_scale * selu_alpha, 1);
+    case FDL_ACTIVATION_CELU:
+        return velu_grad(grad, x, 1, alpha, 1 / alpha);
+    case FDL_ACTIVATION_GELU: {
+        vreal pdf;
+        const vreal cdf = vnormal(x, &pdf);
+        return grad * (cdf + x * pdf);
+    }
+    case FDL_ACTIVATION_GELU_TANH: {
+        const vreal s = vsigmoid(2 * vgelu_inner(x));
+        return grad * (s + x * (2 * s * (1 - s)) * vgelu_inner_grad(x));
+    }
+    case FDL_ACTIVATION_SILU: {
+        const vreal s = vsigmoid(x);
+        return grad * (s * (1 + x * (1 - s)));
+    }
+    case FDL_ACTIVATION_MISH: { /* t + x (1 - t^2) sigmoid(x) */
+        const mish_parts m = vmish(x);
+        const vreal r = 1 / m.denominator, slope = 4 * m.w * (1 + m.w) * vselect(x > zero, m.w, vset1(1));
+        return grad * (m.numerator * r + x * (slope * r * r));
+    }
+    case FDL_ACTIVATION_SOFTPLUS:
+        return vselect(alpha * x > vset1(beta), grad, grad * vsigmoid(alpha * x));
+    case FDL_ACTIVATION_SOFTSIGN: {
+        const vreal d = 1 + vabs(x);
+        return grad / (d * d);
+    }
+    case FDL_ACTIVATION_HARDTANH:
+        return vselect((x > vset1(alpha)) & (x < vset1(beta)), grad, zero);
+    case FDL_ACTIVATION_HARDSIGMOID:
+        return vselect((x > vset1(-3)) & (x < vset1(3)), grad * ((real)1 / 6), zero);
+    case FDL_ACTIVATION_HARDSWISH:
+        return vselect(x <= vset1(-3), zero, vselect(x >= vset1(3), grad, grad * (x * ((real)1 / 3) + (real)0.5)));
+    case FDL_ACTIVATION_RELU6:
+        return vselect((x > zero) & (x < vset1(6)), grad, zero);
+    case FDL_ACTIVATION_LOGSIGMOID:
+        return grad * vsigmoid(-x);
+    case FDL_ACTIVATION_SIGMOID:
+        return grad * (x * (1 - x));
+    case FDL_ACTIVATION_TANH:
+        return grad * (1 - x * x);
+    case FDL_ACTIVATION_EXP:
+        return grad * x;
+    case FDL_ACTIVATION_EXPM1:
+        return grad * (x + 1);
+    case FDL_ACTIVATION_LOG:
+        return grad / x;
+    case FDL_ACTIVATION_LOG1P:
+        return grad / (1 + x);
+    case FDL_ACTIVATION_ERF:
+        return grad * ((real)1.12837916709551257390 * vexp(-x * x));
+    default:
+        return grad;
+    }
+}
+
+#endif
