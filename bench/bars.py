@@ -78,7 +78,7 @@ ENTROPY_FUSED = "bench.compare cross_entropy_with_grad --tag bench large --match
 SOFTMAX = "bench.compare softmax --tag bench large --match 1024x1000 --against torch"
 SOFTMAX_BACKWARD = "bench.compare softmax_backward --tag bench large --match 1024x1000 --against torch"
 LARGE = " large --match 6400000"
-POINTWISE = "bench.compare {} --tag bench{} --threads {} --against"
+ELEMENTWISE = "bench.compare {} --tag bench{} --threads {} --against"
 THREADS = "bench.compare conv2d --tag batch8 --threads 2 --against fastdl --peer-threads 1"
 NETWORK = "bench.compare {} --tag bench --against torch onnxruntime --threads {}"
 LONG = {1: "", 2: " --seconds 0.15 --rounds 7"}  # as in BATCH
@@ -105,14 +105,14 @@ BARS = [
     at_least("avg-pool", AVG_POOL, ratio("torch"), 3.0),
     *(
         at_least(
-            f"{name}-copy-{threads}", f"{POINTWISE.format(name, LARGE, threads)} copy", ratio("copy", "minimum"), 0.9
+            f"{name}-copy-{threads}", f"{ELEMENTWISE.format(name, LARGE, threads)} copy", ratio("copy", "minimum"), 0.9
         )
         for name in ("relu", "leaky_relu")
         for threads in (1, 2)
     ),
     *(
         at_least(
-            f"{name}-{where}-{threads}", f"{POINTWISE.format(name, cases, threads)} torch numpy", best("minimum"), 1.0
+            f"{name}-{where}-{threads}", f"{ELEMENTWISE.format(name, cases, threads)} torch numpy", best("minimum"), 1.0
         )
         for name in ("tanh", "sigmoid", "gelu", "exp")
         for where, cases in (("large", LARGE), ("cached", " --match 16384"))

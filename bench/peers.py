@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.cases.activations import POINTWISE
+from tests.cases.activation import ELEMENTWISE
 from tests.cases.case import mapped
 
 Arguments = Mapping[str, Any]
@@ -316,7 +316,7 @@ def _torch_prelu_backward(torch, F, grad_output, x, weight):  # type: ignore[no-
     return lambda: torch.autograd.grad(y, inputs, grad_output, retain_graph=True)
 
 
-def _torch_pointwise() -> dict[str, Callable[..., Call]]:
+def _torch_elementwise() -> dict[str, Callable[..., Call]]:
     """Activations, and their gradients by the operators that torch's own autograd calls."""
 
     def forward(name: str) -> Callable[..., Call]:
@@ -341,7 +341,7 @@ def _torch_pointwise() -> dict[str, Callable[..., Call]]:
         return build
 
     selu_scale, selu_alpha = 1.0507009873554805, 1.6732632423543772
-    return {name: forward(name) for name in POINTWISE} | {
+    return {name: forward(name) for name in ELEMENTWISE} | {
         "relu_backward": lambda torch, F, grad_output, x: functools.partial(
             torch.ops.aten.threshold_backward, grad_output, x, 0
         ),
@@ -485,7 +485,7 @@ TORCH: dict[str, Callable[..., Call | None]] = {
     **{name: _torch_dropout(name) for name in ("alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d")},
     "l1_penalty": lambda torch, F, x, coefficient=1.0: lambda: coefficient * x.abs().sum(),
     "l2_penalty": lambda torch, F, x, coefficient=1.0: lambda: coefficient / 2 * torch.dot(x.ravel(), x.ravel()),
-    **_torch_pointwise(),
+    **_torch_elementwise(),
     "prelu": lambda torch, F, x, weight: functools.partial(F.prelu, x, weight),
     "prelu_backward": _torch_prelu_backward,
     "softmax": lambda torch, F, x, dim=-1: functools.partial(torch.softmax, x, dim),

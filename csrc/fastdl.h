@@ -184,11 +184,11 @@ FDL_KERNEL const char *fdl_compiled_level(void);
  * memory traffic; the number of floating-point operations done goes to *flops. */
 FDL_KERNEL int fdl_peak_fma(int64_t iterations, double *flops, real *sink);
 
-/* pointwise.c: one of the activations above, element by element. backward: x is the result for those of which
+/* elementwise.c: one of the activations above, element by element. backward: x is the result for those of which
  * activation.h says so. */
-FDL_KERNEL int fdl_pointwise(const real *x, real *y, int64_t size, int64_t activation, double alpha, double beta);
-FDL_KERNEL int fdl_pointwise_backward(const real *grad_output, const real *x, real *grad_input, int64_t size,
-                                      int64_t activation, double alpha, double beta);
+FDL_KERNEL int fdl_elementwise(const real *x, real *y, int64_t size, int64_t activation, double alpha, double beta);
+FDL_KERNEL int fdl_elementwise_backward(const real *grad_output, const real *x, real *grad_input, int64_t size,
+                                        int64_t activation, double alpha, double beta);
 /* prelu.c: x, y [outer, channels, inner], weight [weights], as many as channels or one for all. */
 FDL_KERNEL int fdl_prelu(const real *x, const real *weight, real *y, int64_t outer, int64_t channels, int64_t inner,
                          int64_t weights);
@@ -246,13 +246,13 @@ FDL_KERNEL int fdl_lp_pool_backward(const real *grad_output, const real *x, real
                                     double norm_type);
 /* losses.c: loss is one value or, without reduction, one for each element (row) of x; grad_output is shaped as it. */
 /* x, target, weight, pos_weight [size]; the latter two are for binary_cross_entropy only */
-FDL_KERNEL int fdl_pointwise_loss(const real *x, const real *target, FDL_OPTIONAL const real *weight,
-                                  FDL_OPTIONAL const real *pos_weight, real *loss, int64_t size, int64_t batch,
-                                  int64_t kind, double parameter, int64_t reduction);
-FDL_KERNEL int fdl_pointwise_loss_backward(const real *grad_output, const real *x, const real *target,
-                                           FDL_OPTIONAL const real *weight, FDL_OPTIONAL const real *pos_weight,
-                                           real *grad_input, int64_t size, int64_t batch, int64_t kind,
-                                           double parameter, int64_t reduction);
+FDL_KERNEL int fdl_elementwise_loss(const real *x, const real *target, FDL_OPTIONAL const real *weight,
+                                    FDL_OPTIONAL const real *pos_weight, real *loss, int64_t size, int64_t batch,
+                                    int64_t kind, double parameter, int64_t reduction);
+FDL_KERNEL int fdl_elementwise_loss_backward(const real *grad_output, const real *x, const real *target,
+                                             FDL_OPTIONAL const real *weight, FDL_OPTIONAL const real *pos_weight,
+                                             real *grad_input, int64_t size, int64_t batch, int64_t kind,
+                                             double parameter, int64_t reduction);
 /* x [outer, classes, inner]; target [outer, inner], in [0, classes) or ignore_index; weight [classes] */
 FDL_KERNEL int fdl_nll_loss(const real *x, const int64_t *target, FDL_OPTIONAL const real *weight, real *loss,
                             int64_t outer, int64_t classes, int64_t inner, int64_t ignore_index, int64_t reduction);

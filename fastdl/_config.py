@@ -8,6 +8,15 @@ import platform
 from fastdl import _kernels
 from fastdl._native import ffi, lib
 
+__all__ = [
+    "active_isa",
+    "get_num_threads",
+    "set_num_threads",
+    "show_config",
+    "supported_isas",
+    "use_isa",
+]
+
 
 def _levels() -> list[str]:
     names: list[str] = []

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastdl
-from tests.cases.activations import POINTWISE
+from tests.cases.activation import ELEMENTWISE
 from tests.cases.case import flat
 
 F32, F64 = np.float32, np.float64
@@ -30,14 +30,14 @@ def _adam(**more: Any) -> dict[str, Any]:
 
 
 def _saved(name: str) -> str:
-    """What the gradient of a pointwise function takes: x or y."""
+    """What the gradient of an elementwise function takes: x or y."""
     return list(inspect.signature(getattr(fastdl, f"{name}_backward")).parameters)[1]
 
 
 # A right call of each operation; a row below replaces some of its arguments.
 _RIGHT: dict[str, dict[str, Any]] = {
-    **{name: {"x": _zeros(2, 3)} for name in POINTWISE},
-    **{f"{name}_backward": {"grad_output": _zeros(2, 3), _saved(name): _zeros(2, 3)} for name in POINTWISE},
+    **{name: {"x": _zeros(2, 3)} for name in ELEMENTWISE},
+    **{f"{name}_backward": {"grad_output": _zeros(2, 3), _saved(name): _zeros(2, 3)} for name in ELEMENTWISE},
     "prelu": {"x": _zeros(2, 3), "weight": _zeros(3)},
     "prelu_backward": {"grad_output": _zeros(2, 3), "x": _zeros(2, 3), "weight": _zeros(3)},
     "softmax": {"x": _zeros(2, 3)},
@@ -166,7 +166,7 @@ def _poolings(rank: int) -> dict[str, dict[str, Any]]:
 for _rank in (1, 2, 3):
     _RIGHT |= _poolings(_rank)
 
-_POINTWISE_LOSSES = (
+_LOSSES = (
     "mse_loss",
     "l1_loss",
     "huber_loss",
@@ -176,8 +176,8 @@ _POINTWISE_LOSSES = (
     "kl_div",
     "hinge_embedding_loss",
 )
-_RIGHT |= {name: {"x": _zeros(2, 3), "target": _zeros(2, 3), "reduction": "none"} for name in _POINTWISE_LOSSES}
-_RIGHT |= {f"{name}_backward": {"grad_output": _zeros(2, 3)} | _RIGHT[name] for name in _POINTWISE_LOSSES}
+_RIGHT |= {name: {"x": _zeros(2, 3), "target": _zeros(2, 3), "reduction": "none"} for name in _LOSSES}
+_RIGHT |= {f"{name}_backward": {"grad_output": _zeros(2, 3)} | _RIGHT[name] for name in _LOSSES}
 for _name in ("nll_loss", "cross_entropy"):
     _RIGHT[_name] = {"x": _zeros(3, 4), "target": _ints(0, 1, 3), "reduction": "none"}
     _RIGHT[f"{_name}_backward"] = {"grad_output": _zeros(3)} | _RIGHT[_name]
@@ -228,10 +228,10 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     ("conv2d", {"weight": _zeros(6, 4, 0, 3)}, ValueError, "weight", "(6, 4, 0, 3)", "at least 1 x 1"),
     ("conv2d_backward", {"grad_output": _zeros(2, 6, 4, 4)}, ValueError, "grad_output", "4, 4)", "(2, 6, 3, 4)"),
     ("conv2d_backward", {"x": _zeros(2, 3, 5, 6)}, ValueError, "weight", "(6, 4, 3, 3)", "3"),
-    *((name, {"x": _zeros(2, dtype=np.float16)}, TypeError, "x", "<f2", "float32 or float64") for name in POINTWISE),
+    *((name, {"x": _zeros(2, dtype=np.float16)}, TypeError, "x", "<f2", "float32 or float64") for name in ELEMENTWISE),
     *(
         (f"{name}_backward", {"grad_output": _zeros(3, 2)}, ValueError, "grad_output", "(3, 2)", "(2, 3)")
-        for name in POINTWISE
+        for name in ELEMENTWISE
     ),
     ("gelu", {"approximate": "erf"}, ValueError, "approximate", "erf", "none, tanh"),
     ("gelu_backward", {"approximate": None}, ValueError, "approximate", "None", "none, tanh"),
@@ -524,13 +524,10 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     ("cross_entropy", {"reduction": "median"}, ValueError, "reduction", "median", "mean"),
     ("cross_entropy_backward", {"target": _ints(0, 1, 4)}, ValueError, "target", "class index", "classes"),
     # losses
-    *((name, {"target": _zeros(3)}, ValueError, "target", "(3,)", "(2, 3)") for name in _POINTWISE_LOSSES),
-    *((name, {"target": _zeros(2, 3, dtype=F64)}, TypeError, "target", "64", "float32") for name in _POINTWISE_LOSSES),
-    *((name, {"reduction": "median"}, ValueError, "reduction", "median", "mean") for name in _POINTWISE_LOSSES),
-    *(
-        (f"{name}_backward", {"grad_output": _zeros()}, ValueError, "grad_output", "()", "(2, 3)")
-        for name in _POINTWISE_LOSSES
-    ),
+    *((name, {"target": _zeros(3)}, ValueError, "target", "(3,)", "(2, 3)") for name in _LOSSES),
+    *((name, {"target": _zeros(2, 3, dtype=F64)}, TypeError, "target", "64", "float32") for name in _LOSSES),
+    *((name, {"reduction": "median"}, ValueError, "reduction", "median", "mean") for name in _LOSSES),
+    *((f"{name}_backward", {"grad_output": _zeros()}, ValueError, "grad_output", "()", "(2, 3)") for name in _LOSSES),
     ("mse_loss", {"reduction": "batchmean"}, ValueError, "reduction", "batchmean", "mean"),
     ("huber_loss", {"delta": 0.0}, ValueError, "delta", "0.0", "above 0"),
     ("huber_loss_backward", {"delta": _NAN}, ValueError, "delta", "nan", "above 0"),
@@ -933,6 +930,6 @@ def test_out_that_overlaps(operation: str, argument: str) -> None:
 
 
 def test_every_operation_is_tried() -> None:
-    from fastdl._operation import OPERATIONS
+    from fastdl.functional._operation import OPERATIONS
 
     assert set(_RIGHT) == set(OPERATIONS) == {operation for operation, *_ in _ROWS}

@@ -1,4 +1,4 @@
-"""csrc/binding/call.c, the way in from Python: what it refuses, what it hands on, what it remembers, and that nothing leaks."""
+"""csrc/binding/call.c, the way in from Python: what it refuses, hands on and remembers, and that nothing leaks."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import fastdl
-from fastdl import _arrays, _kernels
+from fastdl import _kernels
 from fastdl._call import remember, shortcut
-from fastdl._window import Window
+from fastdl.functional import verbs
+from fastdl.functional._window import Window
 
 _X = np.ones((2, 3), np.float32)
 _RELU = (1, 0.0, 0.0)
@@ -25,18 +26,18 @@ _WINDOW = Window(*[1] * len(Window._fields))
 @pytest.mark.parametrize(
     ("kernel", "arguments"),
     [
-        ("pointwise", (_X, _X)),
-        ("pointwise", (_X, _X, 6, *_RELU, 0)),
-        ("pointwise", (None, _X, 6, *_RELU)),
-        ("pointwise", ([1.0], _X, 6, *_RELU)),
-        ("pointwise", (_X, _X.astype(np.float64), 6, *_RELU)),
-        ("pointwise", (_X.astype(">f4"), _X, 6, *_RELU)),
-        ("pointwise", (_X.astype(np.float16), _X, 6, *_RELU)),
-        ("pointwise", (_X.T, _X, 6, *_RELU)),
-        ("pointwise", (_X, _X.T, 6, *_RELU)),
-        ("pointwise", (_X, _READ_ONLY, 6, *_RELU)),
-        ("pointwise", (_X, _X, 6.0, *_RELU)),
-        ("pointwise", (_X, _X, None, *_RELU)),
+        ("elementwise", (_X, _X)),
+        ("elementwise", (_X, _X, 6, *_RELU, 0)),
+        ("elementwise", (None, _X, 6, *_RELU)),
+        ("elementwise", ([1.0], _X, 6, *_RELU)),
+        ("elementwise", (_X, _X.astype(np.float64), 6, *_RELU)),
+        ("elementwise", (_X.astype(">f4"), _X, 6, *_RELU)),
+        ("elementwise", (_X.astype(np.float16), _X, 6, *_RELU)),
+        ("elementwise", (_X.T, _X, 6, *_RELU)),
+        ("elementwise", (_X, _X.T, 6, *_RELU)),
+        ("elementwise", (_X, _READ_ONLY, 6, *_RELU)),
+        ("elementwise", (_X, _X, 6.0, *_RELU)),
+        ("elementwise", (_X, _X, None, *_RELU)),
         ("cross_entropy", (_X, np.zeros(2, np.int32), np.zeros(1, np.float32), 2, 3, 1)),
         ("im2col", (_X, _X, _WINDOW[1:])),
         ("im2col", (_X, _X, list(_WINDOW))),
@@ -52,7 +53,7 @@ def test_kernels_refuse_what_they_cannot_read(kernel: str, arguments: tuple[Any,
 
 def test_numbers_out_of_range_are_refused() -> None:
     with pytest.raises(OverflowError):
-        _kernels.pointwise(_X, _X, 2**63, *_RELU)
+        _kernels.elementwise(_X, _X, 2**63, *_RELU)
 
 
 def test_a_status_becomes_its_exception() -> None:
@@ -90,7 +91,7 @@ _VERBS: list[tuple[str, tuple[Any, ...]]] = [
 
 @pytest.mark.parametrize(("verb", "arguments"), _VERBS)
 def test_a_shortcut_gives_what_the_verb_gives(verb: str, arguments: tuple[Any, ...]) -> None:
-    quick = getattr(_arrays, verb)
+    quick = getattr(verbs, verb)
     short, full = quick(*arguments), quick.__self__(*arguments)
     assert type(short) is type(full)
     if verb in ("output", "gradient"):  # new arrays, of unknown values
@@ -105,7 +106,7 @@ def test_a_shortcut_gives_what_the_verb_gives(verb: str, arguments: tuple[Any, .
 @pytest.mark.parametrize(("verb", "arguments"), [("floats", ()), ("floats", (1, 2, 3, 4)), ("output", (None,))])
 def test_a_shortcut_leaves_wrong_calls_to_the_verb(verb: str, arguments: tuple[Any, ...]) -> None:
     with pytest.raises(TypeError, match=rf"{verb}\(\)"):
-        getattr(_arrays, verb)(*arguments)
+        getattr(verbs, verb)(*arguments)
 
 
 def test_there_are_no_other_shortcuts() -> None:
@@ -198,7 +199,7 @@ def test_references_are_counted() -> None:
             with pytest.raises((TypeError, ValueError)):
                 fastdl.conv2d(**({"x": x, "weight": weight} | mistake))
         with pytest.raises(TypeError):
-            _kernels.pointwise(x, out, None, *_RELU)
+            _kernels.elementwise(x, out, None, *_RELU)
 
     for _ in range(3):
         calls()

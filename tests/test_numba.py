@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 import fastdl
-from fastdl._operation import OPERATIONS
+from fastdl.functional._operation import OPERATIONS
 from tests.cases import Case, results
 from tests.support import DTYPES, everyday
 

@@ -336,7 +336,7 @@ def _cross_entropy(attributes: Attributes, inputs: Inputs) -> Call:
     return Call("cross_entropy", arguments, lambda y: (y, fastdl.log_softmax(inputs[0], 1)) if with_log else (y,))
 
 
-def _pointwise(name: str, **defaults: tuple[str, float]) -> Callable[[Attributes, Inputs], Call]:
+def _elementwise(name: str, **defaults: tuple[str, float]) -> Callable[[Attributes, Inputs], Call]:
     """fastdl's argument = (ONNX's attribute, its default)."""
 
     def call(attributes: Attributes, inputs: Inputs) -> Call:
@@ -402,23 +402,23 @@ def _recurrent(operator: str) -> Callable[[Attributes, Inputs], Call]:
 
 
 ADAPTERS: dict[str, Callable[[Attributes, Inputs], Call]] = {
-    "Celu": _pointwise("celu", alpha=("alpha", 1.0)),
-    "Elu": _pointwise("elu", alpha=("alpha", 1.0)),
-    "Erf": _pointwise("erf"),
-    "Exp": _pointwise("exp"),
+    "Celu": _elementwise("celu", alpha=("alpha", 1.0)),
+    "Elu": _elementwise("elu", alpha=("alpha", 1.0)),
+    "Erf": _elementwise("erf"),
+    "Exp": _elementwise("exp"),
     "Gelu": _gelu,
     "HardSigmoid": _hard_sigmoid,
-    "HardSwish": _pointwise("hardswish"),
-    "LeakyRelu": _pointwise("leaky_relu", negative_slope=("alpha", 0.01)),
-    "Log": _pointwise("log"),
-    "Mish": _pointwise("mish"),
+    "HardSwish": _elementwise("hardswish"),
+    "LeakyRelu": _elementwise("leaky_relu", negative_slope=("alpha", 0.01)),
+    "Log": _elementwise("log"),
+    "Mish": _elementwise("mish"),
     "PRelu": _prelu,
-    "Relu": _pointwise("relu"),
+    "Relu": _elementwise("relu"),
     "Selu": _selu,
-    "Sigmoid": _pointwise("sigmoid"),
-    "Softplus": _pointwise("softplus"),
-    "Softsign": _pointwise("softsign"),
-    "Tanh": _pointwise("tanh"),
+    "Sigmoid": _elementwise("sigmoid"),
+    "Softplus": _elementwise("softplus"),
+    "Softsign": _elementwise("softsign"),
+    "Tanh": _elementwise("tanh"),
     "Adagrad": _optimizer("adagrad_step", ("state_sum",), _adagrad_options),
     "Adam": _optimizer("adam_step", ("exp_avg", "exp_avg_sq"), _adam_options),
     "AveragePool": _average_pool,

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import fastdl
 from tests.cases import Case, all_cases
-from tests.cases.activations import POINTWISE
+from tests.cases.activation import ELEMENTWISE
 from tests.cases.case import mapped
 from tests.cases.conv import by_winograd, convolution, transposed, unfold
 from tests.cases.normalization import norm
@@ -29,7 +29,7 @@ rnn_utils = pytest.importorskip("torch.nn.utils.rnn")
 F = torch.nn.functional
 
 
-def _pointwise(function: Callable[..., Any]) -> Callable[..., Any]:
+def _elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda x, **options: function(x, **options)  # torch calls its first argument input
 
 
@@ -312,7 +312,7 @@ _TORCH: dict[str, Callable[..., Any]] = {
     },
     "l1_penalty": lambda x, coefficient=1.0: coefficient * x.abs().sum(),
     "l2_penalty": lambda x, coefficient=1.0: coefficient / 2 * x.square().sum(),
-    **{name: _pointwise(getattr(F, name, None) or getattr(torch, name)) for name in POINTWISE},
+    **{name: _elementwise(getattr(F, name, None) or getattr(torch, name)) for name in ELEMENTWISE},
     # torch's gelu cancels below 0, and the derivative of its hardsigmoid is rounded to float32.
     "gelu": lambda x, approximate="none": (
         x * (torch.erfc(-x * math.sqrt(0.5)) / 2 if approximate == "none" else torch.sigmoid(2 * _gelu_inner(x)))

@@ -84,7 +84,7 @@ typedef struct {
     int64_t size, kind, reduction;
     real parameter, scale; /* a above; g where it is the same for all */
     bool streams;
-} pointwise;
+} elementwise;
 
 FDL_INLINE vreal held_to(vreal d, real a) { return vmax(vset1(-a), vmin(vset1(a), d)); } /* NaN passes */
 
@@ -142,7 +142,7 @@ FDL_INLINE vreal slope_of(vreal x, vreal t, vreal p, real a, const int kind)
 
 /* Elements [begin, end): their losses, summed, or written where they are not reduced; or the gradient. */
 enum { SUM, LOSSES, GRADIENT };
-FDL_INLINE double range_of(const pointwise *t, int64_t begin, int64_t end, const int what, const int kind)
+FDL_INLINE double range_of(const elementwise *t, int64_t begin, int64_t end, const int what, const int kind)
 {
     const bool weighted = kind == FDL_LOSS_BINARY_CROSS_ENTROPY || kind == FDL_LOSS_BINARY_CROSS_ENTROPY_WITH_LOGITS;
     long_sum sum = {0};
@@ -162,7 +162,7 @@ FDL_INLINE double range_of(const pointwise *t, int64_t begin, int64_t end, const
     return sum_end(&sum);
 }
 
-FDL_INLINE double range(const pointwise *t, int64_t begin, int64_t end, const int what)
+FDL_INLINE double range(const elementwise *t, int64_t begin, int64_t end, const int what)
 {
     switch (t->kind) {
 #define CASE(kind)                                                                                                     \
@@ -184,7 +184,7 @@ FDL_INLINE double range(const pointwise *t, int64_t begin, int64_t end, const in
 
 static int sum_pieces(void *context, int64_t begin, int64_t end)
 {
-    const pointwise t = *(const pointwise *)context; /* a copy, which no store can change */
+    const elementwise t = *(const elementwise *)context; /* a copy, which no store can change */
     for (int64_t piece = begin; piece < end; piece++)
         t.partial[piece] = range(&t, piece * PIECE, min64((piece + 1) * PIECE, t.size), SUM);
     return FDL_OK;
@@ -192,14 +192,14 @@ static int sum_pieces(void *context, int64_t begin, int64_t end)
 
 static int losses_range(void *context, int64_t begin, int64_t end)
 {
-    const pointwise t = *(const pointwise *)context;
+    const elementwise t = *(const elementwise *)context;
     range(&t, begin, end, LOSSES);
     return FDL_OK;
 }
 
 static int gradient_range(void *context, int64_t begin, int64_t end)
 {
-    const pointwise t = *(const pointwise *)context;
+    const elementwise t = *(const elementwise *)context;
     range(&t, begin, end, GRADIENT);
     return FDL_OK;
 }
@@ -207,7 +207,7 @@ static int gradient_range(void *context, int64_t begin, int64_t end)
 /* Whether x and target are probabilities; NaN is none. */
 static int probabilities_range(void *context, int64_t begin, int64_t end)
 {
-    const pointwise *t = context;
+    const elementwise *t = context;
     vint bad_x = {0}, bad_target = {0};
     for (pass p = pass_over(begin, end, NULL, false); p.lanes > 0; pass_next(&p)) {
         const vreal x = pass_load(&p, t->x), target = pass_load(&p, t->target), zero = {0};
@@ -217,7 +217,7 @@ static int probabilities_range(void *context, int64_t begin, int64_t end)
     return vany(bad_x) ? FDL_BAD_PROBABILITY : vany(bad_target) ? FDL_BAD_TARGET_PROBABILITY : FDL_OK;
 }
 
-static int check_probabilities(pointwise *t)
+static int check_probabilities(elementwise *t)
 {
     if (t->kind != FDL_LOSS_BINARY_CROSS_ENTROPY)
         return FDL_OK;
@@ -230,10 +230,10 @@ static double divisor_of(int64_t reduction, int64_t size, int64_t batch)
     return reduction == FDL_REDUCTION_MEAN ? (double)size : reduction == FDL_REDUCTION_BATCHMEAN ? (double)batch : 1.0;
 }
 
-int fdl_pointwise_loss(const real *x, const real *target, const real *weight, const real *pos_weight, real *loss,
-                       int64_t size, int64_t batch, int64_t kind, double parameter, int64_t reduction)
+int fdl_elementwise_loss(const real *x, const real *target, const real *weight, const real *pos_weight, real *loss,
+                         int64_t size, int64_t batch, int64_t kind, double parameter, int64_t reduction)
 {
-    pointwise t = {.x = x, .target = target, .weight = weight, .pos_weight = pos_weight, .size = size};
+    elementwise t = {.x = x, .target = target, .weight = weight, .pos_weight = pos_weight, .size = size};
     t.kind = kind;
     t.parameter = (real)parameter;
     const int status = check_probabilities(&t);
@@ -248,11 +248,11 @@ int fdl_pointwise_loss(const real *x, const real *target, const real *weight, co
                   divisor_of(reduction, size, batch));
 }
 
-int fdl_pointwise_loss_backward(const real *grad_output, const real *x, const real *target, const real *weight,
-                                const real *pos_weight, real *grad_input, int64_t size, int64_t batch, int64_t kind,
-                                double parameter, int64_t reduction)
+int fdl_elementwise_loss_backward(const real *grad_output, const real *x, const real *target, const real *weight,
+                                  const real *pos_weight, real *grad_input, int64_t size, int64_t batch, int64_t kind,
+                                  double parameter, int64_t reduction)
 {
-    pointwise t = {.x = x, .target = target, .weight = weight, .pos_weight = pos_weight, .size = size};
+    elementwise t = {.x = x, .target = target, .weight = weight, .pos_weight = pos_weight, .size = size};
     t.kind = kind;
     t.parameter = (real)parameter;
     t.out = grad_input;

@@ -1,4 +1,4 @@
-/* The pointwise activations: each a formula on a vector, and the one for its gradient.
+/* The elementwise activations: each a formula on a vector, and the one for its gradient.
  *
  * `kind` is a constant wherever these are inlined; what alpha and beta are depends on it:
  *

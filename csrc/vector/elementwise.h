@@ -6,8 +6,8 @@
  * takes elements [begin, end) of x and y a vector at a time; the last vector, or the first where y has to be aligned,
  * may be short, and its other lanes load as 0. Where an array is long, a pass streams: what it stores goes past the
  * caches, which spares reading each line of y before it is written, a third of all traffic in a copy. */
-#ifndef FASTDL_POINTWISE_H
-#define FASTDL_POINTWISE_H
+#ifndef FASTDL_ELEMENTWISE_H
+#define FASTDL_ELEMENTWISE_H
 
 #include "vector/simd.h"
 

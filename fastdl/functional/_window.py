@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from fastdl._arrays import fail
-from fastdl._operation import cached_helper, helper
+from fastdl.functional._operation import cached_helper, helper
+from fastdl.functional.verbs import fail
 
 Pair = tuple[int, int]
 Triple = tuple[int, int, int]

@@ -1,7 +1,7 @@
 """Activations and the elementary functions they are made of, each with its backward.
 
-The pointwise ones are one kernel, csrc/activation.h: a function here names its kind and the two numbers that belong to
-it. They work in place where out is x, and are what `activation` fuses into linear and convolution.
+The elementwise ones are one kernel, csrc/vector/activation.h: a function here names its kind and the two numbers that
+belong to it. They work in place where out is x, and are what `activation` fuses into linear and convolution.
 """
 
 from __future__ import annotations
@@ -9,8 +9,72 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from fastdl import _kernels
-from fastdl._arrays import Array, disjoint, fail, floats, floats_like, fused, gradient, output, same_or_disjoint
-from fastdl._operation import helper, operation
+from fastdl.functional._operation import helper, operation
+from fastdl.functional.verbs import (
+    Array,
+    disjoint,
+    fail,
+    floats,
+    floats_like,
+    fused,
+    gradient,
+    output,
+    same_or_disjoint,
+)
+
+__all__ = [
+    "PReLUGrad",
+    "celu",
+    "celu_backward",
+    "elu",
+    "elu_backward",
+    "erf",
+    "erf_backward",
+    "exp",
+    "exp_backward",
+    "expm1",
+    "expm1_backward",
+    "gelu",
+    "gelu_backward",
+    "hardsigmoid",
+    "hardsigmoid_backward",
+    "hardswish",
+    "hardswish_backward",
+    "hardtanh",
+    "hardtanh_backward",
+    "leaky_relu",
+    "leaky_relu_backward",
+    "log",
+    "log1p",
+    "log1p_backward",
+    "log_backward",
+    "log_softmax",
+    "log_softmax_backward",
+    "logsigmoid",
+    "logsigmoid_backward",
+    "mish",
+    "mish_backward",
+    "prelu",
+    "prelu_backward",
+    "relu",
+    "relu6",
+    "relu6_backward",
+    "relu_backward",
+    "selu",
+    "selu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "silu",
+    "silu_backward",
+    "softmax",
+    "softmax_backward",
+    "softplus",
+    "softplus_backward",
+    "softsign",
+    "softsign_backward",
+    "tanh",
+    "tanh_backward",
+]
 
 ACTIVATIONS = (
     "none",
@@ -86,7 +150,7 @@ def relu(x: Any, out: Array | None = None) -> Array:
 
     x: any shape, float32 or float64. out: an array like x, or x itself.
     """
-    return _pointwise(x, _RELU, 0.0, 0.0, out)
+    return _elementwise(x, _RELU, 0.0, 0.0, out)
 
 
 @operation
@@ -95,7 +159,7 @@ def relu_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
 
     x: what relu was given; grad_output: its shape. out: an array like them, or one of the two.
     """
-    return _pointwise_backward(grad_output, x, "x", _RELU, 0.0, 0.0, out)
+    return _elementwise_backward(grad_output, x, "x", _RELU, 0.0, 0.0, out)
 
 
 @operation
@@ -104,7 +168,7 @@ def relu6(x: Any, out: Array | None = None) -> Array:
 
     x: any shape, float32 or float64. out: an array like x, or x itself.
     """
-    return _pointwise(x, _RELU6, 0.0, 0.0, out)
+    return _elementwise(x, _RELU6, 0.0, 0.0, out)
 
 
 @operation
@@ -113,7 +177,7 @@ def relu6_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
 
     x: what relu6 was given; grad_output: its shape. out: an array like them, or one of the two.
     """
-    return _pointwise_backward(grad_output, x, "x", _RELU6, 0.0, 0.0, out)
+    return _elementwise_backward(grad_output, x, "x", _RELU6, 0.0, 0.0, out)
 
 
 @operation
@@ -122,7 +186,7 @@ def leaky_relu(x: Any, negative_slope: float = 0.01, out: Array | None = None) -
 
     x: any shape, float32 or float64. out: an array like x, or x itself.
     """
-    return _pointwise(x, _LEAKY_RELU, negative_slope, 0.0, out)
+    return _elementwise(x, _LEAKY_RELU, negative_slope, 0.0, out)
 
 
 @operation
@@ -131,7 +195,7 @@ def leaky_relu_backward(grad_output: Any, x: Any, negative_slope: float = 0.01, 
 
     x: what leaky_relu was given; grad_output: its shape. out: an array like them, or one of the two.
     """
-    return _pointwise_backward(grad_output, x, "x", _LEAKY_RELU, negative_slope, 0.0, out)
+    return _elementwise_backward(grad_output, x, "x", _LEAKY_RELU, negative_slope, 0.0, out)
 
 
 @operation
@@ -140,7 +204,7 @@ def elu(x: Any, alpha: float = 1.0, out: Array | None = None) -> Array:
 
     x: any shape, float32 or float64. out: an array like x, or x itself. Source: Clevert et al., ICLR 2016.
     """
-    return _pointwise(x, _ELU, alpha, 0.0, out)
+    return _elementwise(x, _ELU, alpha, 0.0, out)
 
 
 @operation
@@ -149,7 +213,7 @@ def elu_backward(grad_output: Any, x: Any, alpha: float = 1.0, out: Array | None
 
     x: what elu was given; grad_output: its shape. out: an array like them, or one of the two.
     """
-    return _pointwise_backward(grad_output, x, "x", _ELU, alpha, 0.0, out)
+    return _elementwise_backward(grad_output, x, "x", _ELU, alpha, 0.0, out)
 
 
 @operation
@@ -158,7 +222,7 @@ def selu(x: Any, out: Array | None = None) -> Array:
 
     x: any shape, float32 or float64. out: an array like x, or x itself. Source: Klambauer et al., NeurIPS 2017.
     """
-    return _pointwise(x, _SELU, 0.0, 0.0, out)
+    return _elementwise(x, _SELU, 0.0, 0.0, out)
 
 
 @operation
@@ -167,7 +231,7 @@ def selu_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
 
     x: what selu was given; grad_output: its shape. out: an array like them, or one of the two.
     """
-    return _pointwise_backward(grad_output, x, "x", _SELU, 0.0, 0.0, out)
+    return _elementwise_backward(grad_output, x, "x", _SELU, 0.0, 0.0, out)
 
 
 @operation
@@ -176,7 +240,7 @@ def celu(x: Any, alpha: float = 1.0, out: Array | None = None) -> Array:
 
     x: any shape, float32 or float64. alpha: not 0. out: an array like x, or x itself. Source: Barron, 2017.
     """
-    return _pointwise(x, _CELU, _nonzero(alpha, "alpha"), 0.0, out)
+    return _elementwise(x, _CELU, _nonzero(alpha, "alpha"), 0.0, out)
 
 
 @operation
@@ -185,7 +249,7 @@ def celu_backward(grad_output: Any, x: Any, alpha: float = 1.0, out: Array | Non
 
     x: what celu was given; grad_output: its shape. out: an array like them, or one of the two.
     """
-    return _pointwise_backward(grad_output, x, "x", _CELU, _nonzero(alpha, "alpha"), 0.0, out)
+    return _elementwise_backward(grad_output, x, "x", _CELU, _nonzero(alpha, "alpha"), 0.0, out)
 
 
 @operation
@@ -195,7 +259,7 @@ def gelu(x: Any, approximate: str = "none", out: Array | None = None) -> Array:
 
     x: any shape, float32 or float64. out: an array like x, or x itself. Source: Hendrycks and Gimpel, 2016.
     """
-    return _pointwise(x, _gelu(approximate), 0.0, 0.0, out)
+    return _elementwise(x, _gelu(approximate), 0.0, 0.0, out)
 
 
 @operation
@@ -204,7 +268,7 @@ def gelu_backward(grad_output: Any, x: Any, approximate: str = "none", out: Arra
 
     x: what gelu was given; grad_output: its shape. out: an array like them, or one of the two.
     """
-    return _pointwise_backward(grad_output, x, "x", _gelu(approximate), 0.0, 0.0, out)
+    return _elementwise_backward(grad_output, x, "x", _gelu(approximate), 0.0, 0.0, out)
 
 
 @operation
@@ -213,7 +277,7 @@ def silu(x: Any, out: Array | None = None) -> Array:
 
     x: any shape, float32 or float64. out: an array like x, or x itself.
     """
-    return _pointwise(x, _SILU, 0.0, 0.0, out)
+    return _elementwise(x, _SILU, 0.0, 0.0, out)
 
 
 @operation
@@ -222,7 +286,7 @@ def silu_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
 
     x: what silu was given; grad_output: its shape. out: an array like them, or one of the two.
     """
-    return _pointwise_backward(grad_output, x, "x", _SILU, 0.0, 0.0, out)
+    return _elementwise_backward(grad_output, x, "x", _SILU, 0.0, 0.0, out)
 
 
 @operation
@@ -231,7 +295,7 @@ def mish(x: Any, out: Array | None = None) -> Array:
 
     x: any shape, float32 or float64. out: an array like x, or x itself. Source: Misra, BMVC 2020.
     """
-    return _pointwise(x, _MISH, 0.0, 0.0, out)
+    return _elementwise(x, _MISH, 0.0, 0.0, out)
 
 
 @operation
@@ -240,7 +304,7 @@ def mish_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
 
     x: what mish was given; grad_output: its shape. out: an array like them, or one of the two.
     """
-    return _pointwise_backward(grad_output, x, "x", _MISH, 0.0, 0.0, out)
+    return _elementwise_backward(grad_output, x, "x", _MISH, 0.0, 0.0, out)
 
 
 @operation
@@ -249,7 +313,7 @@ def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0, out: Array | No
 
     x: any shape, float32 or float64. beta: not 0. out: an array like x, or x itself.
     """
-    return _pointwise(x, _SOFTPLUS, _nonzero(beta, "beta"), threshold, out)
+    return _elementwise(x, _SOFTPLUS, _nonzero(beta, "beta"), threshold, out)
 
 
 @operation
@@ -260,7 +324,7 @@ def softplus_backward(
 
     x: what softplus was given; grad_output: its shape. out: an array like them, or one of the two.
     """
-    return _pointwise_backward(grad_output, x, "x", _SOFTPLUS, _nonzero(beta, "beta"), threshold, out)
+    return _elementwise_backward(grad_output, x, "x", _SOFTPLUS, _nonzero(beta, "beta"), threshold, out)
 
 
 @operation
@@ -269,7 +333,7 @@ def softsign(x: Any, out: Array | None = None) -> Array:
 
     x: any shape, float32 or float64. out: an array like x, or x itself.
     """
-    return _pointwise(x, _SOFTSIGN, 0.0, 0.0, out)
+    return _elementwise(x, _SOFTSIGN, 0.0, 0.0, out)
 
 
 @operation
@@ -278,7 +342,7 @@ def softsign_backward(grad_output: Any, x: Any, out: Array | None = None) -> Arr
 
     x: what softsign was given; grad_output: its shape. out: an array like them, or one of the two.
     """
-    return _pointwise_backward(grad_output, x, "x", _SOFTSIGN, 0.0, 0.0, out)
+    return _elementwise_backward(grad_output, x, "x", _SOFTSIGN, 0.0, 0.0, out)
 
 
 @operation
@@ -287,7 +351,7 @@ def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0, out: Array | N
 
     x: any shape, float32 or float64. min_val: at most max_val. out: an array like x, or x itself.
     """
-    return _pointwise(x, _HARDTANH, _least(min_val, max_val), max_val, out)
+    return _elementwise(x, _HARDTANH, _least(min_val, max_val), max_val, out)
 
 
 @operation
@@ -298,7 +362,7 @@ def hardtanh_backward(
 
     x: what hardtanh was given; grad_output: its shape. out: an array like them, or one of the two.
     """
-    return _pointwise_backward(grad_output, x, "x", _HARDTANH, _least(min_val, max_val), max_val, out)
+    return _elementwise_backward(grad_output, x, "x", _HARDTANH, _least(min_val, max_val), max_val, out)
 
 
 @operation
@@ -307,7 +371,7 @@ def hardsigmoid(x: Any, out: Array | None = None) -> Array:
 
     x: any shape, float32 or float64. out: an array like x, or x itself.
     """
-    return _pointwise(x, _HARDSIGMOID, 0.0, 0.0, out)
+    return _elementwise(x, _HARDSIGMOID, 0.0, 0.0, out)
 
 
 @operation
@@ -316,7 +380,7 @@ def hardsigmoid_backward(grad_output: Any, x: Any, out: Array | None = None) -> 
 
     x: what hardsigmoid was given; grad_output: its shape. out: an array like them, or one of the two.
     """
-    return _pointwise_backward(grad_output, x, "x", _HARDSIGMOID, 0.0, 0.0, out)
+    return _elementwise_backward(grad_output, x, "x", _HARDSIGMOID, 0.0, 0.0, out)
 
 
 @operation
@@ -325,7 +389,7 @@ def hardswish(x: Any, out: Array | None = None) -> Array:
 
     x: any shape, float32 or float64. out: an array like x, or x itself. Source: Howard et al., ICCV 2019.
     """
-    return _pointwise(x, _HARDSWISH, 0.0, 0.0, out)
+    return _elementwise(x, _HARDSWISH, 0.0, 0.0, out)
 
 
 @operation
@@ -334,7 +398,7 @@ def hardswish_backward(grad_output: Any, x: Any, out: Array | None = None) -> Ar
 
     x: what hardswish was given; grad_output: its shape. out: an array like them, or one of the two.
     """
-    return _pointwise_backward(grad_output, x, "x", _HARDSWISH, 0.0, 0.0, out)
+    return _elementwise_backward(grad_output, x, "x", _HARDSWISH, 0.0, 0.0, out)
 
 
 @operation
@@ -343,7 +407,7 @@ def logsigmoid(x: Any, out: Array | None = None) -> Array:
 
     x: any shape, float32 or float64. out: an array like x, or x itself.
     """
-    return _pointwise(x, _LOGSIGMOID, 0.0, 0.0, out)
+    return _elementwise(x, _LOGSIGMOID, 0.0, 0.0, out)
 
 
 @operation
@@ -352,7 +416,7 @@ def logsigmoid_backward(grad_output: Any, x: Any, out: Array | None = None) -> A
 
     x: what logsigmoid was given; grad_output: its shape. out: an array like them, or one of the two.
     """
-    return _pointwise_backward(grad_output, x, "x", _LOGSIGMOID, 0.0, 0.0, out)
+    return _elementwise_backward(grad_output, x, "x", _LOGSIGMOID, 0.0, 0.0, out)
 
 
 @operation
@@ -361,7 +425,7 @@ def sigmoid(x: Any, out: Array | None = None) -> Array:
 
     x: any shape, float32 or float64. out: an array like x, or x itself.
     """
-    return _pointwise(x, _SIGMOID, 0.0, 0.0, out)
+    return _elementwise(x, _SIGMOID, 0.0, 0.0, out)
 
 
 @operation
@@ -370,7 +434,7 @@ def sigmoid_backward(grad_output: Any, y: Any, out: Array | None = None) -> Arra
 
     y: what sigmoid returned; grad_output: its shape. out: an array like them, or one of the two.
     """
-    return _pointwise_backward(grad_output, y, "y", _SIGMOID, 0.0, 0.0, out)
+    return _elementwise_backward(grad_output, y, "y", _SIGMOID, 0.0, 0.0, out)
 
 
 @operation
@@ -379,7 +443,7 @@ def tanh(x: Any, out: Array | None = None) -> Array:
 
     x: any shape, float32 or float64. out: an array like x, or x itself.
     """
-    return _pointwise(x, _TANH, 0.0, 0.0, out)
+    return _elementwise(x, _TANH, 0.0, 0.0, out)
 
 
 @operation
@@ -388,7 +452,7 @@ def tanh_backward(grad_output: Any, y: Any, out: Array | None = None) -> Array:
 
     y: what tanh returned; grad_output: its shape. out: an array like them, or one of the two.
     """
-    return _pointwise_backward(grad_output, y, "y", _TANH, 0.0, 0.0, out)
+    return _elementwise_backward(grad_output, y, "y", _TANH, 0.0, 0.0, out)
 
 
 @operation
@@ -397,7 +461,7 @@ def exp(x: Any, out: Array | None = None) -> Array:
 
     x: any shape, float32 or float64. out: an array like x, or x itself.
     """
-    return _pointwise(x, _EXP, 0.0, 0.0, out)
+    return _elementwise(x, _EXP, 0.0, 0.0, out)
 
 
 @operation
@@ -406,7 +470,7 @@ def exp_backward(grad_output: Any, y: Any, out: Array | None = None) -> Array:
 
     y: what exp returned; grad_output: its shape. out: an array like them, or one of the two.
     """
-    return _pointwise_backward(grad_output, y, "y", _EXP, 0.0, 0.0, out)
+    return _elementwise_backward(grad_output, y, "y", _EXP, 0.0, 0.0, out)
 
 
 @operation
@@ -415,7 +479,7 @@ def expm1(x: Any, out: Array | None = None) -> Array:
 
     x: any shape, float32 or float64. out: an array like x, or x itself.
     """
-    return _pointwise(x, _EXPM1, 0.0, 0.0, out)
+    return _elementwise(x, _EXPM1, 0.0, 0.0, out)
 
 
 @operation
@@ -424,7 +488,7 @@ def expm1_backward(grad_output: Any, y: Any, out: Array | None = None) -> Array:
 
     y: what expm1 returned; grad_output: its shape. out: an array like them, or one of the two.
     """
-    return _pointwise_backward(grad_output, y, "y", _EXPM1, 0.0, 0.0, out)
+    return _elementwise_backward(grad_output, y, "y", _EXPM1, 0.0, 0.0, out)
 
 
 @operation
@@ -433,7 +497,7 @@ def log(x: Any, out: Array | None = None) -> Array:
 
     x: any shape, float32 or float64. out: an array like x, or x itself.
     """
-    return _pointwise(x, _LOG, 0.0, 0.0, out)
+    return _elementwise(x, _LOG, 0.0, 0.0, out)
 
 
 @operation
@@ -442,7 +506,7 @@ def log_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
 
     x: what log was given; grad_output: its shape. out: an array like them, or one of the two.
     """
-    return _pointwise_backward(grad_output, x, "x", _LOG, 0.0, 0.0, out)
+    return _elementwise_backward(grad_output, x, "x", _LOG, 0.0, 0.0, out)
 
 
 @operation
@@ -451,7 +515,7 @@ def log1p(x: Any, out: Array | None = None) -> Array:
 
     x: any shape, float32 or float64. out: an array like x, or x itself.
     """
-    return _pointwise(x, _LOG1P, 0.0, 0.0, out)
+    return _elementwise(x, _LOG1P, 0.0, 0.0, out)
 
 
 @operation
@@ -460,7 +524,7 @@ def log1p_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
 
     x: what log1p was given; grad_output: its shape. out: an array like them, or one of the two.
     """
-    return _pointwise_backward(grad_output, x, "x", _LOG1P, 0.0, 0.0, out)
+    return _elementwise_backward(grad_output, x, "x", _LOG1P, 0.0, 0.0, out)
 
 
 @operation
@@ -469,7 +533,7 @@ def erf(x: Any, out: Array | None = None) -> Array:
 
     x: any shape, float32 or float64. out: an array like x, or x itself.
     """
-    return _pointwise(x, _ERF, 0.0, 0.0, out)
+    return _elementwise(x, _ERF, 0.0, 0.0, out)
 
 
 @operation
@@ -478,7 +542,7 @@ def erf_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
 
     x: what erf was given; grad_output: its shape. out: an array like them, or one of the two.
     """
-    return _pointwise_backward(grad_output, x, "x", _ERF, 0.0, 0.0, out)
+    return _elementwise_backward(grad_output, x, "x", _ERF, 0.0, 0.0, out)
 
 
 class PReLUGrad(NamedTuple):
@@ -588,17 +652,17 @@ def log_softmax_backward(grad_output: Any, y: Any, dim: int = -1, out: Array | N
 
 
 @helper
-def _pointwise(x: Any, kind: int, alpha: float, beta: float, out: Array | None) -> Array:
+def _elementwise(x: Any, kind: int, alpha: float, beta: float, out: Array | None) -> Array:
     x = floats(x, "x")
     result = output(out, x.shape, x)
     if out is not None:
         same_or_disjoint(result, "x", x)
-    _kernels.pointwise(x, result, x.size, kind, alpha, beta)
+    _kernels.elementwise(x, result, x.size, kind, alpha, beta)
     return result
 
 
 @helper
-def _pointwise_backward(
+def _elementwise_backward(
     grad_output: Any, saved: Any, argument: str, kind: int, alpha: float, beta: float, out: Array | None
 ) -> Array:
     """The gradient; `saved` is x or y, and `argument` is which."""
@@ -610,7 +674,7 @@ def _pointwise_backward(
     if out is not None:
         same_or_disjoint(result, argument, saved)
         same_or_disjoint(result, "grad_output", grad_output)
-    _kernels.pointwise_backward(grad_output, saved, result, saved.size, kind, alpha, beta)
+    _kernels.elementwise_backward(grad_output, saved, result, saved.size, kind, alpha, beta)
     return result
 
 

@@ -7,7 +7,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastdl import _kernels
-from fastdl._arrays import (
+from fastdl.functional._operation import cached_helper, helper, operation
+from fastdl.functional._window import Pads, Pair, Triple, Volume, Window, bounded, out_sizes, transposed_size, window
+from fastdl.functional.activation import fused_activation
+from fastdl.functional.padding import CONSTANT, check_borders
+from fastdl.functional.verbs import (
     Array,
     PackedConv2dWeight,
     channels_last,
@@ -26,10 +30,26 @@ from fastdl._arrays import (
     volume,
     volume_shape,
 )
-from fastdl._operation import cached_helper, helper, operation
-from fastdl._window import Pads, Pair, Triple, Volume, Window, bounded, out_sizes, transposed_size, window
-from fastdl.activations import fused_activation
-from fastdl.padding import CONSTANT, check_borders
+
+__all__ = [
+    "ConvGrad",
+    "PackedConv2dWeight",
+    "col2im",
+    "conv1d",
+    "conv1d_backward",
+    "conv2d",
+    "conv2d_backward",
+    "conv3d",
+    "conv3d_backward",
+    "conv_transpose1d",
+    "conv_transpose1d_backward",
+    "conv_transpose2d",
+    "conv_transpose2d_backward",
+    "conv_transpose3d",
+    "conv_transpose3d_backward",
+    "im2col",
+    "pack_conv2d_weight",
+]
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")  # as those of pad
 ALGORITHMS = ("auto", "direct", "im2col", "pointwise", "rows", "winograd_2x2", "winograd", "depthwise")
@@ -145,7 +165,7 @@ def conv2d(
     4x4) and "winograd_2x2" (3x3, stride 1, dilation 1, groups 1; Lavin and Gray, 2016) need a quarter and 4/9 of the
     multiplications, with two to four times and about the same rounding error; "depthwise" (one channel in each group)
     multiplies no matrices.
-    activation: the name of a pointwise function ("relu", "leaky_relu", "gelu", "gelu_tanh", ...) or "none", applied
+    activation: the name of an elementwise function ("relu", "leaky_relu", "gelu", "gelu_tanh", ...) or "none", applied
     while results are still in registers or first-level cache; activation_args: its arguments in order, torch's defaults
     where they end: activation="leaky_relu", activation_args=(0.2,).
     Returns (batch, out_channels, out_height, out_width) with

@@ -10,8 +10,13 @@ import numpy as np
 from fastdl import _kernels
 from fastdl._config import get_num_threads, set_num_threads
 from fastdl._native import ffi, lib
-from fastdl._window import Pair
-from fastdl.conv import ALGORITHMS, _geometry, conv2d, pack_conv2d_weight
+from fastdl.functional._window import Pair
+from fastdl.functional.conv import ALGORITHMS, _geometry, conv2d, pack_conv2d_weight
+
+__all__ = [
+    "ConvExplanation",
+    "explain_conv2d",
+]
 
 
 class ConvExplanation(NamedTuple):

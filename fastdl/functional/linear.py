@@ -7,9 +7,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastdl import _kernels
-from fastdl._arrays import Array, disjoint, fail, floats, floats_like, gradient, optional_vector, output
-from fastdl._operation import helper, operation
-from fastdl.activations import fused_activation
+from fastdl.functional._operation import helper, operation
+from fastdl.functional.activation import fused_activation
+from fastdl.functional.verbs import Array, disjoint, fail, floats, floats_like, gradient, optional_vector, output
+
+__all__ = [
+    "LinearGrad",
+    "linear",
+    "linear_backward",
+]
 
 
 class LinearGrad(NamedTuple):

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastdl import _kernels
-from fastdl._arrays import (
+from fastdl.functional._operation import helper, operation
+from fastdl.functional.verbs import (
     Array,
     choice,
     class_split,
@@ -27,11 +28,38 @@ from fastdl._arrays import (
     reduced_shape,
     row_shape,
 )
-from fastdl._operation import helper, operation
+
+__all__ = [
+    "CosineEmbeddingGrad",
+    "LossAndGrad",
+    "binary_cross_entropy",
+    "binary_cross_entropy_backward",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy_with_logits_backward",
+    "cosine_embedding_loss",
+    "cosine_embedding_loss_backward",
+    "cross_entropy",
+    "cross_entropy_backward",
+    "cross_entropy_with_grad",
+    "hinge_embedding_loss",
+    "hinge_embedding_loss_backward",
+    "huber_loss",
+    "huber_loss_backward",
+    "kl_div",
+    "kl_div_backward",
+    "l1_loss",
+    "l1_loss_backward",
+    "mse_loss",
+    "mse_loss_backward",
+    "nll_loss",
+    "nll_loss_backward",
+    "smooth_l1_loss",
+    "smooth_l1_loss_backward",
+]
 
 REDUCTIONS = ("none", "mean", "sum", "batchmean")
 _USUAL = REDUCTIONS[:3]
-POINTWISE = (
+ELEMENTWISE = (
     "mse",
     "l1",
     "huber",
@@ -42,7 +70,7 @@ POINTWISE = (
     "kl_div_log_target",
     "hinge_embedding",
 )
-_MSE, _L1, _HUBER, _SMOOTH_L1, _BCE, _BCE_LOGITS, _KL_DIV, _KL_DIV_LOG, _HINGE = range(len(POINTWISE))
+_MSE, _L1, _HUBER, _SMOOTH_L1, _BCE, _BCE_LOGITS, _KL_DIV, _KL_DIV_LOG, _HINGE = range(len(ELEMENTWISE))
 
 
 class LossAndGrad(NamedTuple):
@@ -465,7 +493,7 @@ def _loss(
     if out is not None:
         _apart(result, x, target, None, weight, pos_weight)
     batch = (x.shape + (1,))[0]  # noqa: RUF005
-    _kernels.pointwise_loss(x, target, weight, pos_weight, result, x.size, batch, kind, parameter, code)
+    _kernels.elementwise_loss(x, target, weight, pos_weight, result, x.size, batch, kind, parameter, code)
     return result
 
 
@@ -492,7 +520,9 @@ def _loss_backward(
         disjoint(result, "grad_output", grad)
         _apart(result, x, target, None, weight, pos_weight)
     batch = (x.shape + (1,))[0]  # noqa: RUF005
-    _kernels.pointwise_loss_backward(grad, x, target, weight, pos_weight, result, x.size, batch, kind, parameter, code)
+    _kernels.elementwise_loss_backward(
+        grad, x, target, weight, pos_weight, result, x.size, batch, kind, parameter, code
+    )
     return result
 
 

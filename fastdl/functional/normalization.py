@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastdl import _kernels
-from fastdl._arrays import (
+from fastdl.functional._operation import helper, operation
+from fastdl.functional.verbs import (
     Array,
     disjoint,
     fail,
@@ -28,7 +29,21 @@ from fastdl._arrays import (
     with_mean_and_rstd,
     with_rstd,
 )
-from fastdl._operation import helper, operation
+
+__all__ = [
+    "NormGrad",
+    "RMSNormGrad",
+    "batch_norm",
+    "batch_norm_backward",
+    "group_norm",
+    "group_norm_backward",
+    "instance_norm",
+    "instance_norm_backward",
+    "layer_norm",
+    "layer_norm_backward",
+    "rms_norm",
+    "rms_norm_backward",
+]
 
 GROUP, RMS, BATCH, FIXED = 0, 1, 2, 3
 """FDL_NORM_... of csrc/fastdl.h."""

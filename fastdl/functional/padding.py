@@ -5,8 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from fastdl import _kernels
-from fastdl._arrays import Array, bordered_shape, borders, choice, disjoint, fail, floats, output
-from fastdl._operation import cached_helper, helper, operation
+from fastdl.functional._operation import cached_helper, helper, operation
+from fastdl.functional.verbs import Array, bordered_shape, borders, choice, disjoint, fail, floats, output
+
+__all__ = [
+    "pad",
+    "pad_backward",
+]
 
 MODES = ("constant", "reflect", "replicate", "circular")
 CONSTANT, REFLECT, REPLICATE, CIRCULAR = range(4)

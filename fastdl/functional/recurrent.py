@@ -27,7 +27,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastdl import _kernels
-from fastdl._arrays import (
+from fastdl.functional._operation import cached_helper, helper, operation
+from fastdl.functional.verbs import (
     Array,
     array_table,
     arrays_like,
@@ -48,7 +49,27 @@ from fastdl._arrays import (
     probability,
     with_saved,
 )
-from fastdl._operation import cached_helper, helper, operation
+
+__all__ = [
+    "CellGrad",
+    "LSTMCellGrad",
+    "LSTMGrad",
+    "RecurrentGrad",
+    "gru",
+    "gru_backward",
+    "gru_cell",
+    "gru_cell_backward",
+    "lstm",
+    "lstm_backward",
+    "lstm_cell",
+    "lstm_cell_backward",
+    "rnn",
+    "rnn_backward",
+    "rnn_cell",
+    "rnn_cell_backward",
+    "weights_from_onnx",
+    "weights_to_onnx",
+]
 
 RNN_TANH, RNN_RELU, LSTM, GRU, GRU_RESET_FIRST = 0, 1, 2, 3, 4
 """FDL_RECURRENT_... of csrc/fastdl.h."""

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from fastdl import _kernels
-from fastdl._arrays import (
+from fastdl.functional._operation import helper, operation
+from fastdl.functional.verbs import (
     Array,
     array_table,
     arrays_like,
@@ -29,7 +30,24 @@ from fastdl._arrays import (
     probability,
     same_or_disjoint,
 )
-from fastdl._operation import helper, operation
+
+__all__ = [
+    "alpha_dropout",
+    "alpha_dropout_backward",
+    "dropout",
+    "dropout1d",
+    "dropout1d_backward",
+    "dropout2d",
+    "dropout2d_backward",
+    "dropout3d",
+    "dropout3d_backward",
+    "dropout_backward",
+    "dropout_mask",
+    "l1_penalty",
+    "l1_penalty_backward",
+    "l2_penalty",
+    "l2_penalty_backward",
+]
 
 
 @operation

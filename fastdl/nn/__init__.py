@@ -28,12 +28,12 @@ from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 
-from fastdl._arrays import Array, _view, borders, choice, fail, floats, natural, pads, probability, triple
 from fastdl._backend import backend, functions
-from fastdl._window import Pair
-from fastdl.conv import PADDING_MODES
-from fastdl.losses import REDUCTIONS
-from fastdl.recurrent import NONLINEARITIES, bound_step, cell_kind
+from fastdl.functional._window import Pair
+from fastdl.functional.conv import PADDING_MODES
+from fastdl.functional.loss import REDUCTIONS
+from fastdl.functional.recurrent import NONLINEARITIES, bound_step, cell_kind
+from fastdl.functional.verbs import Array, borders, choice, fail, floats, natural, pads, probability, triple, view
 
 __all__ = [
     "CELU",
@@ -202,7 +202,7 @@ class Module:
         parameters = self._state()
         problems = [f"missing {name!r}" for name in parameters if name not in state]
         problems += [f"unexpected {name!r}" for name in state if name not in parameters]
-        values = {name: _view(state[name], name) for name in parameters if name in state}
+        values = {name: view(state[name], name) for name in parameters if name in state}
         for name, value in values.items():
             if value.shape != parameters[name].shape:
                 problems.append(f"{name!r}: found shape {value.shape}, expected {parameters[name].shape}")
@@ -534,8 +534,8 @@ class ConvTranspose3d(_ConvTranspose):
     rank = 3
 
 
-class _Pointwise(Module):
-    """A layer over a pointwise function. inplace: write the result over x; there is then a backward only where the
+class _Elementwise(Module):
+    """A layer over an elementwise function. inplace: write the result over x; there is then a backward only where the
     function's gradient can do with the result."""
 
     elementwise = True
@@ -565,98 +565,98 @@ _FROM_RESULT = {"relu", "relu6", "leaky_relu", "hardtanh", "sigmoid", "tanh"}
 """The functions whose gradient is found from the result: it is what they take, or it stands in for the input."""
 
 
-class ReLU(_Pointwise, function="relu"):
+class ReLU(_Elementwise, function="relu"):
     """max(x, 0). torch.nn.ReLU."""
 
 
-class ReLU6(_Pointwise, function="relu6"):
+class ReLU6(_Elementwise, function="relu6"):
     """min(max(x, 0), 6). torch.nn.ReLU6."""
 
 
-class LeakyReLU(_Pointwise, function="leaky_relu"):
+class LeakyReLU(_Elementwise, function="leaky_relu"):
     """x, below 0 negative_slope x. torch.nn.LeakyReLU."""
 
     def __init__(self, negative_slope: float = 0.01, inplace: bool = False) -> None:
         super().__init__(inplace, negative_slope=negative_slope)
 
 
-class ELU(_Pointwise, function="elu"):
+class ELU(_Elementwise, function="elu"):
     """x, below 0 alpha (e^x - 1). torch.nn.ELU."""
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__(inplace, alpha=alpha)
 
 
-class SELU(_Pointwise, function="selu"):
+class SELU(_Elementwise, function="selu"):
     """A scaled ELU that keeps mean 0 and variance 1. torch.nn.SELU."""
 
 
-class CELU(_Pointwise, function="celu"):
+class CELU(_Elementwise, function="celu"):
     """x, below 0 alpha (e^(x / alpha) - 1). torch.nn.CELU."""
 
     def __init__(self, alpha: float = 1.0, inplace: bool = False) -> None:
         super().__init__(inplace, alpha=alpha)
 
 
-class GELU(_Pointwise, function="gelu"):
+class GELU(_Elementwise, function="gelu"):
     """x Phi(x). torch.nn.GELU."""
 
     def __init__(self, approximate: str = "none") -> None:
         super().__init__(False, approximate=approximate)
 
 
-class SiLU(_Pointwise, function="silu"):
+class SiLU(_Elementwise, function="silu"):
     """x sigmoid(x). torch.nn.SiLU."""
 
 
-class Mish(_Pointwise, function="mish"):
+class Mish(_Elementwise, function="mish"):
     """x tanh(softplus(x)). torch.nn.Mish."""
 
 
-class Softplus(_Pointwise, function="softplus"):
+class Softplus(_Elementwise, function="softplus"):
     """log(1 + e^(beta x)) / beta. torch.nn.Softplus."""
 
     def __init__(self, beta: float = 1.0, threshold: float = 20.0) -> None:
         super().__init__(False, beta=beta, threshold=threshold)
 
 
-class Softsign(_Pointwise, function="softsign"):
+class Softsign(_Elementwise, function="softsign"):
     """x / (1 + |x|). torch.nn.Softsign."""
 
     def __init__(self) -> None:
         super().__init__(False)
 
 
-class Hardtanh(_Pointwise, function="hardtanh"):
+class Hardtanh(_Elementwise, function="hardtanh"):
     """min(max(x, min_val), max_val). torch.nn.Hardtanh."""
 
     def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
         super().__init__(inplace, min_val=min_val, max_val=max_val)
 
 
-class Hardsigmoid(_Pointwise, function="hardsigmoid"):
+class Hardsigmoid(_Elementwise, function="hardsigmoid"):
     """min(max(x + 3, 0), 6) / 6. torch.nn.Hardsigmoid."""
 
 
-class Hardswish(_Pointwise, function="hardswish"):
+class Hardswish(_Elementwise, function="hardswish"):
     """x hardsigmoid(x). torch.nn.Hardswish."""
 
 
-class LogSigmoid(_Pointwise, function="logsigmoid"):
+class LogSigmoid(_Elementwise, function="logsigmoid"):
     """log(sigmoid(x)). torch.nn.LogSigmoid."""
 
     def __init__(self) -> None:
         super().__init__(False)
 
 
-class Sigmoid(_Pointwise, function="sigmoid"):
+class Sigmoid(_Elementwise, function="sigmoid"):
     """1 / (1 + e^-x). torch.nn.Sigmoid."""
 
     def __init__(self) -> None:
         super().__init__(False)
 
 
-class Tanh(_Pointwise, function="tanh"):
+class Tanh(_Elementwise, function="tanh"):
     """The hyperbolic tangent. torch.nn.Tanh."""
 
     def __init__(self) -> None:

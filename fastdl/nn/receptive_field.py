@@ -7,7 +7,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from fastdl import nn
-from fastdl._arrays import fail, pads, triple
+from fastdl.functional.verbs import fail, pads, triple
+
+__all__ = [
+    "ReceptiveField",
+    "receptive_field",
+]
 
 _PARAMETERS = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1}
 

@@ -7,7 +7,7 @@ driven by what exists already:
    (pointers baked into the code would break cache=True);
 2. every function of _kernels.py gets an overload that calls that symbol (kernels.py, from SIGNATURES);
 3. every @operation gets its own Python body as its overload, compiled, with Numba versions of the few verbs of
-   _arrays.py that the bodies are written in (arrays.py).
+   fastdl/functional/verbs that the bodies are written in (verbs/).
 """
 
 from __future__ import annotations
@@ -15,4 +15,4 @@ from __future__ import annotations
 
 def register() -> None:
     """Teach Numba about fastdl. Called by Numba itself; calling it again does nothing."""
-    from fastdl.numba import arrays, kernels, operations  # noqa: F401
+    from fastdl.numba import kernels, operations, verbs  # noqa: F401

@@ -7,7 +7,7 @@ from typing import Any
 
 from numba.extending import overload
 
-from fastdl import _operation
+from fastdl.functional import _operation
 
 
 def _register(function: Any, body: Any) -> None:

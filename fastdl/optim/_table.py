@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from fastdl._arrays import Array
 from fastdl._native import ffi, lib
 from fastdl._status import raise_status
+from fastdl.functional.verbs import Array
 
 Arrays = Iterable[Array] | Mapping[str, Array]
 

@@ -8,8 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from fastdl._arrays import Array, fail, in_place
+from fastdl.functional.verbs import Array, fail, in_place
 from fastdl.optim._table import DTYPES, Arrays, Table, clip_factor, total_norm
+
+__all__ = [
+    "clip_grad_norm_",
+    "clip_grad_value_",
+]
 
 
 def clip_grad_norm_(

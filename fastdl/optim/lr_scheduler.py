@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from fastdl._arrays import choice, fail
+from fastdl.functional.verbs import choice, fail
 from fastdl.optim.optimizers import Optimizer
 
 

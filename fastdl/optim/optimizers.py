@@ -12,8 +12,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 import fastdl
-from fastdl._arrays import Array, _view, fail, floats_like, in_place
 from fastdl._backend import functions
+from fastdl.functional.verbs import Array, fail, floats_like, in_place, view
 from fastdl.optim import steps
 from fastdl.optim._table import DTYPES, FIELDS, Arrays, Table, addresses, clip_factor, total_norm
 
@@ -255,7 +255,7 @@ class Optimizer:
         if set(state) | optional != set(expected) | optional:
             unexpected, missing = set(state) - set(expected), set(expected) - set(state)
             fail("state", f"unexpected {sorted(unexpected)}", f"also {sorted(missing)}")
-        values = {name: _view(state[name], name) for name in arrays}
+        values = {name: view(state[name], name) for name in arrays}
         for name, value in values.items():
             if (value.shape, value.dtype) != (arrays[name].shape, arrays[name].dtype):
                 fail(name, (value.shape, value.dtype), (arrays[name].shape, arrays[name].dtype))

@@ -12,8 +12,19 @@ from math import inf
 from typing import Any
 
 from fastdl import _kernels
-from fastdl._arrays import Array, disjoint, fail, floats_like, in_place, optional_state, state
-from fastdl._operation import helper, operation
+from fastdl.functional._operation import helper, operation
+from fastdl.functional.verbs import Array, disjoint, fail, floats_like, in_place, optional_state, state
+
+__all__ = [
+    "adadelta_step",
+    "adagrad_step",
+    "adam_step",
+    "adamw_step",
+    "lion_step",
+    "nadam_step",
+    "rmsprop_step",
+    "sgd_step",
+]
 
 
 @operation

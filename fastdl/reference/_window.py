@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from fastdl._arrays import Array
+from fastdl.functional.verbs import Array
 
 Sizes = tuple[int, ...]
 Sides = list[tuple[int, int]]

@@ -8,9 +8,62 @@ from typing import Any
 
 import numpy as np
 
-from fastdl._arrays import Array
-from fastdl.activations import PReLUGrad
+from fastdl.functional.activation import PReLUGrad
+from fastdl.functional.verbs import Array
 from fastdl.reference._window import fill
+
+__all__ = [
+    "celu",
+    "celu_backward",
+    "elu",
+    "elu_backward",
+    "erf",
+    "erf_backward",
+    "exp",
+    "exp_backward",
+    "expm1",
+    "expm1_backward",
+    "gelu",
+    "gelu_backward",
+    "hardsigmoid",
+    "hardsigmoid_backward",
+    "hardswish",
+    "hardswish_backward",
+    "hardtanh",
+    "hardtanh_backward",
+    "leaky_relu",
+    "leaky_relu_backward",
+    "log",
+    "log1p",
+    "log1p_backward",
+    "log_backward",
+    "log_softmax",
+    "log_softmax_backward",
+    "logsigmoid",
+    "logsigmoid_backward",
+    "mish",
+    "mish_backward",
+    "prelu",
+    "prelu_backward",
+    "relu",
+    "relu6",
+    "relu6_backward",
+    "relu_backward",
+    "selu",
+    "selu_backward",
+    "sigmoid",
+    "sigmoid_backward",
+    "silu",
+    "silu_backward",
+    "softmax",
+    "softmax_backward",
+    "softplus",
+    "softplus_backward",
+    "softsign",
+    "softsign_backward",
+    "tanh",
+    "tanh_backward",
+]
 
 
 def relu(x: Any, out: Array | None = None) -> Array:

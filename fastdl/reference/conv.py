@@ -7,13 +7,30 @@ from typing import Any
 
 import numpy as np
 
-from fastdl._arrays import Array
-from fastdl._window import Pair, Triple
-from fastdl.conv import ConvGrad
+from fastdl.functional._window import Pair, Triple
+from fastdl.functional.conv import ConvGrad
+from fastdl.functional.verbs import Array
 from fastdl.reference._window import channels_back, channels_second, crop, each, fill, pad, sides, taps
-from fastdl.reference.activations import fused
+from fastdl.reference.activation import fused
 from fastdl.reference.padding import pad as bordered
 from fastdl.reference.padding import pad_backward as bordered_backward
+
+__all__ = [
+    "col2im",
+    "conv1d",
+    "conv1d_backward",
+    "conv2d",
+    "conv2d_backward",
+    "conv3d",
+    "conv3d_backward",
+    "conv_transpose1d",
+    "conv_transpose1d_backward",
+    "conv_transpose2d",
+    "conv_transpose2d_backward",
+    "conv_transpose3d",
+    "conv_transpose3d_backward",
+    "im2col",
+]
 
 
 def conv1d(

@@ -7,10 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from fastdl._arrays import Array
-from fastdl.linear import LinearGrad
+from fastdl.functional.linear import LinearGrad
+from fastdl.functional.verbs import Array
 from fastdl.reference._window import fill
-from fastdl.reference.activations import fused
+from fastdl.reference.activation import fused
+
+__all__ = [
+    "linear",
+    "linear_backward",
+]
 
 
 def linear(

@@ -7,9 +7,35 @@ from typing import Any
 
 import numpy as np
 
-from fastdl._arrays import Array
-from fastdl.losses import CosineEmbeddingGrad, LossAndGrad
-from fastdl.reference.activations import log_softmax, softmax
+from fastdl.functional.loss import CosineEmbeddingGrad, LossAndGrad
+from fastdl.functional.verbs import Array
+from fastdl.reference.activation import log_softmax, softmax
+
+__all__ = [
+    "binary_cross_entropy",
+    "binary_cross_entropy_backward",
+    "binary_cross_entropy_with_logits",
+    "binary_cross_entropy_with_logits_backward",
+    "cosine_embedding_loss",
+    "cosine_embedding_loss_backward",
+    "cross_entropy",
+    "cross_entropy_backward",
+    "cross_entropy_with_grad",
+    "hinge_embedding_loss",
+    "hinge_embedding_loss_backward",
+    "huber_loss",
+    "huber_loss_backward",
+    "kl_div",
+    "kl_div_backward",
+    "l1_loss",
+    "l1_loss_backward",
+    "mse_loss",
+    "mse_loss_backward",
+    "nll_loss",
+    "nll_loss_backward",
+    "smooth_l1_loss",
+    "smooth_l1_loss_backward",
+]
 
 _TINY = float(np.float32(1e-12))
 """What torch keeps denominators away from 0 with."""

@@ -7,9 +7,22 @@ from typing import Any
 
 import numpy as np
 
-from fastdl._arrays import Array
-from fastdl.normalization import NormGrad, RMSNormGrad
+from fastdl.functional.normalization import NormGrad, RMSNormGrad
+from fastdl.functional.verbs import Array
 from fastdl.reference._window import fill
+
+__all__ = [
+    "batch_norm",
+    "batch_norm_backward",
+    "group_norm",
+    "group_norm_backward",
+    "instance_norm",
+    "instance_norm_backward",
+    "layer_norm",
+    "layer_norm_backward",
+    "rms_norm",
+    "rms_norm_backward",
+]
 
 
 def batch_norm(

@@ -7,7 +7,18 @@ from typing import Any
 
 import numpy as np
 
-from fastdl._arrays import Array
+from fastdl.functional.verbs import Array
+
+__all__ = [
+    "adadelta_step",
+    "adagrad_step",
+    "adam_step",
+    "adamw_step",
+    "lion_step",
+    "nadam_step",
+    "rmsprop_step",
+    "sgd_step",
+]
 
 
 def _scaled(grad: Any, maximize: bool, grad_scale: float, clip_value: float) -> Array:

@@ -7,8 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from fastdl._arrays import Array
+from fastdl.functional.verbs import Array
 from fastdl.reference._window import fill
+
+__all__ = [
+    "pad",
+    "pad_backward",
+]
 
 _NUMPY_MODES: dict[str, Any] = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastdl._arrays import Array
-from fastdl.recurrent import (
+from fastdl.functional.recurrent import (
     GRU,
     GRU_RESET_FIRST,
     LSTM,
@@ -23,9 +22,25 @@ from fastdl.recurrent import (
     LSTMGrad,
     RecurrentGrad,
 )
+from fastdl.functional.verbs import Array
 from fastdl.reference._window import fill
-from fastdl.reference.activations import sigmoid
+from fastdl.reference.activation import sigmoid
 from fastdl.reference.regularization import kept
+
+__all__ = [
+    "gru",
+    "gru_backward",
+    "gru_cell",
+    "gru_cell_backward",
+    "lstm",
+    "lstm_backward",
+    "lstm_cell",
+    "lstm_cell_backward",
+    "rnn",
+    "rnn_backward",
+    "rnn_cell",
+    "rnn_cell_backward",
+]
 
 _SAVED = {LSTM: 5, GRU: 4, GRU_RESET_FIRST: 3}
 

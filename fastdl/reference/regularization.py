@@ -7,8 +7,25 @@ from typing import Any
 
 import numpy as np
 
-from fastdl._arrays import Array
+from fastdl.functional.verbs import Array
 from fastdl.reference._window import fill
+
+__all__ = [
+    "alpha_dropout",
+    "alpha_dropout_backward",
+    "dropout",
+    "dropout1d",
+    "dropout1d_backward",
+    "dropout2d",
+    "dropout2d_backward",
+    "dropout3d",
+    "dropout3d_backward",
+    "dropout_backward",
+    "l1_penalty",
+    "l1_penalty_backward",
+    "l2_penalty",
+    "l2_penalty_backward",
+]
 
 _LOW = np.uint64(0xFFFFFFFF)
 

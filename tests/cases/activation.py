@@ -23,8 +23,8 @@ def _special(rng: np.random.Generator) -> Array:
     return x
 
 
-class Pointwise(NamedTuple):
-    """What the cases of a pointwise function differ in."""
+class Elementwise(NamedTuple):
+    """What the cases of an elementwise function differ in."""
 
     parameters: Mapping[str, Any] = MappingProxyType({})
     draw: Callable[[Array], Array] = lambda x: x
@@ -33,29 +33,29 @@ class Pointwise(NamedTuple):
     """Whether its derivative is a difference of terms of the size of 1 + |x|, and so as exact as those only."""
 
 
-POINTWISE: dict[str, tuple[Pointwise, ...]] = {
-    "relu": (Pointwise(),),
-    "relu6": (Pointwise(draw=lambda x: 4 * x),),
-    "leaky_relu": (Pointwise(), Pointwise({"negative_slope": 0.25})),
-    "elu": (Pointwise(), Pointwise({"alpha": 0.5})),
-    "selu": (Pointwise(),),
-    "celu": (Pointwise(), Pointwise({"alpha": 0.5})),
-    "gelu": (Pointwise(cancels=True), Pointwise({"approximate": "tanh"}, cancels=True)),
-    "silu": (Pointwise(cancels=True),),
-    "mish": (Pointwise(cancels=True),),
-    "softplus": (Pointwise(), Pointwise({"beta": 2.0, "threshold": 3.0})),
-    "softsign": (Pointwise(),),
-    "hardtanh": (Pointwise(), Pointwise({"min_val": -0.5, "max_val": 2.0})),
-    "hardsigmoid": (Pointwise(draw=lambda x: 3 * x),),
-    "hardswish": (Pointwise(draw=lambda x: 3 * x, cancels=True),),
-    "logsigmoid": (Pointwise(),),
-    "sigmoid": (Pointwise(),),
-    "tanh": (Pointwise(cancels=True),),
-    "exp": (Pointwise(),),
-    "expm1": (Pointwise(),),
-    "log": (Pointwise(draw=np.exp),),
-    "log1p": (Pointwise(draw=lambda x: np.exp(x) - 0.75),),
-    "erf": (Pointwise(),),
+ELEMENTWISE: dict[str, tuple[Elementwise, ...]] = {
+    "relu": (Elementwise(),),
+    "relu6": (Elementwise(draw=lambda x: 4 * x),),
+    "leaky_relu": (Elementwise(), Elementwise({"negative_slope": 0.25})),
+    "elu": (Elementwise(), Elementwise({"alpha": 0.5})),
+    "selu": (Elementwise(),),
+    "celu": (Elementwise(), Elementwise({"alpha": 0.5})),
+    "gelu": (Elementwise(cancels=True), Elementwise({"approximate": "tanh"}, cancels=True)),
+    "silu": (Elementwise(cancels=True),),
+    "mish": (Elementwise(cancels=True),),
+    "softplus": (Elementwise(), Elementwise({"beta": 2.0, "threshold": 3.0})),
+    "softsign": (Elementwise(),),
+    "hardtanh": (Elementwise(), Elementwise({"min_val": -0.5, "max_val": 2.0})),
+    "hardsigmoid": (Elementwise(draw=lambda x: 3 * x),),
+    "hardswish": (Elementwise(draw=lambda x: 3 * x, cancels=True),),
+    "logsigmoid": (Elementwise(),),
+    "sigmoid": (Elementwise(),),
+    "tanh": (Elementwise(cancels=True),),
+    "exp": (Elementwise(),),
+    "expm1": (Elementwise(),),
+    "log": (Elementwise(draw=np.exp),),
+    "log1p": (Elementwise(draw=lambda x: np.exp(x) - 0.75),),
+    "erf": (Elementwise(),),
 }
 
 
@@ -86,7 +86,7 @@ def _backward_error(cancels: bool) -> Tolerance:
 _EXACT = ("relu", "relu6", "hardtanh")
 
 
-def _pointwise(operation: str, which: Pointwise, shape: Shape, x: Draw | None = None, **form: Any) -> Case:
+def _elementwise(operation: str, which: Elementwise, shape: Shape, x: Draw | None = None, **form: Any) -> Case:
     size = math.prod(shape)
     backward = exact if operation in _EXACT else _backward_error(which.cancels)
     return declare(
@@ -178,15 +178,15 @@ def _tags(operation: str) -> tuple[str, ...]:
 
 _LENGTHS = (0, 1, 2, 7, 8, 9, 15, 16, 17, 31, 32, 33, 63, 65, 129)
 _SHAPES: list[Shape] = [(), *((n,) for n in _LENGTHS), (3, 5, 7), (2, 0, 3), (70_001,)]
-_EACH = [(operation, which) for operation, variants in POINTWISE.items() for which in variants]
+_EACH = [(operation, which) for operation, variants in ELEMENTWISE.items() for which in variants]
 
 CASES = [
-    *(_pointwise("relu", Pointwise(), shape) for shape in _SHAPES),
-    *(_pointwise(*each, shape) for each in _EACH[1:] for shape in ((), (0,), (33,), (3, 5, 7), (20_001,))),
-    *(_pointwise(*each, (12, 21), _special, note="special", tags=_tags(each[0])) for each in _EACH),
-    _pointwise("relu", Pointwise(), (8,), note="tiny", tags=("bench",)),
-    *(_pointwise(*each, (1 << 14,), tags=("bench",)) for each in _EACH),
-    *(_pointwise(*each, (6_400_000,), tags=("bench", "large")) for each in _EACH),
+    *(_elementwise("relu", Elementwise(), shape) for shape in _SHAPES),
+    *(_elementwise(*each, shape) for each in _EACH[1:] for shape in ((), (0,), (33,), (3, 5, 7), (20_001,))),
+    *(_elementwise(*each, (12, 21), _special, note="special", tags=_tags(each[0])) for each in _EACH),
+    _elementwise("relu", Elementwise(), (8,), note="tiny", tags=("bench",)),
+    *(_elementwise(*each, (1 << 14,), tags=("bench",)) for each in _EACH),
+    *(_elementwise(*each, (6_400_000,), tags=("bench", "large")) for each in _EACH),
     *(_prelu(shape) for shape in ((), (0,), (1,), (33,), (3, 5, 7), (70_001,))),
     *(_prelu(shape, 5) for shape in ((3, 5), (0, 5), (3, 5, 0), (2, 5, 7), (3, 5, 4, 9), (40, 5))),
     *(_prelu((70, n), n) for n in (2, 15, 16, 17, 63, 130)),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fastdl.activations import ACTIVATIONS
+from fastdl.functional.activation import ACTIVATIONS
 from tests.cases.case import Backward, Case, Draw, Shape, declare, summed
 
 

@@ -50,7 +50,7 @@ def _terms(name: str, a: Arguments) -> Any:
     return np.abs(forward(**{k: v for k, v in a.items() if k != "grad_output"} | {"reduction": "none"}))
 
 
-def _pointwise_tolerance(name: str) -> Tolerance:
+def _elementwise_tolerance(name: str) -> Tolerance:
     def tolerance(a: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...]:
         reduction = a.get("reduction", "mean")
         units = _ROUNDINGS + (0 if reduction == "none" else _IN_A_ROW + _of_sum(a["x"], a["x"].size))
@@ -59,7 +59,7 @@ def _pointwise_tolerance(name: str) -> Tolerance:
     return tolerance
 
 
-def _pointwise_backward(name: str) -> Tolerance:
+def _elementwise_backward(name: str) -> Tolerance:
     def tolerance(a: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...]:
         """Relative; but where two terms of different signs are added, to them taken positive."""
         if name != "binary_cross_entropy_with_logits":
@@ -73,7 +73,7 @@ def _pointwise_backward(name: str) -> Tolerance:
     return tolerance
 
 
-def _pointwise(
+def _elementwise(
     name: str, shape: Shape, x: Draw | None = None, target: Draw | None = None, others: Any = None, **form: Any
 ) -> Case:
     size = math.prod(shape)
@@ -88,9 +88,9 @@ def _pointwise(
         inputs,
         shape if form.get("reduction") == "none" else (),
         flops=4 * size,
-        tolerance=_pointwise_tolerance(name),
+        tolerance=_elementwise_tolerance(name),
         data=tuple(key for key in inputs if key in _DATA),
-        backward=Backward(flops=4 * size, tolerance=_pointwise_backward(name), shapes=(shape,)),
+        backward=Backward(flops=4 * size, tolerance=_elementwise_backward(name), shapes=(shape,)),
         note=note,
         **form,
     )
@@ -136,7 +136,7 @@ def _special(name: str) -> list[Case]:
     if name == "binary_cross_entropy":
         x = np.array([0.0, 0.0, 1.0, 1.0, 1e-30, 0.5, 1.0 - 1e-7])
         t = np.array([0.0, 1.0, 0.0, 1.0, 1.0, 0.5, 0.3])
-        return [_pointwise(name, (7,), lambda rng: x, lambda rng: t, **form)]
+        return [_elementwise(name, (7,), lambda rng: x, lambda rng: t, **form)]
     cases = []
     for i, t in enumerate((0.0, 1.0, -1.0)):
         if name == "binary_cross_entropy_with_logits":
@@ -150,7 +150,7 @@ def _special(name: str) -> list[Case]:
         if name == "mse_loss":  # whose squares overflow
             x = x[~(np.abs(x) > 1e18) | np.isinf(x)]
         cases.append(
-            _pointwise(
+            _elementwise(
                 name,
                 x.shape,
                 lambda rng, x=x: x,
@@ -161,17 +161,17 @@ def _special(name: str) -> list[Case]:
     return cases
 
 
-def _pointwise_cases(name: str) -> list[Case]:
+def _elementwise_cases(name: str) -> list[Case]:
     return [
-        *(_pointwise(name, shape) for shape in ((), (1,), (15,), (16,), (33,), (3, 5, 7), (5_000,))),
-        _pointwise(name, (0, 3), tags=("special",)),  # the mean of nothing: NaN
-        *(_pointwise(name, shape, reduction="sum") for shape in ((17,), (0,), (2, 70_001))),
-        *(_pointwise(name, shape, reduction="none") for shape in ((), (7,), (0,), (3, 43))),
+        *(_elementwise(name, shape) for shape in ((), (1,), (15,), (16,), (33,), (3, 5, 7), (5_000,))),
+        _elementwise(name, (0, 3), tags=("special",)),  # the mean of nothing: NaN
+        *(_elementwise(name, shape, reduction="sum") for shape in ((17,), (0,), (2, 70_001))),
+        *(_elementwise(name, shape, reduction="none") for shape in ((), (7,), (0,), (3, 43))),
         *_special(name),
-        _pointwise(name, (1 << 10,), tags=("bench",)),
-        _pointwise(name, (1 << 22,), tags=("bench", "large")),
-        _pointwise(name, (10_000_000,), tags=("large",)),
-        _pointwise(name, (1 << 22,), reduction="none", tags=("large",)),
+        _elementwise(name, (1 << 10,), tags=("bench",)),
+        _elementwise(name, (1 << 22,), tags=("bench", "large")),
+        _elementwise(name, (10_000_000,), tags=("large",)),
+        _elementwise(name, (1 << 22,), reduction="none", tags=("large",)),
     ]
 
 
@@ -184,7 +184,7 @@ def _kinked(rng: np.random.Generator) -> Array:
 
 def _spread(x: Array) -> Any:
     """The largest |x - max| of each row, classes last."""
-    rows = reference.losses._classes_last(x)
+    rows = reference.loss._classes_last(x)
     with np.errstate(invalid="ignore"):
         finite = np.where(np.isfinite(rows), rows, np.nan)
         return np.nan_to_num(np.nanmax(finite, -1, initial=-np.inf) - np.nanmin(finite, -1, initial=np.inf))
@@ -192,7 +192,7 @@ def _spread(x: Array) -> Any:
 
 def _coefficients(a: Arguments) -> tuple[Any, float]:
     options = (a["target"], a.get("weight"), a.get("ignore_index", -100), a.get("label_smoothing", 0.0))
-    c, count = reference.losses._coefficients(a["x"], *options)
+    c, count = reference.loss._coefficients(a["x"], *options)
     return c, {"mean": count, "none": 1, "sum": 1}[a.get("reduction", "mean")]
 
 
@@ -208,7 +208,7 @@ def _cross_entropy_tolerance(a: Arguments, expected: tuple[Array, ...]) -> tuple
 def _cross_entropy_backward(a: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...]:
     """As softmax, relative to the terms of g (sum(c) softmax - c) taken positive."""
     c, count = _coefficients(a)
-    rows = reference.losses._classes_last(a["x"])
+    rows = reference.loss._classes_last(a["x"])
     terms = reference.softmax(rows) * c.sum(-1, keepdims=True) + c
     terms *= np.abs(np.asarray(a.get("grad_output", 1.0)))[..., None] / (count or 1)
     terms *= 8 + np.sqrt(c.shape[-1]) + _spread(a["x"])[..., None] + _of_sum(a["x"], a["x"].size)
@@ -347,7 +347,7 @@ def _entropy_cases(name: str) -> list[Case]:
 
 
 def _cosine_parts(a: Arguments) -> tuple[Array, Array, Array]:
-    return reference.losses._cosine(a["x1"], a["x2"])
+    return reference.loss._cosine(a["x1"], a["x2"])
 
 
 def _cosine_tolerance(a: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...]:
@@ -388,14 +388,14 @@ def _special_vectors(rng: np.random.Generator) -> Array:
 
 
 CASES = [
-    *(case for name in _NAMES for case in _pointwise_cases(name)),
-    _pointwise("huber_loss", (9, 11), _kinked, delta=0.7, note="kinked"),
-    _pointwise("huber_loss", (9, 11), _kinked, delta=float("inf"), note="kinked"),
-    _pointwise("smooth_l1_loss", (9, 11), _kinked, beta=0.3, note="kinked"),
-    _pointwise("smooth_l1_loss", (9, 11), _kinked, beta=0.0, reduction="none", note="kinked"),
-    _pointwise("hinge_embedding_loss", (9, 11), _kinked, margin=0.3, note="kinked"),
+    *(case for name in _NAMES for case in _elementwise_cases(name)),
+    _elementwise("huber_loss", (9, 11), _kinked, delta=0.7, note="kinked"),
+    _elementwise("huber_loss", (9, 11), _kinked, delta=float("inf"), note="kinked"),
+    _elementwise("smooth_l1_loss", (9, 11), _kinked, beta=0.3, note="kinked"),
+    _elementwise("smooth_l1_loss", (9, 11), _kinked, beta=0.0, reduction="none", note="kinked"),
+    _elementwise("hinge_embedding_loss", (9, 11), _kinked, margin=0.3, note="kinked"),
     *(
-        _pointwise(
+        _elementwise(
             name, (6, 5, 4), others=dict.fromkeys(names, draw), reduction=reduction, note=f"{'-'.join(names)}-{i}"
         )
         for name, names in (
@@ -410,7 +410,7 @@ CASES = [
         for reduction in ("mean", "none")
     ),
     *(
-        _pointwise("kl_div", shape, log_target=log, reduction=reduction)
+        _elementwise("kl_div", shape, log_target=log, reduction=reduction)
         for shape in ((), (33,), (7, 31))
         for log, reduction in ((True, "mean"), (True, "none"), (True, "batchmean"), (False, "batchmean"))
     ),

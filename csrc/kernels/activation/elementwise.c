@@ -1,4 +1,4 @@
-/* The pointwise activations (csrc/activation.h has their formulas), in passes over x [size].
+/* The elementwise activations (csrc/activation.h has their formulas), in passes over x [size].
  *
  *   prelu   x [outer, channels, inner], weight [channels] or [1]: x, weight x below 0
  */
@@ -10,13 +10,13 @@ typedef struct {
     real *out;
     activation f;
     bool streams;
-} pointwise_task;
+} elementwise_task;
 
 /* Formulas are long chains of operations that wait for each other, and the processor looks only so far ahead: this many
  * vectors are taken together, for the compiler to interleave (CMakeLists.txt tells GCC to). */
 enum { TOGETHER = 4 };
 
-FDL_INLINE void take_pass(const pointwise_task *t, int64_t begin, int64_t end, const int kind, const bool backward)
+FDL_INLINE void take_pass(const elementwise_task *t, int64_t begin, int64_t end, const int kind, const bool backward)
 {
     const activation f = t->f;
     for (pass p = pass_over(begin, end, t->out, t->streams); p.lanes > 0; pass_next(&p)) {
@@ -40,9 +40,9 @@ FDL_INLINE void take_pass(const pointwise_task *t, int64_t begin, int64_t end, c
     }
 }
 
-static int pointwise_range(void *context, int64_t begin, int64_t end)
+static int elementwise_range(void *context, int64_t begin, int64_t end)
 {
-    const pointwise_task t = *(const pointwise_task *)context; /* a copy, which no store can change */
+    const elementwise_task t = *(const elementwise_task *)context; /* a copy, which no store can change */
     switch (t.f.kind) {
 #define CASE(KIND)                                                                                                     \
     case FDL_ACTIVATION_##KIND:                                                                                        \
@@ -57,29 +57,29 @@ static int pointwise_range(void *context, int64_t begin, int64_t end)
     return FDL_OK;
 }
 
-static int pointwise_parallel(pointwise_task *t, int64_t size)
+static int elementwise_parallel(elementwise_task *t, int64_t size)
 {
     t->streams = t->out != t->x && t->out != t->grad_output && pass_streams(size);
-    return fdl_parallel(size, t->f.kind == FDL_ACTIVATION_RELU ? MEMORY_GRAIN : COMPUTE_GRAIN, pointwise_range, t);
+    return fdl_parallel(size, t->f.kind == FDL_ACTIVATION_RELU ? MEMORY_GRAIN : COMPUTE_GRAIN, elementwise_range, t);
 }
 
-int fdl_pointwise(const real *x, real *y, int64_t size, int64_t kind, double alpha, double beta)
+int fdl_elementwise(const real *x, real *y, int64_t size, int64_t kind, double alpha, double beta)
 {
-    pointwise_task t = {.x = x, .out = y, .f = {kind, (real)alpha, (real)beta}};
-    return pointwise_parallel(&t, size);
+    elementwise_task t = {.x = x, .out = y, .f = {kind, (real)alpha, (real)beta}};
+    return elementwise_parallel(&t, size);
 }
 
-int fdl_pointwise_backward(const real *grad_output, const real *x, real *grad_input, int64_t size, int64_t kind,
-                           double alpha, double beta)
+int fdl_elementwise_backward(const real *grad_output, const real *x, real *grad_input, int64_t size, int64_t kind,
+                             double alpha, double beta)
 {
-    pointwise_task t = {.x = x, .grad_output = grad_output, .out = grad_input, .f = {kind, (real)alpha, (real)beta}};
-    return pointwise_parallel(&t, size);
+    elementwise_task t = {.x = x, .grad_output = grad_output, .out = grad_input, .f = {kind, (real)alpha, (real)beta}};
+    return elementwise_parallel(&t, size);
 }
 
 void activate_rows(const activation *f, real *x, int64_t row, int64_t rows, int64_t columns)
 {
     for (int64_t i = 0; i < rows; i++) {
-        pointwise_task t = {.x = x + i * row, .out = x + i * row, .f = *f};
-        pointwise_range(&t, 0, columns);
+        elementwise_task t = {.x = x + i * row, .out = x + i * row, .f = *f};
+        elementwise_range(&t, 0, columns);
     }
 }

@@ -1,4 +1,4 @@
-/* Activations along a dimension (pointwise.c has those that take each element by itself).
+/* Activations along a dimension (elementwise.c has those that take each element by itself).
  *
  *   softmax       y = exp(x - m) / s         grad_input = y (grad_output - sum(grad_output y))
  *   log_softmax   y = x - m - log(s)         grad_input = grad_output - exp(y) sum(grad_output)

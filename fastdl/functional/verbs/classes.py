@@ -1,0 +1,70 @@
+"""Class indices and positions."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy import empty, int64
+
+from fastdl._call import shortcut
+from fastdl.functional.verbs.arrays import _I64, Array, floats_like, view
+from fastdl.functional.verbs.errors import fail
+
+
+@shortcut
+def class_indices(x: Any, argument: str, ndim: int) -> Array:
+    """x as a C-contiguous int64 array: any integer dtype that int64 holds; floats (so NaN) are refused."""
+    x = view(x, argument)
+    if x.dtype.kind not in "iu" or not np.can_cast(x.dtype, _I64):
+        raise TypeError(f"{argument}: found dtype {x.dtype}, expected integers that fit int64")
+    if x.ndim != ndim:
+        fail(argument, f"shape {x.shape}", f"{ndim} dimensions")
+    return np.require(x, _I64, "C")
+
+
+def class_target(target: Any, x: Array, soft: bool) -> tuple[Array | None, Array | None]:
+    """A target for x, whose classes are dimension 1 (0 where there is no other): class indices and None or, where
+    `soft`, None and probabilities, floats shaped as x."""
+    viewed = view(target, "target")
+    if soft and viewed.dtype.kind == "f" and viewed.ndim == x.ndim:
+        target, shape = floats_like(target, "target", x), x.shape
+    else:
+        target, shape = class_indices(target, "target", max(x.ndim - 1, 0)), row_shape(x.shape)
+        soft = False
+    if target.shape != shape:
+        fail("target", target.shape, shape)
+    return (None, target) if soft else (target, None)
+
+
+def class_split(shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """The shape of x as what is before its classes, the classes, and what is after them."""
+    if not shape:
+        fail("x", shape, "at least 1 dimension")
+    return (1, shape[0], 1) if len(shape) == 1 else (shape[0], shape[1], math.prod(shape[2:]))
+
+
+def row_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of x without its classes."""
+    return () if len(shape) == 1 else shape[:1] + shape[2:]
+
+
+def optional_indices(x: Any, argument: str, shape: tuple[int, ...]) -> Array | None:
+    """x as class_indices of that shape, or None."""
+    if x is None:
+        return None
+    x = class_indices(x, argument, len(shape))
+    if x.shape != shape:
+        fail(argument, x.shape, shape)
+    return x
+
+
+def index_output(shape: tuple[int, ...], wanted: bool) -> Array:
+    """A new array of positions; an empty one, which kernels take as "not wanted", if they are not wanted."""
+    return empty(shape if wanted else (0,), int64)
+
+
+def with_indices(y: Array, indices: Array, wanted: bool) -> Any:
+    """(y, indices), or y alone. (Inside Numba, `wanted` has to be a literal.)"""
+    return (y, indices) if wanted else y

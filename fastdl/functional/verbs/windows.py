@@ -1,0 +1,147 @@
+"""Windows sliding over sequences, images and volumes: strides, borders, layouts, packed weights."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy import int64
+
+from fastdl._call import shortcut
+from fastdl.functional.verbs.arrays import Array, floats_like
+from fastdl.functional.verbs.errors import fail
+from fastdl.functional.verbs.scalars import is_int
+
+
+class PackedConv2dWeight(NamedTuple):
+    """What fastdl.pack_conv2d_weight returns: accepted by conv2d in place of the weight. Its fields are private."""
+
+    data: Array
+    shape: tuple[int, int, int, int]
+    groups: int
+    channels_last: int
+    tile: int
+    """Of Winograd's algorithm, for which the weights are transformed as well: 2 or 4; 0: they are not."""
+
+
+@shortcut
+def conv_weight(
+    weight: Any, x: Array, groups: int, data_format: str
+) -> tuple[Array | None, Array | None, tuple[int, ...], int]:
+    """A weight, plain or packed: the array or None, the packed one or None, the shape, and the tile (-1: plain)."""
+    if type(weight) is not PackedConv2dWeight:
+        weight = floats_like(weight, "weight", x, x.ndim)
+        return weight, None, weight.shape, -1
+    if weight.data.dtype is not x.dtype:
+        raise TypeError(f"weight: found dtype {weight.data.dtype} (packed), expected {x.dtype}")
+    packed_for = weight.groups, weight.channels_last
+    if x.ndim != 4 or packed_for != (groups, channels_last(data_format, x.shape)):
+        fail(
+            "weight",
+            ("one packed for conv2d with groups", packed_for[0], "and data_format", DATA_FORMATS[1][packed_for[1]]),
+            ("one packed for", x.ndim, "dimensions, groups", groups, "and data_format", data_format),
+        )
+    return None, weight.data, weight.shape, weight.tile
+
+
+def triple(value: Any, argument: str, least: int, unit: int, shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """An int, or one for each spatial dimension of `shape`, as (depth, height, width); `unit` where there is none."""
+    rank = len(shape) - 2
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * rank
+    if len(values) not in (1, rank) or not all(map(is_int, values)):
+        raise TypeError(f"{argument}: found {value!r}, expected an int or {rank} ints")
+    if min(values) < least:
+        fail(argument, value, ("at least", least))
+    values = values * rank if len(values) == 1 else values
+    return (unit,) * (3 - rank) + tuple(map(int, values))  # type: ignore[return-value]
+
+
+def sizes(
+    value: Any, argument: str, defaults: tuple[int, int, int], shape: tuple[int, ...], whole: int
+) -> tuple[int, int, int]:
+    """Sizes as (depth, height, width): one for each spatial dimension of `shape` (or, where `whole` is 2, for its two
+    others before them as well, which do not count), or an int; `defaults` where there is None."""
+    rank = len(shape) - 2
+    values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * rank
+    values = values[2:] if whole and len(values) == rank + 2 else values
+    if len(values) != rank or not all(v is None or is_int(v) for v in values):
+        raise TypeError(f"{argument}: found {value!r}, expected an int or {rank} ints (or None)")
+    found = defaults[: 3 - rank] + tuple(
+        default if v is None else int(v) for v, default in zip(values, defaults[3 - rank :], strict=True)
+    )
+    if min(found[3 - rank :]) < 0:
+        fail(argument, value, "at least 0")
+    return found  # type: ignore[return-value]
+
+
+def pads(
+    value: Any, argument: str, shape: tuple[int, ...], kernel: tuple[int, int, int], stride: Any, dilation: Any
+) -> tuple[int, int, int, int, int, int]:
+    """Padding as (depth, height, width) before and after: given as an int, as one or as (before, after) for each
+    spatial dimension of `shape`, as "valid" (none) or as "same" (positions as the input, at stride 1)."""
+    rank = len(shape) - 2
+    if isinstance(value, str):
+        if value not in ("same", "valid"):
+            fail(argument, repr(value), "'same', 'valid' or numbers")
+        if value == "valid":
+            return 0, 0, 0, 0, 0, 0
+        if stride != (1, 1, 1):
+            fail(argument, ("'same' with stride", stride), "stride 1 with 'same'")
+        total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        return tuple(t // 2 for t in total) + tuple(t - t // 2 for t in total)  # type: ignore[return-value]
+    if not isinstance(value, (tuple, list)) or all(map(is_int, value)):
+        before = triple(value, argument, 0, 0, shape)
+        return before + before
+    sides = [tuple(side) if isinstance(side, (tuple, list)) else () for side in value]
+    if len(sides) != rank or not all(len(side) == 2 and all(map(is_int, side)) for side in sides):
+        raise TypeError(f"{argument}: found {value!r}, expected an int, {rank} ints or {rank} pairs (before, after)")
+    if min(map(min, sides)) < 0:
+        fail(argument, value, "at least 0")
+    none = ((0, 0),) * (3 - rank)
+    before, after = zip(*none, *sides, strict=True)
+    return tuple(map(int, before + after))  # type: ignore[return-value]
+
+
+def borders(value: Any, argument: str, shape: tuple[int, ...]) -> Array:
+    """Padding given from the last dimension backwards as (before, after, before, after, ...), as an int64 array
+    (dimensions of `shape`, 3) of size, before, after."""
+    if not isinstance(value, (tuple, list)) or not all(map(is_int, value)):
+        raise TypeError(f"{argument}: found {value!r}, expected a tuple of ints")
+    if len(value) % 2 or len(value) > 2 * len(shape):
+        fail(argument, value, ("(before, after) of at most", len(shape), "dimensions, from the last backwards"))
+    if any(abs(n) > 2**60 for n in value):
+        fail(argument, value, "at most 2**60")
+    geometry = np.zeros((len(shape), 3), int64)
+    geometry[:, 0] = shape
+    geometry[len(shape) - len(value) // 2 :, 1:] = np.reshape(value, (-1, 2))[::-1]
+    return geometry
+
+
+def bordered_shape(shape: tuple[int, ...], geometry: Array, sign: int) -> tuple[int, ...]:
+    """`shape` with those borders added (sign 1) or taken away (-1)."""
+    return tuple(n + sign * int(before + after) for n, (_, before, after) in zip(shape, geometry, strict=True))
+
+
+def volume(shape: tuple[int, ...], channels_last: int) -> tuple[int, int, int, int, int]:
+    """The shape of images (or sequences, or volumes) as (batch, channels, depth, height, width)."""
+    channels, sizes = (shape[-1], shape[1:-1]) if channels_last else (shape[1], shape[2:])
+    return (shape[0], channels, *(1,) * (3 - len(sizes)), *sizes)  # type: ignore[return-value]
+
+
+def volume_shape(
+    shape: tuple[int, ...], batch: int, channels: int, sizes: tuple[int, int, int], channels_last: int
+) -> tuple[int, ...]:
+    """The other way: a shape with as many dimensions as `shape`, of that batch, channels and sizes."""
+    spatial = sizes[5 - len(shape) :]
+    return (batch, *spatial, channels) if channels_last else (batch, channels, *spatial)
+
+
+def channels_last(data_format: str, shape: tuple[int, ...]) -> int:
+    """1 for "NHWC" (or its counterpart for sequences or volumes), 0 for "NCHW"."""
+    first, last = DATA_FORMATS[len(shape) - 3]
+    if data_format not in (first, last):
+        fail("data_format", repr(data_format), ("one of", first, last))
+    return int(data_format == last)
+
+
+DATA_FORMATS = (("NCL", "NLC"), ("NCHW", "NHWC"), ("NCDHW", "NDHWC"))
