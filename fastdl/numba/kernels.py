@@ -47,7 +47,7 @@ def _caller(name: str, parameters: list[tuple[str, str, bool]]) -> Any:
     c_types = [c_type for c_type, _, _ in parameters]
 
     @intrinsic
-    def call(typing_context, arguments):  # type: ignore[no-untyped-def]
+    def call(typing_context, arguments):
         suffix = {types.float32: "f32", types.float64: "f64"}.get(arguments[by_dtype].dtype)
         if suffix is None:
             raise TypingError(f"{name}: found dtype {arguments[by_dtype].dtype}, expected float32 or float64")
@@ -67,10 +67,10 @@ def _caller(name: str, parameters: list[tuple[str, str, bool]]) -> Any:
 
 
 @overload(raise_status)
-def _raise_status(status):  # type: ignore[no-untyped-def]
+def _raise_status(status):
     memory, target, algorithm, index, x, probabilities, level = (MESSAGES[code][1] for code in range(1, 8))
 
-    def implementation(status):  # type: ignore[no-untyped-def]
+    def implementation(status):
         if status == 1:
             raise MemoryError(memory)
         if status == 2:
@@ -92,8 +92,8 @@ def _register(name: str, parameters: list[tuple[str, str, bool]]) -> None:
     call = _caller(name, parameters)
 
     @overload(getattr(_kernels, name), inline="never")
-    def _kernel(*arguments):  # type: ignore[no-untyped-def]
-        def implementation(*arguments):  # type: ignore[no-untyped-def]
+    def _kernel(*arguments):
+        def implementation(*arguments):
             status = call(arguments)
             if status != 0:
                 raise_status(status)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
+from fastdl import functional
 from fastdl.functional.activation import PReLUGrad
 from fastdl.functional.verbs import Array
-from fastdl.reference._window import fill
+from fastdl.reference._implements import implements
 
 __all__ = [
     "celu",
@@ -66,197 +66,239 @@ __all__ = [
 ]
 
 
-def relu(x: Any, out: Array | None = None) -> Array:
-    return fill(out, np.maximum(x, 0))
+@implements(functional.relu)
+def relu(x):
+    return np.maximum(x, 0)
 
 
-def relu_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
-    return fill(out, np.where(x <= 0, 0, grad_output))
+@implements(functional.relu_backward)
+def relu_backward(grad_output, x):
+    return np.where(x <= 0, 0, grad_output)
 
 
-def relu6(x: Any, out: Array | None = None) -> Array:
-    return fill(out, np.clip(x, 0, 6))
+@implements(functional.relu6)
+def relu6(x):
+    return np.clip(x, 0, 6)
 
 
-def relu6_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
-    return fill(out, np.where((x > 0) & (x < 6), grad_output, 0))
+@implements(functional.relu6_backward)
+def relu6_backward(grad_output, x):
+    return np.where((x > 0) & (x < 6), grad_output, 0)
 
 
-def leaky_relu(x: Any, negative_slope: float = 0.01, out: Array | None = None) -> Array:
-    return fill(out, np.where(x > 0, x, negative_slope * x))
+@implements(functional.leaky_relu)
+def leaky_relu(x, negative_slope):
+    return np.where(x > 0, x, negative_slope * x)
 
 
-def leaky_relu_backward(grad_output: Any, x: Any, negative_slope: float = 0.01, out: Array | None = None) -> Array:
-    return fill(out, np.where(x > 0, grad_output, negative_slope * grad_output))
+@implements(functional.leaky_relu_backward)
+def leaky_relu_backward(grad_output, x, negative_slope):
+    return np.where(x > 0, grad_output, negative_slope * grad_output)
 
 
-def elu(x: Any, alpha: float = 1.0, out: Array | None = None) -> Array:
-    return fill(out, np.where(x > 0, x, alpha * np.expm1(x)))
+@implements(functional.elu)
+def elu(x, alpha):
+    return np.where(x > 0, x, alpha * np.expm1(x))
 
 
-def elu_backward(grad_output: Any, x: Any, alpha: float = 1.0, out: Array | None = None) -> Array:
-    return fill(out, grad_output * np.where(x > 0, 1, alpha * np.exp(x)))
+@implements(functional.elu_backward)
+def elu_backward(grad_output, x, alpha):
+    return grad_output * np.where(x > 0, 1, alpha * np.exp(x))
 
 
-def selu(x: Any, out: Array | None = None) -> Array:
-    return fill(out, _SELU_SCALE * elu(x, _SELU_ALPHA))
+@implements(functional.selu)
+def selu(x):
+    return _SELU_SCALE * elu(x, _SELU_ALPHA)
 
 
-def selu_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
-    return fill(out, elu_backward(_SELU_SCALE * grad_output, x, _SELU_ALPHA))
+@implements(functional.selu_backward)
+def selu_backward(grad_output, x):
+    return elu_backward(_SELU_SCALE * grad_output, x, _SELU_ALPHA)
 
 
-def celu(x: Any, alpha: float = 1.0, out: Array | None = None) -> Array:
-    return fill(out, np.where(x > 0, x, alpha * np.expm1(x / alpha)))
+@implements(functional.celu)
+def celu(x, alpha):
+    return np.where(x > 0, x, alpha * np.expm1(x / alpha))
 
 
-def celu_backward(grad_output: Any, x: Any, alpha: float = 1.0, out: Array | None = None) -> Array:
-    return fill(out, grad_output * np.where(x > 0, 1, np.exp(x / alpha)))
+@implements(functional.celu_backward)
+def celu_backward(grad_output, x, alpha):
+    return grad_output * np.where(x > 0, 1, np.exp(x / alpha))
 
 
-def gelu(x: Any, approximate: str = "none", out: Array | None = None) -> Array:
-    return fill(out, x * (sigmoid(2 * _gelu_inner(x)) if approximate == "tanh" else _normal_cdf(x)))
+@implements(functional.gelu)
+def gelu(x, approximate):
+    return x * (sigmoid(2 * _gelu_inner(x)) if approximate == "tanh" else _normal_cdf(x))
 
 
-def gelu_backward(grad_output: Any, x: Any, approximate: str = "none", out: Array | None = None) -> Array:
+@implements(functional.gelu_backward)
+def gelu_backward(grad_output, x, approximate):
     if approximate == "none":
-        return fill(out, grad_output * (_normal_cdf(x) + x * np.exp(-x * x / 2) / np.sqrt(2 * np.pi)))
+        return grad_output * (_normal_cdf(x) + x * np.exp(-x * x / 2) / np.sqrt(2 * np.pi))
     s = sigmoid(2 * _gelu_inner(x))
     slope = np.sqrt(2 / np.pi) * (1 + 3 * 0.044715 * x * x)
-    return fill(out, grad_output * (s + x * 2 * s * (1 - s) * slope))
+    return grad_output * (s + x * 2 * s * (1 - s) * slope)
 
 
-def silu(x: Any, out: Array | None = None) -> Array:
-    return fill(out, x * sigmoid(x))
+@implements(functional.silu)
+def silu(x):
+    return x * sigmoid(x)
 
 
-def silu_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
+@implements(functional.silu_backward)
+def silu_backward(grad_output, x):
     s = sigmoid(x)
-    return fill(out, grad_output * s * (1 + x * (1 - s)))
+    return grad_output * s * (1 + x * (1 - s))
 
 
-def mish(x: Any, out: Array | None = None) -> Array:
-    return fill(out, x * np.tanh(softplus(x)))
+@implements(functional.mish)
+def mish(x):
+    return x * np.tanh(softplus(x))
 
 
-def mish_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
+@implements(functional.mish_backward)
+def mish_backward(grad_output, x):
     t = np.tanh(softplus(x))
-    return fill(out, grad_output * (t + x * (1 - t * t) * sigmoid(x)))
+    return grad_output * (t + x * (1 - t * t) * sigmoid(x))
 
 
-def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0, out: Array | None = None) -> Array:
-    return fill(out, np.where(beta * x > threshold, x, np.logaddexp(0, beta * x) / beta))
+@implements(functional.softplus)
+def softplus(x, beta, threshold):
+    return np.where(beta * x > threshold, x, np.logaddexp(0, beta * x) / beta)
 
 
-def softplus_backward(
-    grad_output: Any, x: Any, beta: float = 1.0, threshold: float = 20.0, out: Array | None = None
-) -> Array:
-    return fill(out, np.where(beta * x > threshold, grad_output, grad_output * sigmoid(beta * x)))
+@implements(functional.softplus_backward)
+def softplus_backward(grad_output, x, beta, threshold):
+    return np.where(beta * x > threshold, grad_output, grad_output * sigmoid(beta * x))
 
 
-def softsign(x: Any, out: Array | None = None) -> Array:
-    return fill(out, x / (1 + np.abs(x)))
+@implements(functional.softsign)
+def softsign(x):
+    return x / (1 + np.abs(x))
 
 
-def softsign_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
-    return fill(out, grad_output / (1 + np.abs(x)) ** 2)
+@implements(functional.softsign_backward)
+def softsign_backward(grad_output, x):
+    return grad_output / (1 + np.abs(x)) ** 2
 
 
-def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0, out: Array | None = None) -> Array:
-    return fill(out, np.clip(x, min_val, max_val))
+@implements(functional.hardtanh)
+def hardtanh(x, min_val, max_val):
+    return np.clip(x, min_val, max_val)
 
 
-def hardtanh_backward(
-    grad_output: Any, x: Any, min_val: float = -1.0, max_val: float = 1.0, out: Array | None = None
-) -> Array:
-    return fill(out, np.where((x > min_val) & (x < max_val), grad_output, 0))
+@implements(functional.hardtanh_backward)
+def hardtanh_backward(grad_output, x, min_val, max_val):
+    return np.where((x > min_val) & (x < max_val), grad_output, 0)
 
 
-def hardsigmoid(x: Any, out: Array | None = None) -> Array:
-    return fill(out, np.clip(x + 3, 0, 6) / 6)
+@implements(functional.hardsigmoid)
+def hardsigmoid(x):
+    return np.clip(x + 3, 0, 6) / 6
 
 
-def hardsigmoid_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
-    return fill(out, np.where((x > -3) & (x < 3), grad_output / 6, 0))
+@implements(functional.hardsigmoid_backward)
+def hardsigmoid_backward(grad_output, x):
+    return np.where((x > -3) & (x < 3), grad_output / 6, 0)
 
 
-def hardswish(x: Any, out: Array | None = None) -> Array:
-    return fill(out, x * np.clip(x + 3, 0, 6) / 6)
+@implements(functional.hardswish)
+def hardswish(x):
+    return x * np.clip(x + 3, 0, 6) / 6
 
 
-def hardswish_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
-    return fill(out, np.where(x <= -3, 0, np.where(x >= 3, grad_output, grad_output * (x / 3 + 0.5))))
+@implements(functional.hardswish_backward)
+def hardswish_backward(grad_output, x):
+    return np.where(x <= -3, 0, np.where(x >= 3, grad_output, grad_output * (x / 3 + 0.5)))
 
 
-def logsigmoid(x: Any, out: Array | None = None) -> Array:
-    return fill(out, -np.logaddexp(0, -x))
+@implements(functional.logsigmoid)
+def logsigmoid(x):
+    return -np.logaddexp(0, -x)
 
 
-def logsigmoid_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
-    return fill(out, grad_output * sigmoid(-x))
+@implements(functional.logsigmoid_backward)
+def logsigmoid_backward(grad_output, x):
+    return grad_output * sigmoid(-x)
 
 
-def sigmoid(x: Any, out: Array | None = None) -> Array:
-    return fill(out, np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x))))
+@implements(functional.sigmoid)
+def sigmoid(x):
+    return np.exp(np.minimum(x, 0)) / (1 + np.exp(-np.abs(x)))
 
 
-def sigmoid_backward(grad_output: Any, y: Any, out: Array | None = None) -> Array:
-    return fill(out, grad_output * y * (1 - y))
+@implements(functional.sigmoid_backward)
+def sigmoid_backward(grad_output, y):
+    return grad_output * y * (1 - y)
 
 
-def tanh(x: Any, out: Array | None = None) -> Array:
-    return fill(out, np.tanh(x))
+@implements(functional.tanh)
+def tanh(x):
+    return np.tanh(x)
 
 
-def tanh_backward(grad_output: Any, y: Any, out: Array | None = None) -> Array:
-    return fill(out, grad_output * (1 - y * y))
+@implements(functional.tanh_backward)
+def tanh_backward(grad_output, y):
+    return grad_output * (1 - y * y)
 
 
-def exp(x: Any, out: Array | None = None) -> Array:
-    return fill(out, np.exp(x))
+@implements(functional.exp)
+def exp(x):
+    return np.exp(x)
 
 
-def exp_backward(grad_output: Any, y: Any, out: Array | None = None) -> Array:
-    return fill(out, grad_output * y)
+@implements(functional.exp_backward)
+def exp_backward(grad_output, y):
+    return grad_output * y
 
 
-def expm1(x: Any, out: Array | None = None) -> Array:
-    return fill(out, np.expm1(x))
+@implements(functional.expm1)
+def expm1(x):
+    return np.expm1(x)
 
 
-def expm1_backward(grad_output: Any, y: Any, out: Array | None = None) -> Array:
-    return fill(out, grad_output * (y + 1))
+@implements(functional.expm1_backward)
+def expm1_backward(grad_output, y):
+    return grad_output * (y + 1)
 
 
-def log(x: Any, out: Array | None = None) -> Array:
-    return fill(out, np.log(x))
+@implements(functional.log)
+def log(x):
+    return np.log(x)
 
 
-def log_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
-    return fill(out, grad_output / x)
+@implements(functional.log_backward)
+def log_backward(grad_output, x):
+    return grad_output / x
 
 
-def log1p(x: Any, out: Array | None = None) -> Array:
-    return fill(out, np.log1p(x))
+@implements(functional.log1p)
+def log1p(x):
+    return np.log1p(x)
 
 
-def log1p_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
-    return fill(out, grad_output / (1 + x))
+@implements(functional.log1p_backward)
+def log1p_backward(grad_output, x):
+    return grad_output / (1 + x)
 
 
-def erf(x: Any, out: Array | None = None) -> Array:
-    return fill(out, _each(math.erf, x))
+@implements(functional.erf)
+def erf(x):
+    return _each(math.erf, x)
 
 
-def erf_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
-    return fill(out, grad_output * 2 / np.sqrt(np.pi) * np.exp(-x * x))
+@implements(functional.erf_backward)
+def erf_backward(grad_output, x):
+    return grad_output * 2 / np.sqrt(np.pi) * np.exp(-x * x)
 
 
-def prelu(x: Any, weight: Any, out: Array | None = None) -> Array:
-    return fill(out, np.where(x > 0, x, _by_channel(weight, x) * x))
+@implements(functional.prelu)
+def prelu(x, weight):
+    return np.where(x > 0, x, _by_channel(weight, x) * x)
 
 
-def prelu_backward(grad_output: Any, x: Any, weight: Any) -> PReLUGrad:
+@implements(functional.prelu_backward)
+def prelu_backward(grad_output, x, weight):
     grad_weight = np.where(x > 0, 0, x * grad_output)
     others = tuple(i for i in range(x.ndim) if i != 1 or weight.size == 1)
     return PReLUGrad(
@@ -265,22 +307,26 @@ def prelu_backward(grad_output: Any, x: Any, weight: Any) -> PReLUGrad:
     )
 
 
-def softmax(x: Any, dim: int = -1, out: Array | None = None) -> Array:
+@implements(functional.softmax)
+def softmax(x, dim):
     exp = np.exp(x - x.max(dim, keepdims=True, initial=-np.inf))
-    return fill(out, exp / exp.sum(dim, keepdims=True))
+    return exp / exp.sum(dim, keepdims=True)
 
 
-def softmax_backward(grad_output: Any, y: Any, dim: int = -1, out: Array | None = None) -> Array:
-    return fill(out, y * (grad_output - (grad_output * y).sum(dim, keepdims=True)))
+@implements(functional.softmax_backward)
+def softmax_backward(grad_output, y, dim):
+    return y * (grad_output - (grad_output * y).sum(dim, keepdims=True))
 
 
-def log_softmax(x: Any, dim: int = -1, out: Array | None = None) -> Array:
+@implements(functional.log_softmax)
+def log_softmax(x, dim):
     shifted = x - x.max(dim, keepdims=True, initial=-np.inf)
-    return fill(out, shifted - np.log(np.exp(shifted).sum(dim, keepdims=True)))
+    return shifted - np.log(np.exp(shifted).sum(dim, keepdims=True))
 
 
-def log_softmax_backward(grad_output: Any, y: Any, dim: int = -1, out: Array | None = None) -> Array:
-    return fill(out, grad_output - np.exp(y) * grad_output.sum(dim, keepdims=True))
+@implements(functional.log_softmax_backward)
+def log_softmax_backward(grad_output, y, dim):
+    return grad_output - np.exp(y) * grad_output.sum(dim, keepdims=True)
 
 
 def fused(y: Array, activation: str, arguments: tuple[float, ...]) -> Array:

@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from fastdl.functional._window import Pair, Triple
+from fastdl import functional
 from fastdl.functional.conv import ConvGrad
 from fastdl.functional.verbs import Array
+from fastdl.reference._implements import implements
 from fastdl.reference._window import channels_back, channels_second, crop, each, fill, pad, sides, taps
 from fastdl.reference.activation import fused
 from fastdl.reference.padding import pad as bordered
@@ -33,115 +34,38 @@ __all__ = [
 ]
 
 
-def conv1d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: int | tuple[int] = 1,
-    padding: Any = 0,
-    dilation: int | tuple[int] = 1,
-    groups: int = 1,
-    padding_mode: str = "zeros",
-    data_format: str = "NCL",
-    algorithm: str = "auto",
-    activation: str = "none",
-    activation_args: tuple[float, ...] = (),
-    residual: Any = None,
-    out: Array | None = None,
-) -> Array:
+def _convnd(
+    x,
+    weight,
+    bias,
+    stride,
+    padding,
+    dilation,
+    groups,
+    padding_mode,
+    data_format,
+    activation,
+    activation_args,
+    residual,
+    out,
+):
     window = (stride, padding, dilation, groups, padding_mode, data_format)
     return _conv(x, weight, bias, *window, activation, activation_args, residual, out)
 
 
-def conv2d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: int | Pair = 1,
-    padding: Any = 0,
-    dilation: int | Pair = 1,
-    groups: int = 1,
-    padding_mode: str = "zeros",
-    data_format: str = "NCHW",
-    algorithm: str = "auto",
-    activation: str = "none",
-    activation_args: tuple[float, ...] = (),
-    residual: Any = None,
-    out: Array | None = None,
-) -> Array:
-    window = (stride, padding, dilation, groups, padding_mode, data_format)
-    return _conv(x, weight, bias, *window, activation, activation_args, residual, out)
+conv1d = implements(functional.conv1d)(_convnd)
+conv2d = implements(functional.conv2d)(_convnd)
+conv3d = implements(functional.conv3d)(_convnd)
 
 
-def conv3d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: int | Triple = 1,
-    padding: Any = 0,
-    dilation: int | Triple = 1,
-    groups: int = 1,
-    padding_mode: str = "zeros",
-    data_format: str = "NCDHW",
-    algorithm: str = "auto",
-    activation: str = "none",
-    activation_args: tuple[float, ...] = (),
-    residual: Any = None,
-    out: Array | None = None,
-) -> Array:
-    window = (stride, padding, dilation, groups, padding_mode, data_format)
-    return _conv(x, weight, bias, *window, activation, activation_args, residual, out)
-
-
-def conv1d_backward(
-    grad_output: Any,
-    x: Any,
-    weight: Any,
-    stride: int | tuple[int] = 1,
-    padding: Any = 0,
-    dilation: int | tuple[int] = 1,
-    groups: int = 1,
-    padding_mode: str = "zeros",
-    data_format: str = "NCL",
-    algorithm: str = "auto",
-    input_grad: bool = True,
-) -> ConvGrad:
+def _convnd_backward(grad_output, x, weight, stride, padding, dilation, groups, padding_mode, data_format, input_grad):
     window = (stride, padding, dilation, groups, padding_mode, data_format)
     return _conv_backward(grad_output, x, weight, *window, input_grad)
 
 
-def conv2d_backward(
-    grad_output: Any,
-    x: Any,
-    weight: Any,
-    stride: int | Pair = 1,
-    padding: Any = 0,
-    dilation: int | Pair = 1,
-    groups: int = 1,
-    padding_mode: str = "zeros",
-    data_format: str = "NCHW",
-    algorithm: str = "auto",
-    input_grad: bool = True,
-) -> ConvGrad:
-    window = (stride, padding, dilation, groups, padding_mode, data_format)
-    return _conv_backward(grad_output, x, weight, *window, input_grad)
-
-
-def conv3d_backward(
-    grad_output: Any,
-    x: Any,
-    weight: Any,
-    stride: int | Triple = 1,
-    padding: Any = 0,
-    dilation: int | Triple = 1,
-    groups: int = 1,
-    padding_mode: str = "zeros",
-    data_format: str = "NCDHW",
-    algorithm: str = "auto",
-    input_grad: bool = True,
-) -> ConvGrad:
-    window = (stride, padding, dilation, groups, padding_mode, data_format)
-    return _conv_backward(grad_output, x, weight, *window, input_grad)
+conv1d_backward = implements(functional.conv1d_backward)(_convnd_backward)
+conv2d_backward = implements(functional.conv2d_backward)(_convnd_backward)
+conv3d_backward = implements(functional.conv3d_backward)(_convnd_backward)
 
 
 def _conv(
@@ -212,106 +136,28 @@ def _conv_backward(
     )
 
 
-def conv_transpose1d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: int | tuple[int] = 1,
-    padding: Any = 0,
-    output_padding: int | tuple[int] = 0,
-    groups: int = 1,
-    dilation: int | tuple[int] = 1,
-    activation: str = "none",
-    activation_args: tuple[float, ...] = (),
-    out: Array | None = None,
-) -> Array:
+def _conv_transposend(
+    x, weight, bias, stride, padding, output_padding, groups, dilation, activation, activation_args, out
+):
     return _conv_transpose(
         x, weight, bias, stride, padding, output_padding, groups, dilation, activation, activation_args, out
     )
 
 
-def conv_transpose1d_backward(
-    grad_output: Any,
-    x: Any,
-    weight: Any,
-    stride: int | tuple[int] = 1,
-    padding: Any = 0,
-    output_padding: int | tuple[int] = 0,
-    groups: int = 1,
-    dilation: int | tuple[int] = 1,
-    input_grad: bool = True,
-) -> ConvGrad:
+conv_transpose1d = implements(functional.conv_transpose1d)(_conv_transposend)
+
+
+def _conv_transposend_backward(grad_output, x, weight, stride, padding, output_padding, groups, dilation, input_grad):
     return _conv_transpose_backward(
         grad_output, x, weight, stride, padding, output_padding, groups, dilation, input_grad
     )
 
 
-def conv_transpose2d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: int | Pair = 1,
-    padding: Any = 0,
-    output_padding: int | Pair = 0,
-    groups: int = 1,
-    dilation: int | Pair = 1,
-    activation: str = "none",
-    activation_args: tuple[float, ...] = (),
-    out: Array | None = None,
-) -> Array:
-    return _conv_transpose(
-        x, weight, bias, stride, padding, output_padding, groups, dilation, activation, activation_args, out
-    )
-
-
-def conv_transpose2d_backward(
-    grad_output: Any,
-    x: Any,
-    weight: Any,
-    stride: int | Pair = 1,
-    padding: Any = 0,
-    output_padding: int | Pair = 0,
-    groups: int = 1,
-    dilation: int | Pair = 1,
-    input_grad: bool = True,
-) -> ConvGrad:
-    return _conv_transpose_backward(
-        grad_output, x, weight, stride, padding, output_padding, groups, dilation, input_grad
-    )
-
-
-def conv_transpose3d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
-    stride: int | Triple = 1,
-    padding: Any = 0,
-    output_padding: int | Triple = 0,
-    groups: int = 1,
-    dilation: int | Triple = 1,
-    activation: str = "none",
-    activation_args: tuple[float, ...] = (),
-    out: Array | None = None,
-) -> Array:
-    return _conv_transpose(
-        x, weight, bias, stride, padding, output_padding, groups, dilation, activation, activation_args, out
-    )
-
-
-def conv_transpose3d_backward(
-    grad_output: Any,
-    x: Any,
-    weight: Any,
-    stride: int | Triple = 1,
-    padding: Any = 0,
-    output_padding: int | Triple = 0,
-    groups: int = 1,
-    dilation: int | Triple = 1,
-    input_grad: bool = True,
-) -> ConvGrad:
-    return _conv_transpose_backward(
-        grad_output, x, weight, stride, padding, output_padding, groups, dilation, input_grad
-    )
+conv_transpose1d_backward = implements(functional.conv_transpose1d_backward)(_conv_transposend_backward)
+conv_transpose2d = implements(functional.conv_transpose2d)(_conv_transposend)
+conv_transpose2d_backward = implements(functional.conv_transpose2d_backward)(_conv_transposend_backward)
+conv_transpose3d = implements(functional.conv_transpose3d)(_conv_transposend)
+conv_transpose3d_backward = implements(functional.conv_transpose3d_backward)(_conv_transposend_backward)
 
 
 def _conv_transpose(
@@ -370,36 +216,23 @@ def _conv_transpose_backward(
     )
 
 
-def im2col(
-    x: Any,
-    kernel_size: int | Pair,
-    dilation: int | Pair = 1,
-    padding: Any = 0,
-    stride: int | Pair = 1,
-    out: Array | None = None,
-) -> Array:
+@implements(functional.im2col)
+def im2col(x, kernel_size, dilation, padding, stride):
     kernel = each(kernel_size, 2)
     views = [view for _, view in taps(pad(x, sides(padding, 2, kernel, dilation)), kernel, stride, dilation)]
     columns = np.stack(views, axis=2)  # (batch, channels, taps, out_height, out_width)
     batch, channels, count, height, width = columns.shape
-    return fill(out, columns.reshape(batch, channels * count, height * width))
+    return columns.reshape(batch, channels * count, height * width)
 
 
-def col2im(
-    columns: Any,
-    output_size: int | Pair,
-    kernel_size: int | Pair,
-    dilation: int | Pair = 1,
-    padding: Any = 0,
-    stride: int | Pair = 1,
-    out: Array | None = None,
-) -> Array:
+@implements(functional.col2im)
+def col2im(columns, output_size, kernel_size, dilation, padding, stride):
     (R, S), batch = each(kernel_size, 2), columns.shape[0]
     channels, around = columns.shape[1] // (R * S), sides(padding, 2, (R, S), dilation)
     padded = pad(np.zeros((batch, channels, *each(output_size, 2)), columns.dtype), around)
     for (r, s), view in taps(padded, (R, S), stride, dilation):
         view += columns[:, r * S + s :: R * S].reshape(view.shape)
-    return fill(out, crop(padded, around))
+    return crop(padded, around)
 
 
 def _sizes_reached(sizes: Any, kernel: Any, stride: Any, dilation: Any) -> list[int]:

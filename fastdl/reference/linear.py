@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
+from fastdl import functional
 from fastdl.functional.linear import LinearGrad
-from fastdl.functional.verbs import Array
-from fastdl.reference._window import fill
+from fastdl.reference._implements import implements
 from fastdl.reference.activation import fused
 
 __all__ = [
@@ -18,21 +17,16 @@ __all__ = [
 ]
 
 
-def linear(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
-    activation: str = "none",
-    activation_args: tuple[float, ...] = (),
-    out: Array | None = None,
-) -> Array:
+@implements(functional.linear)
+def linear(x, weight, bias, activation, activation_args):
     y = x @ weight.T
     if bias is not None:
         y += bias
-    return fill(out, fused(y, activation, activation_args))
+    return fused(y, activation, activation_args)
 
 
-def linear_backward(grad_output: Any, x: Any, weight: Any, input_grad: bool = True) -> LinearGrad:
+@implements(functional.linear_backward)
+def linear_backward(grad_output, x, weight, input_grad):
     (out_features, in_features), rows = weight.shape, math.prod(x.shape[:-1])
     g = grad_output.reshape(rows, out_features)
     return LinearGrad(

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from fastdl import functional
 from fastdl.functional.loss import CosineEmbeddingGrad, LossAndGrad
 from fastdl.functional.verbs import Array
+from fastdl.reference._implements import implements
 from fastdl.reference.activation import log_softmax, softmax
 
 __all__ = [
@@ -63,160 +65,115 @@ def _spread(grad_output: Any, slope: Any, reduction: str, count: Any = None) -> 
     return np.asarray(grad_output * slope, slope.dtype)
 
 
-def mse_loss(x: Any, target: Any, reduction: str = "mean", out: Array | None = None) -> Array:
+@implements(functional.mse_loss)
+def mse_loss(x, target, reduction):
     return _reduced((x - target) ** 2, reduction)
 
 
-def mse_loss_backward(
-    grad_output: Any, x: Any, target: Any, reduction: str = "mean", out: Array | None = None
-) -> Array:
+@implements(functional.mse_loss_backward)
+def mse_loss_backward(grad_output, x, target, reduction):
     return _spread(grad_output, 2 * (x - target), reduction)
 
 
-def l1_loss(x: Any, target: Any, reduction: str = "mean", out: Array | None = None) -> Array:
+@implements(functional.l1_loss)
+def l1_loss(x, target, reduction):
     return _reduced(np.abs(x - target), reduction)
 
 
-def l1_loss_backward(grad_output: Any, x: Any, target: Any, reduction: str = "mean", out: Array | None = None) -> Array:
+@implements(functional.l1_loss_backward)
+def l1_loss_backward(grad_output, x, target, reduction):
     return _spread(grad_output, np.where(x > target, 1, np.where(x < target, -1, 0)).astype(x.dtype), reduction)
 
 
-def huber_loss(x: Any, target: Any, reduction: str = "mean", delta: float = 1.0, out: Array | None = None) -> Array:
+@implements(functional.huber_loss)
+def huber_loss(x, target, reduction, delta):
     d = np.abs(x - target)
     return _reduced(np.where(d < delta, d * d / 2, delta * (d - delta / 2)), reduction)
 
 
-def huber_loss_backward(
-    grad_output: Any, x: Any, target: Any, reduction: str = "mean", delta: float = 1.0, out: Array | None = None
-) -> Array:
+@implements(functional.huber_loss_backward)
+def huber_loss_backward(grad_output, x, target, reduction, delta):
     return _spread(grad_output, np.clip(x - target, -delta, delta), reduction)
 
 
-def smooth_l1_loss(x: Any, target: Any, reduction: str = "mean", beta: float = 1.0, out: Array | None = None) -> Array:
+@implements(functional.smooth_l1_loss)
+def smooth_l1_loss(x, target, reduction, beta):
     if beta == 0:
         return l1_loss(x, target, reduction)
     d = np.abs(x - target)
     return _reduced(np.where(d < beta, d * d / (2 * beta), d - beta / 2), reduction)
 
 
-def smooth_l1_loss_backward(
-    grad_output: Any, x: Any, target: Any, reduction: str = "mean", beta: float = 1.0, out: Array | None = None
-) -> Array:
+@implements(functional.smooth_l1_loss_backward)
+def smooth_l1_loss_backward(grad_output, x, target, reduction, beta):
     if beta == 0:
         return l1_loss_backward(grad_output, x, target, reduction)
     return _spread(grad_output, np.clip(x - target, -beta, beta) / beta, reduction)
 
 
-def binary_cross_entropy(
-    x: Any, target: Any, weight: Any = None, reduction: str = "mean", out: Array | None = None
-) -> Array:
+@implements(functional.binary_cross_entropy)
+def binary_cross_entropy(x, target, weight, reduction):
     with np.errstate(divide="ignore"):
         log, log_rest = np.maximum(np.log(x), -100), np.maximum(np.log1p(-x), -100)
     return _reduced(-_or_one(weight) * (target * log + (1 - target) * log_rest), reduction)
 
 
-def binary_cross_entropy_backward(
-    grad_output: Any, x: Any, target: Any, weight: Any = None, reduction: str = "mean", out: Array | None = None
-) -> Array:
+@implements(functional.binary_cross_entropy_backward)
+def binary_cross_entropy_backward(grad_output, x, target, weight, reduction):
     return _spread(grad_output, _or_one(weight) * (x - target) / np.maximum(x * (1 - x), _TINY), reduction)
 
 
-def binary_cross_entropy_with_logits(
-    x: Any,
-    target: Any,
-    weight: Any = None,
-    reduction: str = "mean",
-    pos_weight: Any = None,
-    out: Array | None = None,
-) -> Array:
+@implements(functional.binary_cross_entropy_with_logits)
+def binary_cross_entropy_with_logits(x, target, weight, reduction, pos_weight):
     positive, negative = _or_one(pos_weight) * target * _softplus(-x), (1 - target) * _softplus(x)
     return _reduced(_or_one(weight) * (positive + negative), reduction)
 
 
-def binary_cross_entropy_with_logits_backward(
-    grad_output: Any,
-    x: Any,
-    target: Any,
-    weight: Any = None,
-    reduction: str = "mean",
-    pos_weight: Any = None,
-    out: Array | None = None,
-) -> Array:
+@implements(functional.binary_cross_entropy_with_logits_backward)
+def binary_cross_entropy_with_logits_backward(grad_output, x, target, weight, reduction, pos_weight):
     sigmoid, sigmoid_rest = np.exp(-_softplus(-x)), np.exp(-_softplus(x))
     slope = (1 - target) * sigmoid - _or_one(pos_weight) * target * sigmoid_rest
     return _spread(grad_output, _or_one(weight) * slope, reduction)
 
 
-def kl_div(x: Any, target: Any, reduction: str = "mean", log_target: bool = False, out: Array | None = None) -> Array:
+@implements(functional.kl_div)
+def kl_div(x, target, reduction, log_target):
     if log_target:
         return _reduced(np.exp(target) * (target - x), reduction)
     with np.errstate(divide="ignore", invalid="ignore"):
         return _reduced(np.where(target == 0, 0, target * np.log(target)) - target * x, reduction)
 
 
-def kl_div_backward(
-    grad_output: Any,
-    x: Any,
-    target: Any,
-    reduction: str = "mean",
-    log_target: bool = False,
-    out: Array | None = None,
-) -> Array:
+@implements(functional.kl_div_backward)
+def kl_div_backward(grad_output, target, reduction, log_target):
     return _spread(grad_output, -np.exp(target) if log_target else -target, reduction)
 
 
-def hinge_embedding_loss(
-    x: Any, target: Any, margin: float = 1.0, reduction: str = "mean", out: Array | None = None
-) -> Array:
+@implements(functional.hinge_embedding_loss)
+def hinge_embedding_loss(x, target, margin, reduction):
     return _reduced(np.where(target != -1, x, 0) + np.where(target != 1, np.maximum(0, margin - x), 0), reduction)
 
 
-def hinge_embedding_loss_backward(
-    grad_output: Any,
-    x: Any,
-    target: Any,
-    margin: float = 1.0,
-    reduction: str = "mean",
-    out: Array | None = None,
-) -> Array:
+@implements(functional.hinge_embedding_loss_backward)
+def hinge_embedding_loss_backward(grad_output, x, target, margin, reduction):
     slope = np.where(target != -1, 1, 0) - np.where((target != 1) & (margin - x >= 0), 1, 0)
     return _spread(grad_output, slope.astype(x.dtype), reduction)
 
 
-def nll_loss(
-    x: Any,
-    target: Any,
-    weight: Any = None,
-    ignore_index: int = -100,
-    reduction: str = "mean",
-    out: Array | None = None,
-) -> Array:
+@implements(functional.nll_loss)
+def nll_loss(x, target, weight, ignore_index, reduction):
     onehot = _named(x, target, weight, ignore_index)
     return _by_rows(x, lambda rows: -np.where(onehot != 0, rows * onehot, 0).sum(-1), reduction, onehot.sum())
 
 
-def nll_loss_backward(
-    grad_output: Any,
-    x: Any,
-    target: Any,
-    weight: Any = None,
-    ignore_index: int = -100,
-    reduction: str = "mean",
-    out: Array | None = None,
-) -> Array:
+@implements(functional.nll_loss_backward)
+def nll_loss_backward(grad_output, x, target, weight, ignore_index, reduction):
     onehot = _named(x, target, weight, ignore_index)
     return _grad_of_rows(grad_output, x, lambda rows: -onehot, reduction, onehot.sum())
 
 
-def cross_entropy(
-    x: Any,
-    target: Any,
-    weight: Any = None,
-    ignore_index: int = -100,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
-    out: Array | None = None,
-) -> Array:
+@implements(functional.cross_entropy)
+def cross_entropy(x, target, weight, ignore_index, reduction, label_smoothing):
     c, count = _coefficients(x, target, weight, ignore_index, label_smoothing)
 
     def losses(rows: Array) -> Array:
@@ -228,28 +185,14 @@ def cross_entropy(
     return _by_rows(x, losses, reduction, count)
 
 
-def cross_entropy_backward(
-    grad_output: Any,
-    x: Any,
-    target: Any,
-    weight: Any = None,
-    ignore_index: int = -100,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
-    out: Array | None = None,
-) -> Array:
+@implements(functional.cross_entropy_backward)
+def cross_entropy_backward(grad_output, x, target, weight, ignore_index, reduction, label_smoothing):
     c, count = _coefficients(x, target, weight, ignore_index, label_smoothing)
     return _grad_of_rows(grad_output, x, lambda rows: softmax(rows) * c.sum(-1, keepdims=True) - c, reduction, count)
 
 
-def cross_entropy_with_grad(
-    x: Any,
-    target: Any,
-    weight: Any = None,
-    ignore_index: int = -100,
-    reduction: str = "mean",
-    label_smoothing: float = 0.0,
-) -> LossAndGrad:
+@implements(functional.cross_entropy_with_grad)
+def cross_entropy_with_grad(x, target, weight, ignore_index, reduction, label_smoothing):
     loss = cross_entropy(x, target, weight, ignore_index, reduction, label_smoothing)
     grad_output = np.ones_like(loss)
     return LossAndGrad(
@@ -257,16 +200,14 @@ def cross_entropy_with_grad(
     )
 
 
-def cosine_embedding_loss(
-    x1: Any, x2: Any, target: Any, margin: float = 0.0, reduction: str = "mean", out: Array | None = None
-) -> Array:
+@implements(functional.cosine_embedding_loss)
+def cosine_embedding_loss(x1, x2, target, margin, reduction):
     cos, _, _ = _cosine(x1, x2)
     return _reduced(np.where(target == 1, 1 - cos, np.where(target == -1, np.maximum(0, cos - margin), 0)), reduction)
 
 
-def cosine_embedding_loss_backward(
-    grad_output: Any, x1: Any, x2: Any, target: Any, margin: float = 0.0, reduction: str = "mean"
-) -> CosineEmbeddingGrad:
+@implements(functional.cosine_embedding_loss_backward)
+def cosine_embedding_loss_backward(grad_output, x1, x2, target, margin, reduction):
     cos, square1, square2 = _cosine(x1, x2)
     slope = np.where(target == 1, -1, np.where((target == -1) & ~(cos < margin), 1, 0)).astype(x1.dtype)
     each = _spread(grad_output, slope, reduction)[..., None]

@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from fastdl import functional
 from fastdl.functional.normalization import NormGrad, RMSNormGrad
 from fastdl.functional.verbs import Array
+from fastdl.reference._implements import implements
 from fastdl.reference._window import fill
 
 __all__ = [
@@ -25,18 +27,8 @@ __all__ = [
 ]
 
 
-def batch_norm(
-    x: Any,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
-    bias: Any = None,
-    training: bool = False,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-    return_stats: bool = False,
-    out: Array | None = None,
-) -> Any:
+@implements(functional.batch_norm)
+def batch_norm(x, running_mean, running_var, weight, bias, training, momentum, eps, return_stats, out):
     flat = _flat(x)
     if training:
         mean, apart, variance = _moments(flat, (0, 2))
@@ -49,17 +41,8 @@ def batch_norm(
     return (y, mean.ravel(), rstd.ravel()) if return_stats else y
 
 
-def batch_norm_backward(
-    grad_output: Any,
-    x: Any,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
-    training: bool = False,
-    eps: float = 1e-5,
-    mean: Any = None,
-    rstd: Any = None,
-) -> NormGrad:
+@implements(functional.batch_norm_backward)
+def batch_norm_backward(grad_output, x, running_mean, running_var, weight, training, eps, mean, rstd):
     if not training:
         return _fixed_backward(grad_output, x, running_mean, running_var, weight, eps)
     stats = None if mean is None else (_column(mean), _column(rstd))
@@ -67,18 +50,8 @@ def batch_norm_backward(
     return NormGrad(grad.reshape(x.shape), weight_terms.sum((0, 2)), _flat(grad_output).sum((0, 2)))
 
 
-def instance_norm(
-    x: Any,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
-    bias: Any = None,
-    use_input_stats: bool = True,
-    momentum: float = 0.1,
-    eps: float = 1e-5,
-    return_stats: bool = False,
-    out: Array | None = None,
-) -> Any:
+@implements(functional.instance_norm)
+def instance_norm(x, running_mean, running_var, weight, bias, use_input_stats, momentum, eps, return_stats, out):
     flat = _flat(x)
     if use_input_stats:
         mean, apart, variance = _moments(flat, (2,))
@@ -93,17 +66,8 @@ def instance_norm(
     return (y, mean[..., 0], rstd[..., 0]) if return_stats else y
 
 
-def instance_norm_backward(
-    grad_output: Any,
-    x: Any,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
-    use_input_stats: bool = True,
-    eps: float = 1e-5,
-    mean: Any = None,
-    rstd: Any = None,
-) -> NormGrad:
+@implements(functional.instance_norm_backward)
+def instance_norm_backward(grad_output, x, running_mean, running_var, weight, use_input_stats, eps, mean, rstd):
     if not use_input_stats:
         return _fixed_backward(grad_output, x, running_mean, running_var, weight, eps)
     stats = None if mean is None else (mean[..., None], rstd[..., None])
@@ -111,15 +75,8 @@ def instance_norm_backward(
     return NormGrad(grad.reshape(x.shape), weight_terms.sum((0, 2)), _flat(grad_output).sum((0, 2)))
 
 
-def group_norm(
-    x: Any,
-    num_groups: int,
-    weight: Any = None,
-    bias: Any = None,
-    eps: float = 1e-5,
-    return_stats: bool = False,
-    out: Array | None = None,
-) -> Any:
+@implements(functional.group_norm)
+def group_norm(x, num_groups, weight, bias, eps, return_stats, out):
     groups = _grouped(x, num_groups)
     mean, apart, variance = _moments(groups, (2, 3))
     y, rstd = _normalized(apart, variance, _in_groups(weight, num_groups), _in_groups(bias, num_groups), eps)
@@ -127,30 +84,16 @@ def group_norm(
     return (y, mean[..., 0, 0], rstd[..., 0, 0]) if return_stats else y
 
 
-def group_norm_backward(
-    grad_output: Any,
-    x: Any,
-    num_groups: int,
-    weight: Any = None,
-    eps: float = 1e-5,
-    mean: Any = None,
-    rstd: Any = None,
-) -> NormGrad:
+@implements(functional.group_norm_backward)
+def group_norm_backward(grad_output, x, num_groups, weight, eps, mean, rstd):
     g, groups = _grouped(grad_output, num_groups), _grouped(x, num_groups)
     stats = None if mean is None else (mean[..., None, None], rstd[..., None, None])
     grad, weight_terms = _backward(g, groups, _in_groups(weight, num_groups), (2, 3), eps, stats)
     return NormGrad(grad.reshape(x.shape), weight_terms.sum((0, 3)).ravel(), g.sum((0, 3)).ravel())
 
 
-def layer_norm(
-    x: Any,
-    normalized_shape: Any,
-    weight: Any = None,
-    bias: Any = None,
-    eps: float = 1e-5,
-    return_stats: bool = False,
-    out: Array | None = None,
-) -> Any:
+@implements(functional.layer_norm)
+def layer_norm(x, normalized_shape, weight, bias, eps, return_stats, out):
     axes = _last(x, normalized_shape)
     mean, apart, variance = _moments(x, axes)
     y, rstd = _normalized(apart, variance, weight, bias, eps)
@@ -158,15 +101,8 @@ def layer_norm(
     return (y, mean.squeeze(axes), rstd.squeeze(axes)) if return_stats else y
 
 
-def layer_norm_backward(
-    grad_output: Any,
-    x: Any,
-    normalized_shape: Any,
-    weight: Any = None,
-    eps: float = 1e-5,
-    mean: Any = None,
-    rstd: Any = None,
-) -> NormGrad:
+@implements(functional.layer_norm_backward)
+def layer_norm_backward(grad_output, x, normalized_shape, weight, eps, mean, rstd):
     axes = _last(x, normalized_shape)
     stats = None if mean is None else (np.expand_dims(mean, axes), np.expand_dims(rstd, axes))
     grad, weight_terms = _backward(grad_output, x, weight, axes, eps, stats)
@@ -174,28 +110,16 @@ def layer_norm_backward(
     return NormGrad(grad, weight_terms.sum(rows), grad_output.sum(rows))
 
 
-def rms_norm(
-    x: Any,
-    normalized_shape: Any,
-    weight: Any = None,
-    eps: float | None = None,
-    return_stats: bool = False,
-    out: Array | None = None,
-) -> Any:
+@implements(functional.rms_norm)
+def rms_norm(x, normalized_shape, weight, eps, return_stats, out):
     axes = _last(x, normalized_shape)
     rstd = _rms_rstd(x, axes, eps)
     y = fill(out, x * rstd * (1 if weight is None else weight))
     return (y, rstd.squeeze(axes)) if return_stats else y
 
 
-def rms_norm_backward(
-    grad_output: Any,
-    x: Any,
-    normalized_shape: Any,
-    weight: Any = None,
-    eps: float | None = None,
-    rstd: Any = None,
-) -> RMSNormGrad:
+@implements(functional.rms_norm_backward)
+def rms_norm_backward(grad_output, x, normalized_shape, weight, eps, rstd):
     axes = _last(x, normalized_shape)
     rstd = _rms_rstd(x, axes, eps) if rstd is None else np.expand_dims(rstd, axes)
     z, h = x * rstd, grad_output * (1 if weight is None else weight)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from math import inf
 from typing import Any
 
 import numpy as np
 
 from fastdl.functional.verbs import Array
+from fastdl.optim import steps
+from fastdl.reference._implements import implements
 
 __all__ = [
     "adadelta_step",
@@ -39,20 +40,21 @@ def _average(average: Array, x: Array, beta: float) -> None:
     average[...] = beta * average + (1 - beta) * x
 
 
+@implements(steps.sgd_step)
 def sgd_step(
-    param: Array,
-    grad: Any,
-    momentum_buffer: Array | None = None,
-    step: int = 1,
-    lr: float = 1e-3,
-    momentum: float = 0.0,
-    dampening: float = 0.0,
-    weight_decay: float = 0.0,
-    nesterov: bool = False,
-    maximize: bool = False,
-    grad_scale: float = 1.0,
-    clip_value: float = inf,
-) -> None:
+    param,
+    grad,
+    momentum_buffer,
+    step,
+    lr,
+    momentum,
+    dampening,
+    weight_decay,
+    nesterov,
+    maximize,
+    grad_scale,
+    clip_value,
+):
     grad = _decayed(param, _scaled(grad, maximize, grad_scale, clip_value), lr, weight_decay, False)
     if momentum and momentum_buffer is not None:
         momentum_buffer[...] = grad if step == 1 else momentum * momentum_buffer + (1 - dampening) * grad
@@ -60,39 +62,29 @@ def sgd_step(
     param -= lr * grad
 
 
-def adagrad_step(
-    param: Array,
-    grad: Any,
-    state_sum: Array,
-    step: int = 1,
-    lr: float = 1e-2,
-    lr_decay: float = 0.0,
-    weight_decay: float = 0.0,
-    eps: float = 1e-10,
-    maximize: bool = False,
-    grad_scale: float = 1.0,
-    clip_value: float = inf,
-) -> None:
+@implements(steps.adagrad_step)
+def adagrad_step(param, grad, state_sum, step, lr, lr_decay, weight_decay, eps, maximize, grad_scale, clip_value):
     grad = _decayed(param, _scaled(grad, maximize, grad_scale, clip_value), lr, weight_decay, False)
     state_sum += grad**2
     param -= lr / (1 + (step - 1) * lr_decay) * grad / (np.sqrt(state_sum) + eps)
 
 
+@implements(steps.rmsprop_step)
 def rmsprop_step(
-    param: Array,
-    grad: Any,
-    square_avg: Array,
-    grad_avg: Array | None = None,
-    momentum_buffer: Array | None = None,
-    lr: float = 1e-2,
-    alpha: float = 0.99,
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
-    momentum: float = 0.0,
-    maximize: bool = False,
-    grad_scale: float = 1.0,
-    clip_value: float = inf,
-) -> None:
+    param,
+    grad,
+    square_avg,
+    grad_avg,
+    momentum_buffer,
+    lr,
+    alpha,
+    eps,
+    weight_decay,
+    momentum,
+    maximize,
+    grad_scale,
+    clip_value,
+):
     grad = _decayed(param, _scaled(grad, maximize, grad_scale, clip_value), lr, weight_decay, False)
     _average(square_avg, grad**2, alpha)
     variance = square_avg
@@ -105,22 +97,23 @@ def rmsprop_step(
     param -= lr * delta
 
 
+@implements(steps.adam_step)
 def adam_step(
-    param: Array,
-    grad: Any,
-    exp_avg: Array,
-    exp_avg_sq: Array,
-    step: int,
-    lr: float = 1e-3,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
-    max_exp_avg_sq: Array | None = None,
-    maximize: bool = False,
-    decoupled_weight_decay: bool = False,
-    grad_scale: float = 1.0,
-    clip_value: float = inf,
-) -> None:
+    param,
+    grad,
+    exp_avg,
+    exp_avg_sq,
+    step,
+    lr,
+    betas,
+    eps,
+    weight_decay,
+    max_exp_avg_sq,
+    maximize,
+    decoupled_weight_decay,
+    grad_scale,
+    clip_value,
+):
     grad = _scaled(grad, maximize, grad_scale, clip_value)
     grad = _decayed(param, grad, lr, weight_decay, decoupled_weight_decay)
     _average(exp_avg, grad, betas[0])
@@ -133,38 +126,28 @@ def adam_step(
     param -= lr / (1 - betas[0] ** step) * exp_avg / root
 
 
+@implements(steps.adamw_step)
 def adamw_step(
-    param: Array,
-    grad: Any,
-    exp_avg: Array,
-    exp_avg_sq: Array,
-    step: int,
-    lr: float = 1e-3,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 1e-2,
-    max_exp_avg_sq: Array | None = None,
-    maximize: bool = False,
-    grad_scale: float = 1.0,
-    clip_value: float = inf,
-) -> None:
+    param,
+    grad,
+    exp_avg,
+    exp_avg_sq,
+    step,
+    lr,
+    betas,
+    eps,
+    weight_decay,
+    max_exp_avg_sq,
+    maximize,
+    grad_scale,
+    clip_value,
+):
     rest = lr, betas, eps, weight_decay, max_exp_avg_sq, maximize, True, grad_scale, clip_value
     adam_step(param, grad, exp_avg, exp_avg_sq, step, *rest)
 
 
-def adadelta_step(
-    param: Array,
-    grad: Any,
-    square_avg: Array,
-    acc_delta: Array,
-    lr: float = 1.0,
-    rho: float = 0.9,
-    eps: float = 1e-6,
-    weight_decay: float = 0.0,
-    maximize: bool = False,
-    grad_scale: float = 1.0,
-    clip_value: float = inf,
-) -> None:
+@implements(steps.adadelta_step)
+def adadelta_step(param, grad, square_avg, acc_delta, lr, rho, eps, weight_decay, maximize, grad_scale, clip_value):
     grad = _decayed(param, _scaled(grad, maximize, grad_scale, clip_value), lr, weight_decay, False)
     _average(square_avg, grad**2, rho)
     delta = np.sqrt(acc_delta + eps) / np.sqrt(square_avg + eps) * grad
@@ -172,23 +155,24 @@ def adadelta_step(
     param -= lr * delta
 
 
+@implements(steps.nadam_step)
 def nadam_step(
-    param: Array,
-    grad: Any,
-    exp_avg: Array,
-    exp_avg_sq: Array,
-    mu_product: Array,
-    step: int,
-    lr: float = 2e-3,
-    betas: tuple[float, float] = (0.9, 0.999),
-    eps: float = 1e-8,
-    weight_decay: float = 0.0,
-    momentum_decay: float = 4e-3,
-    decoupled_weight_decay: bool = False,
-    maximize: bool = False,
-    grad_scale: float = 1.0,
-    clip_value: float = inf,
-) -> None:
+    param,
+    grad,
+    exp_avg,
+    exp_avg_sq,
+    mu_product,
+    step,
+    lr,
+    betas,
+    eps,
+    weight_decay,
+    momentum_decay,
+    decoupled_weight_decay,
+    maximize,
+    grad_scale,
+    clip_value,
+):
     grad = _scaled(grad, maximize, grad_scale, clip_value)
     grad = _decayed(param, grad, lr, weight_decay, decoupled_weight_decay)
     mu, mu_next = (betas[0] * (1 - 0.5 * 0.96 ** (t * momentum_decay)) for t in (step, step + 1))
@@ -200,17 +184,8 @@ def nadam_step(
     param -= lr * mu_next / (1 - mu_product * mu_next) * exp_avg / root
 
 
-def lion_step(
-    param: Array,
-    grad: Any,
-    exp_avg: Array,
-    lr: float = 1e-4,
-    betas: tuple[float, float] = (0.9, 0.99),
-    weight_decay: float = 0.0,
-    maximize: bool = False,
-    grad_scale: float = 1.0,
-    clip_value: float = inf,
-) -> None:
+@implements(steps.lion_step)
+def lion_step(param, grad, exp_avg, lr, betas, weight_decay, maximize, grad_scale, clip_value):
     grad = _scaled(grad, maximize, grad_scale, clip_value)
     _decayed(param, grad, lr, weight_decay, True)
     param -= lr * np.sign(betas[0] * exp_avg + (1 - betas[0]) * grad)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fastdl.functional.verbs import Array
-from fastdl.reference._window import fill
+from fastdl import functional
+from fastdl.reference._implements import implements
 
 __all__ = [
     "pad",
@@ -18,26 +18,28 @@ __all__ = [
 _NUMPY_MODES: dict[str, Any] = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}
 
 
-def pad(x: Any, pad: tuple[int, ...], mode: str = "constant", value: float = 0.0, out: Array | None = None) -> Array:
+@implements(functional.pad)
+def pad(x, pad, mode, value):
     sides = _sides(pad, x.ndim)
     if mode != "constant" and x.ndim:  # of np.pad, which knows no scalars
-        return fill(out, np.pad(x, sides, _NUMPY_MODES[mode]))
+        return np.pad(x, sides, _NUMPY_MODES[mode])
     result = np.full([b + n + a for n, (b, a) in zip(x.shape, sides, strict=True)], value, x.dtype)
     seen = [(max(-b, 0), n + min(a, 0)) for n, (b, a) in zip(x.shape, sides, strict=True)]
     seen = [(first, max(first, last)) for first, last in seen]
     inside = tuple(slice(first + b, last + b) for (first, last), (b, _) in zip(seen, sides, strict=True))
     result[inside] = x[tuple(slice(*ends) for ends in seen)]
-    return fill(out, result)
+    return result
 
 
-def pad_backward(grad_output: Any, pad: tuple[int, ...], mode: str = "constant", out: Array | None = None) -> Array:
+@implements(functional.pad_backward)
+def pad_backward(grad_output, pad, mode):
     """Pad the positions of x's elements (-1: none): what then stands where says where each grad_output belongs."""
     added = [b + a for b, a in _sides(pad, grad_output.ndim)]
     shape = [n - extra for n, extra in zip(grad_output.shape, added, strict=True)]
     positions = _pad(np.arange(math.prod(shape)).reshape(shape), pad, mode, -1)
     grad = np.zeros(math.prod(shape), grad_output.dtype)
     np.add.at(grad, positions[positions >= 0], grad_output[positions >= 0])
-    return fill(out, grad.reshape(shape))
+    return grad.reshape(shape)
 
 
 _pad = pad

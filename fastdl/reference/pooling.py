@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from fastdl.functional._window import Pair, Triple
+from fastdl import functional
 from fastdl.functional.verbs import Array
+from fastdl.reference._implements import implements
 from fastdl.reference._window import Sizes, channels_back, channels_second, crop, each, fill, pad, sides, taps
 
 __all__ = [
@@ -56,433 +57,116 @@ __all__ = [
 ]
 
 
-def max_pool1d(
-    x: Any,
-    kernel_size: int | tuple[int],
-    stride: int | tuple[int] | None = None,
-    padding: Any = 0,
-    dilation: int | tuple[int] = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-    data_format: str = "NCL",
-    out: Array | None = None,
-) -> Any:
+def _max_poolnd(x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, data_format, out):
     return _maxima(x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, data_format, out)
 
 
-def max_pool1d_backward(
-    grad_output: Any,
-    x: Any,
-    kernel_size: int | tuple[int],
-    stride: int | tuple[int] | None = None,
-    padding: Any = 0,
-    dilation: int | tuple[int] = 1,
-    ceil_mode: bool = False,
-    data_format: str = "NCL",
-    indices: Any = None,
-    out: Array | None = None,
-) -> Array:
+max_pool1d = implements(functional.max_pool1d)(_max_poolnd)
+
+
+def _max_poolnd_backward(grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, data_format, out):
     return _maxima_backward(grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, data_format, out)
 
 
-def max_pool2d(
-    x: Any,
-    kernel_size: int | Pair,
-    stride: int | Pair | None = None,
-    padding: Any = 0,
-    dilation: int | Pair = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-    data_format: str = "NCHW",
-    out: Array | None = None,
-) -> Any:
-    return _maxima(x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, data_format, out)
+max_pool1d_backward = implements(functional.max_pool1d_backward)(_max_poolnd_backward)
+max_pool2d = implements(functional.max_pool2d)(_max_poolnd)
+max_pool2d_backward = implements(functional.max_pool2d_backward)(_max_poolnd_backward)
+max_pool3d = implements(functional.max_pool3d)(_max_poolnd)
+max_pool3d_backward = implements(functional.max_pool3d_backward)(_max_poolnd_backward)
 
 
-def max_pool2d_backward(
-    grad_output: Any,
-    x: Any,
-    kernel_size: int | Pair,
-    stride: int | Pair | None = None,
-    padding: Any = 0,
-    dilation: int | Pair = 1,
-    ceil_mode: bool = False,
-    data_format: str = "NCHW",
-    indices: Any = None,
-    out: Array | None = None,
-) -> Array:
-    return _maxima_backward(grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, data_format, out)
-
-
-def max_pool3d(
-    x: Any,
-    kernel_size: int | Triple,
-    stride: int | Triple | None = None,
-    padding: Any = 0,
-    dilation: int | Triple = 1,
-    ceil_mode: bool = False,
-    return_indices: bool = False,
-    data_format: str = "NCDHW",
-    out: Array | None = None,
-) -> Any:
-    return _maxima(x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, data_format, out)
-
-
-def max_pool3d_backward(
-    grad_output: Any,
-    x: Any,
-    kernel_size: int | Triple,
-    stride: int | Triple | None = None,
-    padding: Any = 0,
-    dilation: int | Triple = 1,
-    ceil_mode: bool = False,
-    data_format: str = "NCDHW",
-    indices: Any = None,
-    out: Array | None = None,
-) -> Array:
-    return _maxima_backward(grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, data_format, out)
-
-
-def max_unpool1d(
-    x: Any,
-    indices: Any,
-    kernel_size: int | tuple[int],
-    stride: int | tuple[int] | None = None,
-    padding: int | tuple[int] = 0,
-    output_size: Any = None,
-    out: Array | None = None,
-) -> Array:
+def _max_unpoolnd(x, indices, kernel_size, stride, padding, output_size, out):
     return _unpool(x, indices, kernel_size, stride, padding, output_size, out)
 
 
-def max_unpool1d_backward(
-    grad_output: Any,
-    indices: Any,
-    out: Array | None = None,
-) -> Array:
-    return fill(out, np.take_along_axis(_flat(grad_output), _flat(indices), 2).reshape(indices.shape))
+max_unpool1d = implements(functional.max_unpool1d)(_max_unpoolnd)
 
 
-def max_unpool2d(
-    x: Any,
-    indices: Any,
-    kernel_size: int | Pair,
-    stride: int | Pair | None = None,
-    padding: int | Pair = 0,
-    output_size: Any = None,
-    out: Array | None = None,
-) -> Array:
-    return _unpool(x, indices, kernel_size, stride, padding, output_size, out)
+def _max_unpoolnd_backward(grad_output, indices):
+    return np.take_along_axis(_flat(grad_output), _flat(indices), 2).reshape(indices.shape)
 
 
-def max_unpool2d_backward(
-    grad_output: Any,
-    indices: Any,
-    out: Array | None = None,
-) -> Array:
-    return fill(out, np.take_along_axis(_flat(grad_output), _flat(indices), 2).reshape(indices.shape))
+max_unpool1d_backward = implements(functional.max_unpool1d_backward)(_max_unpoolnd_backward)
+max_unpool2d = implements(functional.max_unpool2d)(_max_unpoolnd)
+max_unpool2d_backward = implements(functional.max_unpool2d_backward)(_max_unpoolnd_backward)
+max_unpool3d = implements(functional.max_unpool3d)(_max_unpoolnd)
+max_unpool3d_backward = implements(functional.max_unpool3d_backward)(_max_unpoolnd_backward)
 
 
-def max_unpool3d(
-    x: Any,
-    indices: Any,
-    kernel_size: int | Triple,
-    stride: int | Triple | None = None,
-    padding: int | Triple = 0,
-    output_size: Any = None,
-    out: Array | None = None,
-) -> Array:
-    return _unpool(x, indices, kernel_size, stride, padding, output_size, out)
-
-
-def max_unpool3d_backward(
-    grad_output: Any,
-    indices: Any,
-    out: Array | None = None,
-) -> Array:
-    return fill(out, np.take_along_axis(_flat(grad_output), _flat(indices), 2).reshape(indices.shape))
-
-
-def avg_pool1d(
-    x: Any,
-    kernel_size: int | tuple[int],
-    stride: int | tuple[int] | None = None,
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-    dilation: int | tuple[int] = 1,
-    data_format: str = "NCL",
-    out: Array | None = None,
-) -> Array:
+def _avg_poolnd(x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, data_format):
     window = kernel_size, stride, padding, dilation, ceil_mode
-    return fill(out, _averages(x, window, count_include_pad, divisor_override, data_format))
+    return _averages(x, window, count_include_pad, divisor_override, data_format)
 
 
-def avg_pool1d_backward(
-    grad_output: Any,
-    x: Any,
-    kernel_size: int | tuple[int],
-    stride: int | tuple[int] | None = None,
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-    dilation: int | tuple[int] = 1,
-    data_format: str = "NCL",
-    out: Array | None = None,
-) -> Array:
+avg_pool1d = implements(functional.avg_pool1d)(_avg_poolnd)
+
+
+def _avg_poolnd_backward(
+    grad_output, x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, data_format
+):
     window = kernel_size, stride, padding, dilation, ceil_mode
-    return fill(out, _averages_backward(grad_output, x, window, count_include_pad, divisor_override, data_format))
+    return _averages_backward(grad_output, x, window, count_include_pad, divisor_override, data_format)
 
 
-def avg_pool2d(
-    x: Any,
-    kernel_size: int | Pair,
-    stride: int | Pair | None = None,
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-    dilation: int | Pair = 1,
-    data_format: str = "NCHW",
-    out: Array | None = None,
-) -> Array:
-    window = kernel_size, stride, padding, dilation, ceil_mode
-    return fill(out, _averages(x, window, count_include_pad, divisor_override, data_format))
+avg_pool1d_backward = implements(functional.avg_pool1d_backward)(_avg_poolnd_backward)
+avg_pool2d = implements(functional.avg_pool2d)(_avg_poolnd)
+avg_pool2d_backward = implements(functional.avg_pool2d_backward)(_avg_poolnd_backward)
+avg_pool3d = implements(functional.avg_pool3d)(_avg_poolnd)
+avg_pool3d_backward = implements(functional.avg_pool3d_backward)(_avg_poolnd_backward)
 
 
-def avg_pool2d_backward(
-    grad_output: Any,
-    x: Any,
-    kernel_size: int | Pair,
-    stride: int | Pair | None = None,
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-    dilation: int | Pair = 1,
-    data_format: str = "NCHW",
-    out: Array | None = None,
-) -> Array:
-    window = kernel_size, stride, padding, dilation, ceil_mode
-    return fill(out, _averages_backward(grad_output, x, window, count_include_pad, divisor_override, data_format))
+def _lp_poolnd(x, norm_type, kernel_size, stride, ceil_mode, dilation):
+    return _norms(x, norm_type, (kernel_size, stride, 0, dilation, ceil_mode))
 
 
-def avg_pool3d(
-    x: Any,
-    kernel_size: int | Triple,
-    stride: int | Triple | None = None,
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-    dilation: int | Triple = 1,
-    data_format: str = "NCDHW",
-    out: Array | None = None,
-) -> Array:
-    window = kernel_size, stride, padding, dilation, ceil_mode
-    return fill(out, _averages(x, window, count_include_pad, divisor_override, data_format))
+lp_pool1d = implements(functional.lp_pool1d)(_lp_poolnd)
 
 
-def avg_pool3d_backward(
-    grad_output: Any,
-    x: Any,
-    kernel_size: int | Triple,
-    stride: int | Triple | None = None,
-    padding: Any = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-    dilation: int | Triple = 1,
-    data_format: str = "NCDHW",
-    out: Array | None = None,
-) -> Array:
-    window = kernel_size, stride, padding, dilation, ceil_mode
-    return fill(out, _averages_backward(grad_output, x, window, count_include_pad, divisor_override, data_format))
+def _lp_poolnd_backward(grad_output, x, norm_type, kernel_size, stride, ceil_mode, dilation):
+    return _norms_backward(grad_output, x, norm_type, (kernel_size, stride, 0, dilation, ceil_mode))
 
 
-def lp_pool1d(
-    x: Any,
-    norm_type: float,
-    kernel_size: int | tuple[int],
-    stride: int | tuple[int] | None = None,
-    ceil_mode: bool = False,
-    dilation: int | tuple[int] = 1,
-    out: Array | None = None,
-) -> Array:
-    return fill(out, _norms(x, norm_type, (kernel_size, stride, 0, dilation, ceil_mode)))
+lp_pool1d_backward = implements(functional.lp_pool1d_backward)(_lp_poolnd_backward)
+lp_pool2d = implements(functional.lp_pool2d)(_lp_poolnd)
+lp_pool2d_backward = implements(functional.lp_pool2d_backward)(_lp_poolnd_backward)
+lp_pool3d = implements(functional.lp_pool3d)(_lp_poolnd)
+lp_pool3d_backward = implements(functional.lp_pool3d_backward)(_lp_poolnd_backward)
 
 
-def lp_pool1d_backward(
-    grad_output: Any,
-    x: Any,
-    norm_type: float,
-    kernel_size: int | tuple[int],
-    stride: int | tuple[int] | None = None,
-    ceil_mode: bool = False,
-    dilation: int | tuple[int] = 1,
-    out: Array | None = None,
-) -> Array:
-    return fill(out, _norms_backward(grad_output, x, norm_type, (kernel_size, stride, 0, dilation, ceil_mode)))
+def _adaptive_avg_poolnd(x, output_size):
+    return _adaptive_averages(x, output_size)
 
 
-def lp_pool2d(
-    x: Any,
-    norm_type: float,
-    kernel_size: int | Pair,
-    stride: int | Pair | None = None,
-    ceil_mode: bool = False,
-    dilation: int | Pair = 1,
-    out: Array | None = None,
-) -> Array:
-    return fill(out, _norms(x, norm_type, (kernel_size, stride, 0, dilation, ceil_mode)))
+adaptive_avg_pool1d = implements(functional.adaptive_avg_pool1d)(_adaptive_avg_poolnd)
 
 
-def lp_pool2d_backward(
-    grad_output: Any,
-    x: Any,
-    norm_type: float,
-    kernel_size: int | Pair,
-    stride: int | Pair | None = None,
-    ceil_mode: bool = False,
-    dilation: int | Pair = 1,
-    out: Array | None = None,
-) -> Array:
-    return fill(out, _norms_backward(grad_output, x, norm_type, (kernel_size, stride, 0, dilation, ceil_mode)))
+def _adaptive_avg_poolnd_backward(grad_output, x, output_size):
+    return _adaptive_averages_backward(grad_output, x, output_size)
 
 
-def lp_pool3d(
-    x: Any,
-    norm_type: float,
-    kernel_size: int | Triple,
-    stride: int | Triple | None = None,
-    ceil_mode: bool = False,
-    dilation: int | Triple = 1,
-    out: Array | None = None,
-) -> Array:
-    return fill(out, _norms(x, norm_type, (kernel_size, stride, 0, dilation, ceil_mode)))
+adaptive_avg_pool1d_backward = implements(functional.adaptive_avg_pool1d_backward)(_adaptive_avg_poolnd_backward)
+adaptive_avg_pool2d = implements(functional.adaptive_avg_pool2d)(_adaptive_avg_poolnd)
+adaptive_avg_pool2d_backward = implements(functional.adaptive_avg_pool2d_backward)(_adaptive_avg_poolnd_backward)
+adaptive_avg_pool3d = implements(functional.adaptive_avg_pool3d)(_adaptive_avg_poolnd)
+adaptive_avg_pool3d_backward = implements(functional.adaptive_avg_pool3d_backward)(_adaptive_avg_poolnd_backward)
 
 
-def lp_pool3d_backward(
-    grad_output: Any,
-    x: Any,
-    norm_type: float,
-    kernel_size: int | Triple,
-    stride: int | Triple | None = None,
-    ceil_mode: bool = False,
-    dilation: int | Triple = 1,
-    out: Array | None = None,
-) -> Array:
-    return fill(out, _norms_backward(grad_output, x, norm_type, (kernel_size, stride, 0, dilation, ceil_mode)))
-
-
-def adaptive_avg_pool1d(
-    x: Any,
-    output_size: int | tuple[int],
-    out: Array | None = None,
-) -> Array:
-    return fill(out, _adaptive_averages(x, output_size))
-
-
-def adaptive_avg_pool1d_backward(
-    grad_output: Any,
-    x: Any,
-    output_size: int | tuple[int],
-    out: Array | None = None,
-) -> Array:
-    return fill(out, _adaptive_averages_backward(grad_output, x, output_size))
-
-
-def adaptive_avg_pool2d(
-    x: Any,
-    output_size: int | tuple[int | None, int | None] | None,
-    out: Array | None = None,
-) -> Array:
-    return fill(out, _adaptive_averages(x, output_size))
-
-
-def adaptive_avg_pool2d_backward(
-    grad_output: Any,
-    x: Any,
-    output_size: int | tuple[int | None, int | None] | None,
-    out: Array | None = None,
-) -> Array:
-    return fill(out, _adaptive_averages_backward(grad_output, x, output_size))
-
-
-def adaptive_avg_pool3d(
-    x: Any,
-    output_size: int | tuple[int | None, int | None, int | None] | None,
-    out: Array | None = None,
-) -> Array:
-    return fill(out, _adaptive_averages(x, output_size))
-
-
-def adaptive_avg_pool3d_backward(
-    grad_output: Any,
-    x: Any,
-    output_size: int | tuple[int | None, int | None, int | None] | None,
-    out: Array | None = None,
-) -> Array:
-    return fill(out, _adaptive_averages_backward(grad_output, x, output_size))
-
-
-def adaptive_max_pool1d(
-    x: Any,
-    output_size: int | tuple[int],
-    return_indices: bool = False,
-    out: Array | None = None,
-) -> Any:
+def _adaptive_max_poolnd(x, output_size, return_indices, out):
     return _adaptive_maxima(x, output_size, return_indices, out)
 
 
-def adaptive_max_pool1d_backward(
-    grad_output: Any,
-    x: Any,
-    output_size: int | tuple[int],
-    indices: Any = None,
-    out: Array | None = None,
-) -> Array:
-    return fill(out, _adaptive_maxima_backward(grad_output, x, output_size))
+adaptive_max_pool1d = implements(functional.adaptive_max_pool1d)(_adaptive_max_poolnd)
 
 
-def adaptive_max_pool2d(
-    x: Any,
-    output_size: int | tuple[int | None, int | None] | None,
-    return_indices: bool = False,
-    out: Array | None = None,
-) -> Any:
-    return _adaptive_maxima(x, output_size, return_indices, out)
+def _adaptive_max_poolnd_backward(grad_output, x, output_size):
+    return _adaptive_maxima_backward(grad_output, x, output_size)
 
 
-def adaptive_max_pool2d_backward(
-    grad_output: Any,
-    x: Any,
-    output_size: int | tuple[int | None, int | None] | None,
-    indices: Any = None,
-    out: Array | None = None,
-) -> Array:
-    return fill(out, _adaptive_maxima_backward(grad_output, x, output_size))
-
-
-def adaptive_max_pool3d(
-    x: Any,
-    output_size: int | tuple[int | None, int | None, int | None] | None,
-    return_indices: bool = False,
-    out: Array | None = None,
-) -> Any:
-    return _adaptive_maxima(x, output_size, return_indices, out)
-
-
-def adaptive_max_pool3d_backward(
-    grad_output: Any,
-    x: Any,
-    output_size: int | tuple[int | None, int | None, int | None] | None,
-    indices: Any = None,
-    out: Array | None = None,
-) -> Array:
-    return fill(out, _adaptive_maxima_backward(grad_output, x, output_size))
+adaptive_max_pool1d_backward = implements(functional.adaptive_max_pool1d_backward)(_adaptive_max_poolnd_backward)
+adaptive_max_pool2d = implements(functional.adaptive_max_pool2d)(_adaptive_max_poolnd)
+adaptive_max_pool2d_backward = implements(functional.adaptive_max_pool2d_backward)(_adaptive_max_poolnd_backward)
+adaptive_max_pool3d = implements(functional.adaptive_max_pool3d)(_adaptive_max_poolnd)
+adaptive_max_pool3d_backward = implements(functional.adaptive_max_pool3d_backward)(_adaptive_max_poolnd_backward)
 
 
 # ---- windows of a kernel that slides ----

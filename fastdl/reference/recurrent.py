@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastdl import functional
 from fastdl.functional.recurrent import (
     GRU,
     GRU_RESET_FIRST,
@@ -23,6 +24,7 @@ from fastdl.functional.recurrent import (
     RecurrentGrad,
 )
 from fastdl.functional.verbs import Array
+from fastdl.reference._implements import implements
 from fastdl.reference._window import fill
 from fastdl.reference.activation import sigmoid
 from fastdl.reference.regularization import kept
@@ -316,52 +318,53 @@ class _Network:
         return np.ascontiguousarray(x.swapaxes(0, 1)) if self.batch_first else x
 
 
+@implements(functional.lstm)
 def lstm(
-    x: Any,
-    weights: Any,
-    h0: Any = None,
-    c0: Any = None,
-    num_layers: int = 1,
-    bidirectional: bool = False,
-    batch_first: bool = False,
-    reverse: bool = False,
-    lengths: Any = None,
-    peepholes: Any = None,
-    dropout: float = 0.0,
-    training: bool = False,
-    seed: int = 0,
-    offset: int = 0,
-    return_saved: bool = False,
-) -> Any:
+    x,
+    weights,
+    h0,
+    c0,
+    num_layers,
+    bidirectional,
+    batch_first,
+    reverse,
+    lengths,
+    peepholes,
+    dropout,
+    training,
+    seed,
+    offset,
+    return_saved,
+):
     sizes = num_layers, bidirectional, batch_first, reverse, lengths
     network = _Network(LSTM, x, weights, *sizes, dropout, training, seed, offset, peepholes)
     results = network.forward(h0, c0)
     return (*results, network.saved()) if return_saved else results
 
 
+@implements(functional.lstm_backward)
 def lstm_backward(
-    grad_output: Any,
-    x: Any,
-    weights: Any,
-    saved: Any,
-    h0: Any = None,
-    c0: Any = None,
-    grad_h_n: Any = None,
-    grad_c_n: Any = None,
-    num_layers: int = 1,
-    bidirectional: bool = False,
-    batch_first: bool = False,
-    reverse: bool = False,
-    lengths: Any = None,
-    peepholes: Any = None,
-    dropout: float = 0.0,
-    training: bool = False,
-    seed: int = 0,
-    offset: int = 0,
-    truncate: int = 0,
-    input_grad: bool = True,
-    state_grad_norms: Array | None = None,
-) -> LSTMGrad:
+    grad_output,
+    x,
+    weights,
+    h0,
+    c0,
+    grad_h_n,
+    grad_c_n,
+    num_layers,
+    bidirectional,
+    batch_first,
+    reverse,
+    lengths,
+    peepholes,
+    dropout,
+    training,
+    seed,
+    offset,
+    truncate,
+    input_grad,
+    state_grad_norms,
+):
     sizes = num_layers, bidirectional, batch_first, reverse, lengths
     network = _Network(LSTM, x, weights, *sizes, dropout, training, seed, offset, peepholes)
     network.forward(h0, c0)
@@ -369,95 +372,97 @@ def lstm_backward(
     return LSTMGrad(grads[0] if input_grad else np.empty_like(x[:0]), *grads[1:])
 
 
+@implements(functional.gru)
 def gru(
-    x: Any,
-    weights: Any,
-    h0: Any = None,
-    num_layers: int = 1,
-    bidirectional: bool = False,
-    batch_first: bool = False,
-    reverse: bool = False,
-    lengths: Any = None,
-    linear_before_reset: bool = True,
-    dropout: float = 0.0,
-    training: bool = False,
-    seed: int = 0,
-    offset: int = 0,
-    return_saved: bool = False,
-) -> Any:
+    x,
+    weights,
+    h0,
+    num_layers,
+    bidirectional,
+    batch_first,
+    reverse,
+    lengths,
+    linear_before_reset,
+    dropout,
+    training,
+    seed,
+    offset,
+    return_saved,
+):
     sizes = num_layers, bidirectional, batch_first, reverse, lengths
     network = _Network(_gru(linear_before_reset), x, weights, *sizes, dropout, training, seed, offset)
     return _forward(network, h0, return_saved)
 
 
+@implements(functional.gru_backward)
 def gru_backward(
-    grad_output: Any,
-    x: Any,
-    weights: Any,
-    saved: Any,
-    h0: Any = None,
-    grad_h_n: Any = None,
-    num_layers: int = 1,
-    bidirectional: bool = False,
-    batch_first: bool = False,
-    reverse: bool = False,
-    lengths: Any = None,
-    linear_before_reset: bool = True,
-    dropout: float = 0.0,
-    training: bool = False,
-    seed: int = 0,
-    offset: int = 0,
-    truncate: int = 0,
-    input_grad: bool = True,
-    state_grad_norms: Array | None = None,
-) -> RecurrentGrad:
+    grad_output,
+    x,
+    weights,
+    h0,
+    grad_h_n,
+    num_layers,
+    bidirectional,
+    batch_first,
+    reverse,
+    lengths,
+    linear_before_reset,
+    dropout,
+    training,
+    seed,
+    offset,
+    truncate,
+    input_grad,
+    state_grad_norms,
+):
     sizes = num_layers, bidirectional, batch_first, reverse, lengths
     network = _Network(_gru(linear_before_reset), x, weights, *sizes, dropout, training, seed, offset)
     return _backward(network, x, grad_output, h0, grad_h_n, truncate, input_grad, state_grad_norms)
 
 
+@implements(functional.rnn)
 def rnn(
-    x: Any,
-    weights: Any,
-    h0: Any = None,
-    nonlinearity: str = "tanh",
-    num_layers: int = 1,
-    bidirectional: bool = False,
-    batch_first: bool = False,
-    reverse: bool = False,
-    lengths: Any = None,
-    dropout: float = 0.0,
-    training: bool = False,
-    seed: int = 0,
-    offset: int = 0,
-    return_saved: bool = False,
-) -> Any:
+    x,
+    weights,
+    h0,
+    nonlinearity,
+    num_layers,
+    bidirectional,
+    batch_first,
+    reverse,
+    lengths,
+    dropout,
+    training,
+    seed,
+    offset,
+    return_saved,
+):
     sizes = num_layers, bidirectional, batch_first, reverse, lengths
     network = _Network(NONLINEARITIES.index(nonlinearity), x, weights, *sizes, dropout, training, seed, offset)
     return _forward(network, h0, return_saved)
 
 
+@implements(functional.rnn_backward)
 def rnn_backward(
-    grad_output: Any,
-    x: Any,
-    weights: Any,
-    saved: Any,
-    h0: Any = None,
-    grad_h_n: Any = None,
-    nonlinearity: str = "tanh",
-    num_layers: int = 1,
-    bidirectional: bool = False,
-    batch_first: bool = False,
-    reverse: bool = False,
-    lengths: Any = None,
-    dropout: float = 0.0,
-    training: bool = False,
-    seed: int = 0,
-    offset: int = 0,
-    truncate: int = 0,
-    input_grad: bool = True,
-    state_grad_norms: Array | None = None,
-) -> RecurrentGrad:
+    grad_output,
+    x,
+    weights,
+    h0,
+    grad_h_n,
+    nonlinearity,
+    num_layers,
+    bidirectional,
+    batch_first,
+    reverse,
+    lengths,
+    dropout,
+    training,
+    seed,
+    offset,
+    truncate,
+    input_grad,
+    state_grad_norms,
+):
     sizes = num_layers, bidirectional, batch_first, reverse, lengths
     network = _Network(NONLINEARITIES.index(nonlinearity), x, weights, *sizes, dropout, training, seed, offset)
     return _backward(network, x, grad_output, h0, grad_h_n, truncate, input_grad, state_grad_norms)
@@ -494,81 +499,39 @@ def _batched(*arrays: Array) -> list[Array]:
     return [np.atleast_2d(a) for a in arrays]
 
 
-def lstm_cell(
-    x: Any, h: Any, c: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bias_hh: Any = None
-) -> tuple[Array, Array]:
+@implements(functional.lstm_cell)
+def lstm_cell(x, h, c, weight_ih, weight_hh, bias_ih, bias_hh):
     unit = _cell_unit(LSTM, weight_ih, weight_hh, bias_ih, bias_hh)
     h_next, c_next, _ = _step(unit, *_batched(x, h, c))
     return h_next.reshape(h.shape), c_next.reshape(c.shape)
 
 
-def lstm_cell_backward(
-    grad_output: Any,
-    x: Any,
-    h: Any,
-    c: Any,
-    weight_ih: Any,
-    weight_hh: Any,
-    bias_ih: Any = None,
-    bias_hh: Any = None,
-    grad_c: Any = None,
-) -> LSTMCellGrad:
+@implements(functional.lstm_cell_backward)
+def lstm_cell_backward(grad_output, x, h, c, weight_ih, weight_hh, bias_ih, bias_hh, grad_c):
     grad_c = np.zeros_like(c) if grad_c is None else grad_c
     unit = _cell_unit(LSTM, weight_ih, weight_hh, bias_ih, bias_hh)
     return LSTMCellGrad(*_cell_backward(unit, grad_output, grad_c, x, h, c))
 
 
-def gru_cell(
-    x: Any,
-    h: Any,
-    weight_ih: Any,
-    weight_hh: Any,
-    bias_ih: Any = None,
-    bias_hh: Any = None,
-    linear_before_reset: bool = True,
-    out: Array | None = None,
-) -> Array:
+@implements(functional.gru_cell)
+def gru_cell(x, h, weight_ih, weight_hh, bias_ih, bias_hh, linear_before_reset, out):
     return _cell(_cell_unit(_gru(linear_before_reset), weight_ih, weight_hh, bias_ih, bias_hh), x, h, out)
 
 
-def gru_cell_backward(
-    grad_output: Any,
-    x: Any,
-    h: Any,
-    weight_ih: Any,
-    weight_hh: Any,
-    bias_ih: Any = None,
-    bias_hh: Any = None,
-    linear_before_reset: bool = True,
-) -> CellGrad:
+@implements(functional.gru_cell_backward)
+def gru_cell_backward(grad_output, x, h, weight_ih, weight_hh, bias_ih, bias_hh, linear_before_reset):
     unit = _cell_unit(_gru(linear_before_reset), weight_ih, weight_hh, bias_ih, bias_hh)
     grad_x, grad_h, _, *weights = _cell_backward(unit, grad_output, grad_output[..., :0], x, h, h[..., :0])
     return CellGrad(grad_x, grad_h, *weights)
 
 
-def rnn_cell(
-    x: Any,
-    h: Any,
-    weight_ih: Any,
-    weight_hh: Any,
-    bias_ih: Any = None,
-    bias_hh: Any = None,
-    nonlinearity: str = "tanh",
-    out: Array | None = None,
-) -> Array:
+@implements(functional.rnn_cell)
+def rnn_cell(x, h, weight_ih, weight_hh, bias_ih, bias_hh, nonlinearity, out):
     return _cell(_cell_unit(NONLINEARITIES.index(nonlinearity), weight_ih, weight_hh, bias_ih, bias_hh), x, h, out)
 
 
-def rnn_cell_backward(
-    grad_output: Any,
-    x: Any,
-    h: Any,
-    weight_ih: Any,
-    weight_hh: Any,
-    bias_ih: Any = None,
-    bias_hh: Any = None,
-    nonlinearity: str = "tanh",
-) -> CellGrad:
+@implements(functional.rnn_cell_backward)
+def rnn_cell_backward(grad_output, x, h, weight_ih, weight_hh, bias_ih, bias_hh, nonlinearity):
     unit = _cell_unit(NONLINEARITIES.index(nonlinearity), weight_ih, weight_hh, bias_ih, bias_hh)
     grad_x, grad_h, _, *weights = _cell_backward(unit, grad_output, grad_output[..., :0], x, h, h[..., :0])
     return CellGrad(grad_x, grad_h, *weights)

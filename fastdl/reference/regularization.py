@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from fastdl import functional
 from fastdl.functional.verbs import Array
+from fastdl.reference._implements import implements
 from fastdl.reference._window import fill
 
 __all__ = [
@@ -52,11 +54,10 @@ def kept(size: int, p: float, training: bool, seed: int, offset: int) -> Array:
     return words.ravel()[:size].astype(np.uint64) < np.uint64(np.rint((1.0 - p) * 2**32))
 
 
-def dropout(
-    x: Any, p: float = 0.5, training: bool = True, seed: int = 0, offset: int = 0, out: Array | None = None
-) -> Array:
+@implements(functional.dropout)
+def dropout(x, p, training, seed, offset):
     keep = kept(x.size, p, training, seed, offset).reshape(x.shape)
-    return fill(out, np.where(keep, x / (1 - p) if training and p < 1 else x, 0 * x))
+    return np.where(keep, x / (1 - p) if training and p < 1 else x, 0 * x)
 
 
 def _dropout_channels(x: Any, p: float, training: bool, seed: int, offset: int, out: Array | None) -> Array:
@@ -64,87 +65,70 @@ def _dropout_channels(x: Any, p: float, training: bool, seed: int, offset: int, 
     return fill(out, np.where(keep, x / (1 - p) if training and p < 1 else x, 0 * x))
 
 
-def dropout1d(
-    x: Any, p: float = 0.5, training: bool = True, seed: int = 0, offset: int = 0, out: Array | None = None
-) -> Array:
+def _dropoutnd(x, p, training, seed, offset, out):
     return _dropout_channels(x, p, training, seed, offset, out)
 
 
-def dropout2d(
-    x: Any, p: float = 0.5, training: bool = True, seed: int = 0, offset: int = 0, out: Array | None = None
-) -> Array:
-    return _dropout_channels(x, p, training, seed, offset, out)
+dropout1d = implements(functional.dropout1d)(_dropoutnd)
+dropout2d = implements(functional.dropout2d)(_dropoutnd)
+dropout3d = implements(functional.dropout3d)(_dropoutnd)
 
 
-def dropout3d(
-    x: Any, p: float = 0.5, training: bool = True, seed: int = 0, offset: int = 0, out: Array | None = None
-) -> Array:
-    return _dropout_channels(x, p, training, seed, offset, out)
-
-
-def dropout_backward(
-    grad_output: Any, p: float = 0.5, training: bool = True, seed: int = 0, offset: int = 0, out: Array | None = None
-) -> Array:
+@implements(functional.dropout_backward)
+def dropout_backward(grad_output, p, training, seed, offset, out):
     return dropout(grad_output, p, training, seed, offset, out)
 
 
-def dropout1d_backward(
-    grad_output: Any, p: float = 0.5, training: bool = True, seed: int = 0, offset: int = 0, out: Array | None = None
-) -> Array:
+def _dropoutnd_backward(grad_output, p, training, seed, offset, out):
     return _dropout_channels(grad_output, p, training, seed, offset, out)
 
 
-def dropout2d_backward(
-    grad_output: Any, p: float = 0.5, training: bool = True, seed: int = 0, offset: int = 0, out: Array | None = None
-) -> Array:
-    return _dropout_channels(grad_output, p, training, seed, offset, out)
-
-
-def dropout3d_backward(
-    grad_output: Any, p: float = 0.5, training: bool = True, seed: int = 0, offset: int = 0, out: Array | None = None
-) -> Array:
-    return _dropout_channels(grad_output, p, training, seed, offset, out)
+dropout1d_backward = implements(functional.dropout1d_backward)(_dropoutnd_backward)
+dropout2d_backward = implements(functional.dropout2d_backward)(_dropoutnd_backward)
+dropout3d_backward = implements(functional.dropout3d_backward)(_dropoutnd_backward)
 
 
 _SELU_LIMIT = 1.0507009873554805 * 1.6732632423543772
 """Scale times alpha of SELU, which tends to minus this."""
 
 
-def alpha_dropout(
-    x: Any, p: float = 0.5, training: bool = True, seed: int = 0, offset: int = 0, out: Array | None = None
-) -> Array:
+@implements(functional.alpha_dropout)
+def alpha_dropout(x, p, training, seed, offset):
     if not training or p == 1:
-        return fill(out, x if not training else 0 * x)
+        return x if not training else 0 * x
     keep = kept(x.size, p, training, seed, offset).reshape(x.shape)
     scale = ((1 - p) * (1 + p * _SELU_LIMIT**2)) ** -0.5
-    return fill(out, scale * np.where(keep, x, 0 * x - _SELU_LIMIT) + scale * _SELU_LIMIT * p)
+    return scale * np.where(keep, x, 0 * x - _SELU_LIMIT) + scale * _SELU_LIMIT * p
 
 
-def alpha_dropout_backward(
-    grad_output: Any, p: float = 0.5, training: bool = True, seed: int = 0, offset: int = 0, out: Array | None = None
-) -> Array:
+@implements(functional.alpha_dropout_backward)
+def alpha_dropout_backward(grad_output, p, training, seed, offset):
     if not training or p == 1:
-        return fill(out, grad_output if not training else 0 * grad_output)
+        return grad_output if not training else 0 * grad_output
     keep = kept(grad_output.size, p, training, seed, offset).reshape(grad_output.shape)
     scale = ((1 - p) * (1 + p * _SELU_LIMIT**2)) ** -0.5
-    return fill(out, np.where(keep, grad_output * scale, 0 * grad_output))
+    return np.where(keep, grad_output * scale, 0 * grad_output)
 
 
-def l1_penalty(x: Any, coefficient: float = 1.0) -> Array:
+@implements(functional.l1_penalty)
+def l1_penalty(x, coefficient):
     arrays = x if isinstance(x, (tuple, list)) else [x]
     return np.asarray(coefficient * sum(np.abs(a).sum(dtype=np.float64) for a in arrays), arrays[0].dtype)
 
 
-def l1_penalty_backward(grad_output: Any, x: Any, coefficient: float = 1.0, out: Any = None, add: bool = False) -> Any:
+@implements(functional.l1_penalty_backward)
+def l1_penalty_backward(grad_output, x, coefficient, out, add):
     return _each(lambda a: grad_output * coefficient * ((a > 0).astype(a.dtype) - (a < 0)), x, out, add)
 
 
-def l2_penalty(x: Any, coefficient: float = 1.0) -> Array:
+@implements(functional.l2_penalty)
+def l2_penalty(x, coefficient):
     arrays = x if isinstance(x, (tuple, list)) else [x]
     return np.asarray(coefficient / 2 * sum(np.square(a, dtype=np.float64).sum() for a in arrays), arrays[0].dtype)
 
 
-def l2_penalty_backward(grad_output: Any, x: Any, coefficient: float = 1.0, out: Any = None, add: bool = False) -> Any:
+@implements(functional.l2_penalty_backward)
+def l2_penalty_backward(grad_output, x, coefficient, out, add):
     return _each(lambda a: grad_output * coefficient * a, x, out, add)
 
 

@@ -14,7 +14,7 @@ from numba.core.errors import RequireLiteralValue, TypingError
 from numba.extending import intrinsic, overload, register_jitable
 
 from fastdl.functional import verbs
-from fastdl.numba.verbs.types import check_wanted, is_none, literal, whole, wholes
+from fastdl.numba.verbs.types import are_ints, check_wanted, is_int, is_none, literal
 
 
 def check_floats(x: Any, argument: Any, ndim: Any) -> None:
@@ -36,7 +36,7 @@ def check_floats_like(x: Any, argument: Any, like: Any, ndim: Any = -1) -> None:
 
 
 @overload(verbs.floats, prefer_literal=True)
-def _floats(x, argument, ndim=-1):  # type: ignore[no-untyped-def]
+def _floats(x, argument, ndim=-1):
     check_floats(x, argument, ndim)
     if x.layout == "C":
         return lambda x, argument, ndim=-1: x
@@ -44,7 +44,7 @@ def _floats(x, argument, ndim=-1):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.floats_like, prefer_literal=True)
-def _floats_like(x, argument, like, ndim=-1):  # type: ignore[no-untyped-def]
+def _floats_like(x, argument, like, ndim=-1):
     check_floats_like(x, argument, like, ndim)
     if x.layout == "C":
         return lambda x, argument, like, ndim=-1: x
@@ -52,12 +52,12 @@ def _floats_like(x, argument, like, ndim=-1):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.optional_vector, prefer_literal=True)
-def _optional_vector(x, argument, like, size):  # type: ignore[no-untyped-def]
+def _optional_vector(x, argument, like, size):
     if is_none(x):
         return lambda x, argument, like, size: None
     name = literal(argument)
 
-    def implementation(x, argument, like, size):  # type: ignore[no-untyped-def]
+    def implementation(x, argument, like, size):
         x = verbs.floats_like(x, name, like, 1)
         if x.size != size:
             verbs.fail(name, x.shape, (size,))
@@ -67,12 +67,12 @@ def _optional_vector(x, argument, like, size):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.optional_like, prefer_literal=True)
-def _optional_like(x, argument, like, shape):  # type: ignore[no-untyped-def]
+def _optional_like(x, argument, like, shape):
     if is_none(x):
         return lambda x, argument, like, shape: None
     name, ndim = literal(argument), len(shape)
 
-    def implementation(x, argument, like, shape):  # type: ignore[no-untyped-def]
+    def implementation(x, argument, like, shape):
         x = verbs.floats_like(x, name, like, ndim)
         if x.shape != shape:
             verbs.fail(name, x.shape, shape)
@@ -82,14 +82,14 @@ def _optional_like(x, argument, like, shape):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.optional_broadcast, prefer_literal=True)
-def _optional_broadcast(x, argument, like):  # type: ignore[no-untyped-def]
+def _optional_broadcast(x, argument, like):
     if is_none(x):
         return lambda x, argument, like: None
     name, missing = literal(argument), like.ndim - x.ndim
     if missing < 0:
         raise TypingError(f"{name}: found {x.ndim} dimensions, expected at most {like.ndim}")
 
-    def broadcast(x, argument, like):  # type: ignore[no-untyped-def]
+    def broadcast(x, argument, like):
         result = np.empty(like.shape, like.dtype)
         for i in range(x.ndim):
             if x.shape[i] != 1 and x.shape[i] != like.shape[missing + i]:
@@ -102,7 +102,7 @@ def _optional_broadcast(x, argument, like):  # type: ignore[no-untyped-def]
         return broadcast
     broadcast = register_jitable(broadcast)
 
-    def implementation(x, argument, like):  # type: ignore[no-untyped-def]
+    def implementation(x, argument, like):
         x = verbs.floats_like(x, name, like)
         return x if x.shape == like.shape else broadcast(x, argument, like)
 
@@ -110,7 +110,7 @@ def _optional_broadcast(x, argument, like):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.stats_output, prefer_literal=True)
-def _stats_output(shape, like, wanted):  # type: ignore[no-untyped-def]
+def _stats_output(shape, like, wanted):
     if not check_wanted(wanted, "return_stats"):
         shape_of_none = (0,) * len(shape)
         return lambda shape, like, wanted: np.empty(shape_of_none, like.dtype)
@@ -118,37 +118,37 @@ def _stats_output(shape, like, wanted):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.with_mean_and_rstd, prefer_literal=True)
-def _with_mean_and_rstd(y, mean, rstd, wanted):  # type: ignore[no-untyped-def]
+def _with_mean_and_rstd(y, mean, rstd, wanted):
     if check_wanted(wanted, "return_stats"):
         return lambda y, mean, rstd, wanted: (y, mean, rstd)
     return lambda y, mean, rstd, wanted: y
 
 
 @overload(verbs.with_rstd, prefer_literal=True)
-def _with_rstd(y, rstd, wanted):  # type: ignore[no-untyped-def]
+def _with_rstd(y, rstd, wanted):
     if check_wanted(wanted, "return_stats"):
         return lambda y, rstd, wanted: (y, rstd)
     return lambda y, rstd, wanted: y
 
 
 @overload(verbs.with_saved, prefer_literal=True)
-def _with_saved(results, saved, wanted):  # type: ignore[no-untyped-def]
+def _with_saved(results, saved, wanted):
     if check_wanted(wanted, "return_saved"):
         return lambda results, saved, wanted: (*results, saved)
     return lambda results, saved, wanted: results
 
 
 @overload(verbs.split_shape, prefer_literal=False)
-def _split_shape(value, argument, shape):  # type: ignore[no-untyped-def]
-    count = 1 if whole(value) else len(value) if isinstance(value, types.BaseTuple) else 0
-    if count == 0 or not (whole(value) or wholes(value, count)):
+def _split_shape(value, argument, shape):
+    count = 1 if is_int(value) else len(value) if isinstance(value, types.BaseTuple) else 0
+    if count == 0 or not (is_int(value) or are_ints(value, count)):
         raise TypingError(f"{literal(argument)}: found {value}, expected an int or a tuple of at least one")
     if count > len(shape):
         raise TypingError(f"{literal(argument)}: found {count} sizes, expected at most {len(shape)}, as x has")
     first = len(shape) - count
-    as_tuple = register_jitable((lambda value: (value,)) if whole(value) else (lambda value: value))
+    as_tuple = register_jitable((lambda value: (value,)) if is_int(value) else (lambda value: value))
 
-    def implementation(value, argument, shape):  # type: ignore[no-untyped-def]
+    def implementation(value, argument, shape):
         if as_tuple(value) != shape[first:]:
             verbs.fail(argument, value, shape)
         return shape[:first], shape[first:]
@@ -157,14 +157,14 @@ def _split_shape(value, argument, shape):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.running_stat, prefer_literal=True)
-def _running_stat(x, argument, like, size, updated):  # type: ignore[no-untyped-def]
+def _running_stat(x, argument, like, size, updated):
     if is_none(x):
         return lambda x, argument, like, size, updated: None
     name = literal(argument)
     if literal(updated) is not False:
         check_writable(x, name, like)
 
-    def implementation(x, argument, like, size, updated):  # type: ignore[no-untyped-def]
+    def implementation(x, argument, like, size, updated):
         return verbs.optional_vector(x, name, like, size)
 
     return implementation
@@ -178,12 +178,12 @@ def check_writable(out: Any, argument: str, like: Any) -> None:
 
 
 @overload(verbs.output)
-def _output(out, shape, like):  # type: ignore[no-untyped-def]
+def _output(out, shape, like):
     if is_none(out):
         return lambda out, shape, like: np.empty(shape, like.dtype)
     check_writable(out, "out", like)
 
-    def implementation(out, shape, like):  # type: ignore[no-untyped-def]
+    def implementation(out, shape, like):
         if out.shape != shape:
             verbs.fail("out", out.shape, shape)
         return out
@@ -192,10 +192,10 @@ def _output(out, shape, like):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.writable, prefer_literal=True)
-def _writable(out, argument, shape, like):  # type: ignore[no-untyped-def]
+def _writable(out, argument, shape, like):
     check_writable(out, literal(argument), like)
 
-    def implementation(out, argument, shape, like):  # type: ignore[no-untyped-def]
+    def implementation(out, argument, shape, like):
         if out.shape != shape:
             verbs.fail(argument, out.shape, shape)
         return out
@@ -204,7 +204,7 @@ def _writable(out, argument, shape, like):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.optional_writable, prefer_literal=True)
-def _optional_writable(x, argument, shape, like):  # type: ignore[no-untyped-def]
+def _optional_writable(x, argument, shape, like):
     if is_none(x):
         return lambda x, argument, shape, like: None
     name = literal(argument)
@@ -212,17 +212,17 @@ def _optional_writable(x, argument, shape, like):  # type: ignore[no-untyped-def
 
 
 @overload(verbs.in_place, prefer_literal=True)
-def _in_place(x, argument):  # type: ignore[no-untyped-def]
+def _in_place(x, argument):
     check_floats(x, argument, -1)
     check_writable(x, literal(argument), x)
     return lambda x, argument: x
 
 
 @overload(verbs.state, prefer_literal=True)
-def _state(x, argument, param, grad):  # type: ignore[no-untyped-def]
+def _state(x, argument, param, grad):
     name = literal(argument)
 
-    def implementation(x, argument, param, grad):  # type: ignore[no-untyped-def]
+    def implementation(x, argument, param, grad):
         x = verbs.writable(x, name, param.shape, param)
         verbs.disjoint(param, name, x)
         verbs.disjoint(grad, name, x)
@@ -232,7 +232,7 @@ def _state(x, argument, param, grad):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.optional_state, prefer_literal=True)
-def _optional_state(x, argument, param, grad):  # type: ignore[no-untyped-def]
+def _optional_state(x, argument, param, grad):
     if is_none(x):
         return lambda x, argument, param, grad: None
     name = literal(argument)
@@ -240,7 +240,7 @@ def _optional_state(x, argument, param, grad):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.reduced_shape, prefer_literal=True)
-def _reduced_shape(shape, reduction):  # type: ignore[no-untyped-def]
+def _reduced_shape(shape, reduction):
     value = literal(reduction)
     if not isinstance(value, str):
         raise RequireLiteralValue("reduction has to be a string literal inside Numba")
@@ -250,8 +250,8 @@ def _reduced_shape(shape, reduction):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.gradient)
-def _gradient(x, wanted=True):  # type: ignore[no-untyped-def]
-    def implementation(x, wanted=True):  # type: ignore[no-untyped-def]
+def _gradient(x, wanted=True):
+    def implementation(x, wanted=True):
         if wanted:
             return np.empty_like(x)
         return np.empty_like(x[:0])
@@ -260,7 +260,7 @@ def _gradient(x, wanted=True):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def address(typing_context, array):  # type: ignore[no-untyped-def]
+def address(typing_context, array):
     """array.ctypes.data, without the ctypes object, whose making takes longer than a small kernel."""
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -271,19 +271,19 @@ def address(typing_context, array):  # type: ignore[no-untyped-def]
 
 
 @register_jitable
-def overlap(a, b):  # type: ignore[no-untyped-def]
+def overlap(a, b):
     first, second = address(a), address(b)
     return first < second + b.size * b.itemsize and second < first + a.size * a.itemsize
 
 
 @overload(verbs.disjoint, prefer_literal=True)
-def _disjoint(written, argument, other):  # type: ignore[no-untyped-def]
+def _disjoint(written, argument, other):
     if is_none(other):
         return lambda written, argument, other: None
     # A constant: an exception that carries a run-time string costs its references on every call.
     message = f"{literal(argument)}: found an array that overlaps the result, expected one that does not"
 
-    def implementation(written, argument, other):  # type: ignore[no-untyped-def]
+    def implementation(written, argument, other):
         if overlap(written, other):
             raise ValueError(message)
 
@@ -291,12 +291,12 @@ def _disjoint(written, argument, other):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.same_or_disjoint, prefer_literal=True)
-def _same_or_disjoint(written, argument, other):  # type: ignore[no-untyped-def]
+def _same_or_disjoint(written, argument, other):
     name = literal(argument)
     if not isinstance(name, str):  # a helper's argument: compiled once more, with its value
         raise RequireLiteralValue("the argument's name has to be a literal")
 
-    def implementation(written, argument, other):  # type: ignore[no-untyped-def]
+    def implementation(written, argument, other):
         if address(written) != address(other):
             verbs.disjoint(written, name, other)
 

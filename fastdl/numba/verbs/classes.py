@@ -12,7 +12,7 @@ from fastdl.numba.verbs.types import check_wanted, is_none, literal
 
 
 @overload(verbs.class_indices, prefer_literal=True)
-def _class_indices(x, argument, ndim):  # type: ignore[no-untyped-def]
+def _class_indices(x, argument, ndim):
     if not isinstance(x, types.Array) or not isinstance(x.dtype, types.Integer):
         raise TypingError(f"{literal(argument)}: found {x}, expected an array of integers")
     if x.ndim != literal(ndim):
@@ -23,10 +23,10 @@ def _class_indices(x, argument, ndim):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.class_target, prefer_literal=True)
-def _class_target(target, x, soft):  # type: ignore[no-untyped-def]
+def _class_target(target, x, soft):
     if literal(soft) and isinstance(target, types.Array) and target.ndim == x.ndim and target.dtype == x.dtype:
 
-        def probabilities(target, x, soft):  # type: ignore[no-untyped-def]
+        def probabilities(target, x, soft):
             target = verbs.floats_like(target, "target", x)
             if target.shape != x.shape:
                 verbs.fail("target", target.shape, x.shape)
@@ -35,7 +35,7 @@ def _class_target(target, x, soft):  # type: ignore[no-untyped-def]
         return probabilities
     ndim = max(x.ndim - 1, 0)
 
-    def indices(target, x, soft):  # type: ignore[no-untyped-def]
+    def indices(target, x, soft):
         target = verbs.class_indices(target, "target", ndim)
         if target.shape != verbs.row_shape(x.shape):
             verbs.fail("target", target.shape, verbs.row_shape(x.shape))
@@ -45,7 +45,7 @@ def _class_target(target, x, soft):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.class_split)
-def _class_split(shape):  # type: ignore[no-untyped-def]
+def _class_split(shape):
     if len(shape) == 0:
         raise TypingError("x: found 0 dimensions, expected at least 1")
     if len(shape) == 1:
@@ -53,7 +53,7 @@ def _class_split(shape):  # type: ignore[no-untyped-def]
     if len(shape) == 2:
         return lambda shape: (shape[0], shape[1], 1)
 
-    def implementation(shape):  # type: ignore[no-untyped-def]
+    def implementation(shape):
         inner = 1
         for n in shape[2:]:
             inner *= n
@@ -63,19 +63,19 @@ def _class_split(shape):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.row_shape)
-def _row_shape(shape):  # type: ignore[no-untyped-def]
+def _row_shape(shape):
     if len(shape) == 1:
         return lambda shape: ()
     return lambda shape: shape[:1] + shape[2:]
 
 
 @overload(verbs.optional_indices, prefer_literal=True)
-def _optional_indices(x, argument, shape):  # type: ignore[no-untyped-def]
+def _optional_indices(x, argument, shape):
     if is_none(x):
         return lambda x, argument, shape: None
     name, ndim = literal(argument), len(shape)
 
-    def implementation(x, argument, shape):  # type: ignore[no-untyped-def]
+    def implementation(x, argument, shape):
         x = verbs.class_indices(x, name, ndim)
         if x.shape != shape:
             verbs.fail(name, x.shape, shape)
@@ -85,14 +85,14 @@ def _optional_indices(x, argument, shape):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.index_output, prefer_literal=True)
-def _index_output(shape, wanted):  # type: ignore[no-untyped-def]
+def _index_output(shape, wanted):
     if check_wanted(wanted):
         return lambda shape, wanted: np.empty(shape, np.int64)
     return lambda shape, wanted: np.empty(0, np.int64)
 
 
 @overload(verbs.with_indices, prefer_literal=True)
-def _with_indices(y, indices, wanted):  # type: ignore[no-untyped-def]
+def _with_indices(y, indices, wanted):
     if check_wanted(wanted):
         return lambda y, indices, wanted: (y, indices)
     return lambda y, indices, wanted: y

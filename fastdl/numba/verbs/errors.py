@@ -8,8 +8,8 @@ from fastdl.functional import verbs
 
 
 @overload(verbs.fail)
-def _fail(argument, found, expected):  # type: ignore[no-untyped-def]
-    def implementation(argument, found, expected):  # type: ignore[no-untyped-def]
+def _fail(argument, found, expected):
+    def implementation(argument, found, expected):
         raise ValueError(argument, "found", found, "expected", expected)
 
     return implementation

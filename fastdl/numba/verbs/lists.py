@@ -14,7 +14,7 @@ from fastdl.numba.verbs.types import is_none, is_several, literal
 
 
 @overload(verbs.many_floats, prefer_literal=True)
-def _many_floats(x, argument):  # type: ignore[no-untyped-def]
+def _many_floats(x, argument):
     name = literal(argument)
     if not is_several(x):
         return lambda x, argument: (verbs.floats(x, name),)
@@ -31,7 +31,7 @@ def _many_floats(x, argument):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.many_like, prefer_literal=True)
-def _many_like(x, argument, like):  # type: ignore[no-untyped-def]
+def _many_like(x, argument, like):
     if is_none(x):
         return lambda x, argument, like: ()
     name = literal(argument)
@@ -41,7 +41,7 @@ def _many_like(x, argument, like):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.matrix_shapes)
-def _matrix_shapes(arrays):  # type: ignore[no-untyped-def]
+def _matrix_shapes(arrays):
     if len(arrays) == 0:
         return lambda arrays: ()
     shape = register_jitable(
@@ -57,7 +57,7 @@ def _matrix_shapes(arrays):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.arrays_like, prefer_literal=True)
-def _arrays_like(out, argument, arrays, x):  # type: ignore[no-untyped-def]
+def _arrays_like(out, argument, arrays, x):
     name, count = literal(argument), len(arrays)
     if is_none(out):
         if count == 0:
@@ -72,34 +72,34 @@ def _arrays_like(out, argument, arrays, x):  # type: ignore[no-untyped-def]
         raise TypingError(f"{name}: found {out}, expected it to be like x, {x}")
     if not is_several(x):
 
-        def implementation(out, argument, arrays, x):  # type: ignore[no-untyped-def]
+        def implementation(out, argument, arrays, x):
             y = verbs.writable(out, name, arrays[0].shape, arrays[0])
             verbs.same_or_disjoint(y, "x", arrays[0])
             return (y,)
 
     elif count == 1:
 
-        def implementation(out, argument, arrays, x):  # type: ignore[no-untyped-def]
+        def implementation(out, argument, arrays, x):
             return verbs.arrays_like(out[0], name, arrays, x[0])
 
     else:
 
-        def implementation(out, argument, arrays, x):  # type: ignore[no-untyped-def]
+        def implementation(out, argument, arrays, x):
             first = verbs.arrays_like(out[0], name, arrays[:1], x[0])
             return (*first, *verbs.arrays_like(out[1:], name, arrays[1:], x[1:]))
 
     return implementation
 
 
-def _fill_rows(table, i, first, second, both):  # type: ignore[no-untyped-def]
+def _fill_rows(table, i, first, second, both):
     """Rows i, i + 1, ... of array_table."""
 
 
 @overload(_fill_rows)
-def _fill_rows_of(table, i, first, second, both):  # type: ignore[no-untyped-def]
+def _fill_rows_of(table, i, first, second, both):
     last = len(first) == 1
 
-    def implementation(table, i, first, second, both):  # type: ignore[no-untyped-def]
+    def implementation(table, i, first, second, both):
         table[i, 0] = address(first[0])
         table[i, 1] = address(second[0]) if both else 0
         table[i, 2] = first[0].size
@@ -110,10 +110,10 @@ def _fill_rows_of(table, i, first, second, both):  # type: ignore[no-untyped-def
 
 
 @overload(verbs.array_table)
-def _array_table(first, second, both):  # type: ignore[no-untyped-def]
+def _array_table(first, second, both):
     count = len(first)
 
-    def implementation(first, second, both):  # type: ignore[no-untyped-def]
+    def implementation(first, second, both):
         table = np.empty((count, 3), np.int64)
         _fill_rows(table, 0, first, second, both)
         return table
@@ -122,7 +122,7 @@ def _array_table(first, second, both):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.as_given)
-def _as_given(arrays, x):  # type: ignore[no-untyped-def]
+def _as_given(arrays, x):
     if is_several(x):
         return lambda arrays, x: arrays
     return lambda arrays, x: arrays[0]

@@ -8,16 +8,16 @@ from numba.core.errors import TypingError
 from numba.extending import overload
 
 from fastdl.functional import verbs
-from fastdl.numba.verbs.types import literal, whole
+from fastdl.numba.verbs.types import is_int, literal
 
 
 @overload(verbs.probability, prefer_literal=True)
-def _probability(value, argument):  # type: ignore[no-untyped-def]
+def _probability(value, argument):
     name = literal(argument)
     if not isinstance(value, (types.Integer, types.Float, types.Literal)) or isinstance(literal(value), (bool, str)):
         raise TypingError(f"{name}: found {value}, expected a number")
 
-    def implementation(value, argument):  # type: ignore[no-untyped-def]
+    def implementation(value, argument):
         if not 0 <= value <= 1:
             verbs.fail(name, value, "a probability between 0 and 1")
         return float(value)
@@ -26,12 +26,12 @@ def _probability(value, argument):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.natural, prefer_literal=True)
-def _natural(value, argument):  # type: ignore[no-untyped-def]
+def _natural(value, argument):
     name = literal(argument)
-    if not whole(value):
+    if not is_int(value):
         raise TypingError(f"{name}: found {value}, expected an int")
 
-    def implementation(value, argument):  # type: ignore[no-untyped-def]
+    def implementation(value, argument):
         if value < 0:
             verbs.fail(name, value, "at least 0 and less than 2**63")
         return np.int64(value)
@@ -40,8 +40,8 @@ def _natural(value, argument):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.choice, prefer_literal=True)
-def _choice(value, argument, names):  # type: ignore[no-untyped-def]
-    def implementation(value, argument, names):  # type: ignore[no-untyped-def]
+def _choice(value, argument, names):
+    def implementation(value, argument, names):
         for i in range(len(names)):
             if names[i] == value:
                 return i
@@ -51,10 +51,10 @@ def _choice(value, argument, names):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.fused, prefer_literal=True)
-def _fused(activation, args, names, known):  # type: ignore[no-untyped-def]
+def _fused(activation, args, names, known):
     given = len(args)
 
-    def implementation(activation, args, names, known):  # type: ignore[no-untyped-def]
+    def implementation(activation, args, names, known):
         kind = verbs.choice(activation, "activation", names)
         most, alpha, beta = known[kind]
         if given > most:
@@ -69,7 +69,7 @@ def _item(items: tuple[float, ...], i: int, default: float) -> float:
 
 
 @overload(_item, prefer_literal=True)
-def _item_overload(items, i, default):  # type: ignore[no-untyped-def]
+def _item_overload(items, i, default):
     if i.literal_value < len(items):
         return lambda items, i, default: float(items[i])
     return lambda items, i, default: default

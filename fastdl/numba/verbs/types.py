@@ -29,10 +29,10 @@ def is_several(x: Any) -> bool:
     return isinstance(x, types.BaseTuple)
 
 
-def whole(t: Any) -> bool:
+def is_int(t: Any) -> bool:
     return isinstance(t, types.Integer) or (isinstance(literal(t), int) and not isinstance(literal(t), bool))
 
 
-def wholes(t: Any, length: int) -> bool:
+def are_ints(t: Any, length: int) -> bool:
     items: Any = t
-    return isinstance(t, types.BaseTuple) and len(items) == length and all(map(whole, items))
+    return isinstance(t, types.BaseTuple) and len(items) == length and all(map(is_int, items))

@@ -9,15 +9,15 @@ from numba.cpython.unsafe.tuple import tuple_setitem
 from numba.extending import overload, register_jitable
 
 from fastdl.functional import verbs
-from fastdl.numba.verbs.types import is_none, literal, whole, wholes
+from fastdl.numba.verbs.types import are_ints, is_int, is_none, literal
 
 
 @overload(verbs.conv_weight)
-def _conv_weight(weight, x, groups, data_format):  # type: ignore[no-untyped-def]
+def _conv_weight(weight, x, groups, data_format):
     if getattr(weight, "instance_class", None) is not verbs.PackedConv2dWeight:
         ndim = x.ndim
 
-        def plain(weight, x, groups, data_format):  # type: ignore[no-untyped-def]
+        def plain(weight, x, groups, data_format):
             array = verbs.floats_like(weight, "weight", x, ndim)
             return array, None, array.shape, -1
 
@@ -25,7 +25,7 @@ def _conv_weight(weight, x, groups, data_format):  # type: ignore[no-untyped-def
     if weight.types[0].dtype != x.dtype or x.ndim != 4:
         raise TypingError(f"weight: found one packed for {weight.types[0].dtype} and conv2d, expected one for {x}")
 
-    def packed(weight, x, groups, data_format):  # type: ignore[no-untyped-def]
+    def packed(weight, x, groups, data_format):
         if weight.groups != groups or weight.channels_last != verbs.channels_last(data_format, x.shape):
             verbs.fail("weight", "one packed for other groups or data_format", (groups, data_format))
         return None, weight.data, weight.shape, weight.tile
@@ -34,45 +34,45 @@ def _conv_weight(weight, x, groups, data_format):  # type: ignore[no-untyped-def
 
 
 @overload(verbs.triple, prefer_literal=False)
-def _triple(value, argument, least, unit, shape):  # type: ignore[no-untyped-def]
+def _triple(value, argument, least, unit, shape):
     rank = len(shape) - 2
-    if whole(value):
+    if is_int(value):
         if rank == 1:
 
-            def spread(v, u):  # type: ignore[no-untyped-def]
+            def spread(v, u):
                 return u, u, v
 
         elif rank == 2:
 
-            def spread(v, u):  # type: ignore[no-untyped-def]
+            def spread(v, u):
                 return u, v, v
 
         else:
 
-            def spread(v, u):  # type: ignore[no-untyped-def]
+            def spread(v, u):
                 return v, v, v
 
-    elif wholes(value, rank):
+    elif are_ints(value, rank):
         if rank == 1:
 
-            def spread(v, u):  # type: ignore[no-untyped-def]
+            def spread(v, u):
                 return u, u, v[0]
 
         elif rank == 2:
 
-            def spread(v, u):  # type: ignore[no-untyped-def]
+            def spread(v, u):
                 return u, v[0], v[1]
 
         else:
 
-            def spread(v, u):  # type: ignore[no-untyped-def]
+            def spread(v, u):
                 return v[0], v[1], v[2]
 
     else:
         raise TypingError(f"{literal(argument)}: found {value}, expected an int or {rank} ints")
     spread = register_jitable(spread)
 
-    def implementation(value, argument, least, unit, shape):  # type: ignore[no-untyped-def]
+    def implementation(value, argument, least, unit, shape):
         values = spread(value, unit)
         if min(values[3 - rank], values[1], values[2]) < least:
             verbs.fail(argument, value, ("at least", least))
@@ -81,28 +81,28 @@ def _triple(value, argument, least, unit, shape):  # type: ignore[no-untyped-def
     return implementation
 
 
-def _or_default(value, default):  # type: ignore[no-untyped-def]
+def _or_default(value, default):
     """value, or the default where it is None."""
 
 
 @overload(_or_default)
-def _value_or_default(value, default):  # type: ignore[no-untyped-def]
+def _value_or_default(value, default):
     return (lambda value, default: default) if is_none(value) else (lambda value, default: value)
 
 
 @overload(verbs.sizes, prefer_literal=False)
-def _sizes_of(value, argument, defaults, shape, whole):  # type: ignore[no-untyped-def]
+def _sizes_of(value, argument, defaults, shape, whole):
     rank = len(shape) - 2
-    if whole(value) or is_none(value):
+    if is_int(value) or is_none(value):
 
-        def implementation(value, argument, defaults, shape, whole):  # type: ignore[no-untyped-def]
+        def implementation(value, argument, defaults, shape, whole):
             return _spatial((value, value, value), argument, defaults, rank)
 
     elif isinstance(value, types.BaseTuple) and len(value) in (rank, rank + 2):
         missing = (None,) * (3 - rank)
         skipped = len(value) - rank
 
-        def implementation(value, argument, defaults, shape, whole):  # type: ignore[no-untyped-def]
+        def implementation(value, argument, defaults, shape, whole):
             if skipped > whole:
                 verbs.fail(argument, value, ("as many numbers as", rank))
             return _spatial(missing + value[skipped:], argument, defaults, rank)
@@ -113,7 +113,7 @@ def _sizes_of(value, argument, defaults, shape, whole):  # type: ignore[no-untyp
 
 
 @register_jitable
-def _spatial(values, argument, defaults, rank):  # type: ignore[no-untyped-def]
+def _spatial(values, argument, defaults, rank):
     depth = _or_default(values[0], defaults[0]) if rank > 2 else defaults[0]
     height = _or_default(values[1], defaults[1]) if rank > 1 else defaults[1]
     width = _or_default(values[2], defaults[2])
@@ -123,11 +123,11 @@ def _spatial(values, argument, defaults, rank):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.pads, prefer_literal=False)
-def _pads(value, argument, shape, kernel, stride, dilation):  # type: ignore[no-untyped-def]
+def _pads(value, argument, shape, kernel, stride, dilation):
     rank = len(shape) - 2
     if isinstance(value, (types.UnicodeType, types.StringLiteral)):
 
-        def implementation(value, argument, shape, kernel, stride, dilation):  # type: ignore[no-untyped-def]
+        def implementation(value, argument, shape, kernel, stride, dilation):
             if value == "valid":
                 return 0, 0, 0, 0, 0, 0
             if value != "same":
@@ -137,28 +137,28 @@ def _pads(value, argument, shape, kernel, stride, dilation):  # type: ignore[no-
             d, h, w = (dilation[0] * (kernel[0] - 1), dilation[1] * (kernel[1] - 1), dilation[2] * (kernel[2] - 1))
             return d // 2, h // 2, w // 2, d - d // 2, h - h // 2, w - w // 2
 
-    elif isinstance(value, types.BaseTuple) and len(value) == rank and all(wholes(side, 2) for side in value):
+    elif isinstance(value, types.BaseTuple) and len(value) == rank and all(are_ints(side, 2) for side in value):
 
-        def implementation(value, argument, shape, kernel, stride, dilation):  # type: ignore[no-untyped-def]
+        def implementation(value, argument, shape, kernel, stride, dilation):
             before = verbs.triple(_sides(value, 0), argument, 0, 0, shape)
             after = verbs.triple(_sides(value, 1), argument, 0, 0, shape)
             return before[0], before[1], before[2], after[0], after[1], after[2]
 
     else:
 
-        def implementation(value, argument, shape, kernel, stride, dilation):  # type: ignore[no-untyped-def]
+        def implementation(value, argument, shape, kernel, stride, dilation):
             before = verbs.triple(value, argument, 0, 0, shape)
             return before[0], before[1], before[2], before[0], before[1], before[2]
 
     return implementation
 
 
-def _sides(value, i):  # type: ignore[no-untyped-def]
+def _sides(value, i):
     """The numbers before (0) or after (1), of each dimension."""
 
 
 @overload(_sides)
-def _sides_of(value, i):  # type: ignore[no-untyped-def]
+def _sides_of(value, i):
     if len(value) == 1:
         return lambda value, i: (value[0][i],)
     if len(value) == 2:
@@ -167,15 +167,15 @@ def _sides_of(value, i):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.borders, prefer_literal=False)
-def _borders(value, argument, shape):  # type: ignore[no-untyped-def]
+def _borders(value, argument, shape):
     rank, sides = len(shape), len(value) if isinstance(value, types.BaseTuple) else -1
-    if not wholes(value, sides):
+    if not are_ints(value, sides):
         raise TypingError(f"{literal(argument)}: found {value}, expected a tuple of ints")
     if sides % 2 or sides > 2 * rank:
         raise TypingError(f"{literal(argument)}: found {sides} numbers, expected (before, after) of {rank} dimensions")
     if sides == 0:
         # Not even a loop that is never run may index an empty tuple.
-        def implementation(value, argument, shape):  # type: ignore[no-untyped-def]
+        def implementation(value, argument, shape):
             geometry = np.zeros((rank, 3), np.int64)
             for i, n in enumerate(shape):
                 geometry[i, 0] = n
@@ -183,7 +183,7 @@ def _borders(value, argument, shape):  # type: ignore[no-untyped-def]
 
     else:
 
-        def implementation(value, argument, shape):  # type: ignore[no-untyped-def]
+        def implementation(value, argument, shape):
             geometry = np.zeros((rank, 3), np.int64)
             for i, n in enumerate(shape):
                 geometry[i, 0] = n
@@ -197,11 +197,11 @@ def _borders(value, argument, shape):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.bordered_shape)
-def _bordered_shape(shape, geometry, sign):  # type: ignore[no-untyped-def]
+def _bordered_shape(shape, geometry, sign):
     if len(shape) == 0:
         return lambda shape, geometry, sign: shape
 
-    def implementation(shape, geometry, sign):  # type: ignore[no-untyped-def]
+    def implementation(shape, geometry, sign):
         result = shape
         for i in range(len(shape)):
             result = tuple_setitem(result, i, shape[i] + sign * (geometry[i, 1] + geometry[i, 2]))
@@ -211,7 +211,7 @@ def _bordered_shape(shape, geometry, sign):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.volume)
-def _volume(shape, channels_last):  # type: ignore[no-untyped-def]
+def _volume(shape, channels_last):
     if len(shape) == 3:
         first, last = (lambda s: (s[0], s[1], 1, 1, s[2])), (lambda s: (s[0], s[2], 1, 1, s[1]))
     elif len(shape) == 4:
@@ -223,7 +223,7 @@ def _volume(shape, channels_last):  # type: ignore[no-untyped-def]
 
 
 @overload(verbs.volume_shape)
-def _volume_shape(shape, batch, channels, sizes, channels_last):  # type: ignore[no-untyped-def]
+def _volume_shape(shape, batch, channels, sizes, channels_last):
     if len(shape) == 3:
         first, last = (lambda n, c, s: (n, c, s[2])), (lambda n, c, s: (n, s[2], c))
     elif len(shape) == 4:
@@ -232,17 +232,17 @@ def _volume_shape(shape, batch, channels, sizes, channels_last):  # type: ignore
         first, last = (lambda n, c, s: (n, c, s[0], s[1], s[2])), (lambda n, c, s: (n, s[0], s[1], s[2], c))
     first, last = register_jitable(first), register_jitable(last)
 
-    def implementation(shape, batch, channels, sizes, channels_last):  # type: ignore[no-untyped-def]
+    def implementation(shape, batch, channels, sizes, channels_last):
         return last(batch, channels, sizes) if channels_last else first(batch, channels, sizes)
 
     return implementation
 
 
 @overload(verbs.channels_last)
-def _channels_last(data_format, shape):  # type: ignore[no-untyped-def]
+def _channels_last(data_format, shape):
     first, last = verbs.DATA_FORMATS[len(shape) - 3]
 
-    def implementation(data_format, shape):  # type: ignore[no-untyped-def]
+    def implementation(data_format, shape):
         if data_format == last:
             return 1
         if data_format != first:
