@@ -8,7 +8,7 @@ import numpy as np
 
 from fastdl._backend import functions
 from fastdl.functional.verbs import Array, fail, floats
-from fastdl.nn._parameters import float_dtype, size_of
+from fastdl.nn._parameters import float_dtype, normalized_size_of, size_of
 from fastdl.nn.module import Module, Spatial
 
 __all__ = [
@@ -162,7 +162,7 @@ class LayerNorm(_Norm):
         bias: bool = True,
         dtype: Any = np.float32,
     ) -> None:
-        self.normalized_shape, self.eps = normalized_size(normalized_shape), eps
+        self.normalized_shape, self.eps = normalized_size_of(normalized_shape), eps
         self._set(self.normalized_shape, elementwise_affine, elementwise_affine and bias, dtype)
 
     def forward(self, x: Any) -> Array:
@@ -214,7 +214,7 @@ class RMSNorm(_Norm):
         elementwise_affine: bool = True,
         dtype: Any = np.float32,
     ) -> None:
-        self.normalized_shape, self.eps = normalized_size(normalized_shape), eps
+        self.normalized_shape, self.eps = normalized_size_of(normalized_shape), eps
         self._set(self.normalized_shape, elementwise_affine, False, dtype)
 
     def forward(self, x: Any) -> Array:
