@@ -34,7 +34,7 @@ enum {
     FDL_BAD_LEVEL = 7,              /* RuntimeError: weights were packed for another instruction-set level */
 };
 
-/* Activations, element by element; csrc/activation.h has their formulas. */
+/* Activations, element by element; vector/activation.h has their formulas. */
 enum {
     FDL_ACTIVATION_NONE = 0,
     FDL_ACTIVATION_RELU,
@@ -65,7 +65,7 @@ enum {
 /* How a per-sample loss becomes the value that is returned; the last is the sum over the size of the batch. */
 enum { FDL_REDUCTION_NONE = 0, FDL_REDUCTION_MEAN = 1, FDL_REDUCTION_SUM = 2, FDL_REDUCTION_BATCHMEAN = 3 };
 
-/* Losses that go element by element; kernels/losses.c has their formulas. */
+/* Losses that go element by element; kernels/loss.c has their formulas. */
 enum {
     FDL_LOSS_MSE = 0,
     FDL_LOSS_L1 = 1,
@@ -78,7 +78,7 @@ enum {
     FDL_LOSS_HINGE_EMBEDDING = 8, /* margin */
 };
 
-/* Of convolution; fastdl/conv.py has them by name, kernels/conv.c says what each is for. */
+/* Of convolution; fastdl/functional/conv.py has them by name, kernels/conv/conv.c says what each is for. */
 enum {
     FDL_ALGORITHM_AUTO = 0,
     FDL_ALGORITHM_DIRECT = 1,
@@ -111,7 +111,7 @@ typedef struct {
     int64_t channels_last; /* 1: arrays are [batch, depth, height, width, channels] */
 } fdl_window;
 
-/* Kinds of recurrent networks; fastdl/recurrent.py has their formulas. RESET_FIRST: without linear_before_reset. */
+/* Kinds of recurrent networks; functional/recurrent.py has their formulas. RESET_FIRST: without linear_before_reset. */
 enum {
     FDL_RECURRENT_RNN_TANH = 0,
     FDL_RECURRENT_RNN_RELU = 1,
@@ -131,7 +131,7 @@ typedef struct {
     int64_t biases, projection, peepholes; /* 1: there are */
 } fdl_recurrence;
 
-/* What an optimizer's step does; fastdl/optim.py has them by name, kernels/optim.c by formula. CLIP only scales and
+/* What an optimizer's step does; optim/steps.py has their names, kernels/optim.c formulas. CLIP only scales and
  * limits. */
 enum {
     FDL_OPTIMIZER_SGD = 0,
@@ -156,7 +156,7 @@ typedef struct {
  * elements from the beginning of the first, and the addresses of parameter, gradient and state (0: none). */
 enum { FDL_TABLE_END = 0, FDL_TABLE_PARAM = 1, FDL_TABLE_GRAD = 2, FDL_TABLE_STATE = 3, FDL_TABLE_COLUMNS = 6 };
 
-/* ---- the library itself (cpu.c, dispatch.c, threads.c, arena.c) ---- */
+/* ---- the library itself (runtime/) ---- */
 
 /* Instruction-set levels, best first; NULL past the end. */
 const char *fdl_level_name(int64_t index);
@@ -184,17 +184,17 @@ FDL_KERNEL const char *fdl_compiled_level(void);
  * memory traffic; the number of floating-point operations done goes to *flops. */
 FDL_KERNEL int fdl_peak_fma(int64_t iterations, double *flops, real *sink);
 
-/* elementwise.c: one of the activations above, element by element. backward: x is the result for those of which
+/* activation/elementwise.c: an activation above, element by element. backward: x is the result for those of which
  * activation.h says so. */
 FDL_KERNEL int fdl_elementwise(const real *x, real *y, int64_t size, int64_t activation, double alpha, double beta);
 FDL_KERNEL int fdl_elementwise_backward(const real *grad_output, const real *x, real *grad_input, int64_t size,
                                         int64_t activation, double alpha, double beta);
-/* prelu.c: x, y [outer, channels, inner], weight [weights], as many as channels or one for all. */
+/* activation/prelu.c: x, y [outer, channels, inner], weight [weights], as many as channels or one for all. */
 FDL_KERNEL int fdl_prelu(const real *x, const real *weight, real *y, int64_t outer, int64_t channels, int64_t inner,
                          int64_t weights);
 FDL_KERNEL int fdl_prelu_backward(const real *grad_output, const real *x, const real *weight, real *grad_input,
                                   real *grad_weight, int64_t outer, int64_t channels, int64_t inner, int64_t weights);
-/* activations.c */
+/* activation/softmax.c */
 /* x, y [outer, classes, inner]: normalised over the middle dimension. */
 FDL_KERNEL int fdl_softmax(const real *x, real *y, int64_t outer, int64_t classes, int64_t inner);
 FDL_KERNEL int fdl_softmax_backward(const real *grad_output, const real *y, real *grad_input, int64_t outer,
@@ -226,7 +226,7 @@ FDL_KERNEL int fdl_normalize_backward(const real *grad_output, const real *x, FD
 FDL_KERNEL int fdl_pad(const real *x, real *y, const int64_t *geometry, int64_t rank, int64_t mode, double value);
 FDL_KERNEL int fdl_pad_backward(const real *grad_output, real *grad_input, const int64_t *geometry, int64_t rank,
                                 int64_t mode);
-/* pooling_max.c: a stride of 0 along a dimension means adaptive windows; indices as y, into each channel's volume, -1:
+/* pooling/max.c: a stride of 0 along a dimension means adaptive windows; indices as y, into each channel's volume, -1:
  * none */
 FDL_KERNEL int fdl_max_pool(const real *x, real *y, FDL_OPTIONAL int64_t *indices, const fdl_window *window);
 FDL_KERNEL int fdl_max_pool_backward(const real *grad_output, const real *x, FDL_OPTIONAL const int64_t *indices,
@@ -236,7 +236,7 @@ FDL_KERNEL int fdl_max_unpool(const real *x, const int64_t *indices, real *y, in
                               int64_t volume);
 FDL_KERNEL int fdl_max_unpool_backward(const real *grad_output, const int64_t *indices, real *grad_input,
                                        int64_t planes, int64_t positions, int64_t volume);
-/* pooling_avg.c: divisor_override 0: none */
+/* pooling/avg.c: divisor_override 0: none */
 FDL_KERNEL int fdl_avg_pool(const real *x, real *y, const fdl_window *window, int64_t count_include_pad,
                             int64_t divisor_override);
 FDL_KERNEL int fdl_avg_pool_backward(const real *grad_output, real *grad_input, const fdl_window *window,
@@ -244,7 +244,7 @@ FDL_KERNEL int fdl_avg_pool_backward(const real *grad_output, real *grad_input, 
 FDL_KERNEL int fdl_lp_pool(const real *x, real *y, const fdl_window *window, double norm_type);
 FDL_KERNEL int fdl_lp_pool_backward(const real *grad_output, const real *x, real *grad_input, const fdl_window *window,
                                     double norm_type);
-/* losses.c: loss is one value or, without reduction, one for each element (row) of x; grad_output is shaped as it. */
+/* loss.c: loss is one value or, without reduction, one for each element (row) of x; grad_output is shaped as it. */
 /* x, target, weight, pos_weight [size]; the latter two are for binary_cross_entropy only */
 FDL_KERNEL int fdl_elementwise_loss(const real *x, const real *target, FDL_OPTIONAL const real *weight,
                                     FDL_OPTIONAL const real *pos_weight, real *loss, int64_t size, int64_t batch,
@@ -309,10 +309,10 @@ FDL_KERNEL int fdl_penalty(real *result, const int64_t *arrays, int64_t count, d
 FDL_KERNEL int fdl_penalty_backward(const real *grad_output, const int64_t *arrays, int64_t count, double factor,
                                     int64_t power, int64_t add);
 
-/* recurrent.c: arrays [count, 3], of each weight in the order of fastdl/recurrent.py, then of each direction's
+/* recurrent/: arrays [count, 3], of each weight in the order of functional/recurrent.py, then of each direction's
  * peepholes: its address, that of its gradient (0 forward), its size. lengths [batch]; h0, h_n [layers directions,
  * batch, output], c0, c_n likewise of hidden; output as x, of directions output numbers. `saved` is laid out as
- * recurrent.c says. keep: the probability to survive the dropout between layers. */
+ * kernels/recurrent/recurrent.h says. keep: the probability to survive the dropout between layers. */
 FDL_KERNEL int fdl_recurrent(const real *x, const int64_t *arrays, FDL_OPTIONAL const int64_t *lengths,
                              FDL_OPTIONAL const real *h0, FDL_OPTIONAL const real *c0, real *output, real *h_n,
                              FDL_OPTIONAL real *c_n, FDL_OPTIONAL real *saved, const fdl_recurrence *r, double keep,
@@ -347,7 +347,7 @@ FDL_KERNEL int fdl_recurrent_pack(const real *weight_ih, const real *weight_hh, 
 FDL_KERNEL int fdl_recurrent_step(const real *x, const real *packed, real *h, FDL_OPTIONAL real *c, int64_t batch,
                                   int64_t input, int64_t hidden, int64_t kind);
 
-/* conv.c: weight [out_channels, channels / groups, kernel_depth, kernel_height, kernel_width] */
+/* conv/: weight [out_channels, channels / groups, kernel_depth, kernel_height, kernel_width] */
 /* residual, as y: added before the activation. Either weight or packed, which fdl_conv_pack made. */
 FDL_KERNEL int fdl_conv(const real *x, FDL_OPTIONAL const real *weight, FDL_OPTIONAL const real *packed,
                         FDL_OPTIONAL const real *bias, FDL_OPTIONAL const real *residual, real *y,

@@ -1,4 +1,4 @@
-"""Loads the compiled library, which holds two modules: fastdl._native, cffi's, and fastdl._call, csrc/call.c.
+"""Loads the compiled library, which holds two modules: fastdl._native, cffi's, and fastdl._call, csrc/binding/call.c.
 
 Its OpenMP runtime is to give up its core soon when there is nothing to do. libgomp's threads by default spin for
 milliseconds between two parallel regions. On a machine whose cores are shared that costs far more than it saves: the

@@ -3,9 +3,9 @@
  *
  *   kernels       one function for each (generated, call_table.h): takes arrays, numbers and a struct as a tuple, picks
  *                 the dtype, raises on a status, and lets other Python threads run if the work is worth it
- *   shortcut(f)   the verb f of fastdl/_arrays.py with its common case, arguments that are right already, answered
- * here; everything else, mistakes above all, is left to f, which is complete by itself remember(f)   f, computed once
- * for each combination of arguments
+ *   shortcut(f)   the verb f of fastdl/functional/verbs with its common case, arguments that are right already,
+ *                 answered here; everything else, mistakes above all, is left to f, which is complete by itself
+ *   remember(f)   f, computed once for each combination of arguments
  *
  * Only the stable ABI of Python 3.10 and NumPy's C API are used. */
 #define NPY_NO_DEPRECATED_API NPY_1_25_API_VERSION

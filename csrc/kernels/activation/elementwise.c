@@ -1,4 +1,4 @@
-/* The elementwise activations (csrc/activation.h has their formulas), in passes over x [size].
+/* The elementwise activations (csrc/vector/activation.h has their formulas), in passes over x [size].
  *
  *   prelu   x [outer, channels, inner], weight [channels] or [1]: x, weight x below 0
  */

@@ -7,13 +7,13 @@
  *   y       [f, p] = sum_k weight[f, k] columns[k, p] + bias[f]
  *   grad_w  [f, k] = sum_p grad_y[f, p] columns[k, p]
  *   grad_x         = the sum of (weight^T grad_y)[k, p] back to where columns took it from; at stride 1 that is the
- *                    convolution of grad_y with the kernels turned round, above it several (conv_transpose.c)
+ *                    convolution of grad_y with the kernels turned round, above it several (transpose.c)
  *   grad_b  [f]    = sum_p grad_y[f, p], accumulated in double
  *
  * "im2col" builds `columns` of one image in memory. "direct" never does: the tile that the micro-kernel is about to
  * read is packed straight from the image, row by row, with masked loads where the window hangs over the edge, so the
  * scratch is one cache-sized tile a thread whatever the image. Weights are read where they are. "winograd" is in
- * conv_winograd.c, "depthwise" in conv_depthwise.c. NCHW; sums in `real` as described in gemm.h. */
+ * winograd_forward.h, "depthwise" in depthwise.c. NCHW; sums in `real` as described in gemm.h. */
 #include "kernels/conv/conv.h"
 
 /* Vectors run along the width: where it is 1, let the height take its place, and the depth the height's. */

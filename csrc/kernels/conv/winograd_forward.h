@@ -1,8 +1,7 @@
 /* Convolution at stride 1 by Winograd's minimal filtering, F(m x m, r x r) with m = WINOGRAD_TILE: of 3 x 3 kernels
  * with m = 2 or 4, which is 16 multiplications where the definition needs 36, or 36 where it needs 144; and of 2 x 2
  * kernels, which the phases of a transposed convolution are, with m = 3, 16 in place of 36 (Lavin and Gray, "Fast
- * Algorithms for Convolutional Neural Networks", CVPR 2016). Included by kernels/conv_winograd_2x2.c, _3x3.c and
- * _4x4.c.
+ * Algorithms for Convolutional Neural Networks", CVPR 2016). Included by winograd_2x2.c, _3x3.c and _4x4.c.
  *
  *   For each tile d [m + r - 1, m + r - 1] of the input (m apart, overlapping by r - 1), each channel c, each filter f:
  *     V[c] = B^T d B      U[f, c] = G g[f, c] G^T      M[f] = sum_c U[f, c] * V[c]  (element by element)

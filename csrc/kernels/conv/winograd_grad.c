@@ -1,5 +1,5 @@
 /* The gradient of the weights of a 3 x 3, stride 1 convolution by Winograd's algorithm F(4 x 4, 3 x 3): the adjoint of
- * the forward pass (conv_winograd.h), with 36 multiplications where the definition needs 144.
+ * the forward pass (winograd_forward.h), with 36 multiplications where the definition needs 144.
  *
  *   y = A^T [sum_c U[c] * V[c]] A   with U = G g G^T and V = B^T d B for every tile d of the image, so
  *   dM[t, f] = A grad_y[t, f] A^T   dU[f, c] = sum over the tiles t of dM[t, f] * V[t, c]   grad_g = G^T dU G

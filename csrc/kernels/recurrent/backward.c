@@ -2,7 +2,7 @@
  *
  * Steps are gone through from the last that was made to the first. Each is a product of the gradients in the gates of
  * the step that followed with the recurrent weights, which gives the gradient in h', to whose sums the rest of the
- * cell's backward is applied tile by tile, as in recurrent.c; a projection, or a reset gate that came first, is a
+ * cell's backward is applied tile by tile, as in forward.c; a projection, or a reset gate that came first, is a
  * second phase. The gradients in the gates of all steps are kept: those of the weights and of the input are one product
  * each, over all steps, at the end.
  *

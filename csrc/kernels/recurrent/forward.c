@@ -1,4 +1,4 @@
-/* Recurrent networks forward: rnn, lstm, gru (fastdl/recurrent.py has the formulas).
+/* Recurrent networks forward: rnn, lstm, gru (fastdl/functional/recurrent.py has the formulas).
  *
  * For each layer and direction, the input's part of all gates, W x + b, is one matrix product for many steps. Each step
  * is then a product of the states with weights that were packed once (panels.h), to whose sums the rest of the cell is
