@@ -177,7 +177,7 @@ def python_names(functions: list[Function]) -> str:
     short = {f.name: f.name.removeprefix("fdl_") for f in kernels}
     signatures = {short[f.name]: [tuple(p) for p in f.parameters] for f in kernels}
     lines = [
-        '"""One function per C kernel. Written by csrc/binding/generate.py from csrc/fastdl.h at build time: do not edit."""',
+        '"""One function per C kernel. Written by csrc/binding/generate.py from fastdl.h: do not edit."""',
         "",
         f"from fastdl._call import {', '.join(short[f.name] for f in kernels if f.over_arrays)}",
         "from fastdl._native import lib",

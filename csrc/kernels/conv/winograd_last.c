@@ -1,4 +1,4 @@
-/* Winograd's algorithm (winograd_forward.h) where the channels are last: its pixels are vectors of channels, and
+/* Winograd's algorithm (winograd_forward.h) where the channels are last: a tile's pixels are vectors of channels, and
  * nothing has to change its order. With the transforms of winograd.h,
  *
  *   V[p] [tiles, channels] = B^T d B      U[p] [channels, filters] = G g G^T      M[p] = V[p] U[p]      y = A^T M A
