@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import sys
 import threading
 import time
@@ -86,6 +88,15 @@ _VERBS: list[tuple[str, tuple[Any, ...]]] = [
     ("same_or_disjoint", (_X, "x", _X[:])),
     ("choice", ("b", "x", ("a", "b"))),
     ("choice", ("".join(["b", "b"]), "x", ("a", "bb"))),
+    ("number", (0.5, "x")),
+    ("number", (1, "x")),
+    ("number", (np.float32(0.5), "x", 0.0, 1.0)),
+    ("number", (math.inf, "x", 0.0, math.inf)),
+    ("integer", (-3, "x")),
+    ("integer", (3, "x", 0)),
+    ("integer", (np.int32(3), "x", 0, 5)),
+    ("flag", (True, "x")),
+    ("flag", (np.False_, "x")),
 ]
 
 
@@ -101,6 +112,45 @@ def test_a_shortcut_gives_what_the_verb_gives(verb: str, arguments: tuple[Any, .
         assert short is full is arguments[0]
     else:
         assert repr(short) == repr(full)
+
+
+_NO_NUMBERS = [True, np.True_, "a", None, np.ones(3), np.ones(()), 1j, object()]
+
+
+@pytest.mark.parametrize("value", _NO_NUMBERS)
+def test_what_is_no_number_is_refused(value: Any) -> None:
+    with pytest.raises(TypeError, match=r"^eps: found .*, expected a finite number$"):
+        verbs.number(value, "eps")
+    with pytest.raises(TypeError, match=r"^groups: found .*, expected an int$"):
+        verbs.integer(value, "groups")
+    if not isinstance(value, (bool, np.bool_)):
+        with pytest.raises(TypeError, match=r"^training: found .*, expected True or False$"):
+            verbs.flag(value, "training")
+    if not isinstance(value, str):
+        with pytest.raises(TypeError, match=r"^mode: found .*, expected one of a, b$"):
+            verbs.choice(value, "mode", ("a", "b"))
+
+
+@pytest.mark.parametrize(
+    ("verb", "value", "bounds", "expected"),
+    [
+        ("number", math.nan, (-math.inf, math.inf), "a number"),
+        ("number", math.inf, (), "a finite number"),
+        ("number", 10**400, (), "a finite number"),
+        ("number", -0.5, (0.0,), "a finite number of at least 0"),
+        ("number", -0.5, (0.0, math.inf), "a number of at least 0"),
+        ("number", 0, (verbs.ABOVE_ZERO,), "a finite number above 0"),
+        ("number", np.float16(1.5), (0.0, 1.0), "a number between 0 and 1"),
+        ("integer", 2**63, (), "an int of 64 bits"),
+        ("integer", -1, (0,), "at least 0 and less than 2**63"),
+        ("integer", np.int8(7), (1, 6), "at least 1 and at most 6"),
+    ],
+)
+def test_numbers_outside_their_bounds_are_refused(
+    verb: str, value: Any, bounds: tuple[Any, ...], expected: str
+) -> None:
+    with pytest.raises(ValueError, match=rf"^n: found .*, expected {re.escape(expected)}$"):
+        getattr(verbs, verb)(value, "n", *bounds)
 
 
 @pytest.mark.parametrize(("verb", "arguments"), [("floats", ()), ("floats", (1, 2, 3, 4)), ("output", (None,))])

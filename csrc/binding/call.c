@@ -12,6 +12,7 @@
 #define NPY_TARGET_VERSION NPY_1_25_API_VERSION
 #include <Python.h>
 #include <numpy/arrayobject.h>
+#include <float.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -301,6 +302,35 @@ SHORTCUT(same_or_disjoint) /* written, argument, other */
     return fine ? Py_NewRef(Py_None) : in_full(function, given, count);
 }
 
+SHORTCUT(number) /* value, argument, least = -DBL_MAX, most = DBL_MAX */
+{
+    if ((count != 2 && count != 4) || !PyFloat_CheckExact(given[0]) ||
+        (count == 4 && !(PyFloat_CheckExact(given[2]) && PyFloat_CheckExact(given[3]))))
+        return in_full(function, given, count);
+    const double value = PyFloat_AsDouble(given[0]);
+    const double least = count == 4 ? PyFloat_AsDouble(given[2]) : -DBL_MAX;
+    const double most = count == 4 ? PyFloat_AsDouble(given[3]) : DBL_MAX;
+    return least <= value && value <= most ? Py_NewRef(given[0]) : in_full(function, given, count);
+}
+
+SHORTCUT(integer) /* value, argument, least = -2^63, most = 2^63 - 1 */
+{
+    int64_t numbers[] = {0, 0, INT64_MIN, INT64_MAX}; /* value, argument, least, most */
+    for (Py_ssize_t i = 0; i < count && count <= 4; i += i == 0 ? 2 : 1) {
+        int overflow = 0;
+        numbers[i] = PyLong_CheckExact(given[i]) ? PyLong_AsLongLongAndOverflow(given[i], &overflow) : 0;
+        if (overflow || !PyLong_CheckExact(given[i]))
+            return in_full(function, given, count);
+    }
+    const bool fine = count >= 2 && count <= 4 && numbers[2] <= numbers[0] && numbers[0] <= numbers[3];
+    return fine ? Py_NewRef(given[0]) : in_full(function, given, count);
+}
+
+SHORTCUT(flag) /* value, argument */
+{
+    return count == 2 && PyBool_Check(given[0]) ? Py_NewRef(given[0]) : in_full(function, given, count);
+}
+
 SHORTCUT(choice) /* value, argument, names */
 {
     for (Py_ssize_t i = 0; count == 3 && PyTuple_Check(given[2]) && i < PyTuple_Size(given[2]); i++)
@@ -355,7 +385,8 @@ static PyMethodDef shortcuts[] = {
     ROW(floats),        ROW(floats_like), ROW(optional_vector),  ROW(optional_like),
     ROW(conv_weight),   ROW(output),      ROW(in_place),         ROW(optional_in_place),
     ROW(gradient),      ROW(disjoint),    ROW(same_or_disjoint), ROW(choice),
-    ROW(class_indices), ROW(many_like),   ROW(array_table),      {NULL, NULL, 0, NULL},
+    ROW(class_indices), ROW(many_like),   ROW(array_table),      ROW(number),
+    ROW(integer),       ROW(flag),        {NULL, NULL, 0, NULL},
 };
 
 static PyObject *shortcut(PyObject *module, PyObject *function)

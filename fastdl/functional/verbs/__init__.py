@@ -40,9 +40,20 @@ from fastdl.functional.verbs.classes import (
     row_shape,
     with_indices,
 )
-from fastdl.functional.verbs.errors import fail, phrase
+from fastdl.functional.verbs.errors import fail, phrase, shown
 from fastdl.functional.verbs.lists import array_table, arrays_like, as_given, many_floats, many_like, matrix_shapes
-from fastdl.functional.verbs.scalars import choice, fused, is_int, natural, probability
+from fastdl.functional.verbs.scalars import (
+    ABOVE_ZERO,
+    FINITE,
+    choice,
+    flag,
+    fused,
+    integer,
+    is_int,
+    natural,
+    number,
+    probability,
+)
 from fastdl.functional.verbs.windows import (
     DATA_FORMATS,
     PackedConv2dWeight,
@@ -58,7 +69,9 @@ from fastdl.functional.verbs.windows import (
 )
 
 __all__ = [
+    "ABOVE_ZERO",
     "DATA_FORMATS",
+    "FINITE",
     "Array",
     "PackedConv2dWeight",
     "array_table",
@@ -74,17 +87,20 @@ __all__ = [
     "conv_weight",
     "disjoint",
     "fail",
+    "flag",
     "floats",
     "floats_like",
     "fused",
     "gradient",
     "in_place",
     "index_output",
+    "integer",
     "is_int",
     "many_floats",
     "many_like",
     "matrix_shapes",
     "natural",
+    "number",
     "optional_broadcast",
     "optional_in_place",
     "optional_indices",
@@ -100,6 +116,7 @@ __all__ = [
     "row_shape",
     "running_stat",
     "same_or_disjoint",
+    "shown",
     "sizes",
     "split_shape",
     "state",

@@ -120,8 +120,7 @@ def output(out: Any, shape: tuple[int, ...], like: Array) -> Array:
 
 def writable(out: Any, argument: str, shape: tuple[int, ...], like: Array) -> Array:
     """`out` if a kernel may write it as it is: an array of that shape, and the dtype of `like`."""
-    if not isinstance(out, ndarray):
-        raise TypeError(f"{argument}: found {type(out).__name__}, expected a NumPy array")
+    _check_array(out, argument)
     if out.dtype != like.dtype:
         raise TypeError(f"{argument}: found dtype {out.dtype}, expected {like.dtype}")
     if out.shape != tuple(shape):
@@ -134,8 +133,7 @@ def writable(out: Any, argument: str, shape: tuple[int, ...], like: Array) -> Ar
 @shortcut
 def in_place(x: Any, argument: str) -> Array:
     """x, an array that a kernel updates: float32 or float64, C-contiguous, writable; never copied."""
-    if not isinstance(x, ndarray):
-        raise TypeError(f"{argument}: found {type(x).__name__}, expected a NumPy array")
+    _check_array(x, argument)
     if x.dtype not in (_F32, _F64):
         raise TypeError(f"{argument}: found dtype {x.dtype.str}, expected float32 or float64 in native byte order")
     return writable(x, argument, x.shape, x)
@@ -190,10 +188,21 @@ def reduced_shape(shape: tuple[int, ...], reduction: str) -> tuple[int, ...]:
     return shape if reduction == "none" else ()
 
 
-def view(x: Any, argument: str) -> Array:
-    """Whatever NumPy can see without copying, as an array."""
+def _check_array(x: Any, argument: str) -> None:
+    """Refuse what is no array that can be written."""
+    _check_unmasked(x, argument)
+    if not isinstance(x, ndarray):
+        raise TypeError(f"{argument}: found {type(x).__name__}, expected a NumPy array")
+
+
+def _check_unmasked(x: Any, argument: str) -> None:
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{argument}: found a masked array, expected a plain one (masks are not supported)")
+
+
+def view(x: Any, argument: str) -> Array:
+    """Whatever NumPy can see without copying, as an array."""
+    _check_unmasked(x, argument)
     if isinstance(x, (ndarray, np.generic, memoryview)) or hasattr(x, "__array_interface__"):
         return np.asarray(x)
     if hasattr(x, "__dlpack__"):

@@ -1,36 +1,90 @@
-"""Numbers and names."""
+"""Numbers, flags and names."""
 
 from __future__ import annotations
 
+from math import inf
+from sys import float_info
 from typing import Any
 
 import numpy as np
 
 from fastdl._call import shortcut
-from fastdl.functional.verbs.errors import fail
+from fastdl.functional.verbs.errors import fail, shown
+
+FINITE = float_info.max
+"""The largest finite number: the bound of `number` that keeps infinity out."""
+ABOVE_ZERO = 5e-324
+"""The smallest number above 0: the bound of `number` that keeps 0 out."""
+
+
+@shortcut
+def number(value: float, argument: str, least: float = -FINITE, most: float = FINITE) -> float:
+    """A number (an int or a float, Python's or NumPy's) with least <= value <= most, as a float; never NaN.
+
+    Infinity passes where a bound is infinite: number(clip_value, "clip_value", 0.0, inf).
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
+        raise TypeError(f"{argument}: found {shown(value)}, expected {number_range(least, most)}")
+    try:
+        result = float(value)
+    except OverflowError:
+        result = inf if value > 0 else -inf
+    if not least <= result <= most:
+        fail(argument, shown(value), number_range(least, most))
+    return result
+
+
+def number_range(least: float, most: float) -> str:
+    """The numbers that `number` takes, in words."""
+    words = "a number" if most == inf or least == -inf else "a finite number"
+    if least == ABOVE_ZERO:
+        words += " above 0"
+        return words if most >= FINITE else f"{words} and at most {most:g}"
+    if least > -FINITE:
+        return f"{words} of at least {least:g}" if most >= FINITE else f"a number between {least:g} and {most:g}"
+    return words if most >= FINITE else f"{words} of at most {most:g}"
+
+
+@shortcut
+def integer(value: int, argument: str, least: int = -(2**63), most: int = 2**63 - 1) -> int:
+    """An int (Python's or NumPy's; no bool) with least <= value <= most, within 64 bits."""
+    if not is_int(value):
+        raise TypeError(f"{argument}: found {shown(value)}, expected an int")
+    if not least <= value <= most:
+        fail(argument, shown(value), integer_range(least, most))
+    return int(value)
+
+
+def integer_range(least: int, most: int) -> str:
+    """The numbers that `integer` takes, in words."""
+    if most == 2**63 - 1:
+        return "an int of 64 bits" if least == -(2**63) else f"at least {least} and less than 2**63"
+    return f"at most {most}" if least == -(2**63) else f"at least {least} and at most {most}"
+
+
+@shortcut
+def flag(value: bool, argument: str) -> bool:
+    """True or False (Python's or NumPy's); 0, 1, None and the like are refused, as torch refuses them."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{argument}: found {shown(value)}, expected True or False")
+    return bool(value)
 
 
 def probability(value: float, argument: str) -> float:
     """A number in [0, 1]."""
-    if isinstance(value, bool) or not isinstance(value, (int, float, np.integer, np.floating)):
-        raise TypeError(f"{argument}: found {value!r}, expected a number")
-    if not 0 <= value <= 1:
-        fail(argument, value, "a probability between 0 and 1")
-    return float(value)
+    return number(value, argument, 0.0, 1.0)
 
 
 def natural(value: int, argument: str) -> int:
     """An int in [0, 2^63)."""
-    if not is_int(value):
-        raise TypeError(f"{argument}: found {value!r}, expected an int")
-    if not 0 <= value < 2**63:
-        fail(argument, value, "at least 0 and less than 2**63")
-    return int(value)
+    return integer(value, argument, 0)
 
 
 @shortcut
 def choice(value: str, argument: str, names: tuple[str, ...]) -> int:
     """The position of `value` in `names`, which is the value of the C enum."""
+    if not isinstance(value, str):
+        raise TypeError(f"{argument}: found {shown(value)}, expected one of {', '.join(names)}")
     if value not in names:
         fail(argument, repr(value), "one of " + ", ".join(names))
     return names.index(value)
@@ -43,9 +97,12 @@ def fused(
     many there are, and the defaults."""
     kind = choice(activation, "activation", names)
     most, alpha, beta = known[kind]
+    if not isinstance(args, (tuple, list)):
+        raise TypeError(f"activation_args: found {shown(args)}, expected a tuple of numbers")
     if len(args) > most:
         fail("activation_args", args, ("at most", most, "numbers for", activation))
-    return kind, float(args[0]) if len(args) > 0 else alpha, float(args[1]) if len(args) > 1 else beta
+    given = [number(arg, "activation_args", -inf, inf) for arg in args]
+    return kind, given[0] if len(given) > 0 else alpha, given[1] if len(given) > 1 else beta
 
 
 def is_int(value: Any) -> bool:

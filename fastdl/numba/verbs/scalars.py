@@ -1,4 +1,4 @@
-"""For Numba. Numbers and names."""
+"""For Numba. Numbers, flags and names."""
 
 from __future__ import annotations
 
@@ -11,32 +11,53 @@ from fastdl.functional import verbs
 from fastdl.numba.verbs.types import is_int, literal
 
 
+@overload(verbs.number, prefer_literal=True)
+def _number(value, argument, least=-verbs.FINITE, most=verbs.FINITE):
+    name = literal(argument)
+    if not isinstance(value, (types.Integer, types.Float, types.Omitted)) or isinstance(literal(value), (bool, str)):
+        raise TypingError(f"{name}: found {value}, expected a number")
+
+    def implementation(value, argument, least=-verbs.FINITE, most=verbs.FINITE):
+        result = float(value)
+        if not least <= result <= most:
+            verbs.fail(name, value, ("a number between", least, "and", most))
+        return result
+
+    return implementation
+
+
+@overload(verbs.integer, prefer_literal=True)
+def _integer(value, argument, least=-(2**63), most=2**63 - 1):
+    name = literal(argument)
+    if not is_int(value):
+        raise TypingError(f"{name}: found {value}, expected an int")
+
+    def implementation(value, argument, least=-(2**63), most=2**63 - 1):
+        result = np.int64(value)
+        if not least <= result <= most:
+            verbs.fail(name, value, ("an int between", least, "and", most))
+        return result
+
+    return implementation
+
+
+@overload(verbs.flag, prefer_literal=True)
+def _flag(value, argument):
+    if not isinstance(value, types.Boolean) and not isinstance(literal(value), bool):
+        raise TypingError(f"{literal(argument)}: found {value}, expected True or False")
+    return lambda value, argument: value
+
+
 @overload(verbs.probability, prefer_literal=True)
 def _probability(value, argument):
     name = literal(argument)
-    if not isinstance(value, (types.Integer, types.Float, types.Literal)) or isinstance(literal(value), (bool, str)):
-        raise TypingError(f"{name}: found {value}, expected a number")
-
-    def implementation(value, argument):
-        if not 0 <= value <= 1:
-            verbs.fail(name, value, "a probability between 0 and 1")
-        return float(value)
-
-    return implementation
+    return lambda value, argument: verbs.number(value, name, 0.0, 1.0)
 
 
 @overload(verbs.natural, prefer_literal=True)
 def _natural(value, argument):
     name = literal(argument)
-    if not is_int(value):
-        raise TypingError(f"{name}: found {value}, expected an int")
-
-    def implementation(value, argument):
-        if value < 0:
-            verbs.fail(name, value, "at least 0 and less than 2**63")
-        return np.int64(value)
-
-    return implementation
+    return lambda value, argument: verbs.integer(value, name, 0)
 
 
 @overload(verbs.choice, prefer_literal=True)
