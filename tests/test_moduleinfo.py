@@ -31,7 +31,7 @@ def _to_numpy(value: Any) -> Any:
     return value
 
 
-def _dtype(kwargs: dict[str, Any]) -> dict[str, Any]:
+def _keywords(kwargs: dict[str, Any]) -> dict[str, Any]:
     """A constructor's keywords without torch's dtype and device."""
     return {key: _to_numpy(value) for key, value in kwargs.items() if key not in ("dtype", "device")}
 
@@ -49,7 +49,7 @@ def _build(info: Any, sample: Any, training: bool) -> tuple[Any, Any]:
     by_torch = info.module_cls(*arguments.args, **arguments.kwargs)
     by_torch = by_torch.to(torch.float64).train(training)
     layer = getattr(nn, info.module_cls.__name__)
-    args, kwargs = _to_numpy(tuple(arguments.args)), _dtype(arguments.kwargs)
+    args, kwargs = _to_numpy(tuple(arguments.args)), _keywords(arguments.kwargs)
     if (
         by_torch.state_dict() and next(iter(by_torch.parameters()), None) is not None
     ) or "running_mean" in by_torch.state_dict():
