@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import product
+from typing import Any
+
 import numpy as np
 import pytest
 
 import fastdl
+from fastdl import reference
+from fastdl.functional.conv import ALGORITHMS
 
 _MIB = 1 << 20
 
@@ -101,3 +106,101 @@ def test_gradients_keep_what_is_not_finite_in_its_place(algorithm: str, bad: flo
     assert np.isfinite(expected.input).sum() == x.size - 19 * 9
     for got, want in zip(found, expected, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-10)
+
+
+def _strided() -> list[tuple[Any, ...]]:
+    """Kernel, stride and dilation, and sizes of which as many in all are often the same beside one another."""
+    windows = [
+        ((2, 2), (2, 3), (1, 1)),
+        ((4, 4), (5, 5), (1, 1)),
+        ((3, 2), (2, 4), (1, 1)),
+        ((1, 1), (2, 3), (1, 1)),
+        ((3, 3), (3, 2), (2, 1)),
+        ((2, 2, 2), (2, 3, 2), (1, 1, 1)),
+        ((1, 2, 3), (3, 1, 2), (1, 1, 1)),
+    ]
+    return [(*window, padding, more) for window in windows for padding in (0, 1) for more in (False, True)]
+
+
+@pytest.mark.parametrize("groups", [1, 5])
+@pytest.mark.parametrize(("kernel", "stride", "dilation", "padding", "more"), _strided())
+def test_every_number_of_a_strided_gradient_in_its_place(
+    kernel: tuple[int, ...],
+    stride: tuple[int, ...],
+    dilation: tuple[int, ...],
+    padding: int,
+    more: bool,
+    groups: int,
+) -> None:
+    """Whole numbers, so that a result is right or far from it."""
+    rng, rank = np.random.default_rng(0), len(kernel)
+    form: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    for sizes in product((6, 7, 8), repeat=2):
+        shape = (1, 5, *((2,) if rank == 3 else ()), *sizes)
+        x = rng.integers(-4, 5, shape).astype(np.float32)
+        weight = rng.integers(-4, 5, (5, 5 // groups, *kernel)).astype(np.float32)
+        added: Any = tuple(int(more and s > 1) for s in stride)
+        transpose = f"conv_transpose{rank}d"
+        found = getattr(fastdl, transpose)(x, weight, **form, output_padding=added)
+        np.testing.assert_array_equal(found, getattr(reference, transpose)(x, weight, **form, output_padding=added))
+        backward = f"conv{rank}d_backward"
+        if found.ndim == 4 or groups == 1:
+            grads = getattr(fastdl, backward)(x, found, weight, **form)
+            np.testing.assert_array_equal(grads.input, getattr(reference, backward)(x, found, weight, **form).input)
+
+
+def test_a_phase_with_as_many_positions_as_pixels_is_no_matrix() -> None:
+    x = np.zeros((1, 1, 6, 7), np.float32)
+    x[0, 0, 3, 4] = 1
+    y = fastdl.conv_transpose2d(
+        x, np.ones((1, 5, 2, 2), np.float32), stride=(2, 3), padding=(0, 1), output_padding=(1, 0)
+    )
+    assert np.argwhere(y[0, 0]).tolist() == [[6, 11], [6, 12], [7, 11], [7, 12]]
+
+
+@pytest.mark.parametrize("data_format", ["NCHW", "NHWC"])
+def test_a_kernel_of_one_tap_with_as_many_positions_as_pixels_is_no_matrix(data_format: str) -> None:
+    """(2, 1) pixels and (1, 2) positions: the second column is padding."""
+    x, weight = np.array([3, 5], np.float32).reshape(1, 1, 2, 1), np.ones((1, 1, 1, 1), np.float32)
+    axes = (0, 2, 3, 1) if data_format == "NHWC" else (0, 1, 2, 3)
+    form: dict[str, Any] = {"stride": (2, 1), "padding": ((0, 0), (0, 1)), "data_format": data_format}
+    y = fastdl.conv2d(x.transpose(axes), weight, **form)
+    assert y.ravel().tolist() == [3, 0]
+    grads = fastdl.conv2d_backward(np.array([7, 11], np.float32).reshape(y.shape), x.transpose(axes), weight, **form)
+    assert grads.input.ravel().tolist() == [7, 0]
+    assert grads.weight.item() == 21
+
+
+@pytest.mark.parametrize("data_format", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("kernel", [1, 2, 3])
+def test_no_channels_and_no_filters(kernel: int, data_format: str) -> None:
+    """A sum over nothing is the bias alone."""
+    last = data_format == "NHWC"
+    for channels, filters, batch in product((0, 2), (0, 3), (0, 1)):
+        x = np.ones((batch, 5, 5, channels) if last else (batch, channels, 5, 5), np.float32)
+        weight, bias = np.ones((filters, channels, kernel, kernel), np.float32), np.ones(filters, np.float32)
+        for algorithm in ALGORITHMS:
+            form: dict[str, Any] = {"data_format": data_format, "algorithm": algorithm}
+            try:
+                y = fastdl.conv2d(x, weight, bias, **form)
+            except ValueError as error:
+                assert str(error).startswith("algorithm"), algorithm  # noqa: PT017
+                continue
+            np.testing.assert_allclose(y, 1 + channels * kernel**2, rtol=1e-6)
+            assert y.shape[3 if last else 1] == filters
+            packed = fastdl.pack_conv2d_weight(weight, **form)
+            np.testing.assert_array_equal(fastdl.conv2d(x, packed, bias, **form), y)
+            grads = fastdl.conv2d_backward(np.ones_like(y), x, weight, **form)
+            assert (grads.bias == batch * (6 - kernel) ** 2).all()
+            np.testing.assert_allclose(grads.weight, batch * (6 - kernel) ** 2, rtol=1e-6)
+            assert grads.input.shape == x.shape
+    assert fastdl.conv1d(np.ones((1, 0, 2)), np.ones((1, 0, 2))).tolist() == [[[0]]]
+
+
+def test_packed_weights_of_single_channels_by_im2col() -> None:
+    """Where the channels are last, they are packed for depthwise convolution, in an order of its own."""
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((2, 7, 8, 6)), rng.standard_normal((6, 1, 3, 2))
+    form: dict[str, Any] = {"groups": 6, "data_format": "NHWC", "algorithm": "im2col"}
+    packed = fastdl.pack_conv2d_weight(weight, groups=6, data_format="NHWC")
+    np.testing.assert_allclose(fastdl.conv2d(x, packed, **form), fastdl.conv2d(x, weight, **form), rtol=1e-12)

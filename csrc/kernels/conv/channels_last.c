@@ -297,6 +297,11 @@ static bool is_depthwise(const convolution *v)
     return v->w.groups > 1 && v->channels == 1 && v->filters == 1 && !v->explicit_columns;
 }
 
+bool conv_channels_last_reads(const convolution *v)
+{
+    return !v->explicit_columns || v->w.groups == 1 || v->channels != 1 || v->filters != 1;
+}
+
 typedef struct {
     const convolution *v;
     real *packed;

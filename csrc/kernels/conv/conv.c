@@ -36,8 +36,10 @@ convolution conv_describe(const fdl_window *w, const real *weight, int64_t algor
     v.depth = v.channels * v.taps;
     v.positions = w->out_depth * w->out_height * w->out_width;
     v.pixels = w->depth * w->height * w->width;
-    v.is_matrix = v.taps == 1 && v.positions == v.pixels && w->stride_depth == 1 && w->stride_height == 1 &&
-                  w->stride_width == 1 && w->padding_depth == 0 && w->padding_height == 0 && w->padding_width == 0;
+    /* Each size by itself: as many positions as pixels may also be 7 x 8 and 8 x 7. */
+    v.is_matrix = v.taps == 1 && w->out_depth == w->depth && w->out_height == w->height && w->out_width == w->width &&
+                  w->stride_depth == 1 && w->stride_height == 1 && w->stride_width == 1 && w->padding_depth == 0 &&
+                  w->padding_height == 0 && w->padding_width == 0;
     if (v.is_matrix) { /* its rows are one row */
         v.w.depth = v.w.out_depth = v.w.height = v.w.out_height = 1;
         v.w.width = v.w.out_width = v.pixels;
@@ -483,7 +485,7 @@ static convolution describe_packed(const fdl_window *window, const real *packed,
     const real *second = packed + packed_size(&v);
     if (window->channels_last) {
         v = conv_describe(window, second, algorithm);
-        v.packed = packed;
+        v.packed = conv_channels_last_reads(&v) ? packed : NULL;
     } else {
         v.packed = depthwise_applies(&v) ? NULL : packed;
         v.packed_winograd = second;

@@ -152,6 +152,7 @@ bool conv_winograd_last_pays(const convolution *v);
 int conv_winograd_last_forward(const convolution *v, bool *finite);
 
 #define conv_channels_last_weights FDL_NAME(conv_channels_last_weights)
+#define conv_channels_last_reads FDL_NAME(conv_channels_last_reads)
 #define conv_channels_last_forward FDL_NAME(conv_channels_last_forward)
 #define conv_channels_last_grad_x FDL_NAME(conv_channels_last_grad_x)
 #define conv_channels_last_grad_weight FDL_NAME(conv_channels_last_grad_weight)
@@ -159,6 +160,9 @@ int conv_winograd_last_forward(const convolution *v, bool *finite);
 
 /* The weights of v as its forward pass reads them, [groups][depth][filters]: for v->packed, once for many calls. */
 int conv_channels_last_weights(const convolution *v, real *packed);
+/* Whether the forward pass reads them: the product of explicit columns has another layout than depthwise convolution,
+ * for which they were packed. */
+bool conv_channels_last_reads(const convolution *v);
 /* The passes of v where the channels are last. */
 int conv_channels_last_forward(const convolution *v);
 int conv_channels_last_grad_x(const convolution *v);

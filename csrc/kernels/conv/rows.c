@@ -120,8 +120,8 @@ bool conv_rows_applies(const convolution *v)
 {
     const plan p = describe_lines(v);
     const int64_t extent = (v->w.kernel_height - 1) * v->w.dilation_height + 1;
-    return v->w.groups == 1 && !v->w.channels_last && v->weights.column == 1 && v->depth <= GEMM_K && !v->is_matrix &&
-           row_bytes(&p) <= BUFFER / extent;
+    return v->w.groups == 1 && !v->w.channels_last && v->weights.column == 1 && v->depth > 0 && v->depth <= GEMM_K &&
+           !v->is_matrix && row_bytes(&p) <= BUFFER / extent;
 }
 
 /* In cycles for one row of one tap: a multiply-add a filter and vector, and where windows are packed their copy, while
