@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fastdl.functional.verbs import fail
 from fastdl.nn.module import Module
 
 __all__ = ["Sequential"]
@@ -16,15 +15,14 @@ class Sequential(Module):
 
     Each is given what the one before returned: after a recurrent layer, which returns a pair, comes nn.Output()."""
 
+    layers: dict[str, Module]
+
     def __init__(self, *layers: Any) -> None:
         named = layers[0] if len(layers) == 1 and isinstance(layers[0], Mapping) else dict(enumerate(layers))
-        self.layers: dict[str, Module] = {str(name): layer for name, layer in named.items()}
-        for name, layer in self.layers.items():
+        for name, layer in named.items():
             if not isinstance(layer, Module):
-                raise TypeError(f"layers: found {type(layer).__name__} as {name!r}, expected a Module")
-        modules = list(self.modules())
-        if len({id(module) for module in modules}) < len(modules):
-            fail("layers", "the same layer twice", "each once (a layer remembers one forward)")
+                raise TypeError(f"layers: found {type(layer).__name__} as {str(name)!r}, expected a Module")
+        self.__dict__["layers"] = {str(name): layer for name, layer in named.items()}
 
     def children(self) -> dict[str, Module]:
         return self.layers

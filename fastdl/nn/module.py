@@ -1,34 +1,20 @@
-"""Layers: the functions of fastdl with parameters, and what backward needs, remembered.
-
-A layer names its parameters, and writes forward and backward; everything else is in Module:
-
-    class Scale(Module):
-        parameter_names = ("weight",)
-
-        def __init__(self, features):
-            self.weight = np.ones(features, np.float32)
-
-        def forward(self, x):
-            self.save_for_backward(x)
-            return x * self.weight
-
-        def backward(self, grad_output, input_grad=True):
-            (x,) = self.saved
-            self.set_grads(weight=(grad_output * x).sum(0))
-            return grad_output * self.weight
-"""
+"""The base class of layers and networks."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from threading import RLock
 from types import MappingProxyType
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
-from fastdl.functional.verbs import Array, view
+from fastdl.functional.verbs import Array, fail, view
+from fastdl.nn import _saved
+from fastdl.nn._saved import is_grad_enabled, no_grad
 
-__all__ = ["Module"]
+__all__ = ["IncompatibleKeys", "Module", "is_grad_enabled", "no_grad"]
 
 
 Self = TypeVar("Self", bound="Module")
@@ -37,11 +23,65 @@ Self = TypeVar("Self", bound="Module")
 Rng: TypeAlias = "np.random.Generator | int | None"  # in words: numpy.random is slow to import
 
 
-class Module:
-    """A layer or a network of layers.
+class IncompatibleKeys(NamedTuple):
+    """What load_state_dict found too few, and too many."""
 
-    Attributes that are Modules are its children; their parameters are named "child.parameter", as in torch.
-    What forward was given is kept, not copied, until the next forward: change it only after backward.
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class Module:
+    """A layer or a network of layers. torch.nn.Module.
+
+    A subclass names its parameters and writes `forward` and `backward`; everything else is here. Attributes that are
+    Modules are its children; their parameters are named "child.parameter", as in torch.
+
+    Notes
+    -----
+    **Forward and backward.** `forward` keeps what backward needs by `save_for_backward`; `backward(grad_output,
+    input_grad=True)` takes it from `saved`, gives the gradients of parameters to `set_grads` and returns that of the
+    input. Without input_grad, which the first layer of a network does not need, what it returns means nothing.
+
+    A backward belongs to the last forward that has not had one: a layer or a network that is called several times (a
+    siamese network, a cell in a loop, one layer in two places) is answered as often, in reverse order. The gradients
+    of a run of backwards add up. The first forward after a backward begins a new pass: what still waits then is
+    dropped, and the next backward replaces the gradients. After `zero_grad` they add up over all passes, as in torch.
+
+    **Memory.** What was saved goes with its backward. Of outermost calls that have none, the last `max_forwards` are
+    kept, in eval mode the last one, inside of `no_grad()` none. Arrays are kept, not copied. One that was written over
+    in between, by a later layer that works in place, say, is a RuntimeError in backward: three elements of each array
+    are looked at always, all of them in the first two passes of a layer after its creation or a change of mode.
+
+    **Threads** may share a network in inference: what is saved is each thread's own. Copies and pickles hold the
+    parameters, and neither what was saved nor gradients.
+
+    Examples
+    --------
+    A layer of one's own:
+
+    >>> import numpy as np
+    >>> from fastdl.nn import Module
+    >>> class Scale(Module):
+    ...     parameter_names = ("weight",)
+    ...
+    ...     def __init__(self, features):
+    ...         self.weight = np.ones(features, np.float32)
+    ...
+    ...     def forward(self, x):
+    ...         self.save_for_backward(x)
+    ...         return x * self.weight
+    ...
+    ...     def backward(self, grad_output, input_grad=True):
+    ...         (x,) = self.saved
+    ...         self.set_grads(weight=(grad_output * x).sum(0))
+    ...         return grad_output * self.weight
+    >>> layer = Scale(2)
+    >>> y = layer(np.array([[1, 2], [3, 4]], np.float32))
+    >>> layer.backward(np.ones_like(y))
+    array([[1., 1.],
+           [1., 1.]], dtype=float32)
+    >>> layer.grads
+    {'weight': array([4., 6.], dtype=float32)}
     """
 
     parameter_names: tuple[str, ...] = ()
@@ -51,92 +91,386 @@ class Module:
     elementwise: bool = False
     """Whether each element of the result depends on the same element of the input only."""
     training: bool = True
+    """Whether layers that differ in training and inference do as in training."""
+    max_forwards: int = 4
+    """How many outermost forwards in training may wait for their backward; of more, the oldest are dropped."""
     forward: Callable[..., Any]
     backward: Callable[..., Any]
-    """backward(grad_output, input_grad=True) returns the gradient of forward's input and fills `grads`.
-    Without input_grad, which the first layer of a network does not need, what it returns means nothing."""
 
-    _saved: tuple[Any, ...] | None = None
+    _memory: _saved.Memory
     _grads: Mapping[str, Array] = MappingProxyType({})
+    _grads_of: int = 0
+    """The number of the pass that they were found in."""
+    _passes: tuple[int, int] = (0, 0)
+    """The first pass that was answered since the last forward, and the newest of those before it."""
+    _accumulate: bool = False
+    _frozen: frozenset[str] = frozenset()
+
+    def __new__(cls, *arguments: Any, **options: Any) -> Any:
+        if "_prepared" not in cls.__dict__:
+            with _PREPARING:
+                _prepare(cls)
+        module = super().__new__(cls)
+        module.__dict__["_memory"] = _saved.Memory()
+        return module
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
         return self.forward(*inputs, **options)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if type(value) in _CONTAINERS:
+            self._refuse_modules_in(name, value)
+        if name in self.parameter_names and not (value is None or isinstance(value, np.ndarray)):
+            raise TypeError(f"{type(self).__name__}.{name}: found {type(value).__name__}, expected an array or None")
+        super().__setattr__(name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("_memory", "_grads", "_passes")}
+
+    # What a layer of one's own calls.
+
     def save_for_backward(self, *values: Any) -> None:
-        self._saved = values
+        """Keep these for backward, which finds them in `saved`. Arrays are not copied."""
+        _saved.save(self, values)
 
     @property
     def saved(self) -> tuple[Any, ...]:
-        """What the last forward saved."""
-        if self._saved is None:
-            raise RuntimeError(f"{type(self).__name__}.backward: called before forward")
-        return self._saved
+        """What the forward saved that backward is now of.
+
+        Raises
+        ------
+        RuntimeError
+            Where there is no such forward, or an array has been written over since.
+        """
+        return _saved.saved(self)
 
     def set_grads(self, **grads: Array) -> None:
-        """Make these the gradients of this layer's own parameters; one of a parameter that is None is dropped."""
-        self._grads = {name: grad for name, grad in grads.items() if getattr(self, name) is not None}
+        """Give the gradients of this layer's own parameters, inside of backward.
+
+        One of a parameter that is None or frozen is dropped.
+
+        Raises
+        ------
+        ValueError
+            For a name that is not among `parameter_names`, or a gradient that has not the parameter's shape.
+        """
+        memory = self._memory
+        adding = memory.backward is not None and (memory.adding or self._accumulate)
+        found = dict(self._grads) if adding else {}
+        for name, grad in grads.items():
+            if name not in self.parameter_names:
+                fail(f"{type(self).__name__}.set_grads", repr(name), f"one of {list(self.parameter_names)}")
+            parameter = getattr(self, name)
+            if parameter is None or name in self._frozen:
+                continue
+            if np.shape(grad) != parameter.shape:
+                fail(f"{type(self).__name__}.set_grads: {name}", np.shape(grad), parameter.shape)
+            found[name] = found[name] + grad if name in found else grad
+        number = memory.backward.number if memory.backward is not None else 0
+        self.__dict__["_grads_of"] = max(number, self._grads_of) if adding else number
+        self.__dict__["_grads"] = found
+
+    # Gradients.
 
     @property
     def grads(self) -> dict[str, Array]:
-        """The gradients that the last backward found, by the names of parameters()."""
-        return self._collect(lambda module: module._grads)
+        """The gradients that the backwards since the last forward found, by the names of parameters().
+
+        Frozen parameters, and those of layers that had no part in it, have none.
+        """
+        names: dict[int, str] = {}
+        frozen, oldest = set(), self._passes[1]
+        for name, module, own, array in self._named_arrays(False):
+            names.setdefault(id(array), name)
+            if own in module._frozen:
+                frozen.add(id(array))
+        found: dict[str, Array] = {}
+        for module in self.modules():
+            if module._grads and (module._grads_of > oldest or module._accumulate or module._grads_of == 0):
+                for own, grad in module._grads.items():
+                    array = getattr(module, own)
+                    if array is not None and id(array) not in frozen:
+                        name = names[id(array)]
+                        found[name] = found[name] + grad if name in found else grad
+        return {name: found[name] for name in names.values() if name in found}
+
+    def zero_grad(self, accumulate: bool = True) -> None:
+        """Forget the gradients, and from now on add up those of all passes until the next zero_grad(), as in torch.
+
+        A network on which this was never called has the gradients of the last pass only. accumulate=False goes back
+        to that.
+
+        Examples
+        --------
+        A step for several batches:
+
+        >>> import numpy as np
+        >>> from fastdl import nn, optim
+        >>> net, loss = nn.Linear(3, 2, rng=0), nn.MSELoss()
+        >>> optimizer = optim.SGD(net.parameters(), lr=0.1)
+        >>> net.zero_grad()
+        >>> for _ in range(4):
+        ...     value = loss(net(np.ones((5, 3), np.float32)), np.zeros((5, 2), np.float32))
+        ...     _ = net.backward(loss.backward(), input_grad=False)
+        >>> _ = optimizer.step(net.grads, grad_scale=1 / 4)
+        """
+        for module in self.modules():
+            module.__dict__["_accumulate"] = accumulate
+            module.__dict__["_grads"] = {}
+
+    def requires_grad_(self: Self, requires_grad: bool = True, *names: str) -> Self:
+        """Freeze (False) or thaw the parameters of this module and all below it, or those of `names` only.
+
+        A frozen parameter gets no gradient: it is not in `grads`, so that optimizers leave it as it is. What backward
+        returns is the same. Frozen are the parameters of modules, by name: another array put there is frozen too.
+
+        Examples
+        --------
+        >>> from fastdl import nn
+        >>> net = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+        >>> _ = net[0].requires_grad_(False)
+        >>> _ = net.requires_grad_(False, "2.bias")
+        """
+        known = {name: (module, own) for name, module, own, _ in self._named_arrays(False, every_name=True)}
+        for name in names:
+            if name not in known:
+                fail("names", repr(name), f"among {list(known)}")
+        for module, own in known.values() if not names else map(known.__getitem__, names):
+            frozen = module._frozen - {own} if requires_grad else module._frozen | {own}
+            module.__dict__["_frozen"] = frozen
+        return self
+
+    # Parameters and the state.
 
     def parameters(self) -> dict[str, Array]:
-        """The parameters themselves, not copies, by torch's names."""
-        return self._collect(lambda module: module._named(module.parameter_names))
+        """The parameters themselves, not copies, by torch's names; one that is in several places once, as the first."""
+        seen: dict[int, None] = {}
+        found = {}
+        for name, _, _, array in self._named_arrays(False):
+            if id(array) not in seen:
+                seen[id(array)] = None
+                found[name] = array
+        return found
+
+    def named_parameters(self) -> Iterator[tuple[str, Array]]:
+        """The pairs of parameters()."""
+        yield from self.parameters().items()
 
     def state_dict(self) -> dict[str, Array]:
-        """Copies of the parameters and buffers, by torch's names."""
+        """Copies of the parameters and buffers, by torch's names; one that is in several places under each name."""
         return {name: array.copy() for name, array in self._state().items()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+    def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
         """Copy into the parameters and buffers what state_dict() of this class, or of the same torch network, returned.
 
-        They keep their dtype. Every key and shape is checked first: after an error nothing has changed.
+        They keep their dtype: what was saved as float16 or float64 is converted. Every key and shape is checked
+        first: after an error nothing has changed.
+
+        Parameters
+        ----------
+        state : mapping of str to array
+            What np.load returns is one; for a file's name there is `load`.
+        strict : bool
+            Whether keys that are missing or unexpected are an error.
+
+        Returns
+        -------
+        IncompatibleKeys
+            (missing_keys, unexpected_keys); with strict, both empty.
+
+        Raises
+        ------
+        ValueError
+            For missing and unexpected keys, and shapes that differ, each named.
+        TypeError
+            If `state` is no mapping.
         """
-        parameters = self._state()
-        problems = [f"missing {name!r}" for name in parameters if name not in state]
-        problems += [f"unexpected {name!r}" for name in state if name not in parameters]
-        values = {name: view(state[name], name) for name in parameters if name in state}
+        if not isinstance(state, Mapping):
+            hint = "; load(path) reads a file" if isinstance(state, (str, os.PathLike)) else ""
+            raise TypeError(f"state: found {type(state).__name__}, expected a mapping of names to arrays{hint}")
+        own = self._state()
+        keys = IncompatibleKeys(
+            [name for name in own if name not in state], [name for name in state if name not in own]
+        )
+        problems = [f"missing {name!r}" for name in keys.missing_keys] if strict else []
+        problems += [f"unexpected {name!r}" for name in keys.unexpected_keys] if strict else []
+        values = {name: view(state[name], name) for name in own if name in state}
         for name, value in values.items():
-            if value.shape != parameters[name].shape:
-                problems.append(f"{name!r}: found shape {value.shape}, expected {parameters[name].shape}")
-            if value.dtype.kind not in ("f" if parameters[name].dtype.kind == "f" else "iu"):
-                expected = "a floating-point one" if parameters[name].dtype.kind == "f" else "integers"
+            if value.shape != own[name].shape:
+                problems.append(f"{name!r}: found shape {value.shape}, expected {own[name].shape}")
+            if value.dtype.kind not in ("f" if own[name].dtype.kind == "f" else "iu"):
+                expected = "a floating-point one" if own[name].dtype.kind == "f" else "integers"
                 problems.append(f"{name!r}: found dtype {value.dtype}, expected {expected}")
         if problems:
             raise ValueError("state: " + "; ".join(problems))
         for name, value in values.items():
-            np.copyto(parameters[name], value, casting="same_kind")
+            np.copyto(own[name], value, casting="same_kind")
+        return keys
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the state_dict as a file of NumPy's .npz format, under exactly this name.
+
+        Examples
+        --------
+        >>> import tempfile, os
+        >>> from fastdl import nn
+        >>> path = os.path.join(tempfile.mkdtemp(), "layer.npz")
+        >>> nn.Linear(3, 2).save(path)
+        >>> nn.Linear(3, 2).load(path)
+        IncompatibleKeys(missing_keys=[], unexpected_keys=[])
+        """
+        state = self.state_dict()
+        with open(path, "wb") as file:
+            np.savez(file, allow_pickle=False, **state)
+
+    def load(self, path: str | os.PathLike[str], strict: bool = True) -> IncompatibleKeys:
+        """load_state_dict of a file that `save`, or np.savez, wrote."""
+        with np.load(path, allow_pickle=False) as state:
+            if not isinstance(state, Mapping):
+                fail("path", "one array", "a file of several, as save writes it (.npz)")
+            return self.load_state_dict(state, strict)
+
+    def to(self: Self, dtype: Any) -> Self:
+        """Convert the parameters and floating-point buffers to float32 or float64: new arrays, for a new optimizer.
+
+        Those that are in several places stay one.
+        """
+        dtype = np.dtype(dtype)
+        if dtype not in (np.float32, np.float64):
+            raise TypeError(f"dtype: found {dtype}, expected float32 or float64")
+        converted: dict[int, Array] = {}
+        for _, module, own, array in list(self._named_arrays(True)):
+            if array.dtype.kind == "f":
+                setattr(module, own, converted.setdefault(id(array), array.astype(dtype)))
+        for module in self.modules():
+            module.__dict__["_grads"] = {}
+        return self
+
+    # Modes.
 
     def train(self: Self, mode: bool = True) -> Self:
+        """Set this module and all below it to training, or to inference."""
         for module in self.modules():
-            module.training = mode
+            if module.training != mode:
+                module.training = mode
+                module._memory.unverified = 2
         return self
 
     def eval(self: Self) -> Self:
+        """Set this module and all below it to inference."""
         return self.train(False)
 
+    # The tree.
+
     def children(self) -> dict[str, Module]:
-        return {name: value for name, value in vars(self).items() if isinstance(value, Module)}
+        """The modules right below this one, by name."""
+        found = {}
+        for name, value in vars(self).items():
+            if isinstance(value, Module):
+                found[name] = value
+            elif type(value) in _CONTAINERS and value:
+                self._refuse_modules_in(name, value)
+        return found
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The pairs of children()."""
+        yield from self.children().items()
 
     def modules(self) -> Iterator[Module]:
-        """This module and all below it."""
-        yield self
-        for child in self.children().values():
-            yield from child.modules()
+        """This module and all below it, each once."""
+        for _, module in self.named_modules():
+            yield module
 
-    def _named(self, names: tuple[str, ...]) -> dict[str, Array]:
-        return {name: array for name in names if (array := getattr(self, name)) is not None}
+    def named_modules(self) -> Iterator[tuple[str, Module]]:
+        """The pairs (name, module) of this module, whose name is empty, and all below it, each once.
+
+        Examples
+        --------
+        >>> from fastdl import nn
+        >>> [name for name, _ in nn.Sequential(nn.ReLU(), nn.Sequential(nn.Tanh())).named_modules()]
+        ['', '0', '1', '1.0']
+        """
+        seen: set[int] = set()
+        for name, module in self._places():
+            if id(module) not in seen:
+                seen.add(id(module))
+                yield name, module
+
+    def apply(self: Self, function: Callable[[Module], Any]) -> Self:
+        """Call a function with all modules below this one, and then with this one."""
+        for child in self.children().values():
+            child.apply(function)
+        function(self)
+        return self
+
+    def extra_repr(self) -> str:
+        """What stands between the parentheses of repr, or on lines of its own before the children."""
+        return ""
+
+    def __repr__(self) -> str:
+        return _repr(self, [f"({name}): {child!r}" for name, child in self.children().items()])
+
+    def _begin_pass(self, number: int) -> None:
+        """The first backward after a forward, of the pass of that number."""
+        newest = max(self._passes[0], self._passes[1])
+        self.__dict__["_passes"] = (max(number, newest), newest)
+
+    def _places(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
+        """This module and all below it, as often as they are found."""
+        yield prefix, self
+        for name, child in self.children().items():
+            yield from child._places(f"{prefix}.{name}" if prefix else name)
+
+    def _named_arrays(self, buffers: bool, every_name: bool = False) -> Iterator[tuple[str, Module, str, Array]]:
+        """The parameters, and buffers too, that are not None: (name, module, its own name for it, array)."""
+        for prefix, module in self._places() if every_name else self.named_modules():
+            for own in module.parameter_names + (module.buffer_names if buffers else ()):
+                array = getattr(module, own)
+                if array is not None:
+                    yield f"{prefix}.{own}" if prefix else own, module, own, array
 
     def _state(self) -> dict[str, Array]:
-        return self._collect(lambda module: module._named(module.parameter_names + module.buffer_names))
+        return {name: array for name, _, _, array in self._named_arrays(True, every_name=True)}
 
-    def _collect(self, own: Callable[[Module], Mapping[str, Array]]) -> dict[str, Array]:
-        found = dict(own(self))
-        for prefix, child in self.children().items():
-            found.update({f"{prefix}.{name}": array for name, array in child._collect(own).items()})
-        return found
+    def _refuse_modules_in(self, name: str, value: Any) -> None:
+        if any(isinstance(v, Module) for v in _within(value)):
+            kind, found = "ModuleDict" if isinstance(value, dict) else "ModuleList", type(value).__name__
+            raise TypeError(
+                f"{type(self).__name__}.{name}: found modules in a {found}, expected an nn.{kind} "
+                f"(what is in a {found} would not be trained, saved or loaded)"
+            )
+
+
+_PREPARING = RLock()
+_CONTAINERS = (list, tuple, dict, set)
+
+
+def _prepare(cls: type[Module]) -> None:
+    """Wrap the forward and backward of a class and its bases, once."""
+    for base in reversed(cls.__mro__):
+        if issubclass(base, Module) and "_prepared" not in base.__dict__:
+            for name, wrap in ("forward", _saved.recorded), ("backward", _saved.answered):
+                if callable(base.__dict__.get(name)):
+                    setattr(base, name, wrap(base.__dict__[name]))
+            base._prepared = True  # type: ignore[attr-defined]
+
+
+def _within(value: Any) -> Iterable[Any]:
+    for item in value.values() if isinstance(value, dict) else value:
+        if type(item) in _CONTAINERS:
+            yield from _within(item)
+        else:
+            yield item
+
+
+def _repr(module: Module, children: list[str]) -> str:
+    """As torch prints it: one line if there are no children, else each on lines of its own, indented."""
+    extra = module.extra_repr().split("\n") if module.extra_repr() else []
+    name = type(module).__name__
+    if not children and len(extra) <= 1:
+        return f"{name}({''.join(extra)})"
+    lines = [line.replace("\n", "\n  ") for line in extra + children]
+    return f"{name}(\n  " + "\n  ".join(lines) + "\n)"
 
 
 class Spatial(Module):

@@ -78,7 +78,7 @@ class _RunningNorm(_Norm, Spatial):
         found = function(x, *running, self.weight, self.bias, **options, momentum=momentum, return_stats=True)
         # In inference the gradient is taken with the running statistics as they are now.
         kept = {"mean": found[1], "rstd": found[2]} if of_input else {}
-        held = running if of_input else tuple(map(np.copy, running))  # type: ignore[arg-type]
+        held = (None, None) if of_input else tuple(map(np.copy, running))  # type: ignore[arg-type]
         self.save_for_backward(x, held, options | kept)
         return self._unbatch(found[0])
 

@@ -206,8 +206,8 @@ def gradient_norms(layer: _Recurrent, grad_output: Any, grad_state: Any = None) 
     """How gradients vanish or explode: the norm, over batch and hidden units, of the loss' gradient in the hidden state
     of each step, as (num_layers directions, steps).
 
-    layer: an RNN, LSTM or GRU after a forward in training; the other arguments are as its backward's. Its grads stay as
-    they are.
+    layer: an RNN, LSTM or GRU after a forward in training, before its backward; the other arguments are as its
+    backward's. Its grads stay as they are.
     """
     x = layer._kept()[0]
     shape = layer.options["num_layers"] * layer.directions, x.shape[1 - layer._batch]
@@ -217,8 +217,7 @@ def gradient_norms(layer: _Recurrent, grad_output: Any, grad_state: Any = None) 
 
 
 class _Cell(Module):
-    """One step: what RNNCell, LSTMCell and GRUCell share. To train over sequences, take the layers above: a cell
-    remembers one forward.
+    """One step: what RNNCell, LSTMCell and GRUCell share. Over sequences, the layers above are faster.
 
     cell(x, state=None) returns the next state: h, or an LSTM's (h, c). x: (batch, in) or (in,); state None is zeros.
     backward(grad_output): of what forward returned, in that form; sets `state_grad`, the gradient of `state`.
@@ -229,6 +228,7 @@ class _Cell(Module):
     function: str
     gates: int
     states: int = 1
+    max_forwards = 1024  # a step is small, and there are many
 
     def __init__(
         self,

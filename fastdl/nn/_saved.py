@@ -1,0 +1,257 @@
+"""What forward saves for backward: which forward a backward belongs to, for how long, and that it is unchanged.
+
+Every module has a Memory, with contents of its own in each thread. A forward puts a Record there, a backward takes the
+last one away; `recorded` and `answered` wrap the methods that do so. All forwards below one outermost call have its
+number: together they are one pass through a network, in which a layer may come several times.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import numpy as np
+
+__all__ = ["is_grad_enabled", "no_grad"]
+
+_enabled: ContextVar[bool] = ContextVar("grad_enabled", default=True)
+
+is_grad_enabled = _enabled.get
+"""Whether forward saves what backward needs: not inside of no_grad()."""
+
+
+@contextmanager
+def no_grad() -> Iterator[None]:
+    """Inside this context (or a function that it decorates) forward saves nothing. torch.no_grad.
+
+    It holds for the thread, or the task, that enters it. What was saved before stays, for the backward that follows.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastdl import nn
+    >>> layer = nn.Linear(3, 2, rng=0)
+    >>> with nn.no_grad():
+    ...     y = layer(np.ones((1, 3), np.float32))
+    >>> layer.backward(y)
+    Traceback (most recent call last):
+    ...
+    RuntimeError: Linear.backward: called before forward
+    """
+    token = _enabled.set(False)
+    try:
+        yield
+    finally:
+        _enabled.reset(token)
+
+
+class _Thread(threading.local):
+    """Where a thread is."""
+
+    def __init__(self) -> None:
+        self.forwards = 0
+        """How many forwards are running, one inside of another."""
+        self.backwards = 0
+        self.number = 0
+        """Of the outermost one."""
+        self.watch: Callable[[Any, tuple[Any, ...], Any], None] | None = None
+        """Called with each module, its inputs and its result."""
+
+
+thread = _Thread()
+_numbers = itertools.count(1)
+
+
+class Record:
+    """What one forward saved."""
+
+    __slots__ = ("marks", "number", "values")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self.values: tuple[Any, ...] | None = None
+        self.marks: list[tuple[Any, Any, int | None]] = []
+
+    def save(self, values: tuple[Any, ...], thorough: bool) -> None:
+        self.values = values
+        self.marks = [(a, _sample(a), _checksum(a) if thorough else None) for a in _arrays(values)]
+
+    def unchanged(self) -> bool:
+        return all(
+            _sample(a) == sample and (checksum is None or _checksum(a) == checksum)
+            for a, sample, checksum in self.marks
+        )
+
+
+class Memory(threading.local):
+    """The records of one module in one thread."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Record] = []
+        """For their backward, the last first."""
+        self.passes = 0
+        """How many different numbers those have."""
+        self.forward: Record | None = None
+        """Of the forward that runs."""
+        self.backward: Record | None = None
+        """Of the backward that runs."""
+        self.returning = False
+        """Whether a backward came after the last forward: the next forward begins anew."""
+        self.adding = False
+        """Whether gradients are added to those that an earlier backward of this pass found."""
+        self.dropped = 0
+        """How many records had to go because too many were waiting."""
+        self.unverified = 2
+        """How many passes are still to be looked at thoroughly."""
+
+    def wait(self, record: Record, most: int) -> None:
+        """Keep a record, and those of the last passes, `most` in all."""
+        if self.returning and not thread.backwards:
+            self.waiting.clear()
+            self.passes = self.dropped = 0
+            self.returning = False
+        if not self.waiting or self.waiting[-1].number != record.number:
+            self.passes += 1
+            while self.passes > most:
+                oldest = self.waiting[0].number
+                kept = [r for r in self.waiting if r.number != oldest]
+                self.dropped += len(self.waiting) - len(kept)
+                self.waiting = kept
+                self.passes -= 1
+        self.waiting.append(record)
+
+    def take(self) -> Record | None:
+        """The last record, which no longer waits."""
+        if not self.waiting:
+            return None
+        record = self.waiting.pop()
+        if not self.waiting or self.waiting[-1].number != record.number:
+            self.passes -= 1
+        return record
+
+    def why_nothing(self) -> str:
+        """What became of a record that is not there."""
+        if self.dropped:
+            return "the forward was too long ago: only the last `max_forwards` are kept, in eval mode the last"
+        return "called more often than forward" if self.returning else "called before forward"
+
+
+_MISSING = Record(0)
+
+
+def recorded(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """A class' forward, what it saves kept for its backward."""
+
+    @functools.wraps(forward)
+    def wrapper(self: Any, *inputs: Any, **options: Any) -> Any:
+        if type(self).forward is not wrapper:  # super().forward(): part of a forward that is recorded
+            return forward(self, *inputs, **options)
+        memory, enabled = self._memory, _enabled.get()
+        if not thread.forwards:
+            thread.number = next(_numbers)
+        outer, record = memory.forward, Record(thread.number)
+        memory.forward = record
+        thread.forwards += 1
+        try:
+            result = forward(self, *inputs, **options)
+        finally:
+            thread.forwards -= 1
+            memory.forward = outer
+        if enabled:
+            memory.wait(record, self.max_forwards if self.training else 1)
+        if thread.watch is not None:
+            thread.watch(self, inputs, result)
+        return result
+
+    return wrapper
+
+
+def answered(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """A class' backward, of the last forward that has none yet."""
+
+    @functools.wraps(backward)
+    def wrapper(self: Any, *grads: Any, **options: Any) -> Any:
+        if type(self).backward is not wrapper:
+            return backward(self, *grads, **options)
+        memory = self._memory
+        outer, adding = memory.backward, memory.adding
+        record = memory.take()
+        memory.backward = _MISSING if record is None else record
+        memory.adding = memory.returning
+        if not memory.returning:
+            self._begin_pass(memory.backward.number)
+        thread.backwards += 1
+        try:
+            result = backward(self, *grads, **options)
+        except BaseException:
+            memory.adding = adding
+            if record is not None:  # it may be tried again
+                memory.passes += not memory.waiting or memory.waiting[-1].number != record.number
+                memory.waiting.append(record)
+            raise
+        finally:
+            thread.backwards -= 1
+            memory.backward = outer
+        memory.returning = True
+        return result
+
+    return wrapper
+
+
+def saved(module: Any) -> tuple[Any, ...]:
+    """What the forward saved that a backward is now of; outside of backward, the last one that waits for it."""
+    memory = module._memory
+    record = memory.backward or (memory.waiting[-1] if memory.waiting else _MISSING)
+    if record.values is None:
+        why = memory.why_nothing() if record is _MISSING else "forward saved nothing (save_for_backward)"
+        raise RuntimeError(f"{type(module).__name__}.backward: {why}")
+    if record.marks:
+        if not record.unchanged():
+            raise RuntimeError(
+                f"{type(module).__name__}.backward: an array that forward saved was written over before backward, by a "
+                "later layer or function that works in place on it: inplace=False, or a copy, is needed there"
+            )
+        memory.unverified -= memory.unverified > 0
+    values: tuple[Any, ...] = record.values
+    return values
+
+
+def save(module: Any, values: tuple[Any, ...]) -> None:
+    """Keep the values with the record of the forward that runs."""
+    if not _enabled.get():
+        return
+    memory = module._memory
+    record = memory.forward
+    if record is None:  # a forward that was put in place of the class' own
+        record = Record(thread.number if thread.forwards else next(_numbers))
+        memory.wait(record, module.max_forwards if module.training else 1)
+    record.save(values, memory.unverified > 0)
+
+
+def _arrays(values: Any) -> Iterator[Any]:
+    """The arrays with numbers among the values, also in tuples, lists and dicts."""
+    for value in values:
+        if type(value) is np.ndarray:
+            if value.size and value.dtype.kind in "fiub":
+                yield value
+        elif type(value) in (tuple, list):
+            yield from _arrays(value)
+        elif type(value) is dict:
+            yield from _arrays(value.values())
+
+
+def _sample(a: Any) -> tuple[str, str, str]:
+    """Three of its elements: enough to see that an array was filled with others."""
+    n = a.size
+    return repr(a.item(n // 5)), repr(a.item(n // 2)), repr(a.item(4 * n // 5))  # in words: nan is not nan
+
+
+def _checksum(a: Any) -> int:
+    """All of its elements, so that any one that differs is seen."""
+    bits = np.ascontiguousarray(a).reshape(-1).view(f"u{a.itemsize}" if a.itemsize in (1, 2, 4, 8) else "u1")
+    return int(np.add.reduce(bits, dtype=bits.dtype))
