@@ -79,3 +79,10 @@ class Guarded:
 
     def check(self) -> None:
         assert [zone.tobytes() for zone in self._zones] == self._before, "written outside the array"
+
+
+def assert_close(found: Any, expected: Any, dtype: Any) -> None:
+    """Relative to the largest value, after a few layers of sums of at most some hundred terms: 200 roundings."""
+    scale = max(float(np.abs(expected).max()), np.finfo(dtype).tiny)
+    tolerance = 200 * float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(np.asarray(found) / scale, np.asarray(expected) / scale, rtol=0, atol=tolerance)
