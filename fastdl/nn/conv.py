@@ -7,143 +7,377 @@ from typing import Any
 import numpy as np
 
 from fastdl._backend import functions
+from fastdl._docs import doc
 from fastdl.functional.conv import PADDING_MODES
-from fastdl.functional.verbs import Array, choice, fail, floats, pads, triple
-from fastdl.nn._parameters import initial, size_of
-from fastdl.nn.module import Module, Rng, Spatial
+from fastdl.functional.verbs import Array, fail, flag, floats, pads, triple
+from fastdl.nn._arguments import (
+    blame_input,
+    data_format_of,
+    each,
+    example,
+    one_of,
+    padding_of,
+    size_of,
+)
+from fastdl.nn._layer import Layer
+from fastdl.nn._parameters import PARAMETERS, initial
+from fastdl.nn.module import Rng
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d"]
 
+_SHARED = {
+    **PARAMETERS,
+    "channels": """
+in_channels, out_channels : int
+    Channels of the input and of the result; multiples of `groups`.
+kernel_size, stride, dilation : int or tuple of int
+    The size of the kernel, the steps that it makes, and the distance of its taps; one number, or one a dimension.""",
+    "groups": """
+groups : int
+    Channels are cut into so many groups, each convolved by itself.
+bias : bool
+    Whether a learned value is added to each channel of the result.""",
+    "conv": """
+Parameters
+----------
+{channels}
+padding : int, tuple of int, tuple of pairs, "same" or "valid"
+    Elements added on both sides, one number for all dimensions or one each; pairs are (before, after). "valid" adds
+    none, "same" as many as give the result the size of the input at stride 1.
+{groups}
+padding_mode : {"zeros", "reflect", "replicate", "circular"}
+    What the padding consists of.
+{dtype}
+{rng}
+data_format : str, optional
+    The order of the dimensions of input and result: channels first, which is the default, or last.
 
-class _Conv(Spatial):
-    """padding: also "same", "valid" or pairs. rng: a numpy Generator or a seed, for the initial values."""
+Attributes
+----------
+weight : (out_channels, in_channels / groups, *kernel_size) array
+bias : (out_channels,) array or None
+    Both start uniform in ``[-1, 1] / sqrt(in_channels / groups * prod(kernel_size))``.""",
+    "transpose": """
+Parameters
+----------
+{channels}
+padding : int or tuple of int
+    What the convolution that this is the transpose of would add, and so what is taken off the full result.
+output_padding : int or tuple of int
+    Added to the result's size at its end, where the stride leaves a choice; less than stride or dilation.
+{groups}
+padding_mode : {"zeros"}
+{dtype}
+{rng}
+
+Attributes
+----------
+weight : (in_channels, out_channels / groups, *kernel_size) array
+bias : (out_channels,) array or None
+    Both start uniform in ``[-1, 1] / sqrt(out_channels / groups * prod(kernel_size))``.
+
+Notes
+-----
+The result has ``(size - 1) * stride - 2 * padding + dilation * (kernel_size - 1) + output_padding + 1`` elements in
+each dimension; ``layer(x, output_size)`` chooses the output_padding that gives those sizes.""",
+}
+
+
+class _Convolution(Layer):
+    """What both families share."""
 
     parameter_names = ("weight", "bias")
+    weight: Array
+    bias: Array | None
+    data_format = ""
 
+    def _describe(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: Any,
+        stride: Any,
+        padding: Any,
+        dilation: Any,
+        output_padding: Any,
+        groups: int,
+        padding_mode: str,
+    ) -> None:
+        """Check the arguments, and keep them as torch's attributes."""
+        self.groups = size_of(groups, "groups", 1)
+        for argument, channels in ("in_channels", in_channels), ("out_channels", out_channels):
+            if size_of(channels, argument) % groups:
+                fail(argument, channels, f"a multiple of groups, {groups}")
+        self.in_channels, self.out_channels = int(in_channels), int(out_channels)
+        self.kernel_size = each(kernel_size, "kernel_size", self.rank, 1)
+        self.stride, self.dilation = each(stride, "stride", self.rank, 1), each(dilation, "dilation", self.rank, 1)
+        self.output_padding = each(output_padding, "output_padding", self.rank, 0)
+        images = (1,) * (self.rank + 2)  # of whatever size
+        kernel, steps, spread = (
+            triple(value, "kernel_size", 1, 1, images) for value in (self.kernel_size, self.stride, self.dilation)
+        )
+        pads(padding, "padding", images, kernel, steps, spread)
+        padding = padding_of(padding, self.rank, words=True)
+        self.padding = (padding,) * self.rank if isinstance(padding, int) else padding
+        self.padding_mode = padding_mode
+
+    def _blame(self, x: Any) -> None:
+        """After a mistake: what x has to do with it."""
+        dim = -1 if self.data_format[-1:] == "C" else -1 - self.rank
+        blame_input(x, self.weight.dtype, self.in_channels, dim, self.data_format)
+
+    def extra_repr(self) -> str:
+        parts = [f"{self.in_channels}, {self.out_channels}", f"kernel_size={self.kernel_size}", f"stride={self.stride}"]
+        for name, usual in ("padding", (0,)), ("dilation", (1,)), ("output_padding", (0,)):
+            if getattr(self, name) != usual * self.rank:
+                parts.append(f"{name}={getattr(self, name)}")
+        parts += [f"groups={self.groups}"] * (self.groups != 1) + ["bias=False"] * (self.bias is None)
+        parts += [f"padding_mode={self.padding_mode}"] * (self.padding_mode != "zeros")
+        parts += [f"data_format={self.data_format}"] * self.data_format.endswith("C")
+        return ", ".join(parts)
+
+
+class _Conv(_Convolution):
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
         kernel_size: int | tuple[int, ...],
         stride: int | tuple[int, ...] = 1,
-        padding: Any = 0,
+        padding: str | int | tuple[int, ...] | tuple[tuple[int, int], ...] = 0,
         dilation: int | tuple[int, ...] = 1,
         groups: int = 1,
         bias: bool = True,
         padding_mode: str = "zeros",
         dtype: Any = np.float32,
         rng: Rng = None,
+        *,
+        data_format: str | None = None,
     ) -> None:
-        for argument, channels in ("in_channels", in_channels), ("out_channels", out_channels):
-            if size_of(groups, "groups") < 1 or size_of(channels, argument) % groups:
-                fail(argument, channels, f"a multiple of groups, {groups}, which is at least 1")
-        images = (1,) * (self.rank + 2)  # of whatever size
-        kernel = triple(kernel_size, "kernel_size", 1, 1, images)
-        steps, spread = triple(stride, "stride", 1, 1, images), triple(dilation, "dilation", 1, 1, images)
-        pads(padding, "padding", images, kernel, steps, spread)
-        choice(padding_mode, "padding_mode", PADDING_MODES)
-        self.kernel_size = kernel[3 - self.rank :]
-        self.options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-        self.options["padding_mode"] = padding_mode
-        self.weight, self.bias = initial((out_channels, in_channels // groups, *self.kernel_size), bias, dtype, rng)
+        one_of(padding_mode, "padding_mode", PADDING_MODES)
+        self.data_format = data_format_of(data_format, self.rank)
+        sizes = in_channels, out_channels, kernel_size, stride, padding, dilation
+        self._describe(*sizes, 0, groups, padding_mode)
+        shape = (self.out_channels, self.in_channels // groups, *self.kernel_size)
+        self.weight, self.bias = initial(shape, flag(bias, "bias"), dtype, rng)
 
     def forward(self, x: Any) -> Array:
+        try:
+            y = getattr(functions(), self.function)(
+                x,
+                self.weight,
+                self.bias,
+                self.stride,
+                self.padding,
+                self.dilation,
+                self.groups,
+                self.padding_mode,
+                self.data_format,
+            )
+        except (TypeError, ValueError):
+            self._blame(x)
+            raise
         self.save_for_backward(x)
-        return getattr(functions(), f"conv{self.rank}d")(x, self.weight, self.bias, **self.options)
+        return y  # type: ignore[no-any-return]
 
     def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
-        conv_backward = getattr(functions(), f"conv{self.rank}d_backward")
-        grad = conv_backward(grad_output, *self.saved, self.weight, **self.options, input_grad=input_grad)
+        grad = getattr(functions(), self.function_backward)(
+            grad_output,
+            *self.saved,
+            self.weight,
+            self.stride,
+            self.padding,
+            self.dilation,
+            self.groups,
+            self.padding_mode,
+            self.data_format,
+            input_grad=input_grad,
+        )
         self.set_grads(weight=grad.weight, bias=grad.bias)
-        return grad.input
+        return grad.input  # type: ignore[no-any-return]
 
 
-class Conv1d(_Conv, rank=1):
-    """fastdl.conv1d. torch.nn.Conv1d."""
+@doc(_SHARED, example(">>> nn.Conv1d(3, 8, 5, padding=2)(np.ones((1, 3, 20), np.float32)).shape\n(1, 8, 20)"))
+class Conv1d(_Conv, rank=1, function="conv1d"):
+    """Convolution of sequences, (batch, channels, length): each channel of the result is a sum of the input's, each
+    filtered by a kernel of its own.
+
+    {conv}
+
+    See Also
+    --------
+    fastdl.conv1d : The formula, and what else there is. torch.nn.Conv1d.
+
+    {example}
+    """
 
 
-class Conv2d(_Conv, rank=2):
-    """fastdl.conv2d. torch.nn.Conv2d."""
+@doc(
+    _SHARED,
+    example(
+        """
+>>> nn.Conv2d(3, 8, 5, stride=2, padding=2)(np.ones((1, 3, 20, 30), np.float32)).shape
+(1, 8, 10, 15)
+>>> nn.Conv2d(3, 8, 3, data_format="NHWC")(np.ones((1, 20, 30, 3), np.float32)).shape
+(1, 18, 28, 8)
+"""
+    ),
+)
+class Conv2d(_Conv, rank=2, function="conv2d"):
+    """Convolution of images, (batch, channels, height, width): each channel of the result is a sum of the input's,
+    each filtered by a kernel of its own.
+
+    {conv}
+
+    See Also
+    --------
+    fastdl.conv2d : The formula, and what else there is. torch.nn.Conv2d.
+
+    {example}
+    """
 
 
-class Conv3d(_Conv, rank=3):
-    """fastdl.conv3d. torch.nn.Conv3d."""
+@doc(_SHARED, example(">>> nn.Conv3d(3, 8, 3)(np.ones((1, 3, 5, 6, 7), np.float32)).shape\n(1, 8, 3, 4, 5)"))
+class Conv3d(_Conv, rank=3, function="conv3d"):
+    """Convolution of volumes, (batch, channels, depth, height, width): each channel of the result is a sum of the
+    input's, each filtered by a kernel of its own.
+
+    {conv}
+
+    See Also
+    --------
+    fastdl.conv3d : The formula, and what else there is. torch.nn.Conv3d.
+
+    {example}
+    """
 
 
-class _ConvTranspose(Module):
-    """What the three have in common; `rank` is the number of spatial dimensions."""
-
-    parameter_names = ("weight", "bias")
-    rank: int
-
+class _ConvTranspose(_Convolution):
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: Any,
-        stride: Any = 1,
-        padding: Any = 0,
-        output_padding: Any = 0,
+        kernel_size: int | tuple[int, ...],
+        stride: int | tuple[int, ...] = 1,
+        padding: int | tuple[int, ...] | tuple[tuple[int, int], ...] = 0,
+        output_padding: int | tuple[int, ...] = 0,
         groups: int = 1,
         bias: bool = True,
-        dilation: Any = 1,
+        dilation: int | tuple[int, ...] = 1,
+        padding_mode: str = "zeros",
         dtype: Any = np.float32,
         rng: Rng = None,
     ) -> None:
-        for argument, channels in ("in_channels", in_channels), ("out_channels", out_channels):
-            if size_of(groups, "groups") < 1 or size_of(channels, argument) % groups:
-                fail(argument, channels, f"a multiple of groups, {groups}, which is at least 1")
-        like = (1,) * (2 + self.rank)
-        self.kernel = triple(kernel_size, "kernel_size", 1, 1, like)[3 - self.rank :]
-        self.options = {"stride": stride, "padding": padding, "output_padding": output_padding}
-        self.options |= {"groups": groups, "dilation": dilation}
-        shape = (in_channels, out_channels // groups, *self.kernel)
-        self.weight, self.bias = initial(shape, bias, dtype, rng, out_channels)
+        one_of(padding_mode, "padding_mode", ("zeros",))
+        sizes = in_channels, out_channels, kernel_size, stride, padding, dilation, output_padding
+        self._describe(*sizes, groups, padding_mode)
+        if any(m >= max(s, d) for m, s, d in zip(self.output_padding, self.stride, self.dilation, strict=True)):
+            fail("output_padding", output_padding, ("less than stride,", self.stride, "or dilation,", self.dilation))
+        shape = (self.in_channels, self.out_channels // groups, *self.kernel_size)
+        self.weight, self.bias = initial(shape, flag(bias, "bias"), dtype, rng, self.out_channels)
 
-    def forward(self, x: Any, output_size: Any = None) -> Array:
+    def forward(self, x: Any, output_size: int | tuple[int, ...] | None = None) -> Array:
         """output_size: the sizes of the result, where the stride leaves a choice, in place of output_padding."""
-        options = self.options if output_size is None else self.options | {"output_padding": self._more(x, output_size)}
-        self.save_for_backward(x, options)
-        return getattr(functions(), f"conv_transpose{self.rank}d")(x, self.weight, self.bias, **options)
+        more = self.output_padding if output_size is None else self._more(x, output_size)
+        try:
+            y = getattr(functions(), self.function)(
+                x, self.weight, self.bias, self.stride, self.padding, more, self.groups, self.dilation
+            )
+        except (TypeError, ValueError):
+            self._blame(x)
+            raise
+        self.save_for_backward(x, more)
+        return y  # type: ignore[no-any-return]
 
     def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
-        x, options = self.saved
-        function = getattr(functions(), f"conv_transpose{self.rank}d_backward")
-        grad = function(grad_output, x, self.weight, **options, input_grad=input_grad)
+        x, more = self.saved
+        options = self.stride, self.padding, more, self.groups, self.dilation
+        grad = getattr(functions(), self.function_backward)(
+            grad_output, x, self.weight, *options, input_grad=input_grad
+        )
         self.set_grads(weight=grad.weight, bias=grad.bias)
-        return grad.input
+        return grad.input  # type: ignore[no-any-return]
 
     def _more(self, x: Any, output_size: Any) -> tuple[int, ...]:
         """The output_padding that gives output_size."""
-        x = floats(x, "x", 2 + self.rank)
+        x = floats(x, "x")
+        if x.ndim not in (self.rank + 1, self.rank + 2):
+            fail("x", ("shape", x.shape), (self.rank + 1, "or", self.rank + 2, "dimensions"))
+        if isinstance(output_size, (tuple, list)) and len(output_size) == x.ndim > self.rank:
+            output_size = output_size[-self.rank :]
+        images = (1,) * (self.rank + 2)
+        around = pads(self.padding, "padding", images, (1, 1, 1), (1, 1, 1), (1, 1, 1))
+        wanted = each(output_size, "output_size", self.rank, 1)
         first = 3 - self.rank
-        stride, dilation = (triple(self.options[name], name, 1, 1, x.shape)[first:] for name in ("stride", "dilation"))
-        around = pads(self.options["padding"], "padding", x.shape, (1, 1, 1), (1, 1, 1), (1, 1, 1))
-        wanted = triple(output_size, "output_size", 1, 1, x.shape)[first:]
         least = tuple(
             (n - 1) * s + d * (k - 1) + 1 - before - after
             for n, k, s, d, before, after in zip(
-                x.shape[2:], self.kernel, stride, dilation, around[first:3], around[3 + first :], strict=True
+                x.shape[-self.rank :],
+                self.kernel_size,
+                self.stride,
+                self.dilation,
+                around[first:3],
+                around[3 + first :],
+                strict=True,
             )
         )
-        if not all(0 <= w - n < s for w, n, s in zip(wanted, least, stride, strict=True)):
-            fail("output_size", wanted, f"at least {least}, and less than the stride {stride} above it")
+        if not all(0 <= w - n < s for w, n, s in zip(wanted, least, self.stride, strict=True)):
+            fail("output_size", wanted, f"at least {least}, and less than the stride {self.stride} above it")
         return tuple(w - n for w, n in zip(wanted, least, strict=True))
 
 
-class ConvTranspose1d(_ConvTranspose):
-    """fastdl.conv_transpose1d. torch.nn.ConvTranspose1d. rng: a numpy Generator or a seed, for the initial values."""
+@doc(_SHARED, example(">>> nn.ConvTranspose1d(3, 8, 4, stride=2)(np.ones((1, 3, 9), np.float32)).shape\n(1, 8, 20)"))
+class ConvTranspose1d(_ConvTranspose, rank=1, function="conv_transpose1d"):
+    """Transposed convolution of sequences, (batch, channels, length): what the gradient of a convolution does, used to
+    make them longer.
 
-    rank = 1
+    {transpose}
+
+    See Also
+    --------
+    fastdl.conv_transpose1d, torch.nn.ConvTranspose1d
+
+    {example}
+    """
 
 
-class ConvTranspose2d(_ConvTranspose):
-    """fastdl.conv_transpose2d. torch.nn.ConvTranspose2d. rng: a numpy Generator or a seed, for the initial values."""
+@doc(
+    _SHARED,
+    example(
+        """
+>>> up, x = nn.ConvTranspose2d(3, 8, 3, stride=2), np.ones((1, 3, 9, 9), np.float32)
+>>> up(x).shape, up(x, 20).shape
+((1, 8, 19, 19), (1, 8, 20, 20))
+"""
+    ),
+)
+class ConvTranspose2d(_ConvTranspose, rank=2, function="conv_transpose2d"):
+    """Transposed convolution of images, (batch, channels, height, width): what the gradient of a convolution does,
+    used to make them larger.
 
-    rank = 2
+    {transpose}
+
+    See Also
+    --------
+    fastdl.conv_transpose2d, torch.nn.ConvTranspose2d
+
+    {example}
+    """
 
 
-class ConvTranspose3d(_ConvTranspose):
-    """fastdl.conv_transpose3d. torch.nn.ConvTranspose3d. rng: a numpy Generator or a seed, for the initial values."""
+@doc(
+    _SHARED,
+    example(">>> nn.ConvTranspose3d(1, 2, 2, stride=2)(np.ones((1, 1, 3, 4, 5), np.float32)).shape\n(1, 2, 6, 8, 10)"),
+)
+class ConvTranspose3d(_ConvTranspose, rank=3, function="conv_transpose3d"):
+    """Transposed convolution of volumes, (batch, channels, depth, height, width): what the gradient of a convolution
+    does, used to make them larger.
 
-    rank = 3
+    {transpose}
+
+    See Also
+    --------
+    fastdl.conv_transpose3d, torch.nn.ConvTranspose3d
+
+    {example}
+    """

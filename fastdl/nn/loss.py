@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from fastdl._backend import functions
+from fastdl._docs import doc
 from fastdl.functional.loss import REDUCTIONS
-from fastdl.functional.verbs import Array, choice, floats
-from fastdl.nn.module import Module
+from fastdl.functional.verbs import ABOVE_ZERO, Array, flag, floats, integer
+from fastdl.nn._arguments import example, one_of, real
+from fastdl.nn._layer import Layer
 
 __all__ = [
     "BCELoss",
@@ -25,130 +27,383 @@ __all__ = [
     "SmoothL1Loss",
 ]
 
+_SHARED = {
+    "call": """
+``loss(x, target)`` returns the loss of x, and ``loss.backward()`` after it the gradient of x. With reduction "none"
+backward has to be given a gradient of the shape of the loss.""",
+    "reduction": """
+reduction : {"mean", "sum", "none"}
+    What becomes of the losses of the elements.""",
+    "weight": """
+weight : array, optional
+    Factors of the losses, of a shape that broadcasts to the target's; a buffer, and so in state_dict.""",
+    "classes": """
+weight : (classes,) array, optional
+    A factor for each class; a buffer, and so in state_dict. A list is taken as
+    float32. "mean" divides by the sum of the factors of the targets.
+ignore_index : int
+    Targets of this class count for nothing.""",
+}
 
-class _Loss(Module):
-    """loss(*inputs), the last of them the target; backward() returns the gradient of the others.
 
-    `function` is one of fastdl's, which everything else is given to as keywords."""
+class _Loss(Layer):
+    """`_options()` are the keywords of the function, beside the reduction."""
 
-    function: str
+    weight: Array | None
+    pos_weight: Array | None
 
-    def __init__(self, reduction: str, allowed: tuple[str, ...] = REDUCTIONS[:3], **options: Any) -> None:
-        choice(reduction, "reduction", allowed)
-        self.options = {"reduction": reduction, **options}
+    def __init__(self, reduction: str = "mean") -> None:
+        self.reduction = one_of(reduction, "reduction", REDUCTIONS[:3])
 
-    def forward(self, *inputs: Any) -> Array:
-        self.save_for_backward(*inputs)
-        return getattr(functions(), self.function)(*inputs, **self.options)
+    def _options(self) -> dict[str, Any]:
+        return {}
+
+    def _factors(self, value: Any, argument: str) -> None:
+        """Keep a buffer of its own, or None."""
+        setattr(self, argument, None if value is None else np.array(floats(_listed(value), argument)))
+
+    def forward(self, x: Any, target: Any) -> Array:
+        y = getattr(functions(), self.function)(x, target, reduction=self.reduction, **self._options())
+        self.save_for_backward(x, target)
+        return y  # type: ignore[no-any-return]
 
     def backward(self, grad_output: Any = None) -> Any:
-        """The gradient of the input. grad_output: 1 where None; needed only for reduction "none"."""
-        saved = self.saved
+        """The gradient of x.
+
+        grad_output: the gradient of what forward returned, needed only for reduction "none"; None is 1.
+        """
+        inputs = self.saved
         if grad_output is None:
-            grad_output = np.ones((), floats(saved[0], "input").dtype)
-        return getattr(functions(), f"{self.function}_backward")(grad_output, *saved, **self.options)
+            grad_output = np.ones((), floats(inputs[0], "x").dtype)
+        backward = getattr(functions(), self.function_backward)
+        return backward(grad_output, *inputs, reduction=self.reduction, **self._options())
 
 
-class MSELoss(_Loss):
-    """torch.nn.MSELoss."""
-
-    function = "mse_loss"
-
-    def __init__(self, reduction: str = "mean") -> None:
-        super().__init__(reduction)
+def _listed(value: Any) -> Any:
+    """A list of numbers as an array, of float32 as torch would have it."""
+    return np.array(value, np.float32) if isinstance(value, (tuple, list)) else value
 
 
-class L1Loss(_Loss):
-    """torch.nn.L1Loss."""
+@doc(
+    _SHARED,
+    example(
+        ">>> loss = nn.MSELoss()\n>>> loss(np.array([1.0, 2.0]), np.zeros(2))\narray(2.5)\n>>> loss.backward()\narray([1., 2.])"
+    ),
+)
+class MSELoss(_Loss, function="mse_loss"):
+    """The squared error: ``(x - target)**2``.
 
-    function = "l1_loss"
+    {call}
 
-    def __init__(self, reduction: str = "mean") -> None:
-        super().__init__(reduction)
+    Parameters
+    ----------
+    {reduction}
+
+    See Also
+    --------
+    fastdl.mse_loss, torch.nn.MSELoss
+
+    {example}
+    """
 
 
-class HuberLoss(_Loss):
-    """torch.nn.HuberLoss."""
+@doc(_SHARED, example(">>> nn.L1Loss()(np.array([1.0, -2.0]), np.zeros(2))\narray(1.5)"))
+class L1Loss(_Loss, function="l1_loss"):
+    """The absolute error: ``abs(x - target)``.
 
-    function = "huber_loss"
+    {call}
+
+    Parameters
+    ----------
+    {reduction}
+
+    See Also
+    --------
+    fastdl.l1_loss, torch.nn.L1Loss
+
+    {example}
+    """
+
+
+@doc(_SHARED, example(">>> nn.HuberLoss()(np.array([0.5, 3.0]), np.zeros(2))\narray(1.3125)"))
+class HuberLoss(_Loss, function="huber_loss"):
+    """Squared near 0 and absolute beyond, of d = abs(x - target)::
+
+        0.5 * d**2 if d <= delta else delta * (d - 0.5 * delta)
+
+    {call}
+
+    Parameters
+    ----------
+    {reduction}
+    delta : float
+        Where the one becomes the other; above 0.
+
+    See Also
+    --------
+    fastdl.huber_loss, torch.nn.HuberLoss
+
+    {example}
+    """
 
     def __init__(self, reduction: str = "mean", delta: float = 1.0) -> None:
-        super().__init__(reduction, delta=delta)
+        super().__init__(reduction)
+        self.delta = real(delta, "delta", ABOVE_ZERO)
+
+    def _options(self) -> dict[str, Any]:
+        return {"delta": self.delta}
 
 
-class SmoothL1Loss(_Loss):
-    """torch.nn.SmoothL1Loss."""
+@doc(_SHARED, example(">>> nn.SmoothL1Loss(beta=2.0)(np.array([1.0, 4.0]), np.zeros(2))\narray(1.625)"))
+class SmoothL1Loss(_Loss, function="smooth_l1_loss"):
+    """The absolute error with a smooth bottom, of d = abs(x - target)::
 
-    function = "smooth_l1_loss"
+        0.5 * d**2 / beta if d < beta else d - 0.5 * beta
+
+    {call}
+
+    Parameters
+    ----------
+    {reduction}
+    beta : float
+        How wide the bottom is; at least 0, which is L1Loss.
+
+    See Also
+    --------
+    fastdl.smooth_l1_loss, torch.nn.SmoothL1Loss
+
+    {example}
+    """
 
     def __init__(self, reduction: str = "mean", beta: float = 1.0) -> None:
-        super().__init__(reduction, beta=beta)
+        super().__init__(reduction)
+        self.beta = real(beta, "beta", 0.0)
+
+    def _options(self) -> dict[str, Any]:
+        return {"beta": self.beta}
 
 
-class BCELoss(_Loss):
-    """torch.nn.BCELoss: of probabilities."""
+@doc(_SHARED, example(">>> nn.BCELoss()(np.array([0.5, 0.5]), np.array([0.0, 1.0])).round(3)\n0.693"))
+class BCELoss(_Loss, function="binary_cross_entropy"):
+    """The binary cross entropy of probabilities: ``-(target * log(x) + (1 - target) * log(1 - x)) * weight``.
 
-    function = "binary_cross_entropy"
+    {call}
+
+    Parameters
+    ----------
+    {weight}
+    {reduction}
+
+    See Also
+    --------
+    fastdl.binary_cross_entropy : The function.
+    BCEWithLogitsLoss : The same of scores, which is more exact. torch.nn.BCELoss.
+
+    {example}
+    """
+
+    buffer_names = ("weight",)
 
     def __init__(self, weight: Any = None, reduction: str = "mean") -> None:
-        super().__init__(reduction, weight=weight)
+        super().__init__(reduction)
+        self._factors(weight, "weight")
+
+    def _options(self) -> dict[str, Any]:
+        return {"weight": self.weight}
 
 
-class BCEWithLogitsLoss(_Loss):
-    """torch.nn.BCEWithLogitsLoss."""
+@doc(_SHARED, example(">>> nn.BCEWithLogitsLoss()(np.zeros(2), np.array([0.0, 1.0])).round(3)\n0.693"))
+class BCEWithLogitsLoss(_Loss, function="binary_cross_entropy_with_logits"):
+    """The binary cross entropy of scores, p being sigmoid(x)::
 
-    function = "binary_cross_entropy_with_logits"
+        -(pos_weight * target * log(p) + (1 - target) * log(1 - p)) * weight
+
+    {call}
+
+    Parameters
+    ----------
+    {weight}
+    {reduction}
+    pos_weight : array, optional
+        Factors of the losses of targets that are 1, of a shape that broadcasts to the target's; a buffer as well.
+
+    See Also
+    --------
+    fastdl.binary_cross_entropy_with_logits, torch.nn.BCEWithLogitsLoss
+
+    {example}
+    """
+
+    buffer_names = ("weight", "pos_weight")
 
     def __init__(self, weight: Any = None, reduction: str = "mean", pos_weight: Any = None) -> None:
-        super().__init__(reduction, weight=weight, pos_weight=pos_weight)
+        super().__init__(reduction)
+        self._factors(weight, "weight")
+        self._factors(pos_weight, "pos_weight")
+
+    def _options(self) -> dict[str, Any]:
+        return {"weight": self.weight, "pos_weight": self.pos_weight}
 
 
-class KLDivLoss(_Loss):
-    """torch.nn.KLDivLoss: of log-probabilities."""
+@doc(_SHARED, example('>>> p = np.array([[0.25, 0.75]])\n>>> nn.KLDivLoss("batchmean")(np.log(p), p)\narray(0.)'))
+class KLDivLoss(_Loss, function="kl_div"):
+    """The divergence of Kullback and Leibler, of log-probabilities x: ``target * (log(target) - x)``.
 
-    function = "kl_div"
+    {call}
+
+    Parameters
+    ----------
+    reduction : {"mean", "batchmean", "sum", "none"}
+        What becomes of the losses of the elements. "batchmean", the sum over the batch size, is the divergence.
+    log_target : bool
+        Whether targets are log-probabilities too.
+
+    See Also
+    --------
+    fastdl.kl_div, torch.nn.KLDivLoss
+
+    {example}
+    """
 
     def __init__(self, reduction: str = "mean", log_target: bool = False) -> None:
-        super().__init__(reduction, REDUCTIONS, log_target=log_target)
+        self.reduction = one_of(reduction, "reduction", REDUCTIONS)
+        self.log_target = flag(log_target, "log_target")
+
+    def _options(self) -> dict[str, Any]:
+        return {"log_target": self.log_target}
 
 
-class HingeEmbeddingLoss(_Loss):
-    """torch.nn.HingeEmbeddingLoss."""
+@doc(_SHARED, example(">>> nn.HingeEmbeddingLoss()(np.array([0.5, 0.25]), np.array([1.0, -1.0]))\narray(0.625)"))
+class HingeEmbeddingLoss(_Loss, function="hinge_embedding_loss"):
+    """Of distances x, and targets that are 1 or -1: ``x if target == 1 else max(margin - x, 0)``.
 
-    function = "hinge_embedding_loss"
+    {call}
+
+    Parameters
+    ----------
+    margin : float
+        How far apart what does not belong together has to be.
+    {reduction}
+
+    See Also
+    --------
+    fastdl.hinge_embedding_loss, torch.nn.HingeEmbeddingLoss
+
+    {example}
+    """
 
     def __init__(self, margin: float = 1.0, reduction: str = "mean") -> None:
-        super().__init__(reduction, margin=margin)
+        super().__init__(reduction)
+        self.margin = real(margin, "margin")
+
+    def _options(self) -> dict[str, Any]:
+        return {"margin": self.margin}
 
 
-class CosineEmbeddingLoss(_Loss):
-    """torch.nn.CosineEmbeddingLoss: loss(x1, x2, target); backward returns the gradients of x1 and x2."""
+@doc(
+    _SHARED,
+    example(
+        ">>> a, b = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])\n>>> nn.CosineEmbeddingLoss()(a, b, np.array([1.0]))\narray(1.)"
+    ),
+)
+class CosineEmbeddingLoss(_Loss, function="cosine_embedding_loss"):
+    """Of pairs of vectors, and targets that are 1 or -1::
 
-    function = "cosine_embedding_loss"
+        1 - cos(x1, x2) if target == 1 else max(cos(x1, x2) - margin, 0)
+
+    ``loss(x1, x2, target)`` returns the loss, and ``loss.backward()`` after it the gradients of x1 and x2.
+
+    Parameters
+    ----------
+    margin : float
+        The cosine below which what does not belong together costs nothing.
+    {reduction}
+
+    See Also
+    --------
+    fastdl.cosine_embedding_loss, torch.nn.CosineEmbeddingLoss
+
+    {example}
+    """
 
     def __init__(self, margin: float = 0.0, reduction: str = "mean") -> None:
-        super().__init__(reduction, margin=margin)
+        super().__init__(reduction)
+        self.margin = real(margin, "margin")
+
+    def _options(self) -> dict[str, Any]:
+        return {"margin": self.margin}
+
+    def forward(self, x1: Any, x2: Any, target: Any) -> Array:  # type: ignore[override]
+        y = functions().cosine_embedding_loss(x1, x2, target, reduction=self.reduction, **self._options())
+        self.save_for_backward(x1, x2, target)
+        return y  # type: ignore[no-any-return]
 
 
-class NLLLoss(_Loss):
-    """torch.nn.NLLLoss: of log-probabilities and class indices."""
+@doc(_SHARED, example(">>> nn.NLLLoss()(np.log([[0.25, 0.75]]), np.array([1])).round(3)\n0.288"))
+class NLLLoss(_Loss, function="nll_loss"):
+    """The negative log-likelihood, of log-probabilities x and class indices: ``-weight[target] * x[target]``.
 
-    function = "nll_loss"
+    {call} x is (batch, classes, ...), target (batch, ...) integers.
+
+    Parameters
+    ----------
+    {classes}
+    {reduction}
+
+    See Also
+    --------
+    fastdl.nll_loss, LogSoftmax, torch.nn.NLLLoss
+
+    {example}
+    """
+
+    buffer_names = ("weight",)
 
     def __init__(self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean") -> None:
-        super().__init__(reduction, weight=weight, ignore_index=ignore_index)
+        super().__init__(reduction)
+        self._factors(weight, "weight")
+        self.ignore_index = integer(ignore_index, "ignore_index")
+
+    def _options(self) -> dict[str, Any]:
+        return {"weight": self.weight, "ignore_index": self.ignore_index}
 
 
-class CrossEntropyLoss(_Loss):
-    """torch.nn.CrossEntropyLoss: of scores, and class indices or probabilities."""
+@doc(
+    _SHARED,
+    example(
+        ">>> loss = nn.CrossEntropyLoss()\n>>> loss(np.zeros((2, 4)), np.array([0, 3])).round(3)\n1.386\n>>> loss.backward()[0]\narray([-0.375,  0.125,  0.125,  0.125])"
+    ),
+)
+class CrossEntropyLoss(_Loss, function="cross_entropy"):
+    """The cross entropy, of scores x and class indices or probabilities: NLLLoss of ``log_softmax(x)``.
 
-    function = "cross_entropy"
+    {call} x is (batch, classes, ...), target (batch, ...) integers or probabilities shaped as x.
+
+    Parameters
+    ----------
+    {classes}
+    {reduction}
+    label_smoothing : float
+        How much of each target, from 0 to 1, is spread evenly over all classes.
+
+    See Also
+    --------
+    fastdl.cross_entropy : The formula.
+    fastdl.cross_entropy_with_grad : Loss and gradient in one pass. torch.nn.CrossEntropyLoss.
+
+    {example}
+    """
+
+    buffer_names = ("weight",)
 
     def __init__(
-        self,
-        weight: Any = None,
-        ignore_index: int = -100,
-        reduction: str = "mean",
-        label_smoothing: float = 0.0,
+        self, weight: Any = None, ignore_index: int = -100, reduction: str = "mean", label_smoothing: float = 0.0
     ) -> None:
-        super().__init__(reduction, weight=weight, ignore_index=ignore_index, label_smoothing=label_smoothing)
+        super().__init__(reduction)
+        self._factors(weight, "weight")
+        self.ignore_index = integer(ignore_index, "ignore_index")
+        self.label_smoothing = real(label_smoothing, "label_smoothing", 0.0, 1.0)
+
+    def _options(self) -> dict[str, Any]:
+        options = {"weight": self.weight, "ignore_index": self.ignore_index}
+        return options | {"label_smoothing": self.label_smoothing}

@@ -1,0 +1,52 @@
+"""What layers over a function of fastdl share."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+
+from fastdl.nn.module import Module
+
+
+class Layer(Module):
+    """A layer over a function: `class ReLU(Layer, function="relu")`. What else tells subclasses apart, such as `rank`,
+    the number of spatial dimensions, is given in the same way."""
+
+    function: str
+    function_backward: str
+    rank: int
+
+    def __init_subclass__(cls, **constants: Any) -> None:
+        super().__init_subclass__()
+        for name, value in constants.items():
+            setattr(cls, name, value)
+        if "function" in constants:
+            cls.function_backward = cls.function + "_backward"
+
+
+class RandomLayer(Layer):
+    """A layer that draws from a counter-based generator: `seed` is its key, `offset` the counter of the next draw."""
+
+    seed: int
+    offset: int
+    _copies: int
+    """How many copies were made, each of which has a seed of its own."""
+
+    def _seed(self, seed: int | None) -> None:
+        self.seed = int(np.random.default_rng().integers(2**63 - 1)) if seed is None else seed
+        self.offset = self._copies = 0
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        other = type(self).__new__(type(self))
+        memo[id(self)] = other
+        state: Any = self.__getstate__()
+        other.__dict__.update(copy.deepcopy(state, memo))
+        self._copies += 1
+        entropy = np.random.SeedSequence((self.seed, self.offset, self._copies))
+        other._seed(int(entropy.generate_state(1, np.uint64)[0] >> np.uint64(1)))
+        return other
+
+    def __copy__(self) -> Any:
+        return copy.deepcopy(self)
