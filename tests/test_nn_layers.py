@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
+import pickle
 from typing import Any
 
 import numpy as np
@@ -231,7 +233,7 @@ def test_layer_agrees_with_torch(name: str, arguments: Any, options: Any, shape:
         (lambda: nn.Linear(1, 2, dtype=np.int32), TypeError, "dtype: found int32"),
         (lambda: nn.Conv2d(3, 4, 3, groups=2), ValueError, "in_channels: found 3"),
         (lambda: nn.Conv2d(4, 3, 3, groups=2), ValueError, "out_channels: found 3"),
-        (lambda: nn.Conv2d(4, 4, 3, groups=0), ValueError, "groups, 0"),
+        (lambda: nn.Conv2d(4, 4, 3, groups=0), ValueError, "groups: found 0, expected at least 1"),
         (lambda: nn.Conv2d(4, 4, 0), ValueError, "kernel_size: found 0"),
         (lambda: nn.Conv2d(4, 4, 3, padding=-1), ValueError, "padding: found -1"),
         (lambda: nn.Conv2d(4, 4, 3, stride=2, padding="same"), ValueError, "padding: found 'same' with stride"),
@@ -249,7 +251,7 @@ def test_layer_agrees_with_torch(name: str, arguments: Any, options: Any, shape:
         (lambda: nn.Flatten(2, 1)(np.ones((1, 2, 3))), ValueError, "dimensions 2 to 1"),
         (lambda: nn.Flatten(1, 3)(np.ones((1, 2, 3))), ValueError, "dimensions 1 to 3"),
         (lambda: nn.Linear(3, 2)(np.ones((1, 4), np.float32)), ValueError, "x: found"),
-        (lambda: nn.Linear(3, 2)(np.ones((1, 3))), TypeError, "weight: found dtype float32"),
+        (lambda: nn.Linear(3, 2)(np.ones((1, 3))), TypeError, "x: found dtype float64, expected float32, this layer's"),
     ],
 )
 def test_mistakes(make: Any, error: type[Exception], message: str) -> None:
@@ -347,8 +349,8 @@ def _recurrent_pair(torch: Any, name: str, options: dict[str, Any], dtype: Any) 
 def _recurrent_data(layer: Any, dtype: Any, batch: tuple[int, ...]) -> tuple[np.ndarray, list[np.ndarray]]:
     """Seven steps, and states; without a batch if `batch` is empty."""
     rng = np.random.default_rng(0)
-    order = (*batch, 7) if layer.options["batch_first"] else (7, *batch)
-    first = layer.options["num_layers"] * layer.directions
+    order = (*batch, 7) if layer.batch_first else (7, *batch)
+    first = layer.num_layers * layer.directions
     shapes = [(first, *batch, layer.output_size), (first, *batch, layer.hidden_size)][: len(layer.state_names)]
     return rng.standard_normal((*order, 4)).astype(dtype), [rng.standard_normal(s).astype(dtype) for s in shapes]
 
@@ -395,7 +397,7 @@ def test_recurrent_layer_with_lengths_agrees_with_packed_sequences(name: str, op
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     layer, peer = _recurrent_pair(torch, name, options, np.float64)
     x, states = _recurrent_data(layer, np.float64, (3,))
-    lengths, first = np.array([4, 7, 1]), layer.options["batch_first"]
+    lengths, first = np.array([4, 7, 1]), layer.batch_first
     x[np.arange(7) >= lengths[:, None] if first else np.arange(7)[:, None] >= lengths] = np.nan
     peer_x, *peer_states = (torch.from_numpy(a).requires_grad_() for a in (x, *states))
     options = {"batch_first": first, "enforce_sorted": False}
@@ -432,17 +434,19 @@ def test_recurrent_initial_values_are_uniform_within_one_over_root_hidden() -> N
     assert same.seed == layer.seed
 
 
-def test_a_recurrent_layer_in_eval_mode_keeps_nothing() -> None:
-    layer = nn.LSTM(4, 5, num_layers=2, dropout=0.5, rng=0)
-    x = np.random.default_rng(0).standard_normal((7, 3, 4), np.float32)
+def test_a_recurrent_layer_in_eval_mode_has_the_gradients_of_no_dropout() -> None:
+    x = np.random.default_rng(0).standard_normal((7, 3, 4))
+    layer = nn.LSTM(4, 5, num_layers=2, dropout=0.5, dtype=np.float64, rng=0)
     with pytest.raises(RuntimeError, match=r"LSTM\.backward: called before forward"):
-        layer.backward(np.ones((7, 3, 5), np.float32))
-    layer(x)
+        layer.backward(np.ones((7, 3, 5)))
     y, _ = layer.eval()(x)
-    for call in (layer.backward, lambda grad: nn.gradient_norms(layer, grad)):
-        with pytest.raises(RuntimeError, match=r"LSTM\.backward: forward was called in eval mode"):
-            call(np.ones_like(y))
-    np.testing.assert_array_equal(layer(x)[0], y)
+    grad = layer.backward(np.ones_like(y))
+    same = nn.LSTM(4, 5, num_layers=2, dtype=np.float64, rng=0)
+    expected, _ = same(x)
+    np.testing.assert_allclose(y, expected, rtol=1e-13)
+    np.testing.assert_allclose(grad, same.backward(np.ones_like(y)), rtol=1e-12)
+    for name, array in same.grads.items():
+        np.testing.assert_allclose(layer.grads[name], array, rtol=1e-12)
 
 
 def test_dropout_between_recurrent_layers_draws_anew_every_training_forward() -> None:
@@ -579,8 +583,40 @@ def test_a_bound_cell_makes_the_same_steps_in_arrays_of_its_own(name: str, optio
     cell.weight_ih[...] = 0
     bound.reset()
     np.testing.assert_array_equal(bound(steps[0]), before)
-    with pytest.raises(ValueError, match="could not broadcast"):
-        bound(np.ones((batch, 3), np.float32))
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_a_bound_cell_copies_what_is_assigned_and_refuses_what_does_not_fit(batch: int) -> None:
+    cell, x = nn.LSTMCell(4, 5, rng=0), np.full((batch, 4), 0.5, np.float32)
+    bound = cell.bind(batch)
+    arrays = bound.x, bound.h, bound.c
+    bound.x, bound.h, bound.c = x, np.full((batch, 5), 0.25, np.float32), [[0.5] * 5] * batch
+    assert all(now is before for now, before in zip((bound.x, bound.h, bound.c), arrays, strict=True))
+    bound.step()
+    state = np.full((batch, 5), 0.25, np.float32), np.full((batch, 5), 0.5, np.float32)
+    assert_close(bound.h, cell(x, state)[0], np.float32)
+    for wrong in (x[:, :3], x[0] if batch > 1 else x[0, 0], x[None]):
+        with pytest.raises(ValueError, match=r"x: found shape .*, expected \(., 4\)"):
+            bound(wrong)
+    for wrong in (x.astype(np.float64), x.astype(np.int32)):
+        with pytest.raises(TypeError, match="x: found dtype .*, expected float32, the bound cell's"):
+            bound(wrong)
+    with pytest.raises(TypeError, match="x: found str"):
+        bound("x")
+    with pytest.raises(ValueError, match=r"h: found shape \(7,\)"):
+        bound.h = np.zeros(7, np.float32)
+    with pytest.raises(AttributeError):
+        bound.state = x
+    with pytest.raises(AttributeError, match="c: found a bound GRUCell"):
+        nn.GRUCell(4, 5).bind().c = x
+    for again in (copy.deepcopy, lambda bound: pickle.loads(pickle.dumps(bound))):
+        bound(x)
+        other = again(bound)
+        np.testing.assert_array_equal(other.h, bound.h)
+        held = bound.h.copy()
+        y = other(x).copy()
+        np.testing.assert_array_equal(bound.h, held)
+        np.testing.assert_array_equal(bound(x), y)
 
 
 @pytest.mark.parametrize(
@@ -608,19 +644,20 @@ def test_recurrent_mistakes_in_the_constructor(make: Any, error: type[Exception]
 @pytest.mark.parametrize(
     ("call", "error", "message"),
     [
-        (lambda lstm, x, h: lstm(x[:, :, :3]), ValueError, r"x: found \(7, 2, 3\), expected \(steps, batch, 4 \) or"),
-        (lambda lstm, x, h: lstm(x[None]), ValueError, r"x: found \(1, 7, 2, 4\), expected \(steps, batch, 4 \) or"),
+        (lambda lstm, x, h: lstm(x[:, :, :3]), ValueError, r"x: found \(7, 2, 3\), expected \(steps, batch, 4\) or"),
+        (lambda lstm, x, h: lstm(x[None]), ValueError, r"x: found \(1, 7, 2, 4\), expected \(steps, batch, 4\) or"),
         (lambda lstm, x, h: lstm(x[:0]), ValueError, "x: found .* expected at least 1 step"),
-        (lambda lstm, x, h: lstm(x.astype(float)), TypeError, "weights: found dtype float32"),
+        (lambda lstm, x, h: lstm(x.astype(float)), TypeError, "x: found dtype float64, expected float32, this layer's"),
         (lambda lstm, x, h: lstm(x, h), TypeError, r"state: found ndarray, expected a pair \(h, c\)"),
         (lambda lstm, x, h: lstm(x, (h,)), TypeError, r"state: found 1 values, expected a pair \(h, c\)"),
         (lambda lstm, x, h: lstm(x, (h, h[0])), ValueError, "c0: found shape .* expected 3 dimensions"),
         (lambda lstm, x, h: lstm(x[:, 0], (h, h)), ValueError, "h0: found shape .* expected 2 dimensions"),
-        (lambda lstm, x, h: lstm(x, None, [1, 2, 3]), TypeError, "lengths: found list"),
+        (lambda lstm, x, h: lstm(x, None, [1, 2, 3]), ValueError, r"lengths: found \(3,\), expected \(2,\)"),
+        (lambda lstm, x, h: lstm(x, None, [1.0, 2.0]), TypeError, "lengths: found dtype float64"),
         (lambda lstm, x, h: lstm(x, None, np.array([8, 1])), ValueError, "lengths: found 8, expected between 1 and 7"),
         (lambda lstm, x, h: (lstm(x), lstm.backward(x)), ValueError, "grad_output: found"),
         (lambda lstm, x, h: (lstm(x), lstm.backward(None, h)), TypeError, "grad_state: found ndarray"),
-        (lambda lstm, x, h: nn.LSTMCell(4, 5)(x), ValueError, r"x: found \(7, 2, 4\), expected \(batch, 4 \) or"),
+        (lambda lstm, x, h: nn.LSTMCell(4, 5)(x), ValueError, r"x: found \(7, 2, 4\), expected \(batch, 4\) or"),
         (lambda lstm, x, h: nn.LSTMCell(4, 5)(x[0], h[0]), TypeError, "state: found ndarray, expected a pair"),
         (lambda lstm, x, h: nn.GRUCell(4, 5)(x[0], h), ValueError, "h: found"),
         (lambda lstm, x, h: nn.GRUCell(4, 5).backward(h[0]), RuntimeError, "GRUCell.backward: called before forward"),

@@ -76,7 +76,7 @@ class _Dropout(RandomLayer):
         """
 >>> layer = nn.Dropout(0.5, seed=0)
 >>> layer(np.ones(8))
-array([2., 2., 0., 2., 0., 0., 2., 0.])
+array([2., 0., 0., 0., 0., 2., 0., 2.])
 >>> layer.eval()(np.ones(3))
 array([1., 1., 1.])
 """
@@ -92,7 +92,7 @@ class Dropout(_Dropout, function="dropout"):
 
 @doc(
     _SHARED,
-    example(">>> nn.AlphaDropout(0.5, seed=0)(np.zeros(4)).round(3)\narray([ 0.779,  0.779, -0.779,  0.779])"),
+    example(">>> nn.AlphaDropout(0.5, seed=0)(np.zeros(4)).round(3)\narray([ 0.779, -0.779, -0.779, -0.779])"),
     see="fastdl.alpha_dropout : The function. SELU. torch.nn.AlphaDropout.",
 )
 class AlphaDropout(_Dropout, function="alpha_dropout"):
@@ -106,7 +106,10 @@ class AlphaDropout(_Dropout, function="alpha_dropout"):
 @doc(
     _SHARED,
     example(
-        ">>> nn.Dropout1d(0.5, seed=0)(np.ones((1, 3, 2))).reshape(3, 2)\narray([[2., 2.],\n       [2., 2.],\n       [0., 0.]])"
+        ">>> nn.Dropout1d(0.5, seed=0)(np.ones((1, 3, 2))).reshape(3, 2)\n"
+        "array([[2., 2.],\n"
+        "       [0., 0.],\n"
+        "       [0., 0.]])"
     ),
     see="fastdl.dropout1d : The function. torch.nn.Dropout1d.",
 )
@@ -121,7 +124,10 @@ class Dropout1d(_Dropout, rank=1, function="dropout1d"):
 @doc(
     _SHARED,
     example(
-        ">>> nn.Dropout2d(0.5, seed=0)(np.ones((1, 3, 1, 2))).reshape(3, 2)\narray([[2., 2.],\n       [2., 2.],\n       [0., 0.]])"
+        ">>> nn.Dropout2d(0.5, seed=0)(np.ones((1, 3, 1, 2))).reshape(3, 2)\n"
+        "array([[2., 2.],\n"
+        "       [0., 0.],\n"
+        "       [0., 0.]])"
     ),
     see="fastdl.dropout2d : The function. torch.nn.Dropout2d.",
 )
@@ -136,7 +142,10 @@ class Dropout2d(_Dropout, rank=2, function="dropout2d"):
 @doc(
     _SHARED,
     example(
-        ">>> nn.Dropout3d(0.5, seed=0)(np.ones((1, 3, 1, 1, 2))).reshape(3, 2)\narray([[2., 2.],\n       [2., 2.],\n       [0., 0.]])"
+        ">>> nn.Dropout3d(0.5, seed=0)(np.ones((1, 3, 1, 1, 2))).reshape(3, 2)\n"
+        "array([[2., 2.],\n"
+        "       [0., 0.],\n"
+        "       [0., 0.]])"
     ),
     see="fastdl.dropout3d : The function. torch.nn.Dropout3d.",
 )

@@ -87,7 +87,11 @@ def _listed(value: Any) -> Any:
 @doc(
     _SHARED,
     example(
-        ">>> loss = nn.MSELoss()\n>>> loss(np.array([1.0, 2.0]), np.zeros(2))\narray(2.5)\n>>> loss.backward()\narray([1., 2.])"
+        ">>> loss = nn.MSELoss()\n"
+        ">>> loss(np.array([1.0, 2.0]), np.zeros(2))\n"
+        "array(2.5)\n"
+        ">>> loss.backward()\n"
+        "array([1., 2.])"
     ),
 )
 class MSELoss(_Loss, function="mse_loss"):
@@ -183,7 +187,7 @@ class SmoothL1Loss(_Loss, function="smooth_l1_loss"):
         return {"beta": self.beta}
 
 
-@doc(_SHARED, example(">>> nn.BCELoss()(np.array([0.5, 0.5]), np.array([0.0, 1.0])).round(3)\n0.693"))
+@doc(_SHARED, example(">>> round(float(nn.BCELoss()(np.array([0.5, 0.5]), np.array([0.0, 1.0]))), 3)\n0.693"))
 class BCELoss(_Loss, function="binary_cross_entropy"):
     """The binary cross entropy of probabilities: ``-(target * log(x) + (1 - target) * log(1 - x)) * weight``.
 
@@ -212,7 +216,7 @@ class BCELoss(_Loss, function="binary_cross_entropy"):
         return {"weight": self.weight}
 
 
-@doc(_SHARED, example(">>> nn.BCEWithLogitsLoss()(np.zeros(2), np.array([0.0, 1.0])).round(3)\n0.693"))
+@doc(_SHARED, example(">>> round(float(nn.BCEWithLogitsLoss()(np.zeros(2), np.array([0.0, 1.0]))), 3)\n0.693"))
 class BCEWithLogitsLoss(_Loss, function="binary_cross_entropy_with_logits"):
     """The binary cross entropy of scores, p being sigmoid(x)::
 
@@ -303,7 +307,9 @@ class HingeEmbeddingLoss(_Loss, function="hinge_embedding_loss"):
 @doc(
     _SHARED,
     example(
-        ">>> a, b = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])\n>>> nn.CosineEmbeddingLoss()(a, b, np.array([1.0]))\narray(1.)"
+        ">>> a, b = np.array([[1.0, 0.0]]), np.array([[0.0, 1.0]])\n"
+        ">>> nn.CosineEmbeddingLoss()(a, b, np.array([1.0]))\n"
+        "array(1.)"
     ),
 )
 class CosineEmbeddingLoss(_Loss, function="cosine_embedding_loss"):
@@ -339,7 +345,7 @@ class CosineEmbeddingLoss(_Loss, function="cosine_embedding_loss"):
         return y  # type: ignore[no-any-return]
 
 
-@doc(_SHARED, example(">>> nn.NLLLoss()(np.log([[0.25, 0.75]]), np.array([1])).round(3)\n0.288"))
+@doc(_SHARED, example(">>> round(float(nn.NLLLoss()(np.log([[0.25, 0.75]]), np.array([1]))), 3)\n0.288"))
 class NLLLoss(_Loss, function="nll_loss"):
     """The negative log-likelihood, of log-probabilities x and class indices: ``-weight[target] * x[target]``.
 
@@ -371,7 +377,11 @@ class NLLLoss(_Loss, function="nll_loss"):
 @doc(
     _SHARED,
     example(
-        ">>> loss = nn.CrossEntropyLoss()\n>>> loss(np.zeros((2, 4)), np.array([0, 3])).round(3)\n1.386\n>>> loss.backward()[0]\narray([-0.375,  0.125,  0.125,  0.125])"
+        ">>> loss = nn.CrossEntropyLoss()\n"
+        ">>> round(float(loss(np.zeros((2, 4)), np.array([0, 3]))), 3)\n"
+        "1.386\n"
+        ">>> loss.backward()[0]\n"
+        "array([-0.375,  0.125,  0.125,  0.125])"
     ),
 )
 class CrossEntropyLoss(_Loss, function="cross_entropy"):

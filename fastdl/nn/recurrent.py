@@ -336,7 +336,9 @@ class LSTM(_Recurrent, function="lstm", gates=4, state_names=("h", "c")):
 @doc(
     _H,
     example(
-        ">>> y, h = nn.GRU(4, 8, num_layers=2)(np.ones((7, 3, 4), np.float32))\n>>> y.shape, h.shape\n((7, 3, 8), (2, 3, 8))"
+        ">>> y, h = nn.GRU(4, 8, num_layers=2)(np.ones((7, 3, 4), np.float32))\n"
+        ">>> y.shape, h.shape\n"
+        "((7, 3, 8), (2, 3, 8))"
     ),
 )
 class GRU(_Recurrent, function="gru", gates=3):
@@ -416,14 +418,10 @@ class Output(Module):
 def gradient_norms(layer: RNN | LSTM | GRU, grad_output: Any, grad_state: Any = None) -> Array:
     """How gradients vanish or explode: the norm of the loss' gradient in the hidden state of each step.
 
-<<<<<<< HEAD
-    layer: an RNN, LSTM or GRU after a forward in training, before its backward; the other arguments are as its
-    backward's. Its grads stay as they are.
-=======
     Parameters
     ----------
     layer : RNN, LSTM or GRU
-        After a forward. Its grads stay as they are.
+        After a forward, before its backward. Its grads stay as they are.
     grad_output, grad_state
         As for its backward.
 
@@ -441,7 +439,6 @@ def gradient_norms(layer: RNN | LSTM | GRU, grad_output: Any, grad_state: Any = 
     >>> norms = nn.gradient_norms(layer, None, np.ones_like(h))
     >>> norms.shape, bool(norms[0, 0] < 1e-3 * norms[0, -1])
     ((1, 30), True)
->>>>>>> 6a439ba (Layers say what they take: real constructors, checked at once; torch's attributes and repr; x is blamed for its own mistakes)
     """
     x = layer.saved[0]
     norms = np.zeros((layer.num_layers * layer.directions, x.shape[1 - layer._batch]), x.dtype)
@@ -449,30 +446,17 @@ def gradient_norms(layer: RNN | LSTM | GRU, grad_output: Any, grad_state: Any = 
     return norms
 
 
-<<<<<<< HEAD
-class _Cell(Module):
-    """One step: what RNNCell, LSTMCell and GRUCell share. Over sequences, the layers above are faster.
-
-    cell(x, state=None) returns the next state: h, or an LSTM's (h, c). x: (batch, in) or (in,); state None is zeros.
-    backward(grad_output): of what forward returned, in that form; sets `state_grad`, the gradient of `state`.
-    rng: a numpy Generator or a seed, for the initial values.
-    """
-=======
 class _Cell(Layer):
     """One step: what RNNCell, LSTMCell and GRUCell share."""
->>>>>>> 6a439ba (Layers say what they take: real constructors, checked at once; torch's attributes and repr; x is blamed for its own mistakes)
 
     parameter_names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     gates: int
     states: int = 1
-<<<<<<< HEAD
     max_forwards = 1024  # a step is small, and there are many
-=======
     weight_ih: Array
     weight_hh: Array
     bias_ih: Array | None
     bias_hh: Array | None
->>>>>>> 6a439ba (Layers say what they take: real constructors, checked at once; torch's attributes and repr; x is blamed for its own mistakes)
 
     def _describe(self, input_size: int, hidden_size: int, bias: bool, dtype: Any, rng: Rng) -> None:
         self.input_size, self.hidden_size = size_of(input_size, "input_size"), size_of(hidden_size, "hidden_size", 1)
@@ -530,7 +514,7 @@ class _Cell(Layer):
 class RNNCell(_Cell, function="rnn_cell", gates=1):
     """One step of Elman's recurrent network: ``h' = tanh(W_ih x + b_ih + W_hh h + b_hh)``.
 
-    To train over sequences, take RNN.
+    Over sequences, RNN is faster.
 
     Parameters
     ----------
@@ -579,7 +563,7 @@ class LSTMCell(_Cell, function="lstm_cell", gates=4, states=2):
         c' = sigmoid(f) * c + sigmoid(i) * tanh(g)
         h' = sigmoid(o) * tanh(c')
 
-    To train over sequences, take LSTM.
+    Over sequences, LSTM is faster.
 
     Parameters
     ----------
@@ -611,7 +595,7 @@ class GRUCell(_Cell, function="gru_cell", gates=3):
         n = tanh(W_in x + b_in + r * (W_hn h + b_hn))
         h' = (1 - z) * n + z * h
 
-    To train over sequences, take GRU.
+    Over sequences, GRU is faster.
 
     Parameters
     ----------
