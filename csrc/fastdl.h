@@ -23,15 +23,25 @@
 #define FDL_OPTIONAL
 #endif
 
+/* What a kernel returns. Each comment is the exception, and its message, that Python and Numba raise. */
 enum {
     FDL_OK = 0,
-    FDL_OUT_OF_MEMORY = 1,          /* MemoryError */
-    FDL_BAD_TARGET = 2,             /* ValueError: a class index lies outside [0, classes) */
-    FDL_BAD_ALGORITHM = 3,          /* ValueError: the algorithm asked for does not compute this convolution */
-    FDL_BAD_INDEX = 4,              /* ValueError: a position lies outside the array it points into */
-    FDL_BAD_PROBABILITY = 5,        /* ValueError: an element of x lies outside [0, 1] */
-    FDL_BAD_TARGET_PROBABILITY = 6, /* the same of target */
-    FDL_BAD_LEVEL = 7,              /* RuntimeError: weights were packed for another instruction-set level */
+    /* MemoryError: fastdl: out of memory for a kernel's scratch buffers */
+    FDL_OUT_OF_MEMORY = 1,
+    /* ValueError: target: found a class index outside the classes, expected 0 <= target < classes */
+    FDL_BAD_TARGET = 2,
+    /* ValueError: algorithm: found one that does not compute this convolution, expected another, or 'auto' */
+    FDL_BAD_ALGORITHM = 3,
+    /* ValueError: indices: found a position outside the array, expected 0 <= index < its spatial volume */
+    FDL_BAD_INDEX = 4,
+    /* ValueError: x: found a value outside [0, 1], expected probabilities */
+    FDL_BAD_PROBABILITY = 5,
+    /* ValueError: target: found a value outside [0, 1], expected probabilities */
+    FDL_BAD_TARGET_PROBABILITY = 6,
+    /* RuntimeError: packed: found weights packed for another instruction-set level, expected the active one's */
+    FDL_BAD_LEVEL = 7,
+    /* ValueError: lengths: found one outside the sequences, expected 1 <= length <= steps */
+    FDL_BAD_LENGTH = 8,
 };
 
 /* Activations, element by element; vector/activation.h has their formulas. */

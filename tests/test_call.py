@@ -15,8 +15,8 @@ import pytest
 import fastdl
 from fastdl import _kernels
 from fastdl._call import remember, shortcut
+from fastdl._kernels import Window
 from fastdl.functional import verbs
-from fastdl.functional._window import Window
 
 _X = np.ones((2, 3), np.float32)
 _RELU = (1, 0.0, 0.0)
@@ -54,8 +54,22 @@ def test_kernels_refuse_what_they_cannot_read(kernel: str, arguments: tuple[Any,
 
 
 def test_numbers_out_of_range_are_refused() -> None:
-    with pytest.raises(OverflowError):
+    with pytest.raises(OverflowError, match=r"^elementwise: size is not an int of 64 bits$"):
         _kernels.elementwise(_X, _X, 2**63, *_RELU)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (([1.0], _X, 6, *_RELU), "x is not an array"),
+        ((_X, _X.T, 6, *_RELU), "y is not a C-contiguous array of the dtype that the kernel takes"),
+        ((_X, _X, 6.0, *_RELU), "size is not an int of 64 bits"),
+        ((_X, _X, 6, 1, "0", 0.0), "alpha is not a number"),
+    ],
+)
+def test_kernels_name_the_parameter(arguments: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(TypeError, match=f"^elementwise: {message}$"):
+        _kernels.elementwise(*arguments)
 
 
 def test_a_status_becomes_its_exception() -> None:

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import inspect
+from typing import Any, get_type_hints
 
 import pytest
 
 import fastdl
-from fastdl import reference
+from fastdl import _kernels, reference
 from fastdl._native import ffi, lib
 from fastdl.functional._operation import OPERATIONS
-from fastdl.functional._window import Window
-from fastdl.functional.activation import ACTIVATIONS
-from fastdl.functional.conv import ALGORITHMS
-from fastdl.functional.loss import ELEMENTWISE, REDUCTIONS
-from fastdl.functional.padding import MODES
-from fastdl.optim._table import METHODS
 from tests.cases import all_cases
 
 
@@ -42,22 +37,28 @@ def test_resnet50_has_23_convolutions() -> None:
     assert len(all_cases("conv2d", "batch8")) == 23
 
 
-def test_window_has_the_fields_of_the_c_struct() -> None:
-    assert tuple(name for name, _ in ffi.typeof("fdl_window").fields) == Window._fields
-
-
 @pytest.mark.parametrize(
-    ("enum", "names"),
-    [
-        ("ACTIVATION", ACTIVATIONS),
-        ("ALGORITHM", ALGORITHMS),
-        ("LOSS", ELEMENTWISE),
-        ("REDUCTION", REDUCTIONS),
-        ("PAD", MODES),
-        ("OPTIMIZER", METHODS),
-    ],
+    "struct", [_kernels.Window, _kernels.Recurrence, _kernels.Optimizer], ids=lambda struct: struct.__name__
 )
-def test_choices_are_the_values_of_the_c_enum(enum: str, names: tuple[str, ...]) -> None:
-    """What choice() passes to a kernel is a position in these tuples."""
-    constants = {name: getattr(lib, name) for name in dir(lib) if name.startswith(f"FDL_{enum}_")}
-    assert constants == {f"FDL_{enum}_{name.upper()}": i for i, name in enumerate(names)}
+def test_structs_are_those_of_the_compiler(struct: Any) -> None:
+    fields = ffi.typeof(f"fdl_{struct.__name__.lower()}").fields
+    assert tuple(name for name, _ in fields) == struct._fields
+    kinds = {"int64_t": int, "double": float}
+    assert [kinds[field.type.cname] for _, field in fields] == list(get_type_hints(struct).values())
+
+
+def test_constants_are_those_of_the_compiler() -> None:
+    constants = {name.removeprefix("FDL_"): getattr(lib, name) for name in dir(lib) if name.startswith("FDL_")}
+    statuses = {name for name in constants if name.split("_")[0] in ("OK", "OUT", "BAD")}
+    assert {name: getattr(_kernels, name) for name in constants.keys() - statuses} == {
+        name: value for name, value in constants.items() if name not in statuses
+    }
+    for name in statuses - {"OK"}:
+        with pytest.raises((ValueError, RuntimeError, MemoryError), match=r"^\w+: (found .*, expected|out of memory)"):
+            _kernels.raise_status(constants[name])
+
+
+@pytest.mark.parametrize("names", [name for name in dir(_kernels) if name.endswith("_NAMES")])
+def test_names_are_in_the_order_of_the_constants(names: str) -> None:
+    for i, name in enumerate(getattr(_kernels, names)):
+        assert getattr(_kernels, names.replace("NAMES", name.upper())) == i

@@ -24,7 +24,8 @@
 enum { WORTH_RELEASING = 4096 };
 
 typedef struct {
-    const char *name;
+    const char *name;         /* the kernel's */
+    const char *const *names; /* its parameters' */
     PyObject *const *given;
     int real; /* NumPy's number of the dtype */
     bool failed;
@@ -34,15 +35,23 @@ typedef struct {
 static void *fail(arguments *a, int i, const char *expected)
 {
     if (!a->failed)
-        PyErr_Format(PyExc_TypeError, "%s: argument %d is not %s", a->name, i, expected);
+        PyErr_Format(PyExc_TypeError, "%s: %s is not %s", a->name, a->names[i], expected);
     a->failed = true;
     return NULL;
 }
 
-static arguments take_arguments(const char *name, PyObject *const *given, Py_ssize_t count, Py_ssize_t expected,
-                                int dtype_of)
+/* After a conversion that raised: the same exception, with the parameter's name. */
+static void name_it(arguments *a, int i, const char *expected)
 {
-    arguments a = {name, given, NPY_FLOAT, false, 0};
+    if (!a->failed)
+        PyErr_Format(PyErr_Occurred(), "%s: %s is not %s", a->name, a->names[i], expected);
+    a->failed = true;
+}
+
+static arguments take_arguments(const char *name, const char *const *names, PyObject *const *given, Py_ssize_t count,
+                                Py_ssize_t expected, int dtype_of)
+{
+    arguments a = {name, names, given, NPY_FLOAT, false, 0};
     if (count != expected) {
         PyErr_Format(PyExc_TypeError, "%s: found %zd arguments, expected %zd", name, count, expected);
         a.failed = true;
@@ -74,7 +83,8 @@ static void *take_array(arguments *a, int i, int type, bool written, bool option
 static int64_t take_integer(arguments *a, int i)
 {
     const int64_t value = a->failed ? 0 : PyLong_AsLongLong(a->given[i]);
-    a->failed = a->failed || (value == -1 && PyErr_Occurred());
+    if (value == -1 && PyErr_Occurred())
+        name_it(a, i, "an int of 64 bits");
     a->work = value > a->work ? value : a->work;
     return value;
 }
@@ -82,7 +92,8 @@ static int64_t take_integer(arguments *a, int i)
 static double take_number(arguments *a, int i)
 {
     const double value = a->failed ? 0 : PyFloat_AsDouble(a->given[i]);
-    a->failed = a->failed || (value == -1 && PyErr_Occurred());
+    if (value == -1 && PyErr_Occurred())
+        name_it(a, i, "a number");
     return value;
 }
 
@@ -96,7 +107,7 @@ static void take_struct(arguments *a, int i, int64_t *fields, Py_ssize_t count)
     for (Py_ssize_t f = 0; f < count; f++) {
         fields[f] = PyLong_AsLongLong(PyTuple_GetItem(a->given[i], f));
         if (fields[f] == -1 && PyErr_Occurred()) {
-            a->failed = true;
+            name_it(a, i, "a tuple of ints of 64 bits");
             return;
         }
     }
@@ -113,7 +124,7 @@ static PyObject *end_call(PyThreadState *others, int status)
         PyEval_RestoreThread(others);
     if (status == FDL_OK)
         return Py_NewRef(Py_None);
-    PyObject *module = PyImport_ImportModule("fastdl._status");
+    PyObject *module = PyImport_ImportModule("fastdl._kernels");
     PyObject *result = module ? PyObject_CallMethod(module, "raise_status", "i", status) : NULL;
     Py_XDECREF(module);
     return result;

@@ -8,7 +8,9 @@ writes into OUT_DIR (the build tree; nothing here is ever committed)
     dispatch_table.h  one table of pointers per level, and the public entry points that call through it
     _native.c       the cffi API-mode extension
     call_table.h    one Python function per kernel: picks the dtype, passes pointers, raises on a status
-    _kernels.py     those functions by name, and the signatures
+    _kernels.py     those functions by name, and the signatures; enums as constants and tuples of names, structs as
+                    named tuples, statuses as exceptions
+    _kernels.pyi    the types of all that
 """
 
 import re
@@ -17,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 DTYPES = {"f32": "float", "f64": "double"}
+PYTHON_TYPES = {"int64_t": "int", "double": "float"}
 
 
 class Parameter(NamedTuple):
@@ -62,6 +65,43 @@ def parse(header: str) -> tuple[str, list[Function]]:
 
     types = re.sub(r"(FDL_KERNEL\s+)?((?:const\s+)?\w+\s*\*?)\s*\b(fdl_\w+)\(([^)]*)\);", take, text)
     return types.strip(), functions
+
+
+def enums(types: str) -> dict[str, dict[str, int]]:
+    """{"REDUCTION": {"NONE": 0, "MEAN": 1, ...}, ...} of FDL_REDUCTION_NONE and so on."""
+    found: dict[str, dict[str, int]] = {}
+    for body in re.findall(r"\benum\s*\{(.*?)\}", types, flags=re.S):
+        value = -1
+        if "FDL_OK" in body:  # the statuses
+            continue
+        for member in filter(None, map(str.strip, body.split(","))):
+            name, _, given = (part.strip() for part in member.partition("="))
+            value = int(given) if given else value + 1
+            group, _, rest = name.removeprefix("FDL_").partition("_")
+            found.setdefault(group, {})[rest] = value
+    return found
+
+
+def structs(types: str) -> dict[str, list[tuple[str, str]]]:
+    """{"fdl_window": [("int64_t", "batch"), ...], ...}"""
+    return {
+        name: [
+            (type_, field.strip())
+            for type_, fields in re.findall(r"(\w+)\s+([^;]+);", body)
+            for field in fields.split(",")
+        ]
+        for body, name in re.findall(r"typedef struct\s*\{(.*?)\}\s*(\w+);", types, flags=re.S)
+    }
+
+
+def statuses(header: str) -> dict[int, tuple[str, str]]:
+    """{1: ("MemoryError", "..."), ...}, from the comments."""
+    found = re.findall(r"/\* (\w+Error): (.*?) \*/\s*FDL_\w+ = (\d+),", header)
+    return {int(code): (kind, message) for kind, message, code in found}
+
+
+def python_name(struct: str) -> str:
+    return struct.removeprefix("fdl_").title().replace("_", "")
 
 
 def names_header(functions: list[Function]) -> str:
@@ -129,11 +169,13 @@ def call_table(functions: list[Function]) -> str:
             continue
         name = f.name.removeprefix("fdl_")
         dtype_of = next(i for i, p in enumerate(f.parameters) if "real" in p.type and not p.optional)
+        names = ", ".join(f'"{p.name}"' for p in f.parameters)
         lines += [
             f"static PyObject *call_{name}(PyObject *self, PyObject *const *given, Py_ssize_t count)",
             "{",
             "    (void)self;",
-            f'    arguments a = take_arguments("{name}", given, count, {len(f.parameters)}, {dtype_of});',
+            f"    static const char *const names[] = {{{names}}};",
+            f'    arguments a = take_arguments("{name}", names, given, count, {len(f.parameters)}, {dtype_of});',
         ]
         passed = []
         for i, p in enumerate(f.parameters):
@@ -165,24 +207,38 @@ def call_table(functions: list[Function]) -> str:
             "}",
             "",
         ]
-        rows += [f'    {{"{name}", (PyCFunction)(void (*)(void))call_{name}, METH_FASTCALL, NULL}}, \\']
+        doc = f"{name}({', '.join(p.name for p in f.parameters)}, /)\\n--\\n\\n"
+        rows += [f'    {{"{name}", (PyCFunction)(void (*)(void))call_{name}, METH_FASTCALL, "{doc}"}}, \\']
     declarations = [
         f"{f.declaration(f'{f.name}_{dtype}', real)};" for f in functions if f.kernel for dtype, real in DTYPES.items()
     ]
     return "\n".join([*declarations, "", *lines, *rows]) + "\n\n"
 
 
-def python_names(functions: list[Function]) -> str:
+def python_names(header: str, types: str, functions: list[Function]) -> str:
     kernels = [f for f in functions if f.kernel]
     short = {f.name: f.name.removeprefix("fdl_") for f in kernels}
     signatures = {short[f.name]: [tuple(p) for p in f.parameters] for f in kernels}
     lines = [
-        '"""One function per C kernel. Written by csrc/binding/generate.py from fastdl.h: do not edit."""',
+        '"""The kernels, and what fastdl.h declares with them. Written by csrc/binding/generate.py: do not edit."""',
+        "",
+        "from typing import NamedTuple",
         "",
         f"from fastdl._call import {', '.join(short[f.name] for f in kernels if f.over_arrays)}",
         "from fastdl._native import lib",
         "",
         *(f"{short[f.name]} = lib.{f.name}_f32" for f in kernels if not f.over_arrays),
+        "",
+        *declared(types),
+        "",
+        "def raise_status(status):",
+        '    """Raise what a status other than FDL_OK means."""',
+    ]
+    for code, (kind, message) in statuses(header).items():
+        lines += [f"    if status == {code}:", f"        raise {kind}({message!r})"]
+    lines += [
+        '    raise SystemError("a status that fastdl.h does not have")',
+        "",
         "",
         "# name: [(C type, parameter, may be NULL), ...]; the order is that of lib.fdl_address",
         f"SIGNATURES = {signatures!r}",
@@ -190,14 +246,56 @@ def python_names(functions: list[Function]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def declared(types: str) -> list[str]:
+    """Enums as constants, with a tuple of names where they count from 0; structs as named tuples."""
+    lines = []
+    for group, members in enums(types).items():
+        lines += [f"{group}_{name}: int = {value}" for name, value in members.items()]
+        if list(members.values()) == list(range(len(members))):
+            lines += [f"{group}_NAMES: tuple[str, ...] = {tuple(map(str.lower, members))!r}"]
+        lines += [""]
+    for struct, fields in structs(types).items():
+        lines += ["", f"class {python_name(struct)}(NamedTuple):", f'    """The fields of {struct}, in order."""', ""]
+        lines += [f"    {field}: {PYTHON_TYPES[type_]}" for type_, field in fields] + [""]
+    return lines
+
+
+def stub(types: str, functions: list[Function]) -> str:
+    lines = [
+        "from typing import Any, NamedTuple, NoReturn",
+        "",
+        "import numpy as np",
+        "",
+        "Array = np.ndarray[Any, Any]",
+        "",
+        *declared(types),
+        "",
+    ]
+    for f in functions:
+        if not f.kernel:
+            continue
+        parameters = []
+        for p in f.parameters:
+            c_type = p.type.removeprefix("const ").removesuffix(" *")
+            type_ = python_name(c_type) if c_type.startswith("fdl_") else PYTHON_TYPES.get(p.type, "Array")
+            parameters += [f"{p.name}: {type_}{' | None' if p.optional else ''}"]
+        name = f.name.removeprefix("fdl_")
+        lines += [f"def {name}({', '.join([*parameters, '/'])}) -> None: ..." if f.over_arrays else f"{name}: Any"]
+    lines += ["def raise_status(status: int) -> NoReturn: ...", ""]
+    lines += ["SIGNATURES: dict[str, list[tuple[str, str, bool]]]"]
+    return "\n".join(lines) + "\n"
+
+
 def main(header: str, out_dir: str, *levels: str) -> None:
-    types, functions = parse(Path(header).read_text())
+    text = Path(header).read_text()
+    types, functions = parse(text)
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
     (out / "names.h").write_text(names_header(functions))
     (out / "dispatch_table.h").write_text(dispatch_table(functions, list(levels)))
     (out / "call_table.h").write_text(call_table(functions))
-    (out / "_kernels.py").write_text(python_names(functions))
+    (out / "_kernels.py").write_text(python_names(text, types, functions))
+    (out / "_kernels.pyi").write_text(stub(types, functions))
     native_source(types, functions, out / "_native.c")
 
 

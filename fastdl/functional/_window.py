@@ -5,8 +5,7 @@ Images are volumes of depth 1, sequences volumes of depth and height 1, so that 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
+from fastdl._kernels import Window
 from fastdl.functional._operation import cached_helper, helper
 from fastdl.functional.verbs import fail
 
@@ -14,37 +13,6 @@ Pair = tuple[int, int]
 Triple = tuple[int, int, int]
 Volume = tuple[int, int, int, int, int]
 Pads = tuple[int, int, int, int, int, int]
-
-
-class Window(NamedTuple):
-    """The fields of fdl_window (csrc/fastdl.h), in order."""
-
-    batch: int
-    channels: int
-    depth: int
-    height: int
-    width: int
-    out_channels: int
-    out_depth: int
-    out_height: int
-    out_width: int
-    kernel_depth: int
-    kernel_height: int
-    kernel_width: int
-    stride_depth: int
-    stride_height: int
-    stride_width: int
-    padding_depth: int
-    padding_height: int
-    padding_width: int
-    padding_end_depth: int
-    padding_end_height: int
-    padding_end_width: int
-    dilation_depth: int
-    dilation_height: int
-    dilation_width: int
-    groups: int
-    channels_last: int
 
 
 @helper

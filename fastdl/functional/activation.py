@@ -76,33 +76,7 @@ __all__ = [
     "tanh_backward",
 ]
 
-ACTIVATIONS = (
-    "none",
-    "relu",
-    "leaky_relu",
-    "elu",
-    "selu",
-    "celu",
-    "gelu",
-    "gelu_tanh",
-    "silu",
-    "mish",
-    "softplus",
-    "softsign",
-    "hardtanh",
-    "hardsigmoid",
-    "hardswish",
-    "relu6",
-    "logsigmoid",
-    "sigmoid",
-    "tanh",
-    "exp",
-    "expm1",
-    "log",
-    "log1p",
-    "erf",
-)
-"""The kinds, in the order of the C enum."""
+ACTIVATIONS = _kernels.ACTIVATION_NAMES
 
 # Of each kind how many arguments it takes, and the two numbers that the kernel gets where they are not given.
 ACTIVATION_ARGS = tuple(

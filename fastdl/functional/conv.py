@@ -52,8 +52,8 @@ __all__ = [
 ]
 
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")  # as those of pad
-ALGORITHMS = ("auto", "direct", "im2col", "pointwise", "rows", "winograd_2x2", "winograd", "depthwise")
-_WINOGRAD, _WINOGRAD_2X2 = ALGORITHMS.index("winograd"), ALGORITHMS.index("winograd_2x2")
+ALGORITHMS = _kernels.ALGORITHM_NAMES
+_WINOGRAD, _WINOGRAD_2X2 = _kernels.ALGORITHM_WINOGRAD, _kernels.ALGORITHM_WINOGRAD_2X2
 _ANY_TILE = 6  # for fdl_conv_plan: weights that are still to be packed
 _IMAGES = (1, 1, 1, 1)  # of whatever size: as many dimensions as images have
 

@@ -57,20 +57,9 @@ __all__ = [
     "smooth_l1_loss_backward",
 ]
 
-REDUCTIONS = ("none", "mean", "sum", "batchmean")
+REDUCTIONS = _kernels.REDUCTION_NAMES
 _USUAL = REDUCTIONS[:3]
-ELEMENTWISE = (
-    "mse",
-    "l1",
-    "huber",
-    "smooth_l1",
-    "binary_cross_entropy",
-    "binary_cross_entropy_with_logits",
-    "kl_div",
-    "kl_div_log_target",
-    "hinge_embedding",
-)
-_MSE, _L1, _HUBER, _SMOOTH_L1, _BCE, _BCE_LOGITS, _KL_DIV, _KL_DIV_LOG, _HINGE = range(len(ELEMENTWISE))
+_MSE, _L1, _HUBER, _SMOOTH_L1, _BCE, _BCE_LOGITS, _KL_DIV, _KL_DIV_LOG, _HINGE = range(len(_kernels.LOSS_NAMES))
 
 
 class LossAndGrad(NamedTuple):

@@ -45,8 +45,7 @@ __all__ = [
     "rms_norm_backward",
 ]
 
-GROUP, RMS, BATCH, FIXED = 0, 1, 2, 3
-"""FDL_NORM_... of csrc/fastdl.h."""
+GROUP, RMS, BATCH, FIXED = _kernels.NORM_GROUP, _kernels.NORM_RMS, _kernels.NORM_BATCH, _kernels.NORM_FIXED
 
 
 class NormGrad(NamedTuple):

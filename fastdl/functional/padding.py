@@ -13,7 +13,6 @@ __all__ = [
     "pad_backward",
 ]
 
-MODES = ("constant", "reflect", "replicate", "circular")
 CONSTANT, REFLECT, REPLICATE, CIRCULAR = range(4)
 
 
@@ -32,7 +31,7 @@ def pad(x: Any, pad: tuple[int, ...], mode: str = "constant", value: float = 0.0
     Returns an array of sizes before + size + after. Unlike torch's, every mode pads any number of dimensions.
     """
     x = floats(x, "x")
-    kind = choice(mode, "mode", MODES)
+    kind = choice(mode, "mode", _kernels.PAD_NAMES)
     geometry, shape = _padded(x.shape, pad, kind)
     result = output(out, shape, x)
     if out is not None:
@@ -45,7 +44,7 @@ def pad(x: Any, pad: tuple[int, ...], mode: str = "constant", value: float = 0.0
 def pad_backward(grad_output: Any, pad: tuple[int, ...], mode: str = "constant", out: Array | None = None) -> Array:
     """The gradient of pad, its adjoint: every grad_output is added to the element of x that was copied there."""
     grad_output = floats(grad_output, "grad_output")
-    kind = choice(mode, "mode", MODES)
+    kind = choice(mode, "mode", _kernels.PAD_NAMES)
     geometry, shape = _unpadded(grad_output.shape, pad, kind)
     result = output(out, shape, grad_output)
     if out is not None:

@@ -27,6 +27,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastdl import _kernels
+from fastdl._kernels import RECURRENT_GRU as GRU
+from fastdl._kernels import RECURRENT_GRU_RESET_FIRST as GRU_RESET_FIRST
+from fastdl._kernels import RECURRENT_LSTM as LSTM
+from fastdl._kernels import Recurrence
 from fastdl.functional._operation import cached_helper, helper, operation
 from fastdl.functional.verbs import (
     Array,
@@ -71,31 +75,12 @@ __all__ = [
     "weights_to_onnx",
 ]
 
-RNN_TANH, RNN_RELU, LSTM, GRU, GRU_RESET_FIRST = 0, 1, 2, 3, 4
-"""FDL_RECURRENT_... of csrc/fastdl.h."""
-NONLINEARITIES = ("tanh", "relu")
+NONLINEARITIES = tuple(name.removeprefix("rnn_") for name in _kernels.RECURRENT_NAMES if name.startswith("rnn_"))
+"""Of an RNN; their places are those of its kinds."""
 _GATES = (1, 1, 4, 3, 3)
 """By kind: the blocks of rows of the weights."""
 _SAVED = (0, 0, 5, 4, 3)
 """By kind: what backward needs of a step beyond h', in multiples of hidden: the gates, and c', or R_n h + d_n."""
-
-
-class Recurrence(NamedTuple):
-    """The fields of fdl_recurrence (csrc/fastdl.h), in order."""
-
-    kind: int
-    steps: int
-    batch: int
-    input: int
-    hidden: int
-    output: int
-    layers: int
-    directions: int
-    reverse: int
-    batch_first: int
-    biases: int
-    projection: int
-    peepholes: int
 
 
 class LSTMGrad(NamedTuple):

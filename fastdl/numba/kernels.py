@@ -12,7 +12,6 @@ from numba.extending import intrinsic, overload
 
 from fastdl import _kernels
 from fastdl._native import lib
-from fastdl._status import MESSAGES, raise_status
 
 _INT64, _DOUBLE, _POINTER = ir.IntType(64), ir.DoubleType(), ir.IntType(8).as_pointer()
 
@@ -66,26 +65,7 @@ def _caller(name: str, parameters: list[tuple[str, str, bool]]) -> Any:
     return call
 
 
-@overload(raise_status)
-def _raise_status(status):
-    memory, target, algorithm, index, x, probabilities, level = (MESSAGES[code][1] for code in range(1, 8))
-
-    def implementation(status):
-        if status == 1:
-            raise MemoryError(memory)
-        if status == 2:
-            raise ValueError(target)
-        if status == 3:
-            raise ValueError(algorithm)
-        if status == 4:
-            raise ValueError(index)
-        if status == 5:
-            raise ValueError(x)
-        if status == 7:
-            raise RuntimeError(level)
-        raise ValueError(probabilities)
-
-    return implementation
+overload(_kernels.raise_status)(lambda status: _kernels.raise_status)
 
 
 def _register(name: str, parameters: list[tuple[str, str, bool]]) -> None:
@@ -96,7 +76,7 @@ def _register(name: str, parameters: list[tuple[str, str, bool]]) -> None:
         def implementation(*arguments):
             status = call(arguments)
             if status != 0:
-                raise_status(status)
+                _kernels.raise_status(status)
 
         return implementation
 

@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from fastdl import _kernels
 from fastdl._native import ffi, lib
-from fastdl._status import raise_status
 from fastdl.functional.verbs import Array
 
 Arrays = Iterable[Array] | Mapping[str, Array]
 
-METHODS = ("sgd", "adagrad", "rmsprop", "adam", "adadelta", "nadam", "lion", "clip")
-"""In the order of the C enum."""
-FIELDS = frozenset(name for name, _ in ffi.typeof("fdl_optimizer").fields)
+FIELDS = frozenset(_kernels.Optimizer._fields)
 """Of the C struct of options."""
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
@@ -39,14 +37,14 @@ class Table:
 
     def __init__(self, dtype: Any, columns: Sequence[Sequence[Array] | None], method: str) -> None:
         first = columns[0] or ()
-        self.rows = np.zeros((len(first), lib.FDL_TABLE_COLUMNS), np.int64)
-        self.rows[:, lib.FDL_TABLE_END] = np.cumsum([a.size for a in first], dtype=np.int64)
+        self.rows = np.zeros((len(first), _kernels.TABLE_COLUMNS), np.int64)
+        self.rows[:, _kernels.TABLE_END] = np.cumsum([a.size for a in first], dtype=np.int64)
         for i, column in enumerate(columns):
             if column is not None:
-                self.rows[:, lib.FDL_TABLE_PARAM + i] = addresses(column)
+                self.rows[:, _kernels.TABLE_PARAM + i] = addresses(column)
         self.dtype = dtype
         self.options = ffi.new("fdl_optimizer *")
-        self.options.method = METHODS.index(method)
+        self.options.method = _kernels.OPTIMIZER_NAMES.index(method)
         self.options.grad_scale, self.options.clip_value = 1.0, np.inf
         self.point()
 
@@ -63,23 +61,23 @@ class Table:
         """`call` with these addresses of gradients, in a table of its own, with the very same options."""
         other = object.__new__(Table)
         other.rows, other.dtype, other.options = self.rows.copy(), self.dtype, self.options
-        other.rows[:, lib.FDL_TABLE_GRAD] = grads
+        other.rows[:, _kernels.TABLE_GRAD] = grads
         other.point()
         return other.call
 
     def set_grads(self, grads: Array) -> None:
-        self.rows[:, lib.FDL_TABLE_GRAD] = grads
+        self.rows[:, _kernels.TABLE_GRAD] = grads
 
     def step(self) -> None:
         kernel, *arguments = self.call
         if status := kernel(*arguments):
-            raise_status(status)
+            _kernels.raise_status(status)
 
     def norm(self, norm_type: float) -> float:
         """Of all gradients, as if they were one vector."""
         found = ffi.new("double *")
         if status := _KERNELS["grad_norm"][self.dtype](found, *self.call[2:], norm_type):
-            raise_status(status)
+            _kernels.raise_status(status)
         return found[0]
 
 

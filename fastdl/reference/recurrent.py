@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastdl import functional
+from fastdl._kernels import RECURRENT_GRU as GRU
+from fastdl._kernels import RECURRENT_GRU_RESET_FIRST as GRU_RESET_FIRST
+from fastdl._kernels import RECURRENT_LSTM as LSTM
+from fastdl._kernels import RECURRENT_RNN_RELU as RNN_RELU
 from fastdl.functional.recurrent import (
-    GRU,
-    GRU_RESET_FIRST,
-    LSTM,
     NONLINEARITIES,
-    RNN_RELU,
     CellGrad,
     LSTMCellGrad,
     LSTMGrad,
