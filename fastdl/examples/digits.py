@@ -165,7 +165,7 @@ def draw(path: Path, net: nn.Sequential, digits: Digits, history: History) -> No
 
     image = digits.test_images[:1]
     maps, x = {}, image
-    for count, layer in enumerate(net.layers.values(), start=1):
+    for count, layer in enumerate(net, start=1):
         x = layer(x)
         if count in BLOCKS:
             maps[BLOCKS[count]] = x[0]

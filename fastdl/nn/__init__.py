@@ -14,3 +14,4 @@ from fastdl.nn.normalization import *
 from fastdl.nn.padding import *
 from fastdl.nn.pooling import *
 from fastdl.nn.recurrent import *
+from fastdl.nn.states import *

@@ -56,9 +56,11 @@ class _Thread(threading.local):
     def __init__(self) -> None:
         self.forwards = 0
         """How many forwards are running, one inside of another."""
-        self.backwards = 0
         self.number = 0
         """Of the outermost one."""
+        self.backwards = 0
+        self.root = 0
+        """Of the outermost backward: the newest pass that its module is answering."""
         self.watch: Callable[[Any, tuple[Any, ...], Any], None] | None = None
         """Called with each module, its inputs and its result."""
 
@@ -102,10 +104,14 @@ class Memory(threading.local):
         """Of the backward that runs."""
         self.returning = False
         """Whether a backward came after the last forward: the next forward begins anew."""
+        self.root = 0
+        """thread.root in its last backward."""
         self.adding = False
         """Whether gradients are added to those that an earlier backward of this pass found."""
         self.dropped = 0
         """How many records had to go because too many were waiting."""
+        self.checked = False
+        """Whether the module was looked at for modules that it holds in a plain list."""
         self.unverified = 2
         """How many passes are still to be looked at thoroughly."""
 
@@ -114,6 +120,8 @@ class Memory(threading.local):
         if self.returning and not thread.backwards:
             self.waiting.clear()
             self.passes = self.dropped = 0
+            self.returning = False
+        elif self.root != thread.root:  # inside of the backward of something larger, in which this has had none yet
             self.returning = False
         if not self.waiting or self.waiting[-1].number != record.number:
             self.passes += 1
@@ -144,6 +152,23 @@ class Memory(threading.local):
 _MISSING = Record(0)
 
 
+@contextmanager
+def watching(watch: Callable[[Any, tuple[Any, ...], Any], None]) -> Iterator[None]:
+    """Inside this context `watch` is called after each forward of this thread, and whatever was called before."""
+    before = thread.watch
+
+    def both(module: Any, inputs: tuple[Any, ...], result: Any) -> None:
+        if before is not None:
+            before(module, inputs, result)
+        watch(module, inputs, result)
+
+    thread.watch = both
+    try:
+        yield
+    finally:
+        thread.watch = before
+
+
 def recorded(forward: Callable[..., Any]) -> Callable[..., Any]:
     """A class' forward, what it saves kept for its backward."""
 
@@ -152,6 +177,9 @@ def recorded(forward: Callable[..., Any]) -> Callable[..., Any]:
         if type(self).forward is not wrapper:  # super().forward(): part of a forward that is recorded
             return forward(self, *inputs, **options)
         memory, enabled = self._memory, _enabled.get()
+        if not memory.checked:
+            self.children()
+            memory.checked = True
         if not thread.forwards:
             thread.number = next(_numbers)
         outer, record = memory.forward, Record(thread.number)
@@ -185,6 +213,9 @@ def answered(backward: Callable[..., Any]) -> Callable[..., Any]:
         memory.adding = memory.returning
         if not memory.returning:
             self._begin_pass(memory.backward.number)
+        if not thread.backwards:
+            thread.root = self._passes[0]
+        memory.root = thread.root
         thread.backwards += 1
         try:
             result = backward(self, *grads, **options)

@@ -102,7 +102,7 @@ class Module:
     _grads_of: int = 0
     """The number of the pass that they were found in."""
     _passes: tuple[int, int] = (0, 0)
-    """The first pass that was answered since the last forward, and the newest of those before it."""
+    """The newest pass that was answered since the last forward, and the newest before that."""
     _accumulate: bool = False
     _frozen: frozenset[str] = frozenset()
 
@@ -325,9 +325,10 @@ class Module:
 
     def load(self, path: str | os.PathLike[str], strict: bool = True) -> IncompatibleKeys:
         """load_state_dict of a file that `save`, or np.savez, wrote."""
-        with np.load(path, allow_pickle=False) as state:
-            if not isinstance(state, Mapping):
-                fail("path", "one array", "a file of several, as save writes it (.npz)")
+        state = np.load(path, allow_pickle=False)
+        if not isinstance(state, Mapping):
+            fail("path", "one array", "a file of several, as save writes it (.npz)")
+        with state:
             return self.load_state_dict(state, strict)
 
     def to(self: Self, dtype: Any) -> Self:
@@ -403,6 +404,56 @@ class Module:
         function(self)
         return self
 
+    def features(self, x: Any, names: Iterable[str], **options: Any) -> dict[str, Any]:
+        """What modules inside of this one return, by name, when it is called with x.
+
+        Parameters
+        ----------
+        x : array
+            What forward is given, with `options` as its keywords.
+        names : iterable of str
+            Of the modules, as named_modules() has them; "" is this module itself. Of one that is called several
+            times it is the last result.
+
+        Returns
+        -------
+        dict
+            The results by name, in the order of `names`.
+
+        Raises
+        ------
+        ValueError
+            For a name that no module has, or one that forward does not call.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastdl import nn
+        >>> net = nn.Sequential({"conv": nn.Conv2d(1, 4, 3), "act": nn.ReLU(), "pool": nn.MaxPool2d(2)})
+        >>> maps = net.features(np.ones((1, 1, 8, 8), np.float32), ["act", "pool"])
+        >>> {name: a.shape for name, a in maps.items()}
+        {'act': (1, 4, 6, 6), 'pool': (1, 4, 3, 3)}
+        """
+        names = [names] if isinstance(names, str) else list(names)
+        places = dict(self._places())
+        for name in names:
+            if name not in places:
+                fail("names", repr(name), f"among {list(places)}")
+        wanted = {id(places[name]) for name in names}
+        copied = any(getattr(module, "inplace", False) for module in self.modules())
+        found: dict[int, Any] = {}
+
+        def keep(module: Module, inputs: tuple[Any, ...], result: Any) -> None:
+            if id(module) in wanted:
+                found[id(module)] = result.copy() if copied and isinstance(result, np.ndarray) else result
+
+        with _saved.watching(keep):
+            self(x, **options)
+        for name in names:
+            if id(places[name]) not in found:
+                fail("names", f"{name!r}, which forward does not call", "one that it calls")
+        return {name: found[id(places[name])] for name in names}
+
     def extra_repr(self) -> str:
         """What stands between the parentheses of repr, or on lines of its own before the children."""
         return ""
@@ -411,9 +462,9 @@ class Module:
         return _repr(self, [f"({name}): {child!r}" for name, child in self.children().items()])
 
     def _begin_pass(self, number: int) -> None:
-        """The first backward after a forward, of the pass of that number."""
-        newest = max(self._passes[0], self._passes[1])
-        self.__dict__["_passes"] = (max(number, newest), newest)
+        """The first backward after a forward, which is of the pass of that number."""
+        if number > self._passes[0]:
+            self.__dict__["_passes"] = (number, self._passes[0])
 
     def _places(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """This module and all below it, as often as they are found."""
