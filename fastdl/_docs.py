@@ -10,6 +10,15 @@ from typing import Any, TypeVar
 Documented = TypeVar("Documented", bound="Callable[..., Any] | type[Any]")
 
 
+def c_docstring(function: Callable[..., Any]) -> str:
+    """The docstring of a function written in C, which begins with its signature, from that of its twin in Python."""
+    empty = inspect.Parameter.empty
+    signature = inspect.signature(function)
+    plain = [parameter.replace(annotation=empty) for parameter in signature.parameters.values()]
+    bare = signature.replace(parameters=plain, return_annotation=empty)
+    return f"{function.__name__}{bare}\n--\n\n{inspect.getdoc(function) or ''}"
+
+
 def doc(*shared: Mapping[str, str], **more: str) -> Callable[[Documented], Documented]:
     """Replace each line of the docstring that is ``{name}`` by the text of that name, indented as the line is.
 

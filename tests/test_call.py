@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import re
 import sys
@@ -171,6 +172,20 @@ def test_numbers_outside_their_bounds_are_refused(
 def test_a_shortcut_leaves_wrong_calls_to_the_verb(verb: str, arguments: tuple[Any, ...]) -> None:
     with pytest.raises(TypeError, match=rf"{verb}\(\)"):
         getattr(verbs, verb)(*arguments)
+
+
+@pytest.mark.parametrize("verb", sorted({verb for verb, _ in _VERBS}))
+def test_a_shortcut_has_the_signature_and_docstring_of_its_verb(verb: str) -> None:
+    quick = getattr(verbs, verb)
+    full = inspect.signature(quick.__self__).parameters.values()
+    assert [(p.name, p.default) for p in inspect.signature(quick).parameters.values()] == [
+        (p.name, p.default) for p in full
+    ]
+    assert inspect.getdoc(quick) == inspect.getdoc(quick.__self__)
+
+
+def test_kernels_have_signatures() -> None:
+    assert list(inspect.signature(_kernels.elementwise).parameters) == ["x", "y", "size", "activation", "alpha", "beta"]
 
 
 def test_there_are_no_other_shortcuts() -> None:

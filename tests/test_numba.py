@@ -5,6 +5,7 @@ Nothing here imports fastdl.numba: Numba finds it by its entry point.
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import json
 import os
@@ -18,6 +19,7 @@ import numpy as np
 import pytest
 
 import fastdl
+from fastdl.functional import verbs
 from fastdl.functional._operation import OPERATIONS
 from tests.cases import Case, results
 from tests.support import DTYPES, everyday
@@ -278,3 +280,25 @@ def test_indices_and_none_in_tuples() -> None:
     x = np.random.default_rng(0).standard_normal((2, 3, 5, 8))
     for got, want in zip(_pool_and_back(x), _pool_and_back.py_func(x), strict=True):
         np.testing.assert_array_equal(got, want)
+
+
+_ONLY_IN_PYTHON = {"is_int", "optional_in_place", "phrase", "shown", "view"}
+"""What no operation's body calls: other verbs do, layers and optimizers."""
+
+
+@pytest.mark.parametrize("theme", [p.stem for p in Path(verbs.__file__).parent.glob("*.py") if p.stem != "__init__"])
+def test_every_verb_has_its_twin_in_the_file_of_the_same_name(theme: str) -> None:
+    twins = importlib.import_module(f"fastdl.numba.verbs.{theme}")
+    source = inspect.getsource(twins)
+    own = importlib.import_module(f"fastdl.functional.verbs.{theme}")
+    names = [n for n in verbs.__all__ if getattr(own, n, None) is getattr(verbs, n) and _module_of(n) == own.__name__]
+    assert names
+    missing = {name for name in names if f"@overload(verbs.{name}" not in source}
+    assert missing <= _ONLY_IN_PYTHON, "no twin"
+
+
+def _module_of(verb: str) -> str:
+    """The file of a verb that is a function; of one written in C that of the function that it stands for."""
+    function = getattr(verbs, verb)
+    function = getattr(function, "__self__", function)
+    return function.__module__ if inspect.isfunction(function) else ""

@@ -400,6 +400,23 @@ static PyMethodDef shortcuts[] = {
     ROW(integer),       ROW(flag),        {NULL, NULL, 0, NULL},
 };
 
+/* A copy, for ever, of the docstring that the function's shortcut is to have; NULL after an error. */
+static char *c_docstring(PyObject *function)
+{
+    PyObject *module = PyImport_ImportModule("fastdl._docs");
+    PyObject *text = module ? PyObject_CallMethod(module, "c_docstring", "O", function) : NULL;
+    Py_ssize_t size = 0;
+    const char *characters = text ? PyUnicode_AsUTF8AndSize(text, &size) : NULL;
+    char *copy = characters ? PyMem_Malloc((size_t)size + 1) : NULL;
+    if (copy)
+        memcpy(copy, characters, (size_t)size + 1);
+    else if (characters)
+        PyErr_NoMemory();
+    Py_XDECREF(module);
+    Py_XDECREF(text);
+    return copy;
+}
+
 static PyObject *shortcut(PyObject *module, PyObject *function)
 {
     (void)module;
@@ -408,9 +425,11 @@ static PyObject *shortcut(PyObject *module, PyObject *function)
     while (name && row->ml_name && PyUnicode_CompareWithASCIIString(name, row->ml_name) != 0)
         row++;
     PyObject *result = NULL;
-    if (name && row->ml_name)
-        result = PyCFunction_New(row, function);
-    else if (name)
+    if (name && row->ml_name) {
+        if (!row->ml_doc)
+            row->ml_doc = c_docstring(function);
+        result = row->ml_doc ? PyCFunction_New(row, function) : NULL;
+    } else if (name)
         PyErr_Format(PyExc_LookupError, "%S: there is no shortcut of that name", name);
     Py_XDECREF(name);
     return result;

@@ -7,6 +7,7 @@ compile inside a user's @njit function.
 
 from fastdl.functional.verbs.arrays import (
     Array,
+    ArrayLike,
     disjoint,
     floats,
     floats_like,
@@ -73,6 +74,7 @@ __all__ = [
     "DATA_FORMATS",
     "FINITE",
     "Array",
+    "ArrayLike",
     "PackedConv2dWeight",
     "array_table",
     "arrays_like",

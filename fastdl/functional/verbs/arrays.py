@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy import empty, float32, float64, int64, ndarray
@@ -13,6 +13,22 @@ from fastdl.functional.verbs.scalars import is_int
 
 Array = np.ndarray[Any, Any]
 
+
+class SupportsArrayInterface(Protocol):
+    """What shows its elements by NumPy's own protocol."""
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]: ...
+
+
+class SupportsDLPack(Protocol):
+    """What shows its elements by DLPack, as the tensors of other libraries do."""
+
+    def __dlpack__(self) -> Any: ...
+
+
+ArrayLike = Array | np.generic | memoryview | SupportsArrayInterface | SupportsDLPack
+"""What functions take for an array: whatever NumPy can see without copying. (No lists: their dtype is a guess.)"""
 
 _F32, _F64, _I64 = np.dtype(float32), np.dtype(float64), np.dtype(int64)
 
