@@ -15,7 +15,6 @@ import pytest
 
 import fastdl
 from fastdl import nn, optim, reference
-from fastdl.nn._input import layer_input
 from tests.support import DTYPES, assert_close
 
 
@@ -762,19 +761,3 @@ def test_save_and_load(tmp_path: Any) -> None:
         other.load(tmp_path / "one.npy")
     with pytest.raises(FileNotFoundError):
         other.load(tmp_path / "none.npz")
-
-
-def test_layer_input_blames_the_input() -> None:
-    weight = np.ones((4, 3, 3, 3), np.float32)
-    for x, error, message in (
-        (np.ones((2, 3, 8, 8)), TypeError, "x: found dtype float64, expected float32, this layer's"),
-        (np.ones((2, 3, 8, 8), int), TypeError, "x: found dtype int64, expected float32, this layer's"),
-        (np.ones((2, 8, 8, 3), np.float32), ValueError, r"x: found shape .*, expected 3 channels in .* channels last"),
-        (np.ones((2, 8, 3, 4), np.float32), ValueError, "expected 3 channels in dimension 1$"),
-        (np.ones((8, 3), np.float32), ValueError, r"x: found shape \(8, 3\), expected 3 or 4 dimensions"),
-        ([1.0], TypeError, "x: found list"),
-    ):
-        with pytest.raises(error, match=message):
-            layer_input(x, weight, (3, 4), 3, 1, "channels")
-    x = np.ones((2, 3, 8, 8), np.float32)
-    assert layer_input(x, weight, (3, 4), 3, 1, "channels") is x

@@ -93,6 +93,27 @@ def test_known_networks() -> None:
     assert receptive_field(vgg16) == ((212, 212), (32, 32), (-90, -90))
 
 
+def test_what_has_no_window_changes_nothing_and_a_head_ends() -> None:
+    spatial = [nn.Conv2d(3, 8, 3, padding=1), nn.MaxPool2d(2)]
+    between = [nn.BatchNorm2d(8), nn.GroupNorm(2, 8), nn.InstanceNorm2d(8), nn.PReLU(8), nn.Dropout2d(), nn.Identity()]
+    mixed = nn.Sequential(spatial[0], nn.ModuleList(between), nn.Sequential(*between, spatial[1]))
+    for head in ([nn.Flatten(), nn.Linear(8, 8)], [nn.Linear(8, 8)], [nn.AdaptiveAvgPool2d(1), nn.Conv2d(8, 8, 1)]):
+        assert receptive_field([mixed, *head, nn.Unflatten(1, (1, 1)), nn.ConvTranspose2d(8, 8, 3)]) == (
+            receptive_field(spatial)
+        )
+    assert receptive_field(nn.ModuleList(spatial)) == receptive_field([spatial]) == ((4, 4), (2, 2), (-1, -1))
+
+
+def test_branches_see_what_any_of_them_does() -> None:
+    shift, wide = _positive(2, (2, 1, 1, 1)), _positive(2, ((3, 5), 1, (0, 2), 1))
+    shift.weight[...] = wide.weight[...] = 1
+    deep = nn.Sequential(nn.ConstantPad2d((0, -1, 0, -1), 0), shift)  # of as many rows and columns as x
+    net = nn.Sequential(_positive(2, (3, 2, 1, 1)), nn.Residual(deep), nn.Concat(nn.Identity(), nn.ReLU(), dim=2), wide)
+    assert receptive_field(net[:2]) == ReceptiveField((5, 5), (2, 2), (-3, -3))
+    assert receptive_field(net) == receptive_field([*net[:2], nn.Residual(nn.ReLU(), nn.Tanh()), wide])
+    _check(net[:2], net[:2], 2)
+
+
 def test_of_nothing_every_unit_is_its_element() -> None:
     assert receptive_field([]) == receptive_field([nn.ReLU()]) == ((1,), (1,), (0,))
 
@@ -102,7 +123,13 @@ def test_of_nothing_every_unit_is_its_element() -> None:
     [
         ([nn.Conv2d(1, 1, 3), nn.Conv1d(1, 1, 3)], ValueError, "layers: found layers of .1, 2. dimensions"),
         ([nn.Conv2d(1, 1, 3), ((3, 3, 3),)], ValueError, "layers: found layers of .2, 3. dimensions"),
-        ([nn.Conv2d(1, 1, 3), nn.Flatten()], TypeError, "layers: found Flatten, expected convolutions"),
+        ([nn.Conv2d(1, 1, 3), nn.ConvTranspose2d(1, 1, 3)], TypeError, "layers: found ConvTranspose2d, expected conv"),
+        (
+            [nn.Concat(nn.Conv1d(1, 1, 3, 2), nn.Identity())],
+            ValueError,
+            "found branches of strides .*, expected all of",
+        ),
+        ([nn.Concat(nn.Conv1d(1, 1, 3), nn.Flatten())], ValueError, "layers: found a branch with a head"),
         ([nn.Fold(4, 2)], TypeError, "layers: found Fold"),
         ([3], TypeError, "layers: found 3"),
         ([()], TypeError, r"layers: found \(\)"),

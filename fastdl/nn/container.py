@@ -377,8 +377,10 @@ class ModuleDict(_Modules):
 def back(module: Module, grad: Any, input_grad: bool = True) -> Any:
     """A module's backward. A tuple of gradients, of what returned a tuple, is given as one is or one by one, as that
     backward takes them."""
-    several = isinstance(grad, tuple) and _gradients(type(module).backward) > 1
-    return module.backward(*grad, input_grad=input_grad) if several else module.backward(grad, input_grad=input_grad)
+    options = {} if input_grad else {"input_grad": False}
+    if isinstance(grad, tuple) and _gradients(type(module).backward) > 1:
+        return module.backward(*grad, **options)
+    return module.backward(grad, **options)
 
 
 @functools.lru_cache(256)

@@ -325,7 +325,7 @@ class Module:
 
     def load(self, path: str | os.PathLike[str], strict: bool = True) -> IncompatibleKeys:
         """load_state_dict of a file that `save`, or np.savez, wrote."""
-        state = np.load(path, allow_pickle=False)
+        state: Any = np.load(path, allow_pickle=False)
         if not isinstance(state, Mapping):
             fail("path", "one array", "a file of several, as save writes it (.npz)")
         with state:
