@@ -338,6 +338,7 @@ _RECURRENT_IDS = [f"{name}-{'-'.join(options)}" for name, options in _RECURRENT]
 
 def _recurrent_pair(torch: Any, name: str, options: dict[str, Any], dtype: Any) -> tuple[Any, Any]:
     """A layer with the parameters of a torch layer in float64, rounded to dtype in both."""
+    torch.manual_seed(0)
     peer = getattr(torch.nn, name)(4, 5, **options).double()
     layer = getattr(nn, name)(4, 5, **options, dtype=dtype)
     layer.load_state_dict({key: value.numpy() for key, value in peer.state_dict().items()})
@@ -599,7 +600,7 @@ def test_a_bound_cell_copies_what_is_assigned_and_refuses_what_does_not_fit(batc
         with pytest.raises(ValueError, match=r"x: found shape .*, expected \(., 4\)"):
             bound(wrong)
     for wrong in (x.astype(np.float64), x.astype(np.int32)):
-        with pytest.raises(TypeError, match="x: found dtype .*, expected float32, the bound cell's"):
+        with pytest.raises(TypeError, match=r"x: found dtype .*, expected float32, the bound cell's"):
             bound(wrong)
     with pytest.raises(TypeError, match="x: found str"):
         bound("x")
@@ -667,3 +668,244 @@ def test_recurrent_mistakes(call: Any, error: type[Exception], message: str) -> 
     x, h = np.ones((7, 2, 4), np.float32), np.ones((1, 2, 5), np.float32)
     with pytest.raises(error, match=message):
         call(nn.LSTM(4, 5, rng=0), x, h)
+
+
+@pytest.mark.parametrize(
+    ("layer", "x", "message"),
+    [
+        (
+            nn.Conv2d(3, 4, 3),
+            np.ones((1, 8, 8, 3), np.float32),
+            r"x: found 8 channels in dimension 1 of shape \(1, 8, 8, 3\), expected 3 \(data_format='NCHW'\); "
+            "dimension 3 has 3, as data_format='NHWC' expects",
+        ),
+        (
+            nn.Conv2d(3, 4, 3, data_format="NHWC"),
+            np.ones((1, 3, 8, 8), np.float32),
+            r"x: found 8 channels in dimension 3 .*, expected 3 \(data_format='NHWC'\); dimension 1 has 3",
+        ),
+        (
+            nn.Conv1d(3, 4, 3),
+            np.ones((2, 4, 8), np.float32),
+            r"x: found 4 channels in dimension 1 .*, expected 3 \(data_format='NCL'\)$",
+        ),
+        (
+            nn.ConvTranspose2d(3, 4, 3),
+            np.ones((1, 4, 8, 8), np.float32),
+            "x: found 4 channels in dimension 1 .*, expected 3$",
+        ),
+        (nn.Linear(3, 4), np.ones((2, 5), np.float32), "x: found 5 features in dimension 1 .*, expected 3$"),
+        (nn.BatchNorm2d(3), np.ones((2, 4, 5, 5), np.float32), "x: found 4 channels in dimension 1 .*, expected 3$"),
+        (nn.InstanceNorm1d(3), np.ones((4, 5), np.float32), "x: found 4 channels in dimension 0 .*, expected 3$"),
+        (nn.GroupNorm(2, 4), np.ones((2, 6, 5), np.float32), "x: found 6 channels in dimension 1 .*, expected 4$"),
+        (nn.LayerNorm(3), np.ones((2, 4), np.float32), "x: found 4 features in dimension 1 .*, expected 3$"),
+        (nn.RMSNorm(3), np.ones((2, 4), np.float32), "x: found 4 features in dimension 1 .*, expected 3$"),
+        (nn.PReLU(3), np.ones((2, 4), np.float32), "x: found 4 channels in dimension 1 .*, expected 3$"),
+        *(
+            (layer, np.ones(shape), "x: found dtype float64, expected float32, this layer's$")
+            for layer, shape in (
+                (nn.Linear(3, 4), (2, 3)),
+                (nn.Conv2d(3, 4, 3), (1, 3, 8, 8)),
+                (nn.ConvTranspose1d(3, 4, 3), (1, 3, 8)),
+                (nn.BatchNorm1d(3), (2, 3)),
+                (nn.BatchNorm1d(3, affine=False), (2, 3)),
+                (nn.InstanceNorm2d(3, affine=True), (2, 3, 4, 4)),
+                (nn.LayerNorm(3), (2, 3)),
+                (nn.GroupNorm(1, 3), (2, 3)),
+                (nn.RMSNorm(3), (2, 3)),
+                (nn.PReLU(), (2, 3)),
+                (nn.GRU(3, 4), (5, 2, 3)),
+                (nn.RNNCell(3, 4), (2, 3)),
+            )
+        ),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
+)
+def test_errors_blame_the_input(layer: Any, x: np.ndarray, message: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=message):
+        layer(x)
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_channels_last(rank: int) -> None:
+    rng, last = np.random.default_rng(0), ("NLC", "NHWC", "NDHWC")[rank - 1]
+    x = rng.standard_normal((2, 3, 7, 8, 9)[: rank + 2])
+    first_to_last = (0, *range(2, rank + 2), 1)
+    for name, arguments, options in (
+        ("Conv", (3, 4, 3), {"stride": 2, "padding": 1, "dtype": np.float64, "rng": 0}),
+        ("MaxPool", (3, 2), {"padding": 1, "return_indices": False}),
+        ("AvgPool", (3, 2), {"padding": 1, "count_include_pad": False}),
+    ):
+        kind = getattr(nn, f"{name}{rank}d")
+        one, other = kind(*arguments, **options), kind(*arguments, **options, data_format=last)
+        assert repr(other).endswith(f"data_format={last})")
+        y = one(x)
+        moved = np.ascontiguousarray(x.transpose(first_to_last))
+        np.testing.assert_allclose(other(moved), y.transpose(first_to_last), rtol=1e-12)
+        grad = rng.standard_normal(y.shape)
+        expected = one.backward(grad).transpose(first_to_last)
+        found = other.backward(np.ascontiguousarray(grad.transpose(first_to_last)))
+        np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-13)
+        for key, array in one.grads.items():
+            np.testing.assert_allclose(other.grads[key], array, rtol=1e-11, atol=1e-13)
+
+
+def test_asymmetric_padding_of_a_convolution() -> None:
+    layer = nn.Conv2d(1, 1, 3, padding=((1, 2), (0, 1)), padding_mode="replicate", dtype=np.float64, rng=0)
+    assert "padding=((1, 2), (0, 1)), padding_mode=replicate" in repr(layer)
+    plain = nn.Conv2d(1, 1, 3, dtype=np.float64, rng=0)
+    x = np.random.default_rng(0).standard_normal((1, 1, 5, 5))
+    np.testing.assert_allclose(layer(x), plain(np.pad(x, ((0, 0), (0, 0), (1, 2), (0, 1)), "edge")), rtol=1e-12)
+
+
+_COPIES = {
+    "copy.copy": copy.copy,
+    "copy.deepcopy": copy.deepcopy,
+    "deepcopy of a network": lambda layer: copy.deepcopy(nn.Sequential(layer))[0],
+}
+
+
+@pytest.mark.parametrize("way", _COPIES)
+@pytest.mark.parametrize(
+    "layer", [nn.Dropout(seed=3), nn.AlphaDropout(), nn.Dropout2d(seed=1), nn.GRU(6, 5, 2, dropout=0.5)], ids=repr
+)
+def test_copies_of_dropout_draw_masks_of_their_own(layer: Any, way: str) -> None:
+    """And what was drawn before, or from a copy, changes nothing for the other."""
+    x = np.ones((4, 30, 6), np.float32) if isinstance(layer, nn.GRU) else np.ones((2, 30, 4, 1), np.float32)
+
+    def draw(layer: Any) -> np.ndarray:
+        y = layer(x)
+        return y[0] if isinstance(y, tuple) else y
+
+    draw(layer)
+    others = [_COPIES[way](layer), _COPIES[way](layer)]
+    seed, offset = layer.seed, layer.offset
+    drawn = [draw(other) for other in others] + [draw(layer)]
+    for i, one in enumerate(drawn):
+        assert not any(np.array_equal(one, another) for another in drawn[:i])
+    layer.seed, layer.offset = seed, offset
+    np.testing.assert_array_equal(draw(layer), drawn[2])
+    assert not {"seed", "offset"} & set(layer.state_dict())
+
+
+@pytest.mark.parametrize("layer", [nn.Dropout(), nn.Dropout3d(), nn.LSTM(6, 5, 2, dropout=0.5)], ids=repr)
+def test_a_pickled_dropout_layer_goes_on_where_it_was(layer: Any) -> None:
+    x = np.ones((4, 30, 6), np.float32) if isinstance(layer, nn.LSTM) else np.ones((2, 30, 2, 1, 1), np.float32)
+    layer(x)
+    other = pickle.loads(pickle.dumps(layer))
+    for _ in range(2):
+        found, expected = other(x), layer(x)
+        if isinstance(layer, nn.LSTM):
+            found, expected = found[0], expected[0]
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [("Dropout", (3, 5, 7)), ("AlphaDropout", (5,)), ("Dropout1d", (3, 5, 7)), ("Dropout2d", (3, 5, 7, 2))],
+)
+def test_forwards_of_dropout_take_counters_one_after_the_other(name: str, shape: tuple[int, ...]) -> None:
+    layer, x = getattr(nn, name)(seed=5), np.ones(shape)
+    drawn = 15 if name[-1] == "d" else x.size
+    for i in range(3):
+        assert layer.offset == i * -(-drawn // 4)
+        np.testing.assert_array_equal(
+            layer(x), getattr(fastdl, layer.function)(x, seed=5, offset=layer.offset - -(-drawn // 4))
+        )
+
+
+@pytest.mark.parametrize(
+    ("make", "names"),
+    [
+        (lambda w: nn.CrossEntropyLoss(w), ["weight"]),
+        (lambda w: nn.NLLLoss(w), ["weight"]),
+        (lambda w: nn.BCELoss(w), ["weight"]),
+        (lambda w: nn.BCEWithLogitsLoss(w, pos_weight=2 * w), ["weight", "pos_weight"]),
+    ],
+)
+def test_weights_of_losses_are_in_the_state(make: Any, names: list[str]) -> None:
+    weight = np.array([1.0, 2.0, 3.0], np.float32)
+    loss = make(weight)
+    state = loss.state_dict()
+    assert list(state) == names
+    assert not loss.parameters()
+    np.testing.assert_array_equal(state["weight"], weight)
+    weight[...] = 9
+    assert loss.weight.tolist() == [1, 2, 3]
+    loss.load_state_dict({name: array * 5 for name, array in state.items()})
+    assert loss.weight.tolist() == [5, 10, 15]
+    assert list(make(weight).state_dict()) == names
+
+
+def test_weights_of_losses_may_be_a_list() -> None:
+    loss = nn.CrossEntropyLoss([0.5, 2.0])
+    assert loss.weight.dtype == np.float32
+    x, target = np.random.default_rng(0).standard_normal((3, 2)).astype(np.float32), np.array([0, 1, 1])
+    assert loss(x, target) == nn.CrossEntropyLoss(np.array([0.5, 2.0], np.float32))(x, target)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.BatchNorm2d(3, bias=False, dtype=np.float64), (2, 3, 4, 4)),
+        (nn.InstanceNorm1d(3, affine=True, bias=False, dtype=np.float64), (2, 3, 4)),
+        (nn.GroupNorm(3, 3, bias=False, dtype=np.float64), (2, 3, 4)),
+        (nn.LayerNorm(4, bias=False, dtype=np.float64), (2, 3, 4)),
+    ],
+    ids=repr,
+)
+def test_norms_without_bias(layer: Any, shape: tuple[int, ...]) -> None:
+    assert [name for name in layer.state_dict() if "running" not in name and "num" not in name] == ["weight"]
+    layer.weight[...] = 2
+    x = np.random.default_rng(0).standard_normal(shape)
+    np.testing.assert_allclose(layer(x).mean(), 0, atol=1e-13)
+    layer.backward(x)
+    assert list(layer.grads) == ["weight"]
+
+
+@pytest.mark.parametrize("momentum", [None, 0.25])
+def test_a_refused_batch_leaves_running_statistics_alone(momentum: float | None) -> None:
+    layer = nn.BatchNorm1d(3, momentum=momentum)
+    before = layer.state_dict()
+    for x in (np.ones((1, 3), np.float32), np.ones((4, 2), np.float32), np.ones((4, 3))):
+        with pytest.raises((TypeError, ValueError), match="x: found"):
+            layer(x)
+    for name, array in layer.state_dict().items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+_INPLACE = [
+    nn.ReLU(True),
+    nn.ReLU6(True),
+    nn.LeakyReLU(0.1, True),
+    nn.LeakyReLU(-0.1, True),
+    nn.ELU(1.5, True),
+    nn.SELU(True),
+    nn.CELU(1.5, True),
+    nn.SiLU(True),
+    nn.Mish(True),
+    nn.Hardtanh(-0.5, 0.75, True),
+    nn.Hardsigmoid(True),
+    nn.Hardswish(True),
+]
+
+
+@pytest.mark.parametrize("layer", _INPLACE, ids=repr)
+def test_activations_in_place_have_the_gradient_of_the_others(layer: Any) -> None:
+    x = np.random.default_rng(0).standard_normal((5, 7)) * 3
+    other = copy.deepcopy(layer)
+    other.inplace = False
+    expected, grad = other(x), np.random.default_rng(1).standard_normal((5, 7))
+    y = x.copy()
+    assert layer(y) is y
+    np.testing.assert_array_equal(y, expected)
+    np.testing.assert_allclose(layer.backward(grad), other.backward(grad), rtol=1e-14)
+
+
+@pytest.mark.parametrize("first", [nn.ReLU6(), nn.Hardtanh(), nn.Sigmoid(), nn.Tanh(), nn.LeakyReLU(0.5)], ids=repr)
+def test_what_a_later_layer_does_in_place_is_never_a_wrong_gradient(first: Any) -> None:
+    x = np.random.default_rng(0).standard_normal((40, 5)) * 3
+    net = nn.Sequential(first, nn.Dropout(0.5, True, seed=1))
+    net(x)
+    with pytest.raises(RuntimeError, match="written over before backward"):
+        net.backward(np.ones_like(x))

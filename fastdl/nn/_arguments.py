@@ -86,25 +86,26 @@ def float_dtype(dtype: Any) -> np.dtype[Any]:
     return found
 
 
-def blame_input(x: Any, dtype: np.dtype[Any] | None, channels: int, dim: int, data_format: str = "") -> None:
+def blame_input(
+    x: Any, dtype: np.dtype[Any] | None, size: int, dim: int, what: str = "features", data_format: str = ""
+) -> None:
     """After a function has refused its arguments: raise what says more, if it is x that does not fit the layer.
 
-    dtype: the layer's, if it has arrays. channels: what x has to have in dimension `dim`, which counts from the last,
-    so that a batch makes no difference. data_format: of layers that have one.
+    dtype: the layer's, if it has arrays. size: how many of `what` x has to have in dimension `dim`, which counts from
+    the last, so that a batch makes no difference. data_format: of layers that have one.
     """
     found = view(x, "x")
     if dtype is not None and found.dtype.kind in "fiub" and found.dtype != dtype:
         raise TypeError(f"x: found dtype {found.dtype}, expected {dtype}, this layer's") from None
-    if found.ndim < -dim or found.shape[dim] == channels:
+    if found.ndim < -dim or found.shape[dim] == size:
         return
-    what = "channels" if data_format or dim < -1 else "features"
-    expected = str(channels)
+    expected = str(size)
     if data_format:
         expected += f" (data_format={data_format!r})"
         first, last = DATA_FORMATS[len(data_format) - 3]
         other, fitting = (-1, last) if data_format == first else (1 - len(data_format), first)
-        if found.shape[other] == channels:
-            expected += f"; dimension {found.ndim + other} has {channels}, as data_format={fitting!r} expects"
+        if found.shape[other] == size:
+            expected += f"; dimension {found.ndim + other} has {size}, as data_format={fitting!r} expects"
     at = f"in dimension {found.ndim + dim} of shape {found.shape}"
     raise ValueError(f"x: found {found.shape[dim]} {what} {at}, expected {expected}") from None
 

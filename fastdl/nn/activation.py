@@ -101,7 +101,7 @@ def _listed(*parts: str, inplace: bool = False) -> str:
 class ReLU(_Inplace, function="relu", from_result=True):
     """Rectified linear unit: ``max(x, 0)``.
 
-    {elementwise} NaN stays.
+    {elementwise}
 
     Parameters
     ----------
@@ -525,8 +525,8 @@ class PReLU(Module):
         try:
             y = functions().prelu(x, self.weight)
         except (TypeError, ValueError):
-            ndim = np.ndim(x)
-            blame_input(x, self.weight.dtype, self.num_parameters, 1 - ndim if self.num_parameters > 1 < ndim else -99)
+            dim = 1 - np.ndim(x) if self.num_parameters > 1 < np.ndim(x) else -1 - np.ndim(x)  # none: any will do
+            blame_input(x, self.weight.dtype, self.num_parameters, dim, "channels")
             raise
         self.save_for_backward(x)
         return y  # type: ignore[no-any-return]

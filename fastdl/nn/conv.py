@@ -124,7 +124,7 @@ class _Convolution(Layer):
     def _blame(self, x: Any) -> None:
         """After a mistake: what x has to do with it."""
         dim = -1 if self.data_format[-1:] == "C" else -1 - self.rank
-        blame_input(x, self.weight.dtype, self.in_channels, dim, self.data_format)
+        blame_input(x, self.weight.dtype, self.in_channels, dim, "channels", self.data_format)
 
     def extra_repr(self) -> str:
         parts = [f"{self.in_channels}, {self.out_channels}", f"kernel_size={self.kernel_size}", f"stride={self.stride}"]

@@ -349,7 +349,9 @@ class CosineEmbeddingLoss(_Loss, function="cosine_embedding_loss"):
 class NLLLoss(_Loss, function="nll_loss"):
     """The negative log-likelihood, of log-probabilities x and class indices: ``-weight[target] * x[target]``.
 
-    {call} x is (batch, classes, ...), target (batch, ...) integers.
+    {call}
+
+    x is (batch, classes, ...), target (batch, ...) integers.
 
     Parameters
     ----------
@@ -387,7 +389,9 @@ class NLLLoss(_Loss, function="nll_loss"):
 class CrossEntropyLoss(_Loss, function="cross_entropy"):
     """The cross entropy, of scores x and class indices or probabilities: NLLLoss of ``log_softmax(x)``.
 
-    {call} x is (batch, classes, ...), target (batch, ...) integers or probabilities shaped as x.
+    {call}
+
+    x is (batch, classes, ...), target (batch, ...) integers or probabilities shaped as x.
 
     Parameters
     ----------

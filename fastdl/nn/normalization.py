@@ -38,7 +38,8 @@ num_features : int
 {eps}
 momentum : float or None
     How much of a batch's statistics goes into the running ones, in [0, 1]: ``running = (1 - momentum) * running +
-    momentum * new``, of the unbiased variance. {average}
+    momentum * new``, of the unbiased variance.
+    {average}
 affine : bool
     Whether there are a weight and a bias.
 track_running_stats : bool
@@ -72,9 +73,6 @@ class _Norm(Layer):
         self.weight = np.ones(shape, dtype) if affine else None
         self.bias = np.zeros(shape, dtype) if affine and bias else None
 
-    def _without_bias(self) -> str:
-        return ", bias=False" if self.weight is not None and self.bias is None else ""
-
 
 class _RunningNorm(_Norm):
     buffer_names = ("running_mean", "running_var", "num_batches_tracked")
@@ -104,7 +102,7 @@ class _RunningNorm(_Norm):
             fail("x", f"shape {x.shape}", " or ".join(map(str, counts)) + " dimensions")
         dim = 0 if alone else 1
         if x.shape[dim] != self.num_features:
-            blame_input(x, dtype_of(self.weight, self.running_mean), self.num_features, dim - x.ndim)
+            blame_input(x, dtype_of(self.weight, self.running_mean), self.num_features, dim - x.ndim, "channels")
         of_input = self.training or self.running_mean is None
         momentum = 0.0
         if self.training and self.num_batches_tracked is not None:
@@ -125,7 +123,7 @@ class _RunningNorm(_Norm):
                 return_stats=True,
             )
         except (TypeError, ValueError):
-            blame_input(x, dtype_of(self.weight, self.running_mean), self.num_features, 1 - x.ndim)
+            blame_input(x, dtype_of(self.weight, self.running_mean), self.num_features, 1 - x.ndim, "channels")
             raise
         if self.training and self.num_batches_tracked is not None and self.counts:
             self.num_batches_tracked += 1
@@ -146,7 +144,7 @@ class _RunningNorm(_Norm):
 
     def extra_repr(self) -> str:
         said = f"{self.num_features}, eps={self.eps}, momentum={self.momentum}, affine={self.affine}"
-        return f"{said}, track_running_stats={self.track_running_stats}{self._without_bias()}"
+        return f"{said}, bias={self.bias is not None}, track_running_stats={self.track_running_stats}"
 
 
 class _BatchNorm(_RunningNorm, function="batch_norm", counts=True):
@@ -382,7 +380,7 @@ class GroupNorm(_Norm, function="group_norm"):
         try:
             y, *stats = functions().group_norm(x, self.num_groups, self.weight, self.bias, self.eps, return_stats=True)
         except (TypeError, ValueError):
-            blame_input(x, dtype_of(self.weight), self.num_channels, min(1 - np.ndim(x), -1))
+            blame_input(x, dtype_of(self.weight), self.num_channels, min(1 - np.ndim(x), -1), "channels")
             raise
         self.save_for_backward(x, *stats)
         return y  # type: ignore[no-any-return]

@@ -37,7 +37,8 @@ bidirectional : bool
     Whether a second direction goes from the end to the beginning; its output stands after the first one's.""",
     "more": """
 {dtype}
-{rng} It also draws the seed of dropout.
+{rng}
+    It also draws the seed of dropout.
 truncate : int
     Above 0: gradients of states are cut every so many steps.""",
     "stack_notes": """
@@ -93,6 +94,8 @@ class _Recurrent(RandomLayer):
     """A stack of layers over whole sequences: what RNN, LSTM and GRU share."""
 
     gates: int
+    mode: str
+    """The network, as torch names it."""
     state_names: tuple[str, ...] = ("h",)
 
     def _describe(
@@ -269,6 +272,7 @@ class RNN(_Recurrent, function="rnn", gates=1):
         truncate: int = 0,
     ) -> None:
         self.nonlinearity = one_of(nonlinearity, "nonlinearity", NONLINEARITIES)
+        self.mode = f"RNN_{nonlinearity.upper()}"
         sizes = input_size, hidden_size, num_layers
         self._describe(*sizes, bias, batch_first, dropout, bidirectional, 0, dtype, rng, truncate)
 
@@ -287,7 +291,7 @@ class RNN(_Recurrent, function="rnn", gates=1):
 """
     ),
 )
-class LSTM(_Recurrent, function="lstm", gates=4, state_names=("h", "c")):
+class LSTM(_Recurrent, function="lstm", mode="LSTM", gates=4, state_names=("h", "c")):
     """Long short-term memory over sequences, of which each layer computes at each step, with ``*`` element by element::
 
         i, f, g, o = the four parts of W_ih x + b_ih + W_hh h + b_hh
@@ -341,7 +345,7 @@ class LSTM(_Recurrent, function="lstm", gates=4, state_names=("h", "c")):
         "((7, 3, 8), (2, 3, 8))"
     ),
 )
-class GRU(_Recurrent, function="gru", gates=3):
+class GRU(_Recurrent, function="gru", mode="GRU", gates=3):
     """Gated recurrent units over sequences, of which each layer computes at each step, with ``*`` element by element::
 
         r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)
