@@ -131,8 +131,8 @@ def dispatch_table(functions: list[Function], levels: list[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def cdef(types: str, functions: list[Function]) -> str:
-    lines = [types]
+def declarations(functions: list[Function]) -> str:
+    lines: list[str] = []
     for f in functions:
         if f.kernel:
             lines += [f"{f.declaration(f'{f.name}_{dtype}', real)};" for dtype, real in DTYPES.items()]
@@ -142,18 +142,18 @@ def cdef(types: str, functions: list[Function]) -> str:
 
 
 def native_source(types: str, functions: list[Function], out: Path) -> None:
+    """What cffi is for: all but the kernels over arrays, which call.c has."""
     from cffi import FFI
 
     ffi = FFI()
-    declarations = cdef(types, functions)
     # The address of every kernel, for Numba, which links against symbols and not against cffi.
     kernels = [f"{f.name}_{dtype}" for f in functions if f.kernel for dtype in DTYPES]
     address = "int64_t fdl_address(int64_t index);\n"
-    ffi.cdef(declarations + address)
+    ffi.cdef(types + declarations([f for f in functions if not f.over_arrays]) + address)
     pointers = ", ".join(f"(int64_t)(intptr_t){name}" for name in kernels)
     ffi.set_source(
         "fastdl._native",
-        f"#include <stdint.h>\n{declarations}"
+        f"#include <stdint.h>\n{types}\n{declarations(functions)}"
         f"static int64_t fdl_address(int64_t index)\n"
         f"{{ const int64_t all[] = {{{pointers}}}; return all[index]; }}\n",
     )
@@ -209,10 +209,7 @@ def call_table(functions: list[Function]) -> str:
         ]
         doc = f"{name}({', '.join(p.name for p in f.parameters)}, /)\\n--\\n\\n"
         rows += [f'    {{"{name}", (PyCFunction)(void (*)(void))call_{name}, METH_FASTCALL, "{doc}"}}, \\']
-    declarations = [
-        f"{f.declaration(f'{f.name}_{dtype}', real)};" for f in functions if f.kernel for dtype, real in DTYPES.items()
-    ]
-    return "\n".join([*declarations, "", *lines, *rows]) + "\n\n"
+    return "\n".join([declarations(functions), *lines, *rows]) + "\n\n"
 
 
 def python_names(header: str, types: str, functions: list[Function]) -> str:

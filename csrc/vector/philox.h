@@ -17,17 +17,6 @@
 
 enum { PHILOX_ROUNDS = 10, PHILOX_WORDS = 4 * WIDE_LANES }; /* words of one vector of counters */
 
-#if VECTOR_BYTES == 64
-#define FDL_ZIP_WIDE_LOW 0, 8, 1, 9, 2, 10, 3, 11
-#define FDL_ZIP_WIDE_HIGH 4, 12, 5, 13, 6, 14, 7, 15
-#elif VECTOR_BYTES == 32
-#define FDL_ZIP_WIDE_LOW 0, 4, 1, 5
-#define FDL_ZIP_WIDE_HIGH 2, 6, 3, 7
-#else
-#define FDL_ZIP_WIDE_LOW 0, 2
-#define FDL_ZIP_WIDE_HIGH 1, 3
-#endif
-
 /* The words of `counter` and the WIDE_LANES - 1 after it, in order: words [PHILOX_WORDS]. */
 FDL_INLINE void philox(uint64_t seed, uint64_t counter, uint32_t *words)
 {
@@ -50,8 +39,8 @@ FDL_INLINE void philox(uint64_t seed, uint64_t counter, uint32_t *words)
         k1 += 0xBB67AE85u;
     }
     const vwide first = (c0 & UINT32_MAX) | c1 << 32, second = (c2 & UINT32_MAX) | c3 << 32;
-    *(unaligned *)words = __builtin_shufflevector(first, second, FDL_ZIP_WIDE_LOW);
-    *(unaligned *)(words + PHILOX_WORDS / 2) = __builtin_shufflevector(first, second, FDL_ZIP_WIDE_HIGH);
+    *(unaligned *)words = __builtin_shufflevector(first, second, WIDE_LIST(ZIP_LOW));
+    *(unaligned *)(words + PHILOX_WORDS / 2) = __builtin_shufflevector(first, second, WIDE_LIST(ZIP_HIGH));
 }
 
 #endif

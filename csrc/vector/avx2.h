@@ -1,0 +1,47 @@
+/* x86-64-v3: AVX2 and FMA. */
+#define VECTOR_BYTES 32
+#define VECTOR_REGISTERS 16
+
+#include <immintrin.h>
+
+#include "vector/types.h"
+
+#if defined(FDL_f32)
+#define FDL_X86(verb) _mm256_##verb##_ps
+#else
+#define FDL_X86(verb) _mm256_##verb##_pd
+#endif
+#include "vector/x86.h"
+
+FDL_INLINE void vstream(real *p, vreal v) { _mm256_stream_si256((__m256i *)(void *)p, (__m256i)v); }
+#define vstream vstream
+
+FDL_INLINE vwide vmultiply_low(vwide a, vwide b) { return (vwide)_mm256_mul_epu32((__m256i)a, (__m256i)b); }
+#define vmultiply_low vmultiply_low
+
+typedef vint vmask;
+FDL_INLINE vmask vmask_range(int64_t first, int64_t last)
+{
+#if defined(FDL_f32)
+    const vint lane = {0, 1, 2, 3, 4, 5, 6, 7};
+#else
+    const vint lane = {0, 1, 2, 3};
+#endif
+    return (lane >= vset1_int((integer)first)) & (lane < vset1_int((integer)last));
+}
+FDL_INLINE vreal vload_masked(const real *p, vmask m) { return (vreal)FDL_X86(maskload)(p, (__m256i)m); }
+FDL_INLINE void vstore_masked(real *p, vreal v, vmask m) { FDL_X86(maskstore)(p, (__m256i)m, v); }
+#define vmask_range vmask_range
+
+FDL_INLINE bool vany(vint mask) { return FDL_X86(movemask)((vreal)mask) != 0; }
+#define vany vany
+
+#if defined(FDL_f32)
+FDL_INLINE double vsum_double(vreal v)
+{
+    const vdouble both = __builtin_convertvector(__builtin_shufflevector(v, v, 0, 1, 2, 3), vdouble) +
+                         __builtin_convertvector(__builtin_shufflevector(v, v, 4, 5, 6, 7), vdouble);
+    return (both[0] + both[2]) + (both[1] + both[3]);
+}
+#define vsum_double vsum_double
+#endif

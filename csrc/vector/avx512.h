@@ -1,0 +1,91 @@
+/* x86-64-v4: AVX-512 F, BW, CD, DQ, VL. */
+#define VECTOR_BYTES 64
+#define VECTOR_REGISTERS 32
+
+#include <immintrin.h>
+
+#include "vector/types.h"
+
+#if defined(FDL_f32)
+#define FDL_X86(verb) _mm512_##verb##_ps
+#else
+#define FDL_X86(verb) _mm512_##verb##_pd
+#endif
+#include "vector/x86.h"
+
+FDL_INLINE void vstream(real *p, vreal v) { _mm512_stream_si512((__m512i *)(void *)p, (__m512i)v); }
+#define vstream vstream
+
+FDL_INLINE vwide vmultiply_low(vwide a, vwide b) { return (vwide)_mm512_mul_epu32((__m512i)a, (__m512i)b); }
+#define vmultiply_low vmultiply_low
+
+FDL_INLINE vreal vselect(vint mask, vreal a, vreal b)
+{
+#if defined(FDL_f32)
+    return _mm512_mask_blend_ps(_mm512_movepi32_mask((__m512i)mask), b, a);
+#else
+    return _mm512_mask_blend_pd(_mm512_movepi64_mask((__m512i)mask), b, a);
+#endif
+}
+#define vselect vselect
+
+FDL_INLINE vreal vldexp(vreal v, vreal n) { return FDL_X86(scalef)(v, n); }
+#define vldexp vldexp
+
+FDL_INLINE vreal vfrexp(vreal x, vreal *k)
+{
+    const vreal m = FDL_X86(getmant)(x, _MM_MANT_NORM_p75_1p5, _MM_MANT_SIGN_src);
+    *k = FDL_X86(getexp)(x) - FDL_X86(getexp)(m);
+    return m;
+}
+#define vfrexp vfrexp
+
+FDL_INLINE vreal vlog_edges(vreal y, vreal x)
+{
+#if defined(FDL_f32)
+    return _mm512_fixupimm_ps(y, x, _mm512_set1_epi32(0x03530422), 0); /* a digit for each class of x */
+#else
+    return _mm512_fixupimm_pd(y, x, _mm512_set1_epi64(0x03530422), 0);
+#endif
+}
+#define vlog_edges vlog_edges
+
+#if defined(FDL_f32)
+/* table[index], of the index its lowest 4 bits: only where one instruction does it. */
+#define FDL_LOOKUP 16
+FDL_INLINE vreal vlookup(const real table[FDL_LOOKUP], vuint index)
+{
+    return _mm512_permutexvar_ps((__m512i)index, vload(table));
+}
+typedef __mmask16 vmask;
+#else
+typedef __mmask8 vmask;
+#endif
+
+FDL_INLINE vmask vmask_range(int64_t first, int64_t last)
+{
+    return (vmask)(((1u << last) - 1u) & ~((1u << first) - 1u));
+}
+FDL_INLINE vreal vload_masked(const real *p, vmask m) { return (vreal)FDL_X86(maskz_loadu)(m, p); }
+FDL_INLINE void vstore_masked(real *p, vreal v, vmask m) { FDL_X86(mask_storeu)(p, m, v); }
+#define vmask_range vmask_range
+
+FDL_INLINE bool vany(vint mask)
+{
+#if defined(FDL_f32)
+    return _mm512_test_epi32_mask((__m512i)mask, (__m512i)mask) != 0;
+#else
+    return _mm512_test_epi64_mask((__m512i)mask, (__m512i)mask) != 0;
+#endif
+}
+#define vany vany
+
+#if defined(FDL_f32)
+FDL_INLINE double vsum_double(vreal v)
+{
+    /* Intrinsics, as GCC makes a vector of 8 floats double in two steps. */
+    const __m256 low = _mm512_castps512_ps256((__m512)v), high = _mm512_extractf32x8_ps((__m512)v, 1);
+    return _mm512_reduce_add_pd(_mm512_cvtps_pd(low) + _mm512_cvtps_pd(high));
+}
+#define vsum_double vsum_double
+#endif
