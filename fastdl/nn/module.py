@@ -6,13 +6,16 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from threading import RLock
 from types import MappingProxyType
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
 from fastdl.functional.verbs import Array, fail, view
 from fastdl.nn import _saved
 from fastdl.nn._saved import is_grad_enabled, no_grad
+
+if TYPE_CHECKING:
+    from fastdl.nn.summary import Summary
 
 __all__ = ["IncompatibleKeys", "Module", "is_grad_enabled", "no_grad"]
 
@@ -326,7 +329,7 @@ class Module:
     def load(self, path: str | os.PathLike[str], strict: bool = True) -> IncompatibleKeys:
         """load_state_dict of a file that `save`, or np.savez, wrote."""
         state: Any = np.load(path, allow_pickle=False)
-        if not isinstance(state, Mapping):
+        if isinstance(state, np.ndarray):
             fail("path", "one array", "a file of several, as save writes it (.npz)")
         with state:
             return self.load_state_dict(state, strict)
@@ -453,6 +456,47 @@ class Module:
             if id(places[name]) not in found:
                 fail("names", f"{name!r}, which forward does not call", "one that it calls")
         return {name: found[id(places[name])] for name in names}
+
+    def summary(self, *input_shapes: tuple[int, ...], dtype: Any = None) -> Summary:
+        """A table of what this network and all in it return, hold and cost, as text.
+
+        Forward is called once with zeros, in eval mode and without saving; nothing of the network changes.
+
+        Parameters
+        ----------
+        *input_shapes : tuple of int
+            The shape of each of forward's inputs, batch and all.
+        dtype : dtype, optional
+            Of the inputs; that of the first parameter if None.
+
+        Returns
+        -------
+        Summary
+            A str of lines. For each module: the shapes of its results; its own parameters, those that are in several
+            places where they come first; floating-point operations, of which a multiply-add is two; the memory of
+            its results, as far as they are new; and, of what stands in Sequentials, the elements of the input that
+            a unit sees in each spatial dimension, up to a head (see fastdl.receptive_field). "?" are operations of a
+            layer of one's own. A module that is called several times has the operations and memory of all calls.
+
+        Examples
+        --------
+        >>> from fastdl import nn
+        >>> net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, 10))
+        >>> print(net.summary((1, 3, 8, 8)))
+        layer         output        parameters   flops   memory  receptive field
+        ------------------------------------------------------------------------
+        Sequential    (1, 10)
+          0: Conv2d   (1, 8, 6, 6)         224  15,552  1.1 KiB            3 x 3
+          1: ReLU     (1, 8, 6, 6)           0     288  1.1 KiB            3 x 3
+          2: Flatten  (1, 288)               0       0      0 B
+          3: Linear   (1, 10)            2,890   5,760     40 B
+        ------------------------------------------------------------------------
+        total                            3,114  21,600  2.3 KiB
+        parameters: 12.2 KiB
+        """
+        from fastdl.nn.summary import summarize
+
+        return summarize(self, input_shapes, dtype)
 
     def extra_repr(self) -> str:
         """What stands between the parentheses of repr, or on lines of its own before the children."""
