@@ -909,3 +909,11 @@ def test_what_a_later_layer_does_in_place_is_never_a_wrong_gradient(first: Any) 
     net(x)
     with pytest.raises(RuntimeError, match="written over before backward"):
         net.backward(np.ones_like(x))
+
+
+def test_the_input_may_be_given_by_the_name_that_torch_has_for_it() -> None:
+    layer, x = nn.Linear(3, 2, rng=0), np.ones((1, 3), np.float32)
+    np.testing.assert_array_equal(layer(input=x), layer(x))
+    assert nn.MSELoss()(input=x, target=0 * x) == 1
+    with pytest.raises(TypeError, match="positional argument"):
+        layer(x, input=x)

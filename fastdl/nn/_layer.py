@@ -25,6 +25,11 @@ class Layer(Module):
         if "function" in constants:
             cls.function_backward = cls.function + "_backward"
 
+    def __call__(self, *inputs: Any, **options: Any) -> Any:
+        if options and "input" in options:  # torch's name of x
+            inputs = (options.pop("input"), *inputs)
+        return self.forward(*inputs, **options)
+
 
 class RandomLayer(Layer):
     """A layer that draws from a counter-based generator: `seed` is its key, `offset` the counter of the next draw."""

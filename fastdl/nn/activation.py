@@ -19,7 +19,6 @@ from fastdl.nn._arguments import (
 )
 from fastdl.nn._layer import Layer
 from fastdl.nn._parameters import PARAMETERS
-from fastdl.nn.module import Module
 
 __all__ = [
     "CELU",
@@ -487,7 +486,7 @@ class Tanh(_Elementwise, function="tanh", from_result=True):
 
 
 @doc(PARAMETERS, example(">>> nn.PReLU()(np.array([-1.0, 2.0], np.float32))\narray([-0.25,  2.  ], dtype=float32)"))
-class PReLU(Module):
+class PReLU(Layer, function="prelu"):
     """Rectified linear unit whose slope below 0 is learned: ``x if x > 0 else weight * x``.
 
     Parameters

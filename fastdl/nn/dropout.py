@@ -51,10 +51,10 @@ class _Dropout(RandomLayer):
         self.p, self.inplace = real(p, "p", 0.0, 1.0), flag(inplace, "inplace")
         self._seed(None if seed is None else natural(seed, "seed"))
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any) -> Array:
         if not self.training:
             self.save_for_backward(None)
-            return x
+            return x  # type: ignore[no-any-return]
         options = self.p, True, self.seed, self.offset
         y: Array = getattr(functions(), self.function)(x, *options, x if self.inplace else None)
         self.save_for_backward(options)
@@ -62,9 +62,11 @@ class _Dropout(RandomLayer):
         self.offset += -(-drawn // 4)
         return y
 
-    def backward(self, grad_output: Any, input_grad: bool = True) -> Any:
+    def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
         (options,) = self.saved
-        return grad_output if options is None else getattr(functions(), self.function_backward)(grad_output, *options)
+        if options is None:
+            return grad_output  # type: ignore[no-any-return]
+        return getattr(functions(), self.function_backward)(grad_output, *options)  # type: ignore[no-any-return]
 
     def extra_repr(self) -> str:
         return f"p={self.p}, inplace={self.inplace}"

@@ -10,7 +10,7 @@ from fastdl._backend import functions
 from fastdl._docs import doc
 from fastdl.functional.verbs import Array
 from fastdl.nn._arguments import example, extents, padding_of
-from fastdl.nn.module import Module
+from fastdl.nn._layer import Layer
 
 __all__ = ["Fold", "Unfold"]
 
@@ -27,7 +27,7 @@ stride : int or tuple of int
 }
 
 
-class _Windows(Module):
+class _Windows(Layer):
     def _describe(self, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> None:
         self.kernel_size = extents(kernel_size, "kernel_size", 2, 1)
         self.dilation, self.stride = extents(dilation, "dilation", 2, 1), extents(stride, "stride", 2, 1)

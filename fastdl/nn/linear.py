@@ -10,14 +10,15 @@ from fastdl._backend import functions
 from fastdl._docs import doc
 from fastdl.functional.verbs import Array, flag
 from fastdl.nn._arguments import blame_input, example, size_of
+from fastdl.nn._layer import Layer
 from fastdl.nn._parameters import PARAMETERS, initial
-from fastdl.nn.module import Module, Rng
+from fastdl.nn.module import Rng
 
 __all__ = ["Linear"]
 
 
 @doc(PARAMETERS, example(">>> nn.Linear(3, 2)(np.ones((5, 3), np.float32)).shape\n(5, 2)"))
-class Linear(Module):
+class Linear(Layer, function="linear"):
     """A fully connected layer: ``x @ weight.T + bias``.
 
     Input and result are (..., in_features) and (..., out_features), with any number of dimensions before the last.

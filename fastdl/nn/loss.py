@@ -67,7 +67,7 @@ class _Loss(Layer):
         self.save_for_backward(x, target)
         return y  # type: ignore[no-any-return]
 
-    def backward(self, grad_output: Any = None) -> Any:
+    def backward(self, grad_output: Any = None) -> Array:
         """The gradient of x.
 
         grad_output: the gradient of what forward returned, needed only for reduction "none"; None is 1.
@@ -76,7 +76,7 @@ class _Loss(Layer):
         if grad_output is None:
             grad_output = np.ones((), floats(inputs[0], "x").dtype)
         backward = getattr(functions(), self.function_backward)
-        return backward(grad_output, *inputs, reduction=self.reduction, **self._options())
+        return backward(grad_output, *inputs, reduction=self.reduction, **self._options())  # type: ignore[no-any-return]
 
 
 def _listed(value: Any) -> Any:
@@ -343,6 +343,10 @@ class CosineEmbeddingLoss(_Loss, function="cosine_embedding_loss"):
         y = functions().cosine_embedding_loss(x1, x2, target, reduction=self.reduction, **self._options())
         self.save_for_backward(x1, x2, target)
         return y  # type: ignore[no-any-return]
+
+    def backward(self, grad_output: Any = None) -> tuple[Array, Array]:  # type: ignore[override]
+        """The gradients of x1 and x2; grad_output as for other losses."""
+        return super().backward(grad_output)  # type: ignore[return-value]
 
 
 @doc(_SHARED, example(">>> round(float(nn.NLLLoss()(np.log([[0.25, 0.75]]), np.array([1]))), 3)\n0.288"))

@@ -116,9 +116,11 @@ class _MaxPool(_Windows):
         self.return_indices, self.ceil_mode = flag(return_indices, "return_indices"), flag(ceil_mode, "ceil_mode")
         self.data_format = data_format_of(data_format, self.rank)
 
-    def forward(self, x: Any) -> Any:
+    def forward(self, x: Any) -> Array | tuple[Array, Array]:
         window = self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
-        y = getattr(functions(), self.function)(x, *window, self.return_indices, self.data_format)
+        y: Array | tuple[Array, Array] = getattr(functions(), self.function)(
+            x, *window, self.return_indices, self.data_format
+        )
         # Positions that were asked for spare the gradient the search for them.
         self.save_for_backward(x, y[1] if self.return_indices else None)
         return y
@@ -230,8 +232,8 @@ class _AdaptiveMaxPool(_AdaptivePool):
         self._describe(output_size)
         self.return_indices = flag(return_indices, "return_indices")
 
-    def forward(self, x: Any) -> Any:
-        y = getattr(functions(), self.function)(x, self.output_size, self.return_indices)
+    def forward(self, x: Any) -> Array | tuple[Array, Array]:
+        y: Array | tuple[Array, Array] = getattr(functions(), self.function)(x, self.output_size, self.return_indices)
         self.save_for_backward(x, y[1] if self.return_indices else None)
         return y
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -90,7 +90,11 @@ _H, _HC = _about("(num_layers * directions, batch, hidden_size)"), _about("a pai
 _CELL_H, _CELL_HC = _about("h, (batch, hidden_size) or (hidden_size,)"), _about("a pair (h, c)")
 
 
-class _Recurrent(RandomLayer):
+State = TypeVar("State")
+"""A hidden state h, or an LSTM's (h, c)."""
+
+
+class _Recurrent(RandomLayer, Generic[State]):
     """A stack of layers over whole sequences: what RNN, LSTM and GRU share."""
 
     gates: int
@@ -147,7 +151,7 @@ class _Recurrent(RandomLayer):
             "offset": self.offset,
         }
 
-    def forward(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Array, Any]:
+    def forward(self, x: Any, state: Any = None, lengths: Any = None) -> tuple[Array, State]:
         x = floats(x, "x")
         if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
             fail("x", x.shape, f"(steps, batch, {self.input_size}) or (steps, {self.input_size})")
@@ -212,8 +216,8 @@ class _Recurrent(RandomLayer):
         """The arrays that make up a state, or None, by name."""
         return list(zip(self.state_names, _split_state(state, argument, len(self.state_names)), strict=True))
 
-    def _joined(self, states: Any) -> Any:
-        return states[0] if len(self.state_names) == 1 else tuple(states)
+    def _joined(self, states: Any) -> State:
+        return states[0] if len(self.state_names) == 1 else tuple(states)  # type: ignore[return-value]
 
     def _with_batch(self, state: Any, argument: str, one: bool) -> Any:
         return floats(state, argument, 2)[:, None] if one and state is not None else state
@@ -235,7 +239,7 @@ def _unusual(layer: Layer, usual: dict[str, Any]) -> str:
 @doc(
     _H, example(">>> y, h = nn.RNN(4, 8)(np.ones((7, 3, 4), np.float32))\n>>> y.shape, h.shape\n((7, 3, 8), (1, 3, 8))")
 )
-class RNN(_Recurrent, function="rnn", gates=1):
+class RNN(_Recurrent[Array], function="rnn", gates=1):
     """Elman's recurrent network over sequences, of which each layer computes at each step::
 
         h' = tanh(W_ih x + b_ih + W_hh h + b_hh)
@@ -291,7 +295,7 @@ class RNN(_Recurrent, function="rnn", gates=1):
 """
     ),
 )
-class LSTM(_Recurrent, function="lstm", mode="LSTM", gates=4, state_names=("h", "c")):
+class LSTM(_Recurrent["tuple[Array, Array]"], function="lstm", mode="LSTM", gates=4, state_names=("h", "c")):
     """Long short-term memory over sequences, of which each layer computes at each step, with ``*`` element by element::
 
         i, f, g, o = the four parts of W_ih x + b_ih + W_hh h + b_hh
@@ -345,7 +349,7 @@ class LSTM(_Recurrent, function="lstm", mode="LSTM", gates=4, state_names=("h", 
         "((7, 3, 8), (2, 3, 8))"
     ),
 )
-class GRU(_Recurrent, function="gru", mode="GRU", gates=3):
+class GRU(_Recurrent[Array], function="gru", mode="GRU", gates=3):
     """Gated recurrent units over sequences, of which each layer computes at each step, with ``*`` element by element::
 
         r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)
@@ -450,7 +454,7 @@ def gradient_norms(layer: RNN | LSTM | GRU, grad_output: Any, grad_state: Any = 
     return norms
 
 
-class _Cell(Layer):
+class _Cell(Layer, Generic[State]):
     """One step: what RNNCell, LSTMCell and GRUCell share."""
 
     parameter_names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
@@ -474,14 +478,14 @@ class _Cell(Layer):
     def _options(self) -> dict[str, Any]:
         return {}
 
-    def forward(self, x: Any, state: Any = None) -> Any:
+    def forward(self, x: Any, state: Any = None) -> State:
         x = floats(x, "x")
         if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
             fail("x", x.shape, f"(batch, {self.input_size}) or ({self.input_size},)")
         parts = _split_state(state, "state", self.states)
         states = [np.zeros((*x.shape[:-1], self.hidden_size), x.dtype) if s is None else s for s in parts]
         try:
-            after = getattr(functions(), self.function)(x, *states, *self._weights(), **self._options())
+            after: State = getattr(functions(), self.function)(x, *states, *self._weights(), **self._options())
         except (TypeError, ValueError):
             blame_input(x, self.weight_ih.dtype, self.input_size, -1)
             raise
@@ -515,7 +519,7 @@ class _Cell(Layer):
 
 
 @doc(_CELL_H, example(">>> nn.RNNCell(4, 8)(np.ones((3, 4), np.float32)).shape\n(3, 8)"))
-class RNNCell(_Cell, function="rnn_cell", gates=1):
+class RNNCell(_Cell[Array], function="rnn_cell", gates=1):
     """One step of Elman's recurrent network: ``h' = tanh(W_ih x + b_ih + W_hh h + b_hh)``.
 
     Over sequences, RNN is faster.
@@ -560,7 +564,7 @@ class RNNCell(_Cell, function="rnn_cell", gates=1):
     _CELL_HC,
     example(">>> h, c = nn.LSTMCell(4, 8)(np.ones((3, 4), np.float32))\n>>> h.shape, c.shape\n((3, 8), (3, 8))"),
 )
-class LSTMCell(_Cell, function="lstm_cell", gates=4, states=2):
+class LSTMCell(_Cell["tuple[Array, Array]"], function="lstm_cell", gates=4, states=2):
     """One step of long short-term memory, with ``*`` element by element::
 
         i, f, g, o = the four parts of W_ih x + b_ih + W_hh h + b_hh
@@ -591,7 +595,7 @@ class LSTMCell(_Cell, function="lstm_cell", gates=4, states=2):
 
 
 @doc(_CELL_H, example(">>> nn.GRUCell(4, 8)(np.ones((3, 4), np.float32)).shape\n(3, 8)"))
-class GRUCell(_Cell, function="gru_cell", gates=3):
+class GRUCell(_Cell[Array], function="gru_cell", gates=3):
     """One step of gated recurrent units, with ``*`` element by element::
 
         r = sigmoid(W_ir x + b_ir + W_hr h + b_hr)
@@ -662,7 +666,7 @@ class BoundCell:
     __slots__ = ("_cell", "_shapes", "_states", "_x", "step")
     step: Callable[[], None]
 
-    def __init__(self, cell: _Cell, batch: int) -> None:
+    def __init__(self, cell: _Cell[Any], batch: int) -> None:
         dtype = cell.weight_ih.dtype
         states = [np.zeros((batch, cell.hidden_size), dtype) for _ in range(cell.states)]
         self.__setstate__((copy.deepcopy(cell), np.zeros((batch, cell.input_size), dtype), states))
@@ -708,10 +712,10 @@ class BoundCell:
     def c(self, value: Any) -> None:
         _assign(self.c, value, "c")
 
-    def __getstate__(self) -> tuple[_Cell, Array, list[Array]]:
+    def __getstate__(self) -> tuple[_Cell[Any], Array, list[Array]]:
         return self._cell, self._x, self._states
 
-    def __setstate__(self, state: tuple[_Cell, Array, list[Array]]) -> None:
+    def __setstate__(self, state: tuple[_Cell[Any], Array, list[Array]]) -> None:
         self._cell, self._x, self._states = state
         shape = self._x.shape
         self._shapes = (shape, shape[1:]) if shape[0] == 1 else (shape,)
@@ -730,7 +734,7 @@ def _assign(array: Array, value: Any, argument: str) -> None:
     np.copyto(array, value)
 
 
-def _stepper(cell: _Cell, x: Array, states: list[Array]) -> Callable[[], None]:
+def _stepper(cell: _Cell[Any], x: Array, states: list[Array]) -> Callable[[], None]:
     """What makes a step with these arrays. The cell is the bound one's own."""
     import fastdl
 
