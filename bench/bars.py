@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import re
 import statistics
 import subprocess
 import sys
@@ -17,6 +18,8 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import fastdl
 
 Report = dict[str, Any]
 
@@ -192,11 +195,20 @@ def main() -> None:
     if options.list:
         print("\n".join(f"{bar.name:<20} python -m {bar.command}" for bar in chosen))
         return
+    for bar in [bar for bar in chosen if not supported(bar)]:
+        print(f"{bar.name}: skipped, this machine has {', '.join(fastdl.supported_isas())} only")
+        chosen.remove(bar)
     reports = {command: run(command) for command in dict.fromkeys(bar.command for bar in chosen)}
     missed = show(chosen, reports)
     if options.json:
         Path(options.json).write_text(json.dumps(reports, indent=1))
     sys.exit(bool(missed))
+
+
+def supported(bar: Bar) -> bool:
+    """Whether this machine has the level that the bar is for, if it is for one."""
+    level = re.search(r"--isa (\w+)", bar.command)
+    return level is None or level[1] in fastdl.supported_isas()
 
 
 def run(command: str) -> Report:

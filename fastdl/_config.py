@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from fastdl import _kernels
 from fastdl._native import ffi, lib
@@ -14,6 +16,7 @@ __all__ = [
     "set_num_threads",
     "show_config",
     "supported_isas",
+    "threads",
     "use_isa",
 ]
 
@@ -30,15 +33,44 @@ LEVELS = _levels()
 
 
 def supported_isas() -> list[str]:
-    """The levels that this CPU and operating system can run, best first."""
+    """The instruction-set levels that this build has and this CPU and operating system can run.
+
+    Returns
+    -------
+    list of str
+        Best first: of "v4" (AVX-512), "v3" (AVX2 and FMA), "v2" (SSE4.2), or "neon".
+
+    Examples
+    --------
+    >>> import fastdl
+    >>> fastdl.active_isa() in fastdl.supported_isas()
+    True
+    """
     return [name for i, name in enumerate(LEVELS) if lib.fdl_level_supported(i)]
 
 
 def use_isa(name: str) -> None:
-    """Make every kernel run at that instruction-set level ("v4", "v3", "v2", "neon"), for the whole process.
+    """Make every kernel run at one instruction-set level, for the whole process.
 
-    The environment variable FASTDL_ISA does the same at import. Raises ValueError for a name that this build
-    does not have or this CPU cannot run.
+    At import it is the best that the CPU can run, or what the environment variable FASTDL_ISA says. May be called
+    while kernels run in other threads: a call that has begun ends at the level at which it began.
+
+    Parameters
+    ----------
+    name : str
+        One of `supported_isas`.
+
+    Raises
+    ------
+    ValueError
+        This build does not have the level, or this CPU cannot run it.
+
+    Examples
+    --------
+    >>> import fastdl
+    >>> before = fastdl.active_isa()
+    >>> fastdl.use_isa(fastdl.supported_isas()[-1])
+    >>> fastdl.use_isa(before)
     """
     supported = supported_isas()
     if name not in supported:
@@ -48,25 +80,130 @@ def use_isa(name: str) -> None:
 
 
 def active_isa() -> str:
-    """The level that runs now, as the code of that level itself reports it."""
+    """The instruction-set level that runs now, as the code of that level itself reports it.
+
+    Returns
+    -------
+    str
+        One of `supported_isas`.
+
+    Examples
+    --------
+    >>> import fastdl
+    >>> fastdl.active_isa() in fastdl.supported_isas()
+    True
+    """
     return ffi.string(_kernels.compiled_level()).decode()
 
 
+_requested = 0  # 0: OpenMP decides
+
+
 def set_num_threads(threads: int) -> None:
-    """Use at most that many threads; FASTDL_NUM_THREADS, else OMP_NUM_THREADS, set it at import."""
+    """Let every function use at most that many threads, for the whole process.
+
+    At import it is FASTDL_NUM_THREADS, else what OpenMP says (OMP_NUM_THREADS, else one for each core). Small work
+    uses fewer, results do not depend on it, and it may be called while other threads run kernels: a call that has
+    begun goes on as it is.
+
+    Parameters
+    ----------
+    threads : int
+        1 to 4096.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `threads` is not an int, or out of range.
+
+    See Also
+    --------
+    threads : the same for a block of code.
+
+    Examples
+    --------
+    >>> import fastdl
+    >>> before = fastdl.get_num_threads()
+    >>> fastdl.set_num_threads(1)
+    >>> fastdl.get_num_threads()
+    1
+    >>> fastdl.set_num_threads(before)
+    """
+    global _requested
     if isinstance(threads, bool) or not isinstance(threads, int):
         raise TypeError(f"threads: found {threads!r}, expected an int")
     if not 1 <= threads <= 4096:
         raise ValueError(f"threads: found {threads}, expected 1 to 4096")
+    _requested = threads
     lib.fdl_set_num_threads(threads)
 
 
+@contextmanager
+def threads(number: int) -> Iterator[None]:
+    """Use at most `number` threads inside a ``with`` block, and afterwards what was set before.
+
+    The setting is the process's, not the thread's: kernels that other Python threads call meanwhile follow it too,
+    and of blocks that overlap in time in different threads the one that ends last decides what stays. Where Python
+    threads share the work, set the number once, outside of them.
+
+    Parameters
+    ----------
+    number : int
+        1 to 4096.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As of `set_num_threads`, on entering the block; nothing has changed then.
+
+    Examples
+    --------
+    >>> import fastdl
+    >>> with fastdl.threads(1):
+    ...     fastdl.get_num_threads()
+    1
+    """
+    global _requested
+    before = _requested
+    set_num_threads(number)
+    try:
+        yield
+    finally:
+        _requested = before
+        lib.fdl_set_num_threads(before)
+
+
 def get_num_threads() -> int:
+    """The number of threads that a function uses at most.
+
+    Returns
+    -------
+    int
+        What `set_num_threads` or `threads` set; 1 in a build without OpenMP.
+
+    Examples
+    --------
+    >>> import fastdl
+    >>> fastdl.get_num_threads() >= 1
+    True
+    """
     return lib.fdl_get_num_threads()
 
 
 def show_config() -> dict[str, object]:
-    """What was built, what this machine supports and what is in use, as a dict."""
+    """What was built, what this machine supports and what is in use; ``fastdl info`` prints it.
+
+    Returns
+    -------
+    dict
+        "fastdl" (the version), "machine", "isa" (in use), "isa supported", "isa built", "threads", "openmp".
+
+    Examples
+    --------
+    >>> import fastdl
+    >>> fastdl.show_config()["isa"] == fastdl.active_isa()
+    True
+    """
     from fastdl import __version__
 
     return {

@@ -6,9 +6,17 @@ thread that would work waits for the one that spins. Unless the user has said ho
 microseconds. libgomp reads the variable once, when it is loaded, which may be now; the environment is left as it was.
 """
 
+import importlib.util
 import os
 import sys
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
+from pathlib import Path
+
+if importlib.util.find_spec("fastdl._native") is None:
+    raise ImportError(
+        f"fastdl is not built here: {Path(__file__).parent} is its source folder. Install it with `pip install -e .` "
+        "(or `pip install .`) from the folder above, or import an installed fastdl from another folder"
+    )
 
 _unset = "GOMP_SPINCOUNT" not in os.environ and "OMP_WAIT_POLICY" not in os.environ
 if _unset:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
+import fastdl
 from tests.support import HOME
 
 _OPTIONAL = ("numba", "llvmlite", "torch", "matplotlib", "sklearn", "rich", "onnx")
@@ -25,3 +28,13 @@ def test_takes_at_most_50_ms_beyond_numpy() -> None:
     """The best of several processes, as soon as one is good enough: what the machine does beside it only adds."""
     code = "import numpy, time; t = time.perf_counter(); import fastdl; print(time.perf_counter() - t)"
     assert any(float(_run(code)) <= 0.050 for _ in range(10))
+
+
+def test_a_source_folder_without_a_build_says_what_to_do(tmp_path: Path) -> None:
+    source = Path(fastdl.__file__).parent
+    shutil.copytree(source, tmp_path / "fastdl", ignore=shutil.ignore_patterns("*.so", "*.pyd", "_kernels.py*"))
+    done = subprocess.run([sys.executable, "-c", "import fastdl"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "fastdl is not built here" in done.stderr
+    assert "pip install -e ." in done.stderr
+    assert "circular" not in done.stderr

@@ -147,3 +147,38 @@ def test_forked_child_computes() -> None:
 def test_threadpoolctl_sees_the_runtime() -> None:
     threadpoolctl = pytest.importorskip("threadpoolctl")
     assert "openmp" in {pool["user_api"] for pool in threadpoolctl.threadpool_info()}
+
+
+@needs_openmp
+@pytest.mark.usefixtures("threads")
+def test_threads_for_a_block() -> None:
+    fastdl.set_num_threads(3)
+    with fastdl.threads(2):
+        assert fastdl.get_num_threads() == 2
+        with fastdl.threads(1):
+            assert fastdl.get_num_threads() == 1
+        assert fastdl.get_num_threads() == 2
+        with pytest.raises(KeyError), fastdl.threads(1):
+            raise KeyError
+        assert fastdl.get_num_threads() == 2
+    assert fastdl.get_num_threads() == 3
+    for wrong, error in ((0, ValueError), (4097, ValueError), (True, TypeError), (1.0, TypeError)):
+        with pytest.raises(error, match="threads: found"), fastdl.threads(wrong):  # type: ignore[arg-type]
+            pass
+    assert fastdl.get_num_threads() == 3
+
+
+@needs_openmp
+def test_threads_leaves_the_decision_to_openmp_where_it_was() -> None:
+    """What OpenMP is told later still counts."""
+    code = """
+import fastdl
+with fastdl.threads(1):
+    pass
+import threadpoolctl
+with threadpoolctl.threadpool_limits(3, "openmp"):
+    print(fastdl.get_num_threads())
+"""
+    environment = {k: v for k, v in os.environ.items() if k != "FASTDL_NUM_THREADS"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=HOME, env=environment, capture_output=True, text=True)
+    assert done.stdout == "3\n", done.stderr
