@@ -917,3 +917,14 @@ def test_the_input_may_be_given_by_the_name_that_torch_has_for_it() -> None:
     assert nn.MSELoss()(input=x, target=0 * x) == 1
     with pytest.raises(TypeError, match="positional argument"):
         layer(x, input=x)
+
+
+@pytest.mark.parametrize("layer", [nn.ReLU(True), nn.Mish(True), nn.Dropout(inplace=True)], ids=repr)
+def test_what_cannot_be_written_over_is_refused_by_name(layer: Any) -> None:
+    frozen = np.ones((3, 4))
+    frozen.flags.writeable = False
+    for x in (np.ones((3, 4))[:, ::2], frozen):
+        with pytest.raises(
+            ValueError, match="x: with inplace=True found an array that is not C-contiguous and writable"
+        ):
+            layer(x)

@@ -3,7 +3,7 @@ argument, what was found and what was expected."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -108,6 +108,16 @@ def blame_input(
             expected += f"; dimension {found.ndim + other} has {size}, as data_format={fitting!r} expects"
     at = f"in dimension {found.ndim + dim} of shape {found.shape}"
     raise ValueError(f"x: found {found.shape[dim]} {what} {at}, expected {expected}") from None
+
+
+def in_place(function: Callable[..., Array], x: Any, *arguments: Any) -> Array:
+    """The function's result written over x; a mistake in x is x's, not that of `out`."""
+    try:
+        return function(x, *arguments, out=x)
+    except (TypeError, ValueError) as error:
+        if str(error).startswith("out:"):
+            raise type(error)(f"x: with inplace=True{str(error)[4:]}") from None
+        raise
 
 
 def dtype_of(*arrays: Array | None) -> np.dtype[Any] | None:

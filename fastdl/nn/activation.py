@@ -13,6 +13,7 @@ from fastdl.nn._arguments import (
     blame_input,
     example,
     float_dtype,
+    in_place,
     one_of,
     real,
     size_of,
@@ -72,7 +73,7 @@ class _Elementwise(Layer):
     def forward(self, x: Any) -> Array:
         if self.inplace:
             kept = x if self.from_result else np.array(x)
-            y: Array = getattr(functions(), self.function)(x, *self._arguments(), out=x)
+            y: Array = in_place(getattr(functions(), self.function), x, *self._arguments())
         else:
             y = getattr(functions(), self.function)(x, *self._arguments())
             kept = y if self.from_result else x

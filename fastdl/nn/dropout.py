@@ -8,7 +8,7 @@ from typing import Any
 from fastdl._backend import functions
 from fastdl._docs import doc
 from fastdl.functional.verbs import Array, flag, natural
-from fastdl.nn._arguments import example, real
+from fastdl.nn._arguments import example, in_place, real
 from fastdl.nn._layer import RandomLayer
 
 __all__ = ["AlphaDropout", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d"]
@@ -56,7 +56,8 @@ class _Dropout(RandomLayer):
             self.save_for_backward(None)
             return x  # type: ignore[no-any-return]
         options = self.p, True, self.seed, self.offset
-        y: Array = getattr(functions(), self.function)(x, *options, x if self.inplace else None)
+        function = getattr(functions(), self.function)
+        y: Array = in_place(function, x, *options) if self.inplace else function(x, *options)
         self.save_for_backward(options)
         drawn = math.prod(y.shape[: max(y.ndim - self.rank, 1)]) if self.rank else y.size
         self.offset += -(-drawn // 4)

@@ -566,13 +566,3 @@ def _repr(module: Module, children: list[str]) -> str:
         return f"{name}({''.join(extra)})"
     lines = [line.replace("\n", "\n  ") for line in extra + children]
     return f"{name}(\n  " + "\n  ".join(lines) + "\n)"
-
-
-class Spatial(Module):
-    """What exists for sequences, images and volumes; says which, and what else tells subclasses apart."""
-
-    rank: int
-
-    def __init_subclass__(cls, **constants: Any) -> None:
-        for name, value in constants.items():
-            setattr(cls, name, value)

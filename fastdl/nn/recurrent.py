@@ -672,11 +672,9 @@ class BoundCell:
         self.__setstate__((copy.deepcopy(cell), np.zeros((batch, cell.input_size), dtype), states))
 
     def __call__(self, x: Any) -> Array:
-        try:
-            if x.shape not in self._shapes:
-                raise ValueError
-            np.copyto(self._x, x, "no")
-        except (AttributeError, TypeError, ValueError):
+        if type(x) is np.ndarray and x.dtype is self._x.dtype and x.shape in self._shapes:
+            self._x[...] = x
+        else:
             _assign(self._x, x, "x")
         self.step()
         return self._states[0]
