@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import fastdl
-from fastdl import reference
+from fastdl import _kernels, reference
+from fastdl.functional.verbs import array_table
 from tests.cases.case import flat
 from tests.support import DTYPES
 
@@ -293,3 +294,31 @@ def test_mistakes_in_onnx_weights(operator: str, changed: dict[str, Any], messag
     inputs = _onnx_inputs(operator.upper(), 1) | changed
     with pytest.raises(ValueError, match=message):
         fastdl.weights_from_onnx(operator, **inputs)
+
+
+@operations
+def test_lengths_may_be_a_list(operation: str) -> None:
+    x, weights, states = _network(operation)
+    forward = getattr(fastdl, operation)
+    expected = forward(x, weights, **states, lengths=np.array([3, 7, 1]))
+    _same(forward(x, weights, **states, lengths=[3, 7, 1]), expected, 0)
+    _same(forward(x, weights, **states, lengths=(3, np.int32(7), 1)), expected, 0)
+    with pytest.raises(TypeError, match=r"^lengths\[1\]: found 7\.0, expected an int$"):
+        forward(x, weights, **states, lengths=[3, 7.0, 1])
+
+
+@operations
+@pytest.mark.parametrize("wrong", [0, -1, _STEPS + 1, 2**62])
+def test_kernels_check_lengths_where_they_use_them(operation: str, wrong: int) -> None:
+    """Whoever calls them, and whatever has become of the array since it was looked at."""
+    x, weights, _ = _network(operation)
+    lengths = np.array([3, wrong, 1])
+    sizes = (_STEPS, _BATCH, _SIZE, _HIDDEN, _HIDDEN, 1, 1, 0, 0, 1, 0, 0)
+    r = _kernels.Recurrence(_kernels.RECURRENT_NAMES.index({"rnn": "rnn_tanh"}.get(operation, operation)), *sizes)
+    y, h_n, c_n = (
+        np.full(shape, 7.0) for shape in ((_STEPS, _BATCH, _HIDDEN), (1, _BATCH, _HIDDEN), (_BATCH, _HIDDEN))
+    )
+    with pytest.raises(ValueError, match=r"^lengths: found one outside the sequences, expected 1 <= length <= steps$"):
+        _kernels.recurrent(x, array_table(weights, weights, 0), lengths, None, None, y, h_n, c_n, None, r, 1.0, 0, 0)
+    assert (y == 7).all()
+    assert (h_n == 7).all()

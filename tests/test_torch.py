@@ -733,12 +733,12 @@ def test_padding_where_torch_has_it_at_once(shape: Any, pad: Any, mode: str) -> 
 @st.composite
 def _networks(draw: Any) -> Case:
     operation = draw(st.sampled_from(["lstm", "gru", "rnn"]))
-    hidden, batch, steps = draw(st.integers(1, 20)), draw(st.integers(1, 6)), draw(st.integers(1, 8))
+    hidden, batch, steps = draw(st.integers(1, 20)), draw(st.integers(0, 6)), draw(st.integers(1, 8))
     bidirectional = draw(st.booleans())
     options: dict[str, Any] = {"nonlinearity": draw(st.sampled_from(["tanh", "relu"]))} if operation == "rnn" else {}
     if operation == "lstm" and hidden > 1:
         options["projection"] = draw(st.integers(0, hidden - 1))
-    if draw(st.booleans()):
+    if batch and draw(st.booleans()):
         options["lengths"] = tuple(draw(st.lists(st.integers(1, steps), min_size=batch, max_size=batch)))
     return recurrent(
         operation,

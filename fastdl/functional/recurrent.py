@@ -39,18 +39,19 @@ from fastdl.functional.verbs import (
     choice,
     disjoint,
     fail,
+    flag,
     floats,
     floats_like,
     gradient,
+    integer,
     many_like,
     matrix_shapes,
-    natural,
-    optional_indices,
+    number,
     optional_like,
     optional_vector,
     optional_writable,
     output,
-    probability,
+    sequence_lengths,
     with_saved,
 )
 
@@ -119,6 +120,11 @@ class CellGrad(NamedTuple):
 # ---- sequences ----
 
 
+@helper
+def _gru_kind(linear_before_reset: bool) -> int:
+    return GRU if flag(linear_before_reset, "linear_before_reset") else GRU_RESET_FIRST
+
+
 @operation
 def lstm(
     x: Any,
@@ -159,17 +165,17 @@ def lstm(
     r = _recurrence(LSTM, x.shape, shapes, len(peepholes), num_layers, bidirectional, batch_first, reverse)
     h0 = optional_like(h0, "h0", x, (r.layers * r.directions, r.batch, r.output))
     c0 = optional_like(c0, "c0", x, (r.layers * r.directions, r.batch, r.hidden))
-    lengths = optional_indices(lengths, "lengths", (r.batch,))
+    lengths = sequence_lengths(lengths, r.batch, r.steps)
     keep = _keep(dropout, training)
     result = np.empty(_output_shape(r), x.dtype)
     h_n = np.empty((r.layers * r.directions, r.batch, r.output), x.dtype)
     c_n = np.empty((r.layers * r.directions, r.batch, r.hidden), x.dtype)
-    size = _saved_size(r, lengths)  # checks the lengths, whether it is wanted or not
-    saved = np.empty(size if return_saved else 0, x.dtype)
+    flag(return_saved, "return_saved")
+    saved = np.empty(_saved_size(r, lengths) if return_saved else 0, x.dtype)
     arrays = weights + peepholes
     table = array_table(arrays, arrays, 0)
-    start = natural(offset, "offset")
-    _kernels.recurrent(x, table, lengths, h0, c0, result, h_n, c_n, saved, r, keep, natural(seed, "seed"), start)
+    start = integer(offset, "offset", 0)
+    _kernels.recurrent(x, table, lengths, h0, c0, result, h_n, c_n, saved, r, keep, integer(seed, "seed", 0), start)
     return with_saved((result, h_n, c_n), saved, return_saved)
 
 
@@ -219,17 +225,21 @@ def lstm_backward(
     h0, c0 = optional_like(h0, "h0", x, h_shape), optional_like(c0, "c0", x, c_shape)
     grad_h_n = optional_like(grad_h_n, "grad_h_n", x, h_shape)
     grad_c_n = optional_like(grad_c_n, "grad_c_n", x, c_shape)
-    lengths = optional_indices(lengths, "lengths", (r.batch,))
+    lengths = sequence_lengths(lengths, r.batch, r.steps)
     norms = _grad_norms(state_grad_norms, r, x, grad_output, saved)
     _check_backward(r, grad_output, saved, lengths)
     keep = _keep(dropout, training)
     grad_weights = arrays_like(None, "weights", weights, None)
     grad_peepholes = arrays_like(None, "peepholes", peepholes, None)
     result = LSTMGrad(
-        gradient(x, input_grad), grad_weights, np.empty(h_shape, x.dtype), np.empty(c_shape, x.dtype), grad_peepholes
+        gradient(x, flag(input_grad, "input_grad")),
+        grad_weights,
+        np.empty(h_shape, x.dtype),
+        np.empty(c_shape, x.dtype),
+        grad_peepholes,
     )
     table = array_table(weights + peepholes, grad_weights + grad_peepholes, 1)
-    start, stretch = natural(offset, "offset"), natural(truncate, "truncate")
+    start, stretch = integer(offset, "offset", 0), integer(truncate, "truncate", 0)
     _kernels.recurrent_backward(
         grad_output,
         grad_h_n,
@@ -246,7 +256,7 @@ def lstm_backward(
         norms,
         r,
         keep,
-        natural(seed, "seed"),
+        integer(seed, "seed", 0),
         start,
         stretch,
     )
@@ -278,7 +288,7 @@ def gru(
     """
     x = floats(x, "x", 3)
     weights = many_like(weights, "weights", x)
-    kind = GRU if linear_before_reset else GRU_RESET_FIRST
+    kind = _gru_kind(linear_before_reset)
     r = _recurrence(kind, x.shape, matrix_shapes(weights), 0, num_layers, bidirectional, batch_first, reverse)
     return _forward(r, x, weights, h0, lengths, dropout, training, seed, offset, return_saved)
 
@@ -308,7 +318,7 @@ def gru_backward(
     """The gradients of gru as (input, weights, h0). The arguments are as lstm_backward's."""
     x = floats(x, "x", 3)
     weights = many_like(weights, "weights", x)
-    kind = GRU if linear_before_reset else GRU_RESET_FIRST
+    kind = _gru_kind(linear_before_reset)
     r = _recurrence(kind, x.shape, matrix_shapes(weights), 0, num_layers, bidirectional, batch_first, reverse)
     return _backward(
         r,
@@ -419,15 +429,15 @@ def _forward(
 ) -> Any:
     """What rnn and gru have in common."""
     h0 = optional_like(h0, "h0", x, (r.layers * r.directions, r.batch, r.output))
-    lengths = optional_indices(lengths, "lengths", (r.batch,))
+    lengths = sequence_lengths(lengths, r.batch, r.steps)
     keep = _keep(dropout, training)
     result = np.empty(_output_shape(r), x.dtype)
     h_n = np.empty((r.layers * r.directions, r.batch, r.output), x.dtype)
-    size = _saved_size(r, lengths)  # checks the lengths, whether it is wanted or not
-    saved = np.empty(size if return_saved else 0, x.dtype)
+    flag(return_saved, "return_saved")
+    saved = np.empty(_saved_size(r, lengths) if return_saved else 0, x.dtype)
     table = array_table(weights, weights, 0)
-    start = natural(offset, "offset")
-    _kernels.recurrent(x, table, lengths, h0, None, result, h_n, None, saved, r, keep, natural(seed, "seed"), start)
+    start = integer(offset, "offset", 0)
+    _kernels.recurrent(x, table, lengths, h0, None, result, h_n, None, saved, r, keep, integer(seed, "seed", 0), start)
     return with_saved((result, h_n), saved, return_saved)
 
 
@@ -453,14 +463,14 @@ def _backward(
     saved = floats_like(saved, "saved", x, 1)
     h_shape = (r.layers * r.directions, r.batch, r.output)
     h0, grad_h_n = optional_like(h0, "h0", x, h_shape), optional_like(grad_h_n, "grad_h_n", x, h_shape)
-    lengths = optional_indices(lengths, "lengths", (r.batch,))
+    lengths = sequence_lengths(lengths, r.batch, r.steps)
     norms = _grad_norms(state_grad_norms, r, x, grad_output, saved)
     _check_backward(r, grad_output, saved, lengths)
     keep = _keep(dropout, training)
     grad_weights = arrays_like(None, "weights", weights, None)
-    result = RecurrentGrad(gradient(x, input_grad), grad_weights, np.empty(h_shape, x.dtype))
+    result = RecurrentGrad(gradient(x, flag(input_grad, "input_grad")), grad_weights, np.empty(h_shape, x.dtype))
     table = array_table(weights, grad_weights, 1)
-    start, stretch = natural(offset, "offset"), natural(truncate, "truncate")
+    start, stretch = integer(offset, "offset", 0), integer(truncate, "truncate", 0)
     _kernels.recurrent_backward(
         grad_output,
         grad_h_n,
@@ -477,7 +487,7 @@ def _backward(
         norms,
         r,
         keep,
-        natural(seed, "seed"),
+        integer(seed, "seed", 0),
         start,
         stretch,
     )
@@ -496,10 +506,12 @@ def _recurrence(
     reverse: bool,
 ) -> Recurrence:
     """The sizes, all of them checked. shapes: of the weights and then that many peepholes, vectors as (size, 0)."""
-    gates, layers, directions = _GATES[kind], num_layers, 2 if bidirectional else 1
+    layers = integer(num_layers, "num_layers", 1, 2**30)
+    directions = 2 if flag(bidirectional, "bidirectional") else 1
+    gates = _GATES[kind]
+    flag(reverse, "reverse")
+    flag(batch_first, "batch_first")
     batch, steps = (x_shape[0], x_shape[1]) if batch_first else (x_shape[1], x_shape[0])
-    if layers < 1:
-        fail("num_layers", num_layers, "at least 1")
     if bidirectional and reverse:
         fail("reverse", "True with bidirectional", "one of the two")
     if steps < 1:
@@ -573,12 +585,7 @@ def _rows(r: Recurrence, lengths: Any) -> int:
     """The steps of all sequences together."""
     if lengths is None:
         return r.steps * r.batch
-    total = 0
-    for length in lengths:
-        if length < 1 or length > r.steps:
-            fail("lengths", length, ("between 1 and", r.steps, "steps"))
-        total += int(length)
-    return total
+    return int(lengths.sum())
 
 
 @helper
@@ -602,8 +609,8 @@ def _check_backward(r: Recurrence, grad_output: Array, saved: Array, lengths: An
 @helper
 def _keep(dropout: float, training: bool) -> float:
     """The probability with which a number is kept."""
-    p = probability(dropout, "dropout")
-    return 1.0 - p if training else 1.0
+    p = number(dropout, "dropout", 0.0, 1.0)
+    return 1.0 - p if flag(training, "training") else 1.0
 
 
 # ---- cells ----
@@ -706,7 +713,7 @@ def gru_cell(
     x: (..., in), where ... is at most one dimension, the batch. h: (..., hidden). weight_ih: (3 hidden, in),
     weight_hh: (3 hidden, hidden), bias_ih, bias_hh: (3 hidden,), in the order r, z, n. linear_before_reset: as gru's.
     """
-    kind = GRU if linear_before_reset else GRU_RESET_FIRST
+    kind = _gru_kind(linear_before_reset)
     return _cell(kind, x, h, weight_ih, weight_hh, bias_ih, bias_hh, out)
 
 
@@ -722,7 +729,7 @@ def gru_cell_backward(
     linear_before_reset: bool = True,
 ) -> CellGrad:
     """The gradients of gru_cell as (input, h, weight_ih, weight_hh, bias_ih, bias_hh); the step is made again."""
-    kind = GRU if linear_before_reset else GRU_RESET_FIRST
+    kind = _gru_kind(linear_before_reset)
     return _cell_backward(kind, grad_output, x, h, weight_ih, weight_hh, bias_ih, bias_hh)
 
 

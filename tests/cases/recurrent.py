@@ -95,7 +95,7 @@ def recurrent(
     weights: list[tuple[Shape, float]] = []
     for layer, _ in itertools.product(range(layers), range(directions)):
         given = size if layer == 0 else directions * output
-        weights += [((gates * hidden, given), given**-0.5), ((gates * hidden, output), output**-0.5)]
+        weights += [((gates * hidden, given), max(given, 1) ** -0.5), ((gates * hidden, output), output**-0.5)]
         weights += [((gates * hidden,), 0.5)] * 2 * bias
         weights += [((projection, hidden), hidden**-0.5)] * (projection > 0)
     state_shapes = [(count, batch, output), (count, batch, hidden)][: 1 + (operation == "lstm")]
@@ -269,6 +269,8 @@ CASES = [
         for kind in [{"nonlinearity": "relu", "dropout": 0.5, "training": True}]
     ),
     *(recurrent(name, 4, 0, 3, note="empty", tags=("empty",), num_layers=2) for name in _GATES),
+    *(recurrent(name, 5, 2, 3, 0, note="no-features", tags=("not-in-torch",)) for name in _GATES),
+    *(recurrent(name, 1, 1, 1, 1, num_layers=3, bidirectional=True) for name in _GATES),
     *(recurrent(name, 300, 20, 3, 40) for name in _GATES),
     recurrent("gru", 130, 20, 2, 40, linear_before_reset=False),
     recurrent("lstm", 9, 5, 4, 3, projection=4),

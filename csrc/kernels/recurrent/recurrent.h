@@ -42,7 +42,7 @@ typedef struct {
 #define recurrent_threads FDL_NAME(recurrent_threads)
 #define recurrent_directions FDL_NAME(recurrent_directions)
 
-/* In scratch memory. */
+/* In scratch memory; FDL_BAD_LENGTH for lengths outside [1, steps]. */
 int recurrent_schedule(const fdl_recurrence *r, const int64_t *lengths, recurrent_rows *rows);
 /* column 0: the weights, 1: their gradients. */
 recurrent_weights recurrent_arrays(const fdl_recurrence *r, const int64_t *arrays, int64_t column, int64_t layer,

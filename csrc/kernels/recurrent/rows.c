@@ -7,8 +7,15 @@ int recurrent_schedule(const fdl_recurrence *r, const int64_t *lengths, recurren
     if (steps > INT64_MAX / 64) /* of an empty batch: arrays that are empty may have any size */
         return FDL_OUT_OF_MEMORY;
     int64_t total = lengths ? 0 : steps * batch;
-    for (int64_t b = 0; lengths && b < batch; b++)
-        total += lengths[b];
+    int64_t *own = lengths ? fdl_scratch(max64(1, batch) * (int64_t)sizeof(int64_t)) : NULL;
+    if (lengths && !own)
+        return FDL_OUT_OF_MEMORY;
+    for (int64_t b = 0; lengths && b < batch; b++) { /* loaded once: the caller's may change meanwhile */
+        own[b] = lengths[b];
+        if (own[b] < 1 || own[b] > steps)
+            return FDL_BAD_LENGTH;
+        total += own[b];
+    }
     const bool whole = total == steps * batch, plain = whole && (!r->batch_first || steps == 1 || batch == 1);
     int64_t *memory = fdl_scratch((batch + steps + 1 + steps + (plain ? 0 : total)) * (int64_t)sizeof(int64_t));
     if (!memory)
@@ -24,11 +31,11 @@ int recurrent_schedule(const fdl_recurrence *r, const int64_t *lengths, recurren
         for (int64_t t = 0; t < steps; t++)
             rows->active[t] = rows->first[t] = 0;
         for (int64_t b = 0; b < batch; b++)
-            rows->active[lengths[b] - 1]++;
+            rows->active[own[b] - 1]++;
         for (int64_t t = steps - 2; t >= 0; t--)
             rows->active[t] += rows->active[t + 1];
         for (int64_t b = 0; b < batch; b++) {
-            const int64_t last = lengths[b] - 1, longer = last + 1 < steps ? rows->active[last + 1] : 0;
+            const int64_t last = own[b] - 1, longer = last + 1 < steps ? rows->active[last + 1] : 0;
             rows->order[longer + rows->first[last]++] = b;
         }
     }

@@ -39,6 +39,7 @@ from fastdl.functional.verbs.classes import (
     index_output,
     optional_indices,
     row_shape,
+    sequence_lengths,
     with_indices,
 )
 from fastdl.functional.verbs.errors import fail, phrase, shown
@@ -118,6 +119,7 @@ __all__ = [
     "row_shape",
     "running_stat",
     "same_or_disjoint",
+    "sequence_lengths",
     "shown",
     "sizes",
     "split_shape",

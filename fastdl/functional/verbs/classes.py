@@ -11,6 +11,7 @@ from numpy import empty, int64
 from fastdl._call import shortcut
 from fastdl.functional.verbs.arrays import _I64, Array, floats_like, view
 from fastdl.functional.verbs.errors import fail
+from fastdl.functional.verbs.scalars import integer
 
 
 @shortcut
@@ -58,6 +59,21 @@ def optional_indices(x: Any, argument: str, shape: tuple[int, ...]) -> Array | N
     if x.shape != shape:
         fail(argument, x.shape, shape)
     return x
+
+
+def sequence_lengths(x: Any, batch: int, steps: int) -> Array | None:
+    """The lengths of that many sequences, an array or a list of ints between 1 and `steps`, or None. Always a new int64
+    array, so that what is checked here is what kernels read, whatever other threads do to x."""
+    if x is None:
+        return None
+    if isinstance(x, (tuple, list)):
+        x = np.array([integer(n, f"lengths[{i}]") for i, n in enumerate(x)], int64)
+    lengths = np.array(class_indices(x, "lengths", 1))
+    if lengths.shape != (batch,):
+        fail("lengths", lengths.shape, (batch,))
+    for wrong in lengths[(lengths < 1) | (lengths > steps)]:
+        fail("lengths", wrong, ("between 1 and", steps, "steps"))
+    return lengths
 
 
 def index_output(shape: tuple[int, ...], wanted: bool) -> Array:

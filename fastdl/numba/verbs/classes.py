@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from numba.core import types
 from numba.core.errors import TypingError
-from numba.extending import overload
+from numba.extending import overload, register_jitable
 
 from fastdl.functional import verbs
-from fastdl.numba.verbs.types import check_wanted, is_none, literal
+from fastdl.numba.verbs.types import are_ints, check_wanted, is_none, literal
 
 
 @overload(verbs.class_indices, prefer_literal=True)
@@ -82,6 +82,27 @@ def _optional_indices(x, argument, shape):
         return x
 
     return implementation
+
+
+@overload(verbs.sequence_lengths)
+def _sequence_lengths(x, batch, steps):
+    if is_none(x):
+        return lambda x, batch, steps: None
+
+    def checked(lengths, batch, steps):
+        if lengths.size != batch:
+            verbs.fail("lengths", lengths.shape, (batch,))
+        for length in lengths:
+            if length < 1 or length > steps:
+                verbs.fail("lengths", length, ("between 1 and", steps, "steps"))
+        return lengths
+
+    checked = register_jitable(checked)
+    if isinstance(x, types.BaseTuple):
+        if not are_ints(x, len(x)):
+            raise TypingError(f"lengths: found {x}, expected ints")
+        return lambda x, batch, steps: checked(np.array(x, np.int64), batch, steps)
+    return lambda x, batch, steps: checked(verbs.class_indices(x, "lengths", 1).copy(), batch, steps)
 
 
 @overload(verbs.index_output, prefer_literal=True)
