@@ -70,7 +70,8 @@ def _compare(info: Any, sample: Any, training: bool) -> None:
     # A loss has no gradient in its target, and no other layer in more than its first argument and the states.
     loss = hasattr(by_torch, "reduction")
     inputs = given.args[:-1] if loss else given.args
-    leaves = [t.detach().clone().requires_grad_(t.is_floating_point()) for t in _tensors(inputs)]
+    named = {key: value for key, value in given.kwargs.items() if key == "input"}
+    leaves = [t.detach().clone().requires_grad_(t.is_floating_point()) for t in _tensors((*inputs, *named.values()))]
     again = iter(leaves)
 
     def leaf(value: Any) -> Any:
@@ -79,7 +80,7 @@ def _compare(info: Any, sample: Any, training: bool) -> None:
         return type(value)(map(leaf, value)) if isinstance(value, (tuple, list)) else value
 
     args = [*map(leaf, inputs), *(given.args[len(inputs) :])]
-    expected = by_torch(*args, **given.kwargs)
+    expected = by_torch(*args, **given.kwargs | {key: leaf(value) for key, value in named.items()})
     actual = made(*_to_numpy(tuple(given.args)), **{k: _to_numpy(v) for k, v in given.kwargs.items()})
     results = _tensors(expected)
     flat = _flat(actual)
