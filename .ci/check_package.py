@@ -19,7 +19,14 @@ def check_wheel(wheel: Path) -> None:
     metadata = next(name for name in names if name.endswith(".dist-info/METADATA")).split("/")[0]
     strays = [n for n in names if not n.startswith(("fastdl/", f"{metadata}/")) or n.endswith((".c", ".h", ".pyc"))]
     assert not strays, f"{wheel.name} holds {strays}"
-    for needed in ("fastdl/_native.abi3.so", "fastdl/_kernels.py", "fastdl/py.typed", f"{metadata}/entry_points.txt"):
+    for needed in (
+        "fastdl/_native.abi3.so",
+        "fastdl/_kernels.py",
+        "fastdl/_kernels.pyi",
+        "fastdl/py.typed",
+        f"{metadata}/entry_points.txt",
+        f"{metadata}/licenses/LICENSE",
+    ):
         assert needed in names, f"{wheel.name} lacks {needed}"
     print(f"{wheel.name}: {size / MEGABYTE:.2f} MB, {len(names)} files")
 
@@ -27,12 +34,22 @@ def check_wheel(wheel: Path) -> None:
 def check_sdist(sdist: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
-    for needed in ("README.md", "CMakeLists.txt", "csrc/fastdl.h", "csrc/binding/generate.py", "fastdl/__init__.py"):
+    for needed in (
+        "README.md",
+        "LICENSE",
+        "CHANGELOG.md",
+        "CMakeLists.txt",
+        "csrc/fastdl.h",
+        "csrc/binding/generate.py",
+        "fastdl/__init__.py",
+    ):
         assert needed in names, f"{sdist.name} lacks {needed}"
-    strays = {n for n in names if n.endswith((".so", ".pyc", ".o")) or n == "fastdl/_kernels.py"}
+    strays = {
+        n for n in names if n.endswith((".so", ".pyc", ".o")) or n in ("fastdl/_kernels.py", "fastdl/_kernels.pyi")
+    }
     assert not strays, f"{sdist.name} holds built files: {strays}"
     folders = {name.split("/")[0] for name in names if "/" in name}
-    unexpected = folders - {"csrc", "fastdl", "tests", "bench"}
+    unexpected = folders - {"csrc", "fastdl", "tests", "bench", "docs"}
     assert not unexpected, f"{sdist.name} holds {unexpected}"
     print(f"{sdist.name}: {len(names)} files")
 

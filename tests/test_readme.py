@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-BLOCKS = re.findall(r"^```python\n(.*?)^```$", Path(__file__).parents[1].joinpath("README.md").read_text(), re.M | re.S)
+README = Path(__file__).parents[1].joinpath("README.md").read_text()
+BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S)
 
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
@@ -27,3 +28,7 @@ def test_example(number: int, tmp_path: Path) -> None:
 
 def test_there_are_examples() -> None:
     assert len(BLOCKS) >= 2
+
+
+def test_is_for_users_and_short() -> None:
+    assert len(README.split()) < 1200
