@@ -369,8 +369,7 @@ def test_what_forward_saved_is_held_for_as_long_as_documented() -> None:
     del given
     net.backward(y)
     assert ref() is None
-    net.train().max_forwards = 2
-    net[0].max_forwards = 7  # each module has its own
+    net.train().max_forwards = 7
     assert _alive(net, x, 10) == 7
 
 
@@ -390,6 +389,33 @@ def test_a_validation_between_backward_and_step_leaves_the_gradients() -> None:
     net.eval()(2 * x)
     assert net.grads.keys() == before.keys()
     assert all(net.grads[name] is before[name] for name in before)
+
+
+def test_a_forward_in_the_other_mode_takes_nothing_away() -> None:
+    net, inputs, grad = _small(), [_x(5, 3, seed=i) for i in range(3)], _x(5, 2, seed=9)
+    expected = [(net(x), net.backward(grad))[1] for x in inputs]
+    net.zero_grad()
+    net(inputs[0]), net(inputs[1])
+    net.eval()(inputs[2])
+    np.testing.assert_array_equal(net.train().backward(grad), expected[1])
+    np.testing.assert_array_equal(net.eval().backward(grad), expected[2])
+    net(inputs[2])
+    np.testing.assert_array_equal(net.train().backward(grad), expected[0])
+    np.testing.assert_array_equal(net.backward(grad), expected[2])  # of the only forward that there is
+    with pytest.raises(RuntimeError, match=r"Linear\.backward: called more often than forward"):
+        net.backward(grad)
+
+
+def test_a_part_in_eval_mode_is_answered_as_often_as_the_network() -> None:
+    """Frozen normalization, in a siamese network and where a forward is done again inside of backward."""
+    net = nn.Sequential(nn.Linear(3, 3, dtype=np.float64, rng=0), nn.BatchNorm1d(3, dtype=np.float64))
+    net[1].eval()
+    inputs, grad = [_x(5, 3, seed=i) for i in range(3)], _x(5, 3, seed=9)
+    expected = [(net(x), net.backward(grad))[1] for x in inputs]
+    for x in inputs:
+        net(x)
+    for i in (2, 1, 0):
+        np.testing.assert_array_equal(net.backward(grad), expected[i])
 
 
 def test_gradients_are_those_of_the_last_pass() -> None:
@@ -600,7 +626,7 @@ def test_copies_and_pickles_hold_no_batch() -> None:
         np.testing.assert_array_equal(other.eval()(x), y)
         assert other.grads == {}
         other.train()
-        with pytest.raises(RuntimeError, match="more often"):
+        with pytest.raises(RuntimeError, match="called before forward"):
             other.backward(other.backward(y))
     assert len(pickle.dumps(net)) < size + 100
     other = _small()

@@ -1,6 +1,6 @@
 """What forward saves for backward: which forward a backward belongs to, for how long, and that it is unchanged.
 
-Every module has a Memory, with contents of its own in each thread. A forward puts a Record there, a backward takes the
+Every module has a Memory in each thread and mode. A forward puts a Record there, a backward takes the
 last one away; `recorded` and `answered` wrap the methods that do so. All forwards below one outermost call have its
 number: together they are one pass through a network, in which a layer may come several times.
 """
@@ -21,8 +21,10 @@ __all__ = ["is_grad_enabled", "no_grad"]
 
 _enabled: ContextVar[bool] = ContextVar("grad_enabled", default=True)
 
-is_grad_enabled = _enabled.get
-"""Whether forward saves what backward needs: not inside of no_grad()."""
+
+def is_grad_enabled() -> bool:
+    """Whether forward saves what backward needs: not inside of no_grad(). torch.is_grad_enabled."""
+    return _enabled.get()
 
 
 @contextmanager
@@ -50,22 +52,36 @@ def no_grad() -> Iterator[None]:
         _enabled.reset(token)
 
 
-class _Thread(threading.local):
+class _Here:
     """Where a thread is."""
+
+    __slots__ = ("answering", "backwards", "forwards", "mode", "most", "number", "root", "watch")
 
     def __init__(self) -> None:
         self.forwards = 0
         """How many forwards are running, one inside of another."""
         self.number = 0
         """Of the outermost one."""
+        self.mode = True
+        """Whether its module is in training."""
+        self.most = 1
+        """How many passes may wait."""
         self.backwards = 0
+        """How many backwards are running."""
+        self.answering = True
+        """The mode of the forward that the outermost one answers."""
         self.root = 0
-        """Of the outermost backward: the newest pass that its module is answering."""
+        """The newest pass that its module is answering."""
         self.watch: Callable[[Any, tuple[Any, ...], Any], None] | None = None
         """Called with each module, its inputs and its result."""
 
 
-thread = _Thread()
+class _Thread(threading.local):
+    def __init__(self) -> None:
+        self.here = _Here()
+
+
+_thread = _Thread()
 _numbers = itertools.count(1)
 
 
@@ -80,18 +96,41 @@ class Record:
         self.marks: list[tuple[Any, Any, int | None]] = []
 
     def save(self, values: tuple[Any, ...], thorough: bool) -> None:
-        self.values = values
-        self.marks = [(a, _sample(a), _checksum(a) if thorough else None) for a in _arrays(values)]
+        self.values, self.marks = values, []
+        for value in values:
+            if type(value) is np.ndarray:
+                if value.size and value.dtype.kind in "fiub":
+                    self.marks.append((value, _sample(value), _checksum(value) if thorough else None))
+            elif type(value) in (tuple, list, dict):
+                inner = Record(0)
+                inner.save(tuple(value.values() if type(value) is dict else value), thorough)
+                self.marks += inner.marks
 
     def unchanged(self) -> bool:
-        return all(
-            _sample(a) == sample and (checksum is None or _checksum(a) == checksum)
-            for a, sample, checksum in self.marks
-        )
+        for a, sample, checksum in self.marks:
+            found = _sample(a)
+            if found != sample and repr(found) != repr(sample):  # nan is not nan
+                return False
+            if checksum is not None and _checksum(a) != checksum:
+                return False
+        return True
 
 
-class Memory(threading.local):
-    """The records of one module in one thread."""
+class Memory:
+    """The records of one module in one thread, of training or of inference."""
+
+    __slots__ = (
+        "adding",
+        "backward",
+        "checked",
+        "dropped",
+        "forward",
+        "passes",
+        "returning",
+        "root",
+        "unverified",
+        "waiting",
+    )
 
     def __init__(self) -> None:
         self.waiting: list[Record] = []
@@ -105,7 +144,7 @@ class Memory(threading.local):
         self.returning = False
         """Whether a backward came after the last forward: the next forward begins anew."""
         self.root = 0
-        """thread.root in its last backward."""
+        """The root of the thread in its last backward."""
         self.adding = False
         """Whether gradients are added to those that an earlier backward of this pass found."""
         self.dropped = 0
@@ -115,17 +154,18 @@ class Memory(threading.local):
         self.unverified = 2
         """How many passes are still to be looked at thoroughly."""
 
-    def wait(self, record: Record, most: int) -> None:
-        """Keep a record, and those of the last passes, `most` in all."""
-        if self.returning and not thread.backwards:
-            self.waiting.clear()
-            self.passes = self.dropped = 0
-            self.returning = False
-        elif self.root != thread.root:  # inside of the backward of something larger, in which this has had none yet
-            self.returning = False
+    def wait(self, record: Record, here: _Here) -> None:
+        """Keep a record, and those of the last passes."""
+        if self.returning:
+            if not here.backwards:
+                self.waiting.clear()
+                self.passes = self.dropped = 0
+                self.returning = False
+            elif self.root != here.root:  # inside of the backward of something larger: this had none in it yet
+                self.returning = False
         if not self.waiting or self.waiting[-1].number != record.number:
             self.passes += 1
-            while self.passes > most:
+            while self.passes > here.most:
                 oldest = self.waiting[0].number
                 kept = [r for r in self.waiting if r.number != oldest]
                 self.dropped += len(self.waiting) - len(kept)
@@ -145,8 +185,15 @@ class Memory(threading.local):
     def why_nothing(self) -> str:
         """What became of a record that is not there."""
         if self.dropped:
-            return "the forward was too long ago: only the last `max_forwards` are kept, in eval mode the last"
+            return "the forward was too long ago: the last `max_forwards` of what was called are kept, in eval mode one"
         return "called more often than forward" if self.returning else "called before forward"
+
+
+class Memories(threading.local):
+    """The memories of one module in each thread: in inference, and in training."""
+
+    def __init__(self) -> None:
+        self.modes = Memory(), Memory()
 
 
 _MISSING = Record(0)
@@ -155,18 +202,19 @@ _MISSING = Record(0)
 @contextmanager
 def watching(watch: Callable[[Any, tuple[Any, ...], Any], None]) -> Iterator[None]:
     """Inside this context `watch` is called after each forward of this thread, and whatever was called before."""
-    before = thread.watch
+    here = _thread.here
+    before = here.watch
 
     def both(module: Any, inputs: tuple[Any, ...], result: Any) -> None:
         if before is not None:
             before(module, inputs, result)
         watch(module, inputs, result)
 
-    thread.watch = both
+    here.watch = both
     try:
         yield
     finally:
-        thread.watch = before
+        here.watch = before
 
 
 def recorded(forward: Callable[..., Any]) -> Callable[..., Any]:
@@ -176,27 +224,35 @@ def recorded(forward: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(self: Any, *inputs: Any, **options: Any) -> Any:
         if type(self).forward is not wrapper:  # super().forward(): part of a forward that is recorded
             return forward(self, *inputs, **options)
-        memory, enabled = self._memory, _enabled.get()
+        here, enabled = _thread.here, _enabled.get()
+        if not here.forwards:
+            _begin(self, here)
+        memory = self._memories.modes[here.mode]
         if not memory.checked:
             self.children()
             memory.checked = True
-        if not thread.forwards:
-            thread.number = next(_numbers)
-        outer, record = memory.forward, Record(thread.number)
+        outer, record = memory.forward, Record(here.number)
         memory.forward = record
-        thread.forwards += 1
+        here.forwards += 1
         try:
             result = forward(self, *inputs, **options)
         finally:
-            thread.forwards -= 1
+            here.forwards -= 1
             memory.forward = outer
         if enabled:
-            memory.wait(record, self.max_forwards if self.training else 1)
-        if thread.watch is not None:
-            thread.watch(self, inputs, result)
+            memory.wait(record, here)
+        if here.watch is not None:
+            here.watch(self, inputs, result)
         return result
 
     return wrapper
+
+
+def _begin(module: Any, here: _Here) -> None:
+    """The outermost forward is this module's."""
+    here.number = next(_numbers)
+    here.mode = here.answering if here.backwards else module.training
+    here.most = module.max_forwards if here.mode else 1
 
 
 def answered(backward: Callable[..., Any]) -> Callable[..., Any]:
@@ -206,17 +262,21 @@ def answered(backward: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(self: Any, *grads: Any, **options: Any) -> Any:
         if type(self).backward is not wrapper:
             return backward(self, *grads, **options)
-        memory = self._memory
+        here, modes = _thread.here, self._memories.modes
+        if not here.backwards:  # of the mode that the module is in, if there was such a forward
+            other = not self.training
+            here.answering = other if modes[other].waiting and not modes[self.training].waiting else self.training
+        memory = modes[here.answering]
         outer, adding = memory.backward, memory.adding
         record = memory.take()
         memory.backward = _MISSING if record is None else record
         memory.adding = memory.returning
         if not memory.returning:
             self._begin_pass(memory.backward.number)
-        if not thread.backwards:
-            thread.root = self._passes[0]
-        memory.root = thread.root
-        thread.backwards += 1
+        if not here.backwards:
+            here.root = self._passes[0]
+        memory.root = here.root
+        here.backwards += 1
         try:
             result = backward(self, *grads, **options)
         except BaseException:
@@ -226,7 +286,7 @@ def answered(backward: Callable[..., Any]) -> Callable[..., Any]:
                 memory.waiting.append(record)
             raise
         finally:
-            thread.backwards -= 1
+            here.backwards -= 1
             memory.backward = outer
         memory.returning = True
         return result
@@ -236,7 +296,8 @@ def answered(backward: Callable[..., Any]) -> Callable[..., Any]:
 
 def saved(module: Any) -> tuple[Any, ...]:
     """What the forward saved that a backward is now of; outside of backward, the last one that waits for it."""
-    memory = module._memory
+    here, modes = _thread.here, module._memories.modes
+    memory = modes[here.answering if here.backwards else module.training]
     record = memory.backward or (memory.waiting[-1] if memory.waiting else _MISSING)
     if record.values is None:
         why = memory.why_nothing() if record is _MISSING else "forward saved nothing (save_for_backward)"
@@ -252,34 +313,32 @@ def saved(module: Any) -> tuple[Any, ...]:
     return values
 
 
+def memory_of_backward(module: Any) -> Memory:
+    """That of the backward that runs."""
+    memory: Memory = module._memories.modes[_thread.here.answering]
+    return memory
+
+
 def save(module: Any, values: tuple[Any, ...]) -> None:
     """Keep the values with the record of the forward that runs."""
     if not _enabled.get():
         return
-    memory = module._memory
+    here = _thread.here
+    if not here.forwards:  # a forward that was put in place of the class' own
+        _begin(module, here)
+    memory = module._memories.modes[here.mode]
     record = memory.forward
-    if record is None:  # a forward that was put in place of the class' own
-        record = Record(thread.number if thread.forwards else next(_numbers))
-        memory.wait(record, module.max_forwards if module.training else 1)
-    record.save(values, memory.unverified > 0)
+    if record is None:
+        record = Record(here.number)
+        memory.wait(record, here)
+    # Not where forwards go by that no backward follows: there it would be for nothing.
+    record.save(values, memory.unverified > 0 and (memory.returning or not memory.dropped))
 
 
-def _arrays(values: Any) -> Iterator[Any]:
-    """The arrays with numbers among the values, also in tuples, lists and dicts."""
-    for value in values:
-        if type(value) is np.ndarray:
-            if value.size and value.dtype.kind in "fiub":
-                yield value
-        elif type(value) in (tuple, list):
-            yield from _arrays(value)
-        elif type(value) is dict:
-            yield from _arrays(value.values())
-
-
-def _sample(a: Any) -> tuple[str, str, str]:
+def _sample(a: Any) -> tuple[Any, Any, Any]:
     """Three of its elements: enough to see that an array was filled with others."""
-    n = a.size
-    return repr(a.item(n // 5)), repr(a.item(n // 2)), repr(a.item(4 * n // 5))  # in words: nan is not nan
+    n, item = a.size, a.item
+    return item(n // 5), item(n // 2), item(4 * n // 5)
 
 
 def _checksum(a: Any) -> int:

@@ -50,10 +50,13 @@ class Module:
     of a run of backwards add up. The first forward after a backward begins a new pass: what still waits then is
     dropped, and the next backward replaces the gradients. After `zero_grad` they add up over all passes, as in torch.
 
-    **Memory.** What was saved goes with its backward. Of outermost calls that have none, the last `max_forwards` are
-    kept, in eval mode the last one, inside of `no_grad()` none. Arrays are kept, not copied. One that was written over
-    in between, by a later layer that works in place, say, is a RuntimeError in backward: three elements of each array
-    are looked at always, all of them in the first two passes of a layer after its creation or a change of mode.
+    **Memory.** What was saved goes with its backward. Of calls of a layer or network that have none, the last
+    `max_forwards` are kept, in eval mode the last one, inside of `no_grad()` none. (Calls inside of a call are part of
+    it.) Training and eval mode do not see each other's: a validation in between takes nothing away.
+
+    Arrays are kept, not copied. One that was written over in between, by a later layer that works in place, say, is a
+    RuntimeError in backward: three elements of each array are looked at always, all of them in the first two passes
+    of a layer in each mode.
 
     **Threads** may share a network in inference: what is saved is each thread's own. Copies and pickles hold the
     parameters, and neither what was saved nor gradients.
@@ -96,11 +99,11 @@ class Module:
     training: bool = True
     """Whether layers that differ in training and inference do as in training."""
     max_forwards: int = 4
-    """How many outermost forwards in training may wait for their backward; of more, the oldest are dropped."""
+    """How many calls of this module in training may wait for their backward; of more, the oldest are dropped."""
     forward: Callable[..., Any]
     backward: Callable[..., Any]
 
-    _memory: _saved.Memory
+    _memories: _saved.Memories
     _grads: Mapping[str, Array] = MappingProxyType({})
     _grads_of: int = 0
     """The number of the pass that they were found in."""
@@ -114,7 +117,7 @@ class Module:
             with _PREPARING:
                 _prepare(cls)
         module = super().__new__(cls)
-        module.__dict__["_memory"] = _saved.Memory()
+        module.__dict__["_memories"] = _saved.Memories()
         return module
 
     def __call__(self, *inputs: Any, **options: Any) -> Any:
@@ -128,7 +131,7 @@ class Module:
         super().__setattr__(name, value)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("_memory", "_grads", "_passes")}
+        return {name: value for name, value in vars(self).items() if name not in ("_memories", "_grads", "_passes")}
 
     # What a layer of one's own calls.
 
@@ -157,7 +160,7 @@ class Module:
         ValueError
             For a name that is not among `parameter_names`, or a gradient that has not the parameter's shape.
         """
-        memory = self._memory
+        memory = _saved.memory_of_backward(self)
         adding = memory.backward is not None and (memory.adding or self._accumulate)
         found = dict(self._grads) if adding else {}
         for name, grad in grads.items():
@@ -166,7 +169,7 @@ class Module:
             parameter = getattr(self, name)
             if parameter is None or name in self._frozen:
                 continue
-            if np.shape(grad) != parameter.shape:
+            if (grad.shape if isinstance(grad, np.ndarray) else np.shape(grad)) != parameter.shape:
                 fail(f"{type(self).__name__}.set_grads: {name}", np.shape(grad), parameter.shape)
             found[name] = found[name] + grad if name in found else grad
         number = memory.backward.number if memory.backward is not None else 0
@@ -183,19 +186,26 @@ class Module:
         """
         names: dict[int, str] = {}
         frozen, oldest = set(), self._passes[1]
-        for name, module, own, array in self._named_arrays(False):
-            names.setdefault(id(array), name)
-            if own in module._frozen:
-                frozen.add(id(array))
-        found: dict[str, Array] = {}
-        for module in self.modules():
-            if module._grads and (module._grads_of > oldest or module._accumulate or module._grads_of == 0):
-                for own, grad in module._grads.items():
-                    array = getattr(module, own)
-                    if array is not None and id(array) not in frozen:
-                        name = names[id(array)]
-                        found[name] = found[name] + grad if name in found else grad
-        return {name: found[name] for name in names.values() if name in found}
+        parts: list[tuple[int, Array]] = []
+        for prefix, module in self.named_modules():
+            for own in module.parameter_names:
+                array = getattr(module, own)
+                if array is None:
+                    continue
+                key = id(array)
+                if key not in names:
+                    names[key] = f"{prefix}.{own}" if prefix else own
+                if own in module._frozen:
+                    frozen.add(key)
+                elif own in module._grads and (
+                    module._grads_of > oldest or module._accumulate or module._grads_of == 0
+                ):
+                    parts.append((key, module._grads[own]))
+        sums: dict[int, Array] = {}
+        for key, grad in parts:
+            if key not in frozen:
+                sums[key] = sums[key] + grad if key in sums else grad
+        return {name: sums[key] for key, name in names.items() if key in sums}
 
     def zero_grad(self, accumulate: bool = True) -> None:
         """Forget the gradients, and from now on add up those of all passes until the next zero_grad(), as in torch.
@@ -355,9 +365,7 @@ class Module:
     def train(self: Self, mode: bool = True) -> Self:
         """Set this module and all below it to training, or to inference."""
         for module in self.modules():
-            if module.training != mode:
-                module.training = mode
-                module._memory.unverified = 2
+            module.training = mode
         return self
 
     def eval(self: Self) -> Self:
@@ -372,7 +380,7 @@ class Module:
         for name, value in vars(self).items():
             if isinstance(value, Module):
                 found[name] = value
-            elif type(value) in _CONTAINERS and value:
+            elif type(value) in _CHANGING and value:  # something may have come into it
                 self._refuse_modules_in(name, value)
         return found
 
@@ -394,11 +402,9 @@ class Module:
         >>> [name for name, _ in nn.Sequential(nn.ReLU(), nn.Sequential(nn.Tanh())).named_modules()]
         ['', '0', '1', '1.0']
         """
-        seen: set[int] = set()
-        for name, module in self._places():
-            if id(module) not in seen:
-                seen.add(id(module))
-                yield name, module
+        found: dict[int, tuple[str, Module]] = {}
+        self._collect("", found)
+        yield from found.values()
 
     def apply(self: Self, function: Callable[[Module], Any]) -> Self:
         """Call a function with all modules below this one, and then with this one."""
@@ -510,6 +516,13 @@ class Module:
         if number > self._passes[0]:
             self.__dict__["_passes"] = (number, self._passes[0])
 
+    def _collect(self, prefix: str, found: dict[int, tuple[str, Module]]) -> None:
+        """This module and all below it into `found`, by their ids."""
+        if id(self) not in found:
+            found[id(self)] = prefix, self
+            for name, child in self.children().items():
+                child._collect(f"{prefix}.{name}" if prefix else name, found)
+
     def _places(self, prefix: str = "") -> Iterator[tuple[str, Module]]:
         """This module and all below it, as often as they are found."""
         yield prefix, self
@@ -537,7 +550,8 @@ class Module:
 
 
 _PREPARING = RLock()
-_CONTAINERS = (list, tuple, dict, set)
+_CHANGING = frozenset((list, dict, set))
+_CONTAINERS = _CHANGING | {tuple}
 
 
 def _prepare(cls: type[Module]) -> None:
