@@ -193,6 +193,15 @@ def test_train_and_eval_reach_every_layer() -> None:
     assert net.eval() is net
     assert not any(module.training for module in net.modules())
     assert all(module.training for module in net.train().modules())
+    with pytest.raises(TypeError, match="mode: found 'eval', expected True or False"):
+        net.train("eval")
+
+
+def test_buffers_have_torchs_names() -> None:
+    net = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3), nn.BatchNorm1d(3, track_running_stats=False))
+    names = [f"1.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")]
+    assert list(net.buffers()) == names
+    assert net.buffers()["1.running_var"] is net[1].running_var
 
 
 @pytest.mark.parametrize(

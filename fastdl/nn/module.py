@@ -136,7 +136,13 @@ class Module:
     # What a layer of one's own calls.
 
     def save_for_backward(self, *values: Any) -> None:
-        """Keep these for backward, which finds them in `saved`. Arrays are not copied."""
+        """Keep these for backward, which finds them in `saved`.
+
+        Parameters
+        ----------
+        *values
+            Anything. Arrays are not copied, also those in tuples, lists and dicts: see Module about memory.
+        """
         _saved.save(self, values)
 
     @property
@@ -153,7 +159,11 @@ class Module:
     def set_grads(self, **grads: Array) -> None:
         """Give the gradients of this layer's own parameters, inside of backward.
 
-        One of a parameter that is None or frozen is dropped.
+        Parameters
+        ----------
+        **grads : array
+            By the names in `parameter_names`, in the shapes of the parameters. One of a parameter that is None or
+            frozen is dropped.
 
         Raises
         ------
@@ -182,7 +192,7 @@ class Module:
     def grads(self) -> dict[str, Array]:
         """The gradients that the backwards since the last forward found, by the names of parameters().
 
-        Frozen parameters, and those of layers that had no part in it, have none.
+        Frozen parameters, and those of layers that had no part in it, have none. They are what Optimizer.step takes.
         """
         names: dict[int, str] = {}
         frozen, oldest = set(), self._passes[1]
@@ -210,8 +220,12 @@ class Module:
     def zero_grad(self, accumulate: bool = True) -> None:
         """Forget the gradients, and from now on add up those of all passes until the next zero_grad(), as in torch.
 
-        A network on which this was never called has the gradients of the last pass only. accumulate=False goes back
-        to that.
+        A network on which this was never called has the gradients of the last pass only.
+
+        Parameters
+        ----------
+        accumulate : bool
+            False goes back to that.
 
         Examples
         --------
@@ -236,6 +250,23 @@ class Module:
 
         A frozen parameter gets no gradient: it is not in `grads`, so that optimizers leave it as it is. What backward
         returns is the same. Frozen are the parameters of modules, by name: another array put there is frozen too.
+
+        Parameters
+        ----------
+        requires_grad : bool
+            False freezes.
+        *names : str
+            As in parameters(), or the other names of what is tied; all if none are given.
+
+        Returns
+        -------
+        Module
+            This one.
+
+        Raises
+        ------
+        ValueError
+            For a name that no parameter has.
 
         Examples
         --------
@@ -268,6 +299,11 @@ class Module:
     def named_parameters(self) -> Iterator[tuple[str, Array]]:
         """The pairs of parameters()."""
         yield from self.parameters().items()
+
+    def buffers(self) -> dict[str, Array]:
+        """What belongs to the state but is not trained, such as running statistics, by torch's names."""
+        kept = {id(module.__dict__.get(own)) for module in self.modules() for own in module.buffer_names}
+        return {name: array for name, _, _, array in self._named_arrays(True) if id(array) in kept}
 
     def state_dict(self) -> dict[str, Array]:
         """Copies of the parameters and buffers, by torch's names; one that is in several places under each name."""
@@ -323,6 +359,11 @@ class Module:
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the state_dict as a file of NumPy's .npz format, under exactly this name.
 
+        Parameters
+        ----------
+        path : str or path
+            Of the file, which is replaced if it is there.
+
         Examples
         --------
         >>> import tempfile, os
@@ -337,7 +378,27 @@ class Module:
             np.savez(file, allow_pickle=False, **state)
 
     def load(self, path: str | os.PathLike[str], strict: bool = True) -> IncompatibleKeys:
-        """load_state_dict of a file that `save`, or np.savez, wrote."""
+        """load_state_dict of a file that `save`, or np.savez, wrote.
+
+        Parameters
+        ----------
+        path : str or path
+            Of the file.
+        strict : bool
+            Whether keys that are missing or unexpected are an error.
+
+        Returns
+        -------
+        IncompatibleKeys
+            (missing_keys, unexpected_keys); with strict, both empty.
+
+        Raises
+        ------
+        ValueError
+            As load_state_dict, and for a file of one array.
+        OSError
+            For a file that cannot be read.
+        """
         state: Any = np.load(path, allow_pickle=False)
         if isinstance(state, np.ndarray):
             fail("path", "one array", "a file of several, as save writes it (.npz)")
@@ -347,7 +408,17 @@ class Module:
     def to(self: Self, dtype: Any) -> Self:
         """Convert the parameters and floating-point buffers to float32 or float64: new arrays, for a new optimizer.
 
-        Those that are in several places stay one.
+        Those that are in several places stay one. Gradients are forgotten.
+
+        Parameters
+        ----------
+        dtype : dtype
+            float32 or float64.
+
+        Returns
+        -------
+        Module
+            This one.
         """
         dtype = np.dtype(dtype)
         if dtype not in (np.float32, np.float64):
@@ -363,13 +434,31 @@ class Module:
     # Modes.
 
     def train(self: Self, mode: bool = True) -> Self:
-        """Set this module and all below it to training, or to inference."""
+        """Set this module and all below it to training, or to inference.
+
+        Parameters
+        ----------
+        mode : bool
+            False is eval().
+
+        Returns
+        -------
+        Module
+            This one.
+
+        Raises
+        ------
+        TypeError
+            For what is not a bool.
+        """
+        if not isinstance(mode, (bool, np.bool_)):
+            raise TypeError(f"mode: found {mode!r}, expected True or False")
         for module in self.modules():
-            module.training = mode
+            module.training = bool(mode)
         return self
 
     def eval(self: Self) -> Self:
-        """Set this module and all below it to inference."""
+        """Set this module and all below it to inference. It stays differentiable."""
         return self.train(False)
 
     # The tree.
@@ -407,7 +496,26 @@ class Module:
         yield from found.values()
 
     def apply(self: Self, function: Callable[[Module], Any]) -> Self:
-        """Call a function with all modules below this one, and then with this one."""
+        """Call a function with all modules below this one, and then with this one.
+
+        Parameters
+        ----------
+        function : callable
+            Of one module; what it returns is not used.
+
+        Returns
+        -------
+        Module
+            This one.
+
+        Examples
+        --------
+        >>> from fastdl import nn
+        >>> def start(module):
+        ...     if isinstance(module, nn.Linear):
+        ...         module.bias[...] = 0
+        >>> net = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)).apply(start)
+        """
         for child in self.children().values():
             child.apply(function)
         function(self)
