@@ -224,28 +224,33 @@ def recorded(forward: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(self: Any, *inputs: Any, **options: Any) -> Any:
         if type(self).forward is not wrapper:  # super().forward(): part of a forward that is recorded
             return forward(self, *inputs, **options)
-        here, enabled = _thread.here, _enabled.get()
-        if not here.forwards:
-            _begin(self, here)
-        memory = self._memories.modes[here.mode]
-        if not memory.checked:
-            self.children()
-            memory.checked = True
-        outer, record = memory.forward, Record(here.number)
-        memory.forward = record
-        here.forwards += 1
-        try:
-            result = forward(self, *inputs, **options)
-        finally:
-            here.forwards -= 1
-            memory.forward = outer
-        if enabled:
-            memory.wait(record, here)
+        here = _thread.here
+        result = _kept(forward, self, inputs, options, here) if _enabled.get() else forward(self, *inputs, **options)
         if here.watch is not None:
             here.watch(self, inputs, result)
         return result
 
     return wrapper
+
+
+def _kept(forward: Callable[..., Any], module: Any, inputs: Any, options: Any, here: _Here) -> Any:
+    """What forward returns, and what it saves in the module's memory."""
+    if not here.forwards:
+        _begin(module, here)
+    memory = module._memories.modes[here.mode]
+    if not memory.checked:
+        module.children()
+        memory.checked = True
+    outer, record = memory.forward, Record(here.number)
+    memory.forward = record
+    here.forwards += 1
+    try:
+        result = forward(module, *inputs, **options)
+    finally:
+        here.forwards -= 1
+        memory.forward = outer
+    memory.wait(record, here)
+    return result
 
 
 def _begin(module: Any, here: _Here) -> None:
