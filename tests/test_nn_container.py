@@ -195,6 +195,12 @@ class _Stack(nn.Module):
         return grad_output
 
 
+def test_the_input_by_torchs_name() -> None:
+    x = _x(2, 6)
+    for net in (nn.Sequential(nn.Identity()), nn.Identity(), nn.Flatten(), nn.Unflatten(1, (6,))):
+        np.testing.assert_array_equal(net(input=x), x)
+
+
 def test_module_list_and_dict_are_children() -> None:
     net, x = _Stack(), _x(5, 3)
     flat = nn.Sequential(*net.layers, net.heads["a"])

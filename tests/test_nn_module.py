@@ -7,7 +7,7 @@ import gc
 import pickle
 import threading
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import Any
 
 import numpy as np
@@ -702,6 +702,8 @@ def test_repr_with_lines_of_its_own() -> None:
         ({"a": nn.ReLU()}, "ModuleDict"),
         ([[1], [nn.ReLU()]], "ModuleList"),
         ({nn.ReLU()}, "ModuleList"),
+        (OrderedDict(a=nn.ReLU()), "ModuleDict"),
+        (deque([nn.ReLU()]), "ModuleList"),
     ],
 )
 def test_modules_in_a_plain_list_are_refused(value: Any, kind: str) -> None:

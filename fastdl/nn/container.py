@@ -10,6 +10,7 @@ from typing import Any, TypeVar, overload
 import numpy as np
 
 from fastdl.functional.verbs import Array, fail
+from fastdl.nn._layer import Layer
 from fastdl.nn.module import Module, _repr
 
 __all__ = ["Concat", "Identity", "ModuleDict", "ModuleList", "Residual", "Sequential"]
@@ -118,7 +119,7 @@ class _Listed(_Modules):
         return names[index]
 
 
-class Sequential(_Listed):
+class Sequential(_Listed, Layer):
     """Layers one after another: each is given what the one before returned. torch.nn.Sequential.
 
     Parameters
@@ -255,7 +256,7 @@ class Residual(Module):
         return grad + past if input_grad else grad
 
 
-class Identity(Module):
+class Identity(Layer):
     """Returns x itself. torch.nn.Identity.
 
     Parameters

@@ -6,12 +6,12 @@ import math
 from typing import Any
 
 from fastdl.functional.verbs import Array, fail, floats
-from fastdl.nn.module import Module
+from fastdl.nn._layer import Layer
 
 __all__ = ["Flatten", "Unflatten"]
 
 
-class Flatten(Module):
+class Flatten(Layer):
     """The dimensions from start_dim to end_dim as one. torch.nn.Flatten.
 
     Parameters
@@ -45,7 +45,7 @@ class Flatten(Module):
         return f"start_dim={self.start_dim}, end_dim={self.end_dim}"
 
 
-class Unflatten(Module):
+class Unflatten(Layer):
     """One dimension as several. torch.nn.Unflatten.
 
     Parameters

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from threading import RLock
 from types import MappingProxyType
@@ -124,7 +125,7 @@ class Module:
         return self.forward(*inputs, **options)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if type(value) in _CONTAINERS:
+        if isinstance(value, _CONTAINERS):
             self._refuse_modules_in(name, value)
         if name in self.parameter_names and not (value is None or isinstance(value, np.ndarray)):
             raise TypeError(f"{type(self).__name__}.{name}: found {type(value).__name__}, expected an array or None")
@@ -469,7 +470,7 @@ class Module:
         for name, value in vars(self).items():
             if isinstance(value, Module):
                 found[name] = value
-            elif type(value) in _CHANGING and value:  # something may have come into it
+            elif isinstance(value, _CHANGING) and value:  # something may have come into it
                 self._refuse_modules_in(name, value)
         return found
 
@@ -658,8 +659,8 @@ class Module:
 
 
 _PREPARING = RLock()
-_CHANGING = frozenset((list, dict, set))
-_CONTAINERS = _CHANGING | {tuple}
+_CHANGING = (list, dict, set, deque)
+_CONTAINERS = (*_CHANGING, tuple)
 
 
 def _prepare(cls: type[Module]) -> None:
@@ -674,7 +675,7 @@ def _prepare(cls: type[Module]) -> None:
 
 def _within(value: Any) -> Iterable[Any]:
     for item in value.values() if isinstance(value, dict) else value:
-        if type(item) in _CONTAINERS:
+        if isinstance(item, _CONTAINERS):
             yield from _within(item)
         else:
             yield item
