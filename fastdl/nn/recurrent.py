@@ -159,8 +159,6 @@ class _Recurrent(RandomLayer, Generic[State]):
         if one:
             x = np.expand_dims(x, self._batch)
         states = tuple(self._with_batch(s, f"{name}0", one) for name, s in self._parts(state, "state"))
-        if isinstance(lengths, (list, tuple)):
-            lengths = np.array(lengths, None if lengths else np.int64)
         options = self._options() | {"lengths": lengths}
         weights = self._weights()
         try:
