@@ -141,8 +141,8 @@ typedef struct {
     int64_t biases, projection, peepholes; /* 1: there are */
 } fdl_recurrence;
 
-/* What an optimizer's step does; optim/steps.py has their names, kernels/optim.c formulas. CLIP only scales and
- * limits. */
+/* What an optimizer's step does, of which fastdl/optim has the names and kernels/optim.c the formulas. CLIP only scales
+ * and limits. */
 enum {
     FDL_OPTIMIZER_SGD = 0,
     FDL_OPTIMIZER_ADAGRAD = 1,
@@ -154,17 +154,26 @@ enum {
     FDL_OPTIMIZER_CLIP = 7,
 };
 
-/* The options of all optimizers, by torch's names; each reads its own. step is the number of steps done, mu_product
- * (NAdam) the product of mu over them: both are brought up to date by a step. */
+/* The options of all optimizers, by torch's names; each reads its own. */
 typedef struct {
-    int64_t method, step, maximize, nesterov, decoupled_weight_decay;
-    double lr, weight_decay, momentum, dampening, beta1, beta2, eps, alpha, rho, lr_decay, momentum_decay, mu_product;
+    int64_t method, maximize, nesterov, decoupled_weight_decay;
+    double lr, weight_decay, momentum, dampening, beta1, beta2, eps, alpha, rho, lr_decay, momentum_decay;
     double grad_scale, clip_value; /* a gradient g counts as min(max(grad_scale g, -clip_value), clip_value) */
 } fdl_optimizer;
 
-/* A table of the arrays that one step goes over, int64_t [count, FDL_TABLE_COLUMNS]: where an array ends, counted in
- * elements from the beginning of the first, and the addresses of parameter, gradient and state (0: none). */
-enum { FDL_TABLE_END = 0, FDL_TABLE_PARAM = 1, FDL_TABLE_GRAD = 2, FDL_TABLE_STATE = 3, FDL_TABLE_COLUMNS = 6 };
+/* A table of the arrays that one step goes over, int64_t [count, FDL_TABLE_COLUMNS], a row an array: where it ends,
+ * counted in elements from the beginning of the first; the addresses of parameter, gradient (0: it has none, and is
+ * left as it is) and states (0: none), of the number of steps done (int64_t; 0: not counted), and of the product of mu
+ * over them (double; nadam's). A step brings all of these up to date but the gradient. */
+enum {
+    FDL_TABLE_END = 0,
+    FDL_TABLE_PARAM = 1,
+    FDL_TABLE_GRAD = 2,
+    FDL_TABLE_STATE = 3,
+    FDL_TABLE_STEP = 6,
+    FDL_TABLE_MU_PRODUCT = 7,
+    FDL_TABLE_COLUMNS = 8,
+};
 
 /* ---- the library itself (runtime/) ---- */
 
@@ -307,7 +316,7 @@ FDL_KERNEL int fdl_nadam_step(real *param, const real *grad, real *exp_avg, real
 FDL_KERNEL int fdl_lion_step(real *param, const real *grad, real *exp_avg, int64_t size, double lr, double beta1,
                              double beta2, double weight_decay, int64_t maximize, double grad_scale, double clip_value);
 /* The same for the many arrays of a table, whose elements are `real`. */
-FDL_KERNEL int fdl_optimizer_step(fdl_optimizer *optimizer, const int64_t *table, int64_t count);
+FDL_KERNEL int fdl_optimizer_step(const fdl_optimizer *optimizer, const int64_t *table, int64_t count);
 /* Of the gradients of a table: (sum of |g|^norm_type)^(1 / norm_type), or the largest |g| if norm_type is infinite. */
 FDL_KERNEL int fdl_grad_norm(double *norm, const int64_t *table, int64_t count, double norm_type);
 /* regularization.c: runs of `run` elements are kept together, with probability keep: y = scale x + shift, or else

@@ -7,7 +7,9 @@ from fastdl import reference as reference
 from fastdl._config import *
 from fastdl.functional import *
 from fastdl.nn.receptive_field import *
+from fastdl.optim.adam import *
+from fastdl.optim.adaptive import *
 from fastdl.optim.clipping import *
-from fastdl.optim.steps import *
+from fastdl.optim.momentum import *
 
 __version__ = "0.1.0"

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-import fastdl
-
-_backend: ContextVar[Any] = ContextVar("backend", default=fastdl)
+DEFAULT: Any = sys.modules["fastdl"]  # which imports this module, and not the other way round
+_backend: ContextVar[Any] = ContextVar("backend", default=DEFAULT)
 
 functions = _backend.get
 """functions().conv2d is the conv2d in use."""

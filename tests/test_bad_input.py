@@ -707,10 +707,10 @@ _ROWS += [
     ("nadam_step", {"momentum_decay": -1.0}, ValueError, "momentum_decay", "-1.0", "at least 0"),
     ("adagrad_step", {"step": 0}, ValueError, "step", "0", "at least 1"),
     ("adagrad_step", {"lr_decay": -1.0}, ValueError, "lr_decay", "-1.0", "at least 0"),
-    ("rmsprop_step", {"alpha": -1.0}, ValueError, "alpha", "-1.0", "at least 0"),
+    ("rmsprop_step", {"alpha": -1.0}, ValueError, "alpha", "-1.0", "between 0 and 1"),
     ("rmsprop_step", {"momentum": _NAN}, ValueError, "momentum", "nan", "at least 0"),
     ("rmsprop_step", {"momentum_buffer": None}, ValueError, "momentum_buffer", "none", "array like param"),
-    ("adadelta_step", {"rho": 1.5}, ValueError, "rho", "1.5", "at most 1"),
+    ("adadelta_step", {"rho": 1.5}, ValueError, "rho", "1.5", "between 0 and 1"),
     *(
         (op, {"eps": -1e-8}, ValueError, "eps", "-1e-08", "at least 0")
         for op in ("adagrad_step", "rmsprop_step", "adam_step", "adamw_step", "adadelta_step", "nadam_step")

@@ -532,11 +532,64 @@ static PyObject *remember(PyObject *module, PyObject *function)
     return result;
 }
 
+/* ---- the arrays of an optimizer's step ---- */
+
+/* A C-contiguous array of that type, in native byte order. */
+static bool is_of(PyArrayObject *array, int type)
+{
+    return PyArray_TYPE(array) == type && PyArray_IS_C_CONTIGUOUS(array) && !PyArray_ISBYTESWAPPED(array);
+}
+
+/* take_gradients(grads, params, places, table, type): look at the arrays of a table (fastdl.h) anew, for which there is no
+ * need to trust that they are as they were. grads: a tuple of arrays, or None; of row i it is grads[places[i]], or
+ * grads[i] if places is None. params: a tuple, an array for each row. type: NumPy's number of the dtype. Writes the addresses of gradients into the
+ * table, and returns what is to be done:
+ *
+ *   0   nothing: all is where it was
+ *   1   some gradients are elsewhere: they may overlap what is written
+ *   2   a gradient is not plain, or not like its parameter; the table may be half written
+ *   3   so is a parameter, or it is not where the table says
+ */
+static PyObject *take_gradients(PyObject *module, PyObject *const *given, Py_ssize_t count)
+{
+    (void)module;
+    PyArrayObject *table = count == 5 && PyArray_Check(given[3]) ? (PyArrayObject *)given[3] : NULL;
+    if (!table || !PyTuple_Check(given[0]) || !PyTuple_Check(given[1]) || !is_of(table, NPY_INT64) ||
+        PyArray_NDIM(table) != 2 || PyArray_DIM(table, 1) != FDL_TABLE_COLUMNS ||
+        PyArray_DIM(table, 0) != PyTuple_Size(given[1]) ||
+        (given[2] != Py_None && (!PyArray_Check(given[2]) || !is_of((PyArrayObject *)given[2], NPY_INT64) ||
+                                 PyArray_SIZE((PyArrayObject *)given[2]) != PyTuple_Size(given[1])))) {
+        PyErr_SetString(PyExc_TypeError, "take_gradients: expected a tuple, a tuple, positions, a table, and a type");
+        return NULL;
+    }
+    const int64_t *places = given[2] == Py_None ? NULL : PyArray_DATA((PyArrayObject *)given[2]);
+    int64_t *row = PyArray_DATA(table), begin = 0;
+    const int type = (int)PyLong_AsLong(given[4]);
+    long found = 0;
+    for (Py_ssize_t i = 0; i < PyTuple_Size(given[1]); i++, begin = row[FDL_TABLE_END], row += FDL_TABLE_COLUMNS) {
+        PyArrayObject *param = (PyArrayObject *)PyTuple_GetItem(given[1], i);
+        PyObject *item = PyTuple_GetItem(given[0], places ? (Py_ssize_t)places[i] : i);
+        if (!item)
+            return NULL;
+        if (!is_of(param, type) || !PyArray_ISWRITEABLE(param) || PyArray_SIZE(param) != row[FDL_TABLE_END] - begin ||
+            (int64_t)(intptr_t)PyArray_DATA(param) != row[FDL_TABLE_PARAM])
+            return PyLong_FromLong(3);
+        PyArrayObject *grad = (PyArrayObject *)item;
+        if (item != Py_None && !(PyArray_CheckExact(item) && is_of(grad, type) && PyArray_SAMESHAPE(grad, param)))
+            return PyLong_FromLong(2);
+        const int64_t address = item == Py_None ? 0 : (int64_t)(intptr_t)PyArray_DATA(grad);
+        found = address == row[FDL_TABLE_GRAD] ? found : 1;
+        row[FDL_TABLE_GRAD] = address;
+    }
+    return PyLong_FromLong(found);
+}
+
 /* ---- the module ---- */
 
 static PyMethodDef functions[] = {
     CALL_TABLE{"shortcut", shortcut, METH_O, NULL},
     {"remember", remember, METH_O, NULL},
+    {"take_gradients", (PyCFunction)(void (*)(void))take_gradients, METH_FASTCALL, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -5,36 +5,45 @@
  *
  *   sgd        v = t = 1 ? g : momentum v + (1 - dampening) g                      (without momentum, v = g)
  *              param -= lr (nesterov ? g + momentum v : v)
+ *
  *   adagrad    s += g^2
  *              param -= lr / (1 + (t - 1) lr_decay) g / (sqrt(s) + eps)
+ *
  *   rmsprop    s = alpha s + (1 - alpha) g^2,   a = alpha a + (1 - alpha) g
  *              d = g / (sqrt(centered ? s - a^2 : s) + eps),   b = momentum b + d
  *              param -= lr (momentum ? b : d)
+ *
  *   adam       m = beta1 m + (1 - beta1) g,   v = beta2 v + (1 - beta2) g^2,   u = amsgrad ? max(u, v) : v
  *              param -= lr / (1 - beta1^t) m / (sqrt(u) / sqrt(1 - beta2^t) + eps)
+ *
  *   adadelta   s = rho s + (1 - rho) g^2,   d = sqrt(a + eps) / sqrt(s + eps) g,   a = rho a + (1 - rho) d^2
  *              param -= lr d
+ *
  *   nadam      m, v as adam,   mu(t) = beta1 (1 - 0.96^(t momentum_decay) / 2),   M(t) = mu(1) ... mu(t)
- *              param -= lr ((1 - mu(t)) / (1 - M(t)) g + mu(t + 1) / (1 - M(t + 1)) m) / (sqrt(v / (1 - beta2^t)) +
- * eps) lion       param -= lr sign(beta1 m + (1 - beta1) g),   m = beta2 m + (1 - beta2) g
+ *              d = (1 - mu(t)) / (1 - M(t)) g + mu(t + 1) / (1 - M(t + 1)) m
+ *              param -= lr d / (sqrt(v / (1 - beta2^t)) + eps)
+ *
+ *   lion       param -= lr sign(beta1 m + (1 - beta1) g),   m = beta2 m + (1 - beta2) g
  *
  * Sources: torch.optim, whose formulas these are; lion: Chen et al., "Symbolic Discovery of Optimization Algorithms",
  * NeurIPS 2023, Algorithm 2.
  *
- * One driver walks over the arrays of a table (fastdl.h), cut over threads by elements, wherever an array ends; an
- * update takes a vector of parameters, of gradients, and of each state that there is. Arithmetic is in `real`, except
- * for what is the same for all elements, which is `double` until it is used. The norm is summed in double, over blocks
- * that do not depend on the number of threads. */
+ * One driver walks over the arrays of a table (fastdl.h), cut over threads by elements, wherever an array ends. Arrays
+ * that have made as many steps (all, unless some had no gradient at times) are one pass. An update takes a vector of
+ * parameters, of gradients, and of each state that there is. Arithmetic is in `real`, except for what is the same for
+ * all elements, which is `double` until it is used. The norm is summed in double, over blocks that do not depend on the
+ * number of threads. */
 #include <math.h>
 
 #include "vector/elementwise.h"
 
-enum { STATES = FDL_TABLE_COLUMNS - FDL_TABLE_STATE };
+enum { STATES = FDL_TABLE_STEP - FDL_TABLE_STATE };
 
 /* The options, made ready for the updates. */
 typedef struct {
     const int64_t *table;
     int64_t count, method;
+    int64_t offset;             /* where the first array of the pass begins, counted as the ends in the table are */
     int has;                    /* the bit of each state that is used */
     real scale, limit;          /* of gradients; the scale is negative to maximize */
     real decay, kept;           /* coupled: decay param is added to the gradient; decoupled: kept param is kept */
@@ -188,6 +197,8 @@ FDL_INLINE int walk(const plan *p, int64_t begin, int64_t end, update *next, con
     for (int64_t index = row_of(p->table, p->count, begin); begin < end; index++) {
         const part a = part_of(p->table, index, begin, end);
         begin += a.to - a.from;
+        if (a.row[FDL_TABLE_GRAD] == 0)
+            continue;
         columns c = {.param = column(a.row, FDL_TABLE_PARAM), .grad = column(a.row, FDL_TABLE_GRAD)};
         for (int s = 0; s < STATES; s++)
             c.state[s] = column(a.row, FDL_TABLE_STATE + s);
@@ -214,6 +225,7 @@ FDL_INLINE int walk(const plan *p, int64_t begin, int64_t end, update *next, con
 static int walk_range(void *context, int64_t begin, int64_t end)
 {
     const plan p = *(const plan *)context; /* a copy, which no store can change */
+    begin += p.offset, end += p.offset;
     switch (p.method) {
     case FDL_OPTIMIZER_SGD:
         return p.has ? walk(&p, begin, end, sgd, 1) : walk(&p, begin, end, sgd, 0);
@@ -240,45 +252,61 @@ static int walk_range(void *context, int64_t begin, int64_t end)
 /* NAdam's mu at step t. */
 static double mu(const fdl_optimizer *o, double t) { return o->beta1 * (1 - 0.5 * pow(0.96, t * o->momentum_decay)); }
 
-int fdl_optimizer_step(fdl_optimizer *o, const int64_t *table, int64_t count)
+static const int64_t *row_at(const int64_t *table, int64_t index) { return table + index * FDL_TABLE_COLUMNS; }
+
+/* How far the array of a row is. */
+static int64_t steps_done(const int64_t *row)
 {
-    const double t = (double)++o->step;
+    const int64_t *steps = (const int64_t *)(intptr_t)row[FDL_TABLE_STEP];
+    return steps ? *steps : 0;
+}
+
+static double mu_product(const int64_t *row)
+{
+    const double *product = (const double *)(intptr_t)row[FDL_TABLE_MU_PRODUCT];
+    return product ? *product : 1;
+}
+
+/* One pass over rows [from, to), of which the first has a gradient, and those that have one are equally far. */
+static int step_rows(const fdl_optimizer *o, const int64_t *table, int64_t from, int64_t to)
+{
+    const int64_t *first = row_at(table, from);
+    const double t = (double)(steps_done(first) + 1);
     const bool sgd_like = o->method == FDL_OPTIMIZER_SGD || o->method == FDL_OPTIMIZER_RMSPROP;
     const double beta2 = o->method == FDL_OPTIMIZER_RMSPROP    ? o->alpha
                          : o->method == FDL_OPTIMIZER_ADADELTA ? o->rho
                                                                : o->beta2;
-    double rate = o->lr, rate_grad = 0, correction = 1;
+    double rate = o->lr, rate_grad = 0, correction = 1, product = 1;
     if (o->method == FDL_OPTIMIZER_ADAGRAD)
         rate /= 1 + (t - 1) * o->lr_decay;
     if (o->method == FDL_OPTIMIZER_ADAM)
         rate /= 1 - pow(o->beta1, t);
     if (o->method == FDL_OPTIMIZER_NADAM) {
         const double now = mu(o, t), later = mu(o, t + 1);
-        o->mu_product *= now;
-        rate_grad = o->lr * (1 - now) / (1 - o->mu_product);
-        rate = o->lr * later / (1 - o->mu_product * later);
+        product = mu_product(first) * now;
+        rate_grad = o->lr * (1 - now) / (1 - product);
+        rate = o->lr * later / (1 - product * later);
     }
     if (o->method == FDL_OPTIMIZER_ADAM || o->method == FDL_OPTIMIZER_NADAM)
         correction = 1 / sqrt(1 - pow(beta2, t));
-    if (count == 0)
-        return FDL_OK;
     int has = 0;
     for (int s = 0; s < STATES; s++)
-        has |= (table[FDL_TABLE_STATE + s] != 0) << s;
+        has |= (first[FDL_TABLE_STATE + s] != 0) << s;
     if (sgd_like && o->momentum == 0) /* its buffer is not used, if there is one */
         has &= o->method == FDL_OPTIMIZER_SGD ? 0 : 3;
     const bool decoupled = o->decoupled_weight_decay || o->method == FDL_OPTIMIZER_LION;
     plan p = {
         .table = table,
-        .count = count,
+        .count = to,
         .method = o->method,
+        .offset = from > 0 ? row_at(table, from - 1)[FDL_TABLE_END] : 0,
         .has = has,
         .scale = (real)(o->maximize ? -o->grad_scale : o->grad_scale),
         .limit = (real)o->clip_value,
         .decay = (real)o->weight_decay,
         .decays = o->weight_decay != 0 && !decoupled,
         .kept = (real)(decoupled ? 1 - o->lr * o->weight_decay : 1),
-        .first = o->step == 1,
+        .first = t == 1,
         .nesterov = o->nesterov,
         .rate = (real)rate,
         .rate_grad = (real)rate_grad,
@@ -291,21 +319,53 @@ int fdl_optimizer_step(fdl_optimizer *o, const int64_t *table, int64_t count)
         .rest2 = (real)(1 - beta2),
         .correction = (real)correction,
     };
-    const int64_t size = table[(count - 1) * FDL_TABLE_COLUMNS + FDL_TABLE_END];
-    return fdl_parallel(size, MEMORY_GRAIN, walk_range, &p);
+    const int64_t size = row_at(table, to - 1)[FDL_TABLE_END] - p.offset;
+    const int status = fdl_parallel(size, MEMORY_GRAIN, walk_range, &p);
+    const bool counts = o->method != FDL_OPTIMIZER_SGD || has; /* sgd's first step is its buffer's first */
+    for (const int64_t *row = first; status == FDL_OK && row < row_at(table, to); row += FDL_TABLE_COLUMNS) {
+        if (row[FDL_TABLE_GRAD] != 0 && row[FDL_TABLE_STEP] != 0 && counts)
+            ++*(int64_t *)(intptr_t)row[FDL_TABLE_STEP];
+        if (row[FDL_TABLE_GRAD] != 0 && row[FDL_TABLE_MU_PRODUCT] != 0)
+            *(double *)(intptr_t)row[FDL_TABLE_MU_PRODUCT] = product;
+    }
+    return status;
+}
+
+int fdl_optimizer_step(const fdl_optimizer *o, const int64_t *table, int64_t count)
+{
+    int status = FDL_OK;
+    for (int64_t from = 0, to; from < count && status == FDL_OK; from = to) {
+        const int64_t *first = row_at(table, from), *row = first;
+        to = from + 1;
+        if (first[FDL_TABLE_GRAD] == 0)
+            continue;
+        const int64_t steps = steps_done(first);
+        const double product = mu_product(first);
+        while (to < count && ((row = row_at(table, to))[FDL_TABLE_GRAD] == 0 ||
+                              (steps_done(row) == steps && mu_product(row) == product)))
+            to++;
+        status = step_rows(o, table, from, to);
+    }
+    return status;
 }
 
 /* ---- a table of one array ---- */
 
-static int step_one(fdl_optimizer *o, int64_t size, const void *param, const void *grad, const void *state0,
-                    const void *state1, const void *state2)
+/* step: of the one to make, from 1. product: mu_product, or NULL. */
+static int step_one(const fdl_optimizer *o, int64_t size, int64_t step, double *product, const void *param,
+                    const void *grad, const void *state0, const void *state1, const void *state2)
 {
-    const int64_t row[FDL_TABLE_COLUMNS] = {size,
-                                            (int64_t)(intptr_t)param,
-                                            (int64_t)(intptr_t)grad,
-                                            (int64_t)(intptr_t)state0,
-                                            (int64_t)(intptr_t)state1,
-                                            (int64_t)(intptr_t)state2};
+    int64_t done = step - 1; /* and what stands for the gradient of an array without elements, which may be NULL */
+    const int64_t row[FDL_TABLE_COLUMNS] = {
+        [FDL_TABLE_END] = size,
+        [FDL_TABLE_PARAM] = (int64_t)(intptr_t)param,
+        [FDL_TABLE_GRAD] = (int64_t)(intptr_t)(grad ? grad : &done),
+        [FDL_TABLE_STATE] = (int64_t)(intptr_t)state0,
+        [FDL_TABLE_STATE + 1] = (int64_t)(intptr_t)state1,
+        [FDL_TABLE_STATE + 2] = (int64_t)(intptr_t)state2,
+        [FDL_TABLE_STEP] = (int64_t)(intptr_t)&done,
+        [FDL_TABLE_MU_PRODUCT] = (int64_t)(intptr_t)product,
+    };
     return fdl_optimizer_step(o, row, 1);
 }
 
@@ -313,20 +373,20 @@ int fdl_sgd_step(real *param, const real *grad, real *momentum_buffer, int64_t s
                  double momentum, double dampening, double weight_decay, int64_t nesterov, int64_t maximize,
                  double grad_scale, double clip_value)
 {
-    fdl_optimizer o = {.method = FDL_OPTIMIZER_SGD, .step = step - 1, .lr = lr, .momentum = momentum};
+    fdl_optimizer o = {.method = FDL_OPTIMIZER_SGD, .lr = lr, .momentum = momentum};
     o.dampening = dampening, o.weight_decay = weight_decay, o.nesterov = nesterov, o.maximize = maximize;
     o.grad_scale = grad_scale, o.clip_value = clip_value;
-    return step_one(&o, size, param, grad, momentum_buffer, NULL, NULL);
+    return step_one(&o, size, step, NULL, param, grad, momentum_buffer, NULL, NULL);
 }
 
 int fdl_adagrad_step(real *param, const real *grad, real *state_sum, int64_t size, int64_t step, double lr,
                      double lr_decay, double weight_decay, double eps, int64_t maximize, double grad_scale,
                      double clip_value)
 {
-    fdl_optimizer o = {.method = FDL_OPTIMIZER_ADAGRAD, .step = step - 1, .lr = lr, .lr_decay = lr_decay};
+    fdl_optimizer o = {.method = FDL_OPTIMIZER_ADAGRAD, .lr = lr, .lr_decay = lr_decay};
     o.weight_decay = weight_decay, o.eps = eps, o.maximize = maximize;
     o.grad_scale = grad_scale, o.clip_value = clip_value;
-    return step_one(&o, size, param, grad, state_sum, NULL, NULL);
+    return step_one(&o, size, step, NULL, param, grad, state_sum, NULL, NULL);
 }
 
 int fdl_rmsprop_step(real *param, const real *grad, real *square_avg, real *grad_avg, real *momentum_buffer,
@@ -336,17 +396,17 @@ int fdl_rmsprop_step(real *param, const real *grad, real *square_avg, real *grad
     fdl_optimizer o = {.method = FDL_OPTIMIZER_RMSPROP, .lr = lr, .alpha = alpha, .eps = eps};
     o.weight_decay = weight_decay, o.momentum = momentum, o.maximize = maximize;
     o.grad_scale = grad_scale, o.clip_value = clip_value;
-    return step_one(&o, size, param, grad, square_avg, grad_avg, momentum_buffer);
+    return step_one(&o, size, 1, NULL, param, grad, square_avg, grad_avg, momentum_buffer);
 }
 
 int fdl_adam_step(real *param, const real *grad, real *exp_avg, real *exp_avg_sq, real *max_exp_avg_sq, int64_t size,
                   int64_t step, double lr, double beta1, double beta2, double eps, double weight_decay,
                   int64_t decoupled_weight_decay, int64_t maximize, double grad_scale, double clip_value)
 {
-    fdl_optimizer o = {.method = FDL_OPTIMIZER_ADAM, .step = step - 1, .lr = lr, .beta1 = beta1, .beta2 = beta2};
+    fdl_optimizer o = {.method = FDL_OPTIMIZER_ADAM, .lr = lr, .beta1 = beta1, .beta2 = beta2};
     o.eps = eps, o.weight_decay = weight_decay, o.decoupled_weight_decay = decoupled_weight_decay;
     o.maximize = maximize, o.grad_scale = grad_scale, o.clip_value = clip_value;
-    return step_one(&o, size, param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq);
+    return step_one(&o, size, step, NULL, param, grad, exp_avg, exp_avg_sq, max_exp_avg_sq);
 }
 
 int fdl_adadelta_step(real *param, const real *grad, real *square_avg, real *acc_delta, int64_t size, double lr,
@@ -355,7 +415,7 @@ int fdl_adadelta_step(real *param, const real *grad, real *square_avg, real *acc
 {
     fdl_optimizer o = {.method = FDL_OPTIMIZER_ADADELTA, .lr = lr, .rho = rho, .eps = eps};
     o.weight_decay = weight_decay, o.maximize = maximize, o.grad_scale = grad_scale, o.clip_value = clip_value;
-    return step_one(&o, size, param, grad, square_avg, acc_delta, NULL);
+    return step_one(&o, size, 1, NULL, param, grad, square_avg, acc_delta, NULL);
 }
 
 int fdl_nadam_step(real *param, const real *grad, real *exp_avg, real *exp_avg_sq, real *mu_product, int64_t size,
@@ -363,12 +423,13 @@ int fdl_nadam_step(real *param, const real *grad, real *exp_avg, real *exp_avg_s
                    double momentum_decay, int64_t decoupled_weight_decay, int64_t maximize, double grad_scale,
                    double clip_value)
 {
-    fdl_optimizer o = {.method = FDL_OPTIMIZER_NADAM, .step = step - 1, .lr = lr, .beta1 = beta1, .beta2 = beta2};
-    o.eps = eps, o.weight_decay = weight_decay, o.momentum_decay = momentum_decay, o.mu_product = (double)*mu_product;
+    fdl_optimizer o = {.method = FDL_OPTIMIZER_NADAM, .lr = lr, .beta1 = beta1, .beta2 = beta2};
+    o.eps = eps, o.weight_decay = weight_decay, o.momentum_decay = momentum_decay;
     o.decoupled_weight_decay = decoupled_weight_decay, o.maximize = maximize;
     o.grad_scale = grad_scale, o.clip_value = clip_value;
-    const int status = step_one(&o, size, param, grad, exp_avg, exp_avg_sq, NULL);
-    *mu_product = (real)o.mu_product;
+    double product = (double)*mu_product;
+    const int status = step_one(&o, size, step, &product, param, grad, exp_avg, exp_avg_sq, NULL);
+    *mu_product = (real)product;
     return status;
 }
 
@@ -377,7 +438,7 @@ int fdl_lion_step(real *param, const real *grad, real *exp_avg, int64_t size, do
 {
     fdl_optimizer o = {.method = FDL_OPTIMIZER_LION, .lr = lr, .beta1 = beta1, .beta2 = beta2};
     o.weight_decay = weight_decay, o.maximize = maximize, o.grad_scale = grad_scale, o.clip_value = clip_value;
-    return step_one(&o, size, param, grad, exp_avg, NULL, NULL);
+    return step_one(&o, size, 1, NULL, param, grad, exp_avg, NULL, NULL);
 }
 
 /* ---- the norm of gradients ---- */
@@ -406,6 +467,8 @@ static double norm_block(const norm_task *t, int64_t begin, int64_t end)
         const part a = part_of(t->table, index, begin, end);
         begin += a.to - a.from;
         const real *grad = column(a.row, FDL_TABLE_GRAD);
+        if (grad == NULL)
+            continue;
         for (int64_t i = a.from; i < a.to; i += LANES) {
             const vreal g = vload_up_to(grad + i, a.to - i), size = vmax(-g, g);
             if (isinf(power)) {

@@ -1,15 +1,20 @@
-"""Optimizers with torch.optim's names and arguments, over arrays, and their step functions; learning-rate schedules.
+"""Optimizers with torch.optim's names and arguments, over arrays; learning-rate schedules; clipping of gradients.
 
-optimizer = optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.01)
-schedule = optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-2, total_steps=1000)
-...
-optimizer.step(net.grads, max_norm=1.0)
-schedule.step()
+    optimizer = optim.AdamW(net.parameters(), lr=1e-3, weight_decay=0.01)
+    schedule = optim.lr_scheduler.OneCycleLR(optimizer, max_lr=1e-2, total_steps=1000)
+    ...
+    optimizer.step(net.grads, max_norm=1.0)
+    schedule.step()
+
+The step functions that they are made of, such as adam_step, are in `fastdl` itself.
 """
 
 from fastdl.optim import lr_scheduler
+from fastdl.optim.adam import Adam, AdamW, NAdam
+from fastdl.optim.adaptive import Adadelta, Adagrad, RMSprop
 from fastdl.optim.clipping import clip_grad_norm_, clip_grad_value_
-from fastdl.optim.optimizers import SGD, Adadelta, Adagrad, Adam, AdamW, Lion, NAdam, Optimizer, ParamGroup, RMSprop
+from fastdl.optim.momentum import SGD, Lion
+from fastdl.optim.optimizer import Optimizer, ParamGroup
 
 __all__ = [
     "SGD",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastdl import _kernels
+from fastdl._call import take_gradients
 from fastdl._native import ffi, lib
 from fastdl.functional.verbs import Array
 
@@ -15,6 +16,8 @@ Arrays = Iterable[Array] | Mapping[str, Array]
 
 FIELDS = frozenset(_kernels.Optimizer._fields)
 """Of the C struct of options."""
+SCALARS = {"step": (_kernels.TABLE_STEP, np.int64), "mu_product": (_kernels.TABLE_MU_PRODUCT, np.float64)}
+"""States that are one number for each parameter: their column in a table, and their dtype."""
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 _KERNELS: dict[str, dict[Any, Any]] = {
@@ -31,42 +34,70 @@ def addresses(arrays: Sequence[Array]) -> Array:
     return np.frombuffer(ffi.buffer(pointers), np.int64)  # which keeps `pointers` alive
 
 
-class Table:
-    """Arrays of one dtype, and the options of the step that goes over them. columns: parameters, gradients, states
-    (None: there is none); whoever makes a table keeps the arrays alive."""
+def method_of(step_function: str) -> int | None:
+    """The kernel's number of what "adam_step" does; None if no kernel does it."""
+    names, name = _kernels.OPTIMIZER_NAMES, step_function.removesuffix("_step")
+    return names.index(name) if name in names else None
 
-    def __init__(self, dtype: Any, columns: Sequence[Sequence[Array] | None], method: str) -> None:
-        first = columns[0] or ()
-        self.rows = np.zeros((len(first), _kernels.TABLE_COLUMNS), np.int64)
-        self.rows[:, _kernels.TABLE_END] = np.cumsum([a.size for a in first], dtype=np.int64)
-        for i, column in enumerate(columns):
+
+class Table:
+    """Parameters of one dtype with their gradients and states, and the options of the step that goes over them.
+
+    params: whoever makes a table keeps them, and the states, alive. places: where the gradient of each is among all
+    gradients; None: in the same order. states: an array for each parameter, by name, in the order in which the kernel
+    takes them; None where there is none.
+    """
+
+    def __init__(
+        self,
+        dtype: Any,
+        params: Sequence[Array],
+        method: int,
+        places: Sequence[int] | None = None,
+        states: Mapping[str, Sequence[Array] | None] | None = None,
+    ) -> None:
+        rows = np.zeros((len(params), _kernels.TABLE_COLUMNS), np.int64)
+        rows[:, _kernels.TABLE_END] = np.cumsum([a.size for a in params], dtype=np.int64)
+        rows[:, _kernels.TABLE_PARAM] = addresses(params)
+        next_state = _kernels.TABLE_STATE
+        for name, column in (states or {}).items():
+            at = SCALARS[name][0] if name in SCALARS else next_state
+            next_state += name not in SCALARS
             if column is not None:
-                self.rows[:, _kernels.TABLE_PARAM + i] = addresses(column)
+                rows[:, at] = addresses(column)
         self.dtype = dtype
         self.options = ffi.new("fdl_optimizer *")
-        self.options.method = _kernels.OPTIMIZER_NAMES.index(method)
+        self.options.method = method
         self.options.grad_scale, self.options.clip_value = 1.0, np.inf
-        self.point()
+        where = None if places is None or list(places) == list(range(len(params))) else np.array(places, np.int64)
+        self._set(rows, tuple(params), where)
 
-    def point(self) -> None:
-        self.call = (
-            _KERNELS["optimizer_step"][self.dtype],
-            self.options,
-            ffi.from_buffer(_INT64, self.rows),
-            len(self.rows),
-        )
+    def _set(self, rows: Array, params: tuple[Array, ...], places: Array | None) -> None:
+        self.rows = rows
+        self.look = (params, places, rows, self.dtype.num)
+        """What take_gradients takes after the gradients."""
+        self.call = (_KERNELS["optimizer_step"][self.dtype], self.options, ffi.from_buffer(_INT64, rows), len(rows))
         """The kernel that makes a step, and its arguments."""
 
-    def bound(self, grads: Array) -> Any:
-        """`call` with these addresses of gradients, in a table of its own, with the very same options."""
+    def copy(self) -> Table:
+        """A table with gradients of its own, of the very same parameters, states and options."""
         other = object.__new__(Table)
-        other.rows, other.dtype, other.options = self.rows.copy(), self.dtype, self.options
-        other.rows[:, _kernels.TABLE_GRAD] = grads
-        other.point()
-        return other.call
+        other.dtype, other.options = self.dtype, self.options
+        other._set(self.rows.copy(), *self.look[:2])
+        return other
 
-    def set_grads(self, grads: Array) -> None:
-        self.rows[:, _kernels.TABLE_GRAD] = grads
+    def take(self, grads: tuple[Array | None, ...]) -> int:
+        """Make these the gradients of the next step, if take_gradients of call.c, which explains the result, can."""
+        return take_gradients(grads, *self.look)
+
+    def forget(self) -> None:
+        """The gradients: there is none."""
+        self.rows[:, _kernels.TABLE_GRAD] = 0
+
+    @property
+    def grads(self) -> Array:
+        """The addresses of gradients; 0: there is none."""
+        return self.rows[:, _kernels.TABLE_GRAD]
 
     def step(self) -> None:
         kernel, *arguments = self.call

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from fastdl.functional.verbs import Array
-from fastdl.optim import steps
+from fastdl.optim import adam, adaptive, momentum
 from fastdl.reference._implements import implements
 
 __all__ = [
@@ -40,7 +40,7 @@ def _average(average: Array, x: Array, beta: float) -> None:
     average[...] = beta * average + (1 - beta) * x
 
 
-@implements(steps.sgd_step)
+@implements(momentum.sgd_step)
 def sgd_step(
     param,
     grad,
@@ -62,14 +62,14 @@ def sgd_step(
     param -= lr * grad
 
 
-@implements(steps.adagrad_step)
+@implements(adaptive.adagrad_step)
 def adagrad_step(param, grad, state_sum, step, lr, lr_decay, weight_decay, eps, maximize, grad_scale, clip_value):
     grad = _decayed(param, _scaled(grad, maximize, grad_scale, clip_value), lr, weight_decay, False)
     state_sum += grad**2
     param -= lr / (1 + (step - 1) * lr_decay) * grad / (np.sqrt(state_sum) + eps)
 
 
-@implements(steps.rmsprop_step)
+@implements(adaptive.rmsprop_step)
 def rmsprop_step(
     param,
     grad,
@@ -97,7 +97,7 @@ def rmsprop_step(
     param -= lr * delta
 
 
-@implements(steps.adam_step)
+@implements(adam.adam_step)
 def adam_step(
     param,
     grad,
@@ -126,7 +126,7 @@ def adam_step(
     param -= lr / (1 - betas[0] ** step) * exp_avg / root
 
 
-@implements(steps.adamw_step)
+@implements(adam.adamw_step)
 def adamw_step(
     param,
     grad,
@@ -146,7 +146,7 @@ def adamw_step(
     adam_step(param, grad, exp_avg, exp_avg_sq, step, *rest)
 
 
-@implements(steps.adadelta_step)
+@implements(adaptive.adadelta_step)
 def adadelta_step(param, grad, square_avg, acc_delta, lr, rho, eps, weight_decay, maximize, grad_scale, clip_value):
     grad = _decayed(param, _scaled(grad, maximize, grad_scale, clip_value), lr, weight_decay, False)
     _average(square_avg, grad**2, rho)
@@ -155,7 +155,7 @@ def adadelta_step(param, grad, square_avg, acc_delta, lr, rho, eps, weight_decay
     param -= lr * delta
 
 
-@implements(steps.nadam_step)
+@implements(adam.nadam_step)
 def nadam_step(
     param,
     grad,
@@ -184,7 +184,7 @@ def nadam_step(
     param -= lr * mu_next / (1 - mu_product * mu_next) * exp_avg / root
 
 
-@implements(steps.lion_step)
+@implements(momentum.lion_step)
 def lion_step(param, grad, exp_avg, lr, betas, weight_decay, maximize, grad_scale, clip_value):
     grad = _scaled(grad, maximize, grad_scale, clip_value)
     _decayed(param, grad, lr, weight_decay, True)

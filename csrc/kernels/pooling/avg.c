@@ -5,7 +5,7 @@
  *
  * The divisor is a product of one factor for each dimension: the elements that the window sees, or with
  * count_include_pad the positions that lie within the padded input; or it is given. Sums run in `real`: over the rows
- * of a window, then over its taps along a row. Where one window sees everything, which may be millions of elements,
+ * of a window, then over its taps along a row. Where one window sees everything, which may be 10^6 elements and more,
  * partial sums of at most CHUNK terms a lane go on in double. */
 #include "kernels/pooling/pooling.h"
 

@@ -54,6 +54,7 @@ from fastdl.functional.verbs.scalars import (
     is_int,
     natural,
     number,
+    pair,
     probability,
 )
 from fastdl.functional.verbs.windows import (
@@ -113,6 +114,7 @@ __all__ = [
     "optional_writable",
     "output",
     "pads",
+    "pair",
     "phrase",
     "probability",
     "reduced_shape",

@@ -70,6 +70,17 @@ def flag(value: bool, argument: str) -> bool:
     return bool(value)
 
 
+def pair(value: tuple[float, float], argument: str) -> tuple[float, float]:
+    """Two numbers, of any size."""
+    if not isinstance(value, (tuple, list)):
+        raise TypeError(f"{argument}: found {shown(value)}, expected two numbers")
+    if len(value) != 2:
+        fail(argument, shown(value), "two numbers")
+    if not all(isinstance(v, (int, float, np.integer, np.floating)) and not isinstance(v, bool) for v in value):
+        raise TypeError(f"{argument}: found {shown(value)}, expected two numbers")
+    return float(value[0]), float(value[1])
+
+
 def probability(value: float, argument: str) -> float:
     """A number in [0, 1]."""
     return number(value, argument, 0.0, 1.0)

@@ -48,6 +48,14 @@ def _flag(value, argument):
     return lambda value, argument: value
 
 
+@overload(verbs.pair, prefer_literal=True)
+def _pair(value, argument):
+    two = isinstance(value, types.BaseTuple) and len(value) == 2
+    if not two or not all(isinstance(v, (types.Integer, types.Float)) for v in value):
+        raise TypingError(f"{literal(argument)}: found {value}, expected two numbers")
+    return lambda value, argument: (float(value[0]), float(value[1]))
+
+
 @overload(verbs.probability, prefer_literal=True)
 def _probability(value, argument):
     name = literal(argument)
