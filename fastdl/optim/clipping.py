@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fastdl import _kernels
 from fastdl.functional.verbs import ABOVE_ZERO, Array, fail, flag, in_place, number
 from fastdl.optim._table import DTYPES, Arrays, Table, clip_factor, total_norm
 

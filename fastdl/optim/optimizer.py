@@ -43,6 +43,10 @@ _GIVEN = ("param", "grad", "grad_scale", "clip_value")
 """Arguments of a step function that are neither states nor options."""
 
 
+_RATES = ("lr", "initial_lr")
+"""Options of every optimizer, which schedules set at every step, so that there is no more to their check."""
+
+
 class ParamGroup(MutableMapping[str, Any]):
     """Parameters that share options: a mapping of "params" (a list) and the options by name.
 
@@ -70,7 +74,9 @@ class ParamGroup(MutableMapping[str, Any]):
 
     def replace(self, options: Options) -> None:
         """Set all options at once."""
-        self._optimizer.check(options)
+        if any(options[name] is not self._options.get(name) for name in options if name not in _RATES):
+            self._optimizer.check(options)
+        _check_rates(options)
         self._options = options
         self._optimizer._write(self)
 
@@ -115,8 +121,8 @@ class _Tables:
                     for state in (() if method is None else optimizer._states)
                 }
                 arrays, places = [params[name] for name in names], [self.places[name] for name in names]
-                number = _kernels.OPTIMIZER_CLIP if method is None else method
-                self.of_group.append((group, Table(dtype, arrays, number, places, columns)))
+                step = _kernels.OPTIMIZER_CLIP if method is None else method
+                self.of_group.append((group, Table(dtype, arrays, step, places, columns)))
         self.all = [table for _, table in self.of_group]
         self.looks = [table.look for table in self.all]
         self.calls = [table.call for table in self.all]
@@ -151,8 +157,9 @@ class Optimizer:
     A subclass has an `update`, a function that makes one step of one parameter in place: ``update(param, grad,
     <states>, <options>)``. Arguments that are named like options in `defaults` are options; all others are states,
     arrays like the parameter, zeros before its first step, kept for each parameter. One named ``step`` is the number
-    of the parameter's step, from 1. The function is tried with arrays of one element whenever an option is set, so
-    what it refuses is refused then. Parameter groups, schedules, clipping, state_dict, pickling come with the class.
+    of the parameter's step, from 1. The function is tried with arrays of one element whenever an option but the
+    learning rate is set, so what it refuses is refused then. Parameter groups, schedules, clipping, state_dict and
+    pickling come with the class.
 
     Parameters
     ----------
@@ -518,9 +525,7 @@ class Optimizer:
         ValueError, TypeError
             For an option that is not right.
         """
-        for name in ("lr", "initial_lr"):
-            if name in options:
-                number(options[name], name, 0.0)
+        _check_rates(options)
         states = {name: _new_state(name, np.ones(1), self._initial(name, options)) for name in self._needed(options)}
         with np.errstate(all="ignore"):
             self._update(self.update, np.ones(1), np.ones(1), states, options, 1.0, inf)
@@ -667,6 +672,12 @@ class Optimizer:
         if grad.shape != param.shape:
             fail(f"grads[{name!r}]", f"shape {grad.shape}", f"shape {param.shape}")
         return grad
+
+
+def _check_rates(options: Options) -> None:
+    for name in _RATES:
+        if name in options:
+            number(options[name], name, 0.0)
 
 
 def _new_state(name: str, param: Array, value: float) -> Array:
