@@ -93,7 +93,8 @@ def active_isa() -> str:
     >>> fastdl.active_isa() in fastdl.supported_isas()
     True
     """
-    return ffi.string(_kernels.compiled_level()).decode()
+    name: str = ffi.string(_kernels.compiled_level()).decode()
+    return name
 
 
 _requested = 0  # 0: OpenMP decides
@@ -187,7 +188,7 @@ def get_num_threads() -> int:
     >>> fastdl.get_num_threads() >= 1
     True
     """
-    return lib.fdl_get_num_threads()
+    return int(lib.fdl_get_num_threads())
 
 
 def show_config() -> dict[str, object]:

@@ -63,10 +63,11 @@ def rates(steps: dict[str, Callable[[Batch], float]], batches: list[Batch], thre
 
 
 def _rate(step: Callable[[Batch], float], batches: list[Batch], seconds: float = 0.15) -> float:
-    targets, start = 0, time.perf_counter()
+    start = time.perf_counter()
+    targets: int = 0
     while True:
         for batch in batches:
             step(batch)
-            targets += batch[1].size
+            targets += int(batch[1].size)
             if (elapsed := time.perf_counter() - start) > seconds:
                 return targets / elapsed

@@ -257,7 +257,7 @@ def _torch_step(seed: int, lr: float) -> Callable[[Batch], float]:
         value = loss(net(images), labels)
         value.backward()
         optimizer.step()
-        return value.item()
+        return float(value)
 
     return step
 

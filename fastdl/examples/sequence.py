@@ -329,7 +329,7 @@ def _torch_step(characters: int, hidden: int, lr: float, seed: int) -> Callable[
         value.backward()
         torch.nn.utils.clip_grad_norm_(modules.parameters(), MAX_NORM)
         optimizer.step()
-        return value.item()
+        return float(value)
 
     return step
 
