@@ -126,4 +126,4 @@ def dtype_of(*arrays: Array | None) -> np.dtype[Any] | None:
 
 def example(lines: str) -> Mapping[str, str]:
     """The section Examples of a docstring, for fastdl._docs.doc."""
-    return {"example": f"Examples\n--------\n>>> import numpy as np\n>>> from fastdl import nn\n{lines}"}
+    return {"example": f"Examples\n--------\n>>> import numpy as np\n>>> from fastdl import nn\n{lines.strip()}"}

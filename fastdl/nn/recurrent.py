@@ -55,7 +55,8 @@ seed, offset : int
 Notes
 -----
 ``layer(x, state=None, lengths=None)`` returns (output, state after the last step). x is (steps, batch, input_size), or
-one sequence (steps, input_size), whose results have no batch either. The state is None for zeros, or {state}.
+one sequence (steps, input_size), whose results have no batch either. The state is None for zeros, or
+{state}.
 lengths is (batch,) integers: how many steps each sequence has, in any order; what lies beyond is not read, and the
 output there is 0. torch has packed sequences for it.
 
@@ -86,7 +87,8 @@ def _about(state: str) -> dict[str, str]:
     return {name: text.replace("{state}", state) for name, text in _SHARED.items()}
 
 
-_H, _HC = _about("(num_layers * directions, batch, hidden_size)"), _about("a pair (h, c) of such arrays")
+_H = _about("h, (num_layers * directions, batch, hidden_size)")
+_HC = _about("a pair (h, c), each (num_layers * directions, batch, hidden_size), h with proj_size if there is one")
 _CELL_H, _CELL_HC = _about("h, (batch, hidden_size) or (hidden_size,)"), _about("a pair (h, c)")
 
 
