@@ -1,32 +1,18 @@
 """Recurrent networks: rnn, lstm and gru over sequences, the cells that they are made of, and each one's backward.
 
-The formulas are those of torch.nn.RNN, LSTM and GRU (for LSTM: Hochreiter and Schmidhuber, Neural Computation 9(8),
-1997, with the forget gate of Gers et al. 2000; GRU: Cho et al., EMNLP 2014). With * element by element, sigma the
-logistic function, W = weight_ih, R = weight_hh, b = bias_ih, d = bias_hh, in the order of rows that torch has:
-
-    rnn    h' = tanh(W x + b + R h + d), or relu
-    lstm   i, f, o = sigma(...), g = tanh(...) of the parts (i, f, g, o) of W x + b + R h + d
-           c' = f * c + i * g,  h' = o * tanh(c')         with peepholes p, i and f also see p * c, and o sees p * c'
-           with a projection, what is given on is weight_hr h'
-    gru    r, z = sigma(...) of those parts (r, z, n) of W x + b + R h + d
-           n = tanh(W_n x + b_n + r * (R_n h + d_n)), or, without linear_before_reset, tanh(... + R_n (r * h) + d_n)
-           h' = (1 - z) * n + z * h
-
-`weights` holds the arrays of all layers, in torch's order (that of module.parameters()): for each layer, and for each
-of its directions, weight_ih (gates hidden, in), weight_hh (gates hidden, out), then, if there are any, bias_ih and
-bias_hh (gates hidden,), then, if there is one, the LSTM's projection weight_hr (out, hidden). What a layer gives on,
-its directions side by side, is the input of the next.
+The formulas, which stand with the functions, are those of torch.nn.RNN, LSTM and GRU.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastdl import _kernels
+from fastdl._docs import doc
 from fastdl._kernels import RECURRENT_GRU as GRU
 from fastdl._kernels import RECURRENT_GRU_RESET_FIRST as GRU_RESET_FIRST
 from fastdl._kernels import RECURRENT_LSTM as LSTM
@@ -34,6 +20,7 @@ from fastdl._kernels import Recurrence
 from fastdl.functional._operation import cached_helper, helper, operation
 from fastdl.functional.verbs import (
     Array,
+    ArrayLike,
     array_table,
     arrays_like,
     choice,
@@ -83,8 +70,136 @@ _GATES = (1, 1, 4, 3, 3)
 _SAVED = (0, 0, 5, 4, 3)
 """By kind: what backward needs of a step beyond h', in multiples of hidden: the gates, and c', or R_n h + d_n."""
 
+_TEXT = {
+    "x": """
+x : array_like of float32 or float64
+    Sequences, (steps, batch, in), or with `batch_first` (batch, steps, in); at least one step.
+""",
+    "weights": """
+weights : sequence of arrays
+    The arrays of all layers, in torch's order (that of ``module.parameters()``): for each layer, and for each of its
+    directions, weight_ih (gates * hidden, in), weight_hh (gates * hidden, out), then, if there are any, bias_ih and
+    bias_hh (gates * hidden,), then, if there is one, an LSTM's projection weight_hr (out, hidden). All sizes follow
+    from them. `gates` is 4 for an LSTM, 3 for a GRU and 1 for an RNN, and `out` is hidden unless there is a projection.
+    What a layer gives on, its directions side by side, is the input of the next.
+""",
+    "h0": """
+h0 : array_like, optional
+    The outputs before the first step, (num_layers * directions, batch, out); zeros by default.
+""",
+    "c0": """
+c0 : array_like, optional
+    The cells before the first step, (num_layers * directions, batch, hidden); zeros by default.
+""",
+    "options": """
+num_layers : int
+    How many layers are stacked.
+bidirectional : bool
+    Whether each layer has a second direction, which goes from the end to the beginning.
+batch_first : bool
+    Whether the batch is the first dimension of `x` and of the output.
+reverse : bool
+    Whether the only direction goes from the end to the beginning.
+lengths : array_like or sequence of int, optional
+    The length of each sequence, between 1 and steps, in any order. What lies past the end of a sequence is not read,
+    and the output there is 0.
+""",
+    "peepholes": """
+peepholes : sequence of arrays, optional
+    For each layer and direction an array (3 * hidden,) of the parts (i, f, o).
+""",
+    "linear_before_reset": """
+linear_before_reset : bool
+    Whether the reset gate is applied to the product R_n * h, as torch does; else to h before it, which is the paper's
+    form and the ONNX operator's default.
+""",
+    "nonlinearity": """
+nonlinearity : {"tanh", "relu"}
+    What is applied to the sum.
+""",
+    "dropout": """
+dropout : float
+    The probability, in [0, 1], with which what each layer but the last gives on is dropped, if `training`.
+training : bool
+    Whether anything is dropped.
+seed, offset : int
+    Which random numbers: those of `fastdl.dropout` with this seed. Row (layer, step, sample) has the mask of the offset
+    ``offset + ((layer * steps + step) * batch + sample) * ceil(directions * out / 4)``.
+""",
+    "return_saved": """
+return_saved : bool
+    Whether to return what the backward needs as well (inside Numba a literal).
+""",
+    "output": """
+output : array
+    The last layer's output of all steps, (steps, batch, directions * out), or batch first.
+h_n : array
+    The outputs after the last step of each sequence, shaped as `h0`.
+""",
+    "saved": """
+saved : array
+    With `return_saved` only: what the backward needs, in a layout of its own.
+""",
+    "backward": """
+grad_output : array_like
+    The loss' gradient in `output`, shaped as it.
+{x}
+{weights}
+saved : array
+    What the forward returned with `return_saved`.
+{h0}
+""",
+    "grad_h_n": """
+grad_h_n : array_like, optional
+    The loss' gradient in `h_n`; zeros by default.
+""",
+    "truncate": """
+truncate : int
+    k > 0 cuts the gradients of the states every k steps, where the number of steps done divides by k, as if the
+    forward had been called for one piece after another and given the states; 0 does not cut them [1]_.
+input_grad : bool
+    Whether the gradient in `x` is wanted; without it, `input` is an empty array.
+state_grad_norms : array, optional
+    (num_layers * directions, steps), filled with the norm, over batch and hidden, of the loss' whole gradient in the
+    output of each step.
+""",
+    "truncate_source": """
+.. [1] R. J. Williams and J. Peng, "An efficient gradient-based algorithm for on-line training of recurrent network
+   trajectories", Neural Computation 2(4), 1990.
+""",
+    "errors": """
+TypeError, ValueError
+    For an array or an option that does not fit; the message names it, what was found and what was expected.
+""",
+    "cell": """
+x : array_like of float32 or float64
+    What the step reads, (batch, in) or (in,).
+h : array_like
+    The state before it, (batch, hidden) or (hidden,).
+""",
+    "cell_weights": """
+weight_ih : array_like
+    (gates * hidden, in): 4 gates of an LSTM, in the order i, f, g, o; 3 of a GRU, r, z, n; 1 of an RNN.
+weight_hh : array_like
+    (gates * hidden, hidden).
+bias_ih, bias_hh : array_like, optional
+    (gates * hidden,).
+""",
+    "cell_out": """
+out : array, optional
+    Where the result is put: an array like `h`, which shares no memory with an argument.
+""",
+    "cell_backward": """
+grad_output : array_like
+    The loss' gradient in the state after the step, shaped as it.
+""",
+}
+"""What the docstrings below share."""
+
 
 class LSTMGrad(NamedTuple):
+    """The gradients of `lstm`, each shaped as the argument of that name; `input` is that of x."""
+
     input: Array
     weights: tuple[Array, ...]
     h0: Array
@@ -93,12 +208,16 @@ class LSTMGrad(NamedTuple):
 
 
 class RecurrentGrad(NamedTuple):
+    """The gradients of `rnn` and `gru`, each shaped as the argument of that name; `input` is that of x."""
+
     input: Array
     weights: tuple[Array, ...]
     h0: Array
 
 
 class LSTMCellGrad(NamedTuple):
+    """The gradients of `lstm_cell`, each shaped as the argument of that name; `input` is that of x."""
+
     input: Array
     h: Array
     c: Array
@@ -109,6 +228,8 @@ class LSTMCellGrad(NamedTuple):
 
 
 class CellGrad(NamedTuple):
+    """The gradients of `rnn_cell` and `gru_cell`, each shaped as the argument of that name; `input` is that of x."""
+
     input: Array
     h: Array
     weight_ih: Array
@@ -125,38 +246,77 @@ def _gru_kind(linear_before_reset: bool) -> int:
     return GRU if flag(linear_before_reset, "linear_before_reset") else GRU_RESET_FIRST
 
 
+@doc(_TEXT)
 @operation
 def lstm(
-    x: Any,
-    weights: Any,
-    h0: Any = None,
-    c0: Any = None,
+    x: ArrayLike,
+    weights: Sequence[ArrayLike],
+    h0: ArrayLike | None = None,
+    c0: ArrayLike | None = None,
     num_layers: int = 1,
     bidirectional: bool = False,
     batch_first: bool = False,
     reverse: bool = False,
-    lengths: Any = None,
-    peepholes: Any = None,
+    lengths: ArrayLike | Sequence[int] | None = None,
+    peepholes: Sequence[ArrayLike] | None = None,
     dropout: float = 0.0,
     training: bool = False,
     seed: int = 0,
     offset: int = 0,
     return_saved: bool = False,
-) -> Any:
-    """A stack of LSTM layers over whole sequences: (output, h_n, c_n). torch.nn.LSTM.
+) -> tuple[Array, ...]:
+    """A stack of long short-term memory layers over whole sequences. torch.nn.LSTM.
 
-    x: (steps, batch, in), or with batch_first (batch, steps, in); at least one step. weights: as the module says;
-    the sizes of all layers follow from them. h0, c0: (num_layers directions, batch, out) and (..., hidden), where
-    `out` is hidden unless there is a projection; None is zeros. bidirectional: a second direction goes from the end to
-    the beginning; reverse: the only one does. lengths: (batch,) integers between 1 and steps, in any order; what lies
-    past the end of a sequence is not read, and the output there is 0. peepholes: a (3 hidden,) array of the parts
-    (i, f, o) for each layer and direction. dropout: of what each layer but the last gives on, if training; row
-    (layer, step, sample) of it has the mask of fastdl.dropout with the offset
-    offset + ((layer steps + step) batch + sample) ceil(directions out / 4).
+    One step, with ``*`` element by element, ``@`` the matrix product, sigma the logistic function, W = weight_ih,
+    R = weight_hh, b = bias_ih and d = bias_hh::
 
-    Returns output, (steps, batch, directions out) or batch first; h_n and c_n, shaped as h0 and c0, the states after
-    the last step of each sequence; with return_saved (a literal inside Numba) also what lstm_backward needs, which
-    takes 5 hidden + out numbers for each layer, direction, sample and step.
+        i, f, g, o = sigma(.), sigma(.), tanh(.), sigma(.) of the four parts of W @ x + b + R @ h + d
+        c' = f * c + i * g
+        h' = o * tanh(c')
+
+    With peepholes p, i and f also see p * c, and o sees p * c'; with a projection, what is given on is weight_hr @ h'.
+
+    Parameters
+    ----------
+    {x}
+    {weights}
+    {h0}
+    {c0}
+    {options}
+    {peepholes}
+    {dropout}
+    {return_saved}
+
+    Returns
+    -------
+    {output}
+    c_n : array
+        The cells after the last step of each sequence, shaped as `c0`.
+    {saved}
+
+    Raises
+    ------
+    {errors}
+
+    See Also
+    --------
+    lstm_backward, lstm_cell, weights_from_onnx, fastdl.nn.LSTM
+
+    References
+    ----------
+    S. Hochreiter and J. Schmidhuber, "Long short-term memory", Neural Computation 9(8), 1997; the forget gate: F. A.
+    Gers, J. Schmidhuber and F. Cummins, "Learning to forget", Neural Computation 12(10), 2000.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x = np.ones((5, 2, 3), np.float32)  # 5 steps, a batch of 2, 3 features
+    >>> weights = np.ones((16, 3), np.float32), np.ones((16, 4), np.float32)  # 4 units, no biases
+    >>> output, h_n, c_n = fastdl.lstm(x, weights, lengths=[5, 2])
+    >>> output.shape, h_n.shape, c_n.shape
+    ((5, 2, 4), (1, 2, 4), (1, 2, 4))
+    >>> bool((output[2:, 1] == 0).all())
+    True
     """
     x = floats(x, "x", 3)
     weights = many_like(weights, "weights", x)
@@ -179,22 +339,23 @@ def lstm(
     return with_saved((result, h_n, c_n), saved, return_saved)
 
 
+@doc(_TEXT)
 @operation
 def lstm_backward(
-    grad_output: Any,
-    x: Any,
-    weights: Any,
-    saved: Any,
-    h0: Any = None,
-    c0: Any = None,
-    grad_h_n: Any = None,
-    grad_c_n: Any = None,
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    weights: Sequence[ArrayLike],
+    saved: ArrayLike,
+    h0: ArrayLike | None = None,
+    c0: ArrayLike | None = None,
+    grad_h_n: ArrayLike | None = None,
+    grad_c_n: ArrayLike | None = None,
     num_layers: int = 1,
     bidirectional: bool = False,
     batch_first: bool = False,
     reverse: bool = False,
-    lengths: Any = None,
-    peepholes: Any = None,
+    lengths: ArrayLike | Sequence[int] | None = None,
+    peepholes: Sequence[ArrayLike] | None = None,
     dropout: float = 0.0,
     training: bool = False,
     seed: int = 0,
@@ -203,15 +364,46 @@ def lstm_backward(
     input_grad: bool = True,
     state_grad_norms: Array | None = None,
 ) -> LSTMGrad:
-    """The gradients of lstm as (input, weights, h0, c0, peepholes): backpropagation through time.
+    """The gradients of lstm: backpropagation through time.
 
-    saved: what lstm returned with return_saved. grad_output, grad_h_n, grad_c_n: of what it returned; of the last two,
-    None is 0.
-    truncate: k > 0 cuts the states' gradients every k steps, where the number of steps done divides by k, as if lstm
-    had been called for one piece after another and given the states; 0 does not (truncated backpropagation through
-    time: Williams and Peng, Neural Computation 2(4), 1990). Without input_grad, `input` is an empty array.
-    state_grad_norms: a (num_layers directions, steps) array, filled with the norm, over batch and hidden, of the loss'
-    whole gradient in the state h' of each step.
+    Parameters
+    ----------
+    {backward}
+    {c0}
+    {grad_h_n}
+    grad_c_n : array_like, optional
+        The loss' gradient in `c_n`; zeros by default.
+    {options}
+    {peepholes}
+    {dropout}
+    {truncate}
+
+    Returns
+    -------
+    LSTMGrad
+        The gradients in (x, weights, h0, c0, peepholes), as `input`, `weights`, `h0`, `c0` and `peepholes`.
+
+    Raises
+    ------
+    {errors}
+
+    See Also
+    --------
+    lstm
+
+    References
+    ----------
+    {truncate_source}
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x = np.ones((5, 2, 3))
+    >>> weights = np.ones((16, 3)), np.ones((16, 4))
+    >>> output, h_n, c_n, saved = fastdl.lstm(x, weights, return_saved=True)
+    >>> grads = fastdl.lstm_backward(np.ones_like(output), x, weights, saved)
+    >>> grads.input.shape, [g.shape for g in grads.weights]
+    ((5, 2, 3), [(16, 3), (16, 4)])
     """
     x = floats(x, "x", 3)
     weights = many_like(weights, "weights", x)
@@ -263,28 +455,74 @@ def lstm_backward(
     return result
 
 
+@doc(_TEXT)
 @operation
 def gru(
-    x: Any,
-    weights: Any,
-    h0: Any = None,
+    x: ArrayLike,
+    weights: Sequence[ArrayLike],
+    h0: ArrayLike | None = None,
     num_layers: int = 1,
     bidirectional: bool = False,
     batch_first: bool = False,
     reverse: bool = False,
-    lengths: Any = None,
+    lengths: ArrayLike | Sequence[int] | None = None,
     linear_before_reset: bool = True,
     dropout: float = 0.0,
     training: bool = False,
     seed: int = 0,
     offset: int = 0,
     return_saved: bool = False,
-) -> Any:
-    """A stack of GRU layers over whole sequences: (output, h_n). torch.nn.GRU.
+) -> tuple[Array, ...]:
+    """A stack of gated recurrent unit layers over whole sequences. torch.nn.GRU.
 
-    linear_before_reset: as torch; without it, the reset gate is applied to h before its product with R_n (the ONNX
-    operator's default, and the paper's). Everything else is as lstm's. What gru_backward needs takes 5 hidden numbers
-    for each layer, direction, sample and step, or 4 without linear_before_reset.
+    One step, with ``*`` element by element, ``@`` the matrix product, W = weight_ih, R = weight_hh, b = bias_ih and
+    d = bias_hh::
+
+        r, z = sigma(.) of the first two parts of W @ x + b + R @ h + d
+        n = tanh(W_n @ x + b_n + r * (R_n @ h + d_n))
+        h' = (1 - z) * n + z * h
+
+    without linear_before_reset::
+
+        n = tanh(W_n @ x + b_n + R_n @ (r * h) + d_n)
+
+    Parameters
+    ----------
+    {x}
+    {weights}
+    {h0}
+    {options}
+    {linear_before_reset}
+    {dropout}
+    {return_saved}
+
+    Returns
+    -------
+    {output}
+    {saved}
+
+    Raises
+    ------
+    {errors}
+
+    See Also
+    --------
+    gru_backward, gru_cell, weights_from_onnx, fastdl.nn.GRU
+
+    References
+    ----------
+    K. Cho et al., "Learning phrase representations using RNN encoder-decoder for statistical machine translation",
+    EMNLP 2014.
+
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x = np.ones((5, 2, 3), np.float32)  # 5 steps, a batch of 2, 3 features
+    >>> weights = np.ones((12, 3), np.float32), np.ones((12, 4), np.float32)  # 4 units, no biases
+    >>> output, h_n = fastdl.gru(x, weights, batch_first=True)
+    >>> output.shape, h_n.shape
+    ((5, 2, 4), (1, 5, 4))
     """
     x = floats(x, "x", 3)
     weights = many_like(weights, "weights", x)
@@ -293,19 +531,20 @@ def gru(
     return _forward(r, x, weights, h0, lengths, dropout, training, seed, offset, return_saved)
 
 
+@doc(_TEXT)
 @operation
 def gru_backward(
-    grad_output: Any,
-    x: Any,
-    weights: Any,
-    saved: Any,
-    h0: Any = None,
-    grad_h_n: Any = None,
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    weights: Sequence[ArrayLike],
+    saved: ArrayLike,
+    h0: ArrayLike | None = None,
+    grad_h_n: ArrayLike | None = None,
     num_layers: int = 1,
     bidirectional: bool = False,
     batch_first: bool = False,
     reverse: bool = False,
-    lengths: Any = None,
+    lengths: ArrayLike | Sequence[int] | None = None,
     linear_before_reset: bool = True,
     dropout: float = 0.0,
     training: bool = False,
@@ -315,7 +554,44 @@ def gru_backward(
     input_grad: bool = True,
     state_grad_norms: Array | None = None,
 ) -> RecurrentGrad:
-    """The gradients of gru as (input, weights, h0). The arguments are as lstm_backward's."""
+    """The gradients of gru: backpropagation through time.
+
+    Parameters
+    ----------
+    {backward}
+    {grad_h_n}
+    {options}
+    {linear_before_reset}
+    {dropout}
+    {truncate}
+
+    Returns
+    -------
+    RecurrentGrad
+        The gradients in (x, weights, h0), as `input`, `weights` and `h0`.
+
+    Raises
+    ------
+    {errors}
+
+    See Also
+    --------
+    gru
+
+    References
+    ----------
+    {truncate_source}
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x = np.ones((5, 2, 3))
+    >>> weights = np.ones((12, 3)), np.ones((12, 4))
+    >>> output, h_n, saved = fastdl.gru(x, weights, return_saved=True)
+    >>> grads = fastdl.gru_backward(np.ones_like(output), x, weights, saved)
+    >>> grads.input.shape, [g.shape for g in grads.weights]
+    ((5, 2, 3), [(12, 3), (12, 4)])
+    """
     x = floats(x, "x", 3)
     weights = many_like(weights, "weights", x)
     kind = _gru_kind(linear_before_reset)
@@ -339,27 +615,63 @@ def gru_backward(
     )
 
 
+@doc(_TEXT)
 @operation
 def rnn(
-    x: Any,
-    weights: Any,
-    h0: Any = None,
+    x: ArrayLike,
+    weights: Sequence[ArrayLike],
+    h0: ArrayLike | None = None,
     nonlinearity: str = "tanh",
     num_layers: int = 1,
     bidirectional: bool = False,
     batch_first: bool = False,
     reverse: bool = False,
-    lengths: Any = None,
+    lengths: ArrayLike | Sequence[int] | None = None,
     dropout: float = 0.0,
     training: bool = False,
     seed: int = 0,
     offset: int = 0,
     return_saved: bool = False,
-) -> Any:
-    """A stack of plain recurrent layers over whole sequences: (output, h_n). torch.nn.RNN.
+) -> tuple[Array, ...]:
+    """A stack of plain recurrent layers over whole sequences. torch.nn.RNN.
 
-    nonlinearity: "tanh" or "relu". Everything else is as lstm's. What rnn_backward needs takes hidden numbers for each
-    layer, direction, sample and step.
+    One step, with ``*`` element by element, ``@`` the matrix product, W = weight_ih, R = weight_hh, b = bias_ih and
+    d = bias_hh::
+
+        h' = tanh(W @ x + b + R @ h + d)        or relu(...)
+
+    Parameters
+    ----------
+    {x}
+    {weights}
+    {h0}
+    {nonlinearity}
+    {options}
+    {dropout}
+    {return_saved}
+
+    Returns
+    -------
+    {output}
+    {saved}
+
+    Raises
+    ------
+    {errors}
+
+    See Also
+    --------
+    rnn_backward, rnn_cell, weights_from_onnx, fastdl.nn.RNN
+
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x = np.ones((5, 2, 3), np.float32)  # 5 steps, a batch of 2, 3 features
+    >>> weights = np.ones((4, 3), np.float32), np.ones((4, 4), np.float32)  # 4 units, no biases
+    >>> output, h_n = fastdl.rnn(x, weights, batch_first=True)
+    >>> output.shape, h_n.shape
+    ((5, 2, 4), (1, 5, 4))
     """
     x = floats(x, "x", 3)
     weights = many_like(weights, "weights", x)
@@ -368,20 +680,21 @@ def rnn(
     return _forward(r, x, weights, h0, lengths, dropout, training, seed, offset, return_saved)
 
 
+@doc(_TEXT)
 @operation
 def rnn_backward(
-    grad_output: Any,
-    x: Any,
-    weights: Any,
-    saved: Any,
-    h0: Any = None,
-    grad_h_n: Any = None,
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    weights: Sequence[ArrayLike],
+    saved: ArrayLike,
+    h0: ArrayLike | None = None,
+    grad_h_n: ArrayLike | None = None,
     nonlinearity: str = "tanh",
     num_layers: int = 1,
     bidirectional: bool = False,
     batch_first: bool = False,
     reverse: bool = False,
-    lengths: Any = None,
+    lengths: ArrayLike | Sequence[int] | None = None,
     dropout: float = 0.0,
     training: bool = False,
     seed: int = 0,
@@ -390,7 +703,44 @@ def rnn_backward(
     input_grad: bool = True,
     state_grad_norms: Array | None = None,
 ) -> RecurrentGrad:
-    """The gradients of rnn as (input, weights, h0). The arguments are as lstm_backward's."""
+    """The gradients of rnn: backpropagation through time.
+
+    Parameters
+    ----------
+    {backward}
+    {grad_h_n}
+    {nonlinearity}
+    {options}
+    {dropout}
+    {truncate}
+
+    Returns
+    -------
+    RecurrentGrad
+        The gradients in (x, weights, h0), as `input`, `weights` and `h0`.
+
+    Raises
+    ------
+    {errors}
+
+    See Also
+    --------
+    rnn
+
+    References
+    ----------
+    {truncate_source}
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x = np.ones((5, 2, 3))
+    >>> weights = np.ones((4, 3)), np.ones((4, 4))
+    >>> output, h_n, saved = fastdl.rnn(x, weights, return_saved=True)
+    >>> grads = fastdl.rnn_backward(np.ones_like(output), x, weights, saved)
+    >>> grads.input.shape, [g.shape for g in grads.weights]
+    ((5, 2, 3), [(4, 3), (4, 4)])
+    """
     x = floats(x, "x", 3)
     weights = many_like(weights, "weights", x)
     kind = choice(nonlinearity, "nonlinearity", NONLINEARITIES)
@@ -426,7 +776,7 @@ def _forward(
     seed: int,
     offset: int,
     return_saved: bool,
-) -> Any:
+) -> tuple[Array, ...]:
     """What rnn and gru have in common."""
     h0 = optional_like(h0, "h0", x, (r.layers * r.directions, r.batch, r.output))
     lengths = sequence_lengths(lengths, r.batch, r.steps)
@@ -444,7 +794,7 @@ def _forward(
 @helper
 def _backward(
     r: Recurrence,
-    grad_output: Any,
+    grad_output: ArrayLike,
     x: Array,
     weights: tuple[Array, ...],
     saved: Any,
@@ -616,14 +966,53 @@ def _keep(dropout: float, training: bool) -> float:
 # ---- cells ----
 
 
+@doc(_TEXT)
 @operation
 def lstm_cell(
-    x: Any, h: Any, c: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any = None, bias_hh: Any = None
+    x: ArrayLike,
+    h: ArrayLike,
+    c: ArrayLike,
+    weight_ih: ArrayLike,
+    weight_hh: ArrayLike,
+    bias_ih: ArrayLike | None = None,
+    bias_hh: ArrayLike | None = None,
 ) -> tuple[Array, Array]:
-    """One step of an LSTM: (h', c'). torch.nn.LSTMCell.
+    """One step of a long short-term memory layer. torch.nn.LSTMCell.
 
-    x: (..., in), where ... is at most one dimension, the batch. h, c: (..., hidden). weight_ih: (4 hidden, in),
-    weight_hh: (4 hidden, hidden), bias_ih, bias_hh: (4 hidden,), in the order i, f, g, o.
+    With ``*`` element by element, ``@`` the matrix product, W = weight_ih, R = weight_hh, b = bias_ih and d = bias_hh::
+
+        i, f, g, o = sigma(.), sigma(.), tanh(.), sigma(.) of the four parts of W @ x + b + R @ h + d
+        c' = f * c + i * g
+        h' = o * tanh(c')
+
+    Parameters
+    ----------
+    {cell}
+    c : array_like
+        The cell before it, shaped as `h`.
+    {cell_weights}
+
+    Returns
+    -------
+    h, c : array
+        The state and the cell after the step, shaped as `h`.
+
+    Raises
+    ------
+    {errors}
+
+    See Also
+    --------
+    lstm_cell_backward, lstm, fastdl.nn.LSTMCell
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x, h = np.ones(3), np.zeros(4)
+    >>> weights = np.ones((16, 3)), np.ones((16, 4))
+    >>> h, c = fastdl.lstm_cell(x, h, np.zeros(4), *weights)
+    >>> h.shape, c.shape
+    ((4,), (4,))
     """
     x = floats(x, "x")
     weight_ih, weight_hh = floats_like(weight_ih, "weight_ih", x, 2), floats_like(weight_hh, "weight_hh", x, 2)
@@ -639,21 +1028,52 @@ def lstm_cell(
     return h_next, c_next
 
 
+@doc(_TEXT)
 @operation
 def lstm_cell_backward(
-    grad_output: Any,
-    x: Any,
-    h: Any,
-    c: Any,
-    weight_ih: Any,
-    weight_hh: Any,
-    bias_ih: Any = None,
-    bias_hh: Any = None,
-    grad_c: Any = None,
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    h: ArrayLike,
+    c: ArrayLike,
+    weight_ih: ArrayLike,
+    weight_hh: ArrayLike,
+    bias_ih: ArrayLike | None = None,
+    bias_hh: ArrayLike | None = None,
+    grad_c: ArrayLike | None = None,
 ) -> LSTMCellGrad:
-    """The gradients of lstm_cell as (input, h, c, weight_ih, weight_hh, bias_ih, bias_hh); the step is made again.
+    """The gradients of lstm_cell, which makes the step again.
 
-    grad_output, grad_c: of h' and c', shaped as they are; grad_c None: 0.
+    Parameters
+    ----------
+    {cell_backward}
+    {cell}
+    c : array_like
+        The cell before it, shaped as `h`.
+    {cell_weights}
+    grad_c : array_like, optional
+        The loss' gradient in the cell after the step; zeros by default.
+
+    Returns
+    -------
+    LSTMCellGrad
+        The gradients in x, as `input`, and in h, c, the weights and the biases (those too that were not given).
+
+    Raises
+    ------
+    {errors}
+
+    See Also
+    --------
+    lstm_cell
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x, h = np.ones(3), np.zeros(4)
+    >>> weights = np.ones((16, 3)), np.ones((16, 4))
+    >>> grads = fastdl.lstm_cell_backward(np.ones(4), x, h, np.zeros(4), *weights)
+    >>> grads.input.shape, grads.bias_hh.shape
+    ((3,), (16,))
     """
     x = floats(x, "x")
     weight_ih, weight_hh = floats_like(weight_ih, "weight_ih", x, 2), floats_like(weight_hh, "weight_hh", x, 2)
@@ -697,81 +1117,212 @@ def lstm_cell_backward(
     return result
 
 
+@doc(_TEXT)
 @operation
 def gru_cell(
-    x: Any,
-    h: Any,
-    weight_ih: Any,
-    weight_hh: Any,
-    bias_ih: Any = None,
-    bias_hh: Any = None,
+    x: ArrayLike,
+    h: ArrayLike,
+    weight_ih: ArrayLike,
+    weight_hh: ArrayLike,
+    bias_ih: ArrayLike | None = None,
+    bias_hh: ArrayLike | None = None,
     linear_before_reset: bool = True,
     out: Array | None = None,
 ) -> Array:
-    """One step of a GRU: h'. torch.nn.GRUCell.
+    """One step of a gated recurrent unit layer. torch.nn.GRUCell.
 
-    x: (..., in), where ... is at most one dimension, the batch. h: (..., hidden). weight_ih: (3 hidden, in),
-    weight_hh: (3 hidden, hidden), bias_ih, bias_hh: (3 hidden,), in the order r, z, n. linear_before_reset: as gru's.
+    With ``*`` element by element, ``@`` the matrix product, W = weight_ih, R = weight_hh, b = bias_ih and d = bias_hh::
+
+        r, z = sigma(.) of the first two parts of W @ x + b + R @ h + d
+        n = tanh(W_n @ x + b_n + r * (R_n @ h + d_n))
+        h' = (1 - z) * n + z * h
+
+    Parameters
+    ----------
+    {cell}
+    {cell_weights}
+    {linear_before_reset}
+    {cell_out}
+
+    Returns
+    -------
+    array
+        The state after the step, shaped as `h`.
+
+    Raises
+    ------
+    {errors}
+
+    See Also
+    --------
+    gru_cell_backward, gru, fastdl.nn.GRUCell
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x, h = np.ones(3), np.zeros(4)
+    >>> weights = np.ones((12, 3)), np.ones((12, 4))
+    >>> fastdl.gru_cell(x, h, *weights).shape
+    (4,)
     """
     kind = _gru_kind(linear_before_reset)
     return _cell(kind, x, h, weight_ih, weight_hh, bias_ih, bias_hh, out)
 
 
+@doc(_TEXT)
 @operation
 def gru_cell_backward(
-    grad_output: Any,
-    x: Any,
-    h: Any,
-    weight_ih: Any,
-    weight_hh: Any,
-    bias_ih: Any = None,
-    bias_hh: Any = None,
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    h: ArrayLike,
+    weight_ih: ArrayLike,
+    weight_hh: ArrayLike,
+    bias_ih: ArrayLike | None = None,
+    bias_hh: ArrayLike | None = None,
     linear_before_reset: bool = True,
 ) -> CellGrad:
-    """The gradients of gru_cell as (input, h, weight_ih, weight_hh, bias_ih, bias_hh); the step is made again."""
+    """The gradients of gru_cell, which makes the step again.
+
+    Parameters
+    ----------
+    {cell_backward}
+    {cell}
+    {cell_weights}
+    {linear_before_reset}
+
+    Returns
+    -------
+    CellGrad
+        The gradients in x, as `input`, and in h, the weights and the biases (those too that were not given).
+
+    Raises
+    ------
+    {errors}
+
+    See Also
+    --------
+    gru_cell
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x, h = np.ones(3), np.zeros(4)
+    >>> weights = np.ones((12, 3)), np.ones((12, 4))
+    >>> grads = fastdl.gru_cell_backward(np.ones(4), x, h, *weights)
+    >>> grads.input.shape, grads.bias_hh.shape
+    ((3,), (12,))
+    """
     kind = _gru_kind(linear_before_reset)
     return _cell_backward(kind, grad_output, x, h, weight_ih, weight_hh, bias_ih, bias_hh)
 
 
+@doc(_TEXT)
 @operation
 def rnn_cell(
-    x: Any,
-    h: Any,
-    weight_ih: Any,
-    weight_hh: Any,
-    bias_ih: Any = None,
-    bias_hh: Any = None,
+    x: ArrayLike,
+    h: ArrayLike,
+    weight_ih: ArrayLike,
+    weight_hh: ArrayLike,
+    bias_ih: ArrayLike | None = None,
+    bias_hh: ArrayLike | None = None,
     nonlinearity: str = "tanh",
     out: Array | None = None,
 ) -> Array:
-    """One step of a plain recurrent network: h'. torch.nn.RNNCell.
+    """One step of a plain recurrent layer. torch.nn.RNNCell.
 
-    x: (..., in), where ... is at most one dimension, the batch. h: (..., hidden). weight_ih: (hidden, in), weight_hh:
-    (hidden, hidden), bias_ih, bias_hh: (hidden,). nonlinearity: "tanh" or "relu".
+    With ``*`` element by element, ``@`` the matrix product, W = weight_ih, R = weight_hh, b = bias_ih and d = bias_hh::
+
+        h' = tanh(W @ x + b + R @ h + d)        or relu(...)
+
+    Parameters
+    ----------
+    {cell}
+    {cell_weights}
+    {nonlinearity}
+    {cell_out}
+
+    Returns
+    -------
+    array
+        The state after the step, shaped as `h`.
+
+    Raises
+    ------
+    {errors}
+
+    See Also
+    --------
+    rnn_cell_backward, rnn, fastdl.nn.RNNCell
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x, h = np.ones(3), np.zeros(4)
+    >>> weights = np.ones((4, 3)), np.ones((4, 4))
+    >>> fastdl.rnn_cell(x, h, *weights).shape
+    (4,)
     """
     kind = choice(nonlinearity, "nonlinearity", NONLINEARITIES)
     return _cell(kind, x, h, weight_ih, weight_hh, bias_ih, bias_hh, out)
 
 
+@doc(_TEXT)
 @operation
 def rnn_cell_backward(
-    grad_output: Any,
-    x: Any,
-    h: Any,
-    weight_ih: Any,
-    weight_hh: Any,
-    bias_ih: Any = None,
-    bias_hh: Any = None,
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    h: ArrayLike,
+    weight_ih: ArrayLike,
+    weight_hh: ArrayLike,
+    bias_ih: ArrayLike | None = None,
+    bias_hh: ArrayLike | None = None,
     nonlinearity: str = "tanh",
 ) -> CellGrad:
-    """The gradients of rnn_cell as (input, h, weight_ih, weight_hh, bias_ih, bias_hh); the step is made again."""
+    """The gradients of rnn_cell, which makes the step again.
+
+    Parameters
+    ----------
+    {cell_backward}
+    {cell}
+    {cell_weights}
+    {nonlinearity}
+
+    Returns
+    -------
+    CellGrad
+        The gradients in x, as `input`, and in h, the weights and the biases (those too that were not given).
+
+    Raises
+    ------
+    {errors}
+
+    See Also
+    --------
+    rnn_cell
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x, h = np.ones(3), np.zeros(4)
+    >>> weights = np.ones((4, 3)), np.ones((4, 4))
+    >>> grads = fastdl.rnn_cell_backward(np.ones(4), x, h, *weights)
+    >>> grads.input.shape, grads.bias_hh.shape
+    ((3,), (4,))
+    """
     kind = choice(nonlinearity, "nonlinearity", NONLINEARITIES)
     return _cell_backward(kind, grad_output, x, h, weight_ih, weight_hh, bias_ih, bias_hh)
 
 
 @helper
 def _cell(
-    kind: int, x: Any, h: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any, bias_hh: Any, out: Array | None
+    kind: int,
+    x: ArrayLike,
+    h: ArrayLike,
+    weight_ih: ArrayLike,
+    weight_hh: ArrayLike,
+    bias_ih: Any,
+    bias_hh: Any,
+    out: Array | None,
 ) -> Array:
     """What rnn_cell and gru_cell have in common. `out` may not be h: other units still read it."""
     x = floats(x, "x")
@@ -797,7 +1348,14 @@ def _cell(
 
 @helper
 def _cell_backward(
-    kind: int, grad_output: Any, x: Any, h: Any, weight_ih: Any, weight_hh: Any, bias_ih: Any, bias_hh: Any
+    kind: int,
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    h: ArrayLike,
+    weight_ih: ArrayLike,
+    weight_hh: ArrayLike,
+    bias_ih: Any,
+    bias_hh: Any,
 ) -> CellGrad:
     x = floats(x, "x")
     weight_ih, weight_hh = floats_like(weight_ih, "weight_ih", x, 2), floats_like(weight_hh, "weight_hh", x, 2)
@@ -885,7 +1443,7 @@ def _cell_sizes(
 
 
 @helper
-def _state(h: Any, argument: str, x: Array, shape: tuple[int, ...]) -> Array:
+def _state(h: ArrayLike, argument: str, x: Array, shape: tuple[int, ...]) -> Array:
     h = floats_like(h, argument, x)
     if h.shape != shape:
         fail(argument, h.shape, shape)
@@ -899,14 +1457,46 @@ _ONNX_ORDER = {"RNN": (0,), "LSTM": (0, 3, 1, 2), "GRU": (1, 0, 2)}
 _ONNX_PEEPHOLES = (0, 2, 1)
 
 
+@doc(_TEXT)
 def weights_from_onnx(
-    operator: str, W: Any, R: Any, B: Any = None, P: Any = None
+    operator: str, W: ArrayLike, R: ArrayLike, B: ArrayLike | None = None, P: ArrayLike | None = None
 ) -> tuple[tuple[Array, ...], tuple[Array, ...] | None]:
-    """The inputs W, R, B and P of ONNX's operator RNN, LSTM or GRU as (weights, peepholes) of rnn, lstm or gru.
+    """The inputs of ONNX's operators RNN, LSTM and GRU as what rnn, lstm and gru take.
 
-    W: (directions, gates hidden, in), R: (directions, gates hidden, hidden), B: (directions, 2 gates hidden), P:
-    (directions, 3 hidden), in ONNX's order of gates. The results are copies. For "GRU", whose operator has
-    linear_before_reset = 0 unless it says otherwise, pass that on to gru too.
+    Parameters
+    ----------
+    operator : {"RNN", "LSTM", "GRU"}
+        Whose inputs. For "GRU", whose operator has linear_before_reset = 0 unless it says otherwise, pass that on.
+    W : array_like
+        (directions, gates * hidden, in), in ONNX's order of gates.
+    R : array_like
+        (directions, gates * hidden, hidden).
+    B : array_like, optional
+        (directions, 2 * gates * hidden).
+    P : array_like, optional
+        (directions, 3 * hidden); of an LSTM only.
+
+    Returns
+    -------
+    weights : tuple of arrays
+        Copies, in torch's order.
+    peepholes : tuple of arrays, or None
+        Likewise.
+
+    Raises
+    ------
+    {errors}
+
+    See Also
+    --------
+    weights_to_onnx
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> weights, peepholes = fastdl.weights_from_onnx("GRU", np.ones((1, 12, 3)), np.ones((1, 12, 4)))
+    >>> [w.shape for w in weights], peepholes
+    ([(12, 3), (12, 4)], None)
     """
     order = _onnx_order(operator, P)
     W, R = floats(W, "W", 3), floats(R, "R", 3)
@@ -922,10 +1512,46 @@ def weights_from_onnx(
     return tuple(weights), None if P is None else tuple(_reordered(p, _ONNX_PEEPHOLES) for p in P)
 
 
+@doc(_TEXT)
 def weights_to_onnx(
-    operator: str, weights: Any, bidirectional: bool = False, peepholes: Any = None
+    operator: str,
+    weights: Sequence[ArrayLike],
+    bidirectional: bool = False,
+    peepholes: Sequence[ArrayLike] | None = None,
 ) -> dict[str, Array]:
-    """The other way, for one layer: what rnn, lstm or gru takes as the inputs "W", "R", "B" and "P" of the operator."""
+    """The weights of one layer as the inputs of ONNX's operator RNN, LSTM or GRU.
+
+    Parameters
+    ----------
+    operator : {"RNN", "LSTM", "GRU"}
+        Whose inputs.
+    weights : sequence of arrays
+        What rnn, lstm or gru takes, for one layer.
+    bidirectional : bool
+        Whether they are of two directions.
+    peepholes : sequence of arrays, optional
+        An LSTM's.
+
+    Returns
+    -------
+    dict
+        The inputs "W" and "R", and "B" and "P" where there are any, in ONNX's order of gates.
+
+    Raises
+    ------
+    {errors}
+
+    See Also
+    --------
+    weights_from_onnx
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> inputs = fastdl.weights_to_onnx("GRU", (np.ones((12, 3)), np.ones((12, 4))))
+    >>> {name: array.shape for name, array in inputs.items()}
+    {'W': (1, 12, 3), 'R': (1, 12, 4)}
+    """
     order = _onnx_order(operator, peepholes)
     directions = 2 if bidirectional else 1
     if len(weights) not in (2 * directions, 4 * directions):
@@ -937,7 +1563,7 @@ def weights_to_onnx(
     if each == 4:
         inputs["B"] = np.stack([np.concatenate(arrays[i + 2 : i + 4]) for i in range(0, len(arrays), 4)])
     if peepholes is not None:
-        inputs["P"] = np.stack([_reordered(p, _ONNX_PEEPHOLES) for p in peepholes])
+        inputs["P"] = np.stack([_reordered(p, _ONNX_PEEPHOLES) for p in many_like(peepholes, "peepholes", arrays[0])])
     return inputs
 
 

@@ -111,7 +111,7 @@ def with_rstd(y: Array, rstd: Array, wanted: bool) -> Any:
     return (y, rstd) if wanted else y
 
 
-def with_saved(results: tuple[Array, ...], saved: Array, wanted: bool) -> Any:
+def with_saved(results: tuple[Array, ...], saved: Array, wanted: bool) -> tuple[Array, ...]:
     """`results`, and after them `saved` if it is wanted. (Inside Numba, `wanted` has to be a literal.)"""
     return (*results, saved) if wanted else results
 
