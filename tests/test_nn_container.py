@@ -165,6 +165,8 @@ def test_sequential_changes_as_torchs() -> None:
     assert [(k, type(v).__name__) for k, v in net.children().items()] == [
         (k, type(v).__name__) for k, v in peer.named_children()
     ]
+    del net.last
+    assert list(net.children()) == ["0", "1", "2", "3", "4"]
     named = _named()
     named.insert(1, nn.Tanh()).append(nn.Identity())
     assert list(named.children()) == ["fc1", "1", "act", "fc2", "4"]

@@ -798,3 +798,22 @@ def test_save_and_load(tmp_path: Any) -> None:
         other.load(tmp_path / "one.npy")
     with pytest.raises(FileNotFoundError):
         other.load(tmp_path / "none.npz")
+
+
+def test_optimizers_leave_frozen_parameters_as_they_are() -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    net = _small().requires_grad_(False, "0.weight")
+    peer = _peer(torch, net, torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)))
+    peer[0].weight.requires_grad_(False)
+    optimizer = optim.AdamW(net.parameters(), lr=0.1, weight_decay=0.1)
+    peer_optimizer = torch.optim.AdamW(peer.parameters(), lr=0.1, weight_decay=0.1)
+    for seed in range(3):
+        x, grad = _x(5, 3, seed=seed), _x(5, 2, seed=9 + seed)
+        net(x)
+        net.backward(grad, input_grad=False)
+        optimizer.step(net.grads)
+        peer_optimizer.zero_grad()
+        peer(torch.from_numpy(x)).backward(torch.from_numpy(grad))
+        peer_optimizer.step()
+    for name, parameter in peer.named_parameters():
+        np.testing.assert_allclose(net.parameters()[name], parameter.detach().numpy(), rtol=1e-10)

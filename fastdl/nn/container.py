@@ -42,6 +42,12 @@ class _Modules(Module):
         else:
             super().__setattr__(name, value)
 
+    def __delattr__(self, name: str) -> None:
+        if name in self._modules:
+            del self._modules[name]
+        else:
+            super().__delattr__(name)
+
     def _hold(self, named: Iterable[tuple[Any, Any]]) -> None:
         """These modules and no others."""
         held: dict[str, Module] = {}
