@@ -226,7 +226,7 @@ def _torch_norms() -> dict[str, Callable[..., Call | None]]:
     def batch_backward(torch, F, grad_output, x, running_mean=None, running_var=None, weight=None, **o):  # type: ignore[no-untyped-def]
         train, eps = o.get("training", False), o.get("eps", 1e-5)
         back = torch.ops.aten.native_batch_norm_backward
-        saved = (o.get("mean"), o.get("rstd")) if train else (None, None)
+        saved = (o["mean"].to(x), o["rstd"].to(x)) if train else (None, None)  # torch's are of x's dtype
         return lambda: back(grad_output, x, weight, running_mean, running_var, *saved, train, eps, [True] * 3)
 
     def layer(torch, F, x, normalized_shape, weight=None, bias=None, eps=1e-5, return_stats=False):  # type: ignore[no-untyped-def]
@@ -234,7 +234,7 @@ def _torch_norms() -> dict[str, Callable[..., Call | None]]:
 
     def layer_backward(torch, F, grad_output, x, normalized_shape, weight=None, eps=1e-5, mean=None, rstd=None):  # type: ignore[no-untyped-def]
         back, size = torch.ops.aten.native_layer_norm_backward, list(normalized_shape)
-        mean, rstd = (s.reshape(*s.shape, *[1] * len(size)) for s in (mean, rstd))
+        mean, rstd = (s.to(x).reshape(*s.shape, *[1] * len(size)) for s in (mean, rstd))
         return lambda: back(grad_output, x, size, mean, rstd, weight, weight, [True] * 3)
 
     def group(torch, F, x, num_groups, weight=None, bias=None, eps=1e-5, return_stats=False):  # type: ignore[no-untyped-def]
@@ -243,6 +243,7 @@ def _torch_norms() -> dict[str, Callable[..., Call | None]]:
     def group_backward(torch, F, grad_output, x, num_groups, weight=None, eps=1e-5, mean=None, rstd=None):  # type: ignore[no-untyped-def]
         back, (n, c) = torch.ops.aten.native_group_norm_backward, x.shape[:2]
         inner = x.numel() // (n * c)
+        mean, rstd = mean.to(x), rstd.to(x)
         return lambda: back(grad_output, x, mean, rstd, weight, n, c, inner, num_groups, [True] * 3)
 
     def instance(torch, F, x, running_mean=None, running_var=None, weight=None, bias=None, return_stats=False, **o):  # type: ignore[no-untyped-def]

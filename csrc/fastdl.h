@@ -229,18 +229,19 @@ FDL_KERNEL int fdl_linear_backward(const real *grad_output, const real *x, const
                                    FDL_OPTIONAL real *grad_bias, int64_t rows, int64_t in_features,
                                    int64_t out_features);
 /* normalization.c: x, y [batch, groups, channels, inner], weight, bias [groups, channels]; mean and rstd of each
- * statistic, [batch, groups] or, of BATCH and FIXED (with channels = 1), [groups], as running_mean and running_var,
+ * statistic, [batch, groups] or, of BATCH and FIXED (with channels = 1), [groups], in double, as are running_mean and running_var,
  * which BATCH and GROUP update. RMS has neither means nor bias. */
 FDL_KERNEL int fdl_normalize(const real *x, FDL_OPTIONAL real *running_mean, FDL_OPTIONAL real *running_var,
                              FDL_OPTIONAL const real *weight, FDL_OPTIONAL const real *bias, real *y,
-                             FDL_OPTIONAL real *mean, FDL_OPTIONAL real *rstd, int64_t batch, int64_t groups,
+                             FDL_OPTIONAL double *mean, FDL_OPTIONAL double *rstd, int64_t batch, int64_t groups,
                              int64_t channels, int64_t inner, int64_t kind, double momentum, double eps);
 /* Without rstd, statistics are taken from x again. */
 FDL_KERNEL int fdl_normalize_backward(const real *grad_output, const real *x, FDL_OPTIONAL const real *running_mean,
                                       FDL_OPTIONAL const real *running_var, FDL_OPTIONAL const real *weight,
-                                      FDL_OPTIONAL const real *mean, FDL_OPTIONAL const real *rstd, real *grad_input,
-                                      FDL_OPTIONAL real *grad_weight, FDL_OPTIONAL real *grad_bias, int64_t batch,
-                                      int64_t groups, int64_t channels, int64_t inner, int64_t kind, double eps);
+                                      FDL_OPTIONAL const double *mean, FDL_OPTIONAL const double *rstd,
+                                      real *grad_input, FDL_OPTIONAL real *grad_weight, FDL_OPTIONAL real *grad_bias,
+                                      int64_t batch, int64_t groups, int64_t channels, int64_t inner, int64_t kind,
+                                      double eps);
 /* padding.c: geometry [rank, 3], for each dimension of x its size and the elements before and after it in y */
 FDL_KERNEL int fdl_pad(const real *x, real *y, const int64_t *geometry, int64_t rank, int64_t mode, double value);
 FDL_KERNEL int fdl_pad_backward(const real *grad_output, real *grad_input, const int64_t *geometry, int64_t rank,

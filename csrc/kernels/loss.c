@@ -278,18 +278,26 @@ typedef struct {
     int64_t block;                      /* rows in a piece, where inner is 1 */
 } classes_of;
 
-FDL_INLINE bool ignored(const classes_of *c, int64_t row) { return c->target[row] == c->ignore_index; }
-
-FDL_INLINE double target_weight(const classes_of *c, int64_t row)
+/* The class that a row's target names. It is read once and checked here, where it is about to be used: another Python
+ * thread may have written the array since all of them were checked. */
+enum { IGNORED = -1, BAD = -2 };
+FDL_INLINE int64_t class_of(const classes_of *c, int64_t row)
 {
-    return ignored(c, row) ? 0 : c->weight ? (double)c->weight[c->target[row]] : 1;
+    const int64_t target = __atomic_load_n(c->target + row, __ATOMIC_RELAXED);
+    if (target == c->ignore_index)
+        return IGNORED;
+    return (uint64_t)target < (uint64_t)c->classes ? target : BAD;
 }
 
-/* g of a row; 0 where it is ignored, even if all are and the divisor is 0. */
+/* Of a class: 0 where there is none. */
+FDL_INLINE double class_weight(const classes_of *c, int64_t named)
+{
+    return named < 0 ? 0 : c->weight ? (double)c->weight[named] : 1;
+}
+
+/* g of a row that is not ignored. */
 FDL_INLINE double row_grad(const classes_of *c, int64_t row)
 {
-    if (c->target && ignored(c, row))
-        return 0;
     const int64_t i = c->reduction == FDL_REDUCTION_NONE ? row : 0;
     return c->grad_output ? (double)c->grad_output[i] * c->inverse : c->inverse;
 }
@@ -301,7 +309,7 @@ static int weigh_pieces(void *context, int64_t begin, int64_t end)
         const int64_t first = piece * PIECE, last = min64(first + PIECE, c.outer * c.inner);
         int64_t counted = 0, wrong = 0;
         for (int64_t row = first; row < last; row++) { /* without branches */
-            const int64_t counts = !ignored(&c, row);
+            const int64_t counts = c.target[row] != c.ignore_index;
             counted += counts;
             wrong |= counts & ((uint64_t)c.target[row] >= (uint64_t)c.classes);
         }
@@ -309,7 +317,7 @@ static int weigh_pieces(void *context, int64_t begin, int64_t end)
             return FDL_BAD_TARGET;
         double sum = 0;
         for (int64_t row = first; c.weight && row < last; row++)
-            sum += target_weight(&c, row);
+            sum += class_weight(&c, class_of(&c, row));
         c.partial[piece] = c.weight ? sum : (double)counted;
     }
     return FDL_OK;
@@ -355,35 +363,38 @@ FDL_INLINE cursor cursor_next(const classes_of *c, cursor at)
     return (cursor){at.start + 1 + (c->classes - 1) * c->inner, c->inner - 1};
 }
 
-/* Rows [first, last): the sum of their losses. */
-FDL_INLINE double nll_rows(const classes_of *c, int64_t first, int64_t last, const bool weighted, const bool reduced)
+/* Rows [first, last): the sum of their losses, to *sum. */
+FDL_INLINE int nll_rows(const classes_of *c, int64_t first, int64_t last, const bool weighted, const bool reduced,
+                        double *sum)
 {
-    double sum = 0;
+    double total = 0;
     cursor at = cursor_at(c, first);
     for (int64_t row = first; row < last; row++, at = cursor_next(c, at)) {
-        const int64_t target = c->target[row];
+        const int64_t named = class_of(c, row);
+        if (named == BAD)
+            return FDL_BAD_TARGET;
         double loss = 0;
-        if (target != c->ignore_index)
-            loss = -(double)c->x[at.start + target * c->inner] * (weighted ? (double)c->weight[target] : 1);
+        if (named >= 0)
+            loss = -(double)c->x[at.start + named * c->inner] * (weighted ? (double)c->weight[named] : 1);
         if (!reduced)
             c->loss[row] = (real)loss;
-        sum += loss;
+        total += loss;
     }
-    return sum;
+    *sum = total;
+    return FDL_OK;
 }
 
 static int nll_pieces(void *context, int64_t begin, int64_t end)
 {
     const classes_of c = *(const classes_of *)context;
     const bool reduced = c.reduction != FDL_REDUCTION_NONE;
-    for (int64_t piece = begin; piece < end; piece++) {
+    int status = FDL_OK;
+    for (int64_t piece = begin; piece < end && status == FDL_OK; piece++) {
         const int64_t first = piece * PIECE, last = min64(first + PIECE, c.outer * c.inner);
-        if (c.weight)
-            c.partial[piece] = nll_rows(&c, first, last, true, reduced);
-        else
-            c.partial[piece] = nll_rows(&c, first, last, false, reduced);
+        status = c.weight ? nll_rows(&c, first, last, true, reduced, c.partial + piece)
+                          : nll_rows(&c, first, last, false, reduced, c.partial + piece);
     }
-    return FDL_OK;
+    return status;
 }
 
 int fdl_nll_loss(const real *x, const int64_t *target, const real *weight, real *loss, int64_t outer, int64_t classes,
@@ -408,9 +419,13 @@ static int nll_gradient_range(void *context, int64_t begin, int64_t end)
 {
     const classes_of c = *(const classes_of *)context;
     cursor at = cursor_at(&c, begin);
-    for (int64_t row = begin; row < end; row++, at = cursor_next(&c, at))
-        if (!ignored(&c, row))
-            c.grad_input[at.start + c.target[row] * c.inner] = (real)(-target_weight(&c, row) * row_grad(&c, row));
+    for (int64_t row = begin; row < end; row++, at = cursor_next(&c, at)) {
+        const int64_t named = class_of(&c, row);
+        if (named == BAD)
+            return FDL_BAD_TARGET;
+        if (named >= 0)
+            c.grad_input[at.start + named * c.inner] = (real)(-class_weight(&c, named) * row_grad(&c, row));
+    }
     return FDL_OK;
 }
 
@@ -444,13 +459,14 @@ FDL_INLINE vreal soft_of_row(const classes_of *c, int64_t start, int64_t j, cons
     return soft_part(c, start + j, c->weight ? vload_up_to(c->weight + j, left) : vset1(1), left, kind);
 }
 
-/* One row, where inner is 1; returns its loss. `gradient`, a constant: grad_input too. */
-FDL_INLINE double cross_entropy_row(const classes_of *c, int64_t row, const int kind, const bool gradient)
+/* One row, where inner is 1, whose class is t (IGNORED with probabilities); returns its loss. `gradient`, a constant:
+ * grad_input too. */
+FDL_INLINE double cross_entropy_row(const classes_of *c, int64_t row, int64_t t, const int kind, const bool gradient)
 {
-    const bool named = kind != PROBABILITIES && !ignored(c, row), skipped = kind != PROBABILITIES && !named;
+    const bool named = t >= 0, skipped = kind != PROBABILITIES && !named;
     if (skipped && !gradient)
         return 0;
-    const int64_t classes = c->classes, start = row * classes, t = named ? c->target[row] : 0;
+    const int64_t classes = c->classes, start = row * classes;
     const real *x = c->x + start;
     real *grad = gradient ? c->grad_input + start : NULL;
     const real maximum = row_maximum(x, classes);
@@ -462,11 +478,12 @@ FDL_INLINE double cross_entropy_row(const classes_of *c, int64_t row, const int 
         sum_add(&soft, vfirst_or(part, lanes, (vreal){0}));
         sum_add(&soft_loss, vfirst_or(loss, lanes, (vreal){0}));
     }
-    const double hard = named ? (1 - c->smoothing) * target_weight(c, row) : 0, all = hard + sum_end(&soft);
+    const double weight = class_weight(c, t), hard = (1 - c->smoothing) * weight, all = hard + sum_end(&soft);
     if (gradient) {
-        const double g = row_grad(c, row), factor = g * all / total;
+        /* 0 of an ignored row, even if all are and the divisor is 0 */
+        const double g = skipped ? 0 : row_grad(c, row), factor = g * all / total;
         /* p - 1 in double: it nearly cancels where the prediction is right */
-        const real at = named ? (real)(factor * (double)grad[t] - g * c->kept * target_weight(c, row)) : 0;
+        const real at = named ? (real)(factor * (double)grad[t] - g * c->kept * weight) : 0;
         const vreal scale = vset1((real)factor), each = vset1((real)g);
         for (int64_t j = 0; j < classes; j += LANES) { /* main loop and tail */
             const int64_t left = classes - j;
@@ -481,8 +498,8 @@ FDL_INLINE double cross_entropy_row(const classes_of *c, int64_t row, const int 
 }
 
 /* The same for `width` <= STRIP rows from `row` on, whose classes lie beside each other; the sum of their losses. */
-FDL_INLINE double cross_entropy_strip(const classes_of *c, int64_t row, int64_t width, const int kind,
-                                      const bool gradient)
+FDL_INLINE double cross_entropy_strip(const classes_of *c, int64_t row, const int64_t *named, int64_t width,
+                                      const int kind, const bool gradient)
 {
     const int64_t classes = c->classes, inner = c->inner, start = row_start(c, row);
     const real *x = c->x + start;
@@ -513,21 +530,21 @@ FDL_INLINE double cross_entropy_strip(const classes_of *c, int64_t row, int64_t 
     real log_total[STRIP], scale[STRIP] = {0}, each[STRIP] = {0}, at[STRIP];
     strip_log(total, log_total, width);
     for (int64_t j = 0; j < width; j++) {
-        const bool named = kind != PROBABILITIES && !ignored(c, row + j);
-        const int64_t t = named ? c->target[row + j] * inner + j : 0;
-        const double weight = named ? target_weight(c, row + j) : 0, hard = (1 - c->smoothing) * weight;
+        const bool is_named = named[j] >= 0, skipped = kind != PROBABILITIES && !is_named;
+        const int64_t t = is_named ? named[j] * inner + j : 0;
+        const double weight = class_weight(c, named[j]), hard = (1 - c->smoothing) * weight;
         const double all = hard + soft_total[j];
         double loss = all * (double)log_total[j] + soft_loss_total[j];
-        if (named)
+        if (is_named)
             loss += hard * ((double)maximum[j] - (double)x[t]);
-        else if (kind != PROBABILITIES)
+        else if (skipped)
             loss = 0;
         if (c->loss && c->reduction == FDL_REDUCTION_NONE)
             c->loss[row + j] = (real)loss;
         losses += loss;
         if (gradient) {
-            const double g = row_grad(c, row + j), factor = g * all / total[j];
-            at[j] = named ? (real)(factor * (double)grad[t] - g * c->kept * weight) : 0; /* in double, as above */
+            const double g = skipped ? 0 : row_grad(c, row + j), factor = g * all / total[j];
+            at[j] = is_named ? (real)(factor * (double)grad[t] - g * c->kept * weight) : 0; /* in double, as above */
             scale[j] = (real)factor;
             each[j] = (real)g;
         }
@@ -543,10 +560,21 @@ FDL_INLINE double cross_entropy_strip(const classes_of *c, int64_t row, int64_t 
                          kind == INDICES ? p : p - vload(each + j) * soft_part(c, start + i, weight, left, kind), left);
         }
     }
-    for (int64_t j = 0; kind != PROBABILITIES && j < width; j++)
-        if (!ignored(c, row + j))
-            grad[c->target[row + j] * inner + j] = at[j];
+    for (int64_t j = 0; j < width; j++)
+        if (named[j] >= 0)
+            grad[named[j] * inner + j] = at[j];
     return losses;
+}
+
+/* The classes of `count` rows from `row` on; false where one is BAD. */
+FDL_INLINE bool named_classes(const classes_of *c, int64_t row, int64_t count, const int kind, int64_t *named)
+{
+    bool good = true;
+    for (int64_t j = 0; j < count; j++) {
+        named[j] = kind == PROBABILITIES ? IGNORED : class_of(c, row + j);
+        good = good && named[j] != BAD;
+    }
+    return good;
 }
 
 /* Pieces: blocks of rows or, where inner is more than 1, strips, of which each outer index has ceil(inner / STRIP). */
@@ -554,15 +582,20 @@ FDL_INLINE int cross_entropy_pieces(const classes_of *c, int64_t begin, int64_t 
                                     const bool gradient)
 {
     const int64_t strips = ceil_div(c->inner, STRIP);
+    int64_t named[STRIP];
     for (int64_t piece = begin; piece < end; piece++) {
         double sum = 0;
         if (c->inner > 1) {
-            const int64_t column = piece % strips * STRIP;
-            sum = cross_entropy_strip(c, piece / strips * c->inner + column, min64(STRIP, c->inner - column), kind,
-                                      gradient);
+            const int64_t column = piece % strips * STRIP, width = min64(STRIP, c->inner - column);
+            const int64_t row = piece / strips * c->inner + column;
+            if (!named_classes(c, row, width, kind, named))
+                return FDL_BAD_TARGET;
+            sum = cross_entropy_strip(c, row, named, width, kind, gradient);
         }
         for (int64_t row = piece * c->block; c->inner == 1 && row < min64((piece + 1) * c->block, c->outer); row++) {
-            const double loss = cross_entropy_row(c, row, kind, gradient);
+            if (!named_classes(c, row, 1, kind, named))
+                return FDL_BAD_TARGET;
+            const double loss = cross_entropy_row(c, row, named[0], kind, gradient);
             if (c->loss && c->reduction == FDL_REDUCTION_NONE)
                 c->loss[row] = (real)loss;
             sum += loss;

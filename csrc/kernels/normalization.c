@@ -18,6 +18,10 @@
  * 1979). x - mean is x - center with the mean rounded to `real`, which loses no digit where the mean is large; what
  * rounding took is added to the end.
  *
+ * Where a deviation is too large or too small for `real` to hold its square, which 1 / sqrt(variance + eps) tells
+ * (`usual`), a statistic and all that depends on it are computed once more, one element at a time in double, of x
+ * times a power of two that brings it near 1 (`rescued`).
+ *
  * Three drivers, by where the vectors run:
  *   runs      along inner, where it is long: all of a statistic's runs, then the next statistic
  *   rows      along the elements of a group, each with a weight of its own, where inner is short
@@ -32,11 +36,11 @@ enum { CHUNK = 128 * LANES, FOLD = 32, STRIP = 256 / (int)sizeof(real) };
 typedef struct {
     const real *x, *grad_output;
     const real *weight, *bias;               /* [groups, channels] or NULL; rows: [groups, elements] */
-    const real *mean, *rstd;                 /* known ones: of each statistic, or NULL */
+    const double *mean, *rstd;               /* known ones: of each statistic, or NULL */
     const real *fixed_mean, *fixed_variance; /* FIXED: of each channel */
     real *out;
-    real *mean_out, *rstd_out; /* of each statistic, or NULL */
-    double *moments;           /* mean and variance of each statistic, or NULL */
+    double *mean_out, *rstd_out; /* of each statistic, or NULL */
+    double *moments;             /* mean and variance of each statistic, or NULL */
     double *channel_sums; /* of grad_output and of grad_output z; runs: [..., channels, 2], columns: [channels, 2] */
     real *partial;        /* rows: of grad_output z and of grad_output; [blocks, 2, groups, elements] */
     int64_t batch, groups, channels, inner, kind;
@@ -122,18 +126,21 @@ FDL_INLINE moments merged(moments a, moments b)
         return b;
     const double count = a.count + b.count, part = b.count / count;
     const double apart = (b.mean - a.mean) + (b.low - a.low), squares = a.squares + b.squares;
-    if (!isfinite(apart)) /* an infinite mean stays */
-        return (moments){count, a.mean + b.mean, 0, squares + apart * apart};
+    if (!isfinite(apart)) /* infinity and NaN are in `low`, as means are finite: an infinite sum stays one */
+        return (moments){count, a.mean, a.low + b.low, squares + apart * apart};
     return (moments){count, a.mean, a.low + apart * part, squares + apart * apart * a.count * part};
 }
 
-/* The moments of `count` values, of which sums of deviations from center are known. */
+/* The moments of `count` values, of which sums of deviations from center, which is finite, are known. */
 FDL_INLINE moments around(real center, sums deviations, double count)
 {
     /* 1 / count does not wait for the sums */
     const double shift = deviations.first * (1 / count), squares = deviations.second - shift * deviations.first;
-    return (moments){count, (double)center, isfinite(center) ? shift : 0, squares < 0 ? 0 : squares}; /* NaN stays */
+    return (moments){count, (double)center, shift, squares < 0 ? 0 : squares}; /* NaN stays */
 }
+
+/* What deviations are taken from, where that is `value`: something finite, so that their sum shows what is not. */
+FDL_INLINE real finite_center(real value) { return isfinite(value) ? value : 0; }
 
 /* Of x [runs, size]; without `centered`, a constant, around 0. */
 FDL_INLINE moments moments_of(const real *x, int64_t runs, int64_t stride, int64_t size, const bool centered)
@@ -144,10 +151,10 @@ FDL_INLINE moments moments_of(const real *x, int64_t runs, int64_t stride, int64
         const real *p = x + run * stride + at;
         const double count = (double)(height * width);
         if (centered) {
-            const real guess = width < 4 ? p[0] : (p[0] + p[1] + p[2] + p[3]) / 4;
+            const real guess = finite_center(width < 4 ? p[0] : (p[0] + p[1] + p[2] + p[3]) / 4);
             moments found = around(guess, chunk_sums(p, NULL, guess, p, guess, height, stride, width), count);
             if (found.low * found.low * count > 4 * found.squares) { /* the guess was more than 2 deviations off */
-                const real center = (real)(found.mean + found.low);
+                const real center = finite_center((real)(found.mean + found.low));
                 found = around(center, chunk_sums(p, NULL, center, p, center, height, stride, width), count);
             }
             all = merged(all, found);
@@ -171,20 +178,32 @@ FDL_INLINE statistic statistic_of(double mean, double low, double variance, doub
     return (statistic){center, ((double)center - mean - low) * rstd, rstd};
 }
 
-/* That of moments, which is written where it is wanted. */
+/* Write what is wanted of statistic `index`. */
+FDL_INLINE void keep_statistic(const norm *t, int64_t index, double mean, double variance, double rstd)
+{
+    if (t->moments) {
+        t->moments[2 * index] = mean;
+        t->moments[2 * index + 1] = variance;
+    }
+    if (t->mean_out)
+        t->mean_out[index] = mean;
+    if (t->rstd_out)
+        t->rstd_out[index] = rstd;
+}
+
 FDL_INLINE statistic take_statistic(const norm *t, int64_t index, moments m)
 {
     const double variance = m.count > 0 ? m.squares * (1 / m.count) : 0;
     const statistic s = statistic_of(m.mean, m.low, variance, t->eps);
-    if (t->moments) {
-        t->moments[2 * index] = m.mean + m.low;
-        t->moments[2 * index + 1] = variance;
-    }
-    if (t->mean_out)
-        t->mean_out[index] = s.center;
-    if (t->rstd_out)
-        t->rstd_out[index] = (real)s.rstd;
+    keep_statistic(t, index, m.mean + m.low, variance, s.rstd);
     return s;
+}
+
+/* Whether `real` holds the squares of deviations of 1 / rstd, and of some 2^30 times more or less; not where x is not
+ * finite. */
+FDL_INLINE bool usual(double rstd)
+{
+    return sizeof(real) == 4 ? rstd > 0x1p-32 && rstd < 0x1p32 : rstd > 0x1p-256 && rstd < 0x1p256;
 }
 
 /* Whether statistic `index` is known beforehand, and it. */
@@ -194,7 +213,8 @@ FDL_INLINE bool known_statistic(const norm *t, int64_t index, statistic *s)
         const int64_t channel = index % t->groups;
         *s = statistic_of((double)t->fixed_mean[channel], 0, (double)t->fixed_variance[channel], t->eps);
     } else if (t->rstd) {
-        *s = (statistic){t->mean ? t->mean[index] : 0, 0, (double)t->rstd[index]};
+        const double mean = t->mean ? t->mean[index] : 0;
+        *s = (statistic){(real)mean, ((double)(real)mean - mean) * t->rstd[index], t->rstd[index]};
     } else {
         return false;
     }
@@ -220,12 +240,117 @@ FDL_INLINE slopes slopes_of(const norm *t, statistic s, sums h, double count, co
     return (slopes){s.rstd, s.rstd * s.rstd * mean_hz, s.rstd * (mean_h + s.low * mean_hz)};
 }
 
-/* ---- runs: inner is long ---- */
+/* Whether `real` holds them, and what they are applied to; not where h is not finite. */
+FDL_INLINE bool usual_slopes(slopes to)
+{
+    const double size = fabs(to.of_z);
+    return size == 0 || (sizeof(real) == 4 ? size > 0x1p-100 && size < 0x1p100 : size > 0x1p-900 && size < 0x1p900);
+}
+
+/* ---- rescued: statistics that are not `usual` ---- */
 
 /* A statistic's elements: sets [sets, runs, inner], a set of each channel, whose runs are `stride` apart. */
 typedef struct {
     int64_t sets, runs, stride, first, channel;
 } span;
+
+/* For each element of span s, at x + `at`: the statement that follows. */
+#define FOR_SPAN(set, at, s, inner)                                                                                    \
+    for (int64_t set = 0; set < (s).sets; set++)                                                                       \
+        for (int64_t run_ = 0; run_ < (s).runs; run_++)                                                                \
+            for (int64_t at = (s).first + set * (inner) + run_ * (s).stride, end_ = at + (inner); at < end_; at++)
+
+/* z = (x scale - center - low) rstd, where scale is a power of two. */
+typedef struct {
+    double scale, center, low, rstd;
+} rescued;
+
+FDL_INLINE double rescued_z(rescued of, real x) { return ((double)x * of.scale - of.center - of.low) * of.rstd; }
+
+/* 2^-k, where the largest of |x| is 2^k times something in [1/2, 1); 1 where it is 0 or not finite. */
+FDL_INLINE double rescued_scale(const norm *t, span s, int64_t inner)
+{
+    double most = 0;
+    FOR_SPAN(set, at, s, inner) { most = fabs((double)t->x[at]) > most ? fabs((double)t->x[at]) : most; }
+    if (most == 0 || !isfinite(most))
+        return 1;
+    int exponent;
+    frexp(most, &exponent);
+    return ldexp(1, exponent > 1022 ? -1022 : exponent < -1022 ? 1022 : -exponent);
+}
+
+/* Statistic `index`, as it is given or else taken from x, and written where it is wanted. */
+static rescued rescued_statistic(const norm *t, int64_t index, span s, int64_t inner)
+{
+    if (t->rstd)
+        return (rescued){1, t->mean ? t->mean[index] : 0, 0, t->rstd[index]};
+    const double count = (double)(s.sets * s.runs * inner), each = 1 / (count > 0 ? count : 1);
+    rescued of = {rescued_scale(t, s, inner), 0, 0, 0};
+    double first = 0, squares = 0;
+    if (t->kind != FDL_NORM_RMS) {
+        FOR_SPAN(set, at, s, inner) { of.center += (double)t->x[at] * of.scale * each; }
+        of.center = isfinite(of.center) ? of.center : 0; /* `low` is not, then */
+    }
+    FOR_SPAN(set, at, s, inner)
+    {
+        const double apart = (double)t->x[at] * of.scale - of.center;
+        first += apart;
+        squares += apart * apart;
+    }
+    if (t->kind != FDL_NORM_RMS) {
+        of.low = first * each;
+        squares -= of.low * first;
+    }
+    const double deviation = squares < 0 ? 0 : sqrt(squares * each); /* NaN stays */
+    of.rstd = 1 / hypot(deviation, sqrt(t->eps) * of.scale);
+    const double unscaled = deviation / of.scale;
+    keep_statistic(t, index, of.center / of.scale + of.low / of.scale, unscaled * unscaled, of.rstd * of.scale);
+    return of;
+}
+
+/* The elements of one statistic; x and out may be the same. */
+static void rescued_forward(const norm *t, int64_t index, span s, int64_t inner)
+{
+    const rescued of = rescued_statistic(t, index, s, inner);
+    FOR_SPAN(set, at, s, inner)
+    {
+        const double bias = t->bias ? (double)t->bias[s.channel + set] : 0;
+        t->out[at] = (real)(rescued_z(of, t->x[at]) * weight_of(t, s.channel + set) + bias);
+    }
+}
+
+/* The same backward. kept [sets, 2]: set to the sums of grad_output and of grad_output z; or NULL, and sum_gz and sum_g
+ * [sets] grow by them. */
+static void rescued_backward(const norm *t, int64_t index, span s, int64_t inner, double *kept, real *sum_gz,
+                             real *sum_g)
+{
+    const rescued of = rescued_statistic(t, index, s, inner);
+    sums h = {0, 0};
+    for (int64_t set = 0; kept && set < s.sets; set++)
+        kept[2 * set] = kept[2 * set + 1] = 0;
+    FOR_SPAN(set, at, s, inner)
+    {
+        const double g = (double)t->grad_output[at], gz = g * rescued_z(of, t->x[at]);
+        h.first += weight_of(t, s.channel + set) * g;
+        h.second += weight_of(t, s.channel + set) * gz;
+        if (kept) {
+            kept[2 * set] += g;
+            kept[2 * set + 1] += gz;
+        } else {
+            sum_gz[set] += (real)gz;
+            sum_g[set] += (real)g;
+        }
+    }
+    const double each = 1 / (double)(s.sets * s.runs * inner);
+    const double mean_h = t->kind == FDL_NORM_RMS ? 0 : h.first * each, mean_hz = h.second * each;
+    FOR_SPAN(set, at, s, inner)
+    {
+        const double g = (double)t->grad_output[at] * weight_of(t, s.channel + set);
+        t->out[at] = (real)((g - mean_h - rescued_z(of, t->x[at]) * mean_hz) * of.rstd * of.scale);
+    }
+}
+
+/* ---- runs: inner is long ---- */
 
 FDL_INLINE span span_of(const norm *t, int64_t item)
 {
@@ -249,6 +374,10 @@ static int runs_range(void *context, int64_t begin, int64_t end)
     for (int64_t item = begin; item < end; item++) {
         const span s = span_of(&t, item);
         const statistic of = span_statistic(&t, item, s);
+        if (t.kind != FDL_NORM_FIXED && !usual(of.rstd)) {
+            rescued_forward(&t, item, s, t.inner);
+            continue;
+        }
         for (int64_t set = 0; set < s.sets; set++) {
             const double w = weight_of(&t, s.channel + set);
             const real factor = (real)(of.rstd * w);
@@ -280,6 +409,10 @@ static int runs_backward_range(void *context, int64_t begin, int64_t end)
             h.second += weight_of(&t, s.channel + set) * g.second;
         }
         const slopes to = slopes_of(&t, of, h, (double)(s.sets * s.runs * t.inner), true);
+        if (t.kind != FDL_NORM_FIXED && !(usual(of.rstd) && usual_slopes(to))) {
+            rescued_backward(&t, item, s, t.inner, t.channel_sums + 2 * item * s.sets, NULL, NULL);
+            continue;
+        }
         const real of_z = (real)to.of_z, least = (real)to.least;
         for (int64_t set = 0; set < s.sets; set++) {
             const real by = (real)(to.by * weight_of(&t, s.channel + set));
@@ -342,6 +475,12 @@ FDL_INLINE void backward_step(const pass *p, const row *r, const bool centered)
     pass_store(p, r->out, g * pass_load(p, r->weight) * r->rstd - along);
 }
 
+FDL_INLINE span row_span(const norm *t, int64_t index)
+{
+    const int64_t size = t->channels * t->inner;
+    return (span){size, 1, 0, index * size, group_of(t, index) * size};
+}
+
 FDL_INLINE void rows_forward(const norm *t, int64_t begin, int64_t end, const bool centered)
 {
     const int64_t size = t->channels * t->inner;
@@ -350,6 +489,10 @@ FDL_INLINE void rows_forward(const norm *t, int64_t begin, int64_t end, const bo
         row r = {.x = t->x + index * size, .weight = t->weight + first, .out = t->out + index * size};
         r.bias = centered ? t->bias + first : NULL;
         const statistic of = take_statistic(t, index, moments_of(r.x, 1, 0, size, centered));
+        if (!usual(of.rstd)) {
+            rescued_forward(t, index, row_span(t, index), 1);
+            continue;
+        }
         r.center = of.center, r.rstd = (real)of.rstd, r.low = (real)of.low;
         FOR_VECTORS(p, size, r.out, t->streams, forward_step(&p, &r, centered));
     }
@@ -376,6 +519,10 @@ FDL_INLINE void row_backward(const norm *t, int64_t index, real *sum_gz, real *s
         of = take_statistic(t, index, moments_of(r.x, 1, 0, size, centered));
     const sums h = all_sums(r.grad_output, r.weight, r.x, centered ? of.center : 0, 1, 0, size);
     const slopes to = slopes_of(t, of, h, (double)size, centered);
+    if (!(usual(of.rstd) && usual_slopes(to))) {
+        rescued_backward(t, index, row_span(t, index), 1, NULL, sum_gz, sum_g);
+        return;
+    }
     r.center = of.center, r.rstd = (real)of.rstd, r.low = (real)of.low;
     r.of_z = (real)to.of_z, r.least = (real)to.least;
     FOR_VECTORS(p, size, r.out, t->streams, backward_step(&p, &r, centered));
@@ -492,7 +639,7 @@ FDL_INLINE void strip_moments(const norm *t, const real *x, int64_t width, momen
         column_sums(part, zero, part, zero, rows, stride, width, first, second);
         const double each = 1 / (double)rows;
         for (int64_t j = 0; j < width; j++)
-            center[j] = (real)(first[j] * each);
+            center[j] = finite_center((real)(first[j] * each));
         column_sums(part, center, part, center, rows, stride, width, first, second);
         for (int64_t c = 0; c < channels; c++)
             for (int64_t j = c * t->inner; j < (c + 1) * t->inner; j++)
@@ -526,6 +673,11 @@ FDL_INLINE int64_t strip_width(const norm *t)
     return max64(1, wide / t->inner) * t->inner;
 }
 
+FDL_INLINE span column_span(const norm *t, int64_t channel)
+{
+    return (span){1, t->batch, t->groups * t->inner, channel * t->inner, channel};
+}
+
 FDL_INLINE void columns(const norm *t, int64_t strip, const bool backward)
 {
     const int64_t stride = t->groups * t->inner, column = strip * strip_width(t);
@@ -533,6 +685,14 @@ FDL_INLINE void columns(const norm *t, int64_t strip, const bool backward)
     statistic of[STRIP];
     real center[STRIP] = {0}, factor[STRIP] = {0}, of_z[STRIP] = {0}, shift[STRIP] = {0};
     strip_statistics(t, column, width, of, center);
+    bool fine = true;
+    for (int64_t c = 0; c < width / t->inner; c++)
+        fine = fine && (t->kind == FDL_NORM_FIXED || usual(of[c].rstd));
+    if (!fine && !backward) {
+        for (int64_t c = channel; c < channel + width / t->inner; c++)
+            rescued_forward(t, c, column_span(t, c), t->inner);
+        return;
+    }
     const real *x = t->x + column, *grad_output = backward ? t->grad_output + column : NULL;
     if (backward) {
         static const real zero[STRIP] = {0};
@@ -547,11 +707,17 @@ FDL_INLINE void columns(const norm *t, int64_t strip, const bool backward)
             t->channel_sums[2 * (channel + c) + 1] = g.second * of[c].rstd + g.first * of[c].low;
             const sums h = {w * g.first, w * g.second};
             const slopes to = slopes_of(t, of[c], h, (double)(t->batch * t->inner), true);
+            fine = fine && (t->kind == FDL_NORM_FIXED || usual_slopes(to));
             for (int64_t j = c * t->inner; j < (c + 1) * t->inner; j++) {
                 factor[j] = (real)(to.by * w);
                 of_z[j] = (real)to.of_z;
                 shift[j] = (real)to.least;
             }
+        }
+        if (!fine) {
+            for (int64_t c = channel; c < channel + width / t->inner; c++)
+                rescued_backward(t, c, column_span(t, c), t->inner, t->channel_sums + 2 * c, NULL, NULL);
+            return;
         }
     } else {
         for (int64_t c = 0; c < width / t->inner; c++) {
@@ -642,8 +808,8 @@ static void update_running(const norm *t, real *mean, real *variance, double mom
 }
 
 int fdl_normalize(const real *x, real *running_mean, real *running_var, const real *weight, const real *bias, real *y,
-                  real *mean, real *rstd, int64_t batch, int64_t groups, int64_t channels, int64_t inner, int64_t kind,
-                  double momentum, double eps)
+                  double *mean, double *rstd, int64_t batch, int64_t groups, int64_t channels, int64_t inner,
+                  int64_t kind, double momentum, double eps)
 {
     norm t = {.x = x, .weight = weight, .bias = bias, .out = y, .mean_out = mean, .rstd_out = rstd};
     t.fixed_mean = running_mean, t.fixed_variance = running_var;
@@ -671,8 +837,8 @@ int fdl_normalize(const real *x, real *running_mean, real *running_var, const re
         }
     }
     for (int64_t c = 0; kind == FDL_NORM_FIXED && mean && rstd && c < groups; c++) {
-        mean[c] = running_mean[c];
-        rstd[c] = (real)(1 / sqrt((double)running_var[c] + eps));
+        mean[c] = (double)running_mean[c];
+        rstd[c] = 1 / sqrt((double)running_var[c] + eps);
     }
     if (status == FDL_OK && updates)
         update_running(&t, running_mean, running_var, momentum);
@@ -681,9 +847,9 @@ int fdl_normalize(const real *x, real *running_mean, real *running_var, const re
 }
 
 int fdl_normalize_backward(const real *grad_output, const real *x, const real *running_mean, const real *running_var,
-                           const real *weight, const real *mean, const real *rstd, real *grad_input, real *grad_weight,
-                           real *grad_bias, int64_t batch, int64_t groups, int64_t channels, int64_t inner,
-                           int64_t kind, double eps)
+                           const real *weight, const double *mean, const double *rstd, real *grad_input,
+                           real *grad_weight, real *grad_bias, int64_t batch, int64_t groups, int64_t channels,
+                           int64_t inner, int64_t kind, double eps)
 {
     norm t = {.grad_output = grad_output, .x = x, .weight = weight, .mean = mean, .rstd = rstd, .out = grad_input};
     t.fixed_mean = running_mean, t.fixed_variance = running_var;

@@ -1,25 +1,30 @@
 """Normalization: batch_norm, layer_norm, group_norm, instance_norm, rms_norm, each with its backward.
 
 y = (x - mean) / sqrt(variance + eps) * weight + bias; the functions differ in what mean and variance are taken over.
-Statistics are accumulated in float64. With return_stats (a literal inside Numba) a forward also returns the mean and
-rstd = 1 / sqrt(variance + eps) that it used; a backward that is given them need not take them from x again.
+With return_stats (a literal inside Numba) a forward also returns the mean and rstd = 1 / sqrt(variance + eps) that it
+used, in float64; a backward that is given them need not take them from x again, and is as exact.
 """
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 
 from fastdl import _kernels
+from fastdl._docs import doc
 from fastdl.functional._operation import helper, operation
 from fastdl.functional.verbs import (
     Array,
     disjoint,
     fail,
+    flag,
     floats,
     floats_like,
+    integer,
+    number,
     optional_like,
+    optional_stats,
     optional_vector,
     output,
     running_stat,
@@ -47,19 +52,148 @@ __all__ = [
 
 GROUP, RMS, BATCH, FIXED = _kernels.NORM_GROUP, _kernels.NORM_RMS, _kernels.NORM_BATCH, _kernels.NORM_FIXED
 
+WithStats = tuple[Array, Array, Array]
+"""y, mean, rstd."""
+
 
 class NormGrad(NamedTuple):
+    """The gradients of a normalization.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x = np.array([[0, 4], [2, 8]], np.float32)
+    >>> grads = fastdl.layer_norm_backward(np.ones_like(x), x, 2)
+    >>> grads.weight.round(3), grads.bias
+    (array([-2.,  2.], dtype=float32), array([2., 2.], dtype=float32))
+    """
+
     input: Array
+    """Of x, shaped as x."""
     weight: Array
+    """Of weight, which need not have been given."""
     bias: Array
+    """Of bias, which need not have been given."""
 
 
 class RMSNormGrad(NamedTuple):
+    """The gradients of rms_norm.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x = np.array([[3, 4]], np.float32)
+    >>> fastdl.rms_norm_backward(np.ones_like(x), x, 2).weight.round(4)
+    array([0.8485, 1.1314], dtype=float32)
+    """
+
     input: Array
+    """Of x, shaped as x."""
     weight: Array
+    """Of weight, which need not have been given."""
 
 
+_TEXTS = {
+    "x": """
+        x : array of shape (batch, channels, ...)
+            float32 or float64, which is then the dtype of all other arrays but the statistics.
+        """,
+    "x_rows": """
+        x : array of shape (..., *normalized_shape)
+            float32 or float64, which is then the dtype of all other arrays but the statistics.
+        normalized_shape : int or tuple of ints
+            The sizes of the last dimensions, over which is normalised; an int for the last one alone.
+        """,
+    "running": """
+        running_mean, running_var : array of shape (channels,), optional
+            Both or none.
+        """,
+    "affine": """
+        weight, bias : array of shape (channels,), optional
+            What each channel is multiplied by and what is then added to it: either, both or none.
+        """,
+    "affine_rows": """
+        weight, bias : array of shape normalized_shape, optional
+            What each element is multiplied by and what is then added to it: either, both or none.
+        """,
+    "weight": """
+        weight : array of shape (channels,), optional
+            What the forward was given.
+        """,
+    "weight_rows": """
+        weight : array of shape normalized_shape, optional
+            What the forward was given.
+        """,
+    "momentum": """
+        momentum : float, in [0, 1]
+            The part of the new statistics in the running ones.
+        """,
+    "eps": """
+        eps : float, at least 0
+            Added to the variance.
+        """,
+    "return_stats": """
+        return_stats : bool
+            Whether to return the statistics as well. A literal inside Numba.
+        """,
+    "out": """
+        out : array, optional
+            Where to store the result: as x, C-contiguous; x itself, or memory that no argument shares.
+        """,
+    "grad_output": """
+        grad_output : array
+            The gradient of what the forward returned, shaped as x.
+        """,
+    "returns": """
+        array or tuple of arrays
+            y, shaped as x; with return_stats (y, mean, rstd), the statistics in float64, where
+            rstd = 1 / sqrt(variance + eps),
+        """,
+    "grads": """
+        NormGrad
+            The gradients of x, of weight and of bias: (input, weight, bias).
+        """,
+    "raises": """
+        Raises
+        ------
+        ValueError
+            Shapes that do not fit each other, numbers out of range, arrays that overlap what is written.
+        TypeError
+            What is no array (or no number), or has another dtype. Either message names the argument, what was found
+            and what was expected; nothing has been written then.
+        """,
+}
+
+
+@overload
+def batch_norm(
+    x: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    return_stats: Literal[False] = False,
+    out: Array | None = None,
+) -> Array: ...
+@overload
+def batch_norm(
+    x: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    *,
+    return_stats: Literal[True],
+    out: Array | None = None,
+) -> WithStats: ...
 @operation
+@doc(_TEXTS)
 def batch_norm(
     x: Any,
     running_mean: Any = None,
@@ -71,22 +205,70 @@ def batch_norm(
     eps: float = 1e-5,
     return_stats: bool = False,
     out: Array | None = None,
-) -> Any:
-    """Normalise each channel: over the batch in training, else with running_mean and running_var.
-    torch.nn.functional.batch_norm.
+) -> Array | WithStats:
+    """Normalise each channel over the batch, or with running statistics. torch.nn.functional.batch_norm.
 
-    x: (batch, channels, ...). All vectors: (channels,). In training the running ones, if given, are updated in place:
-    running = (1 - momentum) running + momentum new, the variance's new value being the unbiased one; one value a
-    channel is then a ValueError. return_stats: return (y, mean, rstd), both (channels,). out: an array like x, or x.
+    ::
+
+        y = (x - mean) / sqrt(variance + eps) * weight + bias
+
+    In training, mean and variance are those of all elements of the channel in the batch, and running statistics, if
+    given, are updated in place::
+
+        running = (1 - momentum) * running + momentum * new
+
+    where the new variance is the unbiased one: the sum of squares divided by one less than the number of elements.
+    Else they are running_mean and running_var.
+
+    Parameters
+    ----------
+    {x}
+    {running}
+        Needed without `training`; with it they are updated, and have to be writable.
+    {affine}
+    training : bool
+        Whether to normalise with the statistics of the batch. There then has to be more than one value a channel.
+    {momentum}
+    {eps}
+    {return_stats}
+    {out}
+
+    Returns
+    -------
+    {returns}
+        each of shape (channels,).
+
+    {raises}
+
+    See Also
+    --------
+    batch_norm_backward : its gradients.
+
+    References
+    ----------
+    Ioffe and Szegedy, "Batch Normalization", ICML 2015, algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x = np.array([[1, 10], [3, 30]], np.float32)
+    >>> mean, var = np.zeros(2, np.float32), np.ones(2, np.float32)
+    >>> fastdl.batch_norm(x, mean, var, training=True).round(3)
+    array([[-1., -1.],
+           [ 1.,  1.]], dtype=float32)
+    >>> mean, var
+    (array([0.2, 2. ], dtype=float32), array([ 1.1, 20.9], dtype=float32))
     """
     x = floats(x, "x")
+    flag(training, "training")
+    flag(return_stats, "return_stats")
+    momentum, eps = number(momentum, "momentum", 0.0, 1.0), number(eps, "eps", 0.0)
     batch, channels, inner = _channels(x.shape)
     running_mean = running_stat(running_mean, "running_mean", x, channels, training)
     running_var = running_stat(running_var, "running_var", x, channels, training)
     weight = optional_vector(weight, "weight", x, channels)
     bias = optional_vector(bias, "bias", x, channels)
     _check_running(running_mean, running_var, training, "training")
-    _check_eps(eps)
     if training and batch * inner == 1:
         fail("x", x.shape, "more than 1 value per channel in training")
     result = output(out, x.shape, x)
@@ -95,8 +277,8 @@ def batch_norm(
         _check_out(result, weight, bias, running_mean, running_var)
     if training:
         _check_updates(x, weight, bias, running_mean, running_var)
-    mean = stats_output((channels,), x, return_stats)
-    rstd = stats_output((channels,), x, return_stats)
+    mean = stats_output((channels,), return_stats)
+    rstd = stats_output((channels,), return_stats)
     kind = BATCH if training else FIXED
     _kernels.normalize(
         x,
@@ -119,6 +301,7 @@ def batch_norm(
 
 
 @operation
+@doc(_TEXTS)
 def batch_norm_backward(
     grad_output: Any,
     x: Any,
@@ -130,22 +313,59 @@ def batch_norm_backward(
     mean: Any = None,
     rstd: Any = None,
 ) -> NormGrad:
-    """The gradients of batch_norm as (input, weight, bias).
+    """The gradients of batch_norm.
 
-    mean, rstd: what batch_norm returned in training, if it was asked to; else they are taken from x again.
+    With z = (x - mean) * rstd and h = grad_output * weight, means being over each channel's elements::
+
+        input  = rstd * (h - mean(h) - z * mean(h * z))        in training
+        input  = rstd * h                                      else
+        weight = sum(grad_output * z)
+        bias   = sum(grad_output)
+
+    Parameters
+    ----------
+    {grad_output}
+    {x}
+    {running}
+        Needed without `training`; not read with it.
+    {weight}
+    training : bool
+        As in the forward.
+    {eps}
+    mean, rstd : float64 array of shape (channels,), optional
+        What batch_norm returned in training, with return_stats; else they are taken from x again.
+
+    Returns
+    -------
+    {grads}
+
+    {raises}
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x = np.array([[1, 10], [3, 30], [5, 80]], np.float32)
+    >>> y, mean, rstd = fastdl.batch_norm(x, training=True, return_stats=True)
+    >>> grad_output = np.array([[1, 0], [0, 0], [0, 1]], np.float32)
+    >>> grads = fastdl.batch_norm_backward(grad_output, x, training=True, mean=mean, rstd=rstd)
+    >>> grads.input.round(3)
+    array([[ 0.102,  0.004],
+           [-0.204, -0.006],
+           [ 0.102,  0.002]], dtype=float32)
     """
     x = floats(x, "x")
+    flag(training, "training")
+    eps = number(eps, "eps", 0.0)
     grad_output = floats_like(grad_output, "grad_output", x)
     _check_grad(grad_output, x)
     batch, channels, inner = _channels(x.shape)
     running_mean = optional_vector(running_mean, "running_mean", x, channels)
     running_var = optional_vector(running_var, "running_var", x, channels)
     weight = optional_vector(weight, "weight", x, channels)
-    mean = optional_vector(mean, "mean", x, channels)
-    rstd = optional_vector(rstd, "rstd", x, channels)
+    mean = optional_stats(mean, "mean", (channels,))
+    rstd = optional_stats(rstd, "rstd", (channels,))
     _check_running(running_mean, running_var, training, "training")
     _check_stats(mean, rstd)
-    _check_eps(eps)
     result = NormGrad(np.empty_like(x), np.empty(channels, x.dtype), np.empty(channels, x.dtype))
     kind = BATCH if training else FIXED
     _kernels.normalize_backward(
@@ -169,7 +389,35 @@ def batch_norm_backward(
     return result
 
 
+@overload
+def instance_norm(
+    x: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    return_stats: Literal[False] = False,
+    out: Array | None = None,
+) -> Array: ...
+@overload
+def instance_norm(
+    x: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+    *,
+    return_stats: Literal[True],
+    out: Array | None = None,
+) -> WithStats: ...
 @operation
+@doc(_TEXTS)
 def instance_norm(
     x: Any,
     running_mean: Any = None,
@@ -181,21 +429,66 @@ def instance_norm(
     eps: float = 1e-5,
     return_stats: bool = False,
     out: Array | None = None,
-) -> Any:
+) -> Array | WithStats:
     """Normalise each channel of each sample over its own elements. torch.nn.functional.instance_norm.
 
-    x: (batch, channels, ...). All vectors: (channels,). The running ones, if given, are updated in place with the
-    mean over the batch of each sample's statistics, as by batch_norm; without use_input_stats it is they that are
-    used. return_stats: return (y, mean, rstd), both (batch, channels). out: an array like x, or x.
+    ::
+
+        y = (x - mean) / sqrt(variance + eps) * weight + bias
+
+    Running statistics, if given, are updated in place as by batch_norm, with the mean over the batch of the samples'
+    statistics; without `use_input_stats` it is they that are used.
+
+    Parameters
+    ----------
+    {x}
+        Samples have at least one more dimension, as in torch: one without a batch is x[None].
+    {running}
+        Needed without `use_input_stats`; with it they are updated, and have to be writable.
+    {affine}
+    use_input_stats : bool
+        Whether to normalise with the statistics of x. A channel then has to have more than one element.
+    {momentum}
+    {eps}
+    {return_stats}
+    {out}
+
+    Returns
+    -------
+    {returns}
+        each of shape (batch, channels).
+
+    {raises}
+
+    See Also
+    --------
+    instance_norm_backward : its gradients.
+
+    References
+    ----------
+    Ulyanov, Vedaldi and Lempitsky, "Instance Normalization: The Missing Ingredient for Fast Stylization", 2016.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x = np.array([[[1, 3], [10, 30]]], np.float32)
+    >>> y, mean, rstd = fastdl.instance_norm(x, return_stats=True)
+    >>> y.round(3)
+    array([[[-1.,  1.],
+            [-1.,  1.]]], dtype=float32)
+    >>> mean
+    array([[ 2., 20.]])
     """
     x = floats(x, "x")
+    flag(use_input_stats, "use_input_stats")
+    flag(return_stats, "return_stats")
+    momentum, eps = number(momentum, "momentum", 0.0, 1.0), number(eps, "eps", 0.0)
     batch, channels, inner = _channels(x.shape)
     running_mean = running_stat(running_mean, "running_mean", x, channels, use_input_stats)
     running_var = running_stat(running_var, "running_var", x, channels, use_input_stats)
     weight = optional_vector(weight, "weight", x, channels)
     bias = optional_vector(bias, "bias", x, channels)
     _check_running(running_mean, running_var, use_input_stats, "use_input_stats")
-    _check_eps(eps)
     if use_input_stats and inner == 1:
         fail("x", x.shape, "more than 1 spatial element with use_input_stats")
     result = output(out, x.shape, x)
@@ -204,8 +497,8 @@ def instance_norm(
         _check_out(result, weight, bias, running_mean, running_var)
     if use_input_stats:
         _check_updates(x, weight, bias, running_mean, running_var)
-    mean = stats_output((batch, channels), x, return_stats)
-    rstd = stats_output((batch, channels), x, return_stats)
+    mean = stats_output((batch, channels), return_stats)
+    rstd = stats_output((batch, channels), return_stats)
     kind = GROUP if use_input_stats else FIXED
     _kernels.normalize(
         x,
@@ -231,6 +524,7 @@ def instance_norm(
 
 
 @operation
+@doc(_TEXTS)
 def instance_norm_backward(
     grad_output: Any,
     x: Any,
@@ -242,22 +536,52 @@ def instance_norm_backward(
     mean: Any = None,
     rstd: Any = None,
 ) -> NormGrad:
-    """The gradients of instance_norm as (input, weight, bias).
+    """The gradients of instance_norm.
 
-    mean, rstd: what instance_norm returned with use_input_stats, if it was asked to; else they are taken from x again.
+    Those of batch_norm (see batch_norm_backward), where the means are over the elements of each channel of a sample
+    and the sums over the batch as well.
+
+    Parameters
+    ----------
+    {grad_output}
+    {x}
+    {running}
+        Needed without `use_input_stats`; not read with it.
+    {weight}
+    use_input_stats : bool
+        As in the forward.
+    {eps}
+    mean, rstd : float64 array of shape (batch, channels), optional
+        What instance_norm returned with `use_input_stats` and return_stats; else they are taken from x again.
+
+    Returns
+    -------
+    {grads}
+
+    {raises}
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x = np.array([[[1, 3, 5], [10, 30, 80]]], np.float32)
+    >>> grad_output = np.array([[[1, 0, 0], [0, 0, 1]]], np.float32)
+    >>> fastdl.instance_norm_backward(grad_output, x).input.round(3)
+    array([[[ 0.102, -0.204,  0.102],
+            [ 0.004, -0.006,  0.002]]], dtype=float32)
     """
     x = floats(x, "x")
+    flag(use_input_stats, "use_input_stats")
+    eps = number(eps, "eps", 0.0)
     grad_output = floats_like(grad_output, "grad_output", x)
     _check_grad(grad_output, x)
     batch, channels, inner = _channels(x.shape)
     running_mean = optional_vector(running_mean, "running_mean", x, channels)
     running_var = optional_vector(running_var, "running_var", x, channels)
     weight = optional_vector(weight, "weight", x, channels)
-    mean = optional_like(mean, "mean", x, (batch, channels))
-    rstd = optional_like(rstd, "rstd", x, (batch, channels))
+    mean = optional_stats(mean, "mean", (batch, channels))
+    rstd = optional_stats(rstd, "rstd", (batch, channels))
     _check_running(running_mean, running_var, use_input_stats, "use_input_stats")
     _check_stats(mean, rstd)
-    _check_eps(eps)
     result = NormGrad(np.empty_like(x), np.empty(channels, x.dtype), np.empty(channels, x.dtype))
     kind = GROUP if use_input_stats else FIXED
     _kernels.normalize_backward(
@@ -281,7 +605,29 @@ def instance_norm_backward(
     return result
 
 
+@overload
+def group_norm(
+    x: Any,
+    num_groups: int,
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+    return_stats: Literal[False] = False,
+    out: Array | None = None,
+) -> Array: ...
+@overload
+def group_norm(
+    x: Any,
+    num_groups: int,
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+    *,
+    return_stats: Literal[True],
+    out: Array | None = None,
+) -> WithStats: ...
 @operation
+@doc(_TEXTS)
 def group_norm(
     x: Any,
     num_groups: int,
@@ -290,18 +636,54 @@ def group_norm(
     eps: float = 1e-5,
     return_stats: bool = False,
     out: Array | None = None,
-) -> Any:
-    """Normalise each sample's num_groups groups of neighbouring channels. torch.nn.functional.group_norm.
+) -> Array | WithStats:
+    """Normalise each sample's groups of neighbouring channels. torch.nn.functional.group_norm.
 
-    x: (batch, channels, ...). weight, bias: (channels,). return_stats: return (y, mean, rstd), both (batch,
-    num_groups). out: an array like x, or x.
+    ::
+
+        y = (x - mean) / sqrt(variance + eps) * weight + bias
+
+    Mean and variance are those of each group of each sample.
+
+    Parameters
+    ----------
+    {x}
+    num_groups : int
+        How many groups; it divides the number of channels. Groups have to have more than one value.
+    {affine}
+    {eps}
+    {return_stats}
+    {out}
+
+    Returns
+    -------
+    {returns}
+        each of shape (batch, num_groups).
+
+    {raises}
+
+    See Also
+    --------
+    group_norm_backward : its gradients.
+
+    References
+    ----------
+    Wu and He, "Group Normalization", ECCV 2018.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x = np.array([[1, 3, 10, 30]], np.float32)
+    >>> fastdl.group_norm(x, 2).round(3)
+    array([[-1.,  1., -1.,  1.]], dtype=float32)
     """
     x = floats(x, "x")
+    flag(return_stats, "return_stats")
+    num_groups, eps = integer(num_groups, "num_groups", 1), number(eps, "eps", 0.0)
     batch, channels, inner = _channels(x.shape)
     _check_groups(num_groups, x.shape)
     weight = optional_vector(weight, "weight", x, channels)
     bias = optional_vector(bias, "bias", x, channels)
-    _check_eps(eps)
     each = channels // num_groups
     if batch * each * inner == 1:
         fail("x", x.shape, "more than 1 value per group")
@@ -309,13 +691,14 @@ def group_norm(
     if out is not None:
         same_or_disjoint(result, "x", x)
         _check_out(result, weight, bias, None, None)
-    mean = stats_output((batch, num_groups), x, return_stats)
-    rstd = stats_output((batch, num_groups), x, return_stats)
+    mean = stats_output((batch, num_groups), return_stats)
+    rstd = stats_output((batch, num_groups), return_stats)
     _kernels.normalize(x, None, None, weight, bias, result, mean, rstd, batch, num_groups, each, inner, GROUP, 0.0, eps)
     return with_mean_and_rstd(result, mean, rstd, return_stats)
 
 
 @operation
+@doc(_TEXTS)
 def group_norm_backward(
     grad_output: Any,
     x: Any,
@@ -325,20 +708,50 @@ def group_norm_backward(
     mean: Any = None,
     rstd: Any = None,
 ) -> NormGrad:
-    """The gradients of group_norm as (input, weight, bias).
+    """The gradients of group_norm.
 
-    mean, rstd: what group_norm returned, if it was asked to; else they are taken from x again.
+    With z = (x - mean) * rstd and h = grad_output * weight, means being over the elements of each group of a sample,
+    and sums over all but the channels::
+
+        input  = rstd * (h - mean(h) - z * mean(h * z))
+        weight = sum(grad_output * z)
+        bias   = sum(grad_output)
+
+    Parameters
+    ----------
+    {grad_output}
+    {x}
+    num_groups : int
+        As in the forward.
+    {weight}
+    {eps}
+    mean, rstd : float64 array of shape (batch, num_groups), optional
+        What group_norm returned with return_stats; else they are taken from x again.
+
+    Returns
+    -------
+    {grads}
+
+    {raises}
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x = np.array([[1, 3, 5, 10, 30, 80]], np.float32)
+    >>> grad_output = np.array([[1, 0, 0, 0, 0, 1]], np.float32)
+    >>> fastdl.group_norm_backward(grad_output, x, 2).input.round(3)
+    array([[ 0.102, -0.204,  0.102,  0.004, -0.006,  0.002]], dtype=float32)
     """
     x = floats(x, "x")
+    num_groups, eps = integer(num_groups, "num_groups", 1), number(eps, "eps", 0.0)
     grad_output = floats_like(grad_output, "grad_output", x)
     _check_grad(grad_output, x)
     batch, channels, inner = _channels(x.shape)
     _check_groups(num_groups, x.shape)
     weight = optional_vector(weight, "weight", x, channels)
-    mean = optional_like(mean, "mean", x, (batch, num_groups))
-    rstd = optional_like(rstd, "rstd", x, (batch, num_groups))
+    mean = optional_stats(mean, "mean", (batch, num_groups))
+    rstd = optional_stats(rstd, "rstd", (batch, num_groups))
     _check_stats(mean, rstd)
-    _check_eps(eps)
     result = NormGrad(np.empty_like(x), np.empty(channels, x.dtype), np.empty(channels, x.dtype))
     _kernels.normalize_backward(
         grad_output,
@@ -361,33 +774,90 @@ def group_norm_backward(
     return result
 
 
-@operation
+@overload
 def layer_norm(
     x: Any,
-    normalized_shape: Any,
+    normalized_shape: int | tuple[int, ...],
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+    return_stats: Literal[False] = False,
+    out: Array | None = None,
+) -> Array: ...
+@overload
+def layer_norm(
+    x: Any,
+    normalized_shape: int | tuple[int, ...],
+    weight: Any = None,
+    bias: Any = None,
+    eps: float = 1e-5,
+    *,
+    return_stats: Literal[True],
+    out: Array | None = None,
+) -> WithStats: ...
+@operation
+@doc(_TEXTS)
+def layer_norm(
+    x: Any,
+    normalized_shape: int | tuple[int, ...],
     weight: Any = None,
     bias: Any = None,
     eps: float = 1e-5,
     return_stats: bool = False,
     out: Array | None = None,
-) -> Any:
-    """Normalise over the last dimensions, whose sizes are normalized_shape. torch.nn.functional.layer_norm.
+) -> Array | WithStats:
+    """Normalise over the last dimensions. torch.nn.functional.layer_norm.
 
-    x: (..., *normalized_shape). normalized_shape: a tuple, or an int for the last dimension. weight, bias:
-    normalized_shape. return_stats: return (y, mean, rstd), both shaped as the other dimensions. out: an array like x,
-    or x.
+    ::
+
+        y = (x - mean) / sqrt(variance + eps) * weight + bias
+
+    Mean and variance are those over the dimensions of normalized_shape.
+
+    Parameters
+    ----------
+    {x_rows}
+    {affine_rows}
+    {eps}
+    {return_stats}
+    {out}
+
+    Returns
+    -------
+    {returns}
+        shaped as the other dimensions.
+
+    {raises}
+
+    See Also
+    --------
+    layer_norm_backward : its gradients.
+    rms_norm : the same without the mean.
+
+    References
+    ----------
+    Ba, Kiros and Hinton, "Layer Normalization", 2016.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x = np.array([[0, 4], [2, 8]], np.float32)
+    >>> fastdl.layer_norm(x, 2, bias=np.array([0, 1], np.float32)).round(3)
+    array([[-1.,  2.],
+           [-1.,  2.]], dtype=float32)
     """
     x = floats(x, "x")
+    flag(return_stats, "return_stats")
+    eps = number(eps, "eps", 0.0)
     rows, last = split_shape(normalized_shape, "normalized_shape", x.shape)
     weight = optional_like(weight, "weight", x, last)
     bias = optional_like(bias, "bias", x, last)
-    _check_eps(eps)
     result = output(out, x.shape, x)
     if out is not None:
         same_or_disjoint(result, "x", x)
         _check_out(result, weight, bias, None, None)
-    mean = stats_output(rows, x, return_stats)
-    rstd = stats_output(rows, x, return_stats)
+    mean = stats_output(rows, return_stats)
+    rstd = stats_output(rows, return_stats)
     _kernels.normalize(
         x, None, None, weight, bias, result, mean, rstd, _product(rows), 1, _product(last), 1, GROUP, 0.0, eps
     )
@@ -395,28 +865,58 @@ def layer_norm(
 
 
 @operation
+@doc(_TEXTS)
 def layer_norm_backward(
     grad_output: Any,
     x: Any,
-    normalized_shape: Any,
+    normalized_shape: int | tuple[int, ...],
     weight: Any = None,
     eps: float = 1e-5,
     mean: Any = None,
     rstd: Any = None,
 ) -> NormGrad:
-    """The gradients of layer_norm as (input, weight, bias).
+    """The gradients of layer_norm.
 
-    mean, rstd: what layer_norm returned, if it was asked to; else they are taken from x again.
+    With z = (x - mean) * rstd and h = grad_output * weight, means being over the dimensions of normalized_shape and
+    sums over the others::
+
+        input  = rstd * (h - mean(h) - z * mean(h * z))
+        weight = sum(grad_output * z)
+        bias   = sum(grad_output)
+
+    Parameters
+    ----------
+    {grad_output}
+    {x_rows}
+    {weight_rows}
+    {eps}
+    mean, rstd : float64 array, shaped as the other dimensions, optional
+        What layer_norm returned with return_stats; else they are taken from x again.
+
+    Returns
+    -------
+    {grads}
+
+    {raises}
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x = np.array([[1, 3, 5]], np.float32)
+    >>> y, mean, rstd = fastdl.layer_norm(x, 3, return_stats=True)
+    >>> grad_output = np.array([[1, 0, 0]], np.float32)
+    >>> fastdl.layer_norm_backward(grad_output, x, 3, mean=mean, rstd=rstd).input.round(3)
+    array([[ 0.102, -0.204,  0.102]], dtype=float32)
     """
     x = floats(x, "x")
+    eps = number(eps, "eps", 0.0)
     grad_output = floats_like(grad_output, "grad_output", x)
     _check_grad(grad_output, x)
     rows, last = split_shape(normalized_shape, "normalized_shape", x.shape)
     weight = optional_like(weight, "weight", x, last)
-    mean = optional_like(mean, "mean", x, rows)
-    rstd = optional_like(rstd, "rstd", x, rows)
+    mean = optional_stats(mean, "mean", rows)
+    rstd = optional_stats(rstd, "rstd", rows)
     _check_stats(mean, rstd)
-    _check_eps(eps)
     result = NormGrad(np.empty_like(x), np.empty(last, x.dtype), np.empty(last, x.dtype))
     _kernels.normalize_backward(
         grad_output,
@@ -439,31 +939,83 @@ def layer_norm_backward(
     return result
 
 
-@operation
+@overload
 def rms_norm(
     x: Any,
-    normalized_shape: Any,
+    normalized_shape: int | tuple[int, ...],
+    weight: Any = None,
+    eps: float | None = None,
+    return_stats: Literal[False] = False,
+    out: Array | None = None,
+) -> Array: ...
+@overload
+def rms_norm(
+    x: Any,
+    normalized_shape: int | tuple[int, ...],
+    weight: Any = None,
+    eps: float | None = None,
+    *,
+    return_stats: Literal[True],
+    out: Array | None = None,
+) -> tuple[Array, Array]: ...
+@operation
+@doc(_TEXTS)
+def rms_norm(
+    x: Any,
+    normalized_shape: int | tuple[int, ...],
     weight: Any = None,
     eps: float | None = None,
     return_stats: bool = False,
     out: Array | None = None,
-) -> Any:
-    """x / sqrt(mean(x^2) + eps) * weight over the last dimensions. torch.nn.functional.rms_norm.
+) -> Array | tuple[Array, Array]:
+    """Divide by the root of the mean square over the last dimensions. torch.nn.functional.rms_norm.
 
-    x: (..., *normalized_shape). normalized_shape: a tuple, or an int for the last dimension. weight:
-    normalized_shape. eps: the dtype's machine epsilon where None. return_stats: return (y, rstd), rstd =
-    1 / sqrt(mean(x^2) + eps) shaped as the other dimensions. out: an array like x, or x.
+    ::
+
+        y = x / sqrt(mean(x^2) + eps) * weight
+
+    Parameters
+    ----------
+    {x_rows}
+    weight : array of shape normalized_shape, optional
+        What each element is multiplied by.
+    eps : float, at least 0, or None
+        Added to the mean square; the dtype's machine epsilon where None.
+    {return_stats}
+    {out}
+
+    Returns
+    -------
+    array or tuple of arrays
+        y, shaped as x; with return_stats (y, rstd), where rstd = 1 / sqrt(mean(x^2) + eps), in float64, is shaped as
+        the other dimensions.
+
+    {raises}
+
+    See Also
+    --------
+    rms_norm_backward : its gradients.
+
+    References
+    ----------
+    Zhang and Sennrich, "Root Mean Square Layer Normalization", NeurIPS 2019.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> fastdl.rms_norm(np.array([[3, 4]], np.float32), 2).round(4)
+    array([[0.8485, 1.1314]], dtype=float32)
     """
     x = floats(x, "x")
+    flag(return_stats, "return_stats")
     rows, last = split_shape(normalized_shape, "normalized_shape", x.shape)
     weight = optional_like(weight, "weight", x, last)
-    least = _epsilon(x, eps)
-    _check_eps(least)
+    least = number(_epsilon(x, eps), "eps", 0.0)
     result = output(out, x.shape, x)
     if out is not None:
         same_or_disjoint(result, "x", x)
         _check_out(result, weight, None, None, None)
-    rstd = stats_output(rows, x, return_stats)
+    rstd = stats_output(rows, return_stats)
     _kernels.normalize(
         x, None, None, weight, None, result, None, rstd, _product(rows), 1, _product(last), 1, RMS, 0.0, least
     )
@@ -471,26 +1023,54 @@ def rms_norm(
 
 
 @operation
+@doc(_TEXTS)
 def rms_norm_backward(
     grad_output: Any,
     x: Any,
-    normalized_shape: Any,
+    normalized_shape: int | tuple[int, ...],
     weight: Any = None,
     eps: float | None = None,
     rstd: Any = None,
 ) -> RMSNormGrad:
-    """The gradients of rms_norm as (input, weight).
+    """The gradients of rms_norm.
 
-    rstd: what rms_norm returned, if it was asked to; else it is taken from x again.
+    With z = x * rstd and h = grad_output * weight, the mean being over the dimensions of normalized_shape and the sum
+    over the others::
+
+        input  = rstd * (h - z * mean(h * z))
+        weight = sum(grad_output * z)
+
+    Parameters
+    ----------
+    {grad_output}
+    {x_rows}
+    {weight_rows}
+    eps : float, at least 0, or None
+        As in the forward.
+    rstd : float64 array, shaped as the other dimensions, optional
+        What rms_norm returned with return_stats; else it is taken from x again.
+
+    Returns
+    -------
+    RMSNormGrad
+        The gradients of x and of weight: (input, weight).
+
+    {raises}
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x = np.array([[3, 4]], np.float32)
+    >>> fastdl.rms_norm_backward(np.ones_like(x), x, 2).input.round(4)
+    array([[ 0.0453, -0.0339]], dtype=float32)
     """
     x = floats(x, "x")
     grad_output = floats_like(grad_output, "grad_output", x)
     _check_grad(grad_output, x)
     rows, last = split_shape(normalized_shape, "normalized_shape", x.shape)
     weight = optional_like(weight, "weight", x, last)
-    rstd = optional_like(rstd, "rstd", x, rows)
-    least = _epsilon(x, eps)
-    _check_eps(least)
+    rstd = optional_stats(rstd, "rstd", rows)
+    least = number(_epsilon(x, eps), "eps", 0.0)
     result = RMSNormGrad(np.empty_like(x), np.empty(last, x.dtype))
     _kernels.normalize_backward(
         grad_output,
@@ -538,14 +1118,8 @@ def _epsilon(x: Array, eps: float | None) -> float:
 
 
 @helper
-def _check_eps(eps: float) -> None:
-    if not eps >= 0:
-        fail("eps", eps, "at least 0")
-
-
-@helper
 def _check_groups(num_groups: int, shape: tuple[int, ...]) -> None:
-    if num_groups < 1 or shape[1] % num_groups != 0:
+    if shape[1] % num_groups != 0:
         fail("num_groups", num_groups, ("at least 1 and a divisor of the channels", shape[1]))
 
 
@@ -562,11 +1136,11 @@ def _check_stats(mean: Array | None, rstd: Array | None) -> None:
 
 
 @helper
-def _check_running(mean: Array | None, variance: Array | None, optional: bool, flag: str) -> None:
+def _check_running(mean: Array | None, variance: Array | None, optional: bool, option: str) -> None:
     if (mean is None) != (variance is None):
         fail("running_mean", "one of running_mean and running_var", "both or none")
     if mean is None and not optional:
-        fail("running_mean", "None", ("an array without", flag))
+        fail("running_mean", "None", ("an array without", option))
 
 
 @helper

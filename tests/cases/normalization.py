@@ -173,6 +173,23 @@ def _special(*shape: int) -> Draw:
     return draw
 
 
+def _late(*shape: int) -> Draw:
+    """The same in the last elements, far past what is summed at a time."""
+
+    def draw(rng: np.random.Generator) -> Array:
+        x = rng.standard_normal(shape)
+        x[(0, 0, *(-1 for _ in shape[2:]))], x[-1, 1 - shape[1] :] = np.nan, 0.5
+        x[(-1, -1, *(-2 for _ in shape[2:]))] = -np.inf
+        return x
+
+    return draw
+
+
+def _scaled(scale: float, *shape: int) -> Draw:
+    """Numbers whose squares float32 does not hold."""
+    return lambda rng: scale * rng.standard_normal(shape)
+
+
 def _name(note: str, x: Shape) -> str:
     return f"{note}-{'x'.join(map(str, x))}"
 
@@ -184,7 +201,7 @@ def _all(x: Shape, values: Draw | None = None, groups: int = 2, **form: Any) -> 
         norm("batch_norm", x, values, **form),
         norm("group_norm", x, values, num_groups=groups, **form),
         norm("layer_norm", x, values, normalized_shape=x[1:], **form),
-        norm("rms_norm", x, values, normalized_shape=x[-1:], eps=1e-6, **form),
+        norm("rms_norm", x, values, normalized_shape=x[-1:], **{"eps": 1e-6} | form),
     ]
     if len(x) > 2:
         cases += [
@@ -239,6 +256,20 @@ CASES = [
         c
         for shape in ((4, 6), (3, 4, 9), (3, 4, 40))
         for c in _all(shape, _special(*shape), note=_name("special", shape), tags=("special",))
+    ),
+    *(
+        c
+        for shape in ((3000, 4), (2, 4, 5000), (1100, 4, 3))
+        for c in _all(shape, _late(*shape), note=_name("late", shape), tags=("special",))
+    ),
+    # what overflows or underflows when it is squared
+    *(
+        c
+        for scale, eps in ((1e20, 1e-5), (1e30, 0.0), (1e-22, 0.0), (1e-25, 0.0))
+        for shape in ((40, 34), (3, 4, 2500), (50, 4, 6))
+        for c in _all(
+            shape, _scaled(scale, *shape), note=_name(f"{scale:g}", shape), tags=("special", "not-in-torch"), eps=eps
+        )
     ),
     *_all((2, 6, 30), **_BENCH),
     norm("batch_norm", (32, 64, 56, 56), training=True, **_LARGE),

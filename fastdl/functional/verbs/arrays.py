@@ -96,17 +96,29 @@ def running_stat(x: Any, argument: str, like: Array, size: int, updated: bool) -
     return optional_vector(x, argument, like, size)
 
 
-def stats_output(shape: tuple[int, ...], like: Array, wanted: bool) -> Array:
-    """A new array for statistics; an empty one, which kernels take as "not wanted", if they are not wanted."""
-    return empty(shape if wanted else (0,) * len(shape), like.dtype)
+def optional_stats(x: Any, argument: str, shape: tuple[int, ...]) -> Array | None:
+    """x, statistics as stats_output makes them, of that shape; or None."""
+    if x is None:
+        return None
+    x = floats(x, argument, len(shape))
+    if x.dtype is not _F64:
+        raise TypeError(f"{argument}: found dtype {x.dtype}, expected float64, in which statistics are returned")
+    if x.shape != shape:
+        fail(argument, x.shape, shape)
+    return x
 
 
-def with_mean_and_rstd(y: Array, mean: Array, rstd: Array, wanted: bool) -> Any:
+def stats_output(shape: tuple[int, ...], wanted: bool) -> Array:
+    """A new float64 array for statistics; an empty one, which kernels take as "not wanted", if they are not wanted."""
+    return empty(shape if wanted else (0,) * len(shape), float64)
+
+
+def with_mean_and_rstd(y: Array, mean: Array, rstd: Array, wanted: bool) -> Array | tuple[Array, Array, Array]:
     """(y, mean, rstd), or y alone. (Inside Numba, `wanted` has to be a literal.)"""
     return (y, mean, rstd) if wanted else y
 
 
-def with_rstd(y: Array, rstd: Array, wanted: bool) -> Any:
+def with_rstd(y: Array, rstd: Array, wanted: bool) -> Array | tuple[Array, Array]:
     """The same of (y, rstd)."""
     return (y, rstd) if wanted else y
 

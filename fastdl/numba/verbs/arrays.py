@@ -109,12 +109,30 @@ def _optional_broadcast(x, argument, like):
     return implementation
 
 
+@overload(verbs.optional_stats, prefer_literal=True)
+def _optional_stats(x, argument, shape):
+    if is_none(x):
+        return lambda x, argument, shape: None
+    name, ndim = literal(argument), len(shape)
+    check_floats(x, name, ndim)
+    if x.dtype != types.float64:
+        raise TypingError(f"{name}: found dtype {x.dtype}, expected float64, in which statistics are returned")
+
+    def implementation(x, argument, shape):
+        x = verbs.floats(x, name, ndim)
+        if x.shape != shape:
+            verbs.fail(name, x.shape, shape)
+        return x
+
+    return implementation
+
+
 @overload(verbs.stats_output, prefer_literal=True)
-def _stats_output(shape, like, wanted):
+def _stats_output(shape, wanted):
     if not check_wanted(wanted, "return_stats"):
         shape_of_none = (0,) * len(shape)
-        return lambda shape, like, wanted: np.empty(shape_of_none, like.dtype)
-    return lambda shape, like, wanted: np.empty(shape, like.dtype)
+        return lambda shape, wanted: np.empty(shape_of_none, np.float64)
+    return lambda shape, wanted: np.empty(shape, np.float64)
 
 
 @overload(verbs.with_mean_and_rstd, prefer_literal=True)
