@@ -12,16 +12,22 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastdl import _kernels
+from fastdl._docs import doc
 from fastdl.functional._operation import helper, operation
 from fastdl.functional.verbs import (
+    ABOVE_ZERO,
     Array,
     choice,
     class_split,
     class_target,
     disjoint,
     fail,
+    flag,
     floats,
     floats_like,
+    integer,
+    loss_grad,
+    number,
     optional_broadcast,
     optional_vector,
     output,
@@ -61,13 +67,94 @@ REDUCTIONS = _kernels.REDUCTION_NAMES
 _USUAL = REDUCTIONS[:3]
 _MSE, _L1, _HUBER, _SMOOTH_L1, _BCE, _BCE_LOGITS, _KL_DIV, _KL_DIV_LOG, _HINGE = range(len(_kernels.LOSS_NAMES))
 
+_TEXTS = {
+    "pair": """
+        x, target : array
+            The prediction, float32 or float64, and what it should be: of the same shape, any, and dtype.
+        """,
+    "classes": """
+        x : array of shape (rows, classes), (rows, classes, d1, ...) or (classes,)
+            float32 or float64.
+        """,
+    "named": """
+        target : array (or list) of integers, shaped as x without the classes
+            Each in [0, classes), or ignore_index.
+        """,
+    "class_weight": """
+        weight : array (or list) of shape (classes,), optional
+            What the loss of each class is multiplied by.
+        """,
+    "ignore_index": """
+        ignore_index : int
+            Rows with this target have the loss 0, and do not count in the mean.
+        """,
+    "smoothing": """
+        label_smoothing : float, in [0, 1]
+            How much of the target is spread evenly over all classes.
+        """,
+    "reduction": """
+        reduction : {"mean", "sum", "none"}
+            Return the mean (NaN if there is nothing), the sum, or the losses as they are. Sums run in float64. A
+            literal inside Numba.
+        """,
+    "out": """
+        out : array, optional
+            Where to store the result: of its shape and dtype, C-contiguous; no argument shares its memory.
+        """,
+    "returns": """
+        array
+            Shape (), or that of x with reduction "none"; of x's dtype.
+        """,
+    "returns_rows": """
+        array
+            Shape (), or that of x without the classes with reduction "none"; of x's dtype.
+        """,
+    "grad_output": """
+        grad_output : array, or a number where its shape is ()
+            The gradient of what the forward returned, shaped as that.
+        """,
+    "returns_grad": """
+        array
+            The gradient of x, shaped as x. There is none of the target, which is data.
+        """,
+    "raises": """
+        Raises
+        ------
+        ValueError
+            Shapes that do not fit each other, numbers out of range, arrays that overlap what is written.
+        TypeError
+            What is no array (or no number), or has another dtype. Either message names the argument, what was found
+            and what was expected; nothing has been written then.
+        """,
+}
+
 
 class LossAndGrad(NamedTuple):
+    """A loss and its gradient, for a grad_output of 1.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> loss, grad = fastdl.cross_entropy_with_grad(np.zeros((1, 2), np.float32), [0])
+    >>> grad
+    array([[-0.5,  0.5]], dtype=float32)
+    """
+
     loss: Array
     grad: Array
 
 
 class CosineEmbeddingGrad(NamedTuple):
+    """The gradients of cosine_embedding_loss in x1 and x2.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x1, x2 = np.array([1, 0], np.float32), np.array([0, 2], np.float32)
+    >>> fastdl.cosine_embedding_loss_backward(1.0, x1, x2, np.array(1, np.float32)).x1
+    array([ 0., -1.], dtype=float32)
+    """
+
     x1: Array
     x2: Array
 
@@ -76,97 +163,399 @@ class CosineEmbeddingGrad(NamedTuple):
 
 
 @operation
+@doc(_TEXTS)
 def mse_loss(x: Any, target: Any, reduction: str = "mean", out: Array | None = None) -> Array:
-    """(x - target)^2. torch.nn.functional.mse_loss. x, target: one shape."""
+    """The squared difference. torch.nn.functional.mse_loss.
+
+    ::
+
+        loss = (x - target)^2
+
+    Parameters
+    ----------
+    {pair}
+    {reduction}
+    {out}
+
+    Returns
+    -------
+    {returns}
+
+    {raises}
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x, target = np.array([1, 4], np.float32), np.array([1, 2], np.float32)
+    >>> fastdl.mse_loss(x, target)
+    array(2., dtype=float32)
+    >>> fastdl.mse_loss(x, target, reduction="none")
+    array([0., 4.], dtype=float32)
+    """
     return _loss(x, target, None, None, _MSE, 0.0, choice(reduction, "reduction", _USUAL), reduction, out)
 
 
 @operation
+@doc(_TEXTS)
 def mse_loss_backward(
     grad_output: Any, x: Any, target: Any, reduction: str = "mean", out: Array | None = None
 ) -> Array:
-    """The gradient of mse_loss in x. grad_output: shaped as mse_loss returns."""
+    """The gradient of mse_loss.
+
+    For a grad_output of 1 and reduction "sum"::
+
+        grad = 2 * (x - target)
+
+    Parameters
+    ----------
+    {grad_output}
+    {pair}
+    {reduction}
+    {out}
+
+    Returns
+    -------
+    {returns_grad}
+
+    {raises}
+
+    See Also
+    --------
+    mse_loss : the loss.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x, target = np.array([1, 4], np.float32), np.array([1, 2], np.float32)
+    >>> fastdl.mse_loss_backward(1.0, x, target)
+    array([0., 2.], dtype=float32)
+    """
     code = choice(reduction, "reduction", _USUAL)
     return _loss_backward(grad_output, x, target, None, None, _MSE, 0.0, code, reduction, out)
 
 
 @operation
+@doc(_TEXTS)
 def l1_loss(x: Any, target: Any, reduction: str = "mean", out: Array | None = None) -> Array:
-    """|x - target|. torch.nn.functional.l1_loss. x, target: one shape."""
+    """The absolute difference. torch.nn.functional.l1_loss.
+
+    ::
+
+        loss = |x - target|
+
+    Parameters
+    ----------
+    {pair}
+    {reduction}
+    {out}
+
+    Returns
+    -------
+    {returns}
+
+    {raises}
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x, target = np.array([1, 4], np.float32), np.array([1, 2], np.float32)
+    >>> fastdl.l1_loss(x, target)
+    array(1., dtype=float32)
+    """
     return _loss(x, target, None, None, _L1, 0.0, choice(reduction, "reduction", _USUAL), reduction, out)
 
 
 @operation
+@doc(_TEXTS)
 def l1_loss_backward(grad_output: Any, x: Any, target: Any, reduction: str = "mean", out: Array | None = None) -> Array:
-    """The gradient of l1_loss in x, 0 where x = target. grad_output: shaped as l1_loss returns."""
+    """The gradient of l1_loss.
+
+    For a grad_output of 1 and reduction "sum"::
+
+        grad = sign(x - target)          0 where they are the same
+
+    Parameters
+    ----------
+    {grad_output}
+    {pair}
+    {reduction}
+    {out}
+
+    Returns
+    -------
+    {returns_grad}
+
+    {raises}
+
+    See Also
+    --------
+    l1_loss : the loss.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x, target = np.array([1, 4], np.float32), np.array([1, 2], np.float32)
+    >>> fastdl.l1_loss_backward(1.0, x, target)
+    array([0. , 0.5], dtype=float32)
+    """
     code = choice(reduction, "reduction", _USUAL)
     return _loss_backward(grad_output, x, target, None, None, _L1, 0.0, code, reduction, out)
 
 
 @operation
+@doc(_TEXTS)
 def huber_loss(x: Any, target: Any, reduction: str = "mean", delta: float = 1.0, out: Array | None = None) -> Array:
-    """With d = |x - target|: d^2 / 2 up to d = delta, then delta (d - delta / 2). torch.nn.functional.huber_loss.
+    """The squared difference, but linear where that is large. torch.nn.functional.huber_loss.
 
-    x, target: one shape. delta: above 0.
+    ::
+
+        d    = |x - target|
+        loss = d^2 / 2                          where d <= delta
+        loss = delta * (d - delta / 2)          else
+
+
+    Parameters
+    ----------
+    {pair}
+    {reduction}
+    delta : float, above 0
+        Where the parabola becomes a line.
+    {out}
+
+    Returns
+    -------
+    {returns}
+
+    {raises}
+
+    References
+    ----------
+    Huber, "Robust Estimation of a Location Parameter", Annals of Mathematical Statistics 35, 1964.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x, target = np.array([1, 4], np.float32), np.array([1, 2], np.float32)
+    >>> fastdl.huber_loss(x, target, reduction="sum")
+    array(1.5, dtype=float32)
     """
-    _check_delta(delta)
+    delta = number(delta, "delta", ABOVE_ZERO)
     return _loss(x, target, None, None, _HUBER, delta, choice(reduction, "reduction", _USUAL), reduction, out)
 
 
 @operation
+@doc(_TEXTS)
 def huber_loss_backward(
     grad_output: Any, x: Any, target: Any, reduction: str = "mean", delta: float = 1.0, out: Array | None = None
 ) -> Array:
-    """The gradient of huber_loss in x. grad_output: shaped as huber_loss returns."""
-    _check_delta(delta)
+    """The gradient of huber_loss.
+
+    For a grad_output of 1 and reduction "sum"::
+
+        grad = x - target, but at least -delta and at most delta
+
+    Parameters
+    ----------
+    {grad_output}
+    {pair}
+    {reduction}
+    delta : float, above 0
+        Where the parabola becomes a line.
+    {out}
+
+    Returns
+    -------
+    {returns_grad}
+
+    {raises}
+
+    See Also
+    --------
+    huber_loss : the loss.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x, target = np.array([1, 4], np.float32), np.array([1, 2], np.float32)
+    >>> fastdl.huber_loss_backward(1.0, x, target, reduction="sum")
+    array([0., 1.], dtype=float32)
+    """
+    delta = number(delta, "delta", ABOVE_ZERO)
     code = choice(reduction, "reduction", _USUAL)
     return _loss_backward(grad_output, x, target, None, None, _HUBER, delta, code, reduction, out)
 
 
 @operation
+@doc(_TEXTS)
 def smooth_l1_loss(x: Any, target: Any, reduction: str = "mean", beta: float = 1.0, out: Array | None = None) -> Array:
-    """With d = |x - target|: d^2 / (2 beta) up to d = beta, then d - beta / 2. torch.nn.functional.smooth_l1_loss.
+    """The absolute difference, but a parabola where that is small. torch.nn.functional.smooth_l1_loss.
 
-    x, target: one shape. beta: at least 0, where it is l1_loss.
+    ::
+
+        d    = |x - target|
+        loss = d^2 / (2 * beta)          where d <= beta
+        loss = d - beta / 2              else
+
+
+    Parameters
+    ----------
+    {pair}
+    {reduction}
+    beta : float, at least 0
+        Where the parabola becomes a line; at 0 this is l1_loss.
+    {out}
+
+    Returns
+    -------
+    {returns}
+
+    {raises}
+
+    References
+    ----------
+    Girshick, "Fast R-CNN", ICCV 2015, section 2.3.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x, target = np.array([1, 4], np.float32), np.array([1, 2], np.float32)
+    >>> fastdl.smooth_l1_loss(x, target, reduction="sum", beta=0.5)
+    array(1.75, dtype=float32)
     """
+    beta = number(beta, "beta", 0.0)
     code = choice(reduction, "reduction", _USUAL)
     return _loss(x, target, None, None, _smooth_l1(beta), beta, code, reduction, out)
 
 
 @operation
+@doc(_TEXTS)
 def smooth_l1_loss_backward(
     grad_output: Any, x: Any, target: Any, reduction: str = "mean", beta: float = 1.0, out: Array | None = None
 ) -> Array:
-    """The gradient of smooth_l1_loss in x. grad_output: shaped as smooth_l1_loss returns."""
+    """The gradient of smooth_l1_loss.
+
+    For a grad_output of 1 and reduction "sum"::
+
+        grad = (x - target) / beta, but at least -1 and at most 1
+
+    Parameters
+    ----------
+    {grad_output}
+    {pair}
+    {reduction}
+    beta : float, at least 0
+        Where the parabola becomes a line; at 0 this is l1_loss.
+    {out}
+
+    Returns
+    -------
+    {returns_grad}
+
+    {raises}
+
+    See Also
+    --------
+    smooth_l1_loss : the loss.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x, target = np.array([1, 4], np.float32), np.array([1, 2], np.float32)
+    >>> fastdl.smooth_l1_loss_backward(1.0, x, target, reduction="sum", beta=0.5)
+    array([0., 1.], dtype=float32)
+    """
+    beta = number(beta, "beta", 0.0)
     code = choice(reduction, "reduction", _USUAL)
     return _loss_backward(grad_output, x, target, None, None, _smooth_l1(beta), beta, code, reduction, out)
 
 
 @operation
+@doc(_TEXTS)
 def binary_cross_entropy(
     x: Any, target: Any, weight: Any = None, reduction: str = "mean", out: Array | None = None
 ) -> Array:
-    """-weight (target log(x) + (1 - target) log(1 - x)). torch.nn.functional.binary_cross_entropy.
+    """The cross entropy of probabilities. torch.nn.functional.binary_cross_entropy.
 
-    x, target: one shape, probabilities; anything outside [0, 1] is a ValueError. weight: of a shape that NumPy
-    broadcasts to theirs, or None. Logarithms are held to -100 at least.
+    ::
+
+        loss = -weight * (target * log(x) + (1 - target) * log(1 - x))
+
+    where logarithms are held to -100 at least.
+
+    Parameters
+    ----------
+    x, target : array
+        Probabilities: the prediction, float32 or float64, and what it should be, of the same shape and dtype. Anything
+        outside [0, 1] is a ValueError.
+    weight : array, optional
+        What each loss is multiplied by; of a shape that broadcasts to x's.
+    {reduction}
+    {out}
+
+    Returns
+    -------
+    {returns}
+
+    {raises}
+
+    See Also
+    --------
+    binary_cross_entropy_with_logits : the same of sigmoid(x), which is more accurate.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x, target = np.array([0.5, 0.25], np.float32), np.array([1, 0], np.float32)
+    >>> fastdl.binary_cross_entropy(x, target, reduction="none").round(4)
+    array([0.6931, 0.2877], dtype=float32)
     """
     return _loss(x, target, weight, None, _BCE, 0.0, choice(reduction, "reduction", _USUAL), reduction, out)
 
 
 @operation
+@doc(_TEXTS)
 def binary_cross_entropy_backward(
     grad_output: Any, x: Any, target: Any, weight: Any = None, reduction: str = "mean", out: Array | None = None
 ) -> Array:
-    """The gradient of binary_cross_entropy in x: weight (x - target) / max(x (1 - x), 1e-12).
+    """The gradient of binary_cross_entropy.
 
-    grad_output: shaped as binary_cross_entropy returns.
+    For a grad_output of 1 and reduction "sum"::
+
+        grad = weight * (x - target) / max(x * (1 - x), 1e-12)
+
+    Parameters
+    ----------
+    {grad_output}
+    x, target : array
+        What the forward was given.
+    weight : array, optional
+        What each loss is multiplied by; of a shape that broadcasts to x's.
+    {reduction}
+    {out}
+
+    Returns
+    -------
+    {returns_grad}
+
+    {raises}
+
+    See Also
+    --------
+    binary_cross_entropy : the loss.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x, target = np.array([0.5, 0.25], np.float32), np.array([1, 0], np.float32)
+    >>> fastdl.binary_cross_entropy_backward(1.0, x, target, reduction="sum").round(4)
+    array([-2.    ,  1.3333], dtype=float32)
     """
     code = choice(reduction, "reduction", _USUAL)
     return _loss_backward(grad_output, x, target, weight, None, _BCE, 0.0, code, reduction, out)
 
 
 @operation
+@doc(_TEXTS)
 def binary_cross_entropy_with_logits(
     x: Any,
     target: Any,
@@ -175,10 +564,34 @@ def binary_cross_entropy_with_logits(
     pos_weight: Any = None,
     out: Array | None = None,
 ) -> Array:
-    """binary_cross_entropy of sigmoid(x), accurate for any x. torch.nn.functional.binary_cross_entropy_with_logits.
+    """The cross entropy of sigmoid(x), accurate for any x. torch.nn.functional.binary_cross_entropy_with_logits.
 
-    x, target: one shape. weight, pos_weight (which the target's part is multiplied by): of shapes that NumPy
-    broadcasts to theirs, or None.
+    ::
+
+        loss = weight * (pos_weight * target * log(1 + exp(-x)) + (1 - target) * log(1 + exp(x)))
+
+    Parameters
+    ----------
+    {pair}
+    weight : array, optional
+        What each loss is multiplied by; of a shape that broadcasts to x's.
+    {reduction}
+    pos_weight : array, optional
+        What the part of the target is multiplied by; of a shape that broadcasts to x's.
+    {out}
+
+    Returns
+    -------
+    {returns}
+
+    {raises}
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x, target = np.array([0, 100], np.float32), np.array([1, 0], np.float32)
+    >>> fastdl.binary_cross_entropy_with_logits(x, target, reduction="none").round(4)
+    array([  0.6931, 100.    ], dtype=float32)
     """
     return _loss(
         x, target, weight, pos_weight, _BCE_LOGITS, 0.0, choice(reduction, "reduction", _USUAL), reduction, out
@@ -186,6 +599,7 @@ def binary_cross_entropy_with_logits(
 
 
 @operation
+@doc(_TEXTS)
 def binary_cross_entropy_with_logits_backward(
     grad_output: Any,
     x: Any,
@@ -195,23 +609,89 @@ def binary_cross_entropy_with_logits_backward(
     pos_weight: Any = None,
     out: Array | None = None,
 ) -> Array:
-    """The gradient of binary_cross_entropy_with_logits in x. grad_output: shaped as that returns."""
+    """The gradient of binary_cross_entropy_with_logits.
+
+    For a grad_output of 1 and reduction "sum"::
+
+        grad = weight * ((1 - target) * sigmoid(x) - pos_weight * target * sigmoid(-x))
+
+    Parameters
+    ----------
+    {grad_output}
+    {pair}
+    weight : array, optional
+        What each loss is multiplied by; of a shape that broadcasts to x's.
+    {reduction}
+    pos_weight : array, optional
+        What the forward was given.
+    {out}
+
+    Returns
+    -------
+    {returns_grad}
+
+    {raises}
+
+    See Also
+    --------
+    binary_cross_entropy_with_logits : the loss.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x, target = np.array([0, 100], np.float32), np.array([1, 0], np.float32)
+    >>> fastdl.binary_cross_entropy_with_logits_backward(1.0, x, target, reduction="sum")
+    array([-0.5,  1. ], dtype=float32)
+    """
     code = choice(reduction, "reduction", _USUAL)
     return _loss_backward(grad_output, x, target, weight, pos_weight, _BCE_LOGITS, 0.0, code, reduction, out)
 
 
 @operation
+@doc(_TEXTS)
 def kl_div(x: Any, target: Any, reduction: str = "mean", log_target: bool = False, out: Array | None = None) -> Array:
-    """target (log(target) - x), 0 where target is 0. torch.nn.functional.kl_div.
+    """The Kullback-Leibler divergence of the target from x. torch.nn.functional.kl_div.
 
-    x: logarithms of probabilities. target: probabilities of the same shape, or their logarithms with log_target.
-    reduction: also "batchmean", the sum divided by x.shape[0].
+    ::
+
+        loss = target * (log(target) - x)          0 where target is 0
+
+    Parameters
+    ----------
+    x : array
+        Logarithms of probabilities, float32 or float64.
+    target : array
+        Probabilities, or with log_target their logarithms; as x.
+    reduction : {"mean", "sum", "none", "batchmean"}
+        As everywhere; "batchmean" is the sum divided by x.shape[0].
+    log_target : bool
+        Whether target holds logarithms of probabilities.
+    {out}
+
+    Returns
+    -------
+    {returns}
+
+    {raises}
+
+    See Also
+    --------
+    log_softmax : which makes logarithms of probabilities.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x, target = np.log(np.array([0.5, 0.5], np.float32)), np.array([1, 0], np.float32)
+    >>> fastdl.kl_div(x, target, reduction="sum").round(4)
+    np.float32(0.6931)
     """
+    flag(log_target, "log_target")
     code = choice(reduction, "reduction", REDUCTIONS)
     return _loss(x, target, None, None, _KL_DIV_LOG if log_target else _KL_DIV, 0.0, code, reduction, out)
 
 
 @operation
+@doc(_TEXTS)
 def kl_div_backward(
     grad_output: Any,
     x: Any,
@@ -220,24 +700,91 @@ def kl_div_backward(
     log_target: bool = False,
     out: Array | None = None,
 ) -> Array:
-    """The gradient of kl_div in x, which is -target. grad_output: shaped as kl_div returns."""
+    """The gradient of kl_div.
+
+    For a grad_output of 1 and reduction "sum"::
+
+        grad = -target                    with log_target: -exp(target)
+
+    Parameters
+    ----------
+    {grad_output}
+    x, target : array
+        What the forward was given.
+    reduction : {"mean", "sum", "none", "batchmean"}
+        As everywhere; "batchmean" is the sum divided by x.shape[0].
+    log_target : bool
+        Whether target holds logarithms of probabilities.
+    {out}
+
+    Returns
+    -------
+    {returns_grad}
+
+    {raises}
+
+    See Also
+    --------
+    kl_div : the loss.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x, target = np.log(np.array([0.5, 0.5], np.float32)), np.array([1, 0], np.float32)
+    >>> fastdl.kl_div_backward(1.0, x, target, reduction="sum")
+    array([-1., -0.], dtype=float32)
+    """
+    flag(log_target, "log_target")
     code = choice(reduction, "reduction", REDUCTIONS)
     kind = _KL_DIV_LOG if log_target else _KL_DIV
     return _loss_backward(grad_output, x, target, None, None, kind, 0.0, code, reduction, out)
 
 
 @operation
+@doc(_TEXTS)
 def hinge_embedding_loss(
     x: Any, target: Any, margin: float = 1.0, reduction: str = "mean", out: Array | None = None
 ) -> Array:
-    """x where target is 1, max(0, margin - x) where it is -1. torch.nn.functional.hinge_embedding_loss.
+    """A distance that should be small, or at least the margin. torch.nn.functional.hinge_embedding_loss.
 
-    x, target: one shape and dtype. Where target is neither, the two are added, as torch does.
+    ::
+
+        loss = x                         where target = 1
+        loss = max(0, margin - x)        where target = -1
+
+
+    Where target is neither, the two are added, as torch does.
+
+    Parameters
+    ----------
+    x : array
+        Distances, float32 or float64.
+    target : array
+        1 for what belongs together, -1 for what does not; as x.
+    margin : float
+        How far off a wrong pair has to be for no loss.
+    {reduction}
+    {out}
+
+    Returns
+    -------
+    {returns}
+
+    {raises}
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x, target = np.array([0.25, 0.25], np.float32), np.array([1, -1], np.float32)
+    >>> fastdl.hinge_embedding_loss(x, target, reduction="none")
+    array([0.25, 0.75], dtype=float32)
     """
+    margin = number(margin, "margin")
     return _loss(x, target, None, None, _HINGE, margin, choice(reduction, "reduction", _USUAL), reduction, out)
 
 
 @operation
+@doc(_TEXTS)
 def hinge_embedding_loss_backward(
     grad_output: Any,
     x: Any,
@@ -246,7 +793,41 @@ def hinge_embedding_loss_backward(
     reduction: str = "mean",
     out: Array | None = None,
 ) -> Array:
-    """The gradient of hinge_embedding_loss in x. grad_output: shaped as hinge_embedding_loss returns."""
+    """The gradient of hinge_embedding_loss.
+
+    For a grad_output of 1 and reduction "sum"::
+
+        grad = 1                                     where target = 1
+        grad = -1 where x <= margin, else 0          where target = -1
+
+    Parameters
+    ----------
+    {grad_output}
+    x, target : array
+        What the forward was given.
+    margin : float
+        How far off a wrong pair has to be for no loss.
+    {reduction}
+    {out}
+
+    Returns
+    -------
+    {returns_grad}
+
+    {raises}
+
+    See Also
+    --------
+    hinge_embedding_loss : the loss.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x, target = np.array([0.25, 0.25], np.float32), np.array([1, -1], np.float32)
+    >>> fastdl.hinge_embedding_loss_backward(1.0, x, target, reduction="sum")
+    array([ 1., -1.], dtype=float32)
+    """
+    margin = number(margin, "margin")
     code = choice(reduction, "reduction", _USUAL)
     return _loss_backward(grad_output, x, target, None, None, _HINGE, margin, code, reduction, out)
 
@@ -255,6 +836,7 @@ def hinge_embedding_loss_backward(
 
 
 @operation
+@doc(_TEXTS)
 def nll_loss(
     x: Any,
     target: Any,
@@ -263,16 +845,48 @@ def nll_loss(
     reduction: str = "mean",
     out: Array | None = None,
 ) -> Array:
-    """-weight[target] x[target] of each row: log-probabilities in, as log_softmax makes them. F.nll_loss of torch.
+    """The negative log-likelihood of the target classes. torch.nn.functional.nll_loss.
 
-    x: (rows, classes), (rows, classes, d1, ...) or (classes,). target: integers of x's shape without the classes, in
-    [0, classes) or ignore_index, whose loss is 0; anything else is a ValueError. weight: (classes,) or None. The mean
-    is by the weights of the targets that count.
+    Of each row::
+
+        loss = -weight[target] * x[target]
+
+    The mean is that by the weights of the targets: their sum is what is divided by.
+
+    Parameters
+    ----------
+    {classes}
+    {named}
+    {class_weight}
+    {ignore_index}
+    {reduction}
+    {out}
+
+    Returns
+    -------
+    {returns_rows}
+
+    {raises}
+
+    See Also
+    --------
+    nll_loss_backward : its gradient.
+    cross_entropy : the same of log_softmax(x).
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x = np.log(np.array([[0.5, 0.5], [0.25, 0.75]], np.float32))
+    >>> fastdl.nll_loss(x, [0, 1], reduction="none").round(4)
+    array([0.6931, 0.2877], dtype=float32)
+    >>> fastdl.nll_loss(x, [0, 1], weight=[1.0, 3.0]).round(4)
+    np.float32(0.389)
     """
     x = floats(x, "x")
     outer, classes, inner = class_split(x.shape)
     target, _ = class_target(target, x, False)
     weight = optional_vector(weight, "weight", x, classes)
+    ignore_index = integer(ignore_index, "ignore_index")
     code = choice(reduction, "reduction", _USUAL)
     result = output(out, reduced_shape(row_shape(x.shape), reduction), x)
     if out is not None:
@@ -282,6 +896,7 @@ def nll_loss(
 
 
 @operation
+@doc(_TEXTS)
 def nll_loss_backward(
     grad_output: Any,
     x: Any,
@@ -291,13 +906,48 @@ def nll_loss_backward(
     reduction: str = "mean",
     out: Array | None = None,
 ) -> Array:
-    """The gradient of nll_loss in x: -weight[target] at the target, else 0. grad_output: shaped as nll_loss returns."""
+    """The gradient of nll_loss.
+
+    For a grad_output of 1 and reduction "sum", of each row::
+
+        grad[target] = -weight[target]          0 elsewhere
+
+
+    Parameters
+    ----------
+    {grad_output}
+    {classes}
+    {named}
+    {class_weight}
+    {ignore_index}
+    {reduction}
+    {out}
+
+    Returns
+    -------
+    {returns_grad}
+
+    {raises}
+
+    See Also
+    --------
+    nll_loss : the loss.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x = np.log(np.array([[0.5, 0.5], [0.25, 0.75]], np.float32))
+    >>> fastdl.nll_loss_backward(1.0, x, [0, 1])
+    array([[-0.5,  0. ],
+           [ 0. , -0.5]], dtype=float32)
+    """
     x = floats(x, "x")
     outer, classes, inner = class_split(x.shape)
     target, _ = class_target(target, x, False)
     weight = optional_vector(weight, "weight", x, classes)
+    ignore_index = integer(ignore_index, "ignore_index")
     code = choice(reduction, "reduction", _USUAL)
-    grad_output = _grad_like(grad_output, x, reduced_shape(row_shape(x.shape), reduction))
+    grad_output = loss_grad(grad_output, x, reduced_shape(row_shape(x.shape), reduction))
     result = output(out, x.shape, x)
     if out is not None:
         disjoint(result, "grad_output", grad_output)
@@ -307,6 +957,7 @@ def nll_loss_backward(
 
 
 @operation
+@doc(_TEXTS)
 def cross_entropy(
     x: Any,
     target: Any,
@@ -316,18 +967,54 @@ def cross_entropy(
     label_smoothing: float = 0.0,
     out: Array | None = None,
 ) -> Array:
-    """-sum over j of c[j] log_softmax(x)[j] of each row. torch.nn.functional.cross_entropy.
+    """The cross entropy of softmax(x) and the target. torch.nn.functional.cross_entropy.
 
-    x: (rows, classes), (rows, classes, d1, ...) or (classes,), unnormalised scores. target: integers of x's shape
-    without the classes, in [0, classes) or ignore_index, whose loss is 0 (anything else is a ValueError): c is 1 there;
-    or floats of x's shape, which are c. weight: (classes,) or None, multiplies c. label_smoothing, in [0, 1]: how much
-    of c is spread over all classes. The mean of integer targets is by the weights of those that count.
+    Of each row::
+
+        loss = -sum(c * log_softmax(x))
+        c    = weight * ((1 - label_smoothing) * t + label_smoothing / classes)
+
+    where t is 1 at the class that the target names and 0 elsewhere, or the target itself where that has probabilities.
+    The mean of named classes is that by their weights: the sum of weight[target] is what is divided by.
+
+    Parameters
+    ----------
+    {classes}
+    target : array (or list) of integers, shaped as x without the classes; or array of floats, as x
+        Classes, each in [0, classes) or ignore_index; or the probability of every class.
+    {class_weight}
+    {ignore_index}
+    {reduction}
+    {smoothing}
+    {out}
+
+    Returns
+    -------
+    {returns_rows}
+
+    {raises}
+
+    See Also
+    --------
+    cross_entropy_with_grad : the loss and its gradient in one pass.
+    nll_loss : the same of log-probabilities.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x = np.array([[0, 0, 0], [0, 0, 50]], np.float32)
+    >>> fastdl.cross_entropy(x, [0, 2], reduction="none").round(4)
+    array([1.0986, 0.    ], dtype=float32)
+    >>> fastdl.cross_entropy(x, np.full((2, 3), 1 / 3, np.float32), reduction="none").round(4)
+    array([ 1.0986, 33.3333], dtype=float32)
     """
     x = floats(x, "x")
     outer, classes, inner = class_split(x.shape)
     indices, probabilities = class_target(target, x, True)
     weight = optional_vector(weight, "weight", x, classes)
-    _check_smoothing(label_smoothing, probabilities, ignore_index)
+    ignore_index = integer(ignore_index, "ignore_index")
+    label_smoothing = number(label_smoothing, "label_smoothing", 0.0, 1.0)
+    _check_ignored(probabilities, ignore_index)
     code = choice(reduction, "reduction", _USUAL)
     result = output(out, reduced_shape(row_shape(x.shape), reduction), x)
     if out is not None:
@@ -351,6 +1038,7 @@ def cross_entropy(
 
 
 @operation
+@doc(_TEXTS)
 def cross_entropy_backward(
     grad_output: Any,
     x: Any,
@@ -361,17 +1049,53 @@ def cross_entropy_backward(
     label_smoothing: float = 0.0,
     out: Array | None = None,
 ) -> Array:
-    """The gradient of cross_entropy in x: grad_output (sum(c) softmax(x) - c), divided as the loss is.
+    """The gradient of cross_entropy.
 
-    grad_output: shaped as cross_entropy returns.
+    For a grad_output of 1 and reduction "sum", of each row, with c as in cross_entropy::
+
+        grad = sum(c) * softmax(x) - c
+
+
+    Parameters
+    ----------
+    {grad_output}
+    {classes}
+    target : array (or list) of integers, shaped as x without the classes; or array of floats, as x
+        Classes, each in [0, classes) or ignore_index; or the probability of every class.
+    {class_weight}
+    {ignore_index}
+    {reduction}
+    {smoothing}
+    {out}
+
+    Returns
+    -------
+    {returns_grad}
+
+    {raises}
+
+    See Also
+    --------
+    cross_entropy : the loss.
+    cross_entropy_with_grad : both in one pass.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x = np.array([[0, 0, 0], [0, 0, 50]], np.float32)
+    >>> fastdl.cross_entropy_backward(1.0, x, [0, 2], reduction="sum").round(4)
+    array([[-0.6667,  0.3333,  0.3333],
+           [ 0.    ,  0.    ,  0.    ]], dtype=float32)
     """
     x = floats(x, "x")
     outer, classes, inner = class_split(x.shape)
     indices, probabilities = class_target(target, x, True)
     weight = optional_vector(weight, "weight", x, classes)
-    _check_smoothing(label_smoothing, probabilities, ignore_index)
+    ignore_index = integer(ignore_index, "ignore_index")
+    label_smoothing = number(label_smoothing, "label_smoothing", 0.0, 1.0)
+    _check_ignored(probabilities, ignore_index)
     code = choice(reduction, "reduction", _USUAL)
-    grad = _grad_like(grad_output, x, reduced_shape(row_shape(x.shape), reduction))
+    grad = loss_grad(grad_output, x, reduced_shape(row_shape(x.shape), reduction))
     result = output(out, x.shape, x)
     if out is not None:
         disjoint(result, "grad_output", grad)
@@ -395,6 +1119,7 @@ def cross_entropy_backward(
 
 
 @operation
+@doc(_TEXTS)
 def cross_entropy_with_grad(
     x: Any,
     target: Any,
@@ -403,15 +1128,47 @@ def cross_entropy_with_grad(
     reduction: str = "mean",
     label_smoothing: float = 0.0,
 ) -> LossAndGrad:
-    """cross_entropy and its gradient in x, for a grad_output of 1 (ones), in one pass: the exponentials are shared.
+    """cross_entropy and its gradient in one pass, in which the exponentials are shared.
 
-    Takes what cross_entropy takes. Returns a named tuple: loss, grad.
+    The gradient is that for a grad_output of 1, or of ones with reduction "none".
+
+
+    Parameters
+    ----------
+    {classes}
+    target : array (or list) of integers, shaped as x without the classes; or array of floats, as x
+        Classes, each in [0, classes) or ignore_index; or the probability of every class.
+    {class_weight}
+    {ignore_index}
+    {reduction}
+    {smoothing}
+
+    Returns
+    -------
+    LossAndGrad
+        (loss, grad): what cross_entropy and cross_entropy_backward return.
+
+    {raises}
+
+    See Also
+    --------
+    cross_entropy : the loss alone.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x = np.array([[0, 0, 0], [0, 0, 50]], np.float32)
+    >>> loss, grad = fastdl.cross_entropy_with_grad(x, [0, 2])
+    >>> loss.round(4), grad[0].round(4)
+    (np.float32(0.5493), array([-0.3333,  0.1667,  0.1667], dtype=float32))
     """
     x = floats(x, "x")
     outer, classes, inner = class_split(x.shape)
     indices, probabilities = class_target(target, x, True)
     weight = optional_vector(weight, "weight", x, classes)
-    _check_smoothing(label_smoothing, probabilities, ignore_index)
+    ignore_index = integer(ignore_index, "ignore_index")
+    label_smoothing = number(label_smoothing, "label_smoothing", 0.0, 1.0)
+    _check_ignored(probabilities, ignore_index)
     code = choice(reduction, "reduction", _USUAL)
     loss, grad = np.empty(reduced_shape(row_shape(x.shape), reduction), x.dtype), np.empty_like(x)
     _kernels.cross_entropy(
@@ -421,18 +1178,50 @@ def cross_entropy_with_grad(
 
 
 @operation
+@doc(_TEXTS)
 def cosine_embedding_loss(
     x1: Any, x2: Any, target: Any, margin: float = 0.0, reduction: str = "mean", out: Array | None = None
 ) -> Array:
-    """1 - cos(x1, x2) where target is 1, max(0, cos(x1, x2) - margin) where it is -1, else 0.
+    """How far two vectors are from one direction, or from two. torch.nn.functional.cosine_embedding_loss.
 
-    torch.nn.functional.cosine_embedding_loss. x1, x2: (rows, features) or (features,). target: (rows,) or (), of their
-    dtype.
+    ::
+
+        cos  = sum(x1 * x2) / sqrt(sum(x1^2) * sum(x2^2))
+        loss = 1 - cos                         where target = 1
+        loss = max(0, cos - margin)            where target = -1, else 0
+
+    where sums are over the features, and those of squares have 1e-12 added.
+
+    Parameters
+    ----------
+    x1, x2 : array of shape (rows, features) or (features,)
+        float32 or float64.
+    target : array of shape (rows,) or ()
+        1 for what belongs together, -1 for what does not; of x1's dtype.
+    margin : float
+        How large the cosine of what does not belong together may be.
+    {reduction}
+    {out}
+
+    Returns
+    -------
+    array
+        Shape (), or that of the target with reduction "none"; of x1's dtype.
+
+    {raises}
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x1, x2 = np.array([[1, 0], [3, 4]], np.float32), np.array([[0, 2], [3, 4]], np.float32)
+    >>> fastdl.cosine_embedding_loss(x1, x2, np.array([1, -1], np.float32), reduction="none")
+    array([1., 1.], dtype=float32)
     """
     x1 = floats(x1, "x1")
     rows, features = _pair_split(x1.shape)
     x2 = _like(x2, "x2", x1, x1.shape)
     target = _like(target, "target", x1, x1.shape[:-1])
+    margin = number(margin, "margin")
     code = choice(reduction, "reduction", _USUAL)
     result = output(out, reduced_shape(x1.shape[:-1], reduction), x1)
     if out is not None:
@@ -444,16 +1233,52 @@ def cosine_embedding_loss(
 
 
 @operation
+@doc(_TEXTS)
 def cosine_embedding_loss_backward(
     grad_output: Any, x1: Any, x2: Any, target: Any, margin: float = 0.0, reduction: str = "mean"
 ) -> CosineEmbeddingGrad:
-    """The gradients of cosine_embedding_loss in x1 and x2, a named tuple. grad_output: shaped as that returns."""
+    """The gradients of cosine_embedding_loss in x1 and x2.
+
+    With lengths |x| = sqrt(sum(x^2) + 1e-12)::
+
+        d cos / d x1 = x2 / (|x1| * |x2|) - cos * x1 / |x1|^2
+
+    and likewise of x2; times -1 where target = 1, and 1 where it is -1 and cos is at least the margin.
+
+    Parameters
+    ----------
+    {grad_output}
+    x1, x2, target : array
+        What the forward was given.
+    margin : float
+        As in the forward.
+    {reduction}
+
+    Returns
+    -------
+    CosineEmbeddingGrad
+        The gradients of x1 and of x2: (x1, x2).
+
+    {raises}
+
+    See Also
+    --------
+    cosine_embedding_loss : the loss.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x1, x2 = np.array([1, 0], np.float32), np.array([0, 2], np.float32)
+    >>> fastdl.cosine_embedding_loss_backward(1.0, x1, x2, np.array(1, np.float32)).x2
+    array([-0.5,  0. ], dtype=float32)
+    """
     x1 = floats(x1, "x1")
     rows, features = _pair_split(x1.shape)
     x2 = _like(x2, "x2", x1, x1.shape)
     target = _like(target, "target", x1, x1.shape[:-1])
+    margin = number(margin, "margin")
     code = choice(reduction, "reduction", _USUAL)
-    grad = _grad_like(grad_output, x1, reduced_shape(x1.shape[:-1], reduction))
+    grad = loss_grad(grad_output, x1, reduced_shape(x1.shape[:-1], reduction))
     grad_x1, grad_x2 = np.empty_like(x1), np.empty_like(x1)
     _kernels.cosine_embedding_loss_backward(grad, x1, x2, target, grad_x1, grad_x2, rows, features, margin, code)
     return CosineEmbeddingGrad(grad_x1, grad_x2)
@@ -503,7 +1328,7 @@ def _loss_backward(
     target = _like(target, "target", x, x.shape)
     weight = optional_broadcast(weight, "weight", x)
     pos_weight = optional_broadcast(pos_weight, "pos_weight", x)
-    grad = _grad_like(grad_output, x, reduced_shape(x.shape, reduction))
+    grad = loss_grad(grad_output, x, reduced_shape(x.shape, reduction))
     result = output(out, x.shape, x)
     if out is not None:
         disjoint(result, "grad_output", grad)
@@ -524,11 +1349,6 @@ def _like(array: Any, argument: str, x: Array, shape: tuple[int, ...]) -> Array:
 
 
 @helper
-def _grad_like(grad_output: Any, x: Array, shape: tuple[int, ...]) -> Array:
-    return _like(grad_output, "grad_output", x, shape)
-
-
-@helper
 def _apart(result: Array, x: Array, target: Any, probabilities: Any, weight: Any, pos_weight: Any) -> None:
     disjoint(result, "x", x)
     disjoint(result, "target", target)
@@ -545,21 +1365,11 @@ def _pair_split(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 @helper
-def _check_delta(delta: float) -> None:
-    if not delta > 0:
-        fail("delta", delta, "above 0")
-
-
-@helper
 def _smooth_l1(beta: float) -> int:
-    if not beta >= 0:
-        fail("beta", beta, "at least 0")
     return _SMOOTH_L1 if beta > 0 else _L1
 
 
 @helper
-def _check_smoothing(label_smoothing: float, probabilities: Array | None, ignore_index: int) -> None:
-    if not 0 <= label_smoothing <= 1:
-        fail("label_smoothing", label_smoothing, "0 to 1")
+def _check_ignored(probabilities: Array | None, ignore_index: int) -> None:
     if probabilities is not None and ignore_index >= 0:
         fail("ignore_index", ignore_index, "a negative one with probabilities as target")

@@ -56,13 +56,23 @@ def floats_like(x: Any, argument: str, like: Array, ndim: int = -1) -> Array:
 
 @shortcut
 def optional_vector(x: Any, argument: str, like: Array, size: int) -> Array | None:
-    """x as floats_like of shape (size,), or None."""
+    """x as floats_like of shape (size,), which a list or tuple of numbers may give as well; or None."""
     if x is None:
         return None
-    x = floats_like(x, argument, like, 1)
+    x = floats_like(listed(x, argument, like.dtype), argument, like, 1)
     if len(x) != size:
         fail(argument, x.shape, (size,))
     return x
+
+
+def loss_grad(grad_output: Any, like: Array, shape: tuple[int, ...]) -> Array:
+    """grad_output as floats_like of that shape, that of a loss; a Python number will do where that is ()."""
+    if shape == () and type(grad_output) in (int, float):
+        return np.asarray(grad_output, like.dtype)
+    grad_output = floats_like(grad_output, "grad_output", like)
+    if grad_output.shape != shape:
+        fail("grad_output", grad_output.shape, shape)
+    return grad_output
 
 
 @shortcut
@@ -226,6 +236,21 @@ def _check_array(x: Any, argument: str) -> None:
 def _check_unmasked(x: Any, argument: str) -> None:
     if isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{argument}: found a masked array, expected a plain one (masks are not supported)")
+
+
+def listed(x: Any, argument: str, dtype: Any) -> Any:
+    """x, but a list or tuple of numbers, integers where dtype is int64, as an array of that dtype."""
+    if not isinstance(x, (list, tuple)):
+        return x
+    try:
+        array = np.array(x)
+    except (ValueError, OverflowError):
+        raise TypeError(f"{argument}: found a list of lists of several lengths, expected numbers") from None
+    fits = array.dtype.kind in "iuf" and (dtype is not _I64 or np.can_cast(array.dtype, _I64))
+    if array.size and not fits:
+        expected = "integers that fit int64" if dtype is _I64 else "numbers"
+        raise TypeError(f"{argument}: found a list of {array.dtype}, expected {expected}")
+    return array.astype(dtype)
 
 
 def view(x: Any, argument: str) -> Array:

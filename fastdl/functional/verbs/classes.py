@@ -9,15 +9,16 @@ import numpy as np
 from numpy import empty, int64
 
 from fastdl._call import shortcut
-from fastdl.functional.verbs.arrays import _I64, Array, floats_like, view
+from fastdl.functional.verbs.arrays import _I64, Array, floats_like, listed, view
 from fastdl.functional.verbs.errors import fail
-from fastdl.functional.verbs.scalars import integer
+from fastdl.functional.verbs.scalars import integer, is_int
 
 
 @shortcut
 def class_indices(x: Any, argument: str, ndim: int) -> Array:
-    """x as a C-contiguous int64 array: any integer dtype that int64 holds; floats (so NaN) are refused."""
-    x = view(x, argument)
+    """x as a C-contiguous int64 array: any integer dtype that int64 holds, or a list of ints, or one for no dimensions;
+    floats (so NaN) are refused."""
+    x = view(np.int64(integer(x, argument)) if is_int(x) else listed(x, argument, _I64), argument)
     if x.dtype.kind not in "iu" or not np.can_cast(x.dtype, _I64):
         raise TypeError(f"{argument}: found dtype {x.dtype}, expected integers that fit int64")
     if x.ndim != ndim:
@@ -28,8 +29,8 @@ def class_indices(x: Any, argument: str, ndim: int) -> Array:
 def class_target(target: Any, x: Array, soft: bool) -> tuple[Array | None, Array | None]:
     """A target for x, whose classes are dimension 1 (0 where there is no other): class indices and None or, where
     `soft`, None and probabilities, floats shaped as x."""
-    viewed = view(target, "target")
-    if soft and viewed.dtype.kind == "f" and viewed.ndim == x.ndim:
+    probabilities = soft and not isinstance(target, (int, list, tuple)) and view(target, "target").dtype.kind == "f"
+    if probabilities and np.ndim(target) == x.ndim:
         target, shape = floats_like(target, "target", x), x.shape
     else:
         target, shape = class_indices(target, "target", max(x.ndim - 1, 0)), row_shape(x.shape)

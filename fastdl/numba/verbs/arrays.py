@@ -14,7 +14,7 @@ from numba.core.errors import RequireLiteralValue, TypingError
 from numba.extending import intrinsic, overload, register_jitable
 
 from fastdl.functional import verbs
-from fastdl.numba.verbs.types import are_ints, check_wanted, is_int, is_none, literal
+from fastdl.numba.verbs.types import are_ints, check_wanted, is_int, is_list, is_none, literal
 
 
 def check_floats(x: Any, argument: Any, ndim: Any) -> None:
@@ -56,12 +56,34 @@ def _optional_vector(x, argument, like, size):
     if is_none(x):
         return lambda x, argument, like, size: None
     name = literal(argument)
+    if is_list(x):
+        return lambda x, argument, like, size: verbs.optional_vector(np.array(x, like.dtype), name, like, size)
 
     def implementation(x, argument, like, size):
         x = verbs.floats_like(x, name, like, 1)
         if x.size != size:
             verbs.fail(name, x.shape, (size,))
         return x
+
+    return implementation
+
+
+@overload(verbs.loss_grad, prefer_literal=True)
+def _loss_grad(grad_output, like, shape):
+    if isinstance(grad_output, (types.Integer, types.Float)) and len(shape) == 0:
+
+        def of_a_number(grad_output, like, shape):
+            array = np.empty((), like.dtype)
+            array[()] = grad_output
+            return array
+
+        return of_a_number
+
+    def implementation(grad_output, like, shape):
+        grad_output = verbs.floats_like(grad_output, "grad_output", like)
+        if grad_output.shape != shape:
+            verbs.fail("grad_output", grad_output.shape, shape)
+        return grad_output
 
     return implementation
 

@@ -8,11 +8,22 @@ from numba.core.errors import TypingError
 from numba.extending import overload, register_jitable
 
 from fastdl.functional import verbs
-from fastdl.numba.verbs.types import are_ints, check_wanted, is_none, literal
+from fastdl.numba.verbs.types import are_ints, check_wanted, is_list, is_none, literal
 
 
 @overload(verbs.class_indices, prefer_literal=True)
 def _class_indices(x, argument, ndim):
+    name = literal(argument)
+    if is_list(x):
+        return lambda x, argument, ndim: verbs.class_indices(np.array(x), name, ndim)
+    if isinstance(x, types.Integer) and literal(ndim) == 0:
+
+        def of_an_int(x, argument, ndim):
+            array = np.empty((), np.int64)
+            array[()] = x
+            return array
+
+        return of_an_int
     if not isinstance(x, types.Array) or not isinstance(x.dtype, types.Integer):
         raise TypingError(f"{literal(argument)}: found {x}, expected an array of integers")
     if x.ndim != literal(ndim):

@@ -29,6 +29,11 @@ def is_several(x: Any) -> bool:
     return isinstance(x, types.BaseTuple)
 
 
+def is_list(x: Any) -> bool:
+    """Whether NumPy makes an array of it, inside Numba: a list, or a tuple of one type."""
+    return isinstance(x, (types.List, types.ListType, types.UniTuple))
+
+
 def is_int(t: Any) -> bool:
     return isinstance(t, types.Integer) or (isinstance(literal(t), int) and not isinstance(literal(t), bool))
 
