@@ -229,8 +229,8 @@ FDL_KERNEL int fdl_linear_backward(const real *grad_output, const real *x, const
                                    FDL_OPTIONAL real *grad_bias, int64_t rows, int64_t in_features,
                                    int64_t out_features);
 /* normalization.c: x, y [batch, groups, channels, inner], weight, bias [groups, channels]; mean and rstd of each
- * statistic, [batch, groups] or, of BATCH and FIXED (with channels = 1), [groups], in double, as are running_mean and running_var,
- * which BATCH and GROUP update. RMS has neither means nor bias. */
+ * statistic, in double, [batch, groups] or, of BATCH and FIXED (with channels = 1), [groups]; running_mean and
+ * running_var [groups], which BATCH and GROUP update. RMS has neither means nor bias. */
 FDL_KERNEL int fdl_normalize(const real *x, FDL_OPTIONAL real *running_mean, FDL_OPTIONAL real *running_var,
                              FDL_OPTIONAL const real *weight, FDL_OPTIONAL const real *bias, real *y,
                              FDL_OPTIONAL double *mean, FDL_OPTIONAL double *rstd, int64_t batch, int64_t groups,

@@ -195,6 +195,7 @@ def _overlapping(operation: str, argument: str) -> dict[str, Any]:
     return {argument: memory.view(x.dtype)[: x.size].reshape(x.shape), "out": out}
 
 
+_NORMS = [name for name in _RIGHT if "_norm" in name]
 _SHARED = _zeros(10)
 
 # operation, the arguments that are wrong, the exception, the argument it names, what it says was found and expected
@@ -500,7 +501,15 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     ("instance_norm", {"x": _zeros(2, 4)}, ValueError, "x", "(2, 4)", "more than 1 spatial"),
     ("instance_norm", {"use_input_stats": False}, ValueError, "running_mean", "None", "use_input_stats"),
     ("batch_norm_backward", {"mean": _zeros(4)}, TypeError, "mean", "float32", "float64"),
-    ("instance_norm_backward", {"mean": _zeros(4)}, ValueError, "mean", "(4,)", "2 dimensions"),
+    ("instance_norm_backward", {"mean": np.zeros(4)}, ValueError, "mean", "(4,)", "2 dimensions"),
+    *((n, {"eps": np.inf}, ValueError, "eps", "inf", "finite") for n in _NORMS),
+    *((n, {"eps": "a"}, TypeError, "eps", "'a'", "number") for n in _NORMS),
+    *((n, {"return_stats": 1}, TypeError, "return_stats", "1", "True or False") for n in _NORMS if "back" not in n),
+    *((n, {"momentum": -1}, ValueError, "momentum", "-1", "between 0 and 1") for n in ("batch_norm", "instance_norm")),
+    ("batch_norm", {"training": None}, TypeError, "training", "None", "True or False"),
+    ("instance_norm_backward", {"use_input_stats": 1}, TypeError, "use_input_stats", "1", "True or False"),
+    ("group_norm", {"num_groups": True}, TypeError, "num_groups", "True", "int"),
+    ("group_norm_backward", {"num_groups": 2.0}, TypeError, "num_groups", "2.0", "int"),
     ("group_norm", {"num_groups": 3}, ValueError, "num_groups", "3", "divisor of the channels 4"),
     ("group_norm", {"num_groups": 0}, ValueError, "num_groups", "0", "at least 1"),
     ("group_norm", {"x": _zeros(1, 4), "num_groups": 4}, ValueError, "x", "(1, 4)", "more than 1 value per group"),
@@ -510,10 +519,10 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     ("layer_norm", {"normalized_shape": ()}, TypeError, "normalized_shape", "()", "at least one"),
     ("layer_norm", {"normalized_shape": 5.0}, TypeError, "normalized_shape", "5.0", "int"),
     ("layer_norm", {"weight": _zeros(20)}, ValueError, "weight", "(20,)", "2 dimensions"),
-    ("layer_norm_backward", {"mean": _zeros(2)}, ValueError, "mean", "(2,)", "2 dimensions"),
+    ("layer_norm_backward", {"mean": np.zeros(2)}, ValueError, "mean", "(2,)", "2 dimensions"),
     ("rms_norm", {"weight": _zeros(5, 4)}, ValueError, "weight", "(5, 4)", "(4, 5)"),
     ("rms_norm", {"eps": -1e-5}, ValueError, "eps", "-1e-05", "at least 0"),
-    ("rms_norm_backward", {"rstd": _zeros(2, 5)}, ValueError, "rstd", "(2, 5)", "(2, 4)"),
+    ("rms_norm_backward", {"rstd": np.zeros((2, 5))}, ValueError, "rstd", "(2, 5)", "(2, 4)"),
     # labels
     ("cross_entropy", {"target": _ints(0, 1, 4)}, ValueError, "target", "class index", "classes"),
     ("cross_entropy", {"target": _ints(0, -1, 3)}, ValueError, "target", "class index", "classes"),
@@ -567,8 +576,26 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     ("nll_loss_backward", {"grad_output": _zeros()}, ValueError, "grad_output", "()", "(3,)"),
     ("cross_entropy", {"target": _zeros(3, 5)}, ValueError, "target", "(3, 5)", "(3, 4)"),
     ("cross_entropy", {"target": _zeros(3, 4, dtype=F64)}, TypeError, "target", "float64", "float32"),
-    ("cross_entropy", {"label_smoothing": 1.1}, ValueError, "label_smoothing", "1.1", "0 to 1"),
-    ("cross_entropy", {"label_smoothing": _NAN}, ValueError, "label_smoothing", "nan", "0 to 1"),
+    ("cross_entropy", {"label_smoothing": 1.1}, ValueError, "label_smoothing", "1.1", "between 0 and 1"),
+    ("cross_entropy", {"label_smoothing": _NAN}, ValueError, "label_smoothing", "nan", "between 0 and 1"),
+    ("cross_entropy", {"label_smoothing": "a"}, TypeError, "label_smoothing", "'a'", "a number between 0 and 1"),
+    ("cross_entropy", {"target": [0, 1, 2.5]}, TypeError, "target", "float64", "integers"),
+    ("cross_entropy", {"target": [[0], [1, 2]]}, TypeError, "target", "several lengths", "numbers"),
+    ("cross_entropy", {"target": [0, 1, 2**63]}, TypeError, "target", "uint64", "integers"),
+    ("cross_entropy", {"target": ["a", "b", "c"]}, TypeError, "target", "U1", "integers"),
+    ("cross_entropy", {"weight": [1.0, 2.0]}, ValueError, "weight", "(2,)", "(4,)"),
+    ("cross_entropy", {"weight": [1.0, None]}, TypeError, "weight", "object", "numbers"),
+    ("cross_entropy", {"weight": np.ma.masked_array(_zeros(4))}, TypeError, "weight", "masked array", "plain"),
+    ("nll_loss", {"ignore_index": 2**70}, ValueError, "ignore_index", str(2**70), "64 bits"),
+    ("nll_loss_backward", {"ignore_index": 1.0}, TypeError, "ignore_index", "1.0", "int"),
+    ("mse_loss", {"reduction": 3}, TypeError, "reduction", "3", "mean"),
+    ("mse_loss", {"out": np.ma.masked_array(_zeros(2, 3))}, TypeError, "out", "masked array", "plain"),
+    ("mse_loss_backward", {"grad_output": 1.0}, TypeError, "grad_output", "float", "array"),
+    ("kl_div", {"log_target": 1}, TypeError, "log_target", "1", "True or False"),
+    ("huber_loss", {"delta": np.inf}, ValueError, "delta", "inf", "finite"),
+    ("smooth_l1_loss", {"beta": None}, TypeError, "beta", "None", "number"),
+    ("hinge_embedding_loss", {"margin": _zeros(2)}, TypeError, "margin", "shape (2,)", "number"),
+    ("cosine_embedding_loss", {"margin": _NAN}, ValueError, "margin", "nan", "number"),
     ("cross_entropy", {"target": _zeros(3, 4), "ignore_index": 0}, ValueError, "ignore_index", "0", "negative"),
     ("cosine_embedding_loss", {"x1": _zeros(3, 4, 1)}, ValueError, "x1", "(3, 4, 1)", "1 or 2 dimensions"),
     ("cosine_embedding_loss", {"x2": _zeros(1, 4)}, ValueError, "x2", "(1, 4)", "(3, 4)"),
@@ -604,9 +631,23 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
         )
     ),
     ("dropout", {"x": np.zeros((2, 3), int)}, TypeError, "x", "<i8", "float32 or float64"),
-    ("dropout1d", {"x": _zeros(2, 3)}, ValueError, "x", "(2, 3)", "3 dimensions"),
+    ("dropout", {"p": _zeros(2)}, TypeError, "p", "shape (2,)", "number"),
+    ("dropout", {"training": 1}, TypeError, "training", "1", "True or False"),
+    ("alpha_dropout_backward", {"training": "no"}, TypeError, "training", "'no'", "True or False"),
+    ("l1_penalty", {"coefficient": "a"}, TypeError, "coefficient", "'a'", "number"),
+    ("l2_penalty_backward", {"coefficient": np.inf}, ValueError, "coefficient", "inf", "finite"),
+    ("l2_penalty_backward", {"add": 1, "out": _zeros(2, 3)}, TypeError, "add", "1", "True or False"),
+    ("linear_backward", {"input_grad": 1}, TypeError, "input_grad", "1", "True or False"),
+    ("dropout1d", {"x": _zeros(3)}, ValueError, "x", "(3,)", "2 or 3 dimensions"),
     ("dropout2d", {"x": _zeros(2, 3, 4)}, ValueError, "x", "(2, 3, 4)", "4 dimensions"),
-    ("dropout3d_backward", {"grad_output": _zeros(2, 3, 4)}, ValueError, "grad_output", "(2, 3, 4)", "5 dimensions"),
+    (
+        "dropout3d_backward",
+        {"grad_output": _zeros(2, 3, 4)},
+        ValueError,
+        "grad_output",
+        "(2, 3, 4)",
+        "4 or 5",
+    ),
     *(
         row
         for name in ("l1_penalty", "l2_penalty")

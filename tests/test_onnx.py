@@ -290,8 +290,8 @@ def _layer_norm(attributes: Attributes, inputs: Inputs) -> Call:
     arguments |= {"eps": attributes.get("epsilon", 1e-5), "return_stats": True}
 
     def outputs(found: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-        y, *stats = found
-        return (y, *(s.reshape(*s.shape, *[1] * len(shape)) for s in stats))[: attributes["outputs"]]
+        y, *stats = found  # fastdl's are float64
+        return (y, *(s.astype(y.dtype).reshape(*s.shape, *[1] * len(shape)) for s in stats))[: attributes["outputs"]]
 
     return Call("layer_norm", arguments, outputs)
 

@@ -126,12 +126,12 @@ FDL_INLINE moments merged(moments a, moments b)
         return b;
     const double count = a.count + b.count, part = b.count / count;
     const double apart = (b.mean - a.mean) + (b.low - a.low), squares = a.squares + b.squares;
-    if (!isfinite(apart)) /* infinity and NaN are in `low`, as means are finite: an infinite sum stays one */
+    if (!isfinite(apart)) /* infinity and NaN are in `low`, as centers are finite: an infinite sum stays one */
         return (moments){count, a.mean, a.low + b.low, squares + apart * apart};
     return (moments){count, a.mean, a.low + apart * part, squares + apart * apart * a.count * part};
 }
 
-/* The moments of `count` values, of which sums of deviations from center, which is finite, are known. */
+/* The moments of `count` values, of which sums of deviations from center are known. */
 FDL_INLINE moments around(real center, sums deviations, double count)
 {
     /* 1 / count does not wait for the sums */
@@ -139,7 +139,7 @@ FDL_INLINE moments around(real center, sums deviations, double count)
     return (moments){count, (double)center, shift, squares < 0 ? 0 : squares}; /* NaN stays */
 }
 
-/* What deviations are taken from, where that is `value`: something finite, so that their sum shows what is not. */
+/* What deviations are taken from at last, for `value`: something finite, so that their sum shows what is not. */
 FDL_INLINE real finite_center(real value) { return isfinite(value) ? value : 0; }
 
 /* Of x [runs, size]; without `centered`, a constant, around 0. */
@@ -151,9 +151,9 @@ FDL_INLINE moments moments_of(const real *x, int64_t runs, int64_t stride, int64
         const real *p = x + run * stride + at;
         const double count = (double)(height * width);
         if (centered) {
-            const real guess = finite_center(width < 4 ? p[0] : (p[0] + p[1] + p[2] + p[3]) / 4);
+            const real guess = width < 4 ? p[0] : (p[0] + p[1] + p[2] + p[3]) / 4;
             moments found = around(guess, chunk_sums(p, NULL, guess, p, guess, height, stride, width), count);
-            if (found.low * found.low * count > 4 * found.squares) { /* the guess was more than 2 deviations off */
+            if (!(found.low * found.low * count <= 4 * found.squares)) { /* more than 2 deviations off, or not finite */
                 const real center = finite_center((real)(found.mean + found.low));
                 found = around(center, chunk_sums(p, NULL, center, p, center, height, stride, width), count);
             }

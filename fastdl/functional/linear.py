@@ -7,9 +7,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastdl import _kernels
+from fastdl._docs import doc
 from fastdl.functional._operation import helper, operation
 from fastdl.functional.activation import fused_activation
-from fastdl.functional.verbs import Array, disjoint, fail, floats, floats_like, gradient, optional_vector, output
+from fastdl.functional.verbs import Array, disjoint, fail, flag, floats, floats_like, gradient, optional_vector, output
 
 __all__ = [
     "LinearGrad",
@@ -17,14 +18,43 @@ __all__ = [
     "linear_backward",
 ]
 
+_TEXTS = {
+    "x": """
+        x : array of shape (..., in)
+            float32 or float64. Any number of leading dimensions, also none.
+        weight : array of shape (out, in)
+            As x.
+        """,
+    "raises": """
+        Raises
+        ------
+        ValueError
+            Shapes that do not fit each other, names that are none, arrays that overlap what is written.
+        TypeError
+            What is no array (or no number), or has another dtype. Either message names the argument, what was found
+            and what was expected; nothing has been written then.
+        """,
+}
+
 
 class LinearGrad(NamedTuple):
+    """The gradients of linear.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x, weight = np.ones((2, 3), np.float32), np.ones((1, 3), np.float32)
+    >>> fastdl.linear_backward(np.ones((2, 1), np.float32), x, weight).bias
+    array([2.], dtype=float32)
+    """
+
     input: Array
     weight: Array
     bias: Array
 
 
 @operation
+@doc(_TEXTS)
 def linear(
     x: Any,
     weight: Any,
@@ -33,9 +63,43 @@ def linear(
     activation_args: tuple[float, ...] = (),
     out: Array | None = None,
 ) -> Array:
-    """activation(x weight^T + bias). torch.nn.functional.linear, with the activation fused.
+    """The fully connected layer, and an activation of it. torch.nn.functional.linear.
 
-    x: (..., in). weight: (out, in). bias: (out,). activation, activation_args: as conv2d's. Returns (..., out).
+    ::
+
+        y = activation(x @ weight.T + bias)
+
+    Parameters
+    ----------
+    {x}
+    bias : array of shape (out,), optional
+        As x.
+    activation : str
+        What is applied to the result while it is in cache: "none", "relu", "gelu", ...: as conv2d's.
+    activation_args : tuple of floats
+        The activation's parameters, in the order of its function's; those that are left out have its defaults.
+    out : array, optional
+        Where to store the result: of its shape and dtype, C-contiguous; no argument shares its memory.
+
+    Returns
+    -------
+    array
+        (..., out).
+
+    {raises}
+
+    See Also
+    --------
+    linear_backward : its gradients.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> weight, bias = np.array([[1, 2, 3], [0, -1, 0]], np.float32), np.array([10, 0], np.float32)
+    >>> fastdl.linear(np.array([[1, 1, 1]], np.float32), weight, bias)
+    array([[16., -1.]], dtype=float32)
+    >>> fastdl.linear(np.array([1, 1, 1], np.float32), weight, bias, activation="relu")
+    array([16.,  0.], dtype=float32)
     """
     x = floats(x, "x")
     weight = floats_like(weight, "weight", x, 2)
@@ -52,16 +116,47 @@ def linear(
 
 
 @operation
+@doc(_TEXTS)
 def linear_backward(grad_output: Any, x: Any, weight: Any, input_grad: bool = True) -> LinearGrad:
-    """The gradients of linear (with activation "none") as (input, weight, bias).
+    """The gradients of linear with activation "none".
 
-    grad_output: (..., out). x: (..., in). weight: (out, in). Without input_grad, `input` is an empty array and
-    its product is not computed: the first layer of a network does not need it.
+    ::
+
+        input  = grad_output @ weight
+        weight = grad_output.T @ x              summed over all leading dimensions
+        bias   = sum(grad_output)
+
+    Parameters
+    ----------
+    grad_output : array of shape (..., out)
+        The gradient of what linear returned.
+    {x}
+    input_grad : bool
+        Without it `input` is an empty array, and its product is not computed: a network's first layer does not need it.
+
+    Returns
+    -------
+    LinearGrad
+        The gradients of x, of weight and of bias: (input, weight, bias).
+
+    {raises}
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x, weight = np.array([[1, 2, 3]], np.float32), np.array([[1, 2, 3], [0, -1, 0]], np.float32)
+    >>> grads = fastdl.linear_backward(np.array([[1, 10]], np.float32), x, weight)
+    >>> grads.input
+    array([[ 1., -8.,  3.]], dtype=float32)
+    >>> grads.weight
+    array([[ 1.,  2.,  3.],
+           [10., 20., 30.]], dtype=float32)
     """
     x = floats(x, "x")
     weight = floats_like(weight, "weight", x, 2)
     grad_output = floats_like(grad_output, "grad_output", x)
     features, rows = weight.shape[0], _rows(x, weight)
+    flag(input_grad, "input_grad")
     expected = x.shape[:-1] + (features,)  # noqa: RUF005 (Numba has no tuple unpacking)
     if grad_output.shape != expected:
         fail("grad_output", grad_output.shape, expected)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from fastdl import _kernels
+from fastdl._docs import doc
 from fastdl.functional._operation import helper, operation
 from fastdl.functional.verbs import (
     Array,
@@ -22,10 +23,12 @@ from fastdl.functional.verbs import (
     arrays_like,
     as_given,
     fail,
+    flag,
     floats,
-    floats_like,
+    loss_grad,
     many_floats,
     natural,
+    number,
     output,
     probability,
     same_or_disjoint,
@@ -49,106 +52,380 @@ __all__ = [
     "l2_penalty_backward",
 ]
 
+_TEXTS = {
+    "p": """
+        p : float, in [0, 1]
+            The probability to be dropped. 0 gives the input, 1 zeros.
+        training : bool
+            If False, the result is the input.
+        seed, offset : int, in [0, 2^63)
+            Which of the random masks: a call uses Philox counters from `offset` on, one for each 4 that it numbers.
+        """,
+    "out": """
+        out : array, optional
+            Where to store the result: as the input, C-contiguous; the input itself, or memory that it does not share.
+        """,
+    "as_forward": """
+        p, training, seed, offset
+            As in the forward.
+        """,
+    "returns": """
+        array
+            Shaped as the input, and of its dtype.
+        """,
+    "raises": """
+        Raises
+        ------
+        ValueError
+            Shapes that do not fit, numbers out of range, arrays that overlap what is written.
+        TypeError
+            What is no array (or no number), or has another dtype. Either message names the argument, what was found
+            and what was expected; nothing has been written then.
+        """,
+    "channels": """
+        Whole channels are kept or dropped: channel c of sample n has number i = n * channels + c, and draws as
+        element i does in dropout.
+        """,
+    "penalised": """
+        x : array, or tuple or list of arrays
+            Of any shapes and one dtype, float32 or float64.
+        coefficient : float
+            What the sum is multiplied by.
+        """,
+    "grads": """
+        grad_output : array of shape (), or a number
+            The gradient of the penalty.
+        x : array, or tuple or list of arrays
+            What the forward was given.
+        coefficient : float
+            As in the forward.
+        out : as x, optional
+            Where to store the result; no array shares memory with another, but each may be its own x.
+        add : bool
+            Whether to add the gradient to what `out` holds.
+        """,
+    "returns_grads": """
+        array, or tuple or list of arrays
+            The gradient, as x.
+        """,
+}
+
 
 @operation
+@doc(_TEXTS)
 def dropout(
     x: Any, p: float = 0.5, training: bool = True, seed: int = 0, offset: int = 0, out: Array | None = None
 ) -> Array:
-    """x / (1 - p), with each element times 0 instead with probability p. torch.nn.functional.dropout.
+    """Zero elements at random, and scale the others up. torch.nn.functional.dropout.
 
-    x: any shape. Element i, in C order, draws word i % 4 of Philox's counter offset + i // 4 under the key `seed`.
-    Where it is dropped the result is 0, but NaN if x is NaN or infinite, as in torch. p = 0 gives x, p = 1 zeros.
-    training: if False, the result is x. seed, offset: at least 0. out: an array like x, or x itself.
+    ::
+
+        y = x / (1 - p)          where the element is kept, with probability 1 - p
+        y = 0 * x                else: NaN if x is NaN or infinite, as in torch
+
+    Element i, in C order, is kept where word i % 4 of Philox4x32-10 with key `seed` and counter offset + i // 4 is less
+    than round((1 - p) * 2^32): the same on every machine, for every dtype and number of threads.
+
+    Parameters
+    ----------
+    x : array
+        Any shape; float32 or float64.
+    {p}
+    {out}
+
+    Returns
+    -------
+    {returns}
+
+    {raises}
+
+    See Also
+    --------
+    dropout_mask : what is kept.
+
+    References
+    ----------
+    Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", JMLR 15, 2014.
+    Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> fastdl.dropout(np.ones(8, np.float32), 0.5, seed=1)
     """
     x = floats(x, "x")
     return _dropout(x, 1, p, training, seed, offset, out, "x")
 
 
 @operation
+@doc(_TEXTS)
 def dropout_backward(
     grad_output: Any, p: float = 0.5, training: bool = True, seed: int = 0, offset: int = 0, out: Array | None = None
 ) -> Array:
-    """The gradient of dropout, called with the same p, training, seed and offset: its mask is computed again.
+    """The gradient of dropout: the same mask, computed again.
 
-    grad_output: any shape. out: an array like grad_output, or grad_output itself.
+    Parameters
+    ----------
+    grad_output : array
+        The gradient of what dropout returned.
+    {as_forward}
+    {out}
+
+    Returns
+    -------
+    {returns}
+
+    {raises}
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> fastdl.dropout_backward(np.ones(8, np.float32), 0.5, seed=1)
     """
     grad_output = floats(grad_output, "grad_output")
     return _dropout(grad_output, 1, p, training, seed, offset, out, "grad_output")
 
 
 @operation
+@doc(_TEXTS)
 def dropout1d(
     x: Any, p: float = 0.5, training: bool = True, seed: int = 0, offset: int = 0, out: Array | None = None
 ) -> Array:
-    """dropout of whole channels: x is (N, C, L). torch.nn.functional.dropout1d.
+    """dropout of whole channels. torch.nn.functional.dropout1d.
 
-    Channel c of sample n has number i = n C + c, and draws as dropout's element i does. The rest as for dropout.
+    {channels}
+
+    Parameters
+    ----------
+    x : array of shape (batch, channels, length) or (channels, length)
+        float32 or float64.
+    {p}
+    {out}
+
+    Returns
+    -------
+    {returns}
+
+    {raises}
+
+    See Also
+    --------
+    dropout : the same of elements.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x = np.ones((1, 4, 2), np.float32)
+    >>> fastdl.dropout1d(x, 0.5, seed=1)[0, :, 0]
     """
-    x = floats(x, "x", 3)
-    return _dropout(x, _channel(x.shape), p, training, seed, offset, out, "x")
+    x = floats(x, "x")
+    _check_ndim(x, "x", 1)
+    return _dropout(x, _channel(x.shape, 1), p, training, seed, offset, out, "x")
 
 
 @operation
+@doc(_TEXTS)
 def dropout1d_backward(
     grad_output: Any, p: float = 0.5, training: bool = True, seed: int = 0, offset: int = 0, out: Array | None = None
 ) -> Array:
-    """The gradient of dropout1d, called with the same p, training, seed and offset. grad_output: (N, C, L)."""
-    grad_output = floats(grad_output, "grad_output", 3)
-    return _dropout(grad_output, _channel(grad_output.shape), p, training, seed, offset, out, "grad_output")
+    """The gradient of dropout1d: the same mask, computed again.
+
+    Parameters
+    ----------
+    grad_output : array of shape (batch, channels, length) or (channels, length)
+        The gradient of what dropout1d returned.
+    {as_forward}
+    {out}
+
+    Returns
+    -------
+    {returns}
+
+    {raises}
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x = np.ones((1, 4, 2), np.float32)
+    >>> bool((fastdl.dropout1d_backward(x, 0.5, seed=1) == fastdl.dropout1d(x, 0.5, seed=1)).all())
+    True
+    """
+    grad_output = floats(grad_output, "grad_output")
+    _check_ndim(grad_output, "grad_output", 1)
+    return _dropout(grad_output, _channel(grad_output.shape, 1), p, training, seed, offset, out, "grad_output")
 
 
 @operation
+@doc(_TEXTS)
 def dropout2d(
     x: Any, p: float = 0.5, training: bool = True, seed: int = 0, offset: int = 0, out: Array | None = None
 ) -> Array:
-    """dropout of whole channels: x is (N, C, H, W). torch.nn.functional.dropout2d.
+    """dropout of whole channels. torch.nn.functional.dropout2d.
 
-    Channel c of sample n has number i = n C + c, and draws as dropout's element i does. The rest as for dropout.
+    {channels}
+
+    Parameters
+    ----------
+    x : array of shape (batch, channels, height, width)
+        float32 or float64.
+    {p}
+    {out}
+
+    Returns
+    -------
+    {returns}
+
+    {raises}
+
+    See Also
+    --------
+    dropout : the same of elements.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x = np.ones((1, 4, 2, 2), np.float32)
+    >>> fastdl.dropout2d(x, 0.5, seed=1)[0, :, 0, 0]
     """
     x = floats(x, "x", 4)
-    return _dropout(x, _channel(x.shape), p, training, seed, offset, out, "x")
+    return _dropout(x, _channel(x.shape, 2), p, training, seed, offset, out, "x")
 
 
 @operation
+@doc(_TEXTS)
 def dropout2d_backward(
     grad_output: Any, p: float = 0.5, training: bool = True, seed: int = 0, offset: int = 0, out: Array | None = None
 ) -> Array:
-    """The gradient of dropout2d, called with the same p, training, seed and offset. grad_output: (N, C, H, W)."""
+    """The gradient of dropout2d: the same mask, computed again.
+
+    Parameters
+    ----------
+    grad_output : array of shape (batch, channels, height, width)
+        The gradient of what dropout2d returned.
+    {as_forward}
+    {out}
+
+    Returns
+    -------
+    {returns}
+
+    {raises}
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x = np.ones((1, 4, 2, 2), np.float32)
+    >>> bool((fastdl.dropout2d_backward(x, 0.5, seed=1) == fastdl.dropout2d(x, 0.5, seed=1)).all())
+    True
+    """
     grad_output = floats(grad_output, "grad_output", 4)
-    return _dropout(grad_output, _channel(grad_output.shape), p, training, seed, offset, out, "grad_output")
+    return _dropout(grad_output, _channel(grad_output.shape, 2), p, training, seed, offset, out, "grad_output")
 
 
 @operation
+@doc(_TEXTS)
 def dropout3d(
     x: Any, p: float = 0.5, training: bool = True, seed: int = 0, offset: int = 0, out: Array | None = None
 ) -> Array:
-    """dropout of whole channels: x is (N, C, D, H, W). torch.nn.functional.dropout3d.
+    """dropout of whole channels. torch.nn.functional.dropout3d.
 
-    Channel c of sample n has number i = n C + c, and draws as dropout's element i does. The rest as for dropout.
+    {channels}
+
+    Parameters
+    ----------
+    x : array of shape (batch, channels, depth, height, width) or (channels, depth, height, width)
+        float32 or float64.
+    {p}
+    {out}
+
+    Returns
+    -------
+    {returns}
+
+    {raises}
+
+    See Also
+    --------
+    dropout : the same of elements.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x = np.ones((1, 4, 2, 2, 2), np.float32)
+    >>> fastdl.dropout3d(x, 0.5, seed=1)[0, :, 0, 0, 0]
     """
-    x = floats(x, "x", 5)
-    return _dropout(x, _channel(x.shape), p, training, seed, offset, out, "x")
+    x = floats(x, "x")
+    _check_ndim(x, "x", 3)
+    return _dropout(x, _channel(x.shape, 3), p, training, seed, offset, out, "x")
 
 
 @operation
+@doc(_TEXTS)
 def dropout3d_backward(
     grad_output: Any, p: float = 0.5, training: bool = True, seed: int = 0, offset: int = 0, out: Array | None = None
 ) -> Array:
-    """The gradient of dropout3d, called with the same p, training, seed and offset. grad_output: (N, C, D, H, W)."""
-    grad_output = floats(grad_output, "grad_output", 5)
-    return _dropout(grad_output, _channel(grad_output.shape), p, training, seed, offset, out, "grad_output")
+    """The gradient of dropout3d: the same mask, computed again.
+
+    Parameters
+    ----------
+    grad_output : array of shape (batch, channels, depth, height, width) or (channels, depth, height, width)
+        The gradient of what dropout3d returned.
+    {as_forward}
+    {out}
+
+    Returns
+    -------
+    {returns}
+
+    {raises}
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> x = np.ones((1, 4, 2, 2, 2), np.float32)
+    >>> bool((fastdl.dropout3d_backward(x, 0.5, seed=1) == fastdl.dropout3d(x, 0.5, seed=1)).all())
+    True
+    """
+    grad_output = floats(grad_output, "grad_output")
+    _check_ndim(grad_output, "grad_output", 3)
+    return _dropout(grad_output, _channel(grad_output.shape, 3), p, training, seed, offset, out, "grad_output")
 
 
 @operation
+@doc(_TEXTS)
 def alpha_dropout(
     x: Any, p: float = 0.5, training: bool = True, seed: int = 0, offset: int = 0, out: Array | None = None
 ) -> Array:
     """dropout that keeps mean 0 and variance 1, for networks of SELU. torch.nn.functional.alpha_dropout.
 
-        a (x if kept else -s) + a s p,   a = 1 / sqrt((1 - p) (1 + p s^2)),   s = 1.758...
+    ::
 
-    -s is what selu tends to at -infinity (Klambauer et al., "Self-Normalizing Neural Networks", NIPS 2017). p = 1 gives
-    zeros. The mask and the rest as for dropout.
+        y = a * (x if kept else -s) + a * s * p
+        a = 1 / sqrt((1 - p) * (1 + p * s^2)),          s = 1.758...
+
+    -s is what selu tends to at -infinity. The mask is that of dropout.
+
+    Parameters
+    ----------
+    x : array
+        Any shape; float32 or float64.
+    {p}
+    {out}
+
+    Returns
+    -------
+    {returns}
+
+    {raises}
+
+    References
+    ----------
+    Klambauer et al., "Self-Normalizing Neural Networks", NIPS 2017, section 2.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> fastdl.alpha_dropout(np.zeros(4, np.float32), 0.5, seed=1).round(4)
     """
     x = floats(x, "x")
     keep = _keep(p, training)
@@ -158,12 +435,29 @@ def alpha_dropout(
 
 
 @operation
+@doc(_TEXTS)
 def alpha_dropout_backward(
     grad_output: Any, p: float = 0.5, training: bool = True, seed: int = 0, offset: int = 0, out: Array | None = None
 ) -> Array:
-    """The gradient of alpha_dropout, called with the same p, training, seed and offset.
+    """The gradient of alpha_dropout: a * grad_output where the element is kept, else 0.
 
-    grad_output: any shape. out: an array like grad_output, or grad_output itself.
+    Parameters
+    ----------
+    grad_output : array
+        The gradient of what alpha_dropout returned.
+    {as_forward}
+    {out}
+
+    Returns
+    -------
+    {returns}
+
+    {raises}
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> fastdl.alpha_dropout_backward(np.ones(4, np.float32), 0.5, seed=1).round(4)
     """
     grad_output = floats(grad_output, "grad_output")
     keep = _keep(p, training)
@@ -171,10 +465,28 @@ def alpha_dropout_backward(
 
 
 @helper
+@doc(_TEXTS)
 def dropout_mask(
     shape: tuple[int, ...], p: float = 0.5, training: bool = True, seed: int = 0, offset: int = 0
 ) -> Array:
-    """What dropout of an array of that shape keeps: bools, False where it gives 0."""
+    """What dropout of an array of that shape keeps.
+
+    Parameters
+    ----------
+    shape : tuple of ints
+        Of the array.
+    {p}
+
+    Returns
+    -------
+    array of bools
+        False where dropout gives 0.
+
+    Examples
+    --------
+    >>> import fastdl
+    >>> fastdl.dropout_mask((4,), 0.5, seed=1)
+    """
     return dropout(np.ones(shape, np.float32), p, training, seed, offset) != 0
 
 
@@ -211,16 +523,23 @@ def _mapped(
 
 @helper
 def _keep(p: float, training: bool) -> float:
+    flag(training, "training")
     p = probability(p, "p")
     return 1.0 - p if training else 1.0
 
 
 @helper
-def _channel(shape: tuple[int, ...]) -> int:
-    """The elements of one channel, at least 1."""
+def _check_ndim(x: Array, argument: str, rank: int) -> None:
+    if x.ndim != rank + 1 and x.ndim != rank + 2:
+        fail(argument, ("shape", x.shape), (rank + 1, "or", rank + 2, "dimensions"))
+
+
+@helper
+def _channel(shape: tuple[int, ...], rank: int) -> int:
+    """The elements of one channel, in the last `rank` dimensions; at least 1."""
     volume = 1
-    for n in shape[2:]:
-        volume *= n
+    for i in range(len(shape) - rank, len(shape)):
+        volume *= shape[i]
     return max(volume, 1)
 
 
@@ -235,43 +554,121 @@ def _alpha_scale(keep: float) -> float:
 
 
 @operation
+@doc(_TEXTS)
 def l1_penalty(x: Any, coefficient: float = 1.0) -> Array:
-    """coefficient times the sum of |x|, over one array or over all arrays of a tuple (or a list).
+    """The sum of magnitudes, as a loss on weights.
 
-    x: any shapes, one dtype. Returns an array of shape (). Summed in float64, the same for any number of threads.
+    ::
+
+        coefficient * sum(|x|)
+
+    over one array, or over all of several. It runs in float64, and is the same for any number of threads.
+
+    Parameters
+    ----------
+    {penalised}
+
+    Returns
+    -------
+    array
+        Shape ().
+
+    {raises}
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> fastdl.l1_penalty(np.array([-3, 4], np.float32), 0.1)
+    array(0.7, dtype=float32)
     """
-    return _penalty(x, coefficient, 1)
+    return _penalty(x, number(coefficient, "coefficient"), 1)
 
 
 @operation
+@doc(_TEXTS)
 def l1_penalty_backward(grad_output: Any, x: Any, coefficient: float = 1.0, out: Any = None, add: bool = False) -> Any:
-    """The gradient of l1_penalty: grad_output coefficient sign(x), where sign(0) and, as in torch, sign(NaN) are 0.
+    """The gradient of l1_penalty.
 
-    grad_output: shape (). x: what l1_penalty was given; the result is like it: an array, or a tuple (or list) of them.
-    out: arrays for the result, which share no memory with another; each may be its own x. With `add` the gradient is
-    added to what they hold.
+    ::
+
+        grad_output * coefficient * sign(x)          sign(0) and, as in torch, sign(NaN) are 0
+
+    Parameters
+    ----------
+    {grads}
+
+    Returns
+    -------
+    {returns_grads}
+
+    {raises}
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> fastdl.l1_penalty_backward(1.0, np.array([-3, 4], np.float32), 0.5)
+    array([-0.5,  0.5], dtype=float32)
     """
-    return _penalty_backward(grad_output, x, coefficient, 1, out, add)
+    return _penalty_backward(grad_output, x, number(coefficient, "coefficient"), 1, out, add)
 
 
 @operation
+@doc(_TEXTS)
 def l2_penalty(x: Any, coefficient: float = 1.0) -> Array:
-    """coefficient / 2 times the sum of x^2, over one array or over all arrays of a tuple (or a list).
+    """Half the sum of squares, as a loss on weights.
 
-    x: any shapes, one dtype. Returns an array of shape (). Summed in float64, the same for any number of threads.
+    ::
+
+        coefficient / 2 * sum(x^2)
+
+    over one array, or over all of several. It runs in float64, and is the same for any number of threads.
+
+    Parameters
+    ----------
+    {penalised}
+
+    Returns
+    -------
+    array
+        Shape ().
+
+    {raises}
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> fastdl.l2_penalty([np.array([-3, 4], np.float32), np.ones((1, 1), np.float32)])
+    array(13., dtype=float32)
     """
-    return _penalty(x, coefficient / 2, 2)
+    return _penalty(x, number(coefficient, "coefficient") / 2, 2)
 
 
 @operation
+@doc(_TEXTS)
 def l2_penalty_backward(grad_output: Any, x: Any, coefficient: float = 1.0, out: Any = None, add: bool = False) -> Any:
-    """The gradient of l2_penalty: grad_output coefficient x.
+    """The gradient of l2_penalty.
 
-    grad_output: shape (). x: what l2_penalty was given; the result is like it: an array, or a tuple (or list) of them.
-    out: arrays for the result, which share no memory with another; each may be its own x. With `add` the gradient is
-    added to what they hold.
+    ::
+
+        grad_output * coefficient * x
+
+    Parameters
+    ----------
+    {grads}
+
+    Returns
+    -------
+    {returns_grads}
+
+    {raises}
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> fastdl.l2_penalty_backward(1.0, np.array([-3, 4], np.float32), 0.5)
+    array([-1.5,  2. ], dtype=float32)
     """
-    return _penalty_backward(grad_output, x, coefficient, 2, out, add)
+    return _penalty_backward(grad_output, x, number(coefficient, "coefficient"), 2, out, add)
 
 
 @helper
@@ -285,7 +682,8 @@ def _penalty(x: Any, factor: float, power: int) -> Array:
 @helper
 def _penalty_backward(grad_output: Any, x: Any, factor: float, power: int, out: Any, add: bool) -> Any:
     arrays = many_floats(x, "x")
-    grad_output = floats_like(grad_output, "grad_output", arrays[0], 0)
+    grad_output = loss_grad(grad_output, arrays[0], ())
+    flag(add, "add")
     if add and out is None:
         fail("add", "no out", "arrays to add to")
     grads = arrays_like(out, "out", arrays, x)

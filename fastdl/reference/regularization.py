@@ -60,18 +60,25 @@ def dropout(x, p, training, seed, offset):
     return np.where(keep, x / (1 - p) if training and p < 1 else x, 0 * x)
 
 
-def _dropout_channels(x: Any, p: float, training: bool, seed: int, offset: int, out: Array | None) -> Array:
-    keep = kept(math.prod(x.shape[:2]), p, training, seed, offset).reshape(x.shape[:2] + (1,) * (x.ndim - 2))
+def _dropout_channels(x: Any, p: float, training: bool, seed: int, offset: int, out: Array | None, rank: int) -> Array:
+    first = x.shape[: x.ndim - rank]
+    keep = kept(math.prod(first), p, training, seed, offset).reshape(*first, *(1,) * rank)
     return fill(out, np.where(keep, x / (1 - p) if training and p < 1 else x, 0 * x))
 
 
-def _dropoutnd(x, p, training, seed, offset, out):
-    return _dropout_channels(x, p, training, seed, offset, out)
+@implements(functional.dropout1d)
+def dropout1d(x, p, training, seed, offset, out):
+    return _dropout_channels(x, p, training, seed, offset, out, 1)
 
 
-dropout1d = implements(functional.dropout1d)(_dropoutnd)
-dropout2d = implements(functional.dropout2d)(_dropoutnd)
-dropout3d = implements(functional.dropout3d)(_dropoutnd)
+@implements(functional.dropout2d)
+def dropout2d(x, p, training, seed, offset, out):
+    return _dropout_channels(x, p, training, seed, offset, out, 2)
+
+
+@implements(functional.dropout3d)
+def dropout3d(x, p, training, seed, offset, out):
+    return _dropout_channels(x, p, training, seed, offset, out, 3)
 
 
 @implements(functional.dropout_backward)
@@ -79,13 +86,19 @@ def dropout_backward(grad_output, p, training, seed, offset, out):
     return dropout(grad_output, p, training, seed, offset, out)
 
 
-def _dropoutnd_backward(grad_output, p, training, seed, offset, out):
-    return _dropout_channels(grad_output, p, training, seed, offset, out)
+@implements(functional.dropout1d_backward)
+def dropout1d_backward(grad_output, p, training, seed, offset, out):
+    return _dropout_channels(grad_output, p, training, seed, offset, out, 1)
 
 
-dropout1d_backward = implements(functional.dropout1d_backward)(_dropoutnd_backward)
-dropout2d_backward = implements(functional.dropout2d_backward)(_dropoutnd_backward)
-dropout3d_backward = implements(functional.dropout3d_backward)(_dropoutnd_backward)
+@implements(functional.dropout2d_backward)
+def dropout2d_backward(grad_output, p, training, seed, offset, out):
+    return _dropout_channels(grad_output, p, training, seed, offset, out, 2)
+
+
+@implements(functional.dropout3d_backward)
+def dropout3d_backward(grad_output, p, training, seed, offset, out):
+    return _dropout_channels(grad_output, p, training, seed, offset, out, 3)
 
 
 _SELU_LIMIT = 1.0507009873554805 * 1.6732632423543772

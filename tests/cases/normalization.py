@@ -260,7 +260,7 @@ CASES = [
     *(
         c
         for shape in ((3000, 4), (2, 4, 5000), (1100, 4, 3))
-        for c in _all(shape, _late(*shape), note=_name("late", shape), tags=("special",))
+        for c in _all(shape, _late(*shape), note=_name("late", shape), tags=("special", "far"))
     ),
     # what overflows or underflows when it is squared
     *(
