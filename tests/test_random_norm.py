@@ -36,8 +36,12 @@ ELEMENTWISE = (
 )
 
 
+def finite(rng: Rng, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
+    return np.asarray(rng.integers(-12, 13, shape) / 4, dtype)
+
+
 def numbers(rng: Rng, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
-    x = np.asarray(rng.integers(-12, 13, shape) / 4, dtype)
+    x = finite(rng, shape, dtype)
     if x.size and rng.random() < 0.1:
         x.ravel()[rng.integers(x.size, size=2)] = rng.choice([np.nan, np.inf, -np.inf], 2)
     return x
@@ -80,12 +84,12 @@ def draw_norm(rng: Rng) -> Call:
         option = "training" if name == "batch_norm" else "use_input_stats"
         form[option] = bool(rng.random() < 0.6)
         if not form[option] or rng.random() < 0.5:
-            form |= {"running_mean": numbers(rng, params, dtype), "running_var": positive(rng, params, dtype)}
+            form |= {"running_mean": finite(rng, params, dtype), "running_var": positive(rng, params, dtype)}
         if rng.random() < 0.5:
             form["momentum"] = float(rng.choice([0.0, 0.1, 0.5, 1.0]))
-    form["weight"] = maybe(rng, numbers(rng, params, dtype))
+    form["weight"] = maybe(rng, finite(rng, params, dtype))
     if name != "rms_norm":
-        form["bias"] = maybe(rng, numbers(rng, params, dtype))
+        form["bias"] = maybe(rng, finite(rng, params, dtype))
     return name, {"x": numbers(rng, shape, dtype), **form, **written(rng, shape, dtype)}
 
 
@@ -118,7 +122,7 @@ def draw_elementwise(rng: Rng) -> Call:
         if rng.random() < 0.7:
             form["margin"] = float(rng.choice([-0.5, 0.0, 0.6]))
     if name == "kl_div":
-        target = np.abs(target)
+        target = np.asarray(np.abs(target))
         form["log_target"] = bool(rng.random() < 0.5)
         if shape and rng.random() < 0.3:
             form["reduction"] = "batchmean"
@@ -127,6 +131,7 @@ def draw_elementwise(rng: Rng) -> Call:
         x = np.asarray(rng.choice([0, 0.25, 0.5, 0.99, 1], shape), dtype) if "logits" not in name else x
         form["weight"] = maybe(rng, broadcastable(rng, shape, dtype))
         if "logits" in name:
+            x[np.isinf(x)] = 0  # where torch has NaN: its formula subtracts infinity from itself
             form["pos_weight"] = maybe(rng, broadcastable(rng, shape, dtype))
     result = shape if form.get("reduction") == "none" else ()
     return name, {"x": x, "target": target, **form, **written(rng, result, dtype)}
@@ -182,6 +187,8 @@ def grad_names(name: str) -> list[str]:
 def by_torch(name: str, arguments: dict[str, Any], grad_output: Any = None) -> tuple[list[Any], list[Any]]:
     """The result, and what is updated; the gradients (None: of an argument that is not there)."""
     given = {k: v for k, v in arguments.items() if k not in ("out", "activation")}
+    if name == "batch_norm":
+        given = {"running_mean": None, "running_var": None} | given
     if name == "rms_norm":
         given.setdefault("eps", float(np.finfo(arguments["x"].dtype).eps))
     tensors: dict[str, Any] = {}
@@ -228,8 +235,9 @@ def compare(name: str, arguments: dict[str, Any], rng: Rng) -> bool:
     try:
         expected, _ = by_torch(name, arguments)
     except (RuntimeError, ValueError, IndexError, ZeroDivisionError):
-        with pytest.raises(ValueError):  # noqa: PT011
-            getattr(fastdl, name)(**arguments)
+        if arguments["x"].size > 0:  # torch trips over some that are empty
+            with pytest.raises(ValueError):  # noqa: PT011
+                getattr(fastdl, name)(**arguments)
         return False
     copies = {k: v.copy() if isinstance(v, np.ndarray) else v for k, v in arguments.items()}
     y = getattr(fastdl, name)(**copies)
@@ -239,6 +247,10 @@ def compare(name: str, arguments: dict[str, Any], rng: Rng) -> bool:
         agree(found, want, dtype, shown)
     if "activation" in arguments:
         return True
+    if name in ("group_norm", "instance_norm") and y.size == 0:
+        return True  # torch takes the sum of no gradients for NaN
+    if name == "group_norm" and arguments["weight"] is None:  # torch's gradient fails with a bias alone
+        arguments = arguments | {"bias": None}
     grad_output = np.asarray(rng.integers(-4, 5, np.shape(y)) / 4, dtype)
     _, grads = by_torch(name, arguments, grad_output)
     backward = getattr(fastdl, f"{name}_backward")

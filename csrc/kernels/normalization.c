@@ -211,7 +211,7 @@ FDL_INLINE bool known_statistic(const norm *t, int64_t index, statistic *s)
 {
     if (t->kind == FDL_NORM_FIXED) {
         const int64_t channel = index % t->groups;
-        *s = statistic_of((double)t->fixed_mean[channel], 0, (double)t->fixed_variance[channel], t->eps);
+        *s = (statistic){t->fixed_mean[channel], 0, 1 / sqrt((double)t->fixed_variance[channel] + t->eps)};
     } else if (t->rstd) {
         const double mean = t->mean ? t->mean[index] : 0;
         *s = (statistic){(real)mean, ((double)(real)mean - mean) * t->rstd[index], t->rstd[index]};

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -10,7 +10,18 @@ from fastdl import _kernels
 from fastdl._docs import doc
 from fastdl.functional._operation import helper, operation
 from fastdl.functional.activation import fused_activation
-from fastdl.functional.verbs import Array, disjoint, fail, flag, floats, floats_like, gradient, optional_vector, output
+from fastdl.functional.verbs import (
+    Array,
+    ArrayLike,
+    disjoint,
+    fail,
+    flag,
+    floats,
+    floats_like,
+    gradient,
+    optional_vector,
+    output,
+)
 
 __all__ = [
     "LinearGrad",
@@ -56,9 +67,9 @@ class LinearGrad(NamedTuple):
 @operation
 @doc(_TEXTS)
 def linear(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
     activation: str = "none",
     activation_args: tuple[float, ...] = (),
     out: Array | None = None,
@@ -117,7 +128,7 @@ def linear(
 
 @operation
 @doc(_TEXTS)
-def linear_backward(grad_output: Any, x: Any, weight: Any, input_grad: bool = True) -> LinearGrad:
+def linear_backward(grad_output: ArrayLike, x: ArrayLike, weight: ArrayLike, input_grad: bool = True) -> LinearGrad:
     """The gradients of linear with activation "none".
 
     ::

@@ -7,6 +7,7 @@ memory with no argument.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,7 @@ from fastdl.functional._operation import helper, operation
 from fastdl.functional.verbs import (
     ABOVE_ZERO,
     Array,
+    ArrayLike,
     choice,
     class_split,
     class_target,
@@ -66,6 +68,9 @@ __all__ = [
 REDUCTIONS = _kernels.REDUCTION_NAMES
 _USUAL = REDUCTIONS[:3]
 _MSE, _L1, _HUBER, _SMOOTH_L1, _BCE, _BCE_LOGITS, _KL_DIV, _KL_DIV_LOG, _HINGE = range(len(_kernels.LOSS_NAMES))
+
+ClassTarget = ArrayLike | Sequence[Any] | int
+"""Class indices (also as a list, of lists where there are several dimensions), or probabilities."""
 
 _TEXTS = {
     "pair": """
@@ -164,7 +169,7 @@ class CosineEmbeddingGrad(NamedTuple):
 
 @operation
 @doc(_TEXTS)
-def mse_loss(x: Any, target: Any, reduction: str = "mean", out: Array | None = None) -> Array:
+def mse_loss(x: ArrayLike, target: ArrayLike, reduction: str = "mean", out: Array | None = None) -> Array:
     """The squared difference. torch.nn.functional.mse_loss.
 
     ::
@@ -198,7 +203,7 @@ def mse_loss(x: Any, target: Any, reduction: str = "mean", out: Array | None = N
 @operation
 @doc(_TEXTS)
 def mse_loss_backward(
-    grad_output: Any, x: Any, target: Any, reduction: str = "mean", out: Array | None = None
+    grad_output: ArrayLike | float, x: ArrayLike, target: ArrayLike, reduction: str = "mean", out: Array | None = None
 ) -> Array:
     """The gradient of mse_loss.
 
@@ -236,7 +241,7 @@ def mse_loss_backward(
 
 @operation
 @doc(_TEXTS)
-def l1_loss(x: Any, target: Any, reduction: str = "mean", out: Array | None = None) -> Array:
+def l1_loss(x: ArrayLike, target: ArrayLike, reduction: str = "mean", out: Array | None = None) -> Array:
     """The absolute difference. torch.nn.functional.l1_loss.
 
     ::
@@ -267,7 +272,9 @@ def l1_loss(x: Any, target: Any, reduction: str = "mean", out: Array | None = No
 
 @operation
 @doc(_TEXTS)
-def l1_loss_backward(grad_output: Any, x: Any, target: Any, reduction: str = "mean", out: Array | None = None) -> Array:
+def l1_loss_backward(
+    grad_output: ArrayLike | float, x: ArrayLike, target: ArrayLike, reduction: str = "mean", out: Array | None = None
+) -> Array:
     """The gradient of l1_loss.
 
     For a grad_output of 1 and reduction "sum"::
@@ -304,7 +311,9 @@ def l1_loss_backward(grad_output: Any, x: Any, target: Any, reduction: str = "me
 
 @operation
 @doc(_TEXTS)
-def huber_loss(x: Any, target: Any, reduction: str = "mean", delta: float = 1.0, out: Array | None = None) -> Array:
+def huber_loss(
+    x: ArrayLike, target: ArrayLike, reduction: str = "mean", delta: float = 1.0, out: Array | None = None
+) -> Array:
     """The squared difference, but linear where that is large. torch.nn.functional.huber_loss.
 
     ::
@@ -346,7 +355,12 @@ def huber_loss(x: Any, target: Any, reduction: str = "mean", delta: float = 1.0,
 @operation
 @doc(_TEXTS)
 def huber_loss_backward(
-    grad_output: Any, x: Any, target: Any, reduction: str = "mean", delta: float = 1.0, out: Array | None = None
+    grad_output: ArrayLike | float,
+    x: ArrayLike,
+    target: ArrayLike,
+    reduction: str = "mean",
+    delta: float = 1.0,
+    out: Array | None = None,
 ) -> Array:
     """The gradient of huber_loss.
 
@@ -387,7 +401,9 @@ def huber_loss_backward(
 
 @operation
 @doc(_TEXTS)
-def smooth_l1_loss(x: Any, target: Any, reduction: str = "mean", beta: float = 1.0, out: Array | None = None) -> Array:
+def smooth_l1_loss(
+    x: ArrayLike, target: ArrayLike, reduction: str = "mean", beta: float = 1.0, out: Array | None = None
+) -> Array:
     """The absolute difference, but a parabola where that is small. torch.nn.functional.smooth_l1_loss.
 
     ::
@@ -430,7 +446,12 @@ def smooth_l1_loss(x: Any, target: Any, reduction: str = "mean", beta: float = 1
 @operation
 @doc(_TEXTS)
 def smooth_l1_loss_backward(
-    grad_output: Any, x: Any, target: Any, reduction: str = "mean", beta: float = 1.0, out: Array | None = None
+    grad_output: ArrayLike | float,
+    x: ArrayLike,
+    target: ArrayLike,
+    reduction: str = "mean",
+    beta: float = 1.0,
+    out: Array | None = None,
 ) -> Array:
     """The gradient of smooth_l1_loss.
 
@@ -472,7 +493,7 @@ def smooth_l1_loss_backward(
 @operation
 @doc(_TEXTS)
 def binary_cross_entropy(
-    x: Any, target: Any, weight: Any = None, reduction: str = "mean", out: Array | None = None
+    x: ArrayLike, target: ArrayLike, weight: ArrayLike | None = None, reduction: str = "mean", out: Array | None = None
 ) -> Array:
     """The cross entropy of probabilities. torch.nn.functional.binary_cross_entropy.
 
@@ -515,7 +536,12 @@ def binary_cross_entropy(
 @operation
 @doc(_TEXTS)
 def binary_cross_entropy_backward(
-    grad_output: Any, x: Any, target: Any, weight: Any = None, reduction: str = "mean", out: Array | None = None
+    grad_output: ArrayLike | float,
+    x: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
+    reduction: str = "mean",
+    out: Array | None = None,
 ) -> Array:
     """The gradient of binary_cross_entropy.
 
@@ -557,11 +583,11 @@ def binary_cross_entropy_backward(
 @operation
 @doc(_TEXTS)
 def binary_cross_entropy_with_logits(
-    x: Any,
-    target: Any,
-    weight: Any = None,
+    x: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
     reduction: str = "mean",
-    pos_weight: Any = None,
+    pos_weight: ArrayLike | None = None,
     out: Array | None = None,
 ) -> Array:
     """The cross entropy of sigmoid(x), accurate for any x. torch.nn.functional.binary_cross_entropy_with_logits.
@@ -601,12 +627,12 @@ def binary_cross_entropy_with_logits(
 @operation
 @doc(_TEXTS)
 def binary_cross_entropy_with_logits_backward(
-    grad_output: Any,
-    x: Any,
-    target: Any,
-    weight: Any = None,
+    grad_output: ArrayLike | float,
+    x: ArrayLike,
+    target: ArrayLike,
+    weight: ArrayLike | None = None,
     reduction: str = "mean",
-    pos_weight: Any = None,
+    pos_weight: ArrayLike | None = None,
     out: Array | None = None,
 ) -> Array:
     """The gradient of binary_cross_entropy_with_logits.
@@ -649,7 +675,9 @@ def binary_cross_entropy_with_logits_backward(
 
 @operation
 @doc(_TEXTS)
-def kl_div(x: Any, target: Any, reduction: str = "mean", log_target: bool = False, out: Array | None = None) -> Array:
+def kl_div(
+    x: ArrayLike, target: ArrayLike, reduction: str = "mean", log_target: bool = False, out: Array | None = None
+) -> Array:
     """The Kullback-Leibler divergence of the target from x. torch.nn.functional.kl_div.
 
     ::
@@ -693,9 +721,9 @@ def kl_div(x: Any, target: Any, reduction: str = "mean", log_target: bool = Fals
 @operation
 @doc(_TEXTS)
 def kl_div_backward(
-    grad_output: Any,
-    x: Any,
-    target: Any,
+    grad_output: ArrayLike | float,
+    x: ArrayLike,
+    target: ArrayLike,
     reduction: str = "mean",
     log_target: bool = False,
     out: Array | None = None,
@@ -743,7 +771,7 @@ def kl_div_backward(
 @operation
 @doc(_TEXTS)
 def hinge_embedding_loss(
-    x: Any, target: Any, margin: float = 1.0, reduction: str = "mean", out: Array | None = None
+    x: ArrayLike, target: ArrayLike, margin: float = 1.0, reduction: str = "mean", out: Array | None = None
 ) -> Array:
     """A distance that should be small, or at least the margin. torch.nn.functional.hinge_embedding_loss.
 
@@ -786,9 +814,9 @@ def hinge_embedding_loss(
 @operation
 @doc(_TEXTS)
 def hinge_embedding_loss_backward(
-    grad_output: Any,
-    x: Any,
-    target: Any,
+    grad_output: ArrayLike | float,
+    x: ArrayLike,
+    target: ArrayLike,
     margin: float = 1.0,
     reduction: str = "mean",
     out: Array | None = None,
@@ -838,9 +866,9 @@ def hinge_embedding_loss_backward(
 @operation
 @doc(_TEXTS)
 def nll_loss(
-    x: Any,
-    target: Any,
-    weight: Any = None,
+    x: ArrayLike,
+    target: ClassTarget,
+    weight: ArrayLike | Sequence[float] | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     out: Array | None = None,
@@ -884,24 +912,24 @@ def nll_loss(
     """
     x = floats(x, "x")
     outer, classes, inner = class_split(x.shape)
-    target, _ = class_target(target, x, False)
+    indices, _ = class_target(target, x, False)
     weight = optional_vector(weight, "weight", x, classes)
     ignore_index = integer(ignore_index, "ignore_index")
     code = choice(reduction, "reduction", _USUAL)
     result = output(out, reduced_shape(row_shape(x.shape), reduction), x)
     if out is not None:
-        _apart(result, x, target, None, weight, None)
-    _kernels.nll_loss(x, target, weight, result, outer, classes, inner, ignore_index, code)
+        _apart(result, x, indices, None, weight, None)
+    _kernels.nll_loss(x, indices, weight, result, outer, classes, inner, ignore_index, code)
     return result
 
 
 @operation
 @doc(_TEXTS)
 def nll_loss_backward(
-    grad_output: Any,
-    x: Any,
-    target: Any,
-    weight: Any = None,
+    grad_output: ArrayLike | float,
+    x: ArrayLike,
+    target: ClassTarget,
+    weight: ArrayLike | Sequence[float] | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     out: Array | None = None,
@@ -943,25 +971,25 @@ def nll_loss_backward(
     """
     x = floats(x, "x")
     outer, classes, inner = class_split(x.shape)
-    target, _ = class_target(target, x, False)
+    indices, _ = class_target(target, x, False)
     weight = optional_vector(weight, "weight", x, classes)
     ignore_index = integer(ignore_index, "ignore_index")
     code = choice(reduction, "reduction", _USUAL)
-    grad_output = loss_grad(grad_output, x, reduced_shape(row_shape(x.shape), reduction))
+    grad = loss_grad(grad_output, x, reduced_shape(row_shape(x.shape), reduction))
     result = output(out, x.shape, x)
     if out is not None:
-        disjoint(result, "grad_output", grad_output)
-        _apart(result, x, target, None, weight, None)
-    _kernels.nll_loss_backward(grad_output, target, weight, result, outer, classes, inner, ignore_index, code)
+        disjoint(result, "grad_output", grad)
+        _apart(result, x, indices, None, weight, None)
+    _kernels.nll_loss_backward(grad, indices, weight, result, outer, classes, inner, ignore_index, code)
     return result
 
 
 @operation
 @doc(_TEXTS)
 def cross_entropy(
-    x: Any,
-    target: Any,
-    weight: Any = None,
+    x: ArrayLike,
+    target: ClassTarget,
+    weight: ArrayLike | Sequence[float] | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
@@ -1040,10 +1068,10 @@ def cross_entropy(
 @operation
 @doc(_TEXTS)
 def cross_entropy_backward(
-    grad_output: Any,
-    x: Any,
-    target: Any,
-    weight: Any = None,
+    grad_output: ArrayLike | float,
+    x: ArrayLike,
+    target: ClassTarget,
+    weight: ArrayLike | Sequence[float] | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
@@ -1121,9 +1149,9 @@ def cross_entropy_backward(
 @operation
 @doc(_TEXTS)
 def cross_entropy_with_grad(
-    x: Any,
-    target: Any,
-    weight: Any = None,
+    x: ArrayLike,
+    target: ClassTarget,
+    weight: ArrayLike | Sequence[float] | None = None,
     ignore_index: int = -100,
     reduction: str = "mean",
     label_smoothing: float = 0.0,
@@ -1180,7 +1208,12 @@ def cross_entropy_with_grad(
 @operation
 @doc(_TEXTS)
 def cosine_embedding_loss(
-    x1: Any, x2: Any, target: Any, margin: float = 0.0, reduction: str = "mean", out: Array | None = None
+    x1: ArrayLike,
+    x2: ArrayLike,
+    target: ArrayLike,
+    margin: float = 0.0,
+    reduction: str = "mean",
+    out: Array | None = None,
 ) -> Array:
     """How far two vectors are from one direction, or from two. torch.nn.functional.cosine_embedding_loss.
 
@@ -1235,7 +1268,12 @@ def cosine_embedding_loss(
 @operation
 @doc(_TEXTS)
 def cosine_embedding_loss_backward(
-    grad_output: Any, x1: Any, x2: Any, target: Any, margin: float = 0.0, reduction: str = "mean"
+    grad_output: ArrayLike | float,
+    x1: ArrayLike,
+    x2: ArrayLike,
+    target: ArrayLike,
+    margin: float = 0.0,
+    reduction: str = "mean",
 ) -> CosineEmbeddingGrad:
     """The gradients of cosine_embedding_loss in x1 and x2.
 

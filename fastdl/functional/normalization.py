@@ -7,7 +7,7 @@ used, in float64; a backward that is given them need not take them from x again,
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple, overload
+from typing import Literal, NamedTuple, overload
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from fastdl._docs import doc
 from fastdl.functional._operation import helper, operation
 from fastdl.functional.verbs import (
     Array,
+    ArrayLike,
     disjoint,
     fail,
     flag,
@@ -167,11 +168,11 @@ _TEXTS = {
 
 @overload
 def batch_norm(
-    x: Any,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
-    bias: Any = None,
+    x: ArrayLike,
+    running_mean: ArrayLike | None = None,
+    running_var: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
@@ -180,11 +181,11 @@ def batch_norm(
 ) -> Array: ...
 @overload
 def batch_norm(
-    x: Any,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
-    bias: Any = None,
+    x: ArrayLike,
+    running_mean: ArrayLike | None = None,
+    running_var: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
@@ -195,11 +196,11 @@ def batch_norm(
 @operation
 @doc(_TEXTS)
 def batch_norm(
-    x: Any,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
-    bias: Any = None,
+    x: ArrayLike,
+    running_mean: ArrayLike | None = None,
+    running_var: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
     training: bool = False,
     momentum: float = 0.1,
     eps: float = 1e-5,
@@ -303,15 +304,15 @@ def batch_norm(
 @operation
 @doc(_TEXTS)
 def batch_norm_backward(
-    grad_output: Any,
-    x: Any,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    running_mean: ArrayLike | None = None,
+    running_var: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
     training: bool = False,
     eps: float = 1e-5,
-    mean: Any = None,
-    rstd: Any = None,
+    mean: ArrayLike | None = None,
+    rstd: ArrayLike | None = None,
 ) -> NormGrad:
     """The gradients of batch_norm.
 
@@ -391,11 +392,11 @@ def batch_norm_backward(
 
 @overload
 def instance_norm(
-    x: Any,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
-    bias: Any = None,
+    x: ArrayLike,
+    running_mean: ArrayLike | None = None,
+    running_var: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
     use_input_stats: bool = True,
     momentum: float = 0.1,
     eps: float = 1e-5,
@@ -404,11 +405,11 @@ def instance_norm(
 ) -> Array: ...
 @overload
 def instance_norm(
-    x: Any,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
-    bias: Any = None,
+    x: ArrayLike,
+    running_mean: ArrayLike | None = None,
+    running_var: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
     use_input_stats: bool = True,
     momentum: float = 0.1,
     eps: float = 1e-5,
@@ -419,11 +420,11 @@ def instance_norm(
 @operation
 @doc(_TEXTS)
 def instance_norm(
-    x: Any,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
-    bias: Any = None,
+    x: ArrayLike,
+    running_mean: ArrayLike | None = None,
+    running_var: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
     use_input_stats: bool = True,
     momentum: float = 0.1,
     eps: float = 1e-5,
@@ -526,15 +527,15 @@ def instance_norm(
 @operation
 @doc(_TEXTS)
 def instance_norm_backward(
-    grad_output: Any,
-    x: Any,
-    running_mean: Any = None,
-    running_var: Any = None,
-    weight: Any = None,
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    running_mean: ArrayLike | None = None,
+    running_var: ArrayLike | None = None,
+    weight: ArrayLike | None = None,
     use_input_stats: bool = True,
     eps: float = 1e-5,
-    mean: Any = None,
-    rstd: Any = None,
+    mean: ArrayLike | None = None,
+    rstd: ArrayLike | None = None,
 ) -> NormGrad:
     """The gradients of instance_norm.
 
@@ -607,20 +608,20 @@ def instance_norm_backward(
 
 @overload
 def group_norm(
-    x: Any,
+    x: ArrayLike,
     num_groups: int,
-    weight: Any = None,
-    bias: Any = None,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
     eps: float = 1e-5,
     return_stats: Literal[False] = False,
     out: Array | None = None,
 ) -> Array: ...
 @overload
 def group_norm(
-    x: Any,
+    x: ArrayLike,
     num_groups: int,
-    weight: Any = None,
-    bias: Any = None,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
     eps: float = 1e-5,
     *,
     return_stats: Literal[True],
@@ -629,10 +630,10 @@ def group_norm(
 @operation
 @doc(_TEXTS)
 def group_norm(
-    x: Any,
+    x: ArrayLike,
     num_groups: int,
-    weight: Any = None,
-    bias: Any = None,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
     eps: float = 1e-5,
     return_stats: bool = False,
     out: Array | None = None,
@@ -700,13 +701,13 @@ def group_norm(
 @operation
 @doc(_TEXTS)
 def group_norm_backward(
-    grad_output: Any,
-    x: Any,
+    grad_output: ArrayLike,
+    x: ArrayLike,
     num_groups: int,
-    weight: Any = None,
+    weight: ArrayLike | None = None,
     eps: float = 1e-5,
-    mean: Any = None,
-    rstd: Any = None,
+    mean: ArrayLike | None = None,
+    rstd: ArrayLike | None = None,
 ) -> NormGrad:
     """The gradients of group_norm.
 
@@ -776,20 +777,20 @@ def group_norm_backward(
 
 @overload
 def layer_norm(
-    x: Any,
+    x: ArrayLike,
     normalized_shape: int | tuple[int, ...],
-    weight: Any = None,
-    bias: Any = None,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
     eps: float = 1e-5,
     return_stats: Literal[False] = False,
     out: Array | None = None,
 ) -> Array: ...
 @overload
 def layer_norm(
-    x: Any,
+    x: ArrayLike,
     normalized_shape: int | tuple[int, ...],
-    weight: Any = None,
-    bias: Any = None,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
     eps: float = 1e-5,
     *,
     return_stats: Literal[True],
@@ -798,10 +799,10 @@ def layer_norm(
 @operation
 @doc(_TEXTS)
 def layer_norm(
-    x: Any,
+    x: ArrayLike,
     normalized_shape: int | tuple[int, ...],
-    weight: Any = None,
-    bias: Any = None,
+    weight: ArrayLike | None = None,
+    bias: ArrayLike | None = None,
     eps: float = 1e-5,
     return_stats: bool = False,
     out: Array | None = None,
@@ -867,13 +868,13 @@ def layer_norm(
 @operation
 @doc(_TEXTS)
 def layer_norm_backward(
-    grad_output: Any,
-    x: Any,
+    grad_output: ArrayLike,
+    x: ArrayLike,
     normalized_shape: int | tuple[int, ...],
-    weight: Any = None,
+    weight: ArrayLike | None = None,
     eps: float = 1e-5,
-    mean: Any = None,
-    rstd: Any = None,
+    mean: ArrayLike | None = None,
+    rstd: ArrayLike | None = None,
 ) -> NormGrad:
     """The gradients of layer_norm.
 
@@ -941,18 +942,18 @@ def layer_norm_backward(
 
 @overload
 def rms_norm(
-    x: Any,
+    x: ArrayLike,
     normalized_shape: int | tuple[int, ...],
-    weight: Any = None,
+    weight: ArrayLike | None = None,
     eps: float | None = None,
     return_stats: Literal[False] = False,
     out: Array | None = None,
 ) -> Array: ...
 @overload
 def rms_norm(
-    x: Any,
+    x: ArrayLike,
     normalized_shape: int | tuple[int, ...],
-    weight: Any = None,
+    weight: ArrayLike | None = None,
     eps: float | None = None,
     *,
     return_stats: Literal[True],
@@ -961,9 +962,9 @@ def rms_norm(
 @operation
 @doc(_TEXTS)
 def rms_norm(
-    x: Any,
+    x: ArrayLike,
     normalized_shape: int | tuple[int, ...],
-    weight: Any = None,
+    weight: ArrayLike | None = None,
     eps: float | None = None,
     return_stats: bool = False,
     out: Array | None = None,
@@ -1025,12 +1026,12 @@ def rms_norm(
 @operation
 @doc(_TEXTS)
 def rms_norm_backward(
-    grad_output: Any,
-    x: Any,
+    grad_output: ArrayLike,
+    x: ArrayLike,
     normalized_shape: int | tuple[int, ...],
-    weight: Any = None,
+    weight: ArrayLike | None = None,
     eps: float | None = None,
-    rstd: Any = None,
+    rstd: ArrayLike | None = None,
 ) -> RMSNormGrad:
     """The gradients of rms_norm.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 from numpy import empty, int64
@@ -26,6 +26,10 @@ def class_indices(x: Any, argument: str, ndim: int) -> Array:
     return np.require(x, _I64, "C")
 
 
+@overload
+def class_target(target: Any, x: Array, soft: Literal[False]) -> tuple[Array, None]: ...
+@overload
+def class_target(target: Any, x: Array, soft: bool) -> tuple[Array | None, Array | None]: ...
 def class_target(target: Any, x: Array, soft: bool) -> tuple[Array | None, Array | None]:
     """A target for x, whose classes are dimension 1 (0 where there is no other): class indices and None or, where
     `soft`, None and probabilities, floats shaped as x."""
