@@ -8,6 +8,7 @@ memory with no argument.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -348,7 +349,7 @@ def huber_loss(
     >>> fastdl.huber_loss(x, target, reduction="sum")
     array(1.5, dtype=float32)
     """
-    delta = number(delta, "delta", ABOVE_ZERO)
+    delta = number(delta, "delta", ABOVE_ZERO, inf)
     return _loss(x, target, None, None, _HUBER, delta, choice(reduction, "reduction", _USUAL), reduction, out)
 
 
@@ -394,7 +395,7 @@ def huber_loss_backward(
     >>> fastdl.huber_loss_backward(1.0, x, target, reduction="sum")
     array([0., 1.], dtype=float32)
     """
-    delta = number(delta, "delta", ABOVE_ZERO)
+    delta = number(delta, "delta", ABOVE_ZERO, inf)
     code = choice(reduction, "reduction", _USUAL)
     return _loss_backward(grad_output, x, target, None, None, _HUBER, delta, code, reduction, out)
 
