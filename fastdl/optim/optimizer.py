@@ -19,6 +19,8 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from contextlib import nullcontext
+from functools import partial
 from itertools import pairwise
 from math import inf
 from types import MappingProxyType
@@ -43,6 +45,7 @@ _GIVEN = ("param", "grad", "grad_scale", "clip_value")
 """Arguments of a step function that are neither states nor options."""
 
 
+_ONE = np.ones(1)
 _RATES = ("lr", "initial_lr")
 """Options of every optimizer, which schedules set at every step, so that there is no more to their check."""
 
@@ -213,6 +216,8 @@ class Optimizer:
 
     def __init__(self, params: Params, defaults: Mapping[str, Any]) -> None:
         self.defaults = dict(defaults)
+        self._states = tuple(name for name in self._arguments if name not in _GIVEN and name not in self.defaults)
+        """The names of the states, in the order in which update takes them."""
         self.param_groups: list[ParamGroup] = []
         self.params: dict[str, Array] = {}
         self._names: dict[str, str] = {}
@@ -412,24 +417,28 @@ class Optimizer:
         """
         arrays = self._ordered(grads)
         ready: _Tables | None = None
-        tables: list[Table] = []
+        looks: list[Callable[[], int]] = []
+        calls: list[Callable[[], int]] = []
 
         def take() -> None:
-            nonlocal ready, tables
+            nonlocal ready, looks, calls
             for array, taken, name in zip(arrays, self._take(arrays, changed=True), self.params, strict=True):
                 if array is not taken:
                     fail(f"grads[{name!r}]", "what would have to be copied", "a C-contiguous array")
             ready = self._ready or self._prepare()
             tables = [table.copy() for table in ready.all]
+            looks = [partial(take_gradients, arrays, *table.look) for table in tables]
+            calls = [partial(kernel, *arguments) for kernel, *arguments in (table.call for table in tables)]
 
         def step() -> None:
-            for table in tables:
-                if self._ready is not ready or take_gradients(arrays, *table.look):
+            if self._ready is not ready:
+                take()
+            for look in looks:
+                if look():
                     take()
                     break
-            for table in tables:
-                kernel, options, rows, count = table.call
-                kernel(options, rows, count)
+            for call in calls:
+                call()
 
         def step_by_update() -> None:
             self.step(arrays)
@@ -526,9 +535,11 @@ class Optimizer:
             For an option that is not right.
         """
         _check_rates(options)
-        states = {name: _new_state(name, np.ones(1), self._initial(name, options)) for name in self._needed(options)}
-        with np.errstate(all="ignore"):
-            self._update(self.update, np.ones(1), np.ones(1), states, options, 1.0, inf)
+        given = {name: options[name] for name in self._arguments if name in options}
+        for name in self._needed(options):
+            given[name] = 1 if name == "step" else _ONE.reshape(()).copy() if name in SCALARS else _ONE.copy()
+        with nullcontext() if self._has_kernel else np.errstate(all="ignore"):
+            self.update(param=_ONE.copy(), grad=_ONE.copy(), **given)
 
     def __getstate__(self) -> dict[str, Any]:
         if self._ready is None:
@@ -538,11 +549,6 @@ class Optimizer:
     def __repr__(self) -> str:
         groups = "".join(f"\n  {i}: {group!r}" for i, group in enumerate(self.param_groups))
         return f"{type(self).__name__}({groups}\n)"
-
-    @property
-    def _states(self) -> tuple[str, ...]:
-        """The names of the states, in the order in which update takes them."""
-        return tuple(name for name in self._arguments if name not in _GIVEN and name not in self.defaults)
 
     def _needed(self, options: Options) -> list[str]:
         """The states that a step with these options needs."""
@@ -683,7 +689,7 @@ def _check_rates(options: Options) -> None:
 def _new_state(name: str, param: Array, value: float) -> Array:
     if name in SCALARS:
         return np.array(value, SCALARS[name][1])
-    return np.full_like(param, value)[...] if value else np.zeros_like(param)[...]
+    return (np.full_like(param, value) if value else np.zeros(param.shape, param.dtype))[...]
 
 
 def _state_like(value: Any, key: str, name: str, param: Array) -> Array:
