@@ -82,6 +82,8 @@ static void *take_array(arguments *a, int i, int type, bool written, bool option
 
 static int64_t take_integer(arguments *a, int i)
 {
+    if (!a->failed && PyArray_IsScalar(a->given[i], Bool)) /* which is no int */
+        return PyObject_IsTrue(a->given[i]);
     const int64_t value = a->failed ? 0 : PyLong_AsLongLong(a->given[i]);
     if (value == -1 && PyErr_Occurred())
         name_it(a, i, "an int of 64 bits");

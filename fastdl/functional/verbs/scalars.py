@@ -27,8 +27,8 @@ def number(value: float, argument: str, least: float = -FINITE, most: float = FI
         raise TypeError(f"{argument}: found {shown(value)}, expected {number_range(least, most)}")
     try:
         result = float(value)
-    except OverflowError:
-        result = inf if value > 0 else -inf
+    except OverflowError:  # an int: not infinite, but larger than a float can be
+        fail(argument, shown(value), number_range(least, most))
     if not least <= result <= most:
         fail(argument, shown(value), number_range(least, most))
     return result
