@@ -99,6 +99,9 @@ enum {
     FDL_ALGORITHM_WINOGRAD = 6, /* 4 x 4 */
     FDL_ALGORITHM_DEPTHWISE = 7,
 };
+enum { FDL_PASS_FORWARD = 0, FDL_PASS_INPUT_GRAD = 1, FDL_PASS_WEIGHT_GRAD = 2 };
+/* EXACT: no algorithm that is less exact than DIRECT. DEFAULT: what fdl_set_conv_precision said. */
+enum { FDL_PRECISION_DEFAULT = 0, FDL_PRECISION_FAST = 1, FDL_PRECISION_EXACT = 2 };
 
 /* What stands around an array that is padded. */
 enum { FDL_PAD_CONSTANT = 0, FDL_PAD_REFLECT = 1, FDL_PAD_REPLICATE = 2, FDL_PAD_CIRCULAR = 3 };
@@ -188,6 +191,8 @@ int64_t fdl_active_level(void);
 int fdl_has_openmp(void);
 void fdl_set_num_threads(int64_t threads);
 int64_t fdl_get_num_threads(void);
+void fdl_set_conv_precision(int64_t precision);
+int64_t fdl_get_conv_precision(void);
 /* Bytes of scratch that the calling thread holds, the largest use since the last reset, and the reset. */
 int64_t fdl_scratch_held(void);
 int64_t fdl_scratch_peak(void);
@@ -372,27 +377,31 @@ FDL_KERNEL int fdl_recurrent_step(const real *x, const real *packed, real *h, FD
 FDL_KERNEL int fdl_conv(const real *x, FDL_OPTIONAL const real *weight, FDL_OPTIONAL const real *packed,
                         FDL_OPTIONAL const real *bias, FDL_OPTIONAL const real *residual, real *y,
                         const fdl_window *window, int64_t packed_tile, int64_t activation, double alpha, double beta,
-                        int64_t algorithm);
+                        int64_t algorithm, int64_t precision);
 /* Weights laid out as the kernels read them, and with packed_tile 2 or 4 transformed for Winograd's algorithm with
  * tiles of that size as well. Of the window only the weight's shape, groups and channels_last matter. The size in
  * elements: */
 FDL_KERNEL int fdl_conv_packed_size(const real *weight, int64_t *size, const fdl_window *window, int64_t packed_tile);
 FDL_KERNEL int fdl_conv_pack(const real *weight, real *packed, const fdl_window *window, int64_t packed_tile);
-/* The algorithm that fdl_conv runs where *algorithm is asked for: with plain weights (packed_tile -1), with packed ones
- * (0, 2, 4), or with ones still to be packed in the best way (6). x is not read. */
-FDL_KERNEL int fdl_conv_plan(const real *x, int64_t *algorithm, const fdl_window *window, int64_t packed_tile);
-/* When "auto" chooses that algorithm, in words. */
-FDL_KERNEL const char *fdl_conv_reason(int64_t algorithm);
+/* What fdl_conv (or, `which` FDL_PASS_..., a gradient) runs where the algorithm plan[0] is asked for: plan[0] the
+ * algorithm, plan[1] the row of the table that says so, plan[2] the row of the convolution that a gradient is computed
+ * as, or -1. With plain weights (packed_tile -1), with packed ones (0, 2, 4), or with ones still to be packed in the
+ * best way (6). x is not read. */
+FDL_KERNEL int fdl_conv_plan(const real *x, int64_t *plan, const fdl_window *window, int64_t packed_tile, int64_t which,
+                             int64_t precision);
+/* Why a row of the table is chosen, in words. */
+FDL_KERNEL const char *fdl_conv_reason(int64_t row);
 FDL_KERNEL int fdl_conv_backward(const real *grad_output, const real *x, const real *weight, FDL_OPTIONAL real *grad_x,
                                  FDL_OPTIONAL real *grad_weight, FDL_OPTIONAL real *grad_bias, const fdl_window *window,
-                                 int64_t algorithm);
+                                 int64_t algorithm, int64_t precision);
 /* The adjoint of the convolution that `window` describes, whose input is this one's output y: x is [batch,
  * out_channels, out_depth, out_height, out_width], bias and grad_bias are [channels]. */
 FDL_KERNEL int fdl_conv_transpose(const real *x, const real *weight, FDL_OPTIONAL const real *bias, real *y,
-                                  const fdl_window *window, int64_t activation, double alpha, double beta);
+                                  const fdl_window *window, int64_t activation, double alpha, double beta,
+                                  int64_t precision);
 FDL_KERNEL int fdl_conv_transpose_backward(const real *grad_output, const real *x, const real *weight,
                                            FDL_OPTIONAL real *grad_x, FDL_OPTIONAL real *grad_weight,
-                                           FDL_OPTIONAL real *grad_bias, const fdl_window *window);
+                                           FDL_OPTIONAL real *grad_bias, const fdl_window *window, int64_t precision);
 /* columns [batch, channels * kernel volume, output volume] */
 FDL_KERNEL int fdl_im2col(const real *x, real *columns, const fdl_window *window);
 FDL_KERNEL int fdl_col2im(const real *columns, real *x, const fdl_window *window);

@@ -6,13 +6,16 @@ import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal
 
 from fastdl import _kernels
 from fastdl._native import ffi, lib
 
 __all__ = [
     "active_isa",
+    "get_conv_precision",
     "get_num_threads",
+    "set_conv_precision",
     "set_num_threads",
     "show_config",
     "supported_isas",
@@ -191,13 +194,74 @@ def get_num_threads() -> int:
     return int(lib.fdl_get_num_threads())
 
 
+def set_conv_precision(precision: Literal["fast", "exact"]) -> None:
+    """How exact convolution has to be where a call does not say it, for the whole process.
+
+    The environment variable FASTDL_CONV_PRECISION does the same at import.
+
+    Parameters
+    ----------
+    precision : {"fast", "exact"}
+        "exact": every result as exact as the direct method's, forward and gradients, transposed convolution too: each
+        is a sum in the arrays' dtype, wrong by at most about ``terms * eps * sum |weight * x|`` over its own terms.
+        "fast", as from the start: Winograd's algorithm where it pays, which mixes the pixels of a tile of 6 x 6 (or
+        4 x 4, or 3 x 3 and more), so that each result is wrong by a few eps times the largest magnitude *in its tile*,
+        times the sum of the weights' magnitudes: beside pixels much larger than itself, a small result has few exact
+        digits, and one that ought to be 0 or above may come out slightly below. Where the largest number of an array is
+        more than about ``1 / sqrt(eps)`` times what is typical of it (4096 in float32), the direct method is taken.
+
+    Raises
+    ------
+    ValueError
+        precision is neither.
+
+    See Also
+    --------
+    conv2d : its argument `precision` says it for one call.
+
+    References
+    ----------
+    Barabasz, Anderson, Soodhalter and Gregg, "Error Analysis and Improving the Accuracy of Winograd Convolution for
+    Deep Neural Networks", ACM TOMS 46(4), 2020.
+
+    Examples
+    --------
+    >>> import fastdl
+    >>> fastdl.set_conv_precision("exact")
+    >>> fastdl.explain_conv2d((1, 64, 56, 56), (64, 64, 3, 3), padding=1).algorithm
+    'direct'
+    >>> fastdl.set_conv_precision("fast")
+    """
+    if not isinstance(precision, str) or precision not in ("fast", "exact"):
+        raise ValueError(f"precision: found {precision!r}, expected 'fast' or 'exact'")
+    lib.fdl_set_conv_precision(_kernels.PRECISION_EXACT if precision == "exact" else _kernels.PRECISION_FAST)
+
+
+def get_conv_precision() -> str:
+    """What set_conv_precision said, "fast" from the start.
+
+    Returns
+    -------
+    str
+        "fast" or "exact".
+
+    Examples
+    --------
+    >>> import fastdl
+    >>> fastdl.get_conv_precision()
+    'fast'
+    """
+    return _kernels.PRECISION_NAMES[lib.fdl_get_conv_precision()]
+
+
 def show_config() -> dict[str, object]:
     """What was built, what this machine supports and what is in use; ``fastdl info`` prints it.
 
     Returns
     -------
     dict
-        "fastdl" (the version), "machine", "isa" (in use), "isa supported", "isa built", "threads", "openmp".
+        "fastdl" (the version), "machine", "isa" (in use), "isa supported", "isa built", "threads", "conv precision",
+        "openmp".
 
     Examples
     --------
@@ -214,6 +278,7 @@ def show_config() -> dict[str, object]:
         "isa supported": supported_isas(),
         "isa built": list(LEVELS),
         "threads": get_num_threads(),
+        "conv precision": get_conv_precision(),
         "openmp": bool(lib.fdl_has_openmp()),
     }
 
@@ -227,6 +292,10 @@ def _from_environment() -> None:
         if not threads.isdecimal():
             raise ValueError(f"FASTDL_NUM_THREADS: found {threads!r}, expected a number")
         set_num_threads(int(threads))
+    if precision := os.environ.get("FASTDL_CONV_PRECISION"):
+        if precision not in ("fast", "exact"):
+            raise ValueError(f"FASTDL_CONV_PRECISION: found {precision!r}, expected 'fast' or 'exact'")
+        set_conv_precision("exact" if precision == "exact" else "fast")
 
 
 _from_environment()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from itertools import product
 from typing import Any
 
@@ -11,6 +14,7 @@ import pytest
 import fastdl
 from fastdl import reference
 from fastdl.functional.conv import ALGORITHMS
+from tests.support import HOME
 
 _MIB = 1 << 20
 
@@ -108,9 +112,10 @@ def test_gradients_keep_what_is_not_finite_in_its_place(algorithm: str, bad: flo
         np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-10)
 
 
-def _strided() -> list[tuple[Any, ...]]:
-    """Kernel, stride and dilation, and sizes of which as many in all are often the same beside one another."""
-    windows = [
+@pytest.mark.parametrize("groups", [1, 5])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation"),
+    [
         ((2, 2), (2, 3), (1, 1)),
         ((4, 4), (5, 5), (1, 1)),
         ((3, 2), (2, 4), (1, 1)),
@@ -118,35 +123,26 @@ def _strided() -> list[tuple[Any, ...]]:
         ((3, 3), (3, 2), (2, 1)),
         ((2, 2, 2), (2, 3, 2), (1, 1, 1)),
         ((1, 2, 3), (3, 1, 2), (1, 1, 1)),
-    ]
-    return [(*window, padding, more) for window in windows for padding in (0, 1) for more in (False, True)]
-
-
-@pytest.mark.parametrize("groups", [1, 5])
-@pytest.mark.parametrize(("kernel", "stride", "dilation", "padding", "more"), _strided())
+    ],
+)
 def test_every_number_of_a_strided_gradient_in_its_place(
-    kernel: tuple[int, ...],
-    stride: tuple[int, ...],
-    dilation: tuple[int, ...],
-    padding: int,
-    more: bool,
-    groups: int,
+    kernel: tuple[int, ...], stride: tuple[int, ...], dilation: tuple[int, ...], groups: int
 ) -> None:
-    """Whole numbers, so that a result is right or far from it."""
+    """Whole numbers, so that a result is right or far from it; sizes of which as many in all are often the same."""
     rng, rank = np.random.default_rng(0), len(kernel)
-    form: dict[str, Any] = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
-    for sizes in product((6, 7, 8), repeat=2):
-        shape = (1, 5, *((2,) if rank == 3 else ()), *sizes)
-        x = rng.integers(-4, 5, shape).astype(np.float32)
-        weight = rng.integers(-4, 5, (5, 5 // groups, *kernel)).astype(np.float32)
-        added: Any = tuple(int(more and s > 1) for s in stride)
-        transpose = f"conv_transpose{rank}d"
-        found = getattr(fastdl, transpose)(x, weight, **form, output_padding=added)
-        np.testing.assert_array_equal(found, getattr(reference, transpose)(x, weight, **form, output_padding=added))
-        backward = f"conv{rank}d_backward"
-        if found.ndim == 4 or groups == 1:
-            grads = getattr(fastdl, backward)(x, found, weight, **form)
-            np.testing.assert_array_equal(grads.input, getattr(reference, backward)(x, found, weight, **form).input)
+    depth = (2,) if rank == 3 else ()
+    weight = rng.integers(-4, 5, (5, 5 // groups, *kernel)).astype(np.float32)
+    for height, width, top, left, bottom, right in product((6, 7), (6, 7, 8), *[(0, 1)] * 4):
+        x = rng.integers(-4, 5, (1, 5, *depth, height, width)).astype(np.float32)
+        form: dict[str, Any] = {"stride": stride, "dilation": dilation, "groups": groups}
+        form["padding"] = (0, top, left)[-rank:]
+        more = tuple(min(m, s - 1) for m, s in zip((0, bottom, right)[-rank:], stride, strict=True))
+        name = f"conv_transpose{rank}d"
+        found = getattr(fastdl, name)(x, weight, **form, output_padding=more)
+        np.testing.assert_array_equal(found, getattr(reference, name)(x, weight, **form, output_padding=more))
+        name = f"conv{rank}d_backward"
+        grad = getattr(fastdl, name)(x, found, weight, **form).input
+        np.testing.assert_array_equal(grad, getattr(reference, name)(x, found, weight, **form).input)
 
 
 def test_a_phase_with_as_many_positions_as_pixels_is_no_matrix() -> None:
@@ -204,3 +200,100 @@ def test_packed_weights_of_single_channels_by_im2col() -> None:
     form: dict[str, Any] = {"groups": 6, "data_format": "NHWC", "algorithm": "im2col"}
     packed = fastdl.pack_conv2d_weight(weight, groups=6, data_format="NHWC")
     np.testing.assert_allclose(fastdl.conv2d(x, packed, **form), fastdl.conv2d(x, weight, **form), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("which", "options", "algorithm", "reason"),
+    [
+        ("forward", {"padding": 1}, "winograd", "3 x 3 at stride 1"),
+        ("input_grad", {"padding": 1}, "winograd", "at stride 1 it is itself a convolution"),
+        ("weight_grad", {"padding": 1}, "winograd", "36 multiplications"),
+        ("input_grad", {"stride": 2}, "direct", "a stride apart"),
+        ("weight_grad", {"stride": 2}, "direct", "transposed while it is packed"),
+        ("input_grad", {"padding": 1, "precision": "exact"}, "direct", "at stride 1 it is itself a convolution"),
+        ("weight_grad", {"padding": 1, "precision": "exact"}, "direct", "the general case"),
+        ("weight_grad", {"padding": 1, "algorithm": "im2col"}, "im2col", "asked for"),
+        ("input_grad", {"padding": 1, "data_format": "NHWC"}, "winograd", "at stride 1 it is itself a convolution"),
+        ("weight_grad", {"padding": 1, "data_format": "NHWC"}, "direct", "row by row"),
+    ],
+)
+def test_explanation_of_each_pass(which: Any, options: dict[str, Any], algorithm: str, reason: str) -> None:
+    x = (1, 56, 56, 64) if options.get("data_format") == "NHWC" else (1, 64, 56, 56)
+    found = fastdl.explain_conv2d(x, (64, 64, 3, 3), which=which, **options)
+    assert found.algorithm == algorithm
+    assert reason in found.reason
+    of_arrays = fastdl.explain_conv2d(
+        np.ones(x, np.float32), np.ones((64, 64, 3, 3), np.float32), which=which, **options
+    )
+    assert of_arrays == found
+    assert found.output_shape == {"input_grad": x, "weight_grad": (64, 64, 3, 3)}.get(which, (1, 64, 56, 56))
+
+
+def test_explanations_refuse() -> None:
+    with pytest.raises(ValueError, match="which: found 'backward', expected one of forward, input_grad, weight_grad"):
+        fastdl.explain_conv2d((1, 4, 9, 9), (4, 4, 3, 3), which="backward")  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="x_shape: found 'images'"):
+        fastdl.explain_conv2d("images", (4, 4, 3, 3))
+    with pytest.raises(ValueError, match="packed: found True for a gradient"):
+        fastdl.explain_conv2d((1, 4, 9, 9), (4, 4, 3, 3), packed=True, which="input_grad")
+
+
+def _calls(x: np.ndarray, weight: np.ndarray, turned: np.ndarray, precision: Any) -> list[np.ndarray]:
+    """What Winograd's algorithm would compute: forward, both gradients, transposed, channels last, packed."""
+    form: dict[str, Any] = {"padding": 1, "precision": precision}
+    last = np.ascontiguousarray(x.transpose(0, 2, 3, 1))
+    packed = fastdl.pack_conv2d_weight(weight, **form)
+    return [
+        fastdl.conv2d(x, weight, **form),
+        fastdl.conv2d(x, packed, **form),
+        fastdl.conv2d(last, weight, data_format="NHWC", **form),
+        *fastdl.conv2d_backward(x, x, weight, **form)[:2],
+        fastdl.conv_transpose2d(x, weight, **form),
+        fastdl.conv_transpose2d(x, turned, stride=2, **form),
+        fastdl.conv_transpose2d_backward(x, x, weight, **form).input,
+    ]
+
+
+def test_exact_convolution_is_direct_in_every_pass() -> None:
+    """Of small whole numbers every sum is exact, but Winograd's transforms round."""
+    rng = np.random.default_rng(0)
+    x, weight, turned = (
+        rng.integers(-4, 5, shape).astype(np.float32) for shape in ((1, 64, 32, 32), (64, 64, 3, 3), (64, 64, 4, 4))
+    )
+    exact = _calls(x, weight, turned, "exact")
+    assert all((y == np.rint(y)).all() for y in exact)
+    assert all((y != np.rint(y)).any() for y in _calls(x, weight, turned, "fast")[:6])
+    before = fastdl.get_conv_precision()
+    try:
+        fastdl.set_conv_precision("exact")
+        for y, expected in zip(_calls(x, weight, turned, "default"), exact, strict=True):
+            np.testing.assert_array_equal(y, expected)
+        with pytest.raises(ValueError, match="algorithm: found"):
+            fastdl.conv2d(x, weight, padding=1, algorithm="winograd")
+    finally:
+        fastdl.set_conv_precision(before)
+    with pytest.raises(ValueError, match="precision: found 'high', expected 'fast' or 'exact'"):
+        fastdl.set_conv_precision("high")  # type: ignore[arg-type]
+
+
+def test_one_large_number_takes_the_digits_of_its_neighbours_no_more() -> None:
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((1, 64, 32, 32)), rng.standard_normal((64, 64, 3, 3))
+    x[0, 3, 20, 21] = 1e8
+    x, weight = x.astype(np.float32), weight.astype(np.float32)
+    expected = fastdl.conv2d(x.astype(np.float64), weight.astype(np.float64), padding=1, algorithm="direct")
+    found = fastdl.conv2d(x, weight, padding=1, precision="fast")
+    unseen = np.ones((32, 32), bool)
+    unseen[19:22, 20:23] = False
+    assert np.abs(found - expected)[..., unseen].max() < 1e-3
+
+
+def test_precision_from_the_environment() -> None:
+    code = "import fastdl; print(fastdl.get_conv_precision())"
+    for value, expected in ("exact", "exact"), ("fast", "fast"), ("", "fast"):
+        environment = os.environ | {"FASTDL_CONV_PRECISION": value}
+        run = subprocess.run([sys.executable, "-c", code], cwd=HOME, env=environment, capture_output=True, text=True)
+        assert run.stdout.strip() == expected, run.stderr
+    environment = os.environ | {"FASTDL_CONV_PRECISION": "high"}
+    run = subprocess.run([sys.executable, "-c", code], cwd=HOME, env=environment, capture_output=True, text=True)
+    assert "FASTDL_CONV_PRECISION: found 'high', expected 'fast' or 'exact'" in run.stderr

@@ -98,7 +98,18 @@ _CALLS: dict[str, list[tuple[tuple[Any, ...], dict[str, Any]]]] = {
     },
 }
 
-_FAMILIES = ["activation", "conv", "dropout", "fold", "linear", "loss", "normalization", "padding", "pooling", "recurrent"]
+_FAMILIES = [
+    "activation",
+    "conv",
+    "dropout",
+    "fold",
+    "linear",
+    "loss",
+    "normalization",
+    "padding",
+    "pooling",
+    "recurrent",
+]
 _CLASSES = [
     name
     for name, value in vars(nn).items()

@@ -6,6 +6,7 @@ Arrays hold small whole numbers, so that a number in the wrong place is never wi
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +17,7 @@ import pytest
 import fastdl
 from fastdl import reference
 from fastdl.functional.conv import ALGORITHMS, PADDING_MODES
-from tests.cases.window import as_sides
+from tests.cases.window import as_sides as sides_alike
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 F = torch.nn.functional
@@ -25,7 +26,7 @@ Rng = np.random.Generator
 Call = tuple[str, dict[str, Any]]
 FORMATS = {1: ("NCL", "NLC"), 2: ("NCHW", "NHWC"), 3: ("NCDHW", "NDHWC")}
 ACTIVATIONS = [("none", ()), ("relu", ()), ("leaky_relu", (0.2,)), ("gelu", ()), ("tanh", ())]
-DRAWS = 150
+DRAWS = 100
 
 
 def numbers(rng: Rng, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -64,23 +65,47 @@ def paddings(rng: Rng, kernel: tuple[int, ...], dilation: tuple[int, ...], strid
     kind = rng.random()
     if kind < 0.1:
         return "valid"
-    if kind < 0.2 and set(stride) == {1}:
-        return "same"
+    if kind < 0.25 and set(stride) != {0}:
+        return str(rng.choice(["same", "same_lower"]))
     most = [d * (k - 1) + 1 for k, d in zip(kernel, dilation, strict=True)]
     if kind < 0.4:
         return tuple((int(rng.integers(0, m + 1)), int(rng.integers(0, m + 1))) for m in most)
     return option(rng, tuple(int(rng.integers(0, m + 1)) if rng.random() < 0.6 else 0 for m in most))
 
 
+def as_sides(
+    padding: Any, kernel: tuple[int, ...], dilation: tuple[int, ...], stride: Any = 1, spatial: Any = None
+) -> list[tuple[int, int]]:
+    """Padding as (before, after); "same" and "same_lower" as ONNX has them, SAME_UPPER and SAME_LOWER."""
+    if not (isinstance(padding, str) and padding.startswith("same")):
+        return sides_alike(padding, kernel, dilation)
+    found = []
+    steps = (stride,) * len(kernel) if isinstance(stride, int) else stride
+    for n, k, s, d in zip(spatial, kernel, steps, dilation, strict=True):
+        total = max(0, (math.ceil(n / s) - 1) * s + d * (k - 1) + 1 - n) if s > 1 else d * (k - 1)
+        small, large = total // 2, total - total // 2
+        found.append((small, large) if padding == "same" else (large, small))
+    return found
+
+
+def without_batch(rng: Rng, batch: int, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Some of those with a batch of one without it."""
+    if batch != 1 or rng.random() < 0.7:
+        return arguments
+    with_it = ("x", "grad_output", "residual", "out", "columns")
+    return {k: v[0] if k in with_it else v for k, v in arguments.items()}
+
+
 def draw_conv(rng: Rng, backward: bool) -> Call:
     rank, kernel, stride, dilation = windows(rng)
     padding = paddings(rng, kernel, dilation, stride)
-    around = as_sides(padding, kernel, dilation)
     positions = tuple(size(rng, 12 if rank < 3 else 5) or 1 for _ in range(rank))
+    around = [(0, 0)] * rank if str(padding).startswith("same") else as_sides(padding, kernel, dilation)
     spatial = tuple(
         max(1 if rng.random() < 0.95 else 0, s * (n - 1) + d * (k - 1) + 1 - sum(p) + int(rng.integers(0, s)))
         for n, k, s, d, p in zip(positions, kernel, stride, dilation, around, strict=True)
     )
+    around = as_sides(padding, kernel, dilation, stride, spatial)
     groups = int(rng.choice([1, 1, 1, 2, 3, 5]))
     channels, filters, batch = size(rng, 20), size(rng, 20), size(rng, 3)
     if rng.random() < 0.2:
@@ -106,11 +131,8 @@ def draw_conv(rng: Rng, backward: bool) -> Call:
     out = tuple(max(0, n // s + 1) for n, s in zip(padded, stride, strict=True))
     result = (batch, *out, weight.shape[0]) if last else (batch, weight.shape[0], *out)
     if backward:
-        return f"conv{rank}d_backward", {
-            "grad_output": numbers(rng, result, dtype),
-            **arguments,
-            "input_grad": bool(rng.random() < 0.9),
-        }
+        arguments = {"grad_output": numbers(rng, result, dtype), **arguments, "input_grad": bool(rng.random() < 0.9)}
+        return f"conv{rank}d_backward", without_batch(rng, batch, arguments)
     if rng.random() < 0.6:
         arguments["bias"] = numbers(rng, weight.shape[:1], dtype)
     if rng.random() < 0.3:
@@ -118,7 +140,7 @@ def draw_conv(rng: Rng, backward: bool) -> Call:
     arguments["activation"], arguments["activation_args"] = ACTIVATIONS[rng.integers(len(ACTIVATIONS))]
     if rng.random() < 0.3:
         arguments["out"] = np.full(result, np.nan, dtype)
-    return f"conv{rank}d", arguments
+    return f"conv{rank}d", without_batch(rng, batch, arguments)
 
 
 def draw_transposed(rng: Rng, backward: bool) -> Call:
@@ -149,23 +171,19 @@ def draw_transposed(rng: Rng, backward: bool) -> Call:
     )
     result = (batch, filters * groups, *out)
     if backward:
-        return f"conv_transpose{rank}d_backward", {
-            "grad_output": numbers(rng, result, dtype),
-            **arguments,
-            "input_grad": bool(rng.random() < 0.9),
-        }
+        arguments = {"grad_output": numbers(rng, result, dtype), **arguments, "input_grad": bool(rng.random() < 0.9)}
+        return f"conv_transpose{rank}d_backward", without_batch(rng, batch, arguments)
     if rng.random() < 0.6:
         arguments["bias"] = numbers(rng, result[1:2], dtype)
     arguments["activation"], arguments["activation_args"] = ACTIVATIONS[rng.integers(len(ACTIVATIONS))]
     if rng.random() < 0.3:
         arguments["out"] = np.full(result, np.nan, dtype)
-    return f"conv_transpose{rank}d", arguments
+    return f"conv_transpose{rank}d", without_batch(rng, batch, arguments)
 
 
 def draw_unfold(rng: Rng, backward: bool) -> Call:
-    _, kernel, stride, dilation = windows(rng)
-    kernel, stride, dilation = ((*values, 1)[:2] for values in (kernel, stride, dilation))
-    padding = option(rng, sizes(rng, 2, 0, 2))
+    rank, kernel, stride, dilation = windows(rng)
+    padding = option(rng, sizes(rng, rank, 0, 2))
     around = as_sides(padding, kernel, dilation)
     spatial = tuple(
         max(1, d * (k - 1) + 1 - sum(p)) + int(rng.integers(0, 8))
@@ -177,7 +195,7 @@ def draw_unfold(rng: Rng, backward: bool) -> Call:
         for n, p, k, s, d in zip(spatial, around, kernel, stride, dilation, strict=True)
     )
     form = {
-        "kernel_size": option(rng, kernel),
+        "kernel_size": option(rng, kernel) if rank == 2 else kernel,
         "dilation": option(rng, dilation),
         "padding": padding,
         "stride": option(rng, stride),
@@ -189,7 +207,7 @@ def draw_unfold(rng: Rng, backward: bool) -> Call:
         arguments["output_size"] = spatial
     if rng.random() < 0.3:
         arguments["out"] = np.full(shape[1], np.nan, dtype)
-    return ("im2col", "col2im")[backward], arguments
+    return ("im2col", "col2im")[backward], without_batch(rng, batch, arguments)
 
 
 def by_torch(name: str, arguments: dict[str, Any]) -> Any:
@@ -199,20 +217,28 @@ def by_torch(name: str, arguments: dict[str, Any]) -> Any:
         for k, v in arguments.items()
         if k not in ("out", "algorithm", "input_grad")
     }
-    if name == "im2col":
-        return F.unfold(given.pop("x"), **given)
-    if name == "col2im":
-        return F.fold(given.pop("columns"), **given)
+    if name in ("im2col", "col2im"):
+        if len(given["output_size"] if name == "col2im" else as_tuple(given["kernel_size"])) != 2:
+            raise RuntimeError("torch's are for images")
+        return F.unfold(given.pop("x"), **given) if name == "im2col" else F.fold(given.pop("columns"), **given)
     if given["weight"].numel() == 0:
         raise RuntimeError("torch gives no filters where there are no channels")
     forward, grad = name.removesuffix("_backward"), given.pop("grad_output", None)
     x, weight = given.pop("x"), given.pop("weight")
+    if x.ndim < weight.ndim:
+        batch = {k: arguments[k][None] for k in ("x", "grad_output", "residual") if k in arguments}
+        found = by_torch(name, {**arguments, **batch})
+        return found[0] if isinstance(found, torch.Tensor) else (found[0][0], *found[1:])
     bias = given.pop("bias", None)
     if grad is not None:
         bias = torch.zeros(grad.shape[-1 if given.get("data_format", "NC").endswith("C") else 1], dtype=torch.float64)
         bias.requires_grad_()
     y = (transposed_by_torch if "transpose" in name else conv_by_torch)(forward, x, weight, bias, **given)
     return y if grad is None else torch.autograd.grad(y, (x, weight, bias), grad.detach())
+
+
+def as_tuple(value: Any) -> tuple[int, ...]:
+    return (value, value) if isinstance(value, int) else value
 
 
 def fused(y: Any, activation: str, args: tuple[float, ...]) -> Any:
@@ -235,7 +261,8 @@ def conv_by_torch(
 ) -> Any:
     last, kernel = data_format.endswith("C"), weight.shape[2:]
     spread = (dilation,) * len(kernel) if isinstance(dilation, int) else dilation
-    sides = [n for side in reversed(as_sides(padding, kernel, spread)) for n in side]
+    spatial = x.shape[1:-1] if last else x.shape[2:]
+    sides = [n for side in reversed(as_sides(padding, kernel, spread, form["stride"], spatial)) for n in side]
     x = F.pad(x.movedim(-1, 1) if last else x, sides, mode=padding_mode.replace("zeros", "constant"))
     y = getattr(F, name)(x, weight, bias, dilation=dilation, **form)
     y = y.movedim(1, -1) if last else y
@@ -268,25 +295,19 @@ def transposed_by_torch(
 
 
 def check(name: str, arguments: dict[str, Any]) -> bool:
-    """Compare with both; false where the call is refused for an algorithm that does not apply, or a mistaken size."""
+    """Compare with both; false where the call is refused for an algorithm that does not apply."""
     expected = [in_float64(reference, name, arguments)]
-    try:
+    with contextlib.suppress(RuntimeError, IndexError):  # torch has not every size of 0
         expected.append(by_torch(name, arguments))
-    except (RuntimeError, IndexError):
-        pass  # torch has no empty kernels, batches of some ranks, or channels
     try:
         found = getattr(fastdl, name)(**arguments)
     except ValueError as error:
         if arguments.get("algorithm", "auto") != "auto" and "algorithm" in str(error):
             return False
-        assert len(expected) == 1 and expected[0] is None, error
-        return False
-    if not any(result is not None for result in expected):
-        raise AssertionError("accepted, and neither torch nor the reference finds a result")
+        raise
     dtype = arguments.get("x", arguments.get("columns")).dtype
     for result in expected:
-        if result is not None:
-            compare(found, result, dtype, arguments.get("input_grad", True))
+        compare(found, result, dtype, arguments.get("input_grad", True))
     if name == "conv2d":
         compare_packed(arguments, found)
     return True
@@ -294,10 +315,7 @@ def check(name: str, arguments: dict[str, Any]) -> bool:
 
 def in_float64(module: Any, name: str, arguments: dict[str, Any]) -> Any:
     wide = {k: v.astype(np.float64) if isinstance(v, np.ndarray) else v for k, v in arguments.items()}
-    try:
-        return getattr(module, name)(**{k: v for k, v in wide.items() if k != "out"})
-    except (ValueError, TypeError):
-        return None
+    return getattr(module, name)(**{k: v for k, v in wide.items() if k != "out"})
 
 
 def compare(found: Any, expected: Any, dtype: Any, input_grad: bool = True) -> None:
@@ -308,7 +326,8 @@ def compare(found: Any, expected: Any, dtype: Any, input_grad: bool = True) -> N
         if i == 0 and not input_grad:
             assert got.size == 0
             continue
-        assert got.shape == want.shape and got.dtype == dtype
+        assert got.shape == want.shape
+        assert got.dtype == dtype
         largest = max(1.0, float(np.abs(want).max(initial=0)))
         np.testing.assert_allclose(got, want, rtol=0, atol=largest * (2e-4 if dtype == np.float32 else 1e-11))
 
@@ -331,7 +350,7 @@ def compare_packed(arguments: dict[str, Any], found: np.ndarray) -> None:
 
 @pytest.mark.parametrize("backward", [False, True], ids=["forward", "backward"])
 @pytest.mark.parametrize("draw", [draw_conv, draw_transposed, draw_unfold])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 def test_random_options(draw: Callable[[Rng, bool], Call], backward: bool, seed: int) -> None:
     rng = np.random.default_rng(seed)
     compared = 0

@@ -248,10 +248,10 @@ SHORTCUT(optional_like) /* x, argument, like, shape */
     return x && has_shape(x, given[3]) ? Py_NewRef(given[0]) : in_full(function, given, count);
 }
 
-SHORTCUT(conv_weight) /* weight, x, groups, data_format */
+SHORTCUT(conv_weight) /* weight, x, ndim, groups, data_format */
 {
-    PyArrayObject *weight = count == 4 ? plain_like(given[0], given[1]) : NULL;
-    if (!weight || PyArray_NDIM(weight) != PyArray_NDIM((PyArrayObject *)given[1]))
+    PyArrayObject *weight = count == 5 ? plain_like(given[0], given[1]) : NULL;
+    if (!weight || !PyLong_CheckExact(given[2]) || PyLong_AsLong(given[2]) != PyArray_NDIM(weight))
         return in_full(function, given, count);
     PyObject *shape = PyArray_IntTupleFromIntp(PyArray_NDIM(weight), PyArray_DIMS(weight)), *tile = PyLong_FromLong(-1);
     PyObject *result = shape && tile ? PyTuple_Pack(4, given[0], Py_None, shape, tile) : NULL;

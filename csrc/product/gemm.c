@@ -2,7 +2,7 @@
  * 2008), with the roles that suit deep learning: B (pixels, or a batch) is packed once into the second-level
  * cache, and A (weights), which is read once per strip of B, is copied row block by row block into the first.
  *
- *   for each strip of C's columns that lets depth x strip of B fit half a second-level cache
+ *   for each strip of C's columns that lets terms x strip of B fit half a second-level cache
  *     for each slice of k, at most GEMM_K deep
  *       pack B[slice, strip] into panels                             (second-level cache)
  *       for each block of at most GEMM_ROWS rows: copy A[block, slice]   (first-level cache)
@@ -26,7 +26,7 @@ enum {
 typedef struct {
     const real *a, *b;
     const int64_t *offset; /* IN_PLACE: of the rows of B */
-    int64_t depth;
+    int64_t terms;
     const real *next_a; /* the next block of A, still where it came from; NULL: none */
     int64_t next_step;  /* between its rows or columns */
     real *c;
@@ -55,7 +55,7 @@ FDL_INLINE void multiply_add(vreal sum[GEMM_ROWS][2], const real **a, const real
     *a += by_rows ? 1 : GEMM_A_PANEL;
 }
 
-/* C[rows, columns] (+)= A B, A packed [rows, depth], B packed [depth, vectors * LANES] or in place. `rows`, `vectors`
+/* C[rows, columns] (+)= A B, A packed [rows, terms], B packed [terms, vectors * LANES] or in place. `rows`, `vectors`
  * and `layout` are constants wherever this is inlined, and so are all strides. */
 FDL_INLINE void micro_kernel(const tile *t, const int rows, const int vectors, const int layout)
 {
@@ -72,7 +72,7 @@ FDL_INLINE void micro_kernel(const tile *t, const int rows, const int vectors, c
         for (int v = 0; v < vectors; v++)
             __builtin_prefetch(t->c + i * t->c_row + v * LANES, 1);
     const real *a = t->a, *b = t->b;
-    int64_t k = t->depth;
+    int64_t k = t->terms;
     if (layout == IN_PLACE) {
         for (int64_t i = 0; i < k; i++)
             multiply_add(sum, &a, b + t->offset[i], rows, vectors, false);
@@ -164,7 +164,7 @@ __attribute__((noinline)) static void thin_store(const tile *t, int64_t row, int
     *c = t->relu && value < 0 ? 0 : value;
 }
 
-/* The same for few columns: with a vector of C mostly empty, the vectors run along k instead. A [rows, depth] by rows,
+/* The same for few columns: with a vector of C mostly empty, the vectors run along k instead. A [rows, terms] by rows,
  * a_row apart, packed or not; b[j] is the column j of B as a row of GEMM_A_STRIDE. */
 FDL_INLINE void thin_columns(const tile *t, int64_t rows, int64_t a_row, const real *b, const int columns)
 {
@@ -180,7 +180,7 @@ FDL_INLINE void thin_columns(const tile *t, int64_t rows, int64_t a_row, const r
                 sum[r][j] = (vreal){0};
         }
         int64_t k = 0;
-        for (; k + LANES <= t->depth; k += LANES) { /* main loop */
+        for (; k + LANES <= t->terms; k += LANES) { /* main loop */
             FDL_UNROLL
             for (int r = 0; r < ROWS; r++) {
                 const vreal av = vload(a[r] + k);
@@ -189,8 +189,8 @@ FDL_INLINE void thin_columns(const tile *t, int64_t rows, int64_t a_row, const r
                     sum[r][j] += av * vload(b + j * GEMM_A_STRIDE + k);
             }
         }
-        if (k < t->depth) { /* tail */
-            const vmask left = vmask_range(0, t->depth - k);
+        if (k < t->terms) { /* tail */
+            const vmask left = vmask_range(0, t->terms - k);
             FDL_UNROLL
             for (int r = 0; r < ROWS; r++) {
                 const vreal av = vload_masked(a[r] + k, left);
@@ -226,7 +226,7 @@ FDL_INLINE void thin_columns_of_panel(const tile *t, int64_t rows, const real *b
                 sum[step][j] = (vreal){0};
         }
         int64_t k = 0;
-        for (; k + STEPS <= t->depth; k += STEPS) { /* main loop */
+        for (; k + STEPS <= t->terms; k += STEPS) { /* main loop */
             FDL_UNROLL
             for (int step = 0; step < STEPS; step++) {
                 const vreal av = vload_masked(a + (k + step) * GEMM_A_PANEL, present);
@@ -235,7 +235,7 @@ FDL_INLINE void thin_columns_of_panel(const tile *t, int64_t rows, const real *b
                     sum[step][j] += av * vset1(b[j * GEMM_A_STRIDE + k + step]);
             }
         }
-        for (; k < t->depth; k++) { /* tail */
+        for (; k < t->terms; k++) { /* tail */
             const vreal av = vload_masked(a + k * GEMM_A_PANEL, present);
             FDL_UNROLL
             for (int j = 0; j < columns; j++)
@@ -277,29 +277,29 @@ static void thin_kernel(const tile *t, int64_t rows, int64_t a_row, const real *
 }
 
 /* Where the last panel of a strip is thin: its columns as rows of `out`, for thin_kernel. */
-static void unpack_thin(const real *panels, int64_t strip, int64_t depth, real *out)
+static void unpack_thin(const real *panels, int64_t strip, int64_t terms, real *out)
 {
     const int64_t columns = strip % LANES;
-    const real *panel = panels + (strip - columns) * depth;
+    const real *panel = panels + (strip - columns) * terms;
     if (columns <= GEMM_THIN)
         for (int64_t j = 0; j < columns; j++)
-            for (int64_t k = 0; k < depth; k++)
+            for (int64_t k = 0; k < terms; k++)
                 out[j * GEMM_A_STRIDE + k] = panel[k * LANES + j];
 }
 
-/* out = A[row : row + rows, : depth], as it lies in memory. */
-static void pack_a(const gemm_matrix *a, int64_t row, int64_t rows, int64_t depth, real *out)
+/* out = A[row : row + rows, : terms], as it lies in memory. */
+static void pack_a(const gemm_matrix *a, int64_t row, int64_t rows, int64_t terms, real *out)
 {
     const real *from = a->data + row * a->row;
     if (a->column == 1) {
         for (int64_t i = 0; i < rows; i++)
-            memcpy(out + i * GEMM_A_STRIDE, from + i * a->row, (size_t)depth * sizeof(real));
+            memcpy(out + i * GEMM_A_STRIDE, from + i * a->row, (size_t)terms * sizeof(real));
     } else {
         vmask present[GEMM_ROWS];
         for (int64_t i = 0; i < rows; i += LANES)
             present[i / LANES] = vmask_range(0, min64(LANES, rows - i));
         /* Whole vectors are stored: what spills over is overwritten by the next column, or never read. */
-        for (int64_t j = 0; j < depth; j++)
+        for (int64_t j = 0; j < terms; j++)
             for (int64_t i = 0; i < rows; i += LANES)
                 vstore(out + j * GEMM_A_PANEL + i, vload_masked(from + j * a->column + i, present[i / LANES]));
     }
@@ -365,23 +365,23 @@ static void run_tile(tile *t, const tile_of *w, compiled_kernel *kernel, int64_t
 
 int64_t gemm_packed_size(int64_t m, int64_t k) { return ceil_div(m, GEMM_A_PANEL) * GEMM_A_PANEL * k; }
 
-/* Where row `row` of the slice [k, k + depth) lies in a packed A of m rows. */
-FDL_INLINE int64_t packed_offset(int64_t m, int64_t row, int64_t k, int64_t depth)
+/* Where row `row` of the slice [k, k + terms) lies in a packed A of m rows. */
+FDL_INLINE int64_t packed_offset(int64_t m, int64_t row, int64_t k, int64_t terms)
 {
     const int64_t rows = ceil_div(m, GEMM_A_PANEL) * GEMM_A_PANEL;
-    return rows * k + row / GEMM_A_PANEL * GEMM_A_PANEL * depth + row % GEMM_A_PANEL;
+    return rows * k + row / GEMM_A_PANEL * GEMM_A_PANEL * terms + row % GEMM_A_PANEL;
 }
-FDL_INLINE const real *packed_row(const gemm_packed *a, int64_t row, int64_t k, int64_t depth)
+FDL_INLINE const real *packed_row(const gemm_packed *a, int64_t row, int64_t k, int64_t terms)
 {
-    return a->data + packed_offset(a->m, a->row + row, k, depth);
+    return a->data + packed_offset(a->m, a->row + row, k, terms);
 }
 
-/* One panel [depth, GEMM_A_PANEL] of the `rows` rows from `from` on, `stride` apart; the others are 0. */
-static void pack_panel(const real *from, int64_t stride, int64_t rows, int64_t depth, real *panel)
+/* One panel [terms, GEMM_A_PANEL] of the `rows` rows from `from` on, `stride` apart; the others are 0. */
+static void pack_panel(const real *from, int64_t stride, int64_t rows, int64_t terms, real *panel)
 {
     for (int64_t i = 0; i < GEMM_A_PANEL; i += LANES)
-        for (int64_t j = 0; j < depth; j += LANES) {
-            const int64_t deep = min64(LANES, depth - j);
+        for (int64_t j = 0; j < terms; j += LANES) {
+            const int64_t deep = min64(LANES, terms - j);
             vreal block[LANES];
             FDL_UNROLL
             for (int r = 0; r < LANES; r++)
@@ -395,11 +395,11 @@ static void pack_panel(const real *from, int64_t stride, int64_t rows, int64_t d
 void gemm_pack_rows(const gemm_matrix *a, int64_t row, int64_t row_end, int64_t m, int64_t k_total, real *packed)
 {
     const int64_t slices = gemm_slices(k_total);
-    for (int64_t slice = 0, k = 0, depth; slice < slices; slice++, k += depth) {
-        depth = gemm_slice_depth(k_total, k, slices - slice);
+    for (int64_t slice = 0, k = 0, terms; slice < slices; slice++, k += terms) {
+        terms = gemm_slice_terms(k_total, k, slices - slice);
         for (int64_t i = row; i < row_end; i += GEMM_A_PANEL)
-            pack_panel(a->data + (i - row) * a->row + k, a->row, min64(GEMM_A_PANEL, row_end - i), depth,
-                       packed + packed_offset(m, i, k, depth));
+            pack_panel(a->data + (i - row) * a->row + k, a->row, min64(GEMM_A_PANEL, row_end - i), terms,
+                       packed + packed_offset(m, i, k, terms));
     }
 }
 
@@ -410,7 +410,7 @@ int gemm_block(const gemm_problem *p, gemm_range range)
     const int64_t columns = range.column_end - range.column;
     if (range.row >= range.row_end || columns <= 0)
         return FDL_OK;
-    /* Slices of equal depth unless it is given, strips of equal width. */
+    /* Slices of equal terms unless it is given, strips of equal width. */
     const int64_t slices = p->k_slice ? max64(1, ceil_div(p->k, p->k_slice)) : gemm_slices(p->k);
     const int64_t most_depth = p->k_slice ? min64(p->k, p->k_slice) : ceil_div(p->k, slices);
     const int64_t most_strip = max64(1, STRIP_BYTES / (int64_t)sizeof(real) / max64(1, most_depth) / GEMM_COLUMNS);
@@ -431,10 +431,10 @@ int gemm_block(const gemm_problem *p, gemm_range range)
         const int64_t strip = min64(strip_columns, range.column_end - column);
         for (int64_t k = 0, slice = 0; slice < slices; slice++) {
             const int64_t left = slices - slice;
-            const int64_t depth = p->k_slice ? min64(p->k_slice, p->k - k) : gemm_slice_depth(p->k, k, left);
+            const int64_t terms = p->k_slice ? min64(p->k_slice, p->k - k) : gemm_slice_terms(p->k, k, left);
             const bool first = slice == 0, last = slice == slices - 1;
-            const real *panels = p->pack_b(p->b, k, depth, column, strip, packed_b);
-            unpack_thin(panels, strip, depth, packed_thin);
+            const real *panels = p->pack_b(p->b, k, terms, column, strip, packed_b);
+            unpack_thin(panels, strip, terms, packed_thin);
             for (int64_t row = range.row, rows; row < range.row_end; row += rows) {
                 const int64_t left = range.row_end - row;
                 rows = p->packed_a.data ? gemm_packed_rows(p->packed_a.row + row, p->packed_a.row + range.row_end)
@@ -444,24 +444,24 @@ int gemm_block(const gemm_problem *p, gemm_range range)
                 int64_t a_row = layout == BY_ROWS ? GEMM_A_STRIDE : 0,
                         next_step = layout == BY_ROWS ? p->a.row : p->a.column;
                 if (p->packed_a.data) {
-                    a = packed_row(&p->packed_a, row, k, depth), next_step = GEMM_A_PANEL;
-                    next_a = more ? packed_row(&p->packed_a, row + rows, k, depth) : last ? p->a_next : NULL;
+                    a = packed_row(&p->packed_a, row, k, terms), next_step = GEMM_A_PANEL;
+                    next_a = more ? packed_row(&p->packed_a, row + rows, k, terms) : last ? p->a_next : NULL;
                 } else if (p->pack_a) {
-                    p->pack_a(p->a_context, row, rows, k, depth, packed_a);
+                    p->pack_a(p->a_context, row, rows, k, terms, packed_a);
                 } else {
                     const gemm_matrix from = {p->a.data + k * p->a.column, p->a.row, p->a.column};
                     if (strip <= GEMM_THIN && layout == BY_ROWS) /* each element is read once: where it lies */
                         a = from.data + row * from.row, a_row = from.row;
                     else
-                        pack_a(&from, row, rows, depth, packed_a);
+                        pack_a(&from, row, rows, terms, packed_a);
                     next_a = more ? from.data + (row + rows) * from.row : NULL;
                 }
                 for (int64_t j = 0, width; j < strip; j += width) {
                     width = gemm_panel_width(strip - j);
                     tile t = {
                         .a = a,
-                        .b = panels + j * depth,
-                        .depth = depth,
+                        .b = panels + j * terms,
+                        .terms = terms,
                         /* late enough that it is not evicted before it is wanted */
                         .next_a = strip - j - width <= GEMM_THIN ? next_a : NULL,
                         .next_step = next_step,
@@ -479,7 +479,7 @@ int gemm_block(const gemm_problem *p, gemm_range range)
                     run_tile(&t, &(tile_of){p, row, rows, column + j}, kernel, a_row, packed_thin);
                 }
             }
-            k += depth;
+            k += terms;
         }
     }
     fdl_scratch_release(mark);
@@ -496,7 +496,7 @@ void gemm_in_place(const gemm_problem *p, int64_t row, const real *b, const int6
             .a = packed_row(&p->packed_a, row, 0, p->k),
             .b = b + j,
             .offset = offset,
-            .depth = p->k,
+            .terms = p->k,
             .c = p->c + c,
             .c_row = p->c_row,
             .columns = min64(p->n - j, width),
@@ -545,7 +545,7 @@ int gemm_parallel(const gemm_problem *p)
     return fdl_parallel(work.parts, 1, split_task, &work);
 }
 
-const real *gemm_matrix_b(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns, real *out)
+const real *gemm_matrix_b(const void *context, int64_t k, int64_t terms, int64_t column, int64_t columns, real *out)
 {
     const gemm_matrix *b = context;
     const real *from = b->data + k * b->row + column * b->column;
@@ -553,13 +553,13 @@ const real *gemm_matrix_b(const void *context, int64_t k, int64_t depth, int64_t
     if (b->column == 1) {
         enum { GROUP = 4 }; /* panels side by side: rows are then read in stretches that the prefetcher sees */
         for (; j + GROUP * GEMM_COLUMNS <= columns; j += GROUP * GEMM_COLUMNS)
-            for (int64_t i = 0; i < depth; i++) { /* main loop */
+            for (int64_t i = 0; i < terms; i++) { /* main loop */
                 FDL_UNROLL
                 for (int v = 0; v < 2 * GROUP; v++)
                     __builtin_prefetch(from + (i + 6) * b->row + j + v * LANES);
                 FDL_UNROLL
                 for (int v = 0; v < 2 * GROUP; v++)
-                    vstore(out + (j + v / 2 * GEMM_COLUMNS) * depth + i * GEMM_COLUMNS + v % 2 * LANES,
+                    vstore(out + (j + v / 2 * GEMM_COLUMNS) * terms + i * GEMM_COLUMNS + v % 2 * LANES,
                            vload(from + i * b->row + j + v * LANES));
             }
     }
@@ -567,24 +567,24 @@ const real *gemm_matrix_b(const void *context, int64_t k, int64_t depth, int64_t
         width = gemm_panel_width(columns - j);
         const int64_t present = min64(columns - j, width);
         if (b->column != 1) {
-            gemm_transpose_panel(from + j * b->column, b->column, depth, present, width, out + j * depth);
+            gemm_transpose_panel(from + j * b->column, b->column, terms, present, width, out + j * terms);
             continue;
         }
         for (int64_t v = 0; v < width; v += LANES) {
             const vmask lanes = vmask_range(0, max64(0, min64(present - v, LANES)));
-            for (int64_t i = 0; i < depth; i++)
-                vstore(out + j * depth + i * width + v, vload_masked(from + i * b->row + j + v, lanes));
+            for (int64_t i = 0; i < terms; i++)
+                vstore(out + j * terms + i * width + v, vload_masked(from + i * b->row + j + v, lanes));
         }
     }
     return out;
 }
 
-void gemm_transpose_panel(const real *from, int64_t stride, int64_t depth, int64_t columns, int64_t width, real *out)
+void gemm_transpose_panel(const real *from, int64_t stride, int64_t terms, int64_t columns, int64_t width, real *out)
 {
     for (int64_t j = 0; j < width; j += LANES) {
         const int64_t present = max64(0, min64(columns - j, LANES));
-        for (int64_t i = 0; i < depth; i += LANES) {
-            const int64_t deep = min64(depth - i, LANES);
+        for (int64_t i = 0; i < terms; i += LANES) {
+            const int64_t deep = min64(terms - i, LANES);
             vreal block[LANES];
             if (present == LANES && deep == LANES) { /* main loop */
                 FDL_UNROLL

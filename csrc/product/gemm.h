@@ -31,10 +31,10 @@ typedef struct {
     int64_t row, column;
 } gemm_matrix;
 
-/* B[k : k + depth, column : column + columns] as panels side by side: the panel that starts at column j is
- * panels[j * depth + i * width + l], with its width from gemm_panel_width. Lanes past the last column are finite.
+/* B[k : k + terms, column : column + columns] as panels side by side: the panel that starts at column j is
+ * panels[j * terms + i * width + l], with its width from gemm_panel_width. Lanes past the last column are finite.
  * Returns where the panels are: `out`, or memory that already holds them. */
-typedef const real *gemm_pack_b(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns,
+typedef const real *gemm_pack_b(const void *context, int64_t k, int64_t terms, int64_t column, int64_t columns,
                                 real *out);
 
 /* Rows `row` on of a packed matrix that has m. */
@@ -43,9 +43,9 @@ typedef struct {
     int64_t m, row;
 } gemm_packed;
 
-/* out[i * GEMM_A_STRIDE + j] = A[row + i, k + j] for i < rows <= GEMM_ROWS, j < depth <= GEMM_K. What is stored past a
+/* out[i * GEMM_A_STRIDE + j] = A[row + i, k + j] for i < rows <= GEMM_ROWS, j < terms <= GEMM_K. What is stored past a
  * row's last element, but before the next row's first, is never read. */
-typedef void gemm_pack_a(const void *context, int64_t row, int64_t rows, int64_t k, int64_t depth, real *out);
+typedef void gemm_pack_a(const void *context, int64_t row, int64_t rows, int64_t k, int64_t terms, real *out);
 
 typedef struct {
     int64_t m, n, k;
@@ -106,7 +106,7 @@ FDL_INLINE int64_t gemm_parts(double multiply_adds, int64_t columns)
     return threads > 1 && columns >= 16 * threads * GEMM_COLUMNS ? 4 * threads : threads;
 }
 
-/* A (by rows: a->column is 1) packed once, for every product with it: for each slice of k, panels [depth of the slice,
+/* A (by rows: a->column is 1) packed once, for every product with it: for each slice of k, panels [terms of the slice,
  * GEMM_A_PANEL] of the rows, the last one filled up with zeros; the same on every level. Size in elements. */
 int64_t gemm_packed_size(int64_t m, int64_t k);
 void gemm_pack(const gemm_matrix *a, int64_t m, int64_t k, real *packed);
@@ -117,17 +117,17 @@ void gemm_pack_rows(const gemm_matrix *a, int64_t row, int64_t row_end, int64_t 
 /* pack_b for a gemm_matrix. */
 gemm_pack_b gemm_matrix_b;
 
-/* One panel from the transpose: out[i * width + j] = from[j * stride + i], i < depth, j < columns <= width,
+/* One panel from the transpose: out[i * width + j] = from[j * stride + i], i < terms, j < columns <= width,
  * 0 for columns <= j < width; width is LANES or GEMM_COLUMNS. */
-void gemm_transpose_panel(const real *from, int64_t stride, int64_t depth, int64_t columns, int64_t width, real *out);
+void gemm_transpose_panel(const real *from, int64_t stride, int64_t terms, int64_t columns, int64_t width, real *out);
 
 /* sums[columns] of x [rows, columns], whose rows are `row` apart, accumulated in double: the gradient of a bias. */
 int gemm_column_sums(const real *x, int64_t row, int64_t rows, int64_t columns, real *sums);
 
-/* Slices of k of nearly equal depth, at most GEMM_K: how many (k = 0 is one, empty: C is still written), and the depth
+/* Slices of k of nearly equal terms, at most GEMM_K: how many (k = 0 is one, empty: C is still written), and the terms
  * of the one that starts at k, with `left` to go. */
 FDL_INLINE int64_t gemm_slices(int64_t k) { return max64(1, ceil_div(k, GEMM_K)); }
-FDL_INLINE int64_t gemm_slice_depth(int64_t k_total, int64_t k, int64_t left) { return (k_total - k) / left; }
+FDL_INLINE int64_t gemm_slice_terms(int64_t k_total, int64_t k, int64_t left) { return (k_total - k) / left; }
 
 /* The width of the panel that starts with `left` columns to go: two vectors while they fill, then one. A last
  * vector of few columns stays alone, because gemm_block computes such columns one by one. */

@@ -14,9 +14,9 @@ enum { SLICE_BYTES = 16 * 1024 };
      : (rows) * (vectors) * 2 <= PANEL_SUMS ? 2                                                                        \
                                             : 1)
 
-/* sums[i * panels * vectors * LANES + p * vectors * LANES + v * LANES] (+)= A[rows, depth] panel p[depth, vectors].
+/* sums[i * panels * vectors * LANES + p * vectors * LANES + v * LANES] (+)= A[rows, terms] panel p[terms, vectors].
  * `rows`, `vectors` and `panels` are constants wherever this is inlined. */
-FDL_INLINE void tile(const real *a, int64_t a_row, const real *panel, int64_t size, int64_t depth, real *sums,
+FDL_INLINE void tile(const real *a, int64_t a_row, const real *panel, int64_t size, int64_t terms, real *sums,
                      const int rows, const int vectors, const int panels, bool accumulate)
 {
     const int width = vectors * panels;
@@ -28,7 +28,7 @@ FDL_INLINE void tile(const real *a, int64_t a_row, const real *panel, int64_t si
     FDL_UNROLL
     for (int i = 0; i < rows; i++)
         row[i] = a + i * a_row;
-    for (int64_t k = 0; k < depth; k++, panel += vectors * LANES) {
+    for (int64_t k = 0; k < terms; k++, panel += vectors * LANES) {
         if (rows <= vectors) { /* the shorter side of the tile stays in registers for the step */
             vreal av[PANEL_ROWS];
             FDL_UNROLL
@@ -61,13 +61,13 @@ FDL_INLINE void tile(const real *a, int64_t a_row, const real *panel, int64_t si
 }
 
 /* One compiled tile for each number of rows and vectors, of a group of panels and of one alone. */
-typedef void compiled_tile(const real *a, int64_t a_row, const real *panel, int64_t size, int64_t depth, real *sums,
+typedef void compiled_tile(const real *a, int64_t a_row, const real *panel, int64_t size, int64_t terms, real *sums,
                            bool accumulate);
 #define TILE(name, rows, vectors, panels)                                                                              \
-    static void name(const real *a, int64_t a_row, const real *panel, int64_t size, int64_t depth, real *sums,         \
+    static void name(const real *a, int64_t a_row, const real *panel, int64_t size, int64_t terms, real *sums,         \
                      bool accumulate)                                                                                  \
     {                                                                                                                  \
-        tile(a, a_row, panel, size, depth, sums, rows, vectors, panels, accumulate);                                   \
+        tile(a, a_row, panel, size, terms, sums, rows, vectors, panels, accumulate);                                   \
     }
 #define TILES(rows, vectors)                                                                                           \
     TILE(group_##rows##x##vectors, rows, vectors, GROUP(rows, vectors))                                                \
@@ -121,14 +121,14 @@ static vreal dots(const panel_weights *w, int64_t g, int64_t unit, const real *a
         sum[l] = (vreal){0};
     }
     int64_t k = 0;
-    for (; k + LANES <= w->depth; k += LANES) { /* main loop */
+    for (; k + LANES <= w->terms; k += LANES) { /* main loop */
         const vreal av = vload(a + k);
         FDL_UNROLL
         for (int l = 0; l < LANES; l++)
             sum[l] += av * vload(row[l] + k);
     }
-    if (k < w->depth) { /* tail */
-        const vmask left = vmask_range(0, w->depth - k);
+    if (k < w->terms) { /* tail */
+        const vmask left = vmask_range(0, w->terms - k);
         const vreal av = vload_masked(a + k, left);
         FDL_UNROLL
         for (int l = 0; l < LANES; l++)
@@ -145,12 +145,12 @@ static vreal columns(const panel_weights *w, int64_t g, int64_t unit, const real
     const real *from = w->data + g * w->gate + unit;
     vreal sum[STEPS] = {{0}};
     int64_t k = 0;
-    for (; k + STEPS <= w->depth; k += STEPS) { /* main loop */
+    for (; k + STEPS <= w->terms; k += STEPS) { /* main loop */
         FDL_UNROLL
         for (int s = 0; s < STEPS; s++)
             sum[s] += vset1(a[k + s]) * vload_up_to(from + (k + s) * w->term, lanes);
     }
-    for (; k < w->depth; k++) /* tail */
+    for (; k < w->terms; k++) /* tail */
         sum[0] += vset1(a[k]) * vload_up_to(from + k * w->term, lanes);
     return (sum[0] + sum[1]) + (sum[2] + sum[3]);
 }
@@ -184,7 +184,7 @@ void panel_product(const panel_weights *w, const real *a, int64_t a_row, int64_t
         loose_product(w, a, a_row, first_row, rows, first, last, buffer, epilogue, context);
         return;
     }
-    const int64_t vectors = panel_vectors(w), size = vectors * LANES * w->depth, units = panel_units(w);
+    const int64_t vectors = panel_vectors(w), size = vectors * LANES * w->terms, units = panel_units(w);
     const int64_t most_rows = compiled[vectors - 2].most_rows;
     const compiled_tiles *tiles = compiled[vectors - 2].tiles;
     if (rows <= most_rows) { /* one tile high */
@@ -193,21 +193,21 @@ void panel_product(const panel_weights *w, const real *a, int64_t a_row, int64_t
             const bool group = done + t->panels <= last - first;
             n = group ? t->panels : 1;
             const int64_t p = down ? last - done - n : first + done;
-            (group ? t->group : t->single)(a, a_row, w->packed + p * size, size, w->depth, buffer, false);
+            (group ? t->group : t->single)(a, a_row, w->packed + p * size, size, w->terms, buffer, false);
             epilogue(context, first_row, rows, p * units, n, buffer, n * vectors * LANES);
         }
         return;
     }
     const int64_t row_size = vectors * LANES;
     const int64_t slices = max64(1, ceil_div(size * (int64_t)sizeof(real), SLICE_BYTES));
-    const int64_t depth = max64(1, ceil_div(w->depth, slices));
+    const int64_t terms = max64(1, ceil_div(w->terms, slices));
     for (int64_t done = 0; done < last - first; done++) {
         const int64_t p = down ? last - done - 1 : first + done;
-        for (int64_t k = 0; k < w->depth; k += depth)
+        for (int64_t k = 0; k < w->terms; k += terms)
             for (int64_t i = 0, n; i < rows; i += n) {
                 n = ceil_div(rows - i, ceil_div(rows - i, most_rows)); /* nearly equal heights */
                 tiles[n - 1].single(a + i * a_row + k, a_row, w->packed + p * size + k * row_size, size,
-                                    min64(depth, w->depth - k), buffer + i * row_size, k > 0);
+                                    min64(terms, w->terms - k), buffer + i * row_size, k > 0);
             }
         epilogue(context, first_row, rows, p * units, 1, buffer, row_size);
     }
@@ -227,11 +227,11 @@ static int pack_range(void *context, int64_t begin, int64_t end)
         for (int64_t v = 0; v < vectors; v++) {
             const int64_t unit = (p * spread + v / w->gates) * LANES, present = w->units - unit;
             const real *from = w->data + v % w->gates * w->gate + unit * w->unit;
-            real *to = job->packed + p * row_size * w->depth + v * LANES;
-            for (int64_t k = 0; k < w->depth && w->term != 1; k++) /* units side by side */
+            real *to = job->packed + p * row_size * w->terms + v * LANES;
+            for (int64_t k = 0; k < w->terms && w->term != 1; k++) /* units side by side */
                 vstore(to + k * row_size, present <= 0 ? (vreal){0} : vload_up_to(from + k * w->term, present));
-            for (int64_t k = 0; k < w->depth && w->term == 1; k += LANES) { /* terms side by side */
-                const int64_t deep = min64(LANES, w->depth - k);
+            for (int64_t k = 0; k < w->terms && w->term == 1; k += LANES) { /* terms side by side */
+                const int64_t deep = min64(LANES, w->terms - k);
                 vreal block[LANES];
                 FDL_UNROLL
                 for (int r = 0; r < LANES; r++)
@@ -247,6 +247,6 @@ static int pack_range(void *context, int64_t begin, int64_t end)
 int panel_pack(const panel_weights *w, real *packed)
 {
     packing job = {w, packed};
-    return fdl_parallel(panel_count(w), max64(1, (1 << 15) / max64(1, panel_vectors(w) * LANES * w->depth)), pack_range,
+    return fdl_parallel(panel_count(w), max64(1, (1 << 15) / max64(1, panel_vectors(w) * LANES * w->terms)), pack_range,
                         &job);
 }

@@ -1,6 +1,6 @@
 /* Few rows times weights that stay the same from call to call, as in every step of a recurrent network:
  *
- *   sum[i, g, u] = sum_k A[i, k] W[g, u, k]      i < rows, g < gates, u < units, k < depth
+ *   sum[i, g, u] = sum_k A[i, k] W[g, u, k]      i < rows, g < gates, u < units, k < terms
  *
  * W is packed once into panels: panel p holds, for each k, `vectors` vectors. With several gates these are the gates of
  * units [p LANES, (p + 1) LANES), so that all gates of a unit meet in one tile; with one gate they are PANEL_SPREAD
@@ -26,7 +26,7 @@ enum {
 typedef struct {
     const real *data;
     int64_t gate, unit, term;
-    int64_t gates, units, depth;
+    int64_t gates, units, terms;
     const real *packed; /* NULL: W is used where it lies, which pays for a row or two */
 } panel_weights;
 
@@ -43,7 +43,7 @@ FDL_INLINE int64_t panel_vectors(const panel_weights *w) { return w->gates == 1 
 FDL_INLINE int64_t panel_units(const panel_weights *w) { return w->gates == 1 ? PANEL_SPREAD * LANES : LANES; }
 FDL_INLINE int64_t panel_count(const panel_weights *w) { return ceil_div(w->units, panel_units(w)); }
 /* Elements of all panels, packed. */
-FDL_INLINE int64_t panel_size(const panel_weights *w) { return panel_count(w) * panel_vectors(w) * LANES * w->depth; }
+FDL_INLINE int64_t panel_size(const panel_weights *w) { return panel_count(w) * panel_vectors(w) * LANES * w->terms; }
 /* Elements of the buffer that panel_product needs for so many rows. */
 FDL_INLINE int64_t panel_buffer_size(int64_t rows) { return max64(rows, PANEL_ROWS) * PANEL_MOST * LANES; }
 

@@ -10,7 +10,10 @@ typedef struct {
     real alpha, beta;
 } activation;
 
+#define activate_array FDL_NAME(activate_array)
 #define activate_rows FDL_NAME(activate_rows)
+/* out = f(x), or where grad_output is not NULL its gradient f'(x) grad_output, all [size]; on all threads. */
+int activate_array(const activation *f, const real *x, const real *grad_output, real *out, int64_t size);
 /* x[i * row + j] = f(x[i * row + j]) for i < rows, j < columns. */
 void activate_rows(const activation *f, real *x, int64_t row, int64_t rows, int64_t columns);
 

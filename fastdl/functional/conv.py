@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from fastdl import _kernels
+from fastdl._docs import doc
 from fastdl.functional._operation import cached_helper, helper, operation
 from fastdl.functional._window import Pads, Pair, Triple, Volume, Window, bounded, out_sizes, transposed_size, window
 from fastdl.functional.activation import fused_activation
@@ -27,8 +28,11 @@ from fastdl.functional.verbs import (
     output,
     pads,
     triple,
+    unfolded,
     volume,
     volume_shape,
+    with_batch,
+    without_batch,
 )
 
 __all__ = [
@@ -51,20 +55,104 @@ __all__ = [
     "pack_conv2d_weight",
 ]
 
+Algorithm = Literal["auto", "direct", "im2col", "pointwise", "rows", "winograd_2x2", "winograd", "depthwise"]
+PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
+Precision = Literal["default", "fast", "exact"]
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")  # as those of pad
 ALGORITHMS = _kernels.ALGORITHM_NAMES
 _WINOGRAD, _WINOGRAD_2X2 = _kernels.ALGORITHM_WINOGRAD, _kernels.ALGORITHM_WINOGRAD_2X2
+PRECISIONS = _kernels.PRECISION_NAMES
 _ANY_TILE = 6  # for fdl_conv_plan: weights that are still to be packed
-_IMAGES = (1, 1, 1, 1)  # of whatever size: as many dimensions as images have
+
+
+SHARED = {
+    "window": """
+        stride, dilation : int or tuple of ints
+            Steps between windows and between a kernel's taps: one number for all dimensions, or one for each.
+        padding : int, tuple of ints, tuple of pairs, "valid", "same" or "same_lower"
+            Zeros around x: a number for all dimensions, one for each, or (before, after) for each; "valid" is none;
+            "same" as many that there are ceil(size / stride) positions, the odd one after (ONNX's SAME_UPPER), and
+            "same_lower" the same with the odd one before.
+        groups : int
+            Into how many parts channels and filters are divided; each filter sees the channels of its part.
+    """,
+    "padding_mode": """
+        padding_mode : {"zeros", "reflect", "replicate", "circular"}
+            What stands in the border instead of zeros, as `pad` makes it.
+    """,
+    "algorithm": """
+        algorithm : str
+            "auto" chooses (explain_conv2d tells what and why); else one by name, a ValueError where it does not apply:
+            "direct" packs cache-sized tiles of x on the fly; "im2col" builds the matrix of columns and multiplies [1];
+            "pointwise" is the one product that a 1 x 1 kernel is; "rows" reads shifted rows of a padded copy;
+            "winograd" (tiles of 4 x 4) and "winograd_2x2" (both 3 x 3, stride 1, dilation 1, groups 1) need a quarter
+            and 4/9 of the multiplications [2]; "depthwise" (one channel in each group) multiplies no matrices.
+    """,
+    "precision": """
+        precision : {"default", "fast", "exact"}
+            "exact": no algorithm less exact than "direct"; "fast": Winograd's where it pays, whose error is a few eps
+            times the largest magnitude within a tile, not element by element; "default": what set_conv_precision said.
+    """,
+    "fused": """
+        activation : str
+            The name of an elementwise function ("relu", "leaky_relu", "gelu", ...) or "none", applied while results are
+            in registers or in the first-level cache.
+        activation_args : tuple of floats
+            Its arguments in order, torch's defaults where they end.
+    """,
+    "out": """
+        out : ndarray, optional
+            Where the result goes, in place of a new array: C-contiguous, of its shape and dtype, sharing no memory with
+            the inputs.
+    """,
+    "conv_raises": """
+        Raises
+        ------
+        ValueError, TypeError
+            Names the argument, what was found and what was expected, before anything is written.
+    """,
+    "sources": """
+        References
+        ----------
+        [1] Chellapilla, Puri and Simard, "High Performance Convolutional Neural Networks for Document Processing",
+        IWFHR 2006, section 2.
+        [2] Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, section 4.
+    """,
+    "grads": """
+        Returns
+        -------
+        ConvGrad
+            (input, weight, bias): the gradients, of the shapes of x and weight, and (out_channels,).
+    """,
+    "input_grad": """
+        input_grad : bool
+            False: `input` of the result is an empty array, and is not computed.
+    """,
+}
 
 
 class ConvGrad(NamedTuple):
+    """The gradients that convNd_backward and conv_transposeNd_backward return.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdl
+    >>> x, weight = np.ones((1, 1, 3)), np.ones((1, 1, 2))
+    >>> fastdl.conv1d_backward(np.ones((1, 1, 2)), x, weight)._fields
+    ('input', 'weight', 'bias')
+    """
+
     input: Array
+    """Of x; empty without input_grad."""
     weight: Array
+    """Of the weight."""
     bias: Array
+    """(out_channels,): the sum of grad_output over everything else."""
 
 
 @operation
+@doc(SHARED)
 def conv1d(
     x: Any,
     weight: Any,
@@ -73,23 +161,69 @@ def conv1d(
     padding: Any = 0,
     dilation: int | tuple[int] = 1,
     groups: int = 1,
-    padding_mode: str = "zeros",
-    data_format: str = "NCL",
-    algorithm: str = "auto",
+    padding_mode: PaddingMode = "zeros",
+    data_format: Literal["NCL", "NLC"] = "NCL",
+    algorithm: Algorithm = "auto",
     activation: str = "none",
     activation_args: tuple[float, ...] = (),
     residual: Any = None,
     out: Array | None = None,
+    precision: Precision = "default",
 ) -> Array:
-    """conv2d in one dimension: x (batch, channels, length), weight (out_channels, channels / groups, kernel_length).
+    """Convolution (cross-correlation) of sequences, with bias, residual and activation in one pass.
 
-    Arguments as for conv2d; data_format: "NCL" or "NLC"; padding may also be ((before, after),).
+    ::
+
+        y[n, k, i] = bias[k] + residual[n, k, i] + sum over c, r of
+            weight[k, c, r] * x[n, c, i * stride - padding + r * dilation]
+
+    then the activation; x is zero outside (or as padding_mode says), and c runs over the channels of k's group.
     torch.nn.functional.conv1d.
+
+    Parameters
+    ----------
+    x : array of shape (batch, channels, length), or without the batch
+        float32 or float64; channels last where data_format says so.
+    weight : array of shape (out_channels, channels / groups, kernel_length)
+        Of x's dtype.
+    bias : array of shape (out_channels,), optional
+        Of x's dtype.
+    {window}
+    {padding_mode}
+    data_format : {"NCL", "NLC"}
+        How x, residual and the result lie.
+    {algorithm}
+    {fused}
+    residual : array, optional
+        As the result; added before the activation.
+    {out}
+    {precision}
+
+    Returns
+    -------
+    ndarray
+        As x, with out_channels and the sizes ``(size + padding - dilation * (kernel - 1) - 1) // stride + 1``, padding
+        counted before and after.
+
+    {conv_raises}
+
+    {sources}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdl
+    >>> fastdl.conv1d(np.array([[[1.0, 2.0, 4.0, 8.0]]]), np.array([[[-1.0, 1.0]]]))
+    array([[[1., 2., 4.]]])
     """
-    x = floats(x, "x", 3)
+    x = floats(x, "x")
+    plain, packed, kernel, tile = conv_weight(weight, x, 3, groups, data_format)
     return _conv(
         x,
-        weight,
+        plain,
+        packed,
+        kernel,
+        tile,
         bias,
         stride,
         padding,
@@ -102,10 +236,12 @@ def conv1d(
         activation_args,
         residual,
         out,
+        precision,
     )
 
 
 @operation
+@doc(SHARED)
 def conv1d_backward(
     grad_output: Any,
     x: Any,
@@ -114,21 +250,75 @@ def conv1d_backward(
     padding: Any = 0,
     dilation: int | tuple[int] = 1,
     groups: int = 1,
-    padding_mode: str = "zeros",
-    data_format: str = "NCL",
-    algorithm: str = "auto",
+    padding_mode: PaddingMode = "zeros",
+    data_format: Literal["NCL", "NLC"] = "NCL",
+    algorithm: Algorithm = "auto",
     input_grad: bool = True,
+    precision: Precision = "default",
 ) -> ConvGrad:
-    """The gradients of conv1d (with activation "none") as (input, weight, bias); see conv2d_backward."""
-    x = floats(x, "x", 3)
+    """The gradients of conv1d (with activation "none").
+
+    ::
+
+        input  = sum over filters and taps of weight * grad_output, to where x was read
+        weight = sum over batch and positions of grad_output * x, where x was read
+        bias   = sum over batch and positions of grad_output
+
+    That of residual is grad_output itself.
+
+    Parameters
+    ----------
+    grad_output : array
+        As conv1d returns: the gradient of a loss by its result.
+    x : array of shape (batch, channels, length), or without the batch
+        As it was given to conv1d; float32 or float64.
+    weight : array of shape (out_channels, channels / groups, kernel_length)
+        Of x's dtype; not packed.
+    {window}
+    {padding_mode}
+    data_format : {"NCL", "NLC"}
+        How x and grad_output lie.
+    {algorithm}
+        A gradient that it does not compute is computed by "direct".
+    {input_grad}
+    {precision}
+
+    {grads}
+
+    {conv_raises}
+
+    {sources}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdl
+    >>> x, weight = np.ones((2, 3, 5)), np.ones((4, 3, 2))
+    >>> grads = fastdl.conv1d_backward(np.ones((2, 4, 4)), x, weight)
+    >>> grads.input.shape, grads.weight.shape, grads.bias
+    ((2, 3, 5), (4, 3, 2), array([8., 8., 8., 8.]))
+    """
+    x = floats(x, "x")
     weight = floats_like(weight, "weight", x, 3)
-    grad_output = floats_like(grad_output, "grad_output", x, 3)
+    grad_output = floats_like(grad_output, "grad_output", x)
     return _conv_backward(
-        grad_output, x, weight, stride, padding, dilation, groups, padding_mode, data_format, algorithm, input_grad
+        grad_output,
+        x,
+        weight,
+        stride,
+        padding,
+        dilation,
+        groups,
+        padding_mode,
+        data_format,
+        algorithm,
+        input_grad,
+        precision,
     )
 
 
 @operation
+@doc(SHARED)
 def conv2d(
     x: Any,
     weight: Any,
@@ -137,44 +327,73 @@ def conv2d(
     padding: Any = 0,
     dilation: int | Pair = 1,
     groups: int = 1,
-    padding_mode: str = "zeros",
-    data_format: str = "NCHW",
-    algorithm: str = "auto",
+    padding_mode: PaddingMode = "zeros",
+    data_format: Literal["NCHW", "NHWC"] = "NCHW",
+    algorithm: Algorithm = "auto",
     activation: str = "none",
     activation_args: tuple[float, ...] = (),
     residual: Any = None,
     out: Array | None = None,
+    precision: Precision = "default",
 ) -> Array:
-    """activation(conv(x, weight) + bias + residual), the cross-correlation of torch.nn.functional.conv2d:
+    """Convolution (cross-correlation) of images, with bias, residual and activation in one pass.
+
+    ::
 
         y[n, k, i, j] = bias[k] + residual[n, k, i, j] + sum over c, r, s of
-            weight[k, c, r, s] x[n, c, i stride - padding + r dilation, j stride - padding + s dilation]
+            weight[k, c, r, s] * x[n, c, i * stride - padding + r * dilation, j * stride - padding + s * dilation]
 
-    with x zero outside the image (or as padding_mode says) and c running over the channels of k's group.
+    then the activation; x is zero outside (or as padding_mode says), and c runs over the channels of k's group.
+    torch.nn.functional.conv2d.
 
-    x: (batch, channels, height, width). weight: (out_channels, channels / groups, kernel_height, kernel_width).
-    bias: (out_channels,). residual: as the result.
-    stride, dilation: an int or (height, width). padding: the same, or ((top, bottom), (left, right)), or "valid" (none)
-    or "same" (as many positions as the input has; for stride 1; the odd one goes after).
-    padding_mode: "zeros", or what stands in the border instead: "reflect", "replicate" or "circular", as pad makes it.
-    data_format: "NCHW", or "NHWC" for x, residual and result of shape (batch, height, width, channels).
-    weight may also be what pack_conv2d_weight made of one.
-    algorithm: "auto" chooses (explain_conv2d tells what and why); else one by name, where it applies: "direct" packs
-    cache-sized tiles of x on the fly; "im2col" builds the matrix of columns and multiplies (Chellapilla et al., 2006);
-    "pointwise" is the product that a 1x1 kernel is; "rows" reads shifted rows of a padded copy; "winograd" (tiles of
-    4x4) and "winograd_2x2" (3x3, stride 1, dilation 1, groups 1; Lavin and Gray, 2016) need a quarter and 4/9 of the
-    multiplications, with two to four times and about the same rounding error; "depthwise" (one channel in each group)
-    multiplies no matrices.
-    activation: the name of an elementwise function ("relu", "leaky_relu", "gelu", "gelu_tanh", ...) or "none", applied
-    while results are still in registers or first-level cache; activation_args: its arguments in order, torch's defaults
-    where they end: activation="leaky_relu", activation_args=(0.2,).
-    Returns (batch, out_channels, out_height, out_width) with
-    out = (size + padding before and after - dilation (kernel - 1) - 1) // stride + 1.
+    Parameters
+    ----------
+    x : array of shape (batch, channels, height, width), or without the batch
+        float32 or float64; channels last where data_format says so.
+    weight : array of shape (out_channels, channels / groups, kernel_height, kernel_width) or PackedConv2dWeight
+        Of x's dtype, or what pack_conv2d_weight made of it.
+    bias : array of shape (out_channels,), optional
+        Of x's dtype.
+    {window}
+    {padding_mode}
+    data_format : {"NCHW", "NHWC"}
+        How x, residual and the result lie.
+    {algorithm}
+    {fused}
+    residual : array, optional
+        As the result; added before the activation.
+    {out}
+    {precision}
+
+    Returns
+    -------
+    ndarray
+        As x, with out_channels and the sizes ``(size + padding - dilation * (kernel - 1) - 1) // stride + 1``, padding
+        counted before and after.
+
+    {conv_raises}
+
+    {sources}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdl
+    >>> x = np.arange(9.0).reshape(1, 1, 3, 3)
+    >>> fastdl.conv2d(x, np.ones((1, 1, 2, 2)), bias=np.array([0.5]))
+    array([[[[ 8.5, 12.5],
+             [20.5, 24.5]]]])
+    >>> fastdl.conv2d(x, np.ones((1, 1, 3, 3)), stride=2, padding="same").shape
+    (1, 1, 2, 2)
     """
-    x = floats(x, "x", 4)
+    x = floats(x, "x")
+    plain, packed, kernel, tile = conv_weight(weight, x, 4, groups, data_format)
     return _conv(
         x,
-        weight,
+        plain,
+        packed,
+        kernel,
+        tile,
         bias,
         stride,
         padding,
@@ -187,10 +406,12 @@ def conv2d(
         activation_args,
         residual,
         out,
+        precision,
     )
 
 
 @operation
+@doc(SHARED)
 def conv2d_backward(
     grad_output: Any,
     x: Any,
@@ -199,26 +420,75 @@ def conv2d_backward(
     padding: Any = 0,
     dilation: int | Pair = 1,
     groups: int = 1,
-    padding_mode: str = "zeros",
-    data_format: str = "NCHW",
-    algorithm: str = "auto",
+    padding_mode: PaddingMode = "zeros",
+    data_format: Literal["NCHW", "NHWC"] = "NCHW",
+    algorithm: Algorithm = "auto",
     input_grad: bool = True,
+    precision: Precision = "default",
 ) -> ConvGrad:
-    """The gradients of conv2d (with activation "none") as (input, weight, bias); that of residual is grad_output.
+    """The gradients of conv2d (with activation "none").
 
-    grad_output: as conv2d returns. algorithm: as for conv2d; "winograd_2x2" is for the gradient of the input, as is
-    "winograd" where the channels are last; that of weight is then "direct". Without input_grad, `input` is an empty
-    array and is not computed.
+    ::
+
+        input  = sum over filters and taps of weight * grad_output, to where x was read
+        weight = sum over batch and positions of grad_output * x, where x was read
+        bias   = sum over batch and positions of grad_output
+
+    That of residual is grad_output itself.
+
+    Parameters
+    ----------
+    grad_output : array
+        As conv2d returns: the gradient of a loss by its result.
+    x : array of shape (batch, channels, height, width), or without the batch
+        As it was given to conv2d; float32 or float64.
+    weight : array of shape (out_channels, channels / groups, kernel_height, kernel_width)
+        Of x's dtype; not packed.
+    {window}
+    {padding_mode}
+    data_format : {"NCHW", "NHWC"}
+        How x and grad_output lie.
+    {algorithm}
+        A gradient that it does not compute is computed by "direct".
+    {input_grad}
+    {precision}
+
+    {grads}
+
+    {conv_raises}
+
+    {sources}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdl
+    >>> x, weight = np.ones((2, 3, 5, 5)), np.ones((4, 3, 2, 2))
+    >>> grads = fastdl.conv2d_backward(np.ones((2, 4, 4, 4)), x, weight)
+    >>> grads.input.shape, grads.weight.shape, grads.bias
+    ((2, 3, 5, 5), (4, 3, 2, 2), array([32., 32., 32., 32.]))
     """
-    x = floats(x, "x", 4)
+    x = floats(x, "x")
     weight = floats_like(weight, "weight", x, 4)
-    grad_output = floats_like(grad_output, "grad_output", x, 4)
+    grad_output = floats_like(grad_output, "grad_output", x)
     return _conv_backward(
-        grad_output, x, weight, stride, padding, dilation, groups, padding_mode, data_format, algorithm, input_grad
+        grad_output,
+        x,
+        weight,
+        stride,
+        padding,
+        dilation,
+        groups,
+        padding_mode,
+        data_format,
+        algorithm,
+        input_grad,
+        precision,
     )
 
 
 @operation
+@doc(SHARED)
 def conv3d(
     x: Any,
     weight: Any,
@@ -227,24 +497,70 @@ def conv3d(
     padding: Any = 0,
     dilation: int | Triple = 1,
     groups: int = 1,
-    padding_mode: str = "zeros",
-    data_format: str = "NCDHW",
-    algorithm: str = "auto",
+    padding_mode: PaddingMode = "zeros",
+    data_format: Literal["NCDHW", "NDHWC"] = "NCDHW",
+    algorithm: Algorithm = "auto",
     activation: str = "none",
     activation_args: tuple[float, ...] = (),
     residual: Any = None,
     out: Array | None = None,
+    precision: Precision = "default",
 ) -> Array:
-    """conv2d in three dimensions: x (batch, channels, depth, height, width), weight (out_channels, channels / groups,
-    kernel_depth, kernel_height, kernel_width).
+    """Convolution (cross-correlation) of volumes, with bias, residual and activation in one pass.
 
-    Arguments as for conv2d, three numbers where it has two; data_format: "NCDHW" or "NDHWC".
+    ::
+
+        y[n, k, d, i, j] = bias[k] + residual[n, k, d, i, j] + sum over c, q, r, s of weight[k, c, q, r, s] *
+            x[n, c, d * stride - padding + q * dilation, i * stride - padding + r * dilation,
+              j * stride - padding + s * dilation]
+
+    then the activation; x is zero outside (or as padding_mode says), and c runs over the channels of k's group.
     torch.nn.functional.conv3d.
+
+    Parameters
+    ----------
+    x : array of shape (batch, channels, depth, height, width), or without the batch
+        float32 or float64; channels last where data_format says so.
+    weight : array of shape (out_channels, channels / groups, kernel_depth, kernel_height, kernel_width)
+        Of x's dtype.
+    bias : array of shape (out_channels,), optional
+        Of x's dtype.
+    {window}
+    {padding_mode}
+    data_format : {"NCDHW", "NDHWC"}
+        How x, residual and the result lie.
+    {algorithm}
+    {fused}
+    residual : array, optional
+        As the result; added before the activation.
+    {out}
+    {precision}
+
+    Returns
+    -------
+    ndarray
+        As x, with out_channels and the sizes ``(size + padding - dilation * (kernel - 1) - 1) // stride + 1``, padding
+        counted before and after.
+
+    {conv_raises}
+
+    {sources}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdl
+    >>> fastdl.conv3d(np.ones((1, 2, 4, 4, 4)), np.ones((3, 2, 3, 3, 3)), padding=1).shape
+    (1, 3, 4, 4, 4)
     """
-    x = floats(x, "x", 5)
+    x = floats(x, "x")
+    plain, packed, kernel, tile = conv_weight(weight, x, 5, groups, data_format)
     return _conv(
         x,
-        weight,
+        plain,
+        packed,
+        kernel,
+        tile,
         bias,
         stride,
         padding,
@@ -257,10 +573,12 @@ def conv3d(
         activation_args,
         residual,
         out,
+        precision,
     )
 
 
 @operation
+@doc(SHARED)
 def conv3d_backward(
     grad_output: Any,
     x: Any,
@@ -269,24 +587,80 @@ def conv3d_backward(
     padding: Any = 0,
     dilation: int | Triple = 1,
     groups: int = 1,
-    padding_mode: str = "zeros",
-    data_format: str = "NCDHW",
-    algorithm: str = "auto",
+    padding_mode: PaddingMode = "zeros",
+    data_format: Literal["NCDHW", "NDHWC"] = "NCDHW",
+    algorithm: Algorithm = "auto",
     input_grad: bool = True,
+    precision: Precision = "default",
 ) -> ConvGrad:
-    """The gradients of conv3d (with activation "none") as (input, weight, bias); see conv2d_backward."""
-    x = floats(x, "x", 5)
+    """The gradients of conv3d (with activation "none").
+
+    ::
+
+        input  = sum over filters and taps of weight * grad_output, to where x was read
+        weight = sum over batch and positions of grad_output * x, where x was read
+        bias   = sum over batch and positions of grad_output
+
+    That of residual is grad_output itself.
+
+    Parameters
+    ----------
+    grad_output : array
+        As conv3d returns: the gradient of a loss by its result.
+    x : array of shape (batch, channels, depth, height, width), or without the batch
+        As it was given to conv3d; float32 or float64.
+    weight : array of shape (out_channels, channels / groups, kernel_depth, kernel_height, kernel_width)
+        Of x's dtype; not packed.
+    {window}
+    {padding_mode}
+    data_format : {"NCDHW", "NDHWC"}
+        How x and grad_output lie.
+    {algorithm}
+        A gradient that it does not compute is computed by "direct".
+    {input_grad}
+    {precision}
+
+    {grads}
+
+    {conv_raises}
+
+    {sources}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdl
+    >>> x, weight = np.ones((2, 3, 5, 5, 5)), np.ones((4, 3, 2, 2, 2))
+    >>> grads = fastdl.conv3d_backward(np.ones((2, 4, 4, 4, 4)), x, weight)
+    >>> grads.input.shape, grads.weight.shape, grads.bias
+    ((2, 3, 5, 5, 5), (4, 3, 2, 2, 2), array([128., 128., 128., 128.]))
+    """
+    x = floats(x, "x")
     weight = floats_like(weight, "weight", x, 5)
-    grad_output = floats_like(grad_output, "grad_output", x, 5)
+    grad_output = floats_like(grad_output, "grad_output", x)
     return _conv_backward(
-        grad_output, x, weight, stride, padding, dilation, groups, padding_mode, data_format, algorithm, input_grad
+        grad_output,
+        x,
+        weight,
+        stride,
+        padding,
+        dilation,
+        groups,
+        padding_mode,
+        data_format,
+        algorithm,
+        input_grad,
+        precision,
     )
 
 
 @helper
 def _conv(
     x: Array,
-    weight: Any,
+    plain: Array | None,
+    packed: Array | None,
+    kernel: tuple[int, ...],
+    tile: int,
     bias: Any,
     stride: Any,
     padding: Any,
@@ -299,9 +673,9 @@ def _conv(
     activation_args: tuple[float, ...],
     residual: Any,
     out: Array | None,
+    precision: str,
 ) -> Array:
-    plain, packed, kernel, tile = conv_weight(weight, x, groups, data_format)
-    window, shape, code, act = _geometry(
+    window, shape, codes, act = _geometry(
         x.shape,
         kernel,
         stride,
@@ -313,6 +687,7 @@ def _conv(
         algorithm,
         activation,
         activation_args,
+        precision,
     )
     bias = optional_vector(bias, "bias", x, kernel[0])
     residual = optional_like(residual, "residual", x, shape)
@@ -324,8 +699,14 @@ def _conv(
         disjoint(result, "bias", bias)
         disjoint(result, "residual", residual)
     if padding_mode != "zeros":
-        x = _bordered(x, kernel, stride, padding, dilation, padding_mode, data_format)
-    _kernels.conv(x, plain, packed, bias, residual, result, window, tile, act[0], act[1], act[2], code)
+        images = _bordered(x, kernel, stride, padding, dilation, padding_mode, data_format)
+        _kernels.conv(
+            images, plain, packed, bias, residual, result, window, tile, act[0], act[1], act[2], codes[0], codes[1]
+        )
+    else:
+        _kernels.conv(
+            x, plain, packed, bias, residual, result, window, tile, act[0], act[1], act[2], codes[0], codes[1]
+        )
     return result
 
 
@@ -342,19 +723,33 @@ def _conv_backward(
     data_format: str,
     algorithm: str,
     input_grad: bool,
+    precision: str,
 ) -> ConvGrad:
-    window, shape, code, _ = _geometry(
-        x.shape, weight.shape, stride, padding, dilation, groups, padding_mode, data_format, algorithm, "none", ()
+    window, shape, codes, _ = _geometry(
+        x.shape,
+        weight.shape,
+        stride,
+        padding,
+        dilation,
+        groups,
+        padding_mode,
+        data_format,
+        algorithm,
+        "none",
+        (),
+        precision,
     )
     if grad_output.shape != shape:
         fail("grad_output", grad_output.shape, shape)
     result = ConvGrad(gradient(x, input_grad), gradient(weight), np.empty(weight.shape[0], x.dtype))
     if padding_mode == "zeros":
-        _kernels.conv_backward(grad_output, x, weight, result.input, result.weight, result.bias, window, code)
+        _kernels.conv_backward(
+            grad_output, x, weight, result.input, result.weight, result.bias, window, codes[0], codes[1]
+        )
         return result
     bordered = _bordered(x, weight.shape, stride, padding, dilation, padding_mode, data_format)
     grad = gradient(bordered, input_grad)
-    _kernels.conv_backward(grad_output, bordered, weight, grad, result.weight, result.bias, window, code)
+    _kernels.conv_backward(grad_output, bordered, weight, grad, result.weight, result.bias, window, codes[0], codes[1])
     if input_grad:
         kind = choice(padding_mode, "padding_mode", PADDING_MODES)
         geometry, _ = _borders(x.shape, weight.shape, stride, padding, dilation, kind, data_format)
@@ -363,32 +758,63 @@ def _conv_backward(
 
 
 @helper
+@doc(SHARED)
 def pack_conv2d_weight(
     weight: Any,
     stride: int | Pair = 1,
     padding: Any = 0,
     dilation: int | Pair = 1,
     groups: int = 1,
-    data_format: str = "NCHW",
-    algorithm: str = "auto",
-    x_shape: tuple[int, int, int, int] | None = None,
+    data_format: Literal["NCHW", "NHWC"] = "NCHW",
+    algorithm: Algorithm = "auto",
+    x_shape: tuple[int, ...] | None = None,
+    precision: Precision = "default",
 ) -> PackedConv2dWeight:
-    """The weight in the layout that conv2d's kernels read, for repeated calls with the same weight (inference).
+    """A weight as conv2d's kernels read it, for repeated calls with the same one (inference).
 
-    Arguments as conv2d will be given them; conv2d then takes the result in place of the weight, also with images of
-    another size. Where `algorithm` is "winograd" or "winograd_2x2", the weights are transformed for it as well; where
-    it is "auto", they are if that pays for x of shape x_shape (None: large images). The copy is independent of
-    `weight`, good on every instruction-set level, and up to about 5 times as large (3x3, transformed).
-    The gradients (conv2d_backward) need the plain weight.
+    conv2d takes the result in place of the weight, also with images of another size. The copy is independent of
+    `weight`, good on every instruction-set level, and up to about 5 times as large (3 x 3, transformed for Winograd's
+    algorithm). The gradients (conv2d_backward) need the plain weight.
+
+    Parameters
+    ----------
+    weight : array of shape (out_channels, channels / groups, kernel_height, kernel_width)
+        float32 or float64.
+    {window}
+    data_format : {"NCHW", "NHWC"}
+        How conv2d will be given x.
+    {algorithm}
+        Where it is "winograd" or "winograd_2x2", weights are transformed for it as well; where "auto", if that pays.
+    x_shape : tuple of 4 ints, optional
+        Of the images for which that is asked; large ones, if it is not given.
+    {precision}
+
+    Returns
+    -------
+    PackedConv2dWeight
+        What conv2d takes as its weight, with the same groups and data_format.
+
+    {conv_raises}
+
+    {sources}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdl
+    >>> x, weight = np.ones((1, 2, 5, 5)), np.ones((3, 2, 3, 3))
+    >>> packed = fastdl.pack_conv2d_weight(weight)
+    >>> bool((fastdl.conv2d(x, packed) == fastdl.conv2d(x, weight)).all())
+    True
     """
     weight = floats(weight, "weight", 4)
     shape = _large_images(weight.shape, dilation, groups, data_format) if x_shape is None else x_shape
-    window, _, code, _ = _geometry(
-        shape, weight.shape, stride, padding, dilation, groups, "zeros", data_format, algorithm, "none", ()
+    window, _, codes, _ = _geometry(
+        shape, weight.shape, stride, padding, dilation, groups, "zeros", data_format, algorithm, "none", (), precision
     )
-    found = np.zeros(1, np.int64)
-    found[0] = code
-    _kernels.conv_plan(weight, found, window, _ANY_TILE)
+    found = np.zeros(3, np.int64)
+    found[0] = codes[0]
+    _kernels.conv_plan(weight, found, window, _ANY_TILE, 0, codes[1])
     tile = 0 if window.channels_last else 4 if found[0] == _WINOGRAD else 2 if found[0] == _WINOGRAD_2X2 else 0
     _kernels.conv_packed_size(weight, found, window, tile)
     data = np.empty(found[0], weight.dtype)
@@ -412,12 +838,12 @@ def _bordered(
 def _borders(
     x: tuple[int, ...], weight: tuple[int, ...], stride: Any, padding: Any, dilation: Any, kind: int, data_format: str
 ) -> tuple[Array, tuple[int, ...]]:
-    """What the kernels of pad take, for x as a volume, and the shape of x with its border."""
+    """What the kernels of pad take, for x as a volume, and the shape of x with its border, with a batch."""
+    x = with_batch(x, "x", weight)
     last = channels_last(data_format, x)
     images, kernel = volume(x, last), volume(weight, 0)[2:]
-    around = pads(
-        padding, "padding", x, kernel, triple(stride, "stride", 1, 1, x), triple(dilation, "dilation", 1, 1, x)
-    )
+    steps, spread = triple(stride, "stride", 1, 1, x), triple(dilation, "dilation", 1, 1, x)
+    around = pads(padding, "padding", x, kernel, steps, spread, images[2:])
     geometry = np.zeros((5, 3), np.int64)
     geometry[0, 0], geometry[4 if last else 1, 0] = images[0], images[1]
     for i in range(3):
@@ -433,6 +859,7 @@ def _padded_sizes(images: Volume, around: Pads) -> Triple:
 
 
 @operation
+@doc(SHARED)
 def conv_transpose1d(
     x: Any,
     weight: Any,
@@ -445,20 +872,65 @@ def conv_transpose1d(
     activation: str = "none",
     activation_args: tuple[float, ...] = (),
     out: Array | None = None,
+    precision: Precision = "default",
 ) -> Array:
-    """conv_transpose2d in one dimension: x (batch, in_channels, length), weight (in_channels, out_channels / groups,
-    kernel_length).
+    """Transposed convolution of sequences: every input adds a weighted kernel to the output.
 
-    Arguments as for conv_transpose2d; padding may also be ((before, after),). torch.nn.functional.conv_transpose1d.
+    ::
+
+        y[n, k, i * stride - padding + r * dilation] += weight[c, k, r] * x[n, c, i]
+
+    for all inputs and taps, and the channels c of k's group; then bias and activation. It is the gradient of conv1d
+    with input and output in each other's place. torch.nn.functional.conv_transpose1d.
+
+    Parameters
+    ----------
+    x : array of shape (batch, in_channels, length), or without the batch
+        float32 or float64.
+    weight : array of shape (in_channels, out_channels / groups, kernel_length)
+        Of x's dtype.
+    bias : array of shape (out_channels,), optional
+        Of x's dtype.
+    stride, dilation : int or tuple of ints
+        Steps between the places of neighbouring inputs, and between a kernel's taps.
+    padding : int, tuple of ints, or tuple of pairs
+        Positions that are cut off: a number for all dimensions, one for each, or (before, after) for each.
+    output_padding : int or tuple of ints
+        Positions that are added at the end; less than stride or dilation.
+    groups : int
+        Into how many parts input and output channels are divided.
+    {fused}
+    {out}
+    {precision}
+
+    Returns
+    -------
+    ndarray
+        As x, with out_channels and the sizes
+        ``(size - 1) * stride - padding + dilation * (kernel - 1) + output_padding + 1``, padding before and after.
+
+    {conv_raises}
+
+    References
+    ----------
+    Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", 2016, chapter 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdl
+    >>> fastdl.conv_transpose1d(np.array([[[1.0, 2.0]]]), np.array([[[1.0, 10.0, 100.0]]]), stride=2)
+    array([[[  1.,  10., 102.,  20., 200.]]])
     """
-    x = floats(x, "x", 3)
+    x = floats(x, "x")
     weight = floats_like(weight, "weight", x, 3)
     return _conv_transpose(
-        x, weight, bias, stride, padding, output_padding, groups, dilation, activation, activation_args, out
+        x, weight, bias, stride, padding, output_padding, groups, dilation, activation, activation_args, out, precision
     )
 
 
 @operation
+@doc(SHARED)
 def conv_transpose1d_backward(
     grad_output: Any,
     x: Any,
@@ -469,20 +941,58 @@ def conv_transpose1d_backward(
     groups: int = 1,
     dilation: int | tuple[int] = 1,
     input_grad: bool = True,
+    precision: Precision = "default",
 ) -> ConvGrad:
-    """The gradients of conv_transpose1d (with activation "none") as (input, weight, bias).
+    """The gradients of conv_transpose1d (with activation "none").
 
-    Arguments as for conv_transpose2d_backward.
+    ::
+
+        input  = conv1d(grad_output, weight), without output_padding
+        weight = conv1d's gradient of the weights, with x and grad_output in each other's place
+        bias   = sum over batch and positions of grad_output
+
+    Parameters
+    ----------
+    grad_output : array
+        As conv_transpose1d returns: the gradient of a loss by its result.
+    x : array of shape (batch, in_channels, length), or without the batch
+        As it was given to conv_transpose1d; float32 or float64.
+    weight : array of shape (in_channels, out_channels / groups, kernel_length)
+        Of x's dtype.
+    stride, dilation : int or tuple of ints
+        Steps between the places of neighbouring inputs, and between a kernel's taps.
+    padding : int, tuple of ints, or tuple of pairs
+        Positions that are cut off: a number for all dimensions, one for each, or (before, after) for each.
+    output_padding : int or tuple of ints
+        Positions that are added at the end; less than stride or dilation.
+    groups : int
+        Into how many parts input and output channels are divided.
+    {input_grad}
+    {precision}
+
+    {grads}
+
+    {conv_raises}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdl
+    >>> x, weight = np.ones((1, 2, 3)), np.ones((2, 4, 2))
+    >>> grads = fastdl.conv_transpose1d_backward(np.ones((1, 4, 6)), x, weight, stride=2)
+    >>> grads.input.shape, grads.weight.shape, grads.bias
+    ((1, 2, 3), (2, 4, 2), array([6., 6., 6., 6.]))
     """
-    x = floats(x, "x", 3)
+    x = floats(x, "x")
     weight = floats_like(weight, "weight", x, 3)
-    grad_output = floats_like(grad_output, "grad_output", x, 3)
+    grad_output = floats_like(grad_output, "grad_output", x)
     return _conv_transpose_backward(
-        grad_output, x, weight, stride, padding, output_padding, groups, dilation, input_grad
+        grad_output, x, weight, stride, padding, output_padding, groups, dilation, input_grad, precision
     )
 
 
 @operation
+@doc(SHARED)
 def conv_transpose2d(
     x: Any,
     weight: Any,
@@ -495,31 +1005,66 @@ def conv_transpose2d(
     activation: str = "none",
     activation_args: tuple[float, ...] = (),
     out: Array | None = None,
+    precision: Precision = "default",
 ) -> Array:
-    """activation(conv_transpose(x, weight) + bias), as torch.nn.functional.conv_transpose2d: every input adds a
-    weighted kernel to the output,
+    """Transposed convolution of images: every input adds a weighted kernel to the output.
 
-        y[n, k, i stride - padding + r dilation, j stride - padding + s dilation] +=
-            weight[c, k, r, s] x[n, c, i, j]    for all i, j, r, s and the channels c of k's group
+    ::
 
-    which is the gradient of conv2d with input and output in each other's place (Dumoulin and Visin, "A guide to
-    convolution arithmetic for deep learning", 2016, chapter 4).
+        y[n, k, i * stride - padding + r * dilation, j * stride - padding + s * dilation] +=
+            weight[c, k, r, s] * x[n, c, i, j]
 
-    x: (batch, in_channels, height, width). weight: (in_channels, out_channels / groups, kernel_height, kernel_width).
-    bias: (out_channels,). stride, output_padding, dilation: an int or (height, width); output_padding, positions added
-    at the end, is less than stride or dilation. padding: the same, or ((top, bottom), (left, right)): what is cut off.
-    activation, activation_args: as conv2d's.
-    Returns (batch, out_channels, out_height, out_width) with
-    out = (size - 1) stride - padding before and after + dilation (kernel - 1) + output_padding + 1.
+    for all inputs and taps, and the channels c of k's group; then bias and activation. It is the gradient of conv2d
+    with input and output in each other's place. torch.nn.functional.conv_transpose2d.
+
+    Parameters
+    ----------
+    x : array of shape (batch, in_channels, height, width), or without the batch
+        float32 or float64.
+    weight : array of shape (in_channels, out_channels / groups, kernel_height, kernel_width)
+        Of x's dtype.
+    bias : array of shape (out_channels,), optional
+        Of x's dtype.
+    stride, dilation : int or tuple of ints
+        Steps between the places of neighbouring inputs, and between a kernel's taps.
+    padding : int, tuple of ints, or tuple of pairs
+        Positions that are cut off: a number for all dimensions, one for each, or (before, after) for each.
+    output_padding : int or tuple of ints
+        Positions that are added at the end; less than stride or dilation.
+    groups : int
+        Into how many parts input and output channels are divided.
+    {fused}
+    {out}
+    {precision}
+
+    Returns
+    -------
+    ndarray
+        As x, with out_channels and the sizes
+        ``(size - 1) * stride - padding + dilation * (kernel - 1) + output_padding + 1``, padding before and after.
+
+    {conv_raises}
+
+    References
+    ----------
+    Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", 2016, chapter 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdl
+    >>> fastdl.conv_transpose2d(np.ones((1, 8, 5, 5)), np.ones((8, 4, 4, 4)), stride=2, padding=1).shape
+    (1, 4, 10, 10)
     """
-    x = floats(x, "x", 4)
+    x = floats(x, "x")
     weight = floats_like(weight, "weight", x, 4)
     return _conv_transpose(
-        x, weight, bias, stride, padding, output_padding, groups, dilation, activation, activation_args, out
+        x, weight, bias, stride, padding, output_padding, groups, dilation, activation, activation_args, out, precision
     )
 
 
 @operation
+@doc(SHARED)
 def conv_transpose2d_backward(
     grad_output: Any,
     x: Any,
@@ -530,21 +1075,58 @@ def conv_transpose2d_backward(
     groups: int = 1,
     dilation: int | Pair = 1,
     input_grad: bool = True,
+    precision: Precision = "default",
 ) -> ConvGrad:
-    """The gradients of conv_transpose2d (with activation "none") as (input, weight, bias): its convolution for the
-    input, and conv2d's gradient of the weights with x and grad_output in each other's place.
+    """The gradients of conv_transpose2d (with activation "none").
 
-    grad_output: as conv_transpose2d returns. Without input_grad, `input` is an empty array and is not computed.
+    ::
+
+        input  = conv2d(grad_output, weight), without output_padding
+        weight = conv2d's gradient of the weights, with x and grad_output in each other's place
+        bias   = sum over batch and positions of grad_output
+
+    Parameters
+    ----------
+    grad_output : array
+        As conv_transpose2d returns: the gradient of a loss by its result.
+    x : array of shape (batch, in_channels, height, width), or without the batch
+        As it was given to conv_transpose2d; float32 or float64.
+    weight : array of shape (in_channels, out_channels / groups, kernel_height, kernel_width)
+        Of x's dtype.
+    stride, dilation : int or tuple of ints
+        Steps between the places of neighbouring inputs, and between a kernel's taps.
+    padding : int, tuple of ints, or tuple of pairs
+        Positions that are cut off: a number for all dimensions, one for each, or (before, after) for each.
+    output_padding : int or tuple of ints
+        Positions that are added at the end; less than stride or dilation.
+    groups : int
+        Into how many parts input and output channels are divided.
+    {input_grad}
+    {precision}
+
+    {grads}
+
+    {conv_raises}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdl
+    >>> x, weight = np.ones((1, 2, 3, 3)), np.ones((2, 4, 2, 2))
+    >>> grads = fastdl.conv_transpose2d_backward(np.ones((1, 4, 6, 6)), x, weight, stride=2)
+    >>> grads.input.shape, grads.weight.shape, grads.bias
+    ((1, 2, 3, 3), (2, 4, 2, 2), array([36., 36., 36., 36.]))
     """
-    x = floats(x, "x", 4)
+    x = floats(x, "x")
     weight = floats_like(weight, "weight", x, 4)
-    grad_output = floats_like(grad_output, "grad_output", x, 4)
+    grad_output = floats_like(grad_output, "grad_output", x)
     return _conv_transpose_backward(
-        grad_output, x, weight, stride, padding, output_padding, groups, dilation, input_grad
+        grad_output, x, weight, stride, padding, output_padding, groups, dilation, input_grad, precision
     )
 
 
 @operation
+@doc(SHARED)
 def conv_transpose3d(
     x: Any,
     weight: Any,
@@ -557,20 +1139,66 @@ def conv_transpose3d(
     activation: str = "none",
     activation_args: tuple[float, ...] = (),
     out: Array | None = None,
+    precision: Precision = "default",
 ) -> Array:
-    """conv_transpose2d in three dimensions: x (batch, in_channels, depth, height, width), weight (in_channels,
-    out_channels / groups, kernel_depth, kernel_height, kernel_width).
+    """Transposed convolution of volumes: every input adds a weighted kernel to the output.
 
-    Arguments as for conv_transpose2d, three numbers where it has two. torch.nn.functional.conv_transpose3d.
+    ::
+
+        y[n, k, d * stride - padding + q * dilation, i * stride - padding + r * dilation,
+          j * stride - padding + s * dilation] += weight[c, k, q, r, s] * x[n, c, d, i, j]
+
+    for all inputs and taps, and the channels c of k's group; then bias and activation. It is the gradient of conv3d
+    with input and output in each other's place. torch.nn.functional.conv_transpose3d.
+
+    Parameters
+    ----------
+    x : array of shape (batch, in_channels, depth, height, width), or without the batch
+        float32 or float64.
+    weight : array of shape (in_channels, out_channels / groups, kernel_depth, kernel_height, kernel_width)
+        Of x's dtype.
+    bias : array of shape (out_channels,), optional
+        Of x's dtype.
+    stride, dilation : int or tuple of ints
+        Steps between the places of neighbouring inputs, and between a kernel's taps.
+    padding : int, tuple of ints, or tuple of pairs
+        Positions that are cut off: a number for all dimensions, one for each, or (before, after) for each.
+    output_padding : int or tuple of ints
+        Positions that are added at the end; less than stride or dilation.
+    groups : int
+        Into how many parts input and output channels are divided.
+    {fused}
+    {out}
+    {precision}
+
+    Returns
+    -------
+    ndarray
+        As x, with out_channels and the sizes
+        ``(size - 1) * stride - padding + dilation * (kernel - 1) + output_padding + 1``, padding before and after.
+
+    {conv_raises}
+
+    References
+    ----------
+    Dumoulin and Visin, "A guide to convolution arithmetic for deep learning", 2016, chapter 4.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdl
+    >>> fastdl.conv_transpose3d(np.ones((1, 2, 3, 3, 3)), np.ones((2, 4, 2, 2, 2)), stride=2).shape
+    (1, 4, 6, 6, 6)
     """
-    x = floats(x, "x", 5)
+    x = floats(x, "x")
     weight = floats_like(weight, "weight", x, 5)
     return _conv_transpose(
-        x, weight, bias, stride, padding, output_padding, groups, dilation, activation, activation_args, out
+        x, weight, bias, stride, padding, output_padding, groups, dilation, activation, activation_args, out, precision
     )
 
 
 @operation
+@doc(SHARED)
 def conv_transpose3d_backward(
     grad_output: Any,
     x: Any,
@@ -581,16 +1209,53 @@ def conv_transpose3d_backward(
     groups: int = 1,
     dilation: int | Triple = 1,
     input_grad: bool = True,
+    precision: Precision = "default",
 ) -> ConvGrad:
-    """The gradients of conv_transpose3d (with activation "none") as (input, weight, bias).
+    """The gradients of conv_transpose3d (with activation "none").
 
-    Arguments as for conv_transpose2d_backward.
+    ::
+
+        input  = conv3d(grad_output, weight), without output_padding
+        weight = conv3d's gradient of the weights, with x and grad_output in each other's place
+        bias   = sum over batch and positions of grad_output
+
+    Parameters
+    ----------
+    grad_output : array
+        As conv_transpose3d returns: the gradient of a loss by its result.
+    x : array of shape (batch, in_channels, depth, height, width), or without the batch
+        As it was given to conv_transpose3d; float32 or float64.
+    weight : array of shape (in_channels, out_channels / groups, kernel_depth, kernel_height, kernel_width)
+        Of x's dtype.
+    stride, dilation : int or tuple of ints
+        Steps between the places of neighbouring inputs, and between a kernel's taps.
+    padding : int, tuple of ints, or tuple of pairs
+        Positions that are cut off: a number for all dimensions, one for each, or (before, after) for each.
+    output_padding : int or tuple of ints
+        Positions that are added at the end; less than stride or dilation.
+    groups : int
+        Into how many parts input and output channels are divided.
+    {input_grad}
+    {precision}
+
+    {grads}
+
+    {conv_raises}
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdl
+    >>> x, weight = np.ones((1, 2, 3, 3, 3)), np.ones((2, 4, 2, 2, 2))
+    >>> grads = fastdl.conv_transpose3d_backward(np.ones((1, 4, 6, 6, 6)), x, weight, stride=2)
+    >>> grads.input.shape, grads.weight.shape, grads.bias
+    ((1, 2, 3, 3, 3), (2, 4, 2, 2, 2), array([216., 216., 216., 216.]))
     """
-    x = floats(x, "x", 5)
+    x = floats(x, "x")
     weight = floats_like(weight, "weight", x, 5)
-    grad_output = floats_like(grad_output, "grad_output", x, 5)
+    grad_output = floats_like(grad_output, "grad_output", x)
     return _conv_transpose_backward(
-        grad_output, x, weight, stride, padding, output_padding, groups, dilation, input_grad
+        grad_output, x, weight, stride, padding, output_padding, groups, dilation, input_grad, precision
     )
 
 
@@ -607,16 +1272,19 @@ def _conv_transpose(
     activation: str,
     activation_args: tuple[float, ...],
     out: Array | None,
+    precision: str,
 ) -> Array:
-    window, shape = _transposed_geometry(x.shape, weight.shape, stride, padding, output_padding, groups, dilation)
-    bias = optional_vector(bias, "bias", x, shape[1])
+    window, shape, codes = _transposed_geometry(
+        x.shape, weight.shape, stride, padding, output_padding, groups, dilation, precision
+    )
+    bias = optional_vector(bias, "bias", x, codes[0])
     result = output(out, shape, x)
     if out is not None:
         disjoint(result, "x", x)
         disjoint(result, "weight", weight)
         disjoint(result, "bias", bias)
     act = fused_activation(activation, activation_args)
-    _kernels.conv_transpose(x, weight, bias, result, window, act[0], act[1], act[2])
+    _kernels.conv_transpose(x, weight, bias, result, window, act[0], act[1], act[2], codes[1])
     return result
 
 
@@ -631,16 +1299,20 @@ def _conv_transpose_backward(
     groups: int,
     dilation: Any,
     input_grad: bool,
+    precision: str,
 ) -> ConvGrad:
-    window, shape = _transposed_geometry(x.shape, weight.shape, stride, padding, output_padding, groups, dilation)
+    window, shape, codes = _transposed_geometry(
+        x.shape, weight.shape, stride, padding, output_padding, groups, dilation, precision
+    )
     if grad_output.shape != shape:
         fail("grad_output", grad_output.shape, shape)
-    result = ConvGrad(gradient(x, input_grad), gradient(weight), np.empty(shape[1], x.dtype))
-    _kernels.conv_transpose_backward(grad_output, x, weight, result.input, result.weight, result.bias, window)
+    result = ConvGrad(gradient(x, input_grad), gradient(weight), np.empty(codes[0], x.dtype))
+    _kernels.conv_transpose_backward(grad_output, x, weight, result.input, result.weight, result.bias, window, codes[1])
     return result
 
 
 @operation
+@doc(SHARED)
 def im2col(
     x: Any,
     kernel_size: int | Pair,
@@ -649,15 +1321,56 @@ def im2col(
     stride: int | Pair = 1,
     out: Array | None = None,
 ) -> Array:
-    """Every window of x as a column. torch.nn.functional.unfold.
+    """Every window of x as a column, the taps of each channel one below the other.
 
-    x: (batch, channels, height, width). Returns (batch, channels kernel_height kernel_width, positions), where
-    positions = out_height out_width, row by row.
+    ::
+
+        columns[n, (c, r, s), (i, j)] =
+            x[n, c, i * stride - padding + r * dilation, j * stride - padding + s * dilation]
+
+    torch.nn.functional.unfold, and the same for sequences and volumes.
+
+    Parameters
+    ----------
+    x : array of shape (batch, channels, height, width), or without the batch
+        float32 or float64; sequences and volumes likewise.
+    kernel_size : int or tuple of ints
+        A tuple of 1, 2 or 3 says of how many dimensions windows are; an int is for images (x of 5 dimensions: volumes).
+    stride, dilation : int or tuple of ints
+        Steps between windows and between a window's taps.
+    padding : int, tuple of ints, tuple of pairs, "valid", "same" or "same_lower"
+        Zeros around the images, as conv2d's.
+    {out}
+
+    Returns
+    -------
+    ndarray
+        (batch, channels * taps, positions), windows row by row; without the batch if x is.
+
+    {conv_raises}
+
+    See Also
+    --------
+    col2im : the adjoint.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdl
+    >>> fastdl.im2col(np.arange(9.0).reshape(1, 1, 3, 3), 2)
+    array([[[0., 1., 3., 4.],
+            [1., 2., 4., 5.],
+            [3., 4., 6., 7.],
+            [4., 5., 7., 8.]]])
+    >>> fastdl.im2col(np.arange(4.0).reshape(1, 1, 4), (2,))
+    array([[[0., 1., 2.],
+            [1., 2., 3.]]])
     """
-    x = floats(x, "x", 4)
-    window = _unfold_window(x.shape, kernel_size, dilation, padding, stride)
-    taps, positions = window.kernel_height * window.kernel_width, window.out_height * window.out_width
-    result = output(out, (x.shape[0], x.shape[1] * taps, positions), x)
+    x = floats(x, "x")
+    like = unfolded(kernel_size, x.shape)
+    window = _unfold_window(with_batch(x.shape, "x", like), kernel_size, dilation, padding, stride)
+    shape = without_batch((window.batch, window.channels * _taps(window), _positions(window)), x.shape, like)
+    result = output(out, shape, x)
     if out is not None:
         disjoint(result, "x", x)
     _kernels.im2col(x, result, window)
@@ -665,6 +1378,7 @@ def im2col(
 
 
 @operation
+@doc(SHARED)
 def col2im(
     columns: Any,
     output_size: int | Pair,
@@ -674,26 +1388,76 @@ def col2im(
     stride: int | Pair = 1,
     out: Array | None = None,
 ) -> Array:
-    """The sum of columns back into images, the adjoint (and so the backward) of im2col. torch.nn.functional.fold.
+    """The sum of columns back into images: the adjoint of im2col, and so its gradient.
 
-    columns: (batch, channels kernel_height kernel_width, positions). output_size: (height, width).
-    Returns (batch, channels, height, width).
+    ::
+
+        x[n, c, i * stride - padding + r * dilation, j * stride - padding + s * dilation] +=
+            columns[n, (c, r, s), (i, j)]
+
+    torch.nn.functional.fold, and the same for sequences and volumes.
+
+    Parameters
+    ----------
+    columns : array of shape (batch, channels * taps, positions), or without the batch
+        As im2col returns them; float32 or float64.
+    output_size : int or tuple of ints
+        The sizes of the images; a tuple of 1, 2 or 3 says of how many dimensions they are, an int is for images.
+    kernel_size : int or tuple of ints
+        The sizes of the windows.
+    stride, dilation : int or tuple of ints
+        Steps between windows and between a window's taps.
+    padding : int, tuple of ints, tuple of pairs, "valid", "same" or "same_lower"
+        Zeros around the images, as conv2d's.
+    {out}
+
+    Returns
+    -------
+    ndarray
+        (batch, channels, height, width), or as many sizes as output_size has; without the batch if columns are.
+
+    {conv_raises}
+
+    See Also
+    --------
+    im2col : the adjoint.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdl
+    >>> fastdl.col2im(np.ones((1, 4, 4)), 3, 2)
+    array([[[[1., 2., 1.],
+             [2., 4., 2.],
+             [1., 2., 1.]]]])
     """
-    columns = floats(columns, "columns", 3)
-    size = triple(output_size, "output_size", 1, 1, _IMAGES)
-    kernel = triple(kernel_size, "kernel_size", 1, 1, _IMAGES)
-    taps = kernel[1] * kernel[2]
-    if columns.shape[1] % taps != 0:
+    columns = floats(columns, "columns")
+    like = unfolded(output_size, (1, 1))
+    found = with_batch(columns.shape, "columns", (1, 1, 1))
+    size = triple(output_size, "output_size", 1, 1, like)
+    kernel = triple(kernel_size, "kernel_size", 1, 1, like)
+    taps = kernel[0] * kernel[1] * kernel[2]
+    if found[1] % taps != 0:
         fail("columns", columns.shape, ("batch", "a multiple of", taps, "positions"))
-    shape = (columns.shape[0], columns.shape[1] // taps, size[1], size[2])
-    window = _unfold_window(shape, kernel_size, dilation, padding, stride)
-    if columns.shape[2] != window.out_height * window.out_width:
-        fail("columns", columns.shape, (columns.shape[0], columns.shape[1], window.out_height * window.out_width))
-    result = output(out, shape, columns)
+    images = volume_shape(like, found[0], found[1] // taps, size, 0)
+    window = _unfold_window(images, kernel_size, dilation, padding, stride)
+    if found[2] != _positions(window):
+        fail("columns", columns.shape, (found[0], found[1], _positions(window)))
+    result = output(out, without_batch(images, columns.shape, (1, 1, 1)), columns)
     if out is not None:
         disjoint(result, "columns", columns)
     _kernels.col2im(columns, result, window)
     return result
+
+
+@helper
+def _taps(window: Window) -> int:
+    return window.kernel_depth * window.kernel_height * window.kernel_width
+
+
+@helper
+def _positions(window: Window) -> int:
+    return window.out_depth * window.out_height * window.out_width
 
 
 @cached_helper
@@ -709,11 +1473,13 @@ def _geometry(
     algorithm: str,
     activation: str,
     activation_args: tuple[float, ...],
-) -> tuple[Window, tuple[int, ...], int, tuple[int, float, float]]:
+    precision: str,
+) -> tuple[Window, tuple[int, ...], tuple[int, int], tuple[int, float, float]]:
     """The window (over x, or over x with the border that padding_mode makes), the shape of the result, and the numbers
-    of algorithm and activation."""
-    code = choice(algorithm, "algorithm", ALGORITHMS)
+    of algorithm and precision, and of the activation."""
+    codes = choice(algorithm, "algorithm", ALGORITHMS), choice(precision, "precision", PRECISIONS)
     act = fused_activation(activation, activation_args)
+    given, x = x, with_batch(x, "x", weight)
     last = channels_last(data_format, x)
     images, kernels = volume(x, last), volume(weight, 0)
     kernel, channels = kernels[2:], images[1]
@@ -721,19 +1487,23 @@ def _geometry(
     if weight[0] % groups != 0:
         fail("groups", groups, ("a divisor of the out_channels", weight[0]))
     if weight[1] * groups != channels:
-        fail("weight", weight, ("channels / groups =", channels / groups, "in place of", weight[1]))
+        fail(
+            "weight",
+            ("shape", weight, "and groups", groups, ", for", weight[1] * groups, "channels"),
+            ("one for the", channels, "channels of x"),
+        )
     if min(kernel[0], kernel[1], kernel[2]) < 1:
         fail("weight", weight, "a kernel of at least 1 x 1")
     steps, spread = triple(stride, "stride", 1, 1, x), triple(dilation, "dilation", 1, 1, x)
-    around = pads(padding, "padding", x, kernel, steps, spread)
+    around = pads(padding, "padding", x, kernel, steps, spread, images[2:])
     sizes = out_sizes(images[2:], kernel, steps, around, spread)
-    shape = volume_shape(x, x[0], weight[0], sizes, last)
+    shape = without_batch(volume_shape(x, x[0], weight[0], sizes, last), given, x)
     kind = choice(padding_mode, "padding_mode", PADDING_MODES)
     if kind != CONSTANT:
         _borders(x, weight, stride, padding, dilation, kind, data_format)  # refuses what it cannot make
         depth, height, width = _padded_sizes(images, around)
         images, around = (images[0], images[1], depth, height, width), (0, 0, 0, 0, 0, 0)
-    return window(images, weight[0], sizes, kernel, steps, around, spread, groups, last), shape, code, act
+    return window(images, weight[0], sizes, kernel, steps, around, spread, groups, last), shape, codes, act
 
 
 @cached_helper
@@ -745,14 +1515,19 @@ def _transposed_geometry(
     output_padding: Any,
     groups: int,
     dilation: Any,
-) -> tuple[Window, tuple[int, ...]]:
-    """The window over the result, of the convolution whose output x is, and the shape of the result."""
+    precision: str,
+) -> tuple[Window, tuple[int, ...], tuple[int, int]]:
+    """The window over the result, of the convolution whose output x is; the shape of the result; its channels, and the
+    number of the precision."""
+    code = choice(precision, "precision", PRECISIONS)
+    given, x = x, with_batch(x, "x", weight)
     images, kernels = volume(x, 0), volume(weight, 0)
     kernel, sizes = kernels[2:], images[2:]
-    if groups < 1 or x[1] % groups != 0:
+    groups = triple(groups, "groups", 1, 1, (1, 1, 1))[2]
+    if x[1] % groups != 0:
         fail("groups", groups, ("a divisor of the in_channels", x[1]))
     if weight[0] != x[1]:
-        fail("weight", weight, ("in_channels =", x[1], "in place of", weight[0]))
+        fail("weight", ("shape", weight, ", for", weight[0], "channels"), ("one for the", x[1], "channels of x"))
     if min(kernel[0], kernel[1], kernel[2]) < 1:
         fail("weight", weight, "a kernel of at least 1 x 1")
     if min(sizes[0], sizes[1], sizes[2]) < 1:
@@ -770,9 +1545,8 @@ def _transposed_geometry(
     )
     channels = weight[1] * groups
     result = (x[0], channels, full[0], full[1], full[2])
-    return window(result, x[1], sizes, kernel, steps, around, spread, groups, 0), volume_shape(
-        x, x[0], channels, full, 0
-    )
+    shape = without_batch(volume_shape(x, x[0], channels, full, 0), given, x)
+    return window(result, x[1], sizes, kernel, steps, around, spread, groups, 0), shape, (channels, code)
 
 
 @helper
@@ -787,9 +1561,10 @@ def _large_images(weight: tuple[int, ...], dilation: Any, groups: int, data_form
 def _unfold_window(shape: tuple[int, ...], kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> Window:
     kernel, images = triple(kernel_size, "kernel_size", 1, 1, shape), volume(shape, 0)
     steps, spread = triple(stride, "stride", 1, 1, shape), triple(dilation, "dilation", 1, 1, shape)
-    around = pads(padding, "padding", shape, kernel, steps, spread)
+    around = pads(padding, "padding", shape, kernel, steps, spread, images[2:])
     sizes = out_sizes(images[2:], kernel, steps, around, spread)
-    positions = float(sizes[1]) * float(sizes[2])
-    if float(max(shape[0], 1)) * float(max(shape[1], 1)) * float(kernel[1]) * float(kernel[2]) * positions >= 2.0**60:
+    positions = float(sizes[0]) * float(sizes[1]) * float(sizes[2])
+    taps = float(kernel[0]) * float(kernel[1]) * float(kernel[2])
+    if float(max(shape[0], 1)) * float(max(shape[1], 1)) * taps * positions >= 2.0**60:
         fail("kernel_size", ("columns of", kernel, "at", sizes, "positions"), "ones whose size in bytes fits 64 bits")
     return window(images, images[1], sizes, kernel, steps, around, spread, 1, 0)

@@ -1,33 +1,57 @@
-"""What conv2d does with a convolution, and why."""
+"""What convolution does for given shapes, and why."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
 from fastdl import _kernels
 from fastdl._config import get_num_threads, set_num_threads
+from fastdl._docs import doc
 from fastdl._native import ffi, lib
 from fastdl.functional._window import Pair
-from fastdl.functional.conv import ALGORITHMS, _geometry, conv2d, pack_conv2d_weight
+from fastdl.functional.conv import (
+    ALGORITHMS,
+    SHARED,
+    Algorithm,
+    Precision,
+    _geometry,
+    conv2d,
+    conv2d_backward,
+    pack_conv2d_weight,
+)
+from fastdl.functional.verbs import choice, fail, is_int, with_batch
 
 __all__ = [
     "ConvExplanation",
     "explain_conv2d",
 ]
 
+Pass = Literal["forward", "input_grad", "weight_grad"]
+
 
 class ConvExplanation(NamedTuple):
+    """What explain_conv2d returns; printed, it is three lines.
+
+    Examples
+    --------
+    >>> import fastdl
+    >>> isinstance(fastdl.explain_conv2d((1, 8, 9, 9), (8, 8, 3, 3)), fastdl.ConvExplanation)
+    True
+    """
+
     algorithm: str
     """Which one runs: a name that conv2d's argument of that name takes."""
     reason: str
+    """Why that one."""
     output_shape: tuple[int, ...]
+    """The shape of what the pass computes."""
     flops: int
     """Multiplications and additions of the definition; Winograd's algorithm does fewer."""
     bytes: int
-    """Least memory traffic: input, weight and output once each."""
+    """Least memory traffic: what is read and what is written, once each."""
     scratch: int
     """Bytes of scratch memory that a thread takes, as measured."""
 
@@ -39,26 +63,67 @@ class ConvExplanation(NamedTuple):
         )
 
 
+@doc(SHARED)
 def explain_conv2d(
-    x_shape: tuple[int, int, int, int],
-    weight_shape: tuple[int, int, int, int],
+    x_shape: Any,
+    weight_shape: Any,
     stride: int | Pair = 1,
     padding: Any = 0,
     dilation: int | Pair = 1,
     groups: int = 1,
-    data_format: str = "NCHW",
-    algorithm: str = "auto",
+    data_format: Literal["NCHW", "NHWC"] = "NCHW",
+    algorithm: Algorithm = "auto",
     packed: bool = False,
-    dtype: Any = np.float32,
+    dtype: Any = None,
+    which: Pass = "forward",
+    precision: Precision = "default",
 ) -> ConvExplanation:
-    """Which algorithm conv2d uses for arrays of these shapes, why, and what it costs.
+    """Which algorithm conv2d, or a gradient of it, uses for arrays of these shapes, why, and what it costs.
 
-    Arguments as for conv2d. packed: with weights from pack_conv2d_weight(..., x_shape=x_shape).
-    The convolution is run once, on zeros, to measure its scratch memory.
+    The pass is run once, on zeros and one thread, to measure its scratch memory.
+
+    Parameters
+    ----------
+    x_shape, weight_shape : tuples of 4 ints, or arrays
+        What conv2d will be given, or its shapes.
+    {window}
+    data_format : {"NCHW", "NHWC"}
+        Where the channels of x are.
+    {algorithm}
+    packed : bool
+        With weights from ``pack_conv2d_weight(..., x_shape=x_shape)``; only of the forward pass.
+    dtype : float32 or float64
+        Of the arrays; where they are given as shapes, float32 unless said.
+    which : {"forward", "input_grad", "weight_grad"}
+        The pass: conv2d, or what conv2d_backward computes for x or for the weights.
+    {precision}
+
+    Returns
+    -------
+    ConvExplanation
+        algorithm, reason, output_shape, flops, bytes, scratch.
+
+    Raises
+    ------
+    ValueError
+        Where conv2d refuses these arguments, or `which` is none of those.
+
+    Examples
+    --------
+    >>> import fastdl
+    >>> fastdl.explain_conv2d((1, 64, 56, 56), (64, 64, 3, 3), padding=1).algorithm
+    'winograd'
+    >>> fastdl.explain_conv2d((1, 64, 56, 56), (64, 64, 3, 3), stride=2, which="input_grad").reason
+    'pixels a stride apart see the same taps: a convolution at stride 1 for each set of them'
     """
-    window, shape, code, _ = _geometry(
-        tuple(x_shape),
-        tuple(weight_shape),
+    code = choice(which, "which", _kernels.PASS_NAMES)
+    if packed and which != "forward":
+        fail("packed", "True for a gradient", "False: gradients take the plain weight")
+    x_shape, dtype = _shape(x_shape, "x_shape", dtype)
+    weight_shape, dtype = _shape(weight_shape, "weight_shape", dtype)
+    window, shape, codes, _ = _geometry(
+        x_shape,
+        weight_shape,
         stride,
         padding,
         dilation,
@@ -68,35 +133,50 @@ def explain_conv2d(
         algorithm,
         "none",
         (),
+        precision,
     )
-    arguments: dict[str, Any] = {
+    form: dict[str, Any] = {
         "stride": stride,
         "padding": padding,
         "dilation": dilation,
         "groups": groups,
         "data_format": data_format,
+        "precision": precision,
     }
-    x, weight = np.zeros(x_shape, dtype), np.zeros(weight_shape, dtype)
-    kernel: Any = pack_conv2d_weight(weight, **arguments, x_shape=x_shape) if packed else weight
+    x, weight, y = np.zeros(x_shape, dtype), np.zeros(weight_shape, dtype), np.zeros(shape, dtype)
+    kernel: Any = pack_conv2d_weight(weight, **form, x_shape=with_batch(x_shape, "x_shape", (1,) * 4)) if packed else 0
     threads = get_num_threads()
     set_num_threads(1)  # scratch is known for the calling thread
     try:
         lib.fdl_scratch_reset()
-        y = conv2d(x, kernel, None, **arguments, algorithm=algorithm)
+        if which == "forward":
+            conv2d(x, kernel if packed else weight, None, **form, algorithm=algorithm)
+        elif which == "input_grad":
+            gradient = np.empty_like(x)
+            _kernels.conv_backward(y, x, weight, gradient, None, None, window, codes[0], codes[1])
+        else:
+            conv2d_backward(y, x, weight, **form, algorithm=algorithm, input_grad=False)
         scratch = lib.fdl_scratch_peak()
     finally:
         set_num_threads(threads)
-    reason = "asked for"
-    if algorithm == "auto":
-        found = np.zeros(1, np.int64)
-        _kernels.conv_plan(x, found, window, kernel.tile if packed else -1)
-        code = int(found[0])
-        reason = ffi.string(_kernels.conv_reason(code)).decode()
+    plan = np.array([codes[0], -1, -1], np.int64)
+    _kernels.conv_plan(x, plan, window, kernel.tile if packed else -1, code, codes[1])
+    why = [ffi.string(_kernels.conv_reason(int(row))).decode() for row in plan[1:] if row >= 0]
+    found = ALGORITHMS[plan[0]]
     return ConvExplanation(
-        algorithm=ALGORITHMS[code],
-        reason=reason,
-        output_shape=shape,
+        algorithm=found,
+        reason="asked for" if found == algorithm else ": ".join(why),
+        output_shape={"forward": shape, "input_grad": x_shape, "weight_grad": weight_shape}[which],
         flops=2 * y.size * math.prod(weight_shape[1:]),
         bytes=x.nbytes + weight.nbytes + y.nbytes,
         scratch=scratch,
     )
+
+
+def _shape(given: Any, argument: str, dtype: Any) -> tuple[tuple[int, ...], Any]:
+    """What conv2d would see: a shape as it is, with float32 if there is no dtype yet, or an array's."""
+    if hasattr(given, "shape"):
+        return tuple(given.shape), given.dtype if dtype is None else dtype
+    if not isinstance(given, (tuple, list)) or not all(map(is_int, given)):
+        raise TypeError(f"{argument}: found {given!r}, expected an array or the shape of one")
+    return tuple(map(int, given)), np.float32 if dtype is None else dtype

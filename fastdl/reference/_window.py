@@ -24,11 +24,19 @@ def each(value: Any, rank: int) -> Sizes:
     return tuple(int(v) for v in np.broadcast_to(value, rank))
 
 
-def sides(padding: Any, rank: int, kernel: Sizes = (), dilation: Any = 1) -> Sides:
+def sides(
+    padding: Any, rank: int, kernel: Sizes = (), dilation: Any = 1, sizes: Sizes | None = None, stride: Any = 1
+) -> Sides:
     """Padding in any of its forms as (before, after) for each dimension."""
     if isinstance(padding, str):
-        extra = [d * (k - 1) for k, d in zip(kernel, each(dilation, rank), strict=True)]
-        return [(n // 2, n - n // 2) if padding == "same" else (0, 0) for n in extra]
+        if padding == "valid":
+            return [(0, 0)] * rank
+        around = []
+        for k, d, n, s in zip(kernel, each(dilation, rank), sizes or (1,) * rank, each(stride, rank), strict=True):
+            positions = -(-n // s)
+            total = max(0, (positions - 1) * s + d * (k - 1) + 1 - n) if s > 1 else d * (k - 1)
+            around.append((total // 2, (total + 1) // 2) if padding == "same" else ((total + 1) // 2, total // 2))
+        return around
     if np.ndim(padding) == 2:
         return [(int(before), int(after)) for before, after in padding]
     return [(n, n) for n in each(padding, rank)]

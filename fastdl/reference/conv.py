@@ -50,6 +50,10 @@ def _convnd(
     out,
 ):
     window = (stride, padding, dilation, groups, padding_mode, data_format)
+    if x.ndim < weight.ndim:
+        residual = None if residual is None else residual[None]
+        y = _conv(x[None], weight, bias, *window, activation, activation_args, residual, None)
+        return fill(out, y[0])
     return _conv(x, weight, bias, *window, activation, activation_args, residual, out)
 
 
@@ -60,7 +64,13 @@ conv3d = implements(functional.conv3d)(_convnd)
 
 def _convnd_backward(grad_output, x, weight, stride, padding, dilation, groups, padding_mode, data_format, input_grad):
     window = (stride, padding, dilation, groups, padding_mode, data_format)
+    if x.ndim < weight.ndim:
+        return _without_batch(_conv_backward(grad_output[None], x[None], weight, *window, input_grad), x, input_grad)
     return _conv_backward(grad_output, x, weight, *window, input_grad)
+
+
+def _without_batch(grads, x, input_grad):
+    return grads._replace(input=grads.input[0] if input_grad else np.empty_like(x[:0]))
 
 
 conv1d_backward = implements(functional.conv1d_backward)(_convnd_backward)
@@ -88,7 +98,7 @@ def _conv(
     (batch, channels), rank = x.shape[:2], len(kernel)
     weights = _weights_by_tap(weight, groups)
     y: Any = 0
-    padded = bordered(x, *_border(padding, kernel, dilation, padding_mode))
+    padded = bordered(x, *_border(padding, kernel, dilation, padding_mode, x.shape[2:], stride))
     for tap, view in taps(padded, kernel, stride, dilation):
         sizes = view.shape[2:]
         y = y + weights[tap] @ view.reshape(batch, groups, channels // groups, math.prod(sizes))
@@ -119,7 +129,7 @@ def _conv_backward(
     weights = _weights_by_tap(weight, groups)
     positions = math.prod(grad_output.shape[2:])
     g = grad_output.reshape(batch, groups, weight.shape[0] // groups, positions)
-    border = _border(padding, kernel, dilation, padding_mode)
+    border = _border(padding, kernel, dilation, padding_mode, x.shape[2:], stride)
     padded = bordered(x, *border)
     grad_padded, grad_weights = np.zeros_like(padded), np.zeros_like(weights)
     grad_taps = taps(grad_padded, kernel, stride, dilation)
@@ -139,6 +149,21 @@ def _conv_backward(
 def _conv_transposend(
     x, weight, bias, stride, padding, output_padding, groups, dilation, activation, activation_args, out
 ):
+    if x.ndim < weight.ndim:
+        y = _conv_transpose(
+            x[None],
+            weight,
+            bias,
+            stride,
+            padding,
+            output_padding,
+            groups,
+            dilation,
+            activation,
+            activation_args,
+            None,
+        )
+        return fill(out, y[0])
     return _conv_transpose(
         x, weight, bias, stride, padding, output_padding, groups, dilation, activation, activation_args, out
     )
@@ -148,9 +173,11 @@ conv_transpose1d = implements(functional.conv_transpose1d)(_conv_transposend)
 
 
 def _conv_transposend_backward(grad_output, x, weight, stride, padding, output_padding, groups, dilation, input_grad):
-    return _conv_transpose_backward(
-        grad_output, x, weight, stride, padding, output_padding, groups, dilation, input_grad
-    )
+    window = (stride, padding, output_padding, groups, dilation)
+    if x.ndim < weight.ndim:
+        grads = _conv_transpose_backward(grad_output[None], x[None], weight, *window, input_grad)
+        return _without_batch(grads, x, input_grad)
+    return _conv_transpose_backward(grad_output, x, weight, *window, input_grad)
 
 
 conv_transpose1d_backward = implements(functional.conv_transpose1d_backward)(_conv_transposend_backward)
@@ -218,21 +245,28 @@ def _conv_transpose_backward(
 
 @implements(functional.im2col)
 def im2col(x, kernel_size, dilation, padding, stride):
-    kernel = each(kernel_size, 2)
-    views = [view for _, view in taps(pad(x, sides(padding, 2, kernel, dilation)), kernel, stride, dilation)]
-    columns = np.stack(views, axis=2)  # (batch, channels, taps, out_height, out_width)
-    batch, channels, count, height, width = columns.shape
-    return columns.reshape(batch, channels * count, height * width)
+    rank = _rank(kernel_size, x.ndim)
+    kernel, sizes, leading = each(kernel_size, rank), x.shape[-rank:], x.shape[: x.ndim - rank]
+    around = sides(padding, rank, kernel, dilation, sizes, stride)
+    views = [view for _, view in taps(pad(x, around), kernel, stride, dilation)]
+    columns = np.stack(views, axis=-rank - 1)  # (batch, channels, taps, *positions)
+    return columns.reshape(*leading[:-1], leading[-1] * len(views), math.prod(columns.shape[-rank:]))
 
 
 @implements(functional.col2im)
 def col2im(columns, output_size, kernel_size, dilation, padding, stride):
-    (R, S), batch = each(kernel_size, 2), columns.shape[0]
-    channels, around = columns.shape[1] // (R * S), sides(padding, 2, (R, S), dilation)
-    padded = pad(np.zeros((batch, channels, *each(output_size, 2)), columns.dtype), around)
-    for (r, s), view in taps(padded, (R, S), stride, dilation):
-        view += columns[:, r * S + s :: R * S].reshape(view.shape)
+    rank = _rank(output_size, 0)
+    kernel, sizes = each(kernel_size, rank), each(output_size, rank)
+    count, around = math.prod(kernel), sides(padding, rank, kernel, dilation, sizes, stride)
+    channels = columns.shape[-2] // count
+    padded = pad(np.zeros((*columns.shape[:-2], channels, *sizes), columns.dtype), around)
+    for i, (_, view) in enumerate(taps(padded, kernel, stride, dilation)):
+        view += columns[..., i::count, :].reshape(view.shape)
     return crop(padded, around)
+
+
+def _rank(sizes, ndim):
+    return len(sizes) if isinstance(sizes, tuple) else 3 if ndim == 5 else 2
 
 
 def _sizes_reached(sizes: Any, kernel: Any, stride: Any, dilation: Any) -> list[int]:
@@ -248,7 +282,9 @@ def _weights_by_tap(weight: Array, groups: int) -> Array:
     return np.ascontiguousarray(np.moveaxis(weights, range(3, weights.ndim), range(len(kernel))))
 
 
-def _border(padding: Any, kernel: tuple[int, ...], dilation: Any, padding_mode: str) -> tuple[tuple[int, ...], str]:
+def _border(
+    padding: Any, kernel: tuple[int, ...], dilation: Any, padding_mode: str, sizes: tuple[int, ...], stride: Any
+) -> tuple[tuple[int, ...], str]:
     """What pad is given: the sides from the last dimension backwards, and the mode."""
-    around = sides(padding, len(kernel), kernel, dilation)
+    around = sides(padding, len(kernel), kernel, dilation, sizes, stride)
     return tuple(n for side in reversed(around) for n in side), padding_mode.replace("zeros", "constant")

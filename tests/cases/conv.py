@@ -129,11 +129,12 @@ def computed_by(algorithm: str, case: Case, dtype: Any = np.float32) -> bool:
     geometry = inspect.signature(HELPERS[_geometry]).parameters
     given = {name: value for name, value in arguments.items() if name in geometry and name not in ("x", "weight")}
     defaults = inspect.signature(getattr(fastdl, case.operation.removesuffix("_backward"))).parameters
-    options = [given.get(name, defaults[name].default) for name in list(geometry)[2:-3]]
-    window, _, code, _ = _geometry(arguments["x"].shape, arguments["weight"].shape, *options, algorithm, "none", ())
-    found = np.array([code])
+    options = [given.get(name, defaults[name].default) for name in list(geometry)[2:-4]]
+    shapes = arguments["x"].shape, arguments["weight"].shape
+    window, _, codes, _ = _geometry(*shapes, *options, algorithm, "none", (), "fast")
+    found = np.array([codes[0], -1, -1])
     try:
-        _kernels.conv_plan(arguments["x"], found, window, -1)
+        _kernels.conv_plan(arguments["x"], found, window, -1, _kernels.PASS_FORWARD, codes[1])
     except ValueError:
         return False
     return ALGORITHMS[found[0]] == algorithm

@@ -169,11 +169,11 @@ FDL_INLINE void fill_run(const source *o, run at, const real *line, int64_t firs
 
 /* out[i * out_row + l] = columns[position + i, k + l]. With may_spill, up to LANES - 1 elements after those of a row
  * are overwritten. */
-FDL_INLINE void fill_rows(const source *o, int64_t position, int64_t count, int64_t k, int64_t depth, real *out,
+FDL_INLINE void fill_rows(const source *o, int64_t position, int64_t count, int64_t k, int64_t terms, real *out,
                           int64_t out_row, const bool may_spill)
 {
     const fdl_window *w = &o->v->w;
-    if (depth == 0)
+    if (terms == 0)
         return;
     const run start = locate_run(o, k);
     const int64_t out_line = position / w->out_width, out_plane = out_line / w->out_height;
@@ -182,8 +182,8 @@ FDL_INLINE void fill_rows(const source *o, int64_t position, int64_t count, int6
     for (int64_t done = 0, lines; done < count; done += lines, out += lines * out_row) {
         lines = min64(count - done, w->out_width - j);
         run at = start;
-        for (int64_t l = 0, length; l < depth; l += length, at = next_run(o, at)) {
-            length = min64(depth - l, run_length(o, at) - at.skip);
+        for (int64_t l = 0, length; l < terms; l += length, at = next_run(o, at)) {
+            length = min64(terms - l, run_length(o, at) - at.skip);
             const int64_t row = locate_row(w, d, i, at.q, at.r);
             const real *line = row < 0 ? NULL : o->x + (n * o->v->pixels + row * w->width) * w->channels;
             fill_run(o, at, line, j, j + lines, length, out + l, out_row, may_spill);
@@ -197,34 +197,34 @@ FDL_INLINE void fill_rows(const source *o, int64_t position, int64_t count, int6
     }
 }
 
-/* A = columns [images * positions, depth]. */
-static void pack_columns_a(const void *context, int64_t row, int64_t rows, int64_t k, int64_t depth, real *out)
+/* A = columns [images * positions, terms]. */
+static void pack_columns_a(const void *context, int64_t row, int64_t rows, int64_t k, int64_t terms, real *out)
 {
-    fill_rows(context, row, rows, k, depth, out, GEMM_A_STRIDE, true);
+    fill_rows(context, row, rows, k, terms, out, GEMM_A_STRIDE, true);
 }
 
-/* B = columns [images * positions, depth], for the gradient of the weights. */
-static const real *pack_columns_b(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns,
+/* B = columns [images * positions, terms], for the gradient of the weights. */
+static const real *pack_columns_b(const void *context, int64_t k, int64_t terms, int64_t column, int64_t columns,
                                   real *out)
 {
     for (int64_t j = 0, width; j < columns; j += width) {
         width = gemm_panel_width(columns - j);
         const int64_t present = min64(columns - j, width);
         if (present < width)
-            memset(out + j * depth, 0, (size_t)(depth * width) * sizeof(real));
-        fill_rows(context, k, depth, column + j, present, out + j * depth, width, false);
+            memset(out + j * terms, 0, (size_t)(terms * width) * sizeof(real));
+        fill_rows(context, k, terms, column + j, present, out + j * terms, width, false);
     }
     return out;
 }
 
 /* ---- weights ---- */
 
-/* out[(i - k) * out_row + f] = the weight i, in k's order, of filter + f, for k <= i < k + depth and f < filters, which
+/* out[(i - k) * out_row + f] = the weight i, in k's order, of filter + f, for k <= i < k + terms and f < filters, which
  * is at most LANES; 0 for filters <= f < lanes. */
-static void fill_weights(const source *o, int64_t k, int64_t depth, int64_t filter, int64_t filters, real *out,
+static void fill_weights(const source *o, int64_t k, int64_t terms, int64_t filter, int64_t filters, real *out,
                          int64_t out_row, int64_t lanes)
 {
-    const int64_t taps = o->v->taps, row = o->v->weights.row, k_end = k + depth;
+    const int64_t taps = o->v->taps, row = o->v->weights.row, k_end = k + terms;
     for (int64_t block_end; k < k_end; k = block_end) {
         /* [low, high) is what is wanted of a block of `wide` channels: weight (c, tap) is its element tap * wide + c.
          */
@@ -264,15 +264,15 @@ static void fill_weights(const source *o, int64_t k, int64_t depth, int64_t filt
     }
 }
 
-/* B = the weights [depth, filters]. */
-static const real *pack_weights(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns,
+/* B = the weights [terms, filters]. */
+static const real *pack_weights(const void *context, int64_t k, int64_t terms, int64_t column, int64_t columns,
                                 real *out)
 {
     for (int64_t j = 0, width; j < columns; j += width) {
         width = gemm_panel_width(columns - j);
         for (int64_t f = 0; f < width; f += LANES)
-            fill_weights(context, k, depth, column + j + f, max64(0, min64(columns - j - f, LANES)),
-                         out + j * depth + f, width, LANES);
+            fill_weights(context, k, terms, column + j + f, max64(0, min64(columns - j - f, LANES)),
+                         out + j * terms + f, width, LANES);
     }
     return out;
 }
@@ -292,14 +292,9 @@ static void transpose(const real *from, int64_t from_row, int64_t rows, int64_t 
         }
 }
 
-static bool is_depthwise(const convolution *v)
+bool conv_channels_last_is_depthwise(const convolution *v)
 {
-    return v->w.groups > 1 && v->channels == 1 && v->filters == 1 && !v->explicit_columns;
-}
-
-bool conv_channels_last_reads(const convolution *v)
-{
-    return !v->explicit_columns || v->w.groups == 1 || v->channels != 1 || v->filters != 1;
+    return v->w.groups > 1 && v->channels == 1 && v->filters == 1;
 }
 
 typedef struct {
@@ -316,19 +311,19 @@ static int weights_task(void *context, int64_t begin, int64_t end)
     for (int64_t item = begin; item < end; item++) {
         const int64_t g = item / vectors, f = item % vectors * LANES, count = min64(LANES, v->filters - f);
         const source o = source_of(v, 0, g, true);
-        fill_weights(&o, 0, v->depth, f, count, t->packed + g * v->depth * v->filters + f, v->filters, count);
+        fill_weights(&o, 0, v->terms, f, count, t->packed + g * v->terms * v->filters + f, v->filters, count);
     }
     return FDL_OK;
 }
 
 int conv_channels_last_weights(const convolution *v, real *packed)
 {
-    if (is_depthwise(v)) { /* [taps, channels] */
+    if (conv_channels_last_is_depthwise(v)) { /* [taps, channels] */
         transpose(v->weights.data, v->taps, v->w.channels, v->taps, packed, v->w.channels);
         return FDL_OK;
     }
     packing t = {v, packed};
-    const int64_t cost = max64(1, LANES * v->depth);
+    const int64_t cost = max64(1, LANES * v->terms);
     return fdl_parallel(v->w.groups * ceil_div(v->filters, LANES), max64(1, (1 << 16) / cost), weights_task, &t);
 }
 
@@ -577,6 +572,16 @@ static int over_lines(const convolution *v, int64_t lines, int64_t width, fdl_ta
     return status;
 }
 
+int conv_channels_last_depthwise_forward(const convolution *v)
+{
+    return over_lines(v, v->w.batch * v->w.out_depth * v->w.out_height, v->w.out_width, depthwise_task);
+}
+
+int conv_channels_last_depthwise_grad_x(const convolution *v)
+{
+    return over_lines(v, v->w.batch * v->w.depth * v->w.height, v->w.width, depthwise_grad_x_task);
+}
+
 /* sum[u][c] = sum over t < count of grad[t][c] x[t step + u x_tap][c], of `taps` taps and `vectors` vectors of
  * channels, of which `channels` count unless whole. */
 FDL_INLINE void correlate(const real *grad, int64_t grad_step, const real *x, int64_t step, int64_t x_tap,
@@ -676,7 +681,7 @@ static int depthwise_grad_weight_task(void *context, int64_t begin, int64_t end)
     return FDL_OK;
 }
 
-static int depthwise_grad_weight(const convolution *v)
+int conv_channels_last_depthwise_grad_weight(const convolution *v)
 {
     const fdl_mark mark = fdl_scratch_mark();
     gradient t = {v, fdl_scratch(v->taps * v->w.channels * (int64_t)sizeof(real))};
@@ -695,7 +700,7 @@ static int depthwise_grad_weight(const convolution *v)
 /* Cut each of `items` that cost the same into v->parts, which write to different places; the grain of fdl_parallel. */
 static int64_t cut(convolution *v, int64_t items)
 {
-    const double work = (double)v->w.batch * (double)v->w.out_channels * (double)v->depth * (double)v->positions;
+    const double work = (double)v->w.batch * (double)v->w.out_channels * (double)v->terms * (double)v->positions;
     const int64_t parts = gemm_parts(work, 0);
     v->parts = items % parts == 0 || items >= 8 * parts ? 1 : parts;
     return parts == 1 ? INT64_MAX : 1;
@@ -704,7 +709,7 @@ static int64_t cut(convolution *v, int64_t items)
 /* Room for the explicit columns of one image and group; NULL where none are to be built. */
 static int take_columns(const convolution *v, real **columns)
 {
-    *columns = v->explicit_columns ? fdl_scratch(v->depth * v->positions * (int64_t)sizeof(real)) : NULL;
+    *columns = v->explicit_columns ? fdl_scratch(v->terms * v->positions * (int64_t)sizeof(real)) : NULL;
     return *columns || !v->explicit_columns ? FDL_OK : FDL_OUT_OF_MEMORY;
 }
 
@@ -722,15 +727,15 @@ static int forward_task(void *context, int64_t begin, int64_t end)
         /* Ready, the transpose of what lies in memory, or transposed block by block. */
         gemm_matrix b = {o.weights, v->weights.column, v->weights.row};
         if (v->packed)
-            b = (gemm_matrix){v->packed + g * v->depth * v->filters, v->filters, 1};
+            b = (gemm_matrix){v->packed + g * v->terms * v->filters, v->filters, 1};
         const bool matrix = v->packed || v->taps == 1;
         const int64_t to = n * v->positions * v->w.out_channels + g * v->filters;
         gemm_problem p = {
             .m = v->images * v->positions,
             .n = v->filters,
-            .k = v->depth,
+            .k = v->terms,
             .k_slice = o.block * v->taps <= GEMM_K ? o.block * v->taps : 0,
-            .a = v->is_matrix ? (gemm_matrix){o.x, v->w.channels, 1} : (gemm_matrix){columns, v->depth, 1},
+            .a = v->is_matrix ? (gemm_matrix){o.x, v->w.channels, 1} : (gemm_matrix){columns, v->terms, 1},
             .pack_a = v->is_matrix || columns ? NULL : pack_columns_a,
             .a_context = &o,
             .pack_b = matrix ? gemm_matrix_b : pack_weights,
@@ -743,7 +748,7 @@ static int forward_task(void *context, int64_t begin, int64_t end)
         };
         const gemm_range range = gemm_split(&p, v->parts, t % v->parts);
         if (columns && range.row < range.row_end && range.column < range.column_end)
-            fill_rows(&o, range.row, range.row_end - range.row, 0, v->depth, columns + range.row * v->depth, v->depth,
+            fill_rows(&o, range.row, range.row_end - range.row, 0, v->terms, columns + range.row * v->terms, v->terms,
                       false);
         status = gemm_block(&p, range);
     }
@@ -753,9 +758,9 @@ static int forward_task(void *context, int64_t begin, int64_t end)
 
 int conv_channels_last_forward(const convolution *v)
 {
-    if (is_depthwise(v))
-        return over_lines(v, v->w.batch * v->w.out_depth * v->w.out_height, v->w.out_width, depthwise_task);
     convolution parts = *v;
+    if (conv_channels_last_is_depthwise(v)) /* for which they were packed, in an order of its own */
+        parts.packed = NULL;
     const int64_t items = v->w.batch / v->images * v->w.groups, grain = cut(&parts, items);
     return fdl_parallel(items * parts.parts, grain, forward_task, &parts);
 }
@@ -776,7 +781,7 @@ static int turn_task(void *context, int64_t begin, int64_t end)
     const convolution *v = &t->v;
     for (int64_t item = begin; item < end; item++) {
         const int64_t g = item / v->filters, f = item % v->filters;
-        const real *from = v->weights.data + g * v->group_weights + f * v->depth;
+        const real *from = v->weights.data + g * v->group_weights + f * v->terms;
         real *to = t->weights + g * v->group_weights;
         for (int64_t block = 0; block < v->parts; block++) {
             const int64_t c = first_channel(v, block), wide = first_channel(v, block + 1) - c;
@@ -824,11 +829,11 @@ static int grad_x_task(void *context, int64_t begin, int64_t end)
 {
     const spreading *work = context;
     const convolution *v = &work->v;
-    const int64_t groups = v->w.groups, row_bytes = v->depth * (int64_t)sizeof(real);
+    const int64_t groups = v->w.groups, row_bytes = v->terms * (int64_t)sizeof(real);
     const int64_t rows = v->explicit_columns ? v->positions : max64(1, (1 << 19) / max64(1, row_bytes));
     const int64_t tile = min64(rows, v->positions);
     const fdl_mark mark = fdl_scratch_mark();
-    real *products = fdl_scratch(tile * v->depth * (int64_t)sizeof(real));
+    real *products = fdl_scratch(tile * v->terms * (int64_t)sizeof(real));
     int status = products ? FDL_OK : FDL_OUT_OF_MEMORY;
     for (int64_t t = begin; t < end && status == FDL_OK; t++) {
         const int64_t item = t / v->parts, block = t % v->parts, n = item / groups, g = item % groups;
@@ -860,14 +865,12 @@ static int grad_x_task(void *context, int64_t begin, int64_t end)
 
 int conv_channels_last_grad_x(const convolution *v)
 {
-    if (is_depthwise(v))
-        return over_lines(v, v->w.batch * v->w.depth * v->w.height, v->w.width, depthwise_grad_x_task);
     const fdl_mark mark = fdl_scratch_mark();
     spreading t = {*v, fdl_scratch(v->w.groups * v->group_weights * (int64_t)sizeof(real))};
     if (!t.weights)
         return FDL_OUT_OF_MEMORY;
     const int64_t items = v->w.batch * v->w.groups, grain = cut(&t.v, items);
-    fdl_parallel(v->w.out_channels, max64(1, (1 << 15) / max64(1, v->depth)), turn_task, &t);
+    fdl_parallel(v->w.out_channels, max64(1, (1 << 15) / max64(1, v->terms)), turn_task, &t);
     const int status = fdl_parallel(items * t.v.parts, grain, grad_x_task, &t);
     fdl_scratch_release(mark);
     return status;
@@ -888,22 +891,22 @@ static int grad_weight_task(void *context, int64_t begin, int64_t end)
         const int64_t images = max64(1, v->images); /* an empty batch: the sum over nothing, 0 */
         for (int64_t n = 0; n < max64(1, v->w.batch) && status == FDL_OK; n += images) {
             const source o = source_of(v, n, g, false);
-            const gemm_matrix b = columns ? (gemm_matrix){columns, v->depth, 1} : (gemm_matrix){o.x, v->w.channels, 1};
+            const gemm_matrix b = columns ? (gemm_matrix){columns, v->terms, 1} : (gemm_matrix){o.x, v->w.channels, 1};
             const bool matrix = v->is_matrix || columns;
             const gemm_problem p = {
                 .m = v->filters,
-                .n = v->depth,
+                .n = v->terms,
                 .k = v->images * v->positions,
                 .a = {v->grad_y + n * v->positions * v->w.out_channels + g * v->filters, 1, v->w.out_channels},
                 .pack_b = matrix ? gemm_matrix_b : pack_columns_b,
                 .b = matrix ? (const void *)&b : &o,
                 .c = work->total + g * v->group_weights,
-                .c_row = v->depth,
+                .c_row = v->terms,
                 .accumulate = n > 0,
             };
             const gemm_range range = gemm_split(&p, v->parts, t % v->parts);
             if (columns && p.k && range.row < range.row_end && range.column < range.column_end)
-                fill_rows(&o, 0, v->positions, 0, v->depth, columns, v->depth, false);
+                fill_rows(&o, 0, v->positions, 0, v->terms, columns, v->terms, false);
             status = gemm_block(&p, range);
         }
     }
@@ -917,15 +920,13 @@ static int order_task(void *context, int64_t begin, int64_t end)
     const gradient *work = context;
     const convolution *v = work->v;
     for (int64_t f = begin; f < end; f++)
-        transpose(work->total + f * v->depth, v->channels, v->taps, v->channels, v->grad_weight + f * v->depth,
+        transpose(work->total + f * v->terms, v->channels, v->taps, v->channels, v->grad_weight + f * v->terms,
                   v->taps);
     return FDL_OK;
 }
 
 int conv_channels_last_grad_weight(const convolution *v)
 {
-    if (is_depthwise(v))
-        return depthwise_grad_weight(v);
     const fdl_mark mark = fdl_scratch_mark();
     convolution parts = *v;
     gradient t = {&parts, v->grad_weight};
@@ -936,7 +937,7 @@ int conv_channels_last_grad_weight(const convolution *v)
     const int64_t grain = cut(&parts, v->w.groups);
     int status = fdl_parallel(v->w.groups * parts.parts, grain, grad_weight_task, &t);
     if (v->taps > 1 && status == FDL_OK)
-        status = fdl_parallel(v->w.out_channels, max64(1, (1 << 15) / max64(1, v->depth)), order_task, &t);
+        status = fdl_parallel(v->w.out_channels, max64(1, (1 << 15) / max64(1, v->terms)), order_task, &t);
     fdl_scratch_release(mark);
     return status;
 }

@@ -16,11 +16,11 @@ typedef struct {
     fdl_window w;
     int64_t channels, filters; /* per group */
     int64_t taps;              /* kernel_height * kernel_width */
-    int64_t depth;             /* channels * taps: rows of columns */
+    int64_t terms;             /* of a sum, K: channels * taps, the rows of columns */
     int64_t positions;         /* out_height * out_width */
     int64_t pixels;            /* height * width */
     bool is_matrix;            /* 1 x 1, stride 1, no padding: columns is the image itself */
-    gemm_matrix weights;       /* of the first group, [filters, depth]; the next group's are group_weights further */
+    gemm_matrix weights;       /* of the first group, [filters, terms]; the next group's are group_weights further */
     int64_t group_weights;
     bool turned; /* weight is [channels, filters, taps], its taps in reverse: winograd_forward.h reads it so */
     const real *x, *weight, *bias, *residual, *grad_y;
@@ -30,6 +30,8 @@ typedef struct {
     const real *packed; /* weights as gemm_pack lays them out, or conv_channels_last_weights; NULL: not packed */
     const real *packed_winograd; /* the same transformed for tiles of packed_tile, if that is 2 or 4 */
     int64_t packed_tile;         /* -1: weights are not packed; see fdl_conv_plan */
+    int64_t algorithm;           /* that is asked for */
+    bool exact;                  /* Winograd's algorithm is not to be used */
     bool explicit_columns;
     int64_t images; /* that one product goes over: the whole batch, or one where columns are explicit */
     int64_t parts;  /* pieces that one product is cut into */
@@ -70,10 +72,35 @@ typedef struct {
 
 #define conv_describe FDL_NAME(conv_describe)
 #define conv_pack_columns FDL_NAME(conv_pack_columns)
+#define conv_pack_columns_transposed FDL_NAME(conv_pack_columns_transposed)
 
-convolution conv_describe(const fdl_window *w, const real *weight, int64_t algorithm);
-/* B = columns [depth, images * positions] of a conv_image. */
+convolution conv_describe(const fdl_window *w, const real *weight);
+/* B = columns [terms, images * positions] of a conv_image, and columns^T [positions, terms] of its first image. */
 gemm_pack_b conv_pack_columns;
+gemm_pack_b conv_pack_columns_transposed;
+
+#define conv_fill_columns FDL_NAME(conv_fill_columns)
+#define conv_add_columns FDL_NAME(conv_add_columns)
+
+/* out[i * out_row + j] = columns[k + i, position + j] of the image x [channels, (depth,) height, width]. */
+void conv_fill_columns(const convolution *v, const real *x, int64_t k, int64_t terms, int64_t position, int64_t count,
+                       real *out, int64_t out_row);
+/* x += the columns [channels * taps, columns_row], of the positions from `position` on. */
+void conv_add_columns(const convolution *v, const real *columns, int64_t columns_row, int64_t position, int64_t count,
+                      real *x, int64_t channels);
+
+#define conv_products_forward FDL_NAME(conv_products_forward)
+#define conv_products_grad_x FDL_NAME(conv_products_grad_x)
+#define conv_products_grad_weight FDL_NAME(conv_products_grad_weight)
+#define conv_sum_planes FDL_NAME(conv_sum_planes)
+
+/* By products over columns, for every convolution whose channels are not last. grad_x: plus v's bias (one a channel),
+ * activated. */
+int conv_products_forward(const convolution *v);
+int conv_products_grad_x(const convolution *v);
+int conv_products_grad_weight(const convolution *v);
+/* grad_bias[c] = the sum of grad [batch, channels, size] over batch and size. */
+int conv_sum_planes(const real *grad, int64_t batch, int64_t channels, int64_t size, real *grad_bias);
 
 #define conv_rows_applies FDL_NAME(conv_rows_applies)
 #define conv_rows_pays FDL_NAME(conv_rows_pays)
@@ -106,7 +133,19 @@ int conv_winograd_2x2_forward(const convolution *v, bool *finite);
 int conv_winograd_3x3_forward(const convolution *v, bool *finite);
 int conv_winograd_4x4_forward(const convolution *v, bool *finite);
 
+#define conv_winograd_applies FDL_NAME(conv_winograd_applies)
+#define conv_winograd_pays FDL_NAME(conv_winograd_pays)
+#define conv_winograd_grad_weight_pays FDL_NAME(conv_winograd_grad_weight_pays)
+#define conv_winograd_suits FDL_NAME(conv_winograd_suits)
 #define conv_winograd_saves FDL_NAME(conv_winograd_saves)
+
+/* Whether tiles of out x out, 2 or 4, compute v, and whether they are what is worth it. */
+bool conv_winograd_applies(const convolution *v, int64_t out);
+bool conv_winograd_pays(const convolution *v, int64_t out);
+bool conv_winograd_grad_weight_pays(const convolution *v);
+/* Whether the largest of x [size] is not so far from what is typical of it that its tile would lose half of the digits.
+ */
+bool conv_winograd_suits(const real *x, int64_t size);
 /* Whether Winograd's algorithm with tiles of `out`, if it applies, is faster than products that compute `positions` of
  * every image. */
 bool conv_winograd_saves(const convolution *v, int64_t out, int64_t positions);
@@ -130,11 +169,18 @@ int conv_depthwise_grad_weight(const convolution *v);
 
 #define conv_phases_pay FDL_NAME(conv_phases_pay)
 #define conv_phases_grad_x FDL_NAME(conv_phases_grad_x)
+#define conv_phases_winograd_applies FDL_NAME(conv_phases_winograd_applies)
+#define conv_phases_winograd_pays FDL_NAME(conv_phases_winograd_pays)
+#define conv_phases_winograd FDL_NAME(conv_phases_winograd)
 
 /* Whether the gradient of the input is better computed phase by phase than added together from columns. */
 bool conv_phases_pay(const convolution *v);
 /* The gradient of the input, plus v's bias (one a channel), activated: for every stride. */
 int conv_phases_grad_x(const convolution *v);
+/* The same with all phases by Winograd's algorithm, where every one has 2 x 2 taps. */
+bool conv_phases_winograd_applies(const convolution *v);
+bool conv_phases_winograd_pays(const convolution *v);
+int conv_phases_winograd(const convolution *v);
 
 /* The input row, of all planes' rows, under row i of output plane d and row r of the kernel's plane q; -1 outside. */
 FDL_INLINE int64_t locate_row(const fdl_window *w, int64_t d, int64_t i, int64_t q, int64_t r)
@@ -152,21 +198,27 @@ bool conv_winograd_last_pays(const convolution *v);
 int conv_winograd_last_forward(const convolution *v, bool *finite);
 
 #define conv_channels_last_weights FDL_NAME(conv_channels_last_weights)
-#define conv_channels_last_reads FDL_NAME(conv_channels_last_reads)
 #define conv_channels_last_forward FDL_NAME(conv_channels_last_forward)
 #define conv_channels_last_grad_x FDL_NAME(conv_channels_last_grad_x)
 #define conv_channels_last_grad_weight FDL_NAME(conv_channels_last_grad_weight)
 #define conv_channels_last_grad_bias FDL_NAME(conv_channels_last_grad_bias)
+#define conv_channels_last_is_depthwise FDL_NAME(conv_channels_last_is_depthwise)
+#define conv_channels_last_depthwise_forward FDL_NAME(conv_channels_last_depthwise_forward)
+#define conv_channels_last_depthwise_grad_x FDL_NAME(conv_channels_last_depthwise_grad_x)
+#define conv_channels_last_depthwise_grad_weight FDL_NAME(conv_channels_last_depthwise_grad_weight)
 
-/* The weights of v as its forward pass reads them, [groups][depth][filters]: for v->packed, once for many calls. */
+/* The weights of v as its forward pass reads them, [groups][terms][filters] or, where it is depthwise,
+ * [taps, channels]: for v->packed, once for many calls. */
 int conv_channels_last_weights(const convolution *v, real *packed);
-/* Whether the forward pass reads them: the product of explicit columns has another layout than depthwise convolution,
- * for which they were packed. */
-bool conv_channels_last_reads(const convolution *v);
-/* The passes of v where the channels are last. */
+/* The passes of v where the channels are last, by products; grad_x: without bias and activation. */
 int conv_channels_last_forward(const convolution *v);
 int conv_channels_last_grad_x(const convolution *v);
 int conv_channels_last_grad_weight(const convolution *v);
 int conv_channels_last_grad_bias(const convolution *v);
+/* Whether each group has one channel and one filter, and the passes of such a convolution pixel by pixel. */
+bool conv_channels_last_is_depthwise(const convolution *v);
+int conv_channels_last_depthwise_forward(const convolution *v);
+int conv_channels_last_depthwise_grad_x(const convolution *v);
+int conv_channels_last_depthwise_grad_weight(const convolution *v);
 
 #endif

@@ -1,15 +1,18 @@
 /* Convolution of few planes at a time, as where every channel has its own filters (depthwise): there is no matrix to
  * multiply, and the time goes into moving the images, so each input row is read once, into a line in cache.
  *
- *   forward          y[f, i, j] = sum over the taps (r, s) of w[f, r, s] line[i stride + r dilation][j stride + s
- * dilation] gradient of x    grad_x[u] = sum over the taps r with u - r dilation divisible by the stride of w[r]
- * grad_y[(u - r dilation) / stride], in both directions, u counted in the padded image; so the taps of an output depend
- * on u mod stride only gradient of w    grad_w[f, r, s] = sum over i, j of grad_y[f, i, j] line[...][...], as above
+ *   forward         y[f, i, j]   = sum over the taps (r, s) of
+ *                                  w[f, r, s] line[i stride + r dilation][j stride + s dilation]
+ *   gradient of x   grad_x[u]    = sum over the taps r with u - r dilation divisible by the stride of
+ *                                  w[r] grad_y[(u - r dilation) / stride],
+ *                   in both directions, u counted in the padded image; so the taps depend on u mod stride only
+ *   gradient of w   grad_w[f, r, s] = sum over i, j of grad_y[f, i, j] line[...][...], as above
  *
  * A line is a row with its padding. Where the stride is t, it is stored as t phases, element u at phase[u % t][u / t],
  * so that neighbouring outputs read neighbouring elements: vectors run along the width whatever the stride. Rows
  * outside the image are lines of zeros. A band of output rows, and a chunk of columns where rows are long, has its
- * lines in cache at once. NCHW. Sums in `real`; those of the weights' gradient go on in double after TERMS vectors. */
+ * lines in cache at once. NCHW. Sums in `real`; those of the weights' gradient go on in double after MOST_ADDED
+ * vectors. */
 #include "kernels/conv/conv.h"
 
 enum {
@@ -17,7 +20,7 @@ enum {
     BAND_BYTES = 3 << 13,             /* of lines: they stay in the first-level cache */
     CHUNK = 8192 / (int)sizeof(real), /* most columns of a line */
     WIDE = 4,                         /* vectors that the general kernel computes together */
-    TERMS = 256,                      /* vectors that one of partial sums takes before double */
+    MOST_ADDED = 256,                 /* vectors that one of partial sums takes before double */
 };
 
 /* The compiler shall not know where the pointer comes from: it would keep one for every tap, and has no registers. */
@@ -265,7 +268,7 @@ static void compute_rows(const plan *p, const real *lines, const int64_t *at, co
                 .y = t->y + i * t->row,
                 .relu = t->relu,
             };
-            sum_taps(lines + i * w->stride_height * line, offset, weight, p->v->depth, &row, columns);
+            sum_taps(lines + i * w->stride_height * line, offset, weight, p->v->terms, &row, columns);
         }
     }
 }
@@ -294,7 +297,7 @@ static int forward_task(void *context, int64_t begin, int64_t end)
     const fdl_mark mark = fdl_scratch_mark();
     real *lines = fdl_scratch(p->sources * p->rows * line_size(p) * size);
     int64_t *at = fdl_scratch(w->kernel_width * (int64_t)sizeof *at);
-    int64_t *offset = fdl_scratch(v->depth * (int64_t)sizeof *offset);
+    int64_t *offset = fdl_scratch(v->terms * (int64_t)sizeof *offset);
     if (!lines || !at || !offset) {
         fdl_scratch_release(mark);
         return FDL_OUT_OF_MEMORY;
@@ -326,7 +329,7 @@ static int forward_task(void *context, int64_t begin, int64_t end)
                         .row = w->out_width,
                         .relu = is_relu(&v->activation),
                     };
-                    compute_rows(p, lines + i * w->stride_height * line_size(p), at, offset, weight + f * v->depth, &t,
+                    compute_rows(p, lines + i * w->stride_height * line_size(p), at, offset, weight + f * v->terms, &t,
                                  min64(BLOCK, rows - i), columns);
                     activate_stored(&v->activation, t.y, t.row, min64(BLOCK, rows - i), columns);
                 }
@@ -340,7 +343,7 @@ static int forward_task(void *context, int64_t begin, int64_t end)
 /* Items that are worth waking a thread for. */
 static int64_t grain(const convolution *v, int64_t items)
 {
-    const double work = (double)v->w.batch * (double)v->w.out_channels * (double)v->depth * (double)v->positions;
+    const double work = (double)v->w.batch * (double)v->w.out_channels * (double)v->terms * (double)v->positions;
     return max64(1, (int64_t)((double)items * (1 << 17) / (work + 1)));
 }
 
@@ -418,7 +421,7 @@ static void make_lists(const plan *p, int64_t d, lists *t)
                 for (int64_t s = set_s; s < w->kernel_width; s += t->columns.step, taps++) {
                     const int64_t row = source * p->rows - r / t->rows.step * t->rows.back;
                     t->offset[taps] = row * p->pitch + at - s / t->columns.step * t->columns.back;
-                    t->index[taps] = f * v->depth + (q * w->kernel_height + r) * w->kernel_width + s;
+                    t->index[taps] = f * v->terms + (q * w->kernel_height + r) * w->kernel_width + s;
                 }
         }
     }
@@ -513,7 +516,7 @@ static int grad_x_task(void *context, int64_t begin, int64_t end)
                 }
             }
             for (int64_t c = 0; c < v->channels; c++) {
-                const real *weights = v->weight + g * v->filters * v->depth + c * v->taps;
+                const real *weights = v->weight + g * v->filters * v->terms + c * v->taps;
                 for (int64_t tap = 0; tap < list.begin[list.rows.sets * list.columns.sets]; tap++)
                     weight[tap] = weights[list.index[tap]];
                 for (int64_t i = top; i < bottom; i++)
@@ -537,18 +540,18 @@ int conv_depthwise_grad_x(const convolution *v)
 
 /* The sums of a filter's taps: vectors of partial sums, and what they have been emptied into. */
 typedef struct {
-    real *partial; /* [depth, LANES] */
-    double *total; /* [depth] */
-    int64_t terms; /* vectors that have gone into each partial sum */
+    real *partial; /* [terms, LANES] */
+    double *total; /* [terms] */
+    int64_t added; /* vectors that have gone into each partial sum */
 } sums;
 
-static void empty_into_total(sums *t, int64_t depth)
+static void empty_into_total(sums *t, int64_t terms)
 {
-    for (int64_t k = 0; k < depth; k++) {
+    for (int64_t k = 0; k < terms; k++) {
         t->total[k] += vsum_double(vload(t->partial + k * LANES));
         vstore(t->partial + k * LANES, (vreal){0});
     }
-    t->terms = 0;
+    t->added = 0;
 }
 
 /* sum[r, s] += grad_y[i, 0 : n] line[i stride + r][at[s] : at[s] + n], n <= LANES. Constant wherever inlined: rows,
@@ -655,20 +658,20 @@ static int grad_weight_task(void *context, int64_t begin, int64_t end)
     const fdl_mark mark = fdl_scratch_mark();
     real *lines = fdl_scratch(p->sources * p->rows * line_size(p) * size);
     int64_t *at = fdl_scratch(w->kernel_width * (int64_t)sizeof *at);
-    real *partial = fdl_scratch(v->filters * v->depth * LANES * size);
-    double *total = fdl_scratch(v->filters * v->depth * (int64_t)sizeof *total);
-    int64_t *offset = fdl_scratch(v->depth * (int64_t)sizeof *offset);
+    real *partial = fdl_scratch(v->filters * v->terms * LANES * size);
+    double *total = fdl_scratch(v->filters * v->terms * (int64_t)sizeof *total);
+    int64_t *offset = fdl_scratch(v->terms * (int64_t)sizeof *offset);
     if (!lines || !at || !offset || !partial || !total) {
         fdl_scratch_release(mark);
         return FDL_OUT_OF_MEMORY;
     }
     locate_taps(p, at, offset);
-    const int64_t depth = v->filters * v->depth;
+    const int64_t terms = v->filters * v->terms;
     const int64_t reach = w->dilation_height * (w->kernel_height - 1) + 1;
-    memset(partial, 0, (size_t)(depth * LANES * size));
+    memset(partial, 0, (size_t)(terms * LANES * size));
     for (int64_t g = begin; g < end; g++) {
         sums t = {partial, total, 0};
-        memset(total, 0, (size_t)depth * sizeof *total);
+        memset(total, 0, (size_t)terms * sizeof *total);
         for (int64_t item = 0; item < w->batch * w->out_depth * p->bands; item++) {
             const int64_t top = item % p->bands * p->band, d = item / p->bands % w->out_depth;
             const int64_t n = item / p->bands / w->out_depth, rows = min64(p->band, w->out_height - top);
@@ -686,16 +689,16 @@ static int grad_weight_task(void *context, int64_t begin, int64_t end)
                         add_rows(p, lines + i * w->stride_height * line_size(p), at,
                                  v->grad_y + (n * w->out_channels + g * v->filters + f) * v->positions +
                                      (d * w->out_height + top + i) * w->out_width + left,
-                                 few, columns, partial + f * v->depth * LANES);
-                    t.terms += few * ceil_div(columns, LANES);
-                    if (t.terms >= TERMS)
-                        empty_into_total(&t, depth);
+                                 few, columns, partial + f * v->terms * LANES);
+                    t.added += few * ceil_div(columns, LANES);
+                    if (t.added >= MOST_ADDED)
+                        empty_into_total(&t, terms);
                 }
             }
         }
-        empty_into_total(&t, depth);
-        for (int64_t k = 0; k < depth; k++)
-            v->grad_weight[g * depth + k] = (real)total[k];
+        empty_into_total(&t, terms);
+        for (int64_t k = 0; k < terms; k++)
+            v->grad_weight[g * terms + k] = (real)total[k];
     }
     fdl_scratch_release(mark);
     return FDL_OK;

@@ -17,7 +17,7 @@ typedef struct {
     int64_t phase, line;          /* elements of a phase, and of a line: stride_width phases */
     int64_t block, blocks, lines; /* output rows in a block, blocks in a plane, input rows that a block sees */
     const real *weights;          /* as gemm_pack lays them out */
-    const int64_t *offset;        /* [depth] of a tap's elements, from those of the first tap of the first channel */
+    const int64_t *offset;        /* [terms] of a tap's elements, from those of the first tap of the first channel */
 } plan;
 
 static plan describe_lines(const convolution *v)
@@ -100,7 +100,7 @@ static int rows_task(void *context, int64_t begin, int64_t end)
                 const gemm_problem product = {
                     .m = v->filters,
                     .n = w->out_width,
-                    .k = v->depth,
+                    .k = v->terms,
                     .packed_a = {p->weights, v->filters, 0},
                     .c = v->y + y,
                     .c_row = v->positions,
@@ -120,7 +120,7 @@ bool conv_rows_applies(const convolution *v)
 {
     const plan p = describe_lines(v);
     const int64_t extent = (v->w.kernel_height - 1) * v->w.dilation_height + 1;
-    return v->w.groups == 1 && !v->w.channels_last && v->weights.column == 1 && v->depth > 0 && v->depth <= GEMM_K &&
+    return v->w.groups == 1 && !v->w.channels_last && v->weights.column == 1 && v->terms > 0 && v->terms <= GEMM_K &&
            !v->is_matrix && row_bytes(&p) <= BUFFER / extent;
 }
 
@@ -138,7 +138,7 @@ int conv_rows_forward(const convolution *v)
     plan p = describe_lines(v);
     const int64_t extent = (w->kernel_height - 1) * w->dilation_height + 1;
     const int64_t fit = (BUFFER / row_bytes(&p) - extent) / w->stride_height + 1;
-    const double work = (double)w->batch * (double)v->filters * (double)v->depth * (double)v->positions;
+    const double work = (double)w->batch * (double)v->filters * (double)v->terms * (double)v->positions;
     const int64_t planes = w->batch * w->out_depth, threads = gemm_parts(work, 1);
     p.block = min64(fit, ceil_div(w->out_height, planes >= threads ? 1 : threads));
     p.blocks = ceil_div(w->out_height, p.block);
@@ -146,14 +146,14 @@ int conv_rows_forward(const convolution *v)
     p.lines = (p.block - 1) * w->stride_height + extent;
 
     const fdl_mark mark = fdl_scratch_mark();
-    real *weights = v->packed ? NULL : fdl_scratch(gemm_packed_size(v->filters, v->depth) * (int64_t)sizeof(real));
-    int64_t *offset = fdl_scratch(v->depth * (int64_t)sizeof(int64_t));
+    real *weights = v->packed ? NULL : fdl_scratch(gemm_packed_size(v->filters, v->terms) * (int64_t)sizeof(real));
+    int64_t *offset = fdl_scratch(v->terms * (int64_t)sizeof(int64_t));
     if ((!v->packed && !weights) || !offset) {
         fdl_scratch_release(mark);
         return FDL_OUT_OF_MEMORY;
     }
     if (weights)
-        gemm_pack(&v->weights, v->filters, v->depth, weights);
+        gemm_pack(&v->weights, v->filters, v->terms, weights);
     for (int64_t k = 0, c_q = 0; c_q < v->channels * w->kernel_depth; c_q++)
         for (int64_t r = 0; r < w->kernel_height; r++)
             for (int64_t s = 0; s < w->kernel_width; s++, k++) {

@@ -192,18 +192,18 @@ typedef struct {
     int64_t lanes; /* of all panels */
 } panels;
 
-static const real *packed_v(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns, real *out)
+static const real *packed_v(const void *context, int64_t k, int64_t terms, int64_t column, int64_t columns, real *out)
 {
     const panels *v = context;
     (void)columns, (void)out;
-    return v->data + k * v->lanes + column * depth;
+    return v->data + k * v->lanes + column * terms;
 }
 
 /* V for one row of tiles of one channel, which is tile `first_tile` of the block on: x [height, width] to `tiles`,
- * where panels of `depth` channels start, for channel c of them. `rows` is scratch for IN rows of rows_width elements:
+ * where panels of `terms` channels start, for channel c of them. `rows` is scratch for IN rows of rows_width elements:
  * the row of tiles transformed vertically. */
 static void transform_input(const winograd *w, const real *x, int64_t tile_row, int64_t first_tile, real *tiles,
-                            int64_t depth, int64_t c, real *rows, int64_t rows_width)
+                            int64_t terms, int64_t c, real *rows, int64_t rows_width)
 {
     const fdl_window *g = &w->v->w;
     const int64_t top = tile_row * OUT - g->padding_height;
@@ -237,7 +237,7 @@ static void transform_input(const winograd *w, const real *x, int64_t tile_row, 
                 const int64_t lane = tile - panel, skip = lane >= width ? width : 0; /* a narrow panel, then another */
                 const int64_t start = panel + skip, its_width = skip ? gemm_panel_width(w->tiles - start) : width;
                 n = min64(min64(LANES, w->row_tiles - t) - l, its_width - (lane - skip));
-                real *to = tiles + start * depth + c * its_width + (lane - skip) - l;
+                real *to = tiles + start * terms + c * its_width + (lane - skip) - l;
                 const vmask lanes = vmask_range(l, l + n);
                 FDL_UNROLL
                 for (int s = 0; s < IN; s++)
@@ -330,12 +330,12 @@ static int forward_task(void *context, int64_t begin, int64_t end)
         const int64_t f_end = min64(v->filters, f_panels * (part + 1) / w->parts * FILTERS);
         const int64_t count = min64(w->block_rows, v->w.batch * w->tile_rows - first);
         const int64_t slices = gemm_slices(v->channels);
-        for (int64_t slice = 0, k = 0, depth; slice < slices; slice++, k += depth) {
-            depth = gemm_slice_depth(v->channels, k, slices - slice);
-            for (int64_t c = 0; c < depth; c++)
+        for (int64_t slice = 0, k = 0, terms; slice < slices; slice++, k += terms) {
+            terms = gemm_slice_terms(v->channels, k, slices - slice);
+            for (int64_t c = 0; c < terms; c++)
                 for (int64_t row = first; row < first + count; row++)
                     transform_input(w, v->x + (row / w->tile_rows * v->channels + k + c) * v->pixels,
-                                    row % w->tile_rows, (row - first) * w->row_tiles, tiles + k * w->lanes, depth, c,
+                                    row % w->tile_rows, (row - first) * w->row_tiles, tiles + k * w->lanes, terms, c,
                                     rows, rows_width);
         }
         for (int64_t f = f_begin; f < f_end && status == FDL_OK; f += FILTERS) {

@@ -212,10 +212,10 @@ FDL_INLINE vint transform_weights(const real *du, int64_t point, real *grad, int
     return bad;
 }
 
-static const real *packed_v(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns, real *out)
+static const real *packed_v(const void *context, int64_t k, int64_t terms, int64_t column, int64_t columns, real *out)
 {
     (void)k, (void)columns, (void)out;
-    return (const real *)context + column * depth;
+    return (const real *)context + column * terms;
 }
 
 /* What a block of tiles adds: items are blocks of filters and parts of the channels. */

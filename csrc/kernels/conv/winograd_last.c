@@ -29,11 +29,11 @@ typedef struct {
     int64_t lanes, filter; /* the first filter */
 } factor;
 
-static const real *packed_u(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns, real *out)
+static const real *packed_u(const void *context, int64_t k, int64_t terms, int64_t column, int64_t columns, real *out)
 {
     (void)columns, (void)out;
     const factor *b = context;
-    return b->u + k * b->lanes + (b->filter + column) * depth;
+    return b->u + k * b->lanes + (b->filter + column) * terms;
 }
 
 /* Items are vectors of filters. */
@@ -47,9 +47,9 @@ static int transform_weights(void *context, int64_t begin, int64_t end)
         const int64_t its_width = start == panel ? width : gemm_panel_width(v->filters - start);
         const int64_t present = max64(0, min64(LANES, v->filters - f));
         for (int64_t c = 0; c < v->channels; c++) {
-            const int64_t k = c / w->k_slice * w->k_slice, depth = min64(w->k_slice, v->channels - k);
+            const int64_t k = c / w->k_slice * w->k_slice, terms = min64(w->k_slice, v->channels - k);
             const real *from = v->weights.data + (f * v->channels + c) * 9;
-            real *to = w->u + k * w->lanes + start * depth + (c - k) * its_width + f - start;
+            real *to = w->u + k * w->lanes + start * terms + (c - k) * its_width + f - start;
             /* One vector per tap, from nine elements per filter. */
             vreal taps[(9 + LANES - 1) / LANES * LANES];
             FDL_UNROLL
@@ -58,7 +58,7 @@ static int transform_weights(void *context, int64_t begin, int64_t end)
                 vreal *block = taps + tap;
                 FDL_UNROLL
                 for (int l = 0; l < LANES; l++)
-                    block[l] = l < present ? vload_masked(from + l * v->depth + tap, some) : (vreal){0};
+                    block[l] = l < present ? vload_masked(from + l * v->terms + tap, some) : (vreal){0};
                 vtranspose(block);
             }
             vreal half[3][IN]; /* (G g)^T */

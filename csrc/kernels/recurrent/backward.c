@@ -270,14 +270,14 @@ static void run_turns(void *context, fdl_team *team, int64_t index)
 }
 
 /* Rows wherever they are, as B of a product over them. */
-static const real *pack_rows(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns, real *out)
+static const real *pack_rows(const void *context, int64_t k, int64_t terms, int64_t column, int64_t columns, real *out)
 {
     const real *const *rows = context;
     for (int64_t j = 0, width; j < columns; j += width) {
         width = gemm_panel_width(columns - j);
-        for (int64_t i = 0; i < depth; i++)
+        for (int64_t i = 0; i < terms; i++)
             for (int64_t v = 0; v < width; v += LANES)
-                vstore(out + j * depth + i * width + v,
+                vstore(out + j * terms + i * width + v,
                        columns - j - v > 0 ? vload_up_to(rows[k + i] + column + j + v, columns - j - v) : (vreal){0});
     }
     return out;
@@ -415,8 +415,8 @@ static int run_direction(direction *d, const real *const *x, int64_t input, cons
     const int64_t threads = d->loose ? 1 : recurrent_threads(r);
     const int64_t size = recurrent_gates(kind) * hidden;
     panel_epilogue *const epilogues[] = {rnn_tanh, rnn_relu, lstm, gru, gru_before_reset};
-    const int64_t depth = reset_first ? 2 * hidden : size;
-    d->w_step = (panel_weights){d->w.weight_hh, 0, 1, output, 1, output, depth, NULL};
+    const int64_t terms = reset_first ? 2 * hidden : size;
+    d->w_step = (panel_weights){d->w.weight_hh, 0, 1, output, 1, output, terms, NULL};
     d->step = epilogues[kind];
     if (r->projection) {
         d->step = projected, d->second = lstm_projected;

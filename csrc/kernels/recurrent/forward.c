@@ -183,11 +183,11 @@ typedef struct {
     const int64_t *place;
 } scattered;
 
-static void pack_scattered(const void *context, int64_t row, int64_t rows, int64_t k, int64_t depth, real *out)
+static void pack_scattered(const void *context, int64_t row, int64_t rows, int64_t k, int64_t terms, real *out)
 {
     const scattered *a = context;
     for (int64_t i = 0; i < rows; i++)
-        memcpy(out + i * GEMM_A_STRIDE, a->x + a->place[row + i] * a->x_row + k, (size_t)depth * sizeof(real));
+        memcpy(out + i * GEMM_A_STRIDE, a->x + a->place[row + i] * a->x_row + k, (size_t)terms * sizeof(real));
 }
 
 /* ---- one direction of one layer ---- */

@@ -1,5 +1,6 @@
 /* See recurrent.h. */
 #include "kernels/recurrent/recurrent.h"
+#include "vector/dropout.h"
 
 int recurrent_schedule(const fdl_recurrence *r, const int64_t *lengths, recurrent_rows *rows)
 {
@@ -98,8 +99,8 @@ int recurrent_dropout(const fdl_recurrence *r, const recurrent_rows *rows, int64
         for (int64_t i = 0; i < rows->active[t] && status == FDL_OK; i++) {
             const int64_t row = rows->first[t] + i, number = (layer * r->steps + t) * r->batch + rows->order[i];
             const uint64_t first = (uint64_t)(number * ceil_div(width, 4)), start = (uint64_t)offset + first;
-            status = fdl_dropout(x + row * width, y + row * width, width, 1, keep, seed, (int64_t)start,
-                                 keep > 0 ? 1 / keep : 0, 0, 0);
+            status = dropout_array(x + row * width, y + row * width, width, 1, keep, seed, (int64_t)start,
+                                   keep > 0 ? 1 / keep : 0, 0, 0);
         }
     return status;
 }

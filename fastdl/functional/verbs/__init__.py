@@ -67,10 +67,14 @@ from fastdl.functional.verbs.windows import (
     channels_last,
     conv_weight,
     pads,
+    same_padding,
     sizes,
     triple,
+    unfolded,
     volume,
     volume_shape,
+    with_batch,
+    without_batch,
 )
 
 __all__ = [
@@ -125,6 +129,7 @@ __all__ = [
     "row_shape",
     "running_stat",
     "same_or_disjoint",
+    "same_padding",
     "sequence_lengths",
     "shown",
     "sizes",
@@ -132,12 +137,15 @@ __all__ = [
     "state",
     "stats_output",
     "triple",
+    "unfolded",
     "view",
     "volume",
     "volume_shape",
+    "with_batch",
     "with_indices",
     "with_mean_and_rstd",
     "with_rstd",
     "with_saved",
+    "without_batch",
     "writable",
 ]

@@ -4,29 +4,32 @@ from __future__ import annotations
 
 import numpy as np
 from numba.core import types
-from numba.core.errors import TypingError
+from numba.core.errors import RequireLiteralValue, TypingError
 from numba.cpython.unsafe.tuple import tuple_setitem
 from numba.extending import overload, register_jitable
 
 from fastdl.functional import verbs
+from fastdl.functional.verbs.windows import ints
 from fastdl.numba.verbs.types import are_ints, is_int, is_none, literal
 
 
-@overload(verbs.conv_weight)
-def _conv_weight(weight, x, groups, data_format):
+@overload(verbs.conv_weight, prefer_literal=True)
+def _conv_weight(weight, x, ndim, groups, data_format):
     if getattr(weight, "instance_class", None) is not verbs.PackedConv2dWeight:
-        ndim = x.ndim
+        count = literal(ndim)
+        if not isinstance(count, int):
+            raise RequireLiteralValue("the number of dimensions has to be a literal")
 
-        def plain(weight, x, groups, data_format):
-            array = verbs.floats_like(weight, "weight", x, ndim)
+        def plain(weight, x, ndim, groups, data_format):
+            array = verbs.floats_like(weight, "weight", x, count)
             return array, None, array.shape, -1
 
         return plain
-    if weight.types[0].dtype != x.dtype or x.ndim != 4:
+    if weight.types[0].dtype != x.dtype or x.ndim > 4:
         raise TypingError(f"weight: found one packed for {weight.types[0].dtype} and conv2d, expected one for {x}")
 
-    def packed(weight, x, groups, data_format):
-        if weight.groups != groups or weight.channels_last != verbs.channels_last(data_format, x.shape):
+    def packed(weight, x, ndim, groups, data_format):
+        if weight.groups != groups or weight.channels_last != verbs.channels_last(data_format, (1, 1, 1, 1)):
             verbs.fail("weight", "one packed for other groups or data_format", (groups, data_format))
         return None, weight.data, weight.shape, weight.tile
 
@@ -69,7 +72,7 @@ def _triple(value, argument, least, unit, shape):
                 return v[0], v[1], v[2]
 
     else:
-        raise TypingError(f"{literal(argument)}: found {value}, expected an int or {rank} ints")
+        raise TypingError(f"{literal(argument)}: found {value}, expected {ints(rank)}")
     spread = register_jitable(spread)
 
     def implementation(value, argument, least, unit, shape):
@@ -108,7 +111,7 @@ def _sizes_of(value, argument, defaults, shape, whole):
             return _spatial(missing + value[skipped:], argument, defaults, rank)
 
     else:
-        raise TypingError(f"{literal(argument)}: found {value}, expected an int or {rank} ints (or None)")
+        raise TypingError(f"{literal(argument)}: found {value}, expected {ints(rank)} (or None)")
     return implementation
 
 
@@ -123,30 +126,34 @@ def _spatial(values, argument, defaults, rank):
 
 
 @overload(verbs.pads, prefer_literal=False)
-def _pads(value, argument, shape, kernel, stride, dilation):
+def _pads(value, argument, shape, kernel, stride, dilation, sizes=(0, 0, 0)):
     rank = len(shape) - 2
     if isinstance(value, (types.UnicodeType, types.StringLiteral)):
 
-        def implementation(value, argument, shape, kernel, stride, dilation):
+        def implementation(value, argument, shape, kernel, stride, dilation, sizes=(0, 0, 0)):
             if value == "valid":
                 return 0, 0, 0, 0, 0, 0
-            if value != "same":
-                verbs.fail(argument, value, "'same', 'valid' or numbers")
-            if stride != (1, 1, 1):
+            if value not in ("same", "same_lower"):
+                verbs.fail(argument, value, "'same', 'same_lower', 'valid' or numbers")
+            if stride != (1, 1, 1) and min(sizes[0], sizes[1], sizes[2]) == 0:
                 verbs.fail(argument, ("'same' with stride", stride), "stride 1 with 'same'")
-            d, h, w = (dilation[0] * (kernel[0] - 1), dilation[1] * (kernel[1] - 1), dilation[2] * (kernel[2] - 1))
-            return d // 2, h // 2, w // 2, d - d // 2, h - h // 2, w - w // 2
+            d = verbs.same_padding(sizes[0], kernel[0], stride[0], dilation[0])
+            h = verbs.same_padding(sizes[1], kernel[1], stride[1], dilation[1])
+            w = verbs.same_padding(sizes[2], kernel[2], stride[2], dilation[2])
+            if value == "same":
+                return d // 2, h // 2, w // 2, d - d // 2, h - h // 2, w - w // 2
+            return d - d // 2, h - h // 2, w - w // 2, d // 2, h // 2, w // 2
 
     elif isinstance(value, types.BaseTuple) and len(value) == rank and all(are_ints(side, 2) for side in value):
 
-        def implementation(value, argument, shape, kernel, stride, dilation):
+        def implementation(value, argument, shape, kernel, stride, dilation, sizes=(0, 0, 0)):
             before = verbs.triple(_sides(value, 0), argument, 0, 0, shape)
             after = verbs.triple(_sides(value, 1), argument, 0, 0, shape)
             return before[0], before[1], before[2], after[0], after[1], after[2]
 
     else:
 
-        def implementation(value, argument, shape, kernel, stride, dilation):
+        def implementation(value, argument, shape, kernel, stride, dilation, sizes=(0, 0, 0)):
             before = verbs.triple(value, argument, 0, 0, shape)
             return before[0], before[1], before[2], before[0], before[1], before[2]
 
@@ -208,6 +215,40 @@ def _bordered_shape(shape, geometry, sign):
         return result
 
     return implementation
+
+
+@overload(verbs.same_padding)
+def _same_padding(size, kernel, stride, dilation):
+    def implementation(size, kernel, stride, dilation):
+        if stride == 1:
+            return dilation * (kernel - 1)
+        return max(0, (-(-size // stride) - 1) * stride + dilation * (kernel - 1) + 1 - size)
+
+    return implementation
+
+
+@overload(verbs.with_batch)
+def _with_batch(shape, argument, like):
+    if len(shape) == len(like) - 1:
+        return lambda shape, argument, like: (np.int64(1), *shape)
+    if len(shape) != len(like):
+        expected = f"{len(like)} dimensions, or {len(like) - 1} without a batch"
+        raise TypingError(f"{literal(argument)}: found {len(shape)} dimensions, expected {expected}")
+    return lambda shape, argument, like: shape
+
+
+@overload(verbs.without_batch)
+def _without_batch(result, given, like):
+    if len(given) == len(like):
+        return lambda result, given, like: result
+    return lambda result, given, like: result[1:]
+
+
+@overload(verbs.unfolded)
+def _unfolded(option, shape):
+    given = isinstance(option, types.BaseTuple) and 1 <= len(option) <= 3
+    ones = (1,) * (len(option) + 2 if given else max(4, len(shape)))
+    return lambda option, shape: ones
 
 
 @overload(verbs.volume)

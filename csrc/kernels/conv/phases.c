@@ -128,17 +128,17 @@ static int pack_weights(void *context, int64_t begin, int64_t end)
         for (int64_t f = 0; f < v->filters; f += LANES)
             for (int64_t c = first; c < min64(first + WEIGHTS_BLOCK, v->channels); c++) {
                 const int64_t filters = min64(LANES, v->filters - f);
-                const real *from = v->weight + (g * v->filters + f) * v->depth + c * v->taps;
+                const real *from = v->weight + (g * v->filters + f) * v->terms + c * v->taps;
                 for (int64_t tap = 0; tap < v->taps; tap += LANES) {
                     const int64_t taps = min64(LANES, v->taps - tap);
                     const vmask present = vmask_range(0, taps);
                     vreal block[LANES];
                     FDL_UNROLL
                     for (int i = 0; i < LANES; i++)
-                        block[i] = vload_masked(from + min64(i, filters - 1) * v->depth + tap, present);
+                        block[i] = vload_masked(from + min64(i, filters - 1) * v->terms + tap, present);
                     FDL_UNROLL
                     for (int i = 0; i < LANES; i++) /* more streams than the hardware follows */
-                        __builtin_prefetch(from + i * v->depth + tap + 256 / (int)sizeof(real));
+                        __builtin_prefetch(from + i * v->terms + tap + 256 / (int)sizeof(real));
                     vtranspose(block);
                     FDL_UNROLL
                     for (int i = 0; i < LANES; i++)
@@ -189,13 +189,13 @@ typedef struct {
 /* Elements that loads may reach past a line's last row. */
 static int64_t slack_of(const fdl_window *w) { return GEMM_COLUMNS + LANES + w->dilation_width * w->kernel_width; }
 
-static const real *pack_runs(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns, real *out)
+static const real *pack_runs(const void *context, int64_t k, int64_t terms, int64_t column, int64_t columns, real *out)
 {
     const tile_source *t = context;
-    return conv_pack_columns(&t->image, k, depth, t->row * t->pitch + column, columns, out);
+    return conv_pack_columns(&t->image, k, terms, t->row * t->pitch + column, columns, out);
 }
 
-static const real *pack_lines(const void *context, int64_t k, int64_t depth, int64_t column, int64_t columns, real *out)
+static const real *pack_lines(const void *context, int64_t k, int64_t terms, int64_t column, int64_t columns, real *out)
 {
     const tile_source *t = context;
     const fdl_window *w = t->w;
@@ -217,7 +217,7 @@ static const real *pack_lines(const void *context, int64_t k, int64_t depth, int
     const int64_t begin = w->padding_width, width = w->width, ahead = pixels; /* as in conv.c's gather */
     const int64_t reach = (kernel_width - 1) * dilation;
     real *const lines = t->lines;
-    for (int64_t f = k / taps; f * taps < k + depth; f++) {
+    for (int64_t f = k / taps; f * taps < k + terms; f++) {
         for (int64_t r = 0; r < kernel_rows; r++) {
             real *to = lines + r * line;
             for (int64_t i = 0; i < rows; i++, to += pitch) {
@@ -235,11 +235,11 @@ static const real *pack_lines(const void *context, int64_t k, int64_t depth, int
             const bool whole = panel == GEMM_COLUMNS && columns - j >= panel;
             const real *from = lines + column - first * pitch + j;
             int64_t tap = f * taps - k; /* counted in the slice */
-            real *to = out + j * depth + tap * panel;
+            real *to = out + j * terms + tap * panel;
             for (int64_t r = 0; r < kernel_rows; r++, from += line)
                 for (int64_t s = 0; s < kernel_width; s++, tap++, to += panel) {
                     const real *x = from + s * dilation;
-                    if (tap < 0 || tap >= depth) /* in another slice */
+                    if (tap < 0 || tap >= terms) /* in another slice */
                         continue;
                     if (whole) { /* main loop */
                         vstore(to, vload(x));
@@ -302,15 +302,15 @@ static int compute_phase(const phases *p, axis a, axis b, axis c, const real *we
         return FDL_OK;
     }
     const fdl_window window = window_of(w, a, b, c);
-    const convolution phase = conv_describe(&window, weights, FDL_ALGORITHM_DIRECT);
+    const convolution phase = conv_describe(&window, weights);
     const bool exact = source->pitch == c.count && (phase.is_matrix || c.taps > 1);
     source->w = &window, source->image = (conv_image){&phase, v->grad_y + g * v->filters * v->positions};
     const gemm_problem product = {
         .m = channels,
         .n = columns,
-        .k = phase.depth,
-        .a = p->packed ? (gemm_matrix){weights + channel * phase.depth, phase.depth, 1}
-                       : (gemm_matrix){weights + channel, 1, v->depth},
+        .k = phase.terms,
+        .a = p->packed ? (gemm_matrix){weights + channel * phase.terms, phase.terms, 1}
+                       : (gemm_matrix){weights + channel, 1, v->terms},
         .pack_b = exact ? pack_runs : pack_lines,
         .b = source,
         .c = out,
@@ -461,7 +461,7 @@ static int grad_x_merged_task(void *context, int64_t begin, int64_t end)
     for (int64_t item = begin; item < end && status == FDL_OK; item++) {
         const int64_t g = item / p->tiles, row = item % p->tiles * p->rows, row_end = min64(row + p->rows, rows_all);
         const int64_t columns = (row_end - row) * p->pitch;
-        const convolution phase = conv_describe(&window, p->packed, FDL_ALGORITHM_DIRECT);
+        const convolution phase = conv_describe(&window, p->packed);
         for (int64_t i = 0; i < filters; i++)
             bias[i] = v->bias ? v->bias[g * v->channels + i / stride % v->channels] : 0;
         source.w = &window, source.image = (conv_image){&phase, v->grad_y + g * v->filters * v->positions};
@@ -469,8 +469,8 @@ static int grad_x_merged_task(void *context, int64_t begin, int64_t end)
         const gemm_problem product = {
             .m = filters,
             .n = columns,
-            .k = phase.depth,
-            .a = {p->packed + g * v->group_weights, phase.depth, 1},
+            .k = phase.terms,
+            .a = {p->packed + g * v->group_weights, phase.terms, 1},
             .pack_b = phase.is_matrix ? pack_runs : pack_lines,
             .b = &source,
             .c = tile,
@@ -523,16 +523,20 @@ static int grad_x_merged(phases *p, double work)
 enum { WINOGRAD_STRIDE = 4 }; /* at most */
 
 /* Where every phase has 2 x 2 taps side by side. */
-static bool phases_winograd(const convolution *v)
+bool conv_phases_winograd_applies(const convolution *v)
 {
     const fdl_window *w = &v->w;
-    if (w->groups > 1 || w->depth * w->out_depth * w->kernel_depth * w->stride_depth > 1 || w->padding_depth != 0 ||
-        w->kernel_height != 2 * w->stride_height || w->kernel_width != 2 * w->stride_width || w->dilation_height != 1 ||
-        w->dilation_width != 1 || w->stride_width > WINOGRAD_STRIDE || GEMM_A_PANEL % w->stride_width != 0)
-        return false;
-    const fdl_window window = merged_window(w);
-    const convolution all = conv_describe(&window, NULL, FDL_ALGORITHM_AUTO);
-    return conv_winograd_saves(&all, 3, v->pixels / (w->stride_height * w->stride_width));
+    return w->groups == 1 && w->depth * w->out_depth * w->kernel_depth * w->stride_depth == 1 &&
+           w->padding_depth == 0 && w->kernel_height == 2 * w->stride_height &&
+           w->kernel_width == 2 * w->stride_width && w->dilation_height == 1 && w->dilation_width == 1 &&
+           w->stride_width <= WINOGRAD_STRIDE && GEMM_A_PANEL % w->stride_width == 0 && phases_can_merge(v);
+}
+
+bool conv_phases_winograd_pays(const convolution *v)
+{
+    const fdl_window window = merged_window(&v->w);
+    const convolution all = conv_describe(&window, NULL);
+    return conv_phases_pay(v) && conv_winograd_saves(&all, 3, v->pixels / (v->w.stride_height * v->w.stride_width));
 }
 
 /* A row of one phase of the height and one channel. */
@@ -556,7 +560,7 @@ static int grad_x_winograd(const phases *p, bool *finite)
     const convolution *v = p->v;
     const fdl_window window = merged_window(&v->w);
     const conv_sink sink = {take_row, p, v->w.stride_width};
-    convolution all = conv_describe(&window, p->packed, FDL_ALGORITHM_AUTO);
+    convolution all = conv_describe(&window, p->packed);
     real *bias = v->bias ? fdl_scratch(all.filters * (int64_t)sizeof(real)) : NULL;
     if (v->bias && !bias)
         return FDL_OUT_OF_MEMORY;
@@ -572,12 +576,11 @@ bool conv_phases_pay(const convolution *v)
            v->w.stride_depth * v->w.stride_height * v->w.stride_width <= 64;
 }
 
-int conv_phases_grad_x(const convolution *v)
+static int compute_phases(const convolution *v, bool winograd)
 {
     const fdl_window *w = &v->w;
     const int64_t size = (int64_t)sizeof(real);
     const fdl_mark mark = fdl_scratch_mark();
-    const bool winograd = phases_winograd(v);
     phases p = {.v = v, .merged = phases_can_merge(v) && (winograd || phases_merge(v))};
     int status = FDL_OK;
     if (v->taps > 1) { /* one tap is a matrix where it lies */
@@ -594,7 +597,7 @@ int conv_phases_grad_x(const convolution *v)
                               pack_weights, &p);
     }
 
-    const double work = (double)w->batch * (double)w->out_channels * (double)v->depth * (double)v->positions;
+    const double work = (double)w->batch * (double)w->out_channels * (double)v->terms * (double)v->positions;
     if (p.merged) {
         const axis all_h = merge(w->stride_height, axis_h, w), all_w = merge(w->stride_width, axis_w, w);
         p.shift = fdl_scratch(w->stride_width * (int64_t)sizeof *p.shift);
@@ -605,7 +608,7 @@ int conv_phases_grad_x(const convolution *v)
         for (int64_t k = 0; status == FDL_OK && k < w->stride_height; k++)
             p.shift_height[k] = all_h.padding - axis_h(w, k).padding;
         bool finite = false;
-        if (status == FDL_OK && winograd)
+        if (status == FDL_OK && winograd && conv_winograd_suits(v->grad_y, w->batch * w->out_channels * v->positions))
             status = grad_x_winograd(&p, &finite);
         if (status == FDL_OK && !finite)
             status = grad_x_merged(&p, work);
@@ -634,3 +637,6 @@ int conv_phases_grad_x(const convolution *v)
     fdl_scratch_release(mark);
     return status;
 }
+
+int conv_phases_grad_x(const convolution *v) { return compute_phases(v, false); }
+int conv_phases_winograd(const convolution *v) { return compute_phases(v, true); }

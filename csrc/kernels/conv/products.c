@@ -1,0 +1,210 @@
+/* Convolution as matrix products over columns (conv.c), which are packed from the image a tile at a time, or built in
+ * memory ("im2col"): the general case, of NCHW. Weights are read where they are. Sums in `real` as described in
+ * gemm.h. */
+#include "kernels/conv/conv.h"
+
+/* Run `task` over `items` that cost the same, products of that many columns, each cut into parts that write to
+ * different places. */
+static int over_parts(convolution *v, int64_t items, int64_t columns, fdl_task *task)
+{
+    const double work = (double)v->w.batch * (double)v->w.out_channels * (double)v->terms * (double)v->positions;
+    const int64_t parts = gemm_parts(work, columns);
+    v->parts = items % parts == 0 || items >= 8 * parts ? 1 : parts;
+    return fdl_parallel(items * v->parts, parts == 1 ? INT64_MAX : 1, task, v);
+}
+
+/* Room for the explicit columns of one image and group; NULL where none are to be built. */
+static int take_columns(const convolution *v, real **columns)
+{
+    *columns = v->explicit_columns ? fdl_scratch(v->terms * v->positions * (int64_t)sizeof(real)) : NULL;
+    return *columns || !v->explicit_columns ? FDL_OK : FDL_OUT_OF_MEMORY;
+}
+
+/* ---- forward ---- */
+
+/* Items are groups, or images and groups where columns are explicit. */
+static int forward_task(void *context, int64_t begin, int64_t end)
+{
+    const convolution *v = context;
+    const int64_t groups = v->w.groups;
+    const fdl_mark mark = fdl_scratch_mark();
+    real *columns;
+    int status = take_columns(v, &columns);
+    for (int64_t t = begin; t < end && status == FDL_OK; t++) {
+        const int64_t item = t / v->parts, n = item / groups, g = item % groups;
+        const conv_image m = {v, v->x + (n * v->w.channels + g * v->channels) * v->pixels};
+        const gemm_matrix b = {columns, v->positions, 1};
+        gemm_problem p = {
+            .m = v->filters,
+            .n = v->images * v->positions,
+            .k = v->terms,
+            .a = v->weights,
+            .pack_b = columns ? gemm_matrix_b : conv_pack_columns,
+            .b = columns ? (const void *)&b : &m,
+            .c = v->y + (n * v->w.out_channels + g * v->filters) * v->positions,
+            .c_row = v->positions,
+            .c_block = v->images > 1 ? v->positions : 0,
+            .c_step = v->w.out_channels * v->positions,
+            .row_bias = v->bias ? v->bias + g * v->filters : NULL,
+            .addend = v->residual ? v->residual + (n * v->w.out_channels + g * v->filters) * v->positions : NULL,
+            .activation = v->activation,
+        };
+        p.a.data += g * v->group_weights;
+        if (v->packed)
+            p.packed_a = (gemm_packed){v->packed + g * gemm_packed_size(v->filters, v->terms), v->filters, 0};
+        const gemm_range range = gemm_split(&p, v->parts, t % v->parts);
+        if (columns && range.row < range.row_end && range.column < range.column_end)
+            conv_fill_columns(v, m.x, 0, v->terms, range.column, range.column_end - range.column,
+                              columns + range.column, v->positions);
+        status = gemm_block(&p, range);
+    }
+    fdl_scratch_release(mark);
+    return status;
+}
+
+int conv_products_forward(const convolution *v)
+{
+    convolution parts = *v;
+    return over_parts(&parts, v->w.batch / v->images * v->w.groups, v->images * v->positions, forward_task);
+}
+
+/* ---- gradient of the input ---- */
+
+static void set_plane(real *x, int64_t size, real value)
+{
+    for (int64_t i = 0; i < size; i += LANES) /* main loop and tail */
+        vstore_up_to(x + i, vset1(value), size - i);
+}
+
+/* Otherwise columns of gradients are computed, a tile at a time, and added to where columns came from. Items are images
+ * and groups, parts are ranges of channels: each is summed into by one thread only. */
+static int grad_x_task(void *context, int64_t begin, int64_t end)
+{
+    const convolution *v = context;
+    const int64_t groups = v->w.groups;
+    const int64_t all_rows = v->w.out_depth * v->w.out_height;
+    /* Tiles of whole output rows whose columns fit the second-level cache. */
+    const int64_t row_bytes = v->terms * v->w.out_width * (int64_t)sizeof(real);
+    const int64_t rows = v->explicit_columns ? all_rows : max64(1, (1 << 19) / max64(1, row_bytes));
+    const int64_t tile = min64(rows, all_rows) * v->w.out_width;
+    const fdl_mark mark = fdl_scratch_mark();
+    real *columns = fdl_scratch(v->terms * tile * (int64_t)sizeof(real));
+    int status = columns ? FDL_OK : FDL_OUT_OF_MEMORY;
+    for (int64_t t = begin; t < end && status == FDL_OK; t++) {
+        const int64_t item = t / v->parts, part = t % v->parts, n = item / groups, g = item % groups;
+        const int64_t c = v->channels * part / v->parts, c_end = v->channels * (part + 1) / v->parts;
+        real *grad_x = v->grad_x + (n * v->w.channels + g * v->channels + c) * v->pixels;
+        const real *grad_y = v->grad_y + (n * v->w.out_channels + g * v->filters) * v->positions;
+        for (int64_t i = 0; i < c_end - c; i++)
+            set_plane(grad_x + i * v->pixels, v->pixels, v->bias ? v->bias[g * v->channels + c + i] : 0);
+        for (int64_t position = 0; position < v->positions && status == FDL_OK; position += tile) {
+            /* A = weight^T [the part's channels * taps, filters], B = grad_y [filters, positions]. */
+            const gemm_matrix b = {grad_y + position, v->positions, 1};
+            const int64_t count = min64(tile, v->positions - position);
+            const gemm_problem p = {
+                .m = (c_end - c) * v->taps,
+                .n = count,
+                .k = v->filters,
+                .a = {v->weight + g * v->group_weights + c * v->taps, 1, v->terms},
+                .pack_b = gemm_matrix_b,
+                .b = &b,
+                .c = columns,
+                .c_row = tile,
+            };
+            status = gemm_block(&p, (gemm_range){0, p.m, 0, p.n});
+            if (status == FDL_OK)
+                conv_add_columns(v, columns, tile, position, count, grad_x, c_end - c);
+        }
+        if (v->activation.kind != FDL_ACTIVATION_NONE)
+            activate_rows(&v->activation, grad_x, 0, 1, (c_end - c) * v->pixels);
+    }
+    fdl_scratch_release(mark);
+    return status;
+}
+
+int conv_products_grad_x(const convolution *v)
+{
+    convolution parts = *v;
+    return over_parts(&parts, v->w.batch * v->w.groups, 0, grad_x_task);
+}
+
+/* ---- gradients of the weights and the bias ---- */
+
+/* Items are groups; every part of one sums over all images. */
+static int grad_weight_task(void *context, int64_t begin, int64_t end)
+{
+    const convolution *v = context;
+    const fdl_mark mark = fdl_scratch_mark();
+    real *columns;
+    int status = take_columns(v, &columns);
+    for (int64_t t = begin; t < end && status == FDL_OK; t++) {
+        const int64_t g = t / v->parts;
+        for (int64_t n = 0; n < max64(1, v->w.batch) && status == FDL_OK; n++) {
+            const conv_image m = {v, v->x + (n * v->w.channels + g * v->channels) * v->pixels};
+            const gemm_matrix a = {v->grad_y + (n * v->w.out_channels + g * v->filters) * v->positions, v->positions,
+                                   1};
+            const gemm_matrix b = {columns ? columns : m.x, 1, v->positions};
+            const bool matrix = v->is_matrix || columns;
+            const gemm_problem p = {
+                .m = v->filters,
+                .n = v->terms,
+                .k = v->w.batch ? v->positions : 0, /* an empty batch: the sum over nothing, 0 */
+                .a = a,
+                .pack_b = matrix ? gemm_matrix_b : conv_pack_columns_transposed,
+                .b = matrix ? (const void *)&b : &m,
+                .c = v->grad_weight + g * v->filters * v->terms,
+                .c_row = v->terms,
+                .accumulate = n > 0,
+            };
+            const gemm_range range = gemm_split(&p, v->parts, t % v->parts);
+            if (columns && p.k && range.row < range.row_end && range.column < range.column_end)
+                conv_fill_columns(v, m.x, range.column, range.column_end - range.column, 0, v->positions,
+                                  columns + range.column * v->positions, v->positions);
+            status = gemm_block(&p, range);
+        }
+    }
+    fdl_scratch_release(mark);
+    return status;
+}
+
+int conv_products_grad_weight(const convolution *v)
+{
+    convolution parts = *v;
+    return over_parts(&parts, v->w.groups, v->terms, grad_weight_task);
+}
+
+/* Sums over planes: grad [batch, channels, size]. */
+typedef struct {
+    const real *grad;
+    int64_t batch, channels, size;
+    real *grad_bias;
+} plane_sums;
+
+static int grad_bias_task(void *context, int64_t begin, int64_t end)
+{
+    const plane_sums *t = context;
+    enum { CHUNK = 64 * LANES }; /* terms that one vector of `real` partial sums takes before double */
+    for (int64_t c = begin; c < end; c++) {
+        double total = 0;
+        for (int64_t n = 0; n < t->batch; n++) {
+            const real *grad = t->grad + (n * t->channels + c) * t->size;
+            for (int64_t p = 0; p < t->size; p += CHUNK) {
+                const int64_t chunk_end = min64(t->size, p + CHUNK);
+                vreal sum = {0};
+                int64_t i = p;
+                for (; i + LANES <= chunk_end; i += LANES) /* main loop */
+                    sum += vload(grad + i);
+                sum += vload_first(grad + i, chunk_end - i); /* tail */
+                total += vsum_double(sum);
+            }
+        }
+        t->grad_bias[c] = (real)total;
+    }
+    return FDL_OK;
+}
+
+int conv_sum_planes(const real *grad, int64_t batch, int64_t channels, int64_t size, real *grad_bias)
+{
+    plane_sums t = {grad, batch, channels, size, grad_bias};
+    return fdl_parallel(channels, max64(1, (1 << 17) / max64(1, batch * size)), grad_bias_task, &t);
+}
