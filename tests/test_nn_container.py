@@ -197,6 +197,20 @@ class _Stack(nn.Module):
         return grad_output
 
 
+def test_a_first_layer_whose_backward_always_returns_the_gradient() -> None:
+    class Negative(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return -x
+
+        def backward(self, grad_output: Any) -> Any:
+            return -grad_output
+
+    net = nn.Sequential(Negative(), nn.Linear(3, 2, **F64))
+    y = net(_x(5, 3))
+    net.backward(y, input_grad=False)
+    assert list(net.grads) == ["1.weight", "1.bias"]
+
+
 def test_the_input_by_torchs_name() -> None:
     x = _x(2, 6)
     for net in (nn.Sequential(nn.Identity()), nn.Identity(), nn.Flatten(), nn.Unflatten(1, (6,))):

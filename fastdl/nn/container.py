@@ -383,19 +383,21 @@ class ModuleDict(_Modules):
 
 def back(module: Module, grad: Any, input_grad: bool = True) -> Any:
     """A module's backward. A tuple of gradients, of what returned a tuple, is given as one is or one by one, as that
-    backward takes them."""
-    options = {} if input_grad else {"input_grad": False}
-    if isinstance(grad, tuple) and _gradients(type(module).backward) > 1:
-        return module.backward(*grad, **options)
-    return module.backward(grad, **options)
+    backward takes them; input_grad only where it is taken."""
+    several, skips = _backward_form(type(module).backward)
+    options = {"input_grad": False} if skips and not input_grad else {}
+    return (
+        module.backward(*grad, **options) if several and isinstance(grad, tuple) else module.backward(grad, **options)
+    )
 
 
 @functools.lru_cache(256)
-def _gradients(backward: Callable[..., Any]) -> int:
-    """How many gradients a backward takes by position."""
+def _backward_form(backward: Callable[..., Any]) -> tuple[bool, bool]:
+    """Whether a backward takes several gradients by position, and whether it takes input_grad."""
     positional = inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = list(inspect.signature(backward).parameters.values())[1:]
-    return sum(p.kind in positional and p.name != "input_grad" for p in parameters)
+    grads = sum(p.kind in positional and p.name != "input_grad" for p in parameters)
+    return grads > 1, any(p.name == "input_grad" or p.kind == inspect.Parameter.VAR_KEYWORD for p in parameters)
 
 
 @functools.lru_cache(256)
