@@ -542,10 +542,10 @@ static bool is_of(PyArrayObject *array, int type)
     return PyArray_TYPE(array) == type && PyArray_IS_C_CONTIGUOUS(array) && !PyArray_ISBYTESWAPPED(array);
 }
 
-/* take_gradients(grads, params, places, table, type): look at the arrays of a table (fastdl.h) anew, for which there is no
- * need to trust that they are as they were. grads: a tuple of arrays, or None; of row i it is grads[places[i]], or
- * grads[i] if places is None. params: a tuple, an array for each row. type: NumPy's number of the dtype. Writes the addresses of gradients into the
- * table, and returns what is to be done:
+/* take_gradients(grads, params, places, table, type): look at the arrays of a table (fastdl.h) anew, so that
+ * nobody has to trust that they are as they were. grads: a tuple of arrays, or None; of row i it is grads[places[i]], or
+ * grads[i] if places is None. params: a tuple, an array for each row. type: NumPy's number of the dtype. Writes the
+ * addresses of gradients into the table, and returns what is to be done:
  *
  *   0   nothing: all is where it was
  *   1   some gradients are elsewhere: they may overlap what is written
