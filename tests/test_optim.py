@@ -589,6 +589,7 @@ def test_options_are_checked(name: str, option: str, value: Any, error: type[Exc
     [
         (np.zeros(3), TypeError, "params: found one array"),
         (3, TypeError, "params: found int, expected a list or a dict"),
+        (nn.Sequential(nn.Linear(2, 3, rng=0)), TypeError, r"params: found Sequential, expected .*its parameters\(\)"),
         ([np.zeros(3, np.int64)], TypeError, r"params\['0'\]: found dtype"),
         ([np.zeros((3, 4)).T], ValueError, r"params\['0'\]: found an array that is not C-contiguous"),
         ({"w": [1.0]}, TypeError, r"params\['w'\]: found list"),
@@ -671,6 +672,21 @@ def test_another_state_dict_is_refused(change: Any, message: str) -> None:
     with pytest.raises((ValueError, TypeError), match=message):
         optimizer.load_state_dict(state)
     _all_equal(optimizer.state_dict().values(), before.values())
+
+
+def test_what_is_of_another_kind() -> None:
+    optimizer = optim.SGD([np.ones(3)])
+    schedule = lr_scheduler.StepLR(optimizer, 1)
+    for wrong, message in (
+        (lambda: optimizer.load_state_dict(3), "state: found int"),
+        (lambda: schedule.load_state_dict([1]), "state: found list"),
+        (lambda: optimizer.param_groups[0].update(params=[np.ones(2)]), "params: a parameter group keeps its own"),
+        (lambda: optim.Optimizer([np.ones(2)], {"lr": 1.0}), "Optimizer: expected a subclass"),
+        (lambda: optim.clip_grad_norm_(3, 1.0), "grads: found int"),
+        (lambda: optim.clip_grad_value_([np.ones(3)], "a"), "clip_value: found 'a'"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            wrong()
 
 
 def test_a_state_of_float16() -> None:

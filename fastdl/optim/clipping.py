@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import inf, isfinite
 from typing import Any
 
@@ -122,6 +122,8 @@ def clip_grad_value_(grads: Array | Arrays, clip_value: float) -> None:
 def _tables(grads: Any) -> list[Table]:
     if isinstance(grads, np.ndarray):
         grads = [grads]
+    if not isinstance(grads, Iterable):
+        raise TypeError(f"grads: found {type(grads).__name__}, expected an array, or a list or a dict of arrays")
     named = grads.items() if isinstance(grads, Mapping) else enumerate(grads)
     arrays = [in_place(grad, f"grads[{name!r}]") for name, grad in named if grad is not None]
     arrays = list({id(array): array for array in arrays}.values())

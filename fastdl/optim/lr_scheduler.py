@@ -172,6 +172,7 @@ class LRScheduler:
     def _loaded(self, state: Mapping[str, Any]) -> dict[str, Any]:
         """The attributes in a state, checked."""
         own = LRScheduler.state_dict(self)
+        _refuse_other(state)
         if set(state) != set(own):
             fail("state", f"{sorted(state)}", f"{sorted(own)}")
         loaded = {name: np.asarray(state[name]).tolist() for name in own}
@@ -1017,6 +1018,7 @@ class _Several(LRScheduler):
         return super().state_dict() | own
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        _refuse_other(state)
         if set(state) != set(self.state_dict()):
             fail("state", f"{sorted(state)}", f"{sorted(self.state_dict())}")
         with _all_or_nothing(*self._all()):
@@ -1182,6 +1184,11 @@ def _for_each(value: Any, argument: str, groups: list[ParamGroup], what: str) ->
 
 def _numbers(value: float | Sequence[float], argument: str, groups: list[ParamGroup]) -> list[float]:
     return [number(v, argument, 0.0) for v in _for_each(value, argument, groups, "numbers")]
+
+
+def _refuse_other(state: Any) -> None:
+    if not isinstance(state, Mapping):
+        raise TypeError(f"state: found {type(state).__name__}, expected a dict")
 
 
 def _kind(value: Any) -> type:

@@ -87,6 +87,8 @@ class ParamGroup(MutableMapping[str, Any]):
         return list(self.named.values()) if name == "params" else self._options[name]
 
     def __setitem__(self, name: str, value: Any) -> None:
+        if name == "params":
+            raise TypeError("params: a parameter group keeps its own; add_param_group adds more")
         if name not in self._options and name != "initial_lr":
             raise KeyError(f"{name}: expected one of {', '.join(self._options)}")
         self.replace(self._options | {name: value})
@@ -215,6 +217,8 @@ class Optimizer:
     """What states hold before the first step, if it is not 0: a number, or the option that says it."""
 
     def __init__(self, params: Params, defaults: Mapping[str, Any]) -> None:
+        if not hasattr(self, "update"):
+            raise TypeError(f"{type(self).__name__}: expected a subclass that has an update, its step function")
         self.defaults = dict(defaults)
         self._states = tuple(name for name in self._arguments if name not in _GIVEN and name not in self.defaults)
         """The names of the states, in the order in which update takes them."""
@@ -488,6 +492,8 @@ class Optimizer:
         >>> second.lr, int(second.state["0"]["step"])
         (0.1, 1)
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state: found {type(state).__name__}, expected a dict")
         if self._ready is None:
             self._prepare()
         options: list[Options] = []
@@ -710,9 +716,10 @@ def _plain(value: Any) -> Any:
 
 
 def _listed(arrays: Any, argument: str = "params") -> list[Any]:
-    if isinstance(arrays, np.ndarray) or not isinstance(arrays, Iterable):
+    if isinstance(arrays, np.ndarray) or hasattr(arrays, "parameters") or not isinstance(arrays, Iterable):
         found = "one array" if isinstance(arrays, np.ndarray) else type(arrays).__name__
-        raise TypeError(f"{argument}: found {found}, expected a list or a dict of arrays")
+        such = ", such as its parameters()" if hasattr(arrays, "parameters") else ""
+        raise TypeError(f"{argument}: found {found}, expected a list or a dict of arrays{such}")
     return list(arrays)
 
 
