@@ -25,7 +25,7 @@ def doc(*shared: Mapping[str, str], **more: str) -> Callable[[Documented], Docum
     Text of several lines may hold such lines itself. A name that nothing has, and a text that nothing uses of `more`,
     is a KeyError at import.
     """
-    texts = {name: textwrap.dedent(text).strip("\n") for part in (*shared, more) for name, text in part.items()}
+    texts = {name: text for part in (*shared, more) for name, text in part.items()}
 
     def filled(text: str, used: set[str]) -> str:
         lines: list[str] = []
@@ -36,7 +36,10 @@ def doc(*shared: Mapping[str, str], **more: str) -> Callable[[Documented], Docum
                 continue
             used.add(name[1:-1])
             indent = line[: len(line) - len(line.lstrip())]
-            lines += [indent + part if part else part for part in filled(texts[name[1:-1]], used).splitlines()]
+            lines += [
+                indent + part if part else part
+                for part in filled(textwrap.dedent(texts[name[1:-1]]).strip("\n"), used).splitlines()
+            ]
         return "\n".join(lines)
 
     def decorate(documented: Documented) -> Documented:
