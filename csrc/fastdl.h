@@ -65,6 +65,10 @@ enum {
     FDL_ACTIVATION_LOGSIGMOID,
     FDL_ACTIVATION_SIGMOID,
     FDL_ACTIVATION_TANH,
+    FDL_ACTIVATION_THRESHOLD,
+    FDL_ACTIVATION_HARDSHRINK,
+    FDL_ACTIVATION_SOFTSHRINK,
+    FDL_ACTIVATION_TANHSHRINK,
     FDL_ACTIVATION_EXP,
     FDL_ACTIVATION_EXPM1,
     FDL_ACTIVATION_LOG,
@@ -226,6 +230,9 @@ FDL_KERNEL int fdl_softmax_backward(const real *grad_output, const real *y, real
 FDL_KERNEL int fdl_log_softmax(const real *x, real *y, int64_t outer, int64_t classes, int64_t inner);
 FDL_KERNEL int fdl_log_softmax_backward(const real *grad_output, const real *y, real *grad_input, int64_t outer,
                                         int64_t classes, int64_t inner);
+/* glu.c: x [outer, 2, inner], y [outer, inner] */
+FDL_KERNEL int fdl_glu(const real *x, real *y, int64_t outer, int64_t inner);
+FDL_KERNEL int fdl_glu_backward(const real *grad_output, const real *x, real *grad_input, int64_t outer, int64_t inner);
 /* linear.c: y [rows, out] = activation(x [rows, in] weight[out, in]^T + bias[out]) */
 FDL_KERNEL int fdl_linear(const real *x, const real *weight, FDL_OPTIONAL const real *bias, real *y, int64_t rows,
                           int64_t in_features, int64_t out_features, int64_t activation, double alpha, double beta);

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
@@ -62,3 +64,33 @@ def test_constants_are_those_of_the_compiler() -> None:
 def test_names_are_in_the_order_of_the_constants(names: str) -> None:
     for i, name in enumerate(getattr(_kernels, names)):
         assert getattr(_kernels, names.replace("NAMES", name.upper())) == i
+
+
+ROOT = Path(__file__).parents[1]
+
+
+def _texts() -> dict[str, str]:
+    """What is written by hand besides tests, benchmarks and README, by its path."""
+    kinds = {".c", ".h", ".in", ".md", ".py", ".pyi", ".rst", ".toml", ".txt", ".yml"}
+    files = (path for path in ROOT.rglob("*") if path.suffix in kinds and path.is_file())
+    texts = {str(path.relative_to(ROOT)): path for path in files}
+    apart = re.compile(r"(tests|bench|build|dist|\..*|.*\.egg-info)/|README\.md|fastdl/_kernels\.pyi?$|.*/\.venv/")
+    return {name: path.read_text(encoding="utf-8") for name, path in texts.items() if not apart.match(name)}
+
+
+@pytest.mark.skipif(not (ROOT / "csrc").is_dir(), reason="without the sources")
+def test_an_activation_touches_five_files() -> None:
+    """And its kind stands once, in fastdl.h, besides its formulas."""
+    texts = _texts()
+    for name in ("mish", "softsign", "logsigmoid", "softshrink", "tanhshrink"):
+        assert {path for path, text in texts.items() if name in text.lower()} <= {
+            "csrc/fastdl.h",
+            "csrc/vector/activation.h",
+            "fastdl/functional/activation.py",
+            "fastdl/reference/activation.py",
+            "fastdl/nn/activation.py",
+        }, name
+    for kind in set(_kernels.ACTIVATION_NAMES) - {"none", "relu"}:
+        named = re.compile(rf"FDL_ACTIVATION_{kind.upper()}\b")
+        found = {path: len(named.findall(text)) for path, text in texts.items() if named.search(text)}
+        assert found == {"csrc/fastdl.h": 1, "csrc/vector/activation.h": 2}, kind

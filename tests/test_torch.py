@@ -30,7 +30,8 @@ F = torch.nn.functional
 
 
 def _elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
-    return lambda x, **options: function(x, **options)  # torch calls its first argument input
+    """torch's formula, which it applies to each element of what is not contiguous: its vectors take NaN differently."""
+    return lambda x, **options: function(torch.stack([x, x], -1)[..., 0], **options)
 
 
 def _gelu_inner(x: Any) -> Any:
@@ -319,7 +320,9 @@ _TORCH: dict[str, Callable[..., Any]] = {
     ),
     "hardsigmoid": lambda x: F.relu6(x + 3) / 6,
     "prelu": lambda x, weight: F.prelu(x, weight),
+    "glu": lambda x, dim: F.glu(x, dim),
     "softmax": lambda x, dim: F.softmax(x, dim),
+    "softmin": lambda x, dim: F.softmin(x, dim),
     "log_softmax": lambda x, dim: F.log_softmax(x, dim),
     "linear": _linear,
     "conv1d": _convolution(F.conv1d),

@@ -21,9 +21,17 @@
  *   relu6         min(max(x, 0), 6)
  *   logsigmoid    log(sigmoid(x))
  *   sigmoid       1 / (1 + e^-x)
+ *   threshold     x, beta where x <= alpha                         threshold        value
+ *   hardshrink    x, 0 where -alpha <= x <= alpha                  lambd
+ *   softshrink    x - alpha above alpha, x + alpha below -alpha,   lambd
+ *                 0 between them
+ *   tanhshrink    x - tanh(x)
  *   tanh exp expm1 log log1p erf
  *
  * NaN stays NaN in all of them. The gradient is given the input x, but for sigmoid, tanh, exp and expm1 the result y.
+ * Where the gradient is chosen by comparing x, a NaN is what torch's formulas take it for: not beyond any bound, so that
+ * relu, relu6, hardtanh, elu, hardswish, threshold and the shrinks hand grad on. (torch's own vectors differ from its
+ * formulas there, and so does its answer with the length of an array.)
  * All arithmetic is in `real`. */
 #ifndef FASTDL_ACTIVATION_H
 #define FASTDL_ACTIVATION_H
@@ -36,7 +44,7 @@
 #define FDL_EACH_ACTIVATION(X) \
     X(RELU) X(LEAKY_RELU) X(ELU) X(SELU) X(CELU) X(GELU) X(GELU_TANH) X(SILU) X(MISH) X(SOFTPLUS) \
     X(SOFTSIGN) X(HARDTANH) X(HARDSIGMOID) X(HARDSWISH) X(RELU6) X(LOGSIGMOID) X(SIGMOID) X(TANH) \
-    X(EXP) X(EXPM1) X(LOG) X(LOG1P) X(ERF)
+    X(THRESHOLD) X(HARDSHRINK) X(SOFTSHRINK) X(TANHSHRINK) X(EXP) X(EXPM1) X(LOG) X(LOG1P) X(ERF)
 /* clang-format on */
 
 /* low and high where x is beyond; NaN where x is. */
@@ -49,11 +57,21 @@ FDL_INLINE vreal vsoftplus(vreal x) { return vselect(x > (vreal){0}, x, (vreal){
 /* positive x; below 0 negative (e^(inner x) - 1) */
 FDL_INLINE vreal velu(vreal x, real positive, real negative, real inner)
 {
-    return vselect(x > (vreal){0}, positive * x, negative * vexpm1(inner * x));
+    return vselect(x < (vreal){0}, negative * vexpm1(inner * x), positive * x);
 }
 FDL_INLINE vreal velu_grad(vreal grad, vreal x, real positive, real negative, real inner)
 {
-    return grad * vselect(x > (vreal){0}, vset1(positive), negative * inner * vexp(inner * x));
+    return grad * vselect(x <= (vreal){0}, negative * inner * vexp(inner * x), vset1(positive));
+}
+/* grad, or 0 where x <= low or x >= high. */
+FDL_INLINE vreal vgrad_between(vreal grad, vreal x, real low, real high)
+{
+    return vselect((x <= vset1(low)) | (x >= vset1(high)), (vreal){0}, grad);
+}
+/* v, or 0 where -bound <= x <= bound. */
+FDL_INLINE vreal vshrunk(vreal v, vreal x, real bound)
+{
+    return vselect((x >= vset1(-bound)) & (x <= vset1(bound)), (vreal){0}, v);
 }
 /* t = tanh(log(1 + e^x)) = numerator / denominator, in terms of w = e^-|x|, which neither overflows nor cancels. */
 typedef struct {
@@ -116,6 +134,14 @@ FDL_INLINE vreal activation_of(vreal x, const int kind, const real alpha, const 
         return vsigmoid(x);
     case FDL_ACTIVATION_TANH:
         return vtanh(x);
+    case FDL_ACTIVATION_THRESHOLD:
+        return vselect(x <= vset1(alpha), vset1(beta), x);
+    case FDL_ACTIVATION_HARDSHRINK:
+        return vshrunk(x, x, alpha);
+    case FDL_ACTIVATION_SOFTSHRINK:
+        return vshrunk(x - vselect(x < zero, vset1(-alpha), vset1(alpha)), x, alpha);
+    case FDL_ACTIVATION_TANHSHRINK:
+        return x - vtanh(x);
     case FDL_ACTIVATION_EXP:
         return vexp(x);
     case FDL_ACTIVATION_EXPM1:
@@ -172,19 +198,28 @@ FDL_INLINE vreal activation_grad(vreal grad, vreal x, const int kind, const real
         return grad / (d * d);
     }
     case FDL_ACTIVATION_HARDTANH:
-        return vselect((x > vset1(alpha)) & (x < vset1(beta)), grad, zero);
+        return vgrad_between(grad, x, alpha, beta);
     case FDL_ACTIVATION_HARDSIGMOID:
         return vselect((x > vset1(-3)) & (x < vset1(3)), grad * ((real)1 / 6), zero);
     case FDL_ACTIVATION_HARDSWISH:
-        return vselect(x <= vset1(-3), zero, vselect(x >= vset1(3), grad, grad * (x * ((real)1 / 3) + (real)0.5)));
+        return vselect(x <= vset1(-3), zero, vselect(x < vset1(3), grad * (x * ((real)1 / 3) + (real)0.5), grad));
     case FDL_ACTIVATION_RELU6:
-        return vselect((x > zero) & (x < vset1(6)), grad, zero);
+        return vgrad_between(grad, x, 0, 6);
     case FDL_ACTIVATION_LOGSIGMOID:
         return grad * vsigmoid(-x);
     case FDL_ACTIVATION_SIGMOID:
         return grad * (x * (1 - x));
     case FDL_ACTIVATION_TANH:
         return grad * (1 - x * x);
+    case FDL_ACTIVATION_THRESHOLD:
+        return vselect(x <= vset1(alpha), zero, grad);
+    case FDL_ACTIVATION_HARDSHRINK:
+    case FDL_ACTIVATION_SOFTSHRINK:
+        return vshrunk(grad, x, alpha);
+    case FDL_ACTIVATION_TANHSHRINK: {
+        const vreal t = vtanh(x);
+        return grad * (t * t);
+    }
     case FDL_ACTIVATION_EXP:
         return grad * x;
     case FDL_ACTIVATION_EXPM1:

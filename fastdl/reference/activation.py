@@ -25,6 +25,10 @@ __all__ = [
     "expm1_backward",
     "gelu",
     "gelu_backward",
+    "glu",
+    "glu_backward",
+    "hardshrink",
+    "hardshrink_backward",
     "hardsigmoid",
     "hardsigmoid_backward",
     "hardswish",
@@ -57,12 +61,20 @@ __all__ = [
     "silu_backward",
     "softmax",
     "softmax_backward",
+    "softmin",
+    "softmin_backward",
     "softplus",
     "softplus_backward",
+    "softshrink",
+    "softshrink_backward",
     "softsign",
     "softsign_backward",
     "tanh",
     "tanh_backward",
+    "tanhshrink",
+    "tanhshrink_backward",
+    "threshold",
+    "threshold_backward",
 ]
 
 
@@ -83,7 +95,7 @@ def relu6(x):
 
 @implements(functional.relu6_backward)
 def relu6_backward(grad_output, x):
-    return np.where((x > 0) & (x < 6), grad_output, 0)
+    return np.where((x <= 0) | (x >= 6), 0, grad_output)
 
 
 @implements(functional.leaky_relu)
@@ -98,12 +110,12 @@ def leaky_relu_backward(grad_output, x, negative_slope):
 
 @implements(functional.elu)
 def elu(x, alpha):
-    return np.where(x > 0, x, alpha * np.expm1(x))
+    return np.where(x < 0, alpha * np.expm1(x), x)
 
 
 @implements(functional.elu_backward)
 def elu_backward(grad_output, x, alpha):
-    return grad_output * np.where(x > 0, 1, alpha * np.exp(x))
+    return grad_output * np.where(x <= 0, alpha * np.exp(x), 1)
 
 
 @implements(functional.selu)
@@ -118,12 +130,12 @@ def selu_backward(grad_output, x):
 
 @implements(functional.celu)
 def celu(x, alpha):
-    return np.where(x > 0, x, alpha * np.expm1(x / alpha))
+    return np.where(x < 0, alpha * np.expm1(x / alpha), x)
 
 
 @implements(functional.celu_backward)
 def celu_backward(grad_output, x, alpha):
-    return grad_output * np.where(x > 0, 1, np.exp(x / alpha))
+    return grad_output * np.where(x <= 0, np.exp(x / alpha), 1)
 
 
 @implements(functional.gelu)
@@ -189,7 +201,7 @@ def hardtanh(x, min_val, max_val):
 
 @implements(functional.hardtanh_backward)
 def hardtanh_backward(grad_output, x, min_val, max_val):
-    return np.where((x > min_val) & (x < max_val), grad_output, 0)
+    return np.where((x <= min_val) | (x >= max_val), 0, grad_output)
 
 
 @implements(functional.hardsigmoid)
@@ -209,7 +221,47 @@ def hardswish(x):
 
 @implements(functional.hardswish_backward)
 def hardswish_backward(grad_output, x):
-    return np.where(x <= -3, 0, np.where(x >= 3, grad_output, grad_output * (x / 3 + 0.5)))
+    return np.where(x <= -3, 0, np.where(x < 3, grad_output * (x / 3 + 0.5), grad_output))
+
+
+@implements(functional.threshold)
+def threshold(x, threshold, value):
+    return np.where(x <= threshold, value, x)
+
+
+@implements(functional.threshold_backward)
+def threshold_backward(grad_output, x, threshold):
+    return np.where(x <= threshold, 0, grad_output)
+
+
+@implements(functional.hardshrink)
+def hardshrink(x, lambd):
+    return np.where((x >= -lambd) & (x <= lambd), 0, x)
+
+
+@implements(functional.hardshrink_backward)
+def hardshrink_backward(grad_output, x, lambd):
+    return np.where((x >= -lambd) & (x <= lambd), 0, grad_output)
+
+
+@implements(functional.softshrink)
+def softshrink(x, lambd):
+    return np.where((x >= -lambd) & (x <= lambd), 0, x - np.copysign(lambd, x))
+
+
+@implements(functional.softshrink_backward)
+def softshrink_backward(grad_output, x, lambd):
+    return np.where((x >= -lambd) & (x <= lambd), 0, grad_output)
+
+
+@implements(functional.tanhshrink)
+def tanhshrink(x):
+    return x - np.tanh(x)
+
+
+@implements(functional.tanhshrink_backward)
+def tanhshrink_backward(grad_output, x):
+    return grad_output * np.tanh(x) ** 2
 
 
 @implements(functional.logsigmoid)
@@ -318,6 +370,16 @@ def softmax_backward(grad_output, y, dim):
     return y * (grad_output - (grad_output * y).sum(dim, keepdims=True))
 
 
+@implements(functional.softmin)
+def softmin(x, dim):
+    return softmax(-x, dim)
+
+
+@implements(functional.softmin_backward)
+def softmin_backward(grad_output, y, dim):
+    return -softmax_backward(grad_output, y, dim)
+
+
 @implements(functional.log_softmax)
 def log_softmax(x, dim):
     shifted = x - x.max(dim, keepdims=True, initial=-np.inf)
@@ -327,6 +389,19 @@ def log_softmax(x, dim):
 @implements(functional.log_softmax_backward)
 def log_softmax_backward(grad_output, y, dim):
     return grad_output - np.exp(y) * grad_output.sum(dim, keepdims=True)
+
+
+@implements(functional.glu)
+def glu(x, dim):
+    a, b = np.split(x, 2, dim)
+    return a * sigmoid(b)
+
+
+@implements(functional.glu_backward)
+def glu_backward(grad_output, x, dim):
+    a, b = np.split(x, 2, dim)
+    s = sigmoid(b)
+    return np.concatenate([grad_output * s, grad_output * s * (1 - s) * a], dim)
 
 
 def fused(y: Array, activation: str, arguments: tuple[float, ...]) -> Array:

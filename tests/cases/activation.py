@@ -31,6 +31,8 @@ class Elementwise(NamedTuple):
     """Makes arguments within the domain of normal numbers."""
     cancels: bool = False
     """Whether its derivative is a difference of terms of the size of 1 + |x|, and so as exact as those only."""
+    shrinks: bool = False
+    """Whether it is itself x less something, and so as exact as x only."""
 
 
 ELEMENTWISE: dict[str, tuple[Elementwise, ...]] = {
@@ -49,6 +51,10 @@ ELEMENTWISE: dict[str, tuple[Elementwise, ...]] = {
     "hardsigmoid": (Elementwise(draw=lambda x: 3 * x),),
     "hardswish": (Elementwise(draw=lambda x: 3 * x, cancels=True),),
     "logsigmoid": (Elementwise(),),
+    "threshold": (Elementwise({"threshold": 0.25, "value": -2.0}),),
+    "hardshrink": (Elementwise(), Elementwise({"lambd": 0.25})),
+    "softshrink": (Elementwise(), Elementwise({"lambd": 0.25})),
+    "tanhshrink": (Elementwise(cancels=True, shrinks=True),),
     "sigmoid": (Elementwise(),),
     "tanh": (Elementwise(cancels=True),),
     "exp": (Elementwise(),),
@@ -59,13 +65,15 @@ ELEMENTWISE: dict[str, tuple[Elementwise, ...]] = {
 }
 
 
-def _forward_error(operation: str) -> Tolerance:
-    """Some roundings of the result, and of the argument it is computed at: |x y'|."""
+def _forward_error(operation: str, shrinks: bool) -> Tolerance:
+    """Some roundings of the result, and of the argument it is computed at: |x y'|; or of x itself."""
 
     def tolerance(a: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...]:
         y, x = expected[0], a["x"]
         backward = getattr(reference, f"{operation}_backward")
         options = {name: value for name, value in a.items() if name != "x"}
+        if shrinks:
+            return (4 * np.nan_to_num(np.abs(x), posinf=0),)
         slope = backward(np.ones_like(x), y if "y" in inspect.signature(backward).parameters else x, **options)
         return (12 * np.abs(y) + 4 * np.nan_to_num(np.abs(x * slope), posinf=0),)
 
@@ -83,7 +91,7 @@ def _backward_error(cancels: bool) -> Tolerance:
     return tolerance
 
 
-_EXACT = ("relu", "relu6", "hardtanh")
+_EXACT = ("relu", "relu6", "hardtanh", "threshold", "hardshrink")
 
 
 def _elementwise(operation: str, which: Elementwise, shape: Shape, x: Draw | None = None, **form: Any) -> Case:
@@ -94,7 +102,7 @@ def _elementwise(operation: str, which: Elementwise, shape: Shape, x: Draw | Non
         {"x": x or (lambda rng: np.asarray(which.draw(rng.standard_normal(shape))))},
         shape,
         flops=size,
-        tolerance=_forward_error(operation),
+        tolerance=_forward_error(operation, which.shrinks),
         backward=Backward(flops=size, tolerance=backward, shapes=(shape,)),
         note=form.pop("note", "x".join(map(str, shape)) or "scalar"),
         **which.parameters,
@@ -132,6 +140,10 @@ def _softmax(a: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...]:
     return ((8 + np.sqrt(a["x"].shape[a["dim"]]) + _spread(a["x"])) * expected[0],)
 
 
+def _softmin(a: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...]:
+    return _softmax(a | {"x": -a["x"]}, expected)
+
+
 def _log_softmax(a: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...]:
     """Absolute in terms of |x - max| and log(sum): y is their difference."""
     return (8 + 2 * np.sqrt(a["x"].shape[a["dim"]]) + 2 * _spread(a["x"]) + 2 * np.abs(expected[0]),)
@@ -166,9 +178,35 @@ def _softmaxes(x: Shape | Draw, shape: Shape, dim: int = -1, **form: Any) -> lis
         )
         for operation, tolerance, backward in (
             ("softmax", _softmax, _softmax_backward),
+            ("softmin", _softmin, _softmax_backward),
             ("log_softmax", _log_softmax, _log_softmax_backward),
         )
     ]
+
+
+def _glu(shape: Shape, dim: int = -1, x: Draw | None = None, **form: Any) -> Case:
+    half = list(shape)
+    half[dim] //= 2
+    size = math.prod(half)
+    return declare(
+        "glu",
+        {"x": x or shape},
+        tuple(half),
+        dim=dim,
+        flops=4 * size,
+        tolerance=lambda a, expected: (12 * np.abs(expected[0]),),
+        backward=Backward(flops=8 * size, tolerance=_glu_error, shapes=(shape,)),
+        **form,
+    )
+
+
+def _glu_error(a: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...]:
+    """Some roundings of the terms of grad_output a s (1 - s); 1 - s has one of 1."""
+    gate = np.abs(expected[0])
+    first, _ = np.split(np.nan_to_num(np.abs(a["x"]), posinf=0), 2, a["dim"])
+    _, s = np.split(reference.sigmoid(a["x"]), 2, a["dim"])
+    cancelled = np.abs(a["grad_output"]) * first * s
+    return (12 * gate + 4 * np.nan_to_num(np.concatenate([0 * cancelled, cancelled], a["dim"])),)
 
 
 def _tags(operation: str) -> tuple[str, ...]:
@@ -194,7 +232,22 @@ CASES = [
     _prelu((12, 21), 1, _special, note="special", tags=("special",)),
     _prelu((32, 64, 14, 14), 64, tags=("bench",)),
     _prelu((8, 64, 112, 112), 64, tags=("bench", "large")),
+    *(_glu((n, 6)) for n in (1, 3)),
+    *(_glu((3, 2 * n)) for n in (1, 7, 8, 9, 16, 33)),
+    *(_glu((3, 4, 5), dim) for dim in (1, -2)),
+    _glu((4, 17, 3), 0),
+    *(_glu(shape) for shape in ((0, 4), (2, 0), (8,))),
+    _glu(
+        (12, 22),
+        x=lambda rng: np.concatenate([_special(rng), _special(rng)[:, :1]], 1),
+        note="special",
+        tags=("special",),
+    ),
+    _glu((64, 256), tags=("bench",)),
+    _glu((8, 128, 56, 56), 1, tags=("bench", "large")),
     *(c for n in _LENGTHS[1:] for c in _softmaxes((3, n), (3, n))),
+    *_softmaxes((), ()),
+    *_softmaxes((), (), dim=0),
     *_softmaxes((5,), (5,)),
     *_softmaxes((0, 10), (0, 10)),
     *_softmaxes((2, 0), (2, 0)),
