@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from typing import Any
 
 import numpy as np
@@ -38,10 +39,16 @@ def _saved(name: str) -> str:
 _RIGHT: dict[str, dict[str, Any]] = {
     **{name: {"x": _zeros(2, 3)} for name in ELEMENTWISE},
     **{f"{name}_backward": {"grad_output": _zeros(2, 3), _saved(name): _zeros(2, 3)} for name in ELEMENTWISE},
+    "threshold": {"x": _zeros(2, 3), "threshold": 0.5, "value": 1.0},
+    "threshold_backward": {"grad_output": _zeros(2, 3), "x": _zeros(2, 3), "threshold": 0.5},
     "prelu": {"x": _zeros(2, 3), "weight": _zeros(3)},
     "prelu_backward": {"grad_output": _zeros(2, 3), "x": _zeros(2, 3), "weight": _zeros(3)},
     "softmax": {"x": _zeros(2, 3)},
     "softmax_backward": {"grad_output": _zeros(2, 3), "y": _zeros(2, 3)},
+    "softmin": {"x": _zeros(2, 3)},
+    "softmin_backward": {"grad_output": _zeros(2, 3), "y": _zeros(2, 3)},
+    "glu": {"x": _zeros(2, 4)},
+    "glu_backward": {"grad_output": _zeros(2, 2), "x": _zeros(2, 4)},
     "log_softmax": {"x": _zeros(2, 3)},
     "log_softmax_backward": {"grad_output": _zeros(2, 3), "y": _zeros(2, 3)},
     "linear": {"x": _zeros(2, 3), "weight": _zeros(4, 3), "bias": _zeros(4)},
@@ -209,7 +216,14 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     ("conv2d_backward", {"grad_output": _zeros(2, 6, 12)}, ValueError, "grad_output", "(2, 6, 12)", "(2, 6, 3, 4)"),
     ("im2col", {"x": _zeros(5, 6)}, ValueError, "x", "(5, 6)", "4 dimensions, or 3 without"),
     ("col2im", {"columns": _zeros(36)}, ValueError, "columns", "(36,)", "3 dimensions, or 2 without"),
-    ("max_pool2d", {"x": _zeros(4, 5, 6)}, ValueError, "x", "(4, 5, 6)", "4 dimensions"),
+    ("max_pool2d", {"x": _zeros(5, 6)}, ValueError, "x", "(5, 6)", "4 dimensions, or 3 without a batch"),
+    ("max_pool2d", {"return_indices": 1}, TypeError, "return_indices", "1", "True or False"),
+    ("max_pool2d", {"ceil_mode": None}, TypeError, "ceil_mode", "None", "True or False"),
+    ("avg_pool2d", {"count_include_pad": 2**70}, TypeError, "count_include_pad", str(2**70), "True or False"),
+    ("avg_pool2d", {"divisor_override": 2**70}, ValueError, "divisor_override", str(2**70), "64 bits"),
+    ("avg_pool2d", {"divisor_override": 2.0}, TypeError, "divisor_override", "2.0", "int"),
+    ("lp_pool2d", {"norm_type": _zeros(2)}, TypeError, "norm_type", "array", "number"),
+    ("celu", {"alpha": _zeros(2)}, TypeError, "alpha", "array", "number"),
     ("cross_entropy", {"x": _zeros(3)}, ValueError, "target", "(3,)", "0 dimensions"),
     ("cross_entropy", {"x": _zeros()}, ValueError, "x", "()", "at least 1 dimension"),
     ("cross_entropy", {"target": np.zeros((3, 1), int)}, ValueError, "target", "(3, 1)", "1 dimensions"),
@@ -235,12 +249,21 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
         for name in ELEMENTWISE
     ),
     ("gelu", {"approximate": "erf"}, ValueError, "approximate", "erf", "none, tanh"),
-    ("gelu_backward", {"approximate": None}, ValueError, "approximate", "None", "none, tanh"),
+    ("gelu_backward", {"approximate": None}, TypeError, "approximate", "None", "none, tanh"),
     ("celu", {"alpha": 0.0}, ValueError, "alpha", "0.0", "other than 0"),
     ("celu_backward", {"alpha": 0}, ValueError, "alpha", "0", "other than 0"),
     ("softplus", {"beta": 0.0}, ValueError, "beta", "0.0", "other than 0"),
     ("hardtanh", {"min_val": 2.0}, ValueError, "min_val", "2.0", "at most max_val"),
-    ("hardtanh", {"min_val": _NAN}, ValueError, "min_val", "nan", "at most max_val"),
+    ("hardtanh", {"min_val": _NAN}, ValueError, "min_val", "nan", "a number"),
+    ("softshrink", {"lambd": -0.5}, ValueError, "lambd", "-0.5", "at least 0"),
+    ("softshrink_backward", {"lambd": math.inf}, ValueError, "lambd", "inf", "finite"),
+    ("glu", {"x": _zeros(2, 3)}, ValueError, "x", "(2, 3)", "an even size in dimension -1"),
+    ("glu", {"x": _zeros()}, ValueError, "x", "()", "an even size"),
+    ("glu", {"dim": 2}, ValueError, "dim", "2", "at most 1"),
+    ("glu_backward", {"grad_output": _zeros(2, 4)}, ValueError, "grad_output", "(2, 4)", "(2, 2)"),
+    ("softmin", {"dim": True}, TypeError, "dim", "True", "int"),
+    ("softmin_backward", {"grad_output": _zeros(6)}, ValueError, "grad_output", "(6,)", "(2, 3)"),
+    ("prelu", {"weight": _zeros(1, 3)}, ValueError, "weight", "(1, 3)", "one for each channel of (2, 3)"),
     ("prelu", {"weight": _zeros(2)}, ValueError, "weight", "(2,)", "one for each channel of (2, 3)"),
     ("prelu", {"x": _zeros(3)}, ValueError, "weight", "(3,)", "one for each channel of (3,)"),
     ("prelu", {"weight": _zeros(3, dtype=F64)}, TypeError, "weight", "float64", "float32"),
@@ -348,7 +371,9 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     ("pad", {"pad": (-3, -3)}, ValueError, "pad", "(-3, -3) in dimension 2 of size 5", "at least 0"),
     ("pad", {"pad": (5, 0), "mode": "reflect"}, ValueError, "pad", "(5, 0) in dimension 2 of size 5", "less than"),
     ("pad", {"pad": (0, 0, 0, 6), "mode": "circular"}, ValueError, "pad", "(0, 6) in dimension 1 of size 3", "at most"),
-    ("pad", {"pad": (-1, 0), "mode": "replicate"}, ValueError, "pad", "(-1, 0)", "except in mode 'constant'"),
+    ("pad", {"pad": (-3, 3), "mode": "circular"}, ValueError, "pad", "(-3, 3) in dimension 2 of size 5", "cropped"),
+    ("pad", {"pad": (-3, -3), "mode": "replicate"}, ValueError, "pad", "(-3, -3)", "at least 0"),
+    ("pad", {"value": "0"}, TypeError, "value", "'0'", "a number"),
     ("pad", {"x": _zeros(2, 0), "pad": (1, 0), "mode": "replicate"}, ValueError, "pad", "of size 0", "at least 1"),
     ("pad", {"mode": "edge"}, ValueError, "mode", "edge", "constant, reflect, replicate, circular"),
     ("pad", {"x": np.zeros((2, 3), int)}, TypeError, "x", "<i8", "float32 or float64"),
@@ -387,6 +412,8 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
         for activation, args, message in (
             ("celu", (0.0,), ("alpha", "0.0", "other than 0")),
             ("softplus", (0.0, 20.0), ("beta", "0.0", "other than 0")),
+            ("softshrink", (-1.0,), ("lambd", "-1.0", "at least 0")),
+            ("threshold", (0.5,), ("activation_args", "1 numbers", "threshold and value")),
             ("hardtanh", (2.0,), ("min_val", "2.0", "at most max_val, 1.0")),
         )
     ),
@@ -409,7 +436,7 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     ("avg_pool2d", {"divisor_override": 0}, ValueError, "divisor_override", "0", "other than 0"),
     ("avg_pool2d", {"padding": 2}, ValueError, "padding", "2", "half of kernel_size"),
     ("lp_pool2d", {"norm_type": 0.0}, ValueError, "norm_type", "0.0", "other than 0"),
-    ("lp_pool2d_backward", {"norm_type": _NAN}, ValueError, "norm_type", "nan", "other than 0"),
+    ("lp_pool2d_backward", {"norm_type": _NAN}, ValueError, "norm_type", "nan", "a number"),
     ("adaptive_avg_pool2d", {"output_size": -1}, ValueError, "output_size", "-1", "at least 0"),
     ("adaptive_avg_pool2d", {"output_size": (1, 2, 3)}, TypeError, "output_size", "(1, 2, 3)", "2 ints"),
     ("adaptive_max_pool2d", {"output_size": 1.5}, TypeError, "output_size", "1.5", "2 ints"),
@@ -419,9 +446,23 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     ("max_unpool2d", {"indices": np.full((2, 4, 3, 2), 0)}, ValueError, "indices", "3, 2)", "(2, 4, 2, 3)"),
     ("max_unpool2d", {"output_size": (4, 8)}, ValueError, "output_size", "4, 8)", "less than a stride"),
     ("max_unpool2d_backward", {"indices": np.full((2, 4, 2, 3), 30)}, ValueError, "indices", "outside", "volume"),
-    ("max_unpool2d_backward", {"grad_output": _zeros(2, 3, 5, 6)}, ValueError, "grad_output", "(2, 3, 5, 6)", "batch"),
+    (
+        "max_unpool2d_backward",
+        {"grad_output": _zeros(2, 3, 5, 6)},
+        ValueError,
+        "indices",
+        "(2, 4, 2, 3)",
+        "(2, 3, 5, 6)",
+    ),
     *(
-        (operation, {name: right[name][0]}, ValueError, name, str(right[name].shape[1:]), f"{rank + 2} dimensions")
+        (
+            operation,
+            {name: right[name][0, 0]},
+            ValueError,
+            name,
+            str(right[name].shape[2:]),
+            f"{rank + 2} dimensions" if name == "x" or "unpool" in operation else str(right[name].shape),
+        )
         for rank in (1, 2, 3)
         for operation, right in _poolings(rank).items()
         for name in ("x", "grad_output")

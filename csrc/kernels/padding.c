@@ -1,10 +1,12 @@
 /* Padding of x, of any rank: along each dimension, y [before + size + after] is x [size] between borders,
  *
  *   y[i] = x[i - before], and where i - before is outside of x
- *   constant    value; a negative before or after crops x
- *   reflect     x[before - i], x[2 (size - 1) - (i - before)]: mirrored at the outermost elements
+ *   constant    value
+ *   reflect     x[before - i], x[2 * (size - 1) - (i - before)]: mirrored at the outermost elements
  *   replicate   x[0], x[size - 1]
- *   circular    x[i - before + size], x[i - before - size]
+ *   circular    x[i - before + size], x[i - before - size]; size and x are what is left after cropping
+ *
+ * A negative before or after crops x: the border of the other side, but a circular one, still sees all of x.
  *
  * Dimensions are walked from the first. The last padded one, with everything after it, is a row: copied whole in
  * the forward pass, added whole in the gradient. Every element of grad_input is first written from the middle of
@@ -70,18 +72,23 @@ static int64_t take_dimensions(padding *p, const int64_t *geometry, int64_t rank
     return out_step;
 }
 
-/* Which index of x stands at index i, counted as those of x; -1: none. */
-FDL_INLINE int64_t source(int64_t i, int64_t size, int64_t mode)
+/* What is left of x after cropping: indices [first_left, last_left). */
+FDL_INLINE int64_t first_left(const dimension *d) { return max64(0, -d->before); }
+FDL_INLINE int64_t last_left(const dimension *d) { return d->size + min64(0, d->after); }
+
+/* Which index of x stands at index i of y; -1: none. */
+FDL_INLINE int64_t source(const dimension *d, int64_t i, int64_t mode)
 {
-    if (i >= 0 && i < size)
+    i -= d->before;
+    if (i >= first_left(d) && i < last_left(d))
         return i;
     switch (mode) {
     case FDL_PAD_REFLECT:
-        return i < 0 ? -i : 2 * (size - 1) - i;
+        return i < 0 ? -i : i < d->size ? i : 2 * (d->size - 1) - i;
     case FDL_PAD_REPLICATE:
-        return i < 0 ? 0 : size - 1;
+        return max64(0, min64(i, d->size - 1));
     case FDL_PAD_CIRCULAR:
-        return i < 0 ? i + size : i - size;
+        return i + (i < first_left(d) ? 1 : -1) * (last_left(d) - first_left(d));
     default:
         return -1;
     }
@@ -134,14 +141,14 @@ FDL_INLINE void pad_border(const padding *p, const dimension *d, const real *x, 
         fill(y + begin * d->step, (end - begin) * d->step, p->value);
     else
         for (int64_t i = begin; i < end; i++)
-            copy(y + i * d->step, x + source(i - d->before, d->size, p->mode) * d->step, d->step);
+            copy(y + i * d->step, x + source(d, i, p->mode) * d->step, d->step);
 }
 
 static void pad_row(const padding *p, const dimension *d, const real *x, real *y)
 {
-    const int64_t first = max64(0, -d->before), last = d->size + min64(0, d->after), end = out_size(d);
+    const int64_t first = first_left(d), last = last_left(d), end = out_size(d);
     if (first >= last) { /* x is cropped away */
-        fill(y, end * d->step, p->value);
+        pad_border(p, d, x, y, 0, end);
         return;
     }
     pad_border(p, d, x, y, 0, first + d->before);
@@ -154,7 +161,7 @@ static void pad_part(const padding *p, int64_t dim, const real *x, real *y, int6
 {
     const dimension *d = &p->dims[dim], *next = d + 1;
     for (int64_t i = begin; i < end; i++) {
-        const int64_t from = source(i - d->before, d->size, p->mode);
+        const int64_t from = source(d, i, p->mode);
         if (from < 0)
             fill(y + i * d->out_step, d->out_step, p->value);
         else if (dim + 2 == p->rank)
@@ -178,7 +185,8 @@ static int forward(void *context, int64_t begin, int64_t end)
     return FDL_OK;
 }
 
-/* The row of grad_output to that of grad_input: its middle written if `first` and else added, its borders added. */
+/* The row of grad_output to that of grad_input: its middle written if `first` and else added, its borders added.
+ * Neither before nor after is negative. */
 static void add_row(const padding *p, const dimension *d, const real *grad_output, real *grad_input, bool first)
 {
     const real *middle = grad_output + d->before * d->step;
@@ -188,7 +196,7 @@ static void add_row(const padding *p, const dimension *d, const real *grad_outpu
         add(grad_input, middle, d->size * d->step);
     for (int64_t i = 0; i < d->before + d->after; i++) {
         const int64_t at = i < d->before ? i : i + d->size;
-        add(grad_input + source(at - d->before, d->size, p->mode) * d->step, grad_output + at * d->step, d->step);
+        add(grad_input + source(d, at, p->mode) * d->step, grad_output + at * d->step, d->step);
     }
 }
 
@@ -201,7 +209,7 @@ static void add_part(const padding *p, int64_t dim, const real *grad_output, rea
         const int64_t border = i - d->size;
         const int64_t at = is_middle ? d->before + i : border < d->before ? border : i;
         const real *from = grad_output + at * d->out_step;
-        real *to = grad_input + source(at - d->before, d->size, p->mode) * d->step;
+        real *to = grad_input + source(d, at, p->mode) * d->step;
         if (dim + 2 == p->rank)
             add_row(p, d + 1, from, to, first && is_middle);
         else
@@ -209,7 +217,31 @@ static void add_part(const padding *p, int64_t dim, const real *grad_output, rea
     }
 }
 
-/* Items are the indices along the first dimension, whose parts do not meet in grad_input. */
+/* The same of any dimension, one index after another, to a grad_input of zeros: where x is cropped. */
+static void add_each(const padding *p, int64_t dim, const real *grad_output, real *grad_input)
+{
+    const dimension *d = &p->dims[dim];
+    for (int64_t i = 0; i < out_size(d); i++) {
+        real *to = grad_input + source(d, i, p->mode) * d->step;
+        if (dim + 1 == p->rank)
+            add(to, grad_output + i * d->out_step, d->step);
+        else
+            add_each(p, dim + 1, grad_output + i * d->out_step, to);
+    }
+}
+
+/* Items of both are the indices along the first dimension, whose parts do not meet in grad_input. */
+static int cropped_backward(void *context, int64_t begin, int64_t end)
+{
+    const padding *p = context;
+    const dimension *lead = &p->dims[0];
+    for (int64_t i = begin; i < end; i++) {
+        memset(p->to + i * lead->step, 0, (size_t)lead->step * sizeof(real));
+        add_each(p, 1, p->from + i * lead->out_step, p->to + i * lead->step);
+    }
+    return FDL_OK;
+}
+
 static int backward(void *context, int64_t begin, int64_t end)
 {
     const padding *p = context;
@@ -237,8 +269,14 @@ int fdl_pad_backward(const real *grad_output, real *grad_input, const int64_t *g
 {
     padding p = {.from = grad_output, .to = grad_input, .mode = mode};
     if (mode == FDL_PAD_CONSTANT)
-        return pad(&p, geometry, rank, true); /* what was cropped gets 0 */
-    if (take_dimensions(&p, geometry, rank, false) == 0)
+        return pad(&p, geometry, rank, true);              /* what was cropped gets 0 */
+    if (take_dimensions(&p, geometry, rank, false) == 0) { /* nothing but crops, or nothing at all */
+        memset(grad_input, 0, (size_t)(p.dims[0].size * p.dims[0].step) * sizeof(real));
         return FDL_OK;
-    return fdl_parallel(p.dims[0].size, ceil_div(GRAIN, p.dims[0].out_step), backward, &p);
+    }
+    bool crops = false;
+    for (int64_t i = 0; i < p.rank; i++)
+        crops |= min64(p.dims[i].before, p.dims[i].after) < 0;
+    const int64_t grain = ceil_div(GRAIN, max64(1, p.dims[0].out_step));
+    return fdl_parallel(p.dims[0].size, grain, crops ? cropped_backward : backward, &p);
 }

@@ -22,7 +22,11 @@ _NUMPY_MODES: dict[str, Any] = {"reflect": "reflect", "replicate": "edge", "circ
 def pad(x, pad, mode, value):
     sides = _sides(pad, x.ndim)
     if mode != "constant" and x.ndim:  # of np.pad, which knows no scalars
-        return np.pad(x, sides, _NUMPY_MODES[mode])
+        if mode == "circular":
+            x = x[_left(x.shape, sides)]
+        padded = np.pad(x, [(max(b, 0), max(a, 0)) for b, a in sides], _NUMPY_MODES[mode])
+        return padded if mode == "circular" else padded[_left(padded.shape, sides)]
+    value = 0 if value is None else value
     result = np.full([b + n + a for n, (b, a) in zip(x.shape, sides, strict=True)], value, x.dtype)
     seen = [(max(-b, 0), n + min(a, 0)) for n, (b, a) in zip(x.shape, sides, strict=True)]
     seen = [(first, max(first, last)) for first, last in seen]
@@ -43,6 +47,11 @@ def pad_backward(grad_output, pad, mode):
 
 
 _pad = pad
+
+
+def _left(shape: tuple[int, ...], sides: list[tuple[int, int]]) -> tuple[slice, ...]:
+    """What negative numbers leave."""
+    return tuple(slice(max(-b, 0), n + min(a, 0)) for n, (b, a) in zip(shape, sides, strict=True))
 
 
 def _sides(pad: tuple[int, ...], ndim: int) -> list[tuple[int, int]]:

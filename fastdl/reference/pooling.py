@@ -7,7 +7,9 @@ of a given number of adaptive windows, which are taken one after another.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
+from functools import wraps
 from typing import Any
 
 import numpy as np
@@ -57,40 +59,55 @@ __all__ = [
 ]
 
 
+def _pooling(function: Callable[..., Any], body: Callable[..., Any]) -> Callable[..., Any]:
+    """The reference of `function`, which may do without a batch, from a body that wants one."""
+    rank = int(re.findall(r"(\d)d", function.__name__)[0])
+
+    @wraps(body)
+    def call(**given: Any) -> Any:
+        if given["x" if "x" in given else "grad_output"].ndim == rank + 2:
+            return body(**given)
+        arrays = {name: value for name, value in given.items() if name in ("x", "grad_output", "indices", "out")}
+        result = body(**given | {name: None if value is None else value[None] for name, value in arrays.items()})
+        return tuple(item[0] for item in result) if isinstance(result, tuple) else result[0]
+
+    return implements(function)(call)
+
+
 def _max_poolnd(x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, data_format, out):
     return _maxima(x, kernel_size, stride, padding, dilation, ceil_mode, return_indices, data_format, out)
 
 
-max_pool1d = implements(functional.max_pool1d)(_max_poolnd)
+max_pool1d = _pooling(functional.max_pool1d, _max_poolnd)
 
 
 def _max_poolnd_backward(grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, data_format, out):
     return _maxima_backward(grad_output, x, kernel_size, stride, padding, dilation, ceil_mode, data_format, out)
 
 
-max_pool1d_backward = implements(functional.max_pool1d_backward)(_max_poolnd_backward)
-max_pool2d = implements(functional.max_pool2d)(_max_poolnd)
-max_pool2d_backward = implements(functional.max_pool2d_backward)(_max_poolnd_backward)
-max_pool3d = implements(functional.max_pool3d)(_max_poolnd)
-max_pool3d_backward = implements(functional.max_pool3d_backward)(_max_poolnd_backward)
+max_pool1d_backward = _pooling(functional.max_pool1d_backward, _max_poolnd_backward)
+max_pool2d = _pooling(functional.max_pool2d, _max_poolnd)
+max_pool2d_backward = _pooling(functional.max_pool2d_backward, _max_poolnd_backward)
+max_pool3d = _pooling(functional.max_pool3d, _max_poolnd)
+max_pool3d_backward = _pooling(functional.max_pool3d_backward, _max_poolnd_backward)
 
 
 def _max_unpoolnd(x, indices, kernel_size, stride, padding, output_size, out):
     return _unpool(x, indices, kernel_size, stride, padding, output_size, out)
 
 
-max_unpool1d = implements(functional.max_unpool1d)(_max_unpoolnd)
+max_unpool1d = _pooling(functional.max_unpool1d, _max_unpoolnd)
 
 
 def _max_unpoolnd_backward(grad_output, indices):
     return np.take_along_axis(_flat(grad_output), _flat(indices), 2).reshape(indices.shape)
 
 
-max_unpool1d_backward = implements(functional.max_unpool1d_backward)(_max_unpoolnd_backward)
-max_unpool2d = implements(functional.max_unpool2d)(_max_unpoolnd)
-max_unpool2d_backward = implements(functional.max_unpool2d_backward)(_max_unpoolnd_backward)
-max_unpool3d = implements(functional.max_unpool3d)(_max_unpoolnd)
-max_unpool3d_backward = implements(functional.max_unpool3d_backward)(_max_unpoolnd_backward)
+max_unpool1d_backward = _pooling(functional.max_unpool1d_backward, _max_unpoolnd_backward)
+max_unpool2d = _pooling(functional.max_unpool2d, _max_unpoolnd)
+max_unpool2d_backward = _pooling(functional.max_unpool2d_backward, _max_unpoolnd_backward)
+max_unpool3d = _pooling(functional.max_unpool3d, _max_unpoolnd)
+max_unpool3d_backward = _pooling(functional.max_unpool3d_backward, _max_unpoolnd_backward)
 
 
 def _avg_poolnd(x, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override, dilation, data_format):
@@ -98,7 +115,7 @@ def _avg_poolnd(x, kernel_size, stride, padding, ceil_mode, count_include_pad, d
     return _averages(x, window, count_include_pad, divisor_override, data_format)
 
 
-avg_pool1d = implements(functional.avg_pool1d)(_avg_poolnd)
+avg_pool1d = _pooling(functional.avg_pool1d, _avg_poolnd)
 
 
 def _avg_poolnd_backward(
@@ -108,65 +125,65 @@ def _avg_poolnd_backward(
     return _averages_backward(grad_output, x, window, count_include_pad, divisor_override, data_format)
 
 
-avg_pool1d_backward = implements(functional.avg_pool1d_backward)(_avg_poolnd_backward)
-avg_pool2d = implements(functional.avg_pool2d)(_avg_poolnd)
-avg_pool2d_backward = implements(functional.avg_pool2d_backward)(_avg_poolnd_backward)
-avg_pool3d = implements(functional.avg_pool3d)(_avg_poolnd)
-avg_pool3d_backward = implements(functional.avg_pool3d_backward)(_avg_poolnd_backward)
+avg_pool1d_backward = _pooling(functional.avg_pool1d_backward, _avg_poolnd_backward)
+avg_pool2d = _pooling(functional.avg_pool2d, _avg_poolnd)
+avg_pool2d_backward = _pooling(functional.avg_pool2d_backward, _avg_poolnd_backward)
+avg_pool3d = _pooling(functional.avg_pool3d, _avg_poolnd)
+avg_pool3d_backward = _pooling(functional.avg_pool3d_backward, _avg_poolnd_backward)
 
 
 def _lp_poolnd(x, norm_type, kernel_size, stride, ceil_mode, dilation):
     return _norms(x, norm_type, (kernel_size, stride, 0, dilation, ceil_mode))
 
 
-lp_pool1d = implements(functional.lp_pool1d)(_lp_poolnd)
+lp_pool1d = _pooling(functional.lp_pool1d, _lp_poolnd)
 
 
 def _lp_poolnd_backward(grad_output, x, norm_type, kernel_size, stride, ceil_mode, dilation):
     return _norms_backward(grad_output, x, norm_type, (kernel_size, stride, 0, dilation, ceil_mode))
 
 
-lp_pool1d_backward = implements(functional.lp_pool1d_backward)(_lp_poolnd_backward)
-lp_pool2d = implements(functional.lp_pool2d)(_lp_poolnd)
-lp_pool2d_backward = implements(functional.lp_pool2d_backward)(_lp_poolnd_backward)
-lp_pool3d = implements(functional.lp_pool3d)(_lp_poolnd)
-lp_pool3d_backward = implements(functional.lp_pool3d_backward)(_lp_poolnd_backward)
+lp_pool1d_backward = _pooling(functional.lp_pool1d_backward, _lp_poolnd_backward)
+lp_pool2d = _pooling(functional.lp_pool2d, _lp_poolnd)
+lp_pool2d_backward = _pooling(functional.lp_pool2d_backward, _lp_poolnd_backward)
+lp_pool3d = _pooling(functional.lp_pool3d, _lp_poolnd)
+lp_pool3d_backward = _pooling(functional.lp_pool3d_backward, _lp_poolnd_backward)
 
 
 def _adaptive_avg_poolnd(x, output_size):
     return _adaptive_averages(x, output_size)
 
 
-adaptive_avg_pool1d = implements(functional.adaptive_avg_pool1d)(_adaptive_avg_poolnd)
+adaptive_avg_pool1d = _pooling(functional.adaptive_avg_pool1d, _adaptive_avg_poolnd)
 
 
 def _adaptive_avg_poolnd_backward(grad_output, x, output_size):
     return _adaptive_averages_backward(grad_output, x, output_size)
 
 
-adaptive_avg_pool1d_backward = implements(functional.adaptive_avg_pool1d_backward)(_adaptive_avg_poolnd_backward)
-adaptive_avg_pool2d = implements(functional.adaptive_avg_pool2d)(_adaptive_avg_poolnd)
-adaptive_avg_pool2d_backward = implements(functional.adaptive_avg_pool2d_backward)(_adaptive_avg_poolnd_backward)
-adaptive_avg_pool3d = implements(functional.adaptive_avg_pool3d)(_adaptive_avg_poolnd)
-adaptive_avg_pool3d_backward = implements(functional.adaptive_avg_pool3d_backward)(_adaptive_avg_poolnd_backward)
+adaptive_avg_pool1d_backward = _pooling(functional.adaptive_avg_pool1d_backward, _adaptive_avg_poolnd_backward)
+adaptive_avg_pool2d = _pooling(functional.adaptive_avg_pool2d, _adaptive_avg_poolnd)
+adaptive_avg_pool2d_backward = _pooling(functional.adaptive_avg_pool2d_backward, _adaptive_avg_poolnd_backward)
+adaptive_avg_pool3d = _pooling(functional.adaptive_avg_pool3d, _adaptive_avg_poolnd)
+adaptive_avg_pool3d_backward = _pooling(functional.adaptive_avg_pool3d_backward, _adaptive_avg_poolnd_backward)
 
 
 def _adaptive_max_poolnd(x, output_size, return_indices, out):
     return _adaptive_maxima(x, output_size, return_indices, out)
 
 
-adaptive_max_pool1d = implements(functional.adaptive_max_pool1d)(_adaptive_max_poolnd)
+adaptive_max_pool1d = _pooling(functional.adaptive_max_pool1d, _adaptive_max_poolnd)
 
 
 def _adaptive_max_poolnd_backward(grad_output, x, output_size):
     return _adaptive_maxima_backward(grad_output, x, output_size)
 
 
-adaptive_max_pool1d_backward = implements(functional.adaptive_max_pool1d_backward)(_adaptive_max_poolnd_backward)
-adaptive_max_pool2d = implements(functional.adaptive_max_pool2d)(_adaptive_max_poolnd)
-adaptive_max_pool2d_backward = implements(functional.adaptive_max_pool2d_backward)(_adaptive_max_poolnd_backward)
-adaptive_max_pool3d = implements(functional.adaptive_max_pool3d)(_adaptive_max_poolnd)
-adaptive_max_pool3d_backward = implements(functional.adaptive_max_pool3d_backward)(_adaptive_max_poolnd_backward)
+adaptive_max_pool1d_backward = _pooling(functional.adaptive_max_pool1d_backward, _adaptive_max_poolnd_backward)
+adaptive_max_pool2d = _pooling(functional.adaptive_max_pool2d, _adaptive_max_poolnd)
+adaptive_max_pool2d_backward = _pooling(functional.adaptive_max_pool2d_backward, _adaptive_max_poolnd_backward)
+adaptive_max_pool3d = _pooling(functional.adaptive_max_pool3d, _adaptive_max_poolnd)
+adaptive_max_pool3d_backward = _pooling(functional.adaptive_max_pool3d_backward, _adaptive_max_poolnd_backward)
 
 
 # ---- windows of a kernel that slides ----
@@ -176,7 +193,7 @@ def _geometry(sizes: Sizes, kernel_size: Any, stride: Any, padding: Any, dilatio
     """kernel, step, dilation, padding, and what ceil_mode adds after it for a last window that starts inside."""
     rank = len(sizes)
     kernel, spread = each(kernel_size, rank), each(dilation, rank)
-    step = kernel if stride is None else each(stride, rank)
+    step = kernel if stride is None or stride == () else each(stride, rank)
     around, beyond = sides(padding, rank), []
     for n, k, s, d, (before, after) in zip(sizes, kernel, step, spread, around, strict=True):
         padded, extent = n + before + after, d * (k - 1) + 1
@@ -251,7 +268,7 @@ def _flat(x: Array) -> Array:
 def _unpool(x: Any, indices: Any, kernel_size: Any, stride: Any, padding: Any, output_size: Any, out: Any) -> Array:
     rank = x.ndim - 2
     kernel = each(kernel_size, rank)
-    step, around = kernel if stride is None else each(stride, rank), each(padding, rank)
+    step, around = kernel if stride in (None, ()) else each(stride, rank), each(padding, rank)
     sizes = tuple((n - 1) * s - 2 * p + k for n, s, p, k in zip(x.shape[2:], step, around, kernel, strict=True))
     if output_size is not None:
         sizes = each(output_size[-rank:] if isinstance(output_size, (tuple, list)) else output_size, rank)
@@ -299,7 +316,7 @@ def _norms(x: Any, p: float, window: Any) -> Array:
     if np.isinf(p):
         return np.sign(p) * _winners(np.sign(p) * np.abs(x), *window)[0]
     count = np.prod(each(window[0], x.ndim - 2))
-    return (count * _averages(x**p, window, True, None, "")) ** (1 / p)
+    return _power(count * _averages(_power(x, p), window, True, None, ""), 1 / p)
 
 
 def _norms_backward(grad_output: Any, x: Any, p: float, window: Any) -> Array:
@@ -307,9 +324,15 @@ def _norms_backward(grad_output: Any, x: Any, p: float, window: Any) -> Array:
         arguments = (*window, "", None)
         return np.sign(x) * _maxima_backward(grad_output, np.sign(p) * np.abs(x), *arguments)
     count = np.prod(each(window[0], x.ndim - 2))
-    average = _averages(x**p, window, True, None, "")
-    grad_average = np.where(average == 0, 0, grad_output * count * (count * average) ** (1 / p - 1) / p)
-    return p * x ** (p - 1) * _averages_backward(grad_average, x, window, True, None, "")
+    average = _averages(_power(x, p), window, True, None, "")
+    grad_average = grad_output * count * _power(count * average, 1 / p - 1) / p
+    grad_average = np.where(average == 0, 0, np.where(np.isnan(average), 0 * grad_average, grad_average))
+    return p * _power(x, p - 1) * _averages_backward(grad_average, x, window, True, None, "")
+
+
+def _power(x: Array, p: float) -> Array:
+    """x^p; a root in the denominator as torch takes it, of -0 and -infinity too."""
+    return 1 / np.sqrt(x) if p == -0.5 else x**p  # type: ignore[no-any-return]
 
 
 # ---- adaptive windows ----

@@ -7,6 +7,7 @@
  * count_include_pad the positions that lie within the padded input; or it is given. Sums run in `real`: over the rows
  * of a window, then over its taps along a row. Where one window sees everything, which may be 10^6 elements and more,
  * partial sums of at most CHUNK terms a lane go on in double. */
+#define POOL_SUMS 1
 #include "kernels/pooling/pooling.h"
 
 /* Factors of the divisor along one dimension, [out] in whole vectors. */
@@ -103,7 +104,7 @@ static int whole_backward(void *context, int64_t begin, int64_t end)
 static int forward_rows(void *context, int64_t begin, int64_t end)
 {
     const pooling *p = context;
-    return fold_out_rows(p, p->x, p->y, begin, end, true);
+    return fold_out_rows(p, p->x, p->y, begin, end);
 }
 
 int fdl_avg_pool(const real *x, real *y, const fdl_window *window, int64_t count_include_pad, int64_t divisor_override)
@@ -233,6 +234,8 @@ static real power(real x, double p)
         return x * x * x;
     if (p == 0.5)
         return (real)sqrt((double)x); /* correctly rounded for float as well */
+    if (p == -0.5)
+        return (real)(1 / sqrt((double)x)); /* as torch, not as pow, of -0 and -infinity */
     return sizeof(real) == 4 ? (real)powf((float)x, (float)p) : (real)pow((double)x, p);
 }
 
@@ -264,7 +267,7 @@ static int lp_planes(void *context, int64_t begin, int64_t end)
     for (int64_t plane = begin; status == FDL_OK && plane < end; plane++) {
         real *y = p->y + plane * p->positions;
         powers(p->x + plane * p->volume, power_x, p->volume, p->norm_type);
-        status = fold_out_rows(p, power_x, y, 0, rows, true);
+        status = fold_out_rows(p, power_x, y, 0, rows);
         for (int64_t i = 0; status == FDL_OK && i < p->positions; i++)
             y[i] = power(y[i] * kernel_volume(p->w), 1 / p->norm_type);
     }
@@ -272,8 +275,8 @@ static int lp_planes(void *context, int64_t begin, int64_t end)
     return status;
 }
 
-/* With a = avg_pool(x^p) and n the kernel volume, dy/da = n (n a)^(1/p - 1) / p, taken as 0 where a is 0; da/dx is
- * avg_pool's, and dx^p = p x^(p - 1). */
+/* With a = avg_pool(x^p) and n the kernel volume, dy/da = n * (n * a)^(1/p - 1) / p * sign(a)^2, where torch's sign of
+ * NaN is 0, and taken as 0 where a is 0; da/dx is avg_pool's, and dx^p = p * x^(p - 1). */
 static int lp_backward_planes(void *context, int64_t begin, int64_t end)
 {
     const pooling *p = context;
@@ -289,10 +292,11 @@ static int lp_backward_planes(void *context, int64_t begin, int64_t end)
         real *grad_input = p->grad_input + plane * p->volume;
         row_cursor_start(p, &g.c, 0);
         powers(x, power_x, p->volume, norm);
-        status = fold_out_rows(p, power_x, grad, 0, rows, true);
+        status = fold_out_rows(p, power_x, grad, 0, rows);
         for (int64_t i = 0; i < p->positions; i++) {
             const real n = kernel_volume(p->w), a = grad[i];
-            grad[i] = a == 0 ? 0 : grad_output[i] * ((real)(1 / norm) * power(a * n, 1 / norm - 1)) * n;
+            const real back = grad_output[i] * ((real)(1 / norm) * power(a * n, 1 / norm - 1)) * n;
+            grad[i] = a == 0 ? 0 : a != a ? back * 0 : back;
         }
         int64_t zeroed = 0;
         for (int64_t i = 0; status == FDL_OK && i < rows; i++)

@@ -8,6 +8,7 @@
  * rows first would lose that order, so where the position matters the winning row is kept beside each maximum and
  * settles ties along the line. The gradient finds the positions again and goes the two steps backwards: grad_output is
  * added along a line to the winning taps, and the line to the winning rows, in `real`. */
+#define POOL_SUMS 0
 #include "kernels/pooling/pooling.h"
 
 /* Elements ahead that are asked for: rows are read in turns, which hides from the processor that each goes on. */
@@ -276,15 +277,15 @@ static real largest(const real *x, int64_t size)
                            best[0]);
     for (int k = 1; k < MANY; k++)
         best[0] = vmax_nan(best[k], best[0]);
-    return pool_combine_lanes(best[0], false);
+    return pool_combine_lanes(best[0]);
 }
 
-/* Where x [size] has that value first, or NaN last. */
+/* Where x [size] has that value first, or NaN last; somewhere in x if another thread has overwritten it since. */
 static int64_t position_of(const real *x, int64_t size, real value)
 {
     int64_t i = 0;
     if (value != value) {
-        for (i = size - 1; x[i] == x[i];)
+        for (i = size - 1; i > 0 && x[i] == x[i];)
             i--;
         return i;
     }
@@ -292,7 +293,7 @@ static int64_t position_of(const real *x, int64_t size, real value)
         if (vany(vload(x + i) == vset1(value)))
             break;
     }
-    while (x[i] != value) /* tail */
+    while (i < size - 1 && x[i] != value) /* tail */
         i++;
     return i;
 }
@@ -314,7 +315,7 @@ static int whole_planes(void *context, int64_t begin, int64_t end)
 static int values_rows(void *context, int64_t begin, int64_t end)
 {
     const pooling *p = context;
-    return fold_out_rows(p, p->x, p->y, begin, end, false);
+    return fold_out_rows(p, p->x, p->y, begin, end);
 }
 
 /* Constants wherever inlined: inner; empty, that a window may have found nothing. */
@@ -433,7 +434,11 @@ static int backward_planes(void *context, int64_t begin, int64_t end)
 
 /* ---- positions that are known ---- */
 
-static bool all_below(const int64_t *indices, int64_t size, int64_t bound, int64_t least)
+/* Another thread may write the indices meanwhile. So each is loaded once, and what was loaded is checked where it is
+ * used; that all of them are right is looked at beforehand only to write nothing where one is not. */
+FDL_INLINE int64_t load_index(const int64_t *p) { return *(const volatile int64_t *)p; }
+
+static bool all_within(const int64_t *indices, int64_t size, int64_t least, int64_t bound)
 {
     int64_t bad = 0;
     for (int64_t i = 0; i < size; i++)
@@ -454,34 +459,43 @@ static int unpool_planes(void *context, int64_t begin, int64_t end)
 {
     const unpooling *u = context;
     for (int64_t plane = begin; plane < end; plane++) {
-        const real *x = u->x + plane * u->positions;
-        const int64_t *indices = u->indices + plane * u->positions;
+        const int64_t first = plane * u->positions;
         real *y = u->to_y + plane * u->volume;
         memset(y, 0, (size_t)u->volume * sizeof(real));
-        for (int64_t i = 0; i < u->positions; i++)
-            y[indices[i]] = x[i];
+        for (int64_t i = first; i < first + u->positions; i++) {
+            const int64_t at = load_index(u->indices + i);
+            if (at < 0 || at >= u->volume)
+                return FDL_BAD_INDEX;
+            y[at] = u->x[i];
+        }
     }
     return FDL_OK;
 }
 
-/* y = the sum of every x of each index; -1 is nowhere. */
+/* y = the sum of every x of each index; -1 is nowhere. A constant where that matters: inner. */
+FDL_INLINE int give_winners(const unpooling *u, int64_t begin, int64_t end, const int64_t inner)
+{
+    const int64_t bound = u->volume / max64(1, inner);
+    for (int64_t plane = begin; plane < end; plane++) {
+        real *y = u->to_y + plane * u->volume;
+        memset(y, 0, (size_t)u->volume * sizeof(real));
+        for (int64_t i = plane * u->positions; i < (plane + 1) * u->positions; i += inner) {
+            for (int64_t c = 0; c < inner; c++) {
+                const int64_t at = load_index(u->indices + i + c);
+                if (at < -1 || at >= bound)
+                    return FDL_BAD_INDEX;
+                if (at >= 0)
+                    y[at * inner + c] += u->x[i + c];
+            }
+        }
+    }
+    return FDL_OK;
+}
+
 static int winners_planes(void *context, int64_t begin, int64_t end)
 {
     const unpooling *u = context;
-    for (int64_t plane = begin; plane < end; plane++) {
-        const real *x = u->x + plane * u->positions;
-        const int64_t *indices = u->indices + plane * u->positions;
-        real *y = u->to_y + plane * u->volume;
-        memset(y, 0, (size_t)u->volume * sizeof(real));
-        for (int64_t i = 0; i < u->positions && u->inner == 1; i++)
-            if (indices[i] >= 0)
-                y[indices[i]] += x[i];
-        for (int64_t i = 0; i < u->positions && u->inner > 1; i += u->inner)
-            for (int64_t c = 0; c < u->inner; c++)
-                if (indices[i + c] >= 0)
-                    y[indices[i + c] * u->inner + c] += x[i + c];
-    }
-    return FDL_OK;
+    return u->inner == 1 ? give_winners(u, begin, end, 1) : give_winners(u, begin, end, u->inner);
 }
 
 static int unpool_backward_planes(void *context, int64_t begin, int64_t end)
@@ -489,16 +503,19 @@ static int unpool_backward_planes(void *context, int64_t begin, int64_t end)
     const unpooling *u = context;
     for (int64_t plane = begin; plane < end; plane++) {
         const real *y = u->y + plane * u->volume;
-        const int64_t first = plane * u->positions;
-        for (int64_t i = first; i < first + u->positions; i++)
-            u->to_x[i] = y[u->indices[i]];
+        for (int64_t i = plane * u->positions; i < (plane + 1) * u->positions; i++) {
+            const int64_t at = load_index(u->indices + i);
+            if (at < 0 || at >= u->volume)
+                return FDL_BAD_INDEX;
+            u->to_x[i] = y[at];
+        }
     }
     return FDL_OK;
 }
 
 static int over_indices(const unpooling *u, int64_t planes, int64_t least, fdl_task *task)
 {
-    if (!all_below(u->indices, planes * u->positions, u->volume / max64(1, u->inner), least))
+    if (!all_within(u->indices, planes * u->positions, least, u->volume / max64(1, u->inner)))
         return FDL_BAD_INDEX;
     return fdl_parallel(planes, ceil_div(POOL_GRAIN, max64(1, u->positions + u->volume)), task, (void *)u);
 }

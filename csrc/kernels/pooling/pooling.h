@@ -16,6 +16,11 @@
 
 #include <math.h>
 
+/* Defined by what includes this file: POOL_SUMS, 1 where windows are summed, 0 where the largest is looked for. */
+
+/* A function of its own: inlined wherever they are used, these take a compiler most of the time for these files. */
+#define POOL_OUTLINE __attribute__((noinline)) static
+
 /* Below this many elements a second thread costs more than it saves. */
 enum { POOL_GRAIN = 1 << 15 };
 
@@ -214,72 +219,69 @@ FDL_INLINE void row_cursor_next(const pooling *p, row_cursor *c)
     }
 }
 
-/* ---- sums and maxima: `sum` is a constant wherever these are inlined ---- */
+/* ---- sums, or maxima: what includes this file says which ---- */
 
-FDL_INLINE real pool_nothing(const bool sum) { return sum ? 0 : (real)-INFINITY; }
+FDL_INLINE real pool_nothing(void) { return POOL_SUMS ? 0 : (real)-INFINITY; }
 
-FDL_INLINE vreal pool_combine(vreal v, vreal total, const bool sum) { return sum ? total + v : vmax_nan(v, total); }
+FDL_INLINE vreal pool_combine(vreal v, vreal total) { return POOL_SUMS ? total + v : vmax_nan(v, total); }
 
-FDL_INLINE real pool_combine_one(real v, real total, const bool sum)
+FDL_INLINE real pool_combine_one(real v, real total) { return POOL_SUMS ? total + v : v > total || v != v ? v : total; }
+
+FDL_INLINE real pool_combine_lanes(vreal v)
 {
-    return sum ? total + v : v > total || v != v ? v : total;
-}
-
-FDL_INLINE real pool_combine_lanes(vreal v, const bool sum)
-{
-    if (sum)
+    if (POOL_SUMS)
         return vsum(v);
     return vany(v != v) ? (real)NAN : vmax_lane(v);
 }
 
 /* line [size] = the reduction of that many rows (and of what it holds already, if `onto`). Also a constant: rows. */
 FDL_INLINE void fold_rows(const real *x, const int64_t *row, const int64_t rows, real *line, int64_t size,
-                          const bool sum, const bool onto)
+                          const bool onto)
 {
     int64_t i = 0;
     for (; i + LANES <= size; i += LANES) { /* main loop */
         vreal v = vload(x + row[0] + i);
         FDL_UNROLL
         for (int64_t r = 1; r < rows; r++)
-            v = pool_combine(vload(x + row[r] + i), v, sum);
-        vstore(line + i, onto ? pool_combine(v, vload(line + i), sum) : v);
+            v = pool_combine(vload(x + row[r] + i), v);
+        vstore(line + i, onto ? pool_combine(v, vload(line + i)) : v);
     }
     if (i < size) { /* tail */
-        const vreal nothing = vset1(pool_nothing(sum));
+        const vreal nothing = vset1(pool_nothing());
         vreal v = onto ? vload(line + i) : nothing;
         for (int64_t r = 0; r < rows; r++)
-            v = pool_combine(vload_first_or(x + row[r] + i, size - i, nothing), v, sum);
+            v = pool_combine(vload_first_or(x + row[r] + i, size - i, nothing), v);
         vstore(line + i, v);
     }
 }
 
 /* line [size]: the rows that the cursor lists, from x on; four at a time: more streams memory does not like. */
-FDL_INLINE void fold_listed(const row_cursor *c, const real *x, real *line, int64_t size, const bool sum)
+POOL_OUTLINE void fold_listed(const row_cursor *c, const real *x, real *line, int64_t size)
 {
     int64_t r = c->rows % 4 ? c->rows % 4 : 4;
     switch (c->rows ? r : 0) {
     case 0: /* nothing but padding */
         for (int64_t i = 0; i < size; i++)
-            line[i] = pool_nothing(sum);
+            line[i] = pool_nothing();
         break;
     case 1:
-        fold_rows(x, c->row, 1, line, size, sum, false);
+        fold_rows(x, c->row, 1, line, size, false);
         break;
     case 2:
-        fold_rows(x, c->row, 2, line, size, sum, false);
+        fold_rows(x, c->row, 2, line, size, false);
         break;
     case 3:
-        fold_rows(x, c->row, 3, line, size, sum, false);
+        fold_rows(x, c->row, 3, line, size, false);
         break;
     default:
-        fold_rows(x, c->row, 4, line, size, sum, false);
+        fold_rows(x, c->row, 4, line, size, false);
     }
     for (; r < c->rows; r += 4)
-        fold_rows(x, c->row + r, 4, line, size, sum, true);
+        fold_rows(x, c->row + r, 4, line, size, true);
 }
 
 /* The same from the plane x by way of the slots. */
-FDL_INLINE void fold_shared(const pooling *p, row_cursor *c, const real *x, real *line, const bool sum)
+FDL_INLINE void fold_shared(const pooling *p, row_cursor *c, const real *x, real *line)
 {
     const fdl_window *w = p->w;
     const span d = p->depth[c->depth], h = p->height[c->height];
@@ -295,125 +297,125 @@ FDL_INLINE void fold_shared(const pooling *p, row_cursor *c, const real *x, real
         c->held[slot] = row;
         for (c->rows = 0; c->rows < d.count; c->rows++)
             c->row[c->rows] = ((d.first + c->rows * w->dilation_depth) * w->height + row) * p->row;
-        fold_listed(c, x, c->slot + slot * c->slot_row, p->row, sum);
+        fold_listed(c, x, c->slot + slot * c->slot_row, p->row);
     }
     for (c->rows = 0; c->rows < h.count; c->rows++)
         c->row[c->rows] = ((h.first + c->rows * w->dilation_height) & (c->slots - 1)) * c->slot_row;
-    fold_listed(c, c->slot, line, p->row, sum);
+    fold_listed(c, c->slot, line, p->row);
 }
 
 /* The last step of a sum: divided by the elements that each window counts. */
-FDL_INLINE vreal pool_finish(vreal v, const pooling *p, real rows, int64_t column, const bool sum)
+FDL_INLINE vreal pool_finish(vreal v, const pooling *p, real rows, int64_t column)
 {
-    return sum ? v / (vload(p->width_count + column) * rows) : v;
+    return POOL_SUMS ? v / (vload(p->width_count + column) * rows) : v;
 }
 
 /* to [size]: the reduction of `taps` elements each. A constant where that matters: taps. */
 FDL_INLINE void fold_by_one(const pooling *p, const real *line, const int64_t taps, real rows, real *to, int64_t first,
-                            int64_t size, const bool sum, const bool finish)
+                            int64_t size, const bool finish)
 {
     const int64_t dilation = p->w->dilation_width;
     for (int64_t j = 0; j < size; j += LANES) { /* main loop and tail */
         vreal v = vload(line + j);
         for (int64_t s = 1; s < taps; s++)
-            v = pool_combine(vload(line + j + s * dilation), v, sum);
-        vstore_up_to(to + j, finish ? pool_finish(v, p, rows, first + j, sum) : v, size - j);
+            v = pool_combine(vload(line + j + s * dilation), v);
+        vstore_up_to(to + j, finish ? pool_finish(v, p, rows, first + j) : v, size - j);
     }
 }
 
 FDL_INLINE void fold_by_two(const pooling *p, const real *line, const int64_t taps, real rows, real *to, int64_t first,
-                            int64_t size, const bool sum)
+                            int64_t size)
 {
     for (int64_t j = 0; j < size; j += LANES) { /* main loop and tail */
         vreal v = {0};
         for (int64_t s = 0; s < taps; s += 2) {
             const vreal low = vload(line + 2 * j + s), high = vload(line + 2 * j + s + LANES);
-            v = s == 0 ? veven(low, high) : pool_combine(veven(low, high), v, sum);
+            v = s == 0 ? veven(low, high) : pool_combine(veven(low, high), v);
             if (s + 1 < taps)
-                v = pool_combine(vodd(low, high), v, sum);
+                v = pool_combine(vodd(low, high), v);
         }
-        vstore_up_to(to + j, pool_finish(v, p, rows, first + j, sum), size - j);
+        vstore_up_to(to + j, pool_finish(v, p, rows, first + j), size - j);
     }
 }
 
-FDL_INLINE real fold_run(const real *from, int64_t count, int64_t dilation, const bool sum)
+FDL_INLINE real fold_run(const real *from, int64_t count, int64_t dilation)
 {
-    real total = pool_nothing(sum);
+    real total = pool_nothing();
     int64_t i = 0;
     if (dilation == 1 && count >= LANES) {
         vreal v = vload(from);
         for (i = LANES; i + LANES <= count; i += LANES) /* main loop */
-            v = pool_combine(vload(from + i), v, sum);
-        total = pool_combine_lanes(v, sum);
+            v = pool_combine(vload(from + i), v);
+        total = pool_combine_lanes(v);
     }
     for (; i < count; i++) /* tail */
-        total = pool_combine_one(from[i * dilation], total, sum);
+        total = pool_combine_one(from[i * dilation], total);
     return total;
 }
 
 /* to [size, inner]: the windows along `line`, finished, `first` the first of them. folded: room for another line.
  * rows: what the rows count for in the divisor. */
-FDL_INLINE void fold_line(const pooling *p, const real *line, real *folded, int64_t first, int64_t size, real rows,
-                          real *to, const bool sum)
+POOL_OUTLINE void fold_line(const pooling *p, const real *line, real *folded, int64_t first, int64_t size, real rows,
+                            real *to)
 {
     const fdl_window *w = p->w;
     const int64_t taps = w->kernel_width, dilation = w->dilation_width;
     switch (p->path) {
     case BY_ONE:
         if (taps == 2)
-            fold_by_one(p, line, 2, rows, to, first, size, sum, true);
+            fold_by_one(p, line, 2, rows, to, first, size, true);
         else if (taps == 3)
-            fold_by_one(p, line, 3, rows, to, first, size, sum, true);
+            fold_by_one(p, line, 3, rows, to, first, size, true);
         else
-            fold_by_one(p, line, taps, rows, to, first, size, sum, true);
+            fold_by_one(p, line, taps, rows, to, first, size, true);
         break;
     case BY_TWO:
         if (taps == 2)
-            fold_by_two(p, line, 2, rows, to, first, size, sum);
+            fold_by_two(p, line, 2, rows, to, first, size);
         else if (taps == 3)
-            fold_by_two(p, line, 3, rows, to, first, size, sum);
+            fold_by_two(p, line, 3, rows, to, first, size);
         else
-            fold_by_two(p, line, taps, rows, to, first, size, sum);
+            fold_by_two(p, line, taps, rows, to, first, size);
         break;
     case CHANNELS:
         for (int64_t j = 0; j < size; j++) {
             const span s = p->width[j];
             for (int64_t i = 0; i < p->inner; i += LANES) { /* main loop and tail */
-                vreal v = vset1(pool_nothing(sum));
+                vreal v = vset1(pool_nothing());
                 for (int64_t t = 0; t < s.count; t++)
-                    v = pool_combine(vload(line + (s.first + t * dilation) * p->inner + i), v, sum);
-                vstore_up_to(to + j * p->inner + i, sum ? v / (p->width_count[j] * rows) : v, p->inner - i);
+                    v = pool_combine(vload(line + (s.first + t * dilation) * p->inner + i), v);
+                vstore_up_to(to + j * p->inner + i, POOL_SUMS ? v / (p->width_count[j] * rows) : v, p->inner - i);
             }
         }
         break;
     default:
         if (p->path == PICKED) {
-            fold_by_one(p, line, taps, rows, folded, 0, (size - 1) * w->stride_width + 1, sum, false);
+            fold_by_one(p, line, taps, rows, folded, 0, (size - 1) * w->stride_width + 1, false);
             for (int64_t j = 0; j < size; j++)
                 to[j] = folded[j * w->stride_width];
         } else {
             for (int64_t j = 0; j < size; j++)
-                to[j] = fold_run(line + p->width[j].first, p->width[j].count, dilation, sum);
+                to[j] = fold_run(line + p->width[j].first, p->width[j].count, dilation);
         }
-        for (int64_t j = 0; sum && j < size; j += LANES) /* main loop and tail */
-            vstore_up_to(to + j, pool_finish(vload_up_to(to + j, size - j), p, rows, first + j, true), size - j);
+        for (int64_t j = 0; POOL_SUMS && j < size; j += LANES) /* main loop and tail */
+            vstore_up_to(to + j, pool_finish(vload_up_to(to + j, size - j), p, rows, first + j), size - j);
     }
 }
 
 /* The row of y that the cursor is at, from the plane x. */
-FDL_INLINE void fold_out_row(const pooling *p, row_cursor *c, const real *x, real rows, real *y, const bool sum)
+FDL_INLINE void fold_out_row(const pooling *p, row_cursor *c, const real *x, real rows, real *y)
 {
     const fdl_window *w = p->w;
     if (p->path == EACH && c->rows == 1) { /* windows of a row where it lies */
-        fold_line(p, x + c->row[0], NULL, 0, w->out_width, rows, y, sum);
+        fold_line(p, x + c->row[0], NULL, 0, w->out_width, rows, y);
         return;
     }
     if (!p->segment) {
         if (c->slots && c->rows)
-            fold_shared(p, c, x, c->line + p->margin, sum);
+            fold_shared(p, c, x, c->line + p->margin);
         else
-            fold_listed(c, x, c->line + p->margin, p->row, sum);
-        fold_line(p, c->line, c->folded, 0, w->out_width, rows, y, sum);
+            fold_listed(c, x, c->line + p->margin, p->row);
+        fold_line(p, c->line, c->folded, 0, w->out_width, rows, y);
         return;
     }
     /* Of a long row so much at a time that the line stays in the first cache. */
@@ -423,27 +425,27 @@ FDL_INLINE void fold_out_row(const pooling *p, row_cursor *c, const real *x, rea
         const int64_t needed = (size - 1) * w->stride_width + reach + 1;
         const int64_t begin = min64(needed, max64(0, -start)), end = max64(begin, min64(needed, p->row - start));
         for (int64_t i = 0; i < begin; i++)
-            c->line[i] = pool_nothing(sum);
-        fold_listed(c, x + start + begin, c->line + begin, end - begin, sum);
+            c->line[i] = pool_nothing();
+        fold_listed(c, x + start + begin, c->line + begin, end - begin);
         for (int64_t i = end; i < needed; i++)
-            c->line[i] = pool_nothing(sum);
-        fold_line(p, c->line, c->folded, j, size, rows, y + j, sum);
+            c->line[i] = pool_nothing();
+        fold_line(p, c->line, c->folded, j, size, rows, y + j);
     }
 }
 
 /* Rows [begin, end) of y. */
-FDL_INLINE int fold_out_rows(const pooling *p, const real *x, real *y, int64_t begin, int64_t end, const bool sum)
+POOL_OUTLINE int fold_out_rows(const pooling *p, const real *x, real *y, int64_t begin, int64_t end)
 {
     const fdl_mark mark = fdl_scratch_mark();
     row_cursor c = {0};
     const int64_t reach = (p->w->kernel_width - 1) * p->w->dilation_width;
     const int64_t line = p->segment ? p->segment * p->w->stride_width + reach + 4 * LANES : p->line;
-    const bool ready = row_cursor_make(p, &c, line, pool_nothing(sum)) && row_cursor_share(p, &c);
+    const bool ready = row_cursor_make(p, &c, line, pool_nothing()) && row_cursor_share(p, &c);
     row_cursor_start(p, &c, begin);
     for (int64_t i = begin; ready && i < end; i++) {
         row_cursor_next(p, &c);
-        const real rows = sum ? p->depth_count[c.depth] * p->height_count[c.height] : 1;
-        fold_out_row(p, &c, x + c.plane * p->volume, rows, y + i * p->out_row, sum);
+        const real rows = POOL_SUMS ? p->depth_count[c.depth] * p->height_count[c.height] : 1;
+        fold_out_row(p, &c, x + c.plane * p->volume, rows, y + i * p->out_row);
     }
     fdl_scratch_release(mark);
     return ready ? FDL_OK : FDL_OUT_OF_MEMORY;

@@ -81,6 +81,14 @@ def sequence_lengths(x: Any, batch: int, steps: int) -> Array | None:
     return lengths
 
 
+def position_array(x: Any, argument: str, shape: tuple[int, ...], rank: int) -> Array:
+    """x as class_indices with as many dimensions as `shape` and the same sizes, but of the last `rank`."""
+    x = class_indices(x, argument, len(shape))
+    if x.shape[: len(shape) - rank] != shape[: len(shape) - rank]:
+        fail(argument, x.shape, shape if rank == 0 else (shape, "but for the last", rank))
+    return x
+
+
 def index_output(shape: tuple[int, ...], wanted: bool) -> Array:
     """A new array of positions; an empty one, which kernels take as "not wanted", if they are not wanted."""
     return empty(shape if wanted else (0,), int64)

@@ -70,6 +70,13 @@ def triple(value: Any, argument: str, least: int, unit: int, shape: tuple[int, .
     return (unit,) * (3 - rank) + tuple(map(int, values))  # type: ignore[return-value]
 
 
+def strides(value: Any, kernel: tuple[int, int, int], shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """`stride` as a triple; None and an empty tuple: as the kernel."""
+    if value is None or (isinstance(value, (tuple, list)) and not value):
+        return kernel
+    return triple(value, "stride", 1, 1, shape)
+
+
 def sizes(
     value: Any, argument: str, defaults: tuple[int, int, int], shape: tuple[int, ...], whole: int
 ) -> tuple[int, int, int]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from numba.core import types
-from numba.core.errors import TypingError
+from numba.core.errors import RequireLiteralValue, TypingError
 from numba.extending import overload, register_jitable
 
 from fastdl.functional import verbs
@@ -114,6 +114,22 @@ def _sequence_lengths(x, batch, steps):
             raise TypingError(f"lengths: found {x}, expected ints")
         return lambda x, batch, steps: checked(np.array(x, np.int64), batch, steps)
     return lambda x, batch, steps: checked(verbs.class_indices(x, "lengths", 1).copy(), batch, steps)
+
+
+@overload(verbs.position_array, prefer_literal=True)
+def _position_array(x, argument, shape, rank):
+    name, ndim, last = literal(argument), len(shape), literal(rank)
+    if not isinstance(last, int):
+        raise RequireLiteralValue("the number of dimensions has to be a literal")
+    first = ndim - last
+
+    def implementation(x, argument, shape, rank):
+        x = verbs.class_indices(x, name, ndim)
+        if x.shape[:first] != shape[:first]:
+            verbs.fail(name, x.shape, shape)
+        return x
+
+    return implementation
 
 
 @overload(verbs.index_output, prefer_literal=True)

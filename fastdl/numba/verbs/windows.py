@@ -84,6 +84,13 @@ def _triple(value, argument, least, unit, shape):
     return implementation
 
 
+@overload(verbs.strides, prefer_literal=False)
+def _strides(value, kernel, shape):
+    if is_none(value) or (isinstance(value, types.BaseTuple) and len(value) == 0):
+        return lambda value, kernel, shape: kernel
+    return lambda value, kernel, shape: verbs.triple(value, "stride", 1, 1, shape)
+
+
 def _or_default(value, default):
     """value, or the default where it is None."""
 
