@@ -186,6 +186,14 @@ _LAYERS = [
     ("Conv3d", (2, 3, 2), {"stride": (1, 2, 1), "padding": (1, 0, 1)}, (2, 2, 3, 4, 5)),
     ("Conv3d", (2, 3, 3), {"padding": 1, "padding_mode": "circular"}, (2, 2, 3, 4, 5)),
     ("Unfold", ((2, 3), (2, 1), (1, 2), (1, 2)), {}, (2, 3, 6, 7)),
+    ("Threshold", (0.25, -1.5), {}, (5, 7)),
+    ("Hardshrink", (), {}, (5, 7)),
+    ("Softshrink", (0.75,), {}, (5, 7)),
+    ("Tanhshrink", (), {}, (5, 7)),
+    ("GLU", (1,), {}, (5, 6, 7)),
+    ("Softmin", (1,), {}, (5, 6, 7)),
+    ("Softmax2d", (), {}, (2, 3, 4, 5)),
+    ("Softmax2d", (), {}, (3, 4, 5)),
     ("Fold", ((6, 7), (2, 3), (2, 1), (1, 2), (1, 2)), {}, (2, 12, 30)),
     *(
         (f"{name}{rank}d", (padding, *value), {}, (2, 3, 6, 7, 8)[: rank + 2])
@@ -887,6 +895,7 @@ _INPLACE = [
     nn.Hardtanh(-0.5, 0.75, True),
     nn.Hardsigmoid(True),
     nn.Hardswish(True),
+    nn.Threshold(0.5, -1.0, True),
 ]
 
 
@@ -928,3 +937,28 @@ def test_what_cannot_be_written_over_is_refused_by_name(layer: Any) -> None:
             ValueError, match="x: with inplace=True found an array that is not C-contiguous and writable"
         ):
             layer(x)
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.BatchNorm2d(3), (8, 3, 5, 5)),
+        (nn.InstanceNorm1d(3, affine=True), (4, 3, 50)),
+        (nn.GroupNorm(3, 6), (4, 6, 20)),
+        (nn.LayerNorm(30), (8, 30)),
+        (nn.RMSNorm(30), (8, 30)),
+    ],
+    ids=repr,
+)
+def test_the_gradient_of_a_norm_is_as_exact_as_its_functions(layer: Any, shape: tuple[int, ...]) -> None:
+    """Of numbers far from 0, whose mean and variance float32 would round."""
+    rng = np.random.default_rng(0)
+    x, grad = (1000 + rng.standard_normal(shape)).astype(np.float32), rng.standard_normal(shape).astype(np.float32)
+    layer(x)
+    found = layer.backward(grad)
+    same = copy.deepcopy(layer).to(np.float64)
+    same(x.astype(np.float64))
+    expected = same.backward(grad.astype(np.float64))
+    largest = np.abs(expected).max()
+    # The gradient is a difference of numbers as large as grad * rstd: some roundings of those.
+    np.testing.assert_allclose(found / largest, expected / largest, rtol=0, atol=4e-6)

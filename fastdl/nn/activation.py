@@ -25,7 +25,9 @@ __all__ = [
     "CELU",
     "ELU",
     "GELU",
+    "GLU",
     "SELU",
+    "Hardshrink",
     "Hardsigmoid",
     "Hardswish",
     "Hardtanh",
@@ -40,9 +42,13 @@ __all__ = [
     "Sigmoid",
     "Softmax",
     "Softmax2d",
+    "Softmin",
     "Softplus",
+    "Softshrink",
     "Softsign",
     "Tanh",
+    "Tanhshrink",
+    "Threshold",
 ]
 
 _SHARED = {
@@ -486,6 +492,139 @@ class Tanh(_Elementwise, function="tanh", from_result=True):
     """
 
 
+@doc(_SHARED, example(">>> nn.Threshold(0.5, -1)(np.array([0.0, 2.0]))\narray([-1.,  2.])"))
+class Threshold(_Elementwise, function="threshold"):
+    """x where it is above a threshold, another value where it is not: ``x if x > threshold else value``.
+
+    {elementwise}
+
+    Parameters
+    ----------
+    threshold : float
+        What x has to be above.
+    value : float
+        What stands where it is not.
+    {inplace}
+
+    See Also
+    --------
+    fastdl.threshold, torch.nn.Threshold
+
+    {example}
+    """
+
+    def __init__(self, threshold: float, value: float, inplace: bool = False) -> None:
+        self.threshold, self.value = real(threshold, "threshold"), real(value, "value")
+        self.inplace = flag(inplace, "inplace")
+
+    def _arguments(self) -> tuple[Any, ...]:
+        return self.threshold, self.value
+
+    def extra_repr(self) -> str:
+        return _listed(f"threshold={self.threshold}", f"value={self.value}", inplace=self.inplace)
+
+
+class _Shrink(_Elementwise):
+    def __init__(self, lambd: float = 0.5) -> None:
+        self.lambd = real(lambd, "lambd")
+
+    def _arguments(self) -> tuple[Any, ...]:
+        return (self.lambd,)
+
+    def extra_repr(self) -> str:
+        return str(self.lambd)
+
+
+@doc(_SHARED, example(">>> nn.Hardshrink()(np.array([-2.0, 0.25, 1.0]))\narray([-2.,  0.,  1.])"))
+class Hardshrink(_Shrink, function="hardshrink"):
+    """x without what is small: ``0 if -lambd <= x <= lambd else x``.
+
+    {elementwise}
+
+    Parameters
+    ----------
+    lambd : float
+        How large what stays is.
+
+    See Also
+    --------
+    fastdl.hardshrink, torch.nn.Hardshrink
+
+    {example}
+    """
+
+
+@doc(_SHARED, example(">>> nn.Softshrink()(np.array([-2.0, 0.25, 1.0]))\narray([-1.5,  0. ,  0.5])"))
+class Softshrink(_Shrink, function="softshrink"):
+    """x, nearer to 0 by a constant: ``sign(x) * max(abs(x) - lambd, 0)``.
+
+    {elementwise}
+
+    Parameters
+    ----------
+    lambd : float
+        How much nearer, at least 0.
+
+    See Also
+    --------
+    fastdl.softshrink, torch.nn.Softshrink
+
+    {example}
+    """
+
+    def __init__(self, lambd: float = 0.5) -> None:
+        self.lambd = real(lambd, "lambd", 0.0)
+
+
+@doc(_SHARED, example(">>> nn.Tanhshrink()(np.array([-1.0, 2.0])).round(3)\narray([-0.238,  1.036])"))
+class Tanhshrink(_Elementwise, function="tanhshrink"):
+    """What tanh takes away: ``x - tanh(x)``.
+
+    {elementwise}
+
+    See Also
+    --------
+    fastdl.tanhshrink, torch.nn.Tanhshrink
+
+    {example}
+    """
+
+
+@doc(example(">>> nn.GLU()(np.array([[1.0, 2.0, 0.0, 0.0]]))\narray([[0.5, 1. ]])"))
+class GLU(Layer, function="glu"):
+    """Gated linear unit: ``a * sigmoid(b)``, where a and b are the first and the second half of the input.
+
+    Parameters
+    ----------
+    dim : int
+        The dimension that is halved, of an even size; below 0 it counts from the last.
+
+    See Also
+    --------
+    fastdl.glu, torch.nn.GLU
+
+    References
+    ----------
+    Dauphin et al., "Language Modeling with Gated Convolutional Networks", 2017.
+
+    {example}
+    """
+
+    def __init__(self, dim: int = -1) -> None:
+        self.dim = integer(dim, "dim")
+
+    def forward(self, x: Any) -> Array:
+        y = functions().glu(x, self.dim)
+        self.save_for_backward(x)
+        return y  # type: ignore[no-any-return]
+
+    def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
+        return functions().glu_backward(grad_output, *self.saved, self.dim)  # type: ignore[no-any-return]
+
+    def extra_repr(self) -> str:
+        return f"dim={self.dim}"
+
+
 @doc(PARAMETERS, example(">>> nn.PReLU()(np.array([-1.0, 2.0], np.float32))\narray([-0.25,  2.  ], dtype=float32)"))
 class PReLU(Layer, function="prelu"):
     """Rectified linear unit whose slope below 0 is learned: ``x if x > 0 else weight * x``.
@@ -572,6 +711,22 @@ class Softmax(_AlongDim, function="softmax"):
     See Also
     --------
     fastdl.softmax, torch.nn.Softmax
+
+    {example}
+    """
+
+
+@doc(_SHARED, example(">>> nn.Softmin(dim=1)(np.log([[1.0, 3.0]]))\narray([[0.75, 0.25]])"))
+class Softmin(_AlongDim, function="softmin"):
+    """Softmax of -x: ``exp(-x) / sum(exp(-x))`` along a dimension.
+
+    Parameters
+    ----------
+    {dim}
+
+    See Also
+    --------
+    fastdl.softmin, torch.nn.Softmin
 
     {example}
     """
