@@ -278,15 +278,20 @@ typedef struct {
     int64_t block;                      /* rows in a piece, where inner is 1 */
 } classes_of;
 
-/* The class that a row's target names. It is read once and checked here, where it is about to be used: another Python
- * thread may have written the array since all of them were checked. */
+/* A target is read once and checked where it is about to be used: another Python thread may have written the array since
+ * all of them were checked. */
+FDL_INLINE int64_t target_of(const classes_of *c, int64_t row)
+{
+    return __atomic_load_n(c->target + row, __ATOMIC_RELAXED);
+}
+FDL_INLINE bool outside(const classes_of *c, int64_t target) { return (uint64_t)target >= (uint64_t)c->classes; }
+
+/* The class that a row's target names. */
 enum { IGNORED = -1, BAD = -2 };
 FDL_INLINE int64_t class_of(const classes_of *c, int64_t row)
 {
-    const int64_t target = __atomic_load_n(c->target + row, __ATOMIC_RELAXED);
-    if (target == c->ignore_index)
-        return IGNORED;
-    return (uint64_t)target < (uint64_t)c->classes ? target : BAD;
+    const int64_t target = target_of(c, row);
+    return target == c->ignore_index ? IGNORED : outside(c, target) ? BAD : target;
 }
 
 /* Of a class: 0 where there is none. */
@@ -370,12 +375,13 @@ FDL_INLINE int nll_rows(const classes_of *c, int64_t first, int64_t last, const 
     double total = 0;
     cursor at = cursor_at(c, first);
     for (int64_t row = first; row < last; row++, at = cursor_next(c, at)) {
-        const int64_t named = class_of(c, row);
-        if (named == BAD)
-            return FDL_BAD_TARGET;
+        const int64_t target = target_of(c, row);
         double loss = 0;
-        if (named >= 0)
-            loss = -(double)c->x[at.start + named * c->inner] * (weighted ? (double)c->weight[named] : 1);
+        if (target != c->ignore_index) {
+            if (outside(c, target))
+                return FDL_BAD_TARGET;
+            loss = -(double)c->x[at.start + target * c->inner] * (weighted ? (double)c->weight[target] : 1);
+        }
         if (!reduced)
             c->loss[row] = (real)loss;
         total += loss;

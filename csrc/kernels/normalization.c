@@ -33,7 +33,8 @@
 
 enum { CHUNK = 128 * LANES, FOLD = 32, STRIP = 256 / (int)sizeof(real) };
 
-typedef struct {
+typedef struct norm {
+    const struct norm *self; /* what copies are of: these stay in registers as long as nobody else has their address */
     const real *x, *grad_output;
     const real *weight, *bias;               /* [groups, channels] or NULL; rows: [groups, elements] */
     const double *mean, *rstd;               /* known ones: of each statistic, or NULL */
@@ -375,7 +376,7 @@ static int runs_range(void *context, int64_t begin, int64_t end)
         const span s = span_of(&t, item);
         const statistic of = span_statistic(&t, item, s);
         if (t.kind != FDL_NORM_FIXED && !usual(of.rstd)) {
-            rescued_forward(&t, item, s, t.inner);
+            rescued_forward(t.self, item, s, t.inner);
             continue;
         }
         for (int64_t set = 0; set < s.sets; set++) {
@@ -410,7 +411,7 @@ static int runs_backward_range(void *context, int64_t begin, int64_t end)
         }
         const slopes to = slopes_of(&t, of, h, (double)(s.sets * s.runs * t.inner), true);
         if (t.kind != FDL_NORM_FIXED && !(usual(of.rstd) && usual_slopes(to))) {
-            rescued_backward(&t, item, s, t.inner, t.channel_sums + 2 * item * s.sets, NULL, NULL);
+            rescued_backward(t.self, item, s, t.inner, t.channel_sums + 2 * item * s.sets, NULL, NULL);
             continue;
         }
         const real of_z = (real)to.of_z, least = (real)to.least;
@@ -490,7 +491,7 @@ FDL_INLINE void rows_forward(const norm *t, int64_t begin, int64_t end, const bo
         r.bias = centered ? t->bias + first : NULL;
         const statistic of = take_statistic(t, index, moments_of(r.x, 1, 0, size, centered));
         if (!usual(of.rstd)) {
-            rescued_forward(t, index, row_span(t, index), 1);
+            rescued_forward(t->self, index, row_span(t, index), 1);
             continue;
         }
         r.center = of.center, r.rstd = (real)of.rstd, r.low = (real)of.low;
@@ -520,7 +521,7 @@ FDL_INLINE void row_backward(const norm *t, int64_t index, real *sum_gz, real *s
     const sums h = all_sums(r.grad_output, r.weight, r.x, centered ? of.center : 0, 1, 0, size);
     const slopes to = slopes_of(t, of, h, (double)size, centered);
     if (!(usual(of.rstd) && usual_slopes(to))) {
-        rescued_backward(t, index, row_span(t, index), 1, NULL, sum_gz, sum_g);
+        rescued_backward(t->self, index, row_span(t, index), 1, NULL, sum_gz, sum_g);
         return;
     }
     r.center = of.center, r.rstd = (real)of.rstd, r.low = (real)of.low;
@@ -639,7 +640,9 @@ FDL_INLINE void strip_moments(const norm *t, const real *x, int64_t width, momen
         column_sums(part, zero, part, zero, rows, stride, width, first, second);
         const double each = 1 / (double)rows;
         for (int64_t j = 0; j < width; j++)
-            center[j] = finite_center((real)(first[j] * each));
+            center[j] = (real)(first[j] * each);
+        for (int64_t j = 0; j < width; j++)
+            center[j] = finite_center(center[j]);
         column_sums(part, center, part, center, rows, stride, width, first, second);
         for (int64_t c = 0; c < channels; c++)
             for (int64_t j = c * t->inner; j < (c + 1) * t->inner; j++)
@@ -690,7 +693,7 @@ FDL_INLINE void columns(const norm *t, int64_t strip, const bool backward)
         fine = fine && (t->kind == FDL_NORM_FIXED || usual(of[c].rstd));
     if (!fine && !backward) {
         for (int64_t c = channel; c < channel + width / t->inner; c++)
-            rescued_forward(t, c, column_span(t, c), t->inner);
+            rescued_forward(t->self, c, column_span(t, c), t->inner);
         return;
     }
     const real *x = t->x + column, *grad_output = backward ? t->grad_output + column : NULL;
@@ -716,7 +719,7 @@ FDL_INLINE void columns(const norm *t, int64_t strip, const bool backward)
         }
         if (!fine) {
             for (int64_t c = channel; c < channel + width / t->inner; c++)
-                rescued_backward(t, c, column_span(t, c), t->inner, t->channel_sums + 2 * c, NULL, NULL);
+                rescued_backward(t->self, c, column_span(t, c), t->inner, t->channel_sums + 2 * c, NULL, NULL);
             return;
         }
     } else {
@@ -776,6 +779,7 @@ static enum driver driver_of(const norm *t)
 /* items of `elements` elements each */
 static int in_parallel(norm *t, int64_t items, int64_t elements, fdl_task *range)
 {
+    t->self = t;
     return fdl_parallel(items, ceil_div(MEMORY_GRAIN, max64(1, elements)), range, t);
 }
 
