@@ -5,7 +5,7 @@ Images are volumes of depth 1, sequences volumes of depth and height 1, so that 
 
 from __future__ import annotations
 
-from fastdl._kernels import Window
+from fastdl._kernels import Window as Window
 from fastdl.functional._operation import cached_helper, helper
 from fastdl.functional.verbs import fail
 

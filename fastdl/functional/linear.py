@@ -183,7 +183,7 @@ def _rows(x: Array, weight: Array) -> int:
     if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
         fail("x", x.shape, ("...", weight.shape[1]))
     if x.size > 0:
-        return x.size // weight.shape[1]
+        return int(x.size // weight.shape[1])
     rows = 1
     for size in x.shape[:-1]:
         rows *= size

@@ -1381,10 +1381,10 @@ def _loss_backward(
 
 @helper
 def _like(array: Any, argument: str, x: Array, shape: tuple[int, ...]) -> Array:
-    array = floats_like(array, argument, x)
-    if array.shape != shape:
-        fail(argument, array.shape, shape)
-    return array
+    floating = floats_like(array, argument, x)
+    if floating.shape != shape:
+        fail(argument, floating.shape, shape)
+    return floating
 
 
 @helper

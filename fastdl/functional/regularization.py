@@ -524,7 +524,8 @@ def dropout_mask(
     >>> fastdl.dropout_mask((4,), 0.5, seed=14)
     array([ True, False,  True, False])
     """
-    return dropout(np.ones(shape, np.float32), p, training, seed, offset) != 0
+    kept: Array = dropout(np.ones(shape, np.float32), p, training, seed, offset) != 0
+    return kept
 
 
 @helper

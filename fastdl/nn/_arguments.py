@@ -78,7 +78,7 @@ def data_format_of(value: Any, rank: int) -> str:
 
 def float_dtype(dtype: Any) -> np.dtype[Any]:
     try:
-        found = np.dtype(dtype)
+        found: np.dtype[Any] = np.dtype(dtype)
     except TypeError:
         raise TypeError(f"dtype: found {dtype!r}, expected float32 or float64") from None
     if dtype is None or found not in (np.float32, np.float64) or not found.isnative:

@@ -102,7 +102,7 @@ class _Listed(_Modules):
 
     def _sliced(self: Listed, named: dict[str, Module]) -> Listed:
         """A part of this."""
-        part = self.__new__(type(self))
+        part: Listed = self.__new__(type(self))
         part.__dict__.update({k: v for k, v in self.__getstate__().items() if k != "_modules"})
         part._hold(named.items())
         return part

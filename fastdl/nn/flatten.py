@@ -31,12 +31,12 @@ class Flatten(Layer):
         self.start_dim, self.end_dim = _dim(start_dim, "start_dim"), _dim(end_dim, "end_dim")
 
     def forward(self, x: Any) -> Array:
-        x = floats(x, "x")
-        start, end = (d + x.ndim if d < 0 else d for d in (self.start_dim, self.end_dim))
-        if not 0 <= start <= end < x.ndim:
-            fail("x", f"shape {x.shape}", f"dimensions {self.start_dim} to {self.end_dim} in it")
-        self.save_for_backward(x.shape)
-        return x.reshape(*x.shape[:start], math.prod(x.shape[start : end + 1]), *x.shape[end + 1 :])
+        array = floats(x, "x")
+        start, end = (d + array.ndim if d < 0 else d for d in (self.start_dim, self.end_dim))
+        if not 0 <= start <= end < array.ndim:
+            fail("x", f"shape {array.shape}", f"dimensions {self.start_dim} to {self.end_dim} in it")
+        self.save_for_backward(array.shape)
+        return array.reshape(*array.shape[:start], math.prod(array.shape[start : end + 1]), *array.shape[end + 1 :])
 
     def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
         return floats(grad_output, "grad_output").reshape(*self.saved)
@@ -72,17 +72,17 @@ class Unflatten(Layer):
             fail("unflattened_size", unflattened_size, "sizes, at least one, of which one may be -1")
 
     def forward(self, x: Any) -> Array:
-        x = floats(x, "x")
-        dim = self.dim + x.ndim if self.dim < 0 else self.dim
-        if not 0 <= dim < x.ndim:
-            fail("x", f"shape {x.shape}", f"dimension {self.dim} in it")
+        array = floats(x, "x")
+        dim = self.dim + array.ndim if self.dim < 0 else self.dim
+        if not 0 <= dim < array.ndim:
+            fail("x", f"shape {array.shape}", f"dimension {self.dim} in it")
         known = math.prod(n for n in self.unflattened_size if n != -1)
-        size = x.shape[dim]
+        size = array.shape[dim]
         if size != known if -1 not in self.unflattened_size else not known or size % known:
             fail("x", f"size {size} in dimension {self.dim}", f"one that is {self.unflattened_size}")
         sizes = (size // known if n == -1 else n for n in self.unflattened_size)
-        self.save_for_backward(x.shape)
-        return x.reshape(*x.shape[:dim], *sizes, *x.shape[dim + 1 :])
+        self.save_for_backward(array.shape)
+        return array.reshape(*array.shape[:dim], *sizes, *array.shape[dim + 1 :])
 
     def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
         return floats(grad_output, "grad_output").reshape(*self.saved)
@@ -93,6 +93,6 @@ class Unflatten(Layer):
 
 def _dim(value: Any, argument: str) -> int:
     try:
-        return value.__index__() if not isinstance(value, bool) else fail(argument, value, "an int")
+        return int(value.__index__()) if not isinstance(value, bool) else fail(argument, value, "an int")
     except AttributeError:
         raise TypeError(f"{argument}: found {value!r}, expected an int") from None

@@ -120,7 +120,7 @@ def _flops(module: Module, inputs: tuple[Any, ...], result: Any) -> int | None:
             given = x if per_position.startswith("in") else y
             positions = given.size // max(getattr(module, per_position), 1) if given is not None else 0
             weights = (getattr(module, name) for name in module.parameter_names if name.startswith("weight"))
-            return 2 * positions * sum(w.size for w in weights if w is not None)
+            return int(2 * positions * sum(w.size for w in weights if w is not None))
     if isinstance(module, _MaxUnpool):
         return 0
     if isinstance(module, _Windows):

@@ -80,11 +80,11 @@ SHARED = {
 
 @helper
 def gradient_of(grad: Any, param: Array) -> Array:
-    grad = floats_like(grad, "grad", param)
-    if grad.shape != param.shape:
-        fail("grad", grad.shape, param.shape)
-    disjoint(param, "grad", grad)
-    return grad
+    array = floats_like(grad, "grad", param)
+    if array.shape != param.shape:
+        fail("grad", array.shape, param.shape)
+    disjoint(param, "grad", array)
+    return array
 
 
 @helper

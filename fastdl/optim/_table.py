@@ -109,7 +109,7 @@ class Table:
         found = ffi.new("double *")
         if status := _KERNELS["grad_norm"][self.dtype](found, *self.call[2:], norm_type):
             _kernels.raise_status(status)
-        return found[0]
+        return float(found[0])
 
 
 def total_norm(tables: Iterable[Table], norm_type: float = 2.0) -> float:

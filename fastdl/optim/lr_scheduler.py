@@ -885,7 +885,7 @@ class CyclicLR(_WithMomentum):
     def _scale(self, x: float) -> float:
         if self.scale_fn is not None:
             return self.scale_fn(x)
-        return {"triangular": 1.0, "triangular2": 0.5 ** (x - 1), "exp_range": self.gamma**x}[self.mode]
+        return float({"triangular": 1.0, "triangular2": 0.5 ** (x - 1), "exp_range": self.gamma**x}[self.mode])
 
 
 @doc(SHARED)

@@ -294,7 +294,7 @@ class Optimizer:
 
     @property
     def lr(self) -> float:
-        return self.param_groups[0]["lr"]
+        return float(self.param_groups[0]["lr"])
 
     @lr.setter
     def lr(self, value: float) -> None:
@@ -680,10 +680,10 @@ class Optimizer:
 
     def _converted(self, name: str, grad: Any) -> Array:
         param = self.params[self._names[name]]
-        grad = floats_like(grad, f"grads[{name!r}]", param)
-        if grad.shape != param.shape:
-            fail(f"grads[{name!r}]", f"shape {grad.shape}", f"shape {param.shape}")
-        return grad
+        converted = floats_like(grad, f"grads[{name!r}]", param)
+        if converted.shape != param.shape:
+            fail(f"grads[{name!r}]", f"shape {converted.shape}", f"shape {param.shape}")
+        return converted
 
 
 def _check_rates(options: Options) -> None:

@@ -282,7 +282,7 @@ def _summed(x: Array, window: Any) -> Array:
     total: Any = 0
     for _, view in taps(pad(pad(x, around), beyond), kernel, step, spread):
         total = total + view
-    return total  # type: ignore[no-any-return]
+    return total
 
 
 def _divisors(sizes: Sizes, window: Any, count_include_pad: bool, divisor_override: int | None) -> Any:

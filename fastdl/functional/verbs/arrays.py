@@ -36,22 +36,24 @@ _F32, _F64, _I64 = np.dtype(float32), np.dtype(float64), np.dtype(int64)
 @shortcut
 def floats(x: Any, argument: str, ndim: int = -1) -> Array:
     """x as a C-contiguous float32 or float64 array of that many dimensions (-1: any); copied only if it must be."""
-    x = view(x, argument)
-    if x.dtype not in (_F32, _F64) or not x.dtype.isnative:
-        raise TypeError(f"{argument}: found dtype {x.dtype.str}, expected float32 or float64 in native byte order")
-    if ndim >= 0 and x.ndim != ndim:
-        fail(argument, f"shape {x.shape}", f"{ndim} dimensions")
-    x = np.require(x, requirements="C")
-    return x if x.dtype is _F32 or x.dtype is _F64 else x.view(_F32 if x.dtype == _F32 else _F64)
+    array = view(x, argument)
+    if array.dtype not in (_F32, _F64) or not array.dtype.isnative:
+        raise TypeError(f"{argument}: found dtype {array.dtype.str}, expected float32 or float64 in native byte order")
+    if ndim >= 0 and array.ndim != ndim:
+        fail(argument, f"shape {array.shape}", f"{ndim} dimensions")
+    array = np.require(array, requirements="C")
+    return array if array.dtype is _F32 or array.dtype is _F64 else array.view(_F32 if array.dtype == _F32 else _F64)
 
 
 @shortcut
 def floats_like(x: Any, argument: str, like: Array, ndim: int = -1) -> Array:
     """The same, with the dtype of `like`."""
-    x = floats(x, argument, ndim)
-    if x.dtype is not like.dtype:
-        raise TypeError(f"{argument}: found dtype {x.dtype}, expected {like.dtype}, the dtype of the first argument")
-    return x
+    array = floats(x, argument, ndim)
+    if array.dtype is not like.dtype:
+        raise TypeError(
+            f"{argument}: found dtype {array.dtype}, expected {like.dtype}, the dtype of the first argument"
+        )
+    return array
 
 
 @shortcut
@@ -59,20 +61,20 @@ def optional_vector(x: Any, argument: str, like: Array, size: int) -> Array | No
     """x as floats_like of shape (size,), which a list or tuple of numbers may give as well; or None."""
     if x is None:
         return None
-    x = floats_like(listed(x, argument, like.dtype), argument, like, 1)
-    if len(x) != size:
-        fail(argument, x.shape, (size,))
-    return x
+    array = floats_like(listed(x, argument, like.dtype), argument, like, 1)
+    if len(array) != size:
+        fail(argument, array.shape, (size,))
+    return array
 
 
 def loss_grad(grad_output: Any, like: Array, shape: tuple[int, ...]) -> Array:
     """grad_output as floats_like of that shape, that of a loss; a Python number will do where that is ()."""
     if shape == () and type(grad_output) in (int, float):
         return np.asarray(grad_output, like.dtype)
-    grad_output = floats_like(grad_output, "grad_output", like)
-    if grad_output.shape != shape:
-        fail("grad_output", grad_output.shape, shape)
-    return grad_output
+    grad = floats_like(grad_output, "grad_output", like)
+    if grad.shape != shape:
+        fail("grad_output", grad.shape, shape)
+    return grad
 
 
 @shortcut
@@ -80,23 +82,23 @@ def optional_like(x: Any, argument: str, like: Array, shape: tuple[int, ...]) ->
     """x as floats_like of that shape, or None."""
     if x is None:
         return None
-    x = floats_like(x, argument, like, len(shape))
-    if x.shape != shape:
-        fail(argument, x.shape, shape)
-    return x
+    array = floats_like(x, argument, like, len(shape))
+    if array.shape != shape:
+        fail(argument, array.shape, shape)
+    return array
 
 
 def optional_broadcast(x: Any, argument: str, like: Array) -> Array | None:
     """x, of the dtype of `like` and a shape that broadcasts to its shape, broadcast to it, or None."""
     if x is None:
         return None
-    x = floats_like(x, argument, like)
-    if x.shape == like.shape:
-        return x
-    own = (1,) * (like.ndim - x.ndim) + x.shape
+    array = floats_like(x, argument, like)
+    if array.shape == like.shape:
+        return array
+    own = (1,) * (like.ndim - array.ndim) + array.shape
     if len(own) != like.ndim or any(n not in (1, m) for n, m in zip(own, like.shape, strict=True)):
-        fail(argument, x.shape, ("one that broadcasts to", like.shape))
-    return np.ascontiguousarray(np.broadcast_to(x, like.shape))
+        fail(argument, array.shape, ("one that broadcasts to", like.shape))
+    return np.ascontiguousarray(np.broadcast_to(array, like.shape))
 
 
 def running_stat(x: Any, argument: str, like: Array, size: int, updated: bool) -> Array | None:
@@ -110,12 +112,12 @@ def optional_stats(x: Any, argument: str, shape: tuple[int, ...]) -> Array | Non
     """x, statistics as stats_output makes them, of that shape; or None."""
     if x is None:
         return None
-    x = floats(x, argument, len(shape))
-    if x.dtype is not _F64:
-        raise TypeError(f"{argument}: found dtype {x.dtype}, expected float64, in which statistics are returned")
-    if x.shape != shape:
-        fail(argument, x.shape, shape)
-    return x
+    array = floats(x, argument, len(shape))
+    if array.dtype is not _F64:
+        raise TypeError(f"{argument}: found dtype {array.dtype}, expected float64, in which statistics are returned")
+    if array.shape != shape:
+        fail(argument, array.shape, shape)
+    return array
 
 
 def stats_output(shape: tuple[int, ...], wanted: bool) -> Array:
@@ -158,23 +160,23 @@ def output(out: Any, shape: tuple[int, ...], like: Array) -> Array:
 
 def writable(out: Any, argument: str, shape: tuple[int, ...], like: Array) -> Array:
     """`out` if a kernel may write it as it is: an array of that shape, and the dtype of `like`."""
-    _check_array(out, argument)
-    if out.dtype != like.dtype:
-        raise TypeError(f"{argument}: found dtype {out.dtype}, expected {like.dtype}")
-    if out.shape != tuple(shape):
-        fail(argument, f"shape {out.shape}", f"shape {tuple(shape)}")
-    if not (out.flags.c_contiguous and out.flags.writeable):
+    array = _written(out, argument)
+    if array.dtype != like.dtype:
+        raise TypeError(f"{argument}: found dtype {array.dtype}, expected {like.dtype}")
+    if array.shape != tuple(shape):
+        fail(argument, f"shape {array.shape}", f"shape {tuple(shape)}")
+    if not (array.flags.c_contiguous and array.flags.writeable):
         fail(argument, "an array that is not C-contiguous and writable", "one that is")
-    return out
+    return array
 
 
 @shortcut
 def in_place(x: Any, argument: str) -> Array:
     """x, an array that a kernel updates: float32 or float64, C-contiguous, writable; never copied."""
-    _check_array(x, argument)
-    if x.dtype not in (_F32, _F64):
-        raise TypeError(f"{argument}: found dtype {x.dtype.str}, expected float32 or float64 in native byte order")
-    return writable(x, argument, x.shape, x)
+    array = _written(x, argument)
+    if array.dtype not in (_F32, _F64):
+        raise TypeError(f"{argument}: found dtype {array.dtype.str}, expected float32 or float64 in native byte order")
+    return writable(array, argument, array.shape, array)
 
 
 @shortcut
@@ -190,10 +192,11 @@ def optional_writable(x: Any, argument: str, shape: tuple[int, ...], like: Array
 
 def state(x: Any, argument: str, param: Array, grad: Array) -> Array:
     """x, what an optimizer keeps of a parameter: updated in place, of its shape and dtype, in memory of its own."""
-    x = writable(x, argument, param.shape, param) if x is None else optional_in_place(x, argument, param)
-    disjoint(param, argument, x)
-    disjoint(grad, argument, x)
-    return x
+    quick = optional_in_place(x, argument, param)
+    array = writable(x, argument, param.shape, param) if quick is None else quick
+    disjoint(param, argument, array)
+    disjoint(grad, argument, array)
+    return array
 
 
 def optional_state(x: Any, argument: str, param: Array, grad: Array) -> Array | None:
@@ -226,11 +229,12 @@ def reduced_shape(shape: tuple[int, ...], reduction: str) -> tuple[int, ...]:
     return shape if reduction == "none" else ()
 
 
-def _check_array(x: Any, argument: str) -> None:
-    """Refuse what is no array that can be written."""
+def _written(x: Any, argument: str) -> Array:
+    """x, which has to be an array already to be written."""
     _check_unmasked(x, argument)
     if not isinstance(x, ndarray):
         raise TypeError(f"{argument}: found {type(x).__name__}, expected a NumPy array")
+    return x
 
 
 def _check_unmasked(x: Any, argument: str) -> None:

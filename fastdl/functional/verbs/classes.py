@@ -60,10 +60,10 @@ def optional_indices(x: Any, argument: str, shape: tuple[int, ...]) -> Array | N
     """x as class_indices of that shape, or None."""
     if x is None:
         return None
-    x = class_indices(x, argument, len(shape))
-    if x.shape != shape:
-        fail(argument, x.shape, shape)
-    return x
+    array = class_indices(x, argument, len(shape))
+    if array.shape != shape:
+        fail(argument, array.shape, shape)
+    return array
 
 
 def sequence_lengths(x: Any, batch: int, steps: int) -> Array | None:

@@ -40,7 +40,7 @@ def many_like(x: Any, argument: str, like: Array) -> tuple[Array, ...]:
 
 def matrix_shapes(arrays: tuple[Array, ...]) -> tuple[tuple[int, int], ...]:
     """The shapes of matrices and vectors; of a vector as (size, 0). Anything else has the shape (-1, 0)."""
-    return tuple([a.shape if a.ndim == 2 else (len(a) if a.ndim == 1 else -1, 0) for a in arrays])  # type: ignore[misc]
+    return tuple([a.shape if a.ndim == 2 else (len(a) if a.ndim == 1 else -1, 0) for a in arrays])
 
 
 def arrays_like(out: Any, argument: str, arrays: tuple[Array, ...], x: Any) -> tuple[Array, ...]:

@@ -10,7 +10,7 @@ from numpy import int64
 from fastdl._call import shortcut
 from fastdl.functional.verbs.arrays import Array, floats_like
 from fastdl.functional.verbs.errors import fail
-from fastdl.functional.verbs.scalars import is_int
+from fastdl.functional.verbs.scalars import choice, is_int
 
 
 class PackedConv2dWeight(NamedTuple):
@@ -206,10 +206,7 @@ def volume_shape(
 
 def channels_last(data_format: str, shape: tuple[int, ...]) -> int:
     """1 for "NHWC" (or its counterpart for sequences or volumes), 0 for "NCHW"."""
-    first, last = DATA_FORMATS[len(shape) - 3]
-    if data_format not in (first, last):
-        fail("data_format", repr(data_format), ("one of", first, last))
-    return int(data_format == last)
+    return choice(data_format, "data_format", DATA_FORMATS[len(shape) - 3])
 
 
 DATA_FORMATS = (("NCL", "NLC"), ("NCHW", "NHWC"), ("NCDHW", "NDHWC"))
