@@ -251,7 +251,7 @@ def get_conv_precision() -> str:
     >>> fastdl.get_conv_precision()
     'fast'
     """
-    return _kernels.PRECISION_NAMES[lib.fdl_get_conv_precision()]
+    return _kernels.PRECISION_NAMES[int(lib.fdl_get_conv_precision())]
 
 
 def show_config() -> dict[str, object]:

@@ -1,4 +1,8 @@
-"""The functions, a family a file: check the arguments, allocate, call a kernel. All of them are in `fastdl` itself."""
+"""The functions, a family a file: check the arguments, allocate, call a kernel. All of them are in `fastdl` itself.
+
+Names of arguments are those of torch.nn.functional, but for one: what torch calls `input` is called x here (layers take
+either). To take both names would cost each call more than a small one has to spend.
+"""
 
 from fastdl.functional.activation import *
 from fastdl.functional.conv import *

@@ -68,7 +68,6 @@ __all__ = [
 
 REDUCTIONS = _kernels.REDUCTION_NAMES
 _USUAL = REDUCTIONS[:3]
-_MSE, _L1, _HUBER, _SMOOTH_L1, _BCE, _BCE_LOGITS, _KL_DIV, _KL_DIV_LOG, _HINGE = range(len(_kernels.LOSS_NAMES))
 
 ClassTarget = ArrayLike | Sequence[Any] | int
 """Class indices (also as a list, of lists where there are several dimensions), or probabilities."""
@@ -198,7 +197,7 @@ def mse_loss(x: ArrayLike, target: ArrayLike, reduction: str = "mean", out: Arra
     >>> fastdl.mse_loss(x, target, reduction="none")
     array([0., 4.], dtype=float32)
     """
-    return _loss(x, target, None, None, _MSE, 0.0, choice(reduction, "reduction", _USUAL), reduction, out)
+    return _loss(x, target, None, None, _kernels.LOSS_MSE, 0.0, choice(reduction, "reduction", _USUAL), reduction, out)
 
 
 @operation
@@ -237,7 +236,7 @@ def mse_loss_backward(
     array([0., 2.], dtype=float32)
     """
     code = choice(reduction, "reduction", _USUAL)
-    return _loss_backward(grad_output, x, target, None, None, _MSE, 0.0, code, reduction, out)
+    return _loss_backward(grad_output, x, target, None, None, _kernels.LOSS_MSE, 0.0, code, reduction, out)
 
 
 @operation
@@ -268,7 +267,7 @@ def l1_loss(x: ArrayLike, target: ArrayLike, reduction: str = "mean", out: Array
     >>> fastdl.l1_loss(x, target)
     array(1., dtype=float32)
     """
-    return _loss(x, target, None, None, _L1, 0.0, choice(reduction, "reduction", _USUAL), reduction, out)
+    return _loss(x, target, None, None, _kernels.LOSS_L1, 0.0, choice(reduction, "reduction", _USUAL), reduction, out)
 
 
 @operation
@@ -307,7 +306,7 @@ def l1_loss_backward(
     array([0. , 0.5], dtype=float32)
     """
     code = choice(reduction, "reduction", _USUAL)
-    return _loss_backward(grad_output, x, target, None, None, _L1, 0.0, code, reduction, out)
+    return _loss_backward(grad_output, x, target, None, None, _kernels.LOSS_L1, 0.0, code, reduction, out)
 
 
 @operation
@@ -350,7 +349,9 @@ def huber_loss(
     array(1.5, dtype=float32)
     """
     delta = number(delta, "delta", ABOVE_ZERO, inf)
-    return _loss(x, target, None, None, _HUBER, delta, choice(reduction, "reduction", _USUAL), reduction, out)
+    return _loss(
+        x, target, None, None, _kernels.LOSS_HUBER, delta, choice(reduction, "reduction", _USUAL), reduction, out
+    )
 
 
 @operation
@@ -397,7 +398,7 @@ def huber_loss_backward(
     """
     delta = number(delta, "delta", ABOVE_ZERO, inf)
     code = choice(reduction, "reduction", _USUAL)
-    return _loss_backward(grad_output, x, target, None, None, _HUBER, delta, code, reduction, out)
+    return _loss_backward(grad_output, x, target, None, None, _kernels.LOSS_HUBER, delta, code, reduction, out)
 
 
 @operation
@@ -531,7 +532,17 @@ def binary_cross_entropy(
     >>> fastdl.binary_cross_entropy(x, target, reduction="none").round(4)
     array([0.6931, 0.2877], dtype=float32)
     """
-    return _loss(x, target, weight, None, _BCE, 0.0, choice(reduction, "reduction", _USUAL), reduction, out)
+    return _loss(
+        x,
+        target,
+        weight,
+        None,
+        _kernels.LOSS_BINARY_CROSS_ENTROPY,
+        0.0,
+        choice(reduction, "reduction", _USUAL),
+        reduction,
+        out,
+    )
 
 
 @operation
@@ -578,7 +589,9 @@ def binary_cross_entropy_backward(
     array([-2.    ,  1.3333], dtype=float32)
     """
     code = choice(reduction, "reduction", _USUAL)
-    return _loss_backward(grad_output, x, target, weight, None, _BCE, 0.0, code, reduction, out)
+    return _loss_backward(
+        grad_output, x, target, weight, None, _kernels.LOSS_BINARY_CROSS_ENTROPY, 0.0, code, reduction, out
+    )
 
 
 @operation
@@ -621,7 +634,15 @@ def binary_cross_entropy_with_logits(
     array([  0.6931, 100.    ], dtype=float32)
     """
     return _loss(
-        x, target, weight, pos_weight, _BCE_LOGITS, 0.0, choice(reduction, "reduction", _USUAL), reduction, out
+        x,
+        target,
+        weight,
+        pos_weight,
+        _kernels.LOSS_BINARY_CROSS_ENTROPY_WITH_LOGITS,
+        0.0,
+        choice(reduction, "reduction", _USUAL),
+        reduction,
+        out,
     )
 
 
@@ -671,7 +692,18 @@ def binary_cross_entropy_with_logits_backward(
     array([-0.5,  1. ], dtype=float32)
     """
     code = choice(reduction, "reduction", _USUAL)
-    return _loss_backward(grad_output, x, target, weight, pos_weight, _BCE_LOGITS, 0.0, code, reduction, out)
+    return _loss_backward(
+        grad_output,
+        x,
+        target,
+        weight,
+        pos_weight,
+        _kernels.LOSS_BINARY_CROSS_ENTROPY_WITH_LOGITS,
+        0.0,
+        code,
+        reduction,
+        out,
+    )
 
 
 @operation
@@ -716,7 +748,17 @@ def kl_div(
     """
     flag(log_target, "log_target")
     code = choice(reduction, "reduction", REDUCTIONS)
-    return _loss(x, target, None, None, _KL_DIV_LOG if log_target else _KL_DIV, 0.0, code, reduction, out)
+    return _loss(
+        x,
+        target,
+        None,
+        None,
+        _kernels.LOSS_KL_DIV_LOG_TARGET if log_target else _kernels.LOSS_KL_DIV,
+        0.0,
+        code,
+        reduction,
+        out,
+    )
 
 
 @operation
@@ -765,7 +807,7 @@ def kl_div_backward(
     """
     flag(log_target, "log_target")
     code = choice(reduction, "reduction", REDUCTIONS)
-    kind = _KL_DIV_LOG if log_target else _KL_DIV
+    kind = _kernels.LOSS_KL_DIV_LOG_TARGET if log_target else _kernels.LOSS_KL_DIV
     return _loss_backward(grad_output, x, target, None, None, kind, 0.0, code, reduction, out)
 
 
@@ -809,7 +851,17 @@ def hinge_embedding_loss(
     array([0.25, 0.75], dtype=float32)
     """
     margin = number(margin, "margin")
-    return _loss(x, target, None, None, _HINGE, margin, choice(reduction, "reduction", _USUAL), reduction, out)
+    return _loss(
+        x,
+        target,
+        None,
+        None,
+        _kernels.LOSS_HINGE_EMBEDDING,
+        margin,
+        choice(reduction, "reduction", _USUAL),
+        reduction,
+        out,
+    )
 
 
 @operation
@@ -858,7 +910,9 @@ def hinge_embedding_loss_backward(
     """
     margin = number(margin, "margin")
     code = choice(reduction, "reduction", _USUAL)
-    return _loss_backward(grad_output, x, target, None, None, _HINGE, margin, code, reduction, out)
+    return _loss_backward(
+        grad_output, x, target, None, None, _kernels.LOSS_HINGE_EMBEDDING, margin, code, reduction, out
+    )
 
 
 # ---- of classes ----
@@ -1405,7 +1459,7 @@ def _pair_split(shape: tuple[int, ...]) -> tuple[int, int]:
 
 @helper
 def _smooth_l1(beta: float) -> int:
-    return _SMOOTH_L1 if beta > 0 else _L1
+    return _kernels.LOSS_SMOOTH_L1 if beta > 0 else _kernels.LOSS_L1
 
 
 @helper
