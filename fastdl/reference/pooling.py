@@ -332,7 +332,7 @@ def _norms_backward(grad_output: Any, x: Any, p: float, window: Any) -> Array:
 
 def _power(x: Array, p: float) -> Array:
     """x^p; a root in the denominator as torch takes it, of -0 and -infinity too."""
-    return 1 / np.sqrt(x) if p == -0.5 else x**p  # type: ignore[no-any-return]
+    return 1 / np.sqrt(x) if p == -0.5 else x**p
 
 
 # ---- adaptive windows ----

@@ -83,10 +83,10 @@ def sequence_lengths(x: Any, batch: int, steps: int) -> Array | None:
 
 def position_array(x: Any, argument: str, shape: tuple[int, ...], rank: int) -> Array:
     """x as class_indices with as many dimensions as `shape` and the same sizes, but of the last `rank`."""
-    x = class_indices(x, argument, len(shape))
-    if x.shape[: len(shape) - rank] != shape[: len(shape) - rank]:
-        fail(argument, x.shape, shape if rank == 0 else (shape, "but for the last", rank))
-    return x
+    positions = class_indices(x, argument, len(shape))
+    if positions.shape[: len(shape) - rank] != shape[: len(shape) - rank]:
+        fail(argument, positions.shape, shape if rank == 0 else (shape, "but for the last", rank))
+    return positions
 
 
 def index_output(shape: tuple[int, ...], wanted: bool) -> Array:
