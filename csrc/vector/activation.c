@@ -14,20 +14,17 @@ typedef struct {
  * vectors are taken together, for the compiler to interleave (CMakeLists.txt tells GCC to). */
 enum { TOGETHER = 4 };
 
-typedef vreal formula(vreal x, real alpha, real beta);
-typedef vreal gradient(vreal grad, vreal x, real alpha, real beta);
-
-/* A constant wherever inlined: of, or grad, which is NULL forward. */
-FDL_INLINE void take_pass(const elementwise_task *t, int64_t begin, int64_t end, formula *of, gradient *grad)
+FDL_INLINE void take_pass(const elementwise_task *t, int64_t begin, int64_t end, const int kind, const bool backward)
 {
-    const real alpha = t->f.alpha, beta = t->f.beta;
+    const activation f = t->f;
     for (pass p = pass_over(begin, end, t->out, t->streams); p.lanes > 0; pass_next(&p)) {
         while (p.lanes == LANES && p.end - p.at > TOGETHER * LANES) { /* main loop */
             vreal y[TOGETHER];
             FDL_UNROLL
             for (int i = 0; i < TOGETHER; i++) {
                 const vreal x = vload(t->x + p.at + i * LANES);
-                y[i] = grad ? grad(vload(t->grad_output + p.at + i * LANES), x, alpha, beta) : of(x, alpha, beta);
+                y[i] = backward ? activation_grad(vload(t->grad_output + p.at + i * LANES), x, kind, f.alpha, f.beta)
+                                : activation_of(x, kind, f.alpha, f.beta);
             }
             FDL_UNROLL
             for (int i = 0; i < TOGETHER; i++, p.at += LANES)
@@ -35,41 +32,26 @@ FDL_INLINE void take_pass(const elementwise_task *t, int64_t begin, int64_t end,
             p.lanes = min64(LANES, p.end - p.at);
         }
         const vreal x = pass_load(&p, t->x);
-        pass_store(&p, t->out, grad ? grad(pass_load(&p, t->grad_output), x, alpha, beta) : of(x, alpha, beta));
+        pass_store(&p, t->out,
+                   backward ? activation_grad(pass_load(&p, t->grad_output), x, kind, f.alpha, f.beta)
+                            : activation_of(x, kind, f.alpha, f.beta));
     }
 }
-
-/* Of each kind its two formulas and their passes, functions of their own: the time that a compiler takes for a function
- * grows faster than the function, and what is inlined is simplified once, not wherever it goes. */
-#define PASSES(KIND)                                                                                                   \
-    FDL_INLINE vreal of_##KIND(vreal x, real alpha, real beta)                                                         \
-    {                                                                                                                  \
-        return activation_of(x, FDL_ACTIVATION_##KIND, alpha, beta);                                                   \
-    }                                                                                                                  \
-    FDL_INLINE vreal grad_##KIND(vreal grad, vreal x, real alpha, real beta)                                           \
-    {                                                                                                                  \
-        return activation_grad(grad, x, FDL_ACTIVATION_##KIND, alpha, beta);                                           \
-    }                                                                                                                  \
-    static void forward_##KIND(const elementwise_task *t, int64_t begin, int64_t end)                                  \
-    {                                                                                                                  \
-        take_pass(t, begin, end, of_##KIND, NULL);                                                                     \
-    }                                                                                                                  \
-    static void backward_##KIND(const elementwise_task *t, int64_t begin, int64_t end)                                 \
-    {                                                                                                                  \
-        take_pass(t, begin, end, NULL, grad_##KIND);                                                                   \
-    }
-FDL_EACH_ACTIVATION(PASSES)
-#undef PASSES
-
-typedef void whole_pass(const elementwise_task *t, int64_t begin, int64_t end);
-#define PASS(KIND) [FDL_ACTIVATION_##KIND] = {forward_##KIND, backward_##KIND},
-static whole_pass *const PASSES_OF[][2] = {FDL_EACH_ACTIVATION(PASS)};
-#undef PASS
 
 static int elementwise_range(void *context, int64_t begin, int64_t end)
 {
     const elementwise_task t = *(const elementwise_task *)context; /* a copy, which no store can change */
-    PASSES_OF[t.f.kind][t.grad_output != NULL](&t, begin, end);
+    switch (t.f.kind) {
+#define CASE(KIND)                                                                                                     \
+    case FDL_ACTIVATION_##KIND:                                                                                        \
+        if (t.grad_output)                                                                                             \
+            take_pass(&t, begin, end, FDL_ACTIVATION_##KIND, true);                                                    \
+        else                                                                                                           \
+            take_pass(&t, begin, end, FDL_ACTIVATION_##KIND, false);                                                   \
+        break;
+        FDL_EACH_ACTIVATION(CASE)
+#undef CASE
+    }
     return FDL_OK;
 }
 

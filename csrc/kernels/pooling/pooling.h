@@ -18,7 +18,7 @@
 
 /* Defined by what includes this file: POOL_SUMS, 1 where windows are summed, 0 where the largest is looked for. */
 
-/* A function of its own: inlined wherever they are used, these take a compiler most of the time for these files. */
+/* A function of its own: inlined wherever it is used, what it holds takes a compiler most of the time for a file. */
 #define POOL_OUTLINE __attribute__((noinline)) static
 
 /* Below this many elements a second thread costs more than it saves. */
@@ -256,7 +256,7 @@ FDL_INLINE void fold_rows(const real *x, const int64_t *row, const int64_t rows,
 }
 
 /* line [size]: the rows that the cursor lists, from x on; four at a time: more streams memory does not like. */
-POOL_OUTLINE void fold_listed(const row_cursor *c, const real *x, real *line, int64_t size)
+FDL_INLINE void fold_listed(const row_cursor *c, const real *x, real *line, int64_t size)
 {
     int64_t r = c->rows % 4 ? c->rows % 4 : 4;
     switch (c->rows ? r : 0) {
@@ -355,8 +355,8 @@ FDL_INLINE real fold_run(const real *from, int64_t count, int64_t dilation)
 
 /* to [size, inner]: the windows along `line`, finished, `first` the first of them. folded: room for another line.
  * rows: what the rows count for in the divisor. */
-POOL_OUTLINE void fold_line(const pooling *p, const real *line, real *folded, int64_t first, int64_t size, real rows,
-                            real *to)
+FDL_INLINE void fold_line(const pooling *p, const real *line, real *folded, int64_t first, int64_t size, real rows,
+                          real *to)
 {
     const fdl_window *w = p->w;
     const int64_t taps = w->kernel_width, dilation = w->dilation_width;
