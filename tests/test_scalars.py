@@ -17,10 +17,6 @@ _NO_SCALARS = [None, np.ones(3), np.ones(()), 1j, object(), b"a", {}]
 _VALUES = [True, np.True_, "a", 2**70, -(2**70), 10**400, math.nan, math.inf, -1, 0, 1, 1.5, np.float16(1), np.int8(1)]
 
 
-_PENDING = {"conv", "loss", "padding", "pooling", "regularization"}
-"""Families whose scalars are still to be checked by the verbs."""
-
-
 def _kind(value: Any) -> str:
     if isinstance(value, (bool, np.bool_)):
         return "bool"
@@ -41,7 +37,6 @@ def _scalars() -> list[Any]:
     return [
         pytest.param(name, parameter.name, parameter.annotation, id=f"{name}-{parameter.name}")
         for name, function in OPERATIONS.items()
-        if function.__module__.rpartition(".")[2] not in _PENDING
         for parameter in inspect.signature(function).parameters.values()
         if {kind.strip() for kind in parameter.annotation.split("|")} & {"int", "float", "bool", "str"}
     ]

@@ -20,6 +20,7 @@ from fastdl.functional.verbs import (
     conv_weight,
     disjoint,
     fail,
+    flag,
     floats,
     floats_like,
     gradient,
@@ -741,7 +742,7 @@ def _conv_backward(
     )
     if grad_output.shape != shape:
         fail("grad_output", grad_output.shape, shape)
-    result = ConvGrad(gradient(x, input_grad), gradient(weight), np.empty(weight.shape[0], x.dtype))
+    result = ConvGrad(gradient(x, flag(input_grad, "input_grad")), gradient(weight), np.empty(weight.shape[0], x.dtype))
     if padding_mode == "zeros":
         _kernels.conv_backward(
             grad_output, x, weight, result.input, result.weight, result.bias, window, codes[0], codes[1]
@@ -1306,7 +1307,7 @@ def _conv_transpose_backward(
     )
     if grad_output.shape != shape:
         fail("grad_output", grad_output.shape, shape)
-    result = ConvGrad(gradient(x, input_grad), gradient(weight), np.empty(codes[0], x.dtype))
+    result = ConvGrad(gradient(x, flag(input_grad, "input_grad")), gradient(weight), np.empty(codes[0], x.dtype))
     _kernels.conv_transpose_backward(grad_output, x, weight, result.input, result.weight, result.bias, window, codes[1])
     return result
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
-from math import inf
 from typing import Any
 
 from fastdl import _kernels
 from fastdl._docs import doc
 from fastdl.functional._operation import cached_helper, helper, operation
-from fastdl.functional.verbs import Array, bordered_shape, borders, choice, disjoint, fail, floats, number, output
+from fastdl.functional.verbs import (
+    Array,
+    bordered_shape,
+    borders,
+    choice,
+    disjoint,
+    fail,
+    floats,
+    number_or_nan,
+    output,
+)
 
 __all__ = [
     "pad",
@@ -136,9 +145,7 @@ def _border(value: float | None) -> float:
     """A number, which may be NaN, or None for 0."""
     if value is None:
         return 0.0
-    if value != value:
-        return float(value)
-    return number(value, "value", -inf, inf)
+    return number_or_nan(value, "value")
 
 
 @cached_helper

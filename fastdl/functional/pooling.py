@@ -186,8 +186,8 @@ data_format : {"NCL", "NLC"}, optional
     Whether the channels come before the length or after it.
 """,
     "output_size": """
-output_size : int or tuple of int
-    The number of windows.
+output_size : int, None, or tuple of one of those
+    The number of windows; None is as many as x is long.
 """,
 }
 _2D = {
@@ -1382,7 +1382,7 @@ def lp_pool3d_backward(
 @doc(_POOLING, _1D)
 def adaptive_avg_pool1d(
     x: Any,
-    output_size: int | tuple[int],
+    output_size: int | tuple[int | None] | None,
     out: Array | None = None,
 ) -> Array:
     """The average of each of a given number of windows over a sequence.
@@ -1421,7 +1421,7 @@ def adaptive_avg_pool1d(
 def adaptive_avg_pool1d_backward(
     grad_output: Any,
     x: Any,
-    output_size: int | tuple[int],
+    output_size: int | tuple[int | None] | None,
     out: Array | None = None,
 ) -> Array:
     """The gradient of `adaptive_avg_pool1d` in x.
@@ -1599,14 +1599,14 @@ def adaptive_avg_pool3d_backward(
 @overload
 def adaptive_max_pool1d(
     x: Any,
-    output_size: int | tuple[int],
+    output_size: int | tuple[int | None] | None,
     return_indices: Literal[False] = ...,
     out: Array | None = ...,
 ) -> Array: ...
 @overload
 def adaptive_max_pool1d(
     x: Any,
-    output_size: int | tuple[int],
+    output_size: int | tuple[int | None] | None,
     *,
     return_indices: Literal[True],
     out: Array | None = ...,
@@ -1615,7 +1615,7 @@ def adaptive_max_pool1d(
 @doc(_POOLING, _1D)
 def adaptive_max_pool1d(
     x: Any,
-    output_size: int | tuple[int],
+    output_size: int | tuple[int | None] | None,
     return_indices: bool = False,
     out: Array | None = None,
 ) -> Any:
@@ -1655,7 +1655,7 @@ def adaptive_max_pool1d(
 def adaptive_max_pool1d_backward(
     grad_output: Any,
     x: Any,
-    output_size: int | tuple[int],
+    output_size: int | tuple[int | None] | None,
     indices: Any = None,
     out: Array | None = None,
 ) -> Array:

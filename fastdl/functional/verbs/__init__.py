@@ -57,6 +57,7 @@ from fastdl.functional.verbs.scalars import (
     is_int,
     natural,
     number,
+    number_or_nan,
     pair,
     probability,
 )
@@ -114,6 +115,7 @@ __all__ = [
     "matrix_shapes",
     "natural",
     "number",
+    "number_or_nan",
     "optional_broadcast",
     "optional_in_place",
     "optional_indices",

@@ -9,7 +9,7 @@ from numpy import empty, float32, float64, int64, ndarray
 
 from fastdl._call import shortcut
 from fastdl.functional.verbs.errors import fail
-from fastdl.functional.verbs.scalars import is_int
+from fastdl.functional.verbs.scalars import is_int, number_or_nan
 
 Array = np.ndarray[Any, Any]
 
@@ -70,7 +70,7 @@ def optional_vector(x: Any, argument: str, like: Array, size: int) -> Array | No
 def loss_grad(grad_output: Any, like: Array, shape: tuple[int, ...]) -> Array:
     """grad_output as floats_like of that shape, that of a loss; a Python number will do where that is ()."""
     if shape == () and type(grad_output) in (int, float):
-        return np.asarray(grad_output, like.dtype)
+        return np.asarray(number_or_nan(grad_output, "grad_output"), like.dtype)
     grad = floats_like(grad_output, "grad_output", like)
     if grad.shape != shape:
         fail("grad_output", grad.shape, shape)

@@ -34,6 +34,13 @@ def number(value: float, argument: str, least: float = -FINITE, most: float = FI
     return result
 
 
+def number_or_nan(value: float, argument: str) -> float:
+    """Any number, also NaN and infinity."""
+    if isinstance(value, (float, np.floating)) and value != value:
+        return float(value)
+    return number(value, argument, -inf, inf)
+
+
 def number_range(least: float, most: float) -> str:
     """The numbers that `number` takes, in words."""
     words = "a number" if most == inf or least == -inf else "a finite number"

@@ -26,6 +26,13 @@ def _number(value, argument, least=-verbs.FINITE, most=verbs.FINITE):
     return implementation
 
 
+@overload(verbs.number_or_nan, prefer_literal=True)
+def _number_or_nan(value, argument):
+    if not isinstance(value, (types.Integer, types.Float, types.Omitted)) or isinstance(literal(value), (bool, str)):
+        raise TypingError(f"{literal(argument)}: found {value}, expected a number")
+    return lambda value, argument: float(value)
+
+
 @overload(verbs.integer, prefer_literal=True)
 def _integer(value, argument, least=-(2**63), most=2**63 - 1):
     name = literal(argument)
