@@ -3,7 +3,6 @@
 from fastdl import _library  # noqa: F401  isort: skip  (first)
 from fastdl import nn as nn
 from fastdl import optim as optim
-from fastdl import reference as reference
 from fastdl._config import *
 from fastdl.functional import *
 from fastdl.nn.receptive_field import *

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import re
 import textwrap
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -19,6 +21,14 @@ def c_docstring(function: Callable[..., Any]) -> str:
     return f"{function.__name__}{bare}\n--\n\n{inspect.getdoc(function) or ''}"
 
 
+_PLACE = re.compile(r"\n( *)\{(\w+)\}(?=\n)")  # it begins with what is quick to look for
+
+
+@functools.cache
+def _dedented(text: str) -> str:
+    return textwrap.dedent(text).strip("\n")
+
+
 def doc(*shared: Mapping[str, str], **more: str) -> Callable[[Documented], Documented]:
     """Replace each line of the docstring that is ``{name}`` by the text of that name, indented as the line is.
 
@@ -27,24 +37,18 @@ def doc(*shared: Mapping[str, str], **more: str) -> Callable[[Documented], Docum
     """
     texts = {name: text for part in (*shared, more) for name, text in part.items()}
 
-    def filled(text: str, used: set[str]) -> str:
-        lines: list[str] = []
-        for line in text.splitlines():
-            name = line.strip()
-            if not (name.startswith("{") and name.endswith("}") and name[1:-1].isidentifier()):
-                lines.append(line)
-                continue
-            used.add(name[1:-1])
-            indent = line[: len(line) - len(line.lstrip())]
-            lines += [
-                indent + part if part else part
-                for part in filled(textwrap.dedent(texts[name[1:-1]]).strip("\n"), used).splitlines()
-            ]
-        return "\n".join(lines)
-
     def decorate(documented: Documented) -> Documented:
         used: set[str] = set()
-        documented.__doc__ = filled(inspect.cleandoc(documented.__doc__ or ""), used)
+
+        def fill(place: re.Match[str]) -> str:
+            indent, name = place.groups()
+            used.add(name)
+            text = _dedented(texts[name])
+            if "{" in text:
+                text = _PLACE.sub(fill, f"\n{text}\n")[1:-1]
+            return f"\n{text}".replace("\n", "\n" + indent).replace("\n" + indent + "\n", "\n\n")
+
+        documented.__doc__ = _PLACE.sub(fill, f"\n{documented.__doc__ or ''}\n")[1:-1]
         if unused := more.keys() - used:
             raise KeyError(f"{documented.__name__}: nothing in its docstring uses {sorted(unused)}")
         return documented

@@ -10,12 +10,11 @@ import importlib.util
 import os
 import sys
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
-from pathlib import Path
 
 if importlib.util.find_spec("fastdl._native") is None:
     raise ImportError(
-        f"fastdl is not built here: {Path(__file__).parent} is its source folder. Install it with `pip install -e .` "
-        "(or `pip install .`) from the folder above, or import an installed fastdl from another folder"
+        f"fastdl is not built here: {os.path.dirname(__file__)} is its source folder. Install it with "
+        "`pip install -e .` (or `pip install .`) from the folder above, or import an installed fastdl from another folder"
     )
 
 _unset = "GOMP_SPINCOUNT" not in os.environ and "OMP_WAIT_POLICY" not in os.environ

@@ -51,7 +51,7 @@ def test_shared_text_is_indented_and_complete() -> None:
         {y}
         """
 
-    assert function.__doc__ == "Summary.\n\nParameters\n----------\ny\n\nx : array\n    The input."
+    assert inspect.getdoc(function) == "Summary.\n\nParameters\n----------\ny\n\nx : array\n    The input."
     with pytest.raises(KeyError, match="unused"):
         doc(unused="text")(function)
     with pytest.raises(KeyError, match="missing"):

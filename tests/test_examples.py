@@ -183,10 +183,13 @@ def test_version(tmp_path: Path) -> None:
     ("arguments", "message"),
     [
         (["train", "digits", "--epochs", "0"], "found 0, expected at least 1"),
-        (["train", "digits", "--lr", "-1"], "lr: found -1.0, expected at least 0"),
+        (["train", "digits", "--lr", "-1"], "lr: found -1.0, expected a finite number"),
         (["train", "digits", "--output", "absent/figure.png"], "expected a file in a folder that exists"),
         (["train", "sequence", "--hidden", "0"], "found 0, expected at least 1"),
-        (["train", "sequence", "--lr", "-1", "--characters", "20000"], "lr: found -1.0, expected at least 0"),
+        (
+            ["train", "sequence", "--lr", "-1", "--characters", "20000"],
+            "lr: found -1.0, expected a finite number of at least 0",
+        ),
         (["train", "sequence", "--output", "absent/figure.png"], "expected a file in a folder that exists"),
         (["train", "sequence", "--characters", "1000"], "--characters: found a text of 1000, too short"),
         (["train", "digit"], "invalid choice: 'digit'"),

@@ -43,15 +43,29 @@ def _negative_eps(name: str, given: dict[str, Any]) -> str | None:
     return "torch takes a negative eps, which makes NaN" if (given.get("eps") or 0) < 0 else None
 
 
+def _torch_norms(name: str, given: dict[str, Any]) -> str | None:
+    if given["x"].ndim < 2:
+        return "torch takes an array without channels if it is empty"
+    return "torch takes a momentum below 0" if (given.get("momentum") or 0) < 0 else None
+
+
 def _random(name: str, given: dict[str, Any]) -> str | None:
     if given.get("training", True) and 0 < given.get("p", 0.5) < 1:
         return "random: the masks are of other generators"
     return None
 
 
+def _random_images(name: str, given: dict[str, Any]) -> str | None:
+    if given["x"].ndim == 3:
+        return "torch reads three dimensions as (N, C, L), and warns: dropout1d is for those"
+    return _random(name, given)
+
+
 _SKIPPED: dict[str, Callable[[str, dict[str, Any]], str | None]] = {
     **dict.fromkeys(("group_norm", "layer_norm", "rms_norm"), _negative_eps),
-    **dict.fromkeys(("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout"), _random),
+    **dict.fromkeys(("batch_norm", "instance_norm"), _torch_norms),
+    "dropout2d": _random_images,
+    **dict.fromkeys(("dropout", "dropout1d", "dropout3d", "alpha_dropout"), _random),
 }
 
 

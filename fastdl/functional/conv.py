@@ -1436,6 +1436,7 @@ def col2im(
     like = unfolded(output_size, (1, 1))
     found = with_batch(columns.shape, "columns", (1, 1, 1))
     size = triple(output_size, "output_size", 1, 1, like)
+    bounded("output_size", size, "output_size", size)
     kernel = triple(kernel_size, "kernel_size", 1, 1, like)
     taps = kernel[0] * kernel[1] * kernel[2]
     if found[1] % taps != 0:

@@ -129,6 +129,11 @@ def _prelu_error(a: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...]:
     return np.abs(expected[0]), 4 * np.sqrt(a["x"].size / a["weight"].size + 2) * np.abs(terms)
 
 
+def _count(x: np.ndarray, dim: int) -> int:
+    """Elements along a dimension, of which a 0-d array has one."""
+    return x.shape[dim] if x.ndim else 1
+
+
 def _spread(x: Array) -> float:
     """The largest |x - max(x)| that exp is taken of: one rounding of it is that many of exp's result."""
     finite = x[np.isfinite(x) & (np.abs(x) < 1e30)]
@@ -137,7 +142,7 @@ def _spread(x: Array) -> float:
 
 def _softmax(a: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...]:
     """Relative: exp's and the division's few roundings, the sum's sqrt(classes), and that of exp's argument."""
-    return ((8 + np.sqrt(a["x"].shape[a["dim"]]) + _spread(a["x"])) * expected[0],)
+    return ((8 + np.sqrt(_count(a["x"], a["dim"])) + _spread(a["x"])) * expected[0],)
 
 
 def _softmin(a: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...]:
@@ -146,20 +151,20 @@ def _softmin(a: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...]:
 
 def _log_softmax(a: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...]:
     """Absolute in terms of |x - max| and log(sum): y is their difference."""
-    return (8 + 2 * np.sqrt(a["x"].shape[a["dim"]]) + 2 * _spread(a["x"]) + 2 * np.abs(expected[0]),)
+    return (8 + 2 * np.sqrt(_count(a["x"], a["dim"])) + 2 * _spread(a["x"]) + 2 * np.abs(expected[0]),)
 
 
 def _softmax_backward(a: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...]:
     """The terms of y (g - sum(g y)), all taken positive; a few roundings each and sqrt(classes) for the sum."""
     g, y = np.abs(a["grad_output"]), np.abs(a["y"])
-    return (2 * (4 + np.sqrt(y.shape[a["dim"]])) * y * (g + (g * y).sum(a["dim"], keepdims=True)),)
+    return (2 * (4 + np.sqrt(_count(y, a["dim"]))) * y * (g + (g * y).sum(a["dim"], keepdims=True)),)
 
 
 def _log_softmax_backward(a: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...]:
     """The terms of g - exp(y) sum(g), all taken positive."""
     g = -np.abs(a["grad_output"])
     return (
-        2 * (4 + np.sqrt(g.shape[a["dim"]])) * np.abs(reference.log_softmax_backward(-g, a["y"], a["dim"]) + 2 * g),
+        2 * (4 + np.sqrt(_count(g, a["dim"]))) * np.abs(reference.log_softmax_backward(-g, a["y"], a["dim"]) + 2 * g),
     )
 
 

@@ -66,8 +66,6 @@ def triple(value: Any, argument: str, least: int, unit: int, shape: tuple[int, .
         raise TypeError(f"{argument}: found {value!r}, expected {ints(rank)}")
     if min(values) < least:
         fail(argument, value, ("at least", least))
-    if max(values) >= 2**63:
-        fail(argument, value, "less than 2**63")
     values = values * rank if len(values) == 1 else values
     return (unit,) * (3 - rank) + tuple(map(int, values))  # type: ignore[return-value]
 
