@@ -14,7 +14,7 @@ from importlib.machinery import ExtensionFileLoader, ModuleSpec
 if importlib.util.find_spec("fastdl._native") is None:
     raise ImportError(
         f"fastdl is not built here: {os.path.dirname(__file__)} is its source folder. Install it with "
-        "`pip install -e .` (or `pip install .`) from the folder above, or import an installed fastdl from another folder"
+        "`pip install -e .` (or `pip install .`) from the folder above, or import an installed fastdl from elsewhere"
     )
 
 _unset = "GOMP_SPINCOUNT" not in os.environ and "OMP_WAIT_POLICY" not in os.environ
