@@ -11,11 +11,15 @@ from fastdl.functional import verbs
 from fastdl.numba.verbs.types import is_int, literal
 
 
+def _check_number(value, name):
+    if not isinstance(value, (types.Integer, types.Float, types.Omitted)) or isinstance(literal(value), (bool, str)):
+        raise TypingError(f"{name}: found {value}, expected a number")
+
+
 @overload(verbs.number, prefer_literal=True)
 def _number(value, argument, least=-verbs.FINITE, most=verbs.FINITE):
     name = literal(argument)
-    if not isinstance(value, (types.Integer, types.Float, types.Omitted)) or isinstance(literal(value), (bool, str)):
-        raise TypingError(f"{name}: found {value}, expected a number")
+    _check_number(value, name)
 
     def implementation(value, argument, least=-verbs.FINITE, most=verbs.FINITE):
         result = float(value)
@@ -28,8 +32,7 @@ def _number(value, argument, least=-verbs.FINITE, most=verbs.FINITE):
 
 @overload(verbs.number_or_nan, prefer_literal=True)
 def _number_or_nan(value, argument):
-    if not isinstance(value, (types.Integer, types.Float, types.Omitted)) or isinstance(literal(value), (bool, str)):
-        raise TypingError(f"{literal(argument)}: found {value}, expected a number")
+    _check_number(value, literal(argument))
     return lambda value, argument: float(value)
 
 
