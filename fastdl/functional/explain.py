@@ -12,7 +12,7 @@ from fastdl._config import get_num_threads, set_num_threads
 from fastdl._docs import doc
 from fastdl._native import ffi, lib
 from fastdl.functional._window import Pair
-from fastdl.functional.conv import (
+from fastdl.functional.conv.conv import (
     ALGORITHMS,
     SHARED,
     Algorithm,

@@ -9,7 +9,7 @@ import numpy as np
 from fastdl import _kernels
 from fastdl._docs import doc
 from fastdl.functional._operation import helper, operation
-from fastdl.functional.activation import fused_activation
+from fastdl.functional.activation.elementwise import fused_activation
 from fastdl.functional.verbs import (
     Array,
     ArrayLike,

@@ -16,7 +16,7 @@ from fastdl._kernels import RECURRENT_GRU as GRU
 from fastdl._kernels import RECURRENT_GRU_RESET_FIRST as GRU_RESET_FIRST
 from fastdl._kernels import RECURRENT_LSTM as LSTM
 from fastdl._kernels import RECURRENT_RNN_RELU as RNN_RELU
-from fastdl.functional.recurrent import (
+from fastdl.functional.recurrent.sequence import (
     NONLINEARITIES,
     CellGrad,
     LSTMCellGrad,

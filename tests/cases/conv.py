@@ -12,7 +12,7 @@ import numpy as np
 import fastdl
 from fastdl import _kernels
 from fastdl.functional._operation import HELPERS
-from fastdl.functional.conv import ALGORITHMS, _geometry
+from fastdl.functional.conv.conv import ALGORITHMS, _geometry
 from tests.cases.case import Arguments, Array, Backward, Case, Draw, Shape, declare, summed
 from tests.cases.case import exact as copied
 from tests.cases.window import as_sides, as_tuple, window_positions

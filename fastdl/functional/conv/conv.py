@@ -10,7 +10,7 @@ from fastdl import _kernels
 from fastdl._docs import doc
 from fastdl.functional._operation import cached_helper, helper, operation
 from fastdl.functional._window import Pads, Pair, Triple, Volume, Window, bounded, out_sizes, transposed_size, window
-from fastdl.functional.activation import fused_activation
+from fastdl.functional.activation.elementwise import fused_activation
 from fastdl.functional.padding import CONSTANT, check_borders
 from fastdl.functional.verbs import (
     Array,

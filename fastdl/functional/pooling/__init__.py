@@ -1,0 +1,3 @@
+"""Pooling: the largest, the average or the norm of every window, and of a given number of windows (adaptive)."""
+
+from fastdl.functional.pooling.max import *
