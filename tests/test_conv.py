@@ -13,7 +13,7 @@ import pytest
 
 import fastdl
 from fastdl import reference
-from fastdl.functional.conv.conv import ALGORITHMS
+from fastdl.functional.conv._shared import ALGORITHMS
 from tests.support import HOME
 
 _MIB = 1 << 20

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import fastdl
-from fastdl.functional.conv.conv import ALGORITHMS
+from fastdl.functional.conv._shared import ALGORITHMS
 from tests.cases import Case, all_cases, results
 from tests.cases.case import flat, mapped
 from tests.cases.conv import by_winograd, computed_by, convolution

@@ -16,7 +16,7 @@ import pytest
 
 import fastdl
 from fastdl import reference
-from fastdl.functional.conv.conv import ALGORITHMS, PADDING_MODES
+from fastdl.functional.conv._shared import ALGORITHMS, PADDING_MODES
 from tests.cases.window import as_sides as sides_alike
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")

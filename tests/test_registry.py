@@ -80,15 +80,18 @@ def _texts() -> dict[str, str]:
 
 @pytest.mark.skipif(not (ROOT / "csrc").is_dir(), reason="without the sources")
 def test_an_activation_touches_five_files() -> None:
-    """And its kind stands once, in fastdl.h, besides its formulas."""
+    """And one with an option a sixth, for what fuses it. Its kind stands once, in fastdl.h, besides its formulas."""
     texts = _texts()
     for name in ("mish", "softsign", "logsigmoid", "softshrink", "tanhshrink"):
+        function = getattr(fastdl, name)
+        themes = {function.__module__.rpartition(".")[2]}
+        themes |= {"elementwise"} if len(inspect.signature(function).parameters) > 2 else set()
         assert {path for path, text in texts.items() if name in text.lower()} <= {
             "csrc/fastdl.h",
             "csrc/vector/activation.h",
-            "fastdl/functional/activation/elementwise.py",
             "fastdl/reference/activation.py",
             "fastdl/nn/activation.py",
+            *(f"fastdl/functional/activation/{theme}.py" for theme in themes),
         }, name
     for kind in set(_kernels.ACTIVATION_NAMES) - {"none", "relu"}:
         named = re.compile(rf"FDL_ACTIVATION_{kind.upper()}\b")

@@ -12,16 +12,9 @@ from fastdl._config import get_num_threads, set_num_threads
 from fastdl._docs import doc
 from fastdl._native import ffi, lib
 from fastdl.functional._window import Pair
-from fastdl.functional.conv.conv import (
-    ALGORITHMS,
-    SHARED,
-    Algorithm,
-    Precision,
-    _geometry,
-    conv2d,
-    conv2d_backward,
-    pack_conv2d_weight,
-)
+from fastdl.functional.conv._shared import ALGORITHMS, SHARED, Algorithm, Precision
+from fastdl.functional.conv.conv import conv2d, conv2d_backward, conv_geometry
+from fastdl.functional.conv.packing import pack_conv2d_weight
 from fastdl.functional.verbs import choice, fail, is_int, with_batch
 
 __all__ = [
@@ -121,7 +114,7 @@ def explain_conv2d(
         fail("packed", "True for a gradient", "False: gradients take the plain weight")
     x_shape, dtype = _shape(x_shape, "x_shape", dtype)
     weight_shape, dtype = _shape(weight_shape, "weight_shape", dtype)
-    window, shape, codes, _ = _geometry(
+    window, shape, codes, _ = conv_geometry(
         x_shape,
         weight_shape,
         stride,

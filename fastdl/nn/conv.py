@@ -8,7 +8,7 @@ import numpy as np
 
 from fastdl._backend import functions
 from fastdl._docs import doc
-from fastdl.functional.conv.conv import PADDING_MODES
+from fastdl.functional.conv._shared import PADDING_MODES
 from fastdl.functional.verbs import Array, fail, flag, floats, pads, triple
 from fastdl.nn._arguments import (
     blame_input,

@@ -10,7 +10,8 @@ import numpy as np
 
 from fastdl._backend import functions
 from fastdl._docs import doc
-from fastdl.functional.recurrent.sequence import NONLINEARITIES, bound_step, cell_kind
+from fastdl.functional.recurrent._shared import NONLINEARITIES
+from fastdl.functional.recurrent.cell import bound_step, cell_kind
 from fastdl.functional.verbs import Array, fail, flag, floats, natural, view
 from fastdl.nn._arguments import blame_input, example, float_dtype, one_of, real, size_of
 from fastdl.nn._layer import Layer, RandomLayer

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from fastdl import functional
-from fastdl.functional.activation.elementwise import PReLUGrad
+from fastdl.functional.activation.prelu import PReLUGrad
 from fastdl.functional.verbs import Array
 from fastdl.reference._implements import implements
 

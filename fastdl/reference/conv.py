@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from fastdl import functional
-from fastdl.functional.conv.conv import ConvGrad
+from fastdl.functional.conv._shared import ConvGrad
 from fastdl.functional.verbs import Array
 from fastdl.reference._implements import implements
 from fastdl.reference._window import channels_back, channels_second, crop, each, fill, pad, sides, taps

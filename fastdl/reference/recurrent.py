@@ -16,13 +16,10 @@ from fastdl._kernels import RECURRENT_GRU as GRU
 from fastdl._kernels import RECURRENT_GRU_RESET_FIRST as GRU_RESET_FIRST
 from fastdl._kernels import RECURRENT_LSTM as LSTM
 from fastdl._kernels import RECURRENT_RNN_RELU as RNN_RELU
-from fastdl.functional.recurrent.sequence import (
-    NONLINEARITIES,
-    CellGrad,
-    LSTMCellGrad,
-    LSTMGrad,
-    RecurrentGrad,
-)
+from fastdl.functional.recurrent._shared import NONLINEARITIES
+from fastdl.functional.recurrent.cell import CellGrad, LSTMCellGrad
+from fastdl.functional.recurrent.lstm import LSTMGrad
+from fastdl.functional.recurrent.rnn import RecurrentGrad
 from fastdl.functional.verbs import Array
 from fastdl.reference._implements import implements
 from fastdl.reference._window import fill

@@ -12,7 +12,8 @@ import numpy as np
 import fastdl
 from fastdl import _kernels
 from fastdl.functional._operation import HELPERS
-from fastdl.functional.conv.conv import ALGORITHMS, _geometry
+from fastdl.functional.conv._shared import ALGORITHMS
+from fastdl.functional.conv.conv import conv_geometry
 from tests.cases.case import Arguments, Array, Backward, Case, Draw, Shape, declare, summed
 from tests.cases.case import exact as copied
 from tests.cases.window import as_sides, as_tuple, window_positions
@@ -126,12 +127,12 @@ def unfold(x: Shape, kernel: Any, **form: Any) -> list[Case]:
 def computed_by(algorithm: str, case: Case, dtype: Any = np.float32) -> bool:
     """Whether a convolution, or its backward, takes that algorithm by name."""
     arguments = case.make(dtype)
-    geometry = inspect.signature(HELPERS[_geometry]).parameters
+    geometry = inspect.signature(HELPERS[conv_geometry]).parameters
     given = {name: value for name, value in arguments.items() if name in geometry and name not in ("x", "weight")}
     defaults = inspect.signature(getattr(fastdl, case.operation.removesuffix("_backward"))).parameters
     options = [given.get(name, defaults[name].default) for name in list(geometry)[2:-4]]
     shapes = arguments["x"].shape, arguments["weight"].shape
-    window, _, codes, _ = _geometry(*shapes, *options, algorithm, "none", (), "fast")
+    window, _, codes, _ = conv_geometry(*shapes, *options, algorithm, "none", (), "fast")
     found = np.array([codes[0], -1, -1])
     try:
         _kernels.conv_plan(arguments["x"], found, window, -1, _kernels.PASS_FORWARD, codes[1])
