@@ -13,6 +13,7 @@
 #include <Python.h>
 #include <numpy/arrayobject.h>
 #include <float.h>
+#include <math.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -82,7 +83,7 @@ static void *take_array(arguments *a, int i, int type, bool written, bool option
 
 static int64_t take_integer(arguments *a, int i)
 {
-    if (!a->failed && PyArray_IsScalar(a->given[i], Bool)) /* which is no int */
+    if (!a->failed && !PyLong_CheckExact(a->given[i]) && PyArray_IsScalar(a->given[i], Bool)) /* which is no int */
         return PyObject_IsTrue(a->given[i]);
     const int64_t value = a->failed ? 0 : PyLong_AsLongLong(a->given[i]);
     if (value == -1 && PyErr_Occurred())
@@ -289,8 +290,16 @@ SHORTCUT(optional_in_place) /* x, argument, like */
 
 SHORTCUT(gradient) /* x, wanted = True */
 {
-    PyArrayObject *x = count == 1 || (count == 2 && given[1] == Py_True) ? plain(given[0]) : NULL;
-    return x ? new_array(x, PyArray_NDIM(x), PyArray_DIMS(x)) : in_full(function, given, count);
+    PyArrayObject *x = count == 1 || (count == 2 && PyBool_Check(given[1])) ? plain(given[0]) : NULL;
+    const int ndim = x ? PyArray_NDIM(x) : 0;
+    if (x && (count == 1 || given[1] == Py_True))
+        return new_array(x, ndim, PyArray_DIMS(x));
+    if (ndim == 0)
+        return in_full(function, given, count);
+    npy_intp shape[MAX_NDIM];
+    memcpy(shape, PyArray_DIMS(x), (size_t)ndim * sizeof *shape);
+    shape[0] = 0;
+    return new_array(x, ndim, shape);
 }
 
 /* Whether both are plain, and do not overlap. */
@@ -315,15 +324,55 @@ SHORTCUT(same_or_disjoint) /* written, argument, other */
     return fine ? Py_NewRef(Py_None) : in_full(function, given, count);
 }
 
+/* A float or an int of Python's own as a double. */
+static bool is_number(PyObject *x, double *value)
+{
+    if (!PyFloat_CheckExact(x) && !PyLong_CheckExact(x))
+        return false;
+    *value = PyFloat_AsDouble(x);
+    if (*value == -1 && PyErr_Occurred()) { /* an int that is too large */
+        PyErr_Clear();
+        return false;
+    }
+    return true;
+}
+
+/* x, a number within the bounds, as a float; NULL if it is none. */
+static PyObject *number_within(PyObject *x, double least, double most)
+{
+    double value;
+    if (!is_number(x, &value) || !(least <= value && value <= most))
+        return NULL;
+    return PyFloat_CheckExact(x) ? Py_NewRef(x) : PyFloat_FromDouble(value);
+}
+
 SHORTCUT(number) /* value, argument, least = -DBL_MAX, most = DBL_MAX */
 {
-    if ((count != 2 && count != 4) || !PyFloat_CheckExact(given[0]) ||
-        (count == 4 && !(PyFloat_CheckExact(given[2]) && PyFloat_CheckExact(given[3]))))
-        return in_full(function, given, count);
-    const double value = PyFloat_AsDouble(given[0]);
-    const double least = count == 4 ? PyFloat_AsDouble(given[2]) : -DBL_MAX;
-    const double most = count == 4 ? PyFloat_AsDouble(given[3]) : DBL_MAX;
-    return least <= value && value <= most ? Py_NewRef(given[0]) : in_full(function, given, count);
+    double least = -DBL_MAX, most = DBL_MAX;
+    const bool bounds = count >= 2 && count <= 4 && (count < 3 || is_number(given[2], &least)) &&
+                        (count < 4 || is_number(given[3], &most));
+    PyObject *result = bounds ? number_within(given[0], least, most) : NULL;
+    return result ? result : in_full(function, given, count);
+}
+
+SHORTCUT(number_or_nan) /* value, argument */
+{
+    PyObject *result = count == 2 ? number_within(given[0], -INFINITY, INFINITY) : NULL;
+    return result ? result : in_full(function, given, count);
+}
+
+SHORTCUT(probability) /* value, argument */
+{
+    PyObject *result = count == 2 ? number_within(given[0], 0, 1) : NULL;
+    return result ? result : in_full(function, given, count);
+}
+
+SHORTCUT(pair) /* value, argument */
+{
+    const bool two = count == 2 && PyTuple_CheckExact(given[0]) && PyTuple_Size(given[0]) == 2;
+    const bool fine =
+        two && PyFloat_CheckExact(PyTuple_GetItem(given[0], 0)) && PyFloat_CheckExact(PyTuple_GetItem(given[0], 1));
+    return fine ? Py_NewRef(given[0]) : in_full(function, given, count);
 }
 
 SHORTCUT(integer) /* value, argument, least = -2^63, most = 2^63 - 1 */
@@ -352,10 +401,43 @@ SHORTCUT(choice) /* value, argument, names */
     return in_full(function, given, count);
 }
 
+/* Whether x is an int64 array as kernels take it. */
+static bool is_index_array(PyObject *x)
+{
+    return PyArray_CheckExact(x) && PyArray_DESCR((PyArrayObject *)x) == int64 &&
+           PyArray_IS_C_CONTIGUOUS((PyArrayObject *)x);
+}
+
 SHORTCUT(class_indices) /* x, argument, ndim */
 {
-    PyArrayObject *x = count == 3 && PyArray_CheckExact(given[0]) ? (PyArrayObject *)given[0] : NULL;
-    const bool fine = x && PyArray_DESCR(x) == int64 && PyArray_IS_C_CONTIGUOUS(x) && has_ndim(x, given[2]);
+    const bool fine = count == 3 && is_index_array(given[0]) && has_ndim((PyArrayObject *)given[0], given[2]);
+    return fine ? Py_NewRef(given[0]) : in_full(function, given, count);
+}
+
+SHORTCUT(class_target) /* target, x, soft */
+{
+    if (count != 3 || !PyArray_Check(given[1]))
+        return in_full(function, given, count);
+    PyArrayObject *x = (PyArrayObject *)given[1];
+    if (given[2] == Py_True && plain_like(given[0], given[1]) && PyArray_SAMESHAPE((PyArrayObject *)given[0], x))
+        return PyTuple_Pack(2, Py_None, given[0]);
+    const int ndim = PyArray_NDIM(x);
+    PyArrayObject *target = is_index_array(given[0]) ? (PyArrayObject *)given[0] : NULL;
+    if (!target || ndim < 1 || PyArray_NDIM(target) != ndim - 1 ||
+        (ndim > 1 && PyArray_DIM(target, 0) != PyArray_DIM(x, 0)) ||
+        (ndim > 2 && !PyArray_CompareLists(PyArray_DIMS(target) + 1, PyArray_DIMS(x) + 2, ndim - 2)))
+        return in_full(function, given, count);
+    return PyTuple_Pack(2, given[0], Py_None);
+}
+
+SHORTCUT(position_array) /* x, argument, shape, rank */
+{
+    npy_intp shape[MAX_NDIM];
+    int ndim = 0;
+    const bool array = count == 4 && is_index_array(given[0]) && get_shape(given[2], shape, &ndim);
+    const long compared = array ? ndim - PyLong_AsLong(given[3]) : -1;
+    const bool fine = compared >= 0 && compared <= ndim && PyArray_NDIM((PyArrayObject *)given[0]) == ndim &&
+                      PyArray_CompareLists(PyArray_DIMS((PyArrayObject *)given[0]), shape, (int)compared);
     return fine ? Py_NewRef(given[0]) : in_full(function, given, count);
 }
 
@@ -395,11 +477,30 @@ SHORTCUT(array_table) /* first, second, both */
 #define ROW(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
 
 static PyMethodDef shortcuts[] = {
-    ROW(floats),        ROW(floats_like), ROW(optional_vector),  ROW(optional_like),
-    ROW(conv_weight),   ROW(output),      ROW(in_place),         ROW(optional_in_place),
-    ROW(gradient),      ROW(disjoint),    ROW(same_or_disjoint), ROW(choice),
-    ROW(class_indices), ROW(many_like),   ROW(array_table),      ROW(number),
-    ROW(integer),       ROW(flag),        {NULL, NULL, 0, NULL},
+    ROW(floats),
+    ROW(floats_like),
+    ROW(optional_vector),
+    ROW(optional_like),
+    ROW(conv_weight),
+    ROW(output),
+    ROW(in_place),
+    ROW(optional_in_place),
+    ROW(gradient),
+    ROW(disjoint),
+    ROW(same_or_disjoint),
+    ROW(choice),
+    ROW(class_indices),
+    ROW(class_target),
+    ROW(position_array),
+    ROW(many_like),
+    ROW(array_table),
+    ROW(number),
+    ROW(number_or_nan),
+    ROW(probability),
+    ROW(pair),
+    ROW(integer),
+    ROW(flag),
+    {NULL, NULL, 0, NULL},
 };
 
 /* A copy, for ever, of the docstring that the function's shortcut is to have; NULL after an error. */
@@ -586,12 +687,72 @@ static PyObject *take_gradients(PyObject *module, PyObject *const *given, Py_ssi
     return PyLong_FromLong(found);
 }
 
+/* find_overlap(table, starts, ends, itemsize): the first row of a table whose gradient shares memory with one of the
+ * ranges [starts[j], ends[j]), which are in order and apart; -1 if none does. */
+static PyObject *find_overlap(PyObject *module, PyObject *const *given, Py_ssize_t count)
+{
+    (void)module;
+    PyArrayObject *arrays[3];
+    for (int i = 0; i < 3; i++) {
+        arrays[i] = count == 4 && PyArray_Check(given[i]) ? (PyArrayObject *)given[i] : NULL;
+        if (!arrays[i] || !is_of(arrays[i], NPY_INT64) || PyArray_NDIM(arrays[i]) != (i == 0 ? 2 : 1)) {
+            PyErr_SetString(PyExc_TypeError, "find_overlap: expected a table, starts, ends, and a size");
+            return NULL;
+        }
+    }
+    const int64_t itemsize = PyLong_AsLongLong(given[3]), ranges = PyArray_SIZE(arrays[1]);
+    const int64_t *row = PyArray_DATA(arrays[0]), *starts = PyArray_DATA(arrays[1]), *ends = PyArray_DATA(arrays[2]);
+    int64_t begin = 0;
+    for (npy_intp i = 0; i < PyArray_DIM(arrays[0], 0); i++, begin = row[FDL_TABLE_END], row += FDL_TABLE_COLUMNS) {
+        const int64_t grad = row[FDL_TABLE_GRAD], end = grad + (row[FDL_TABLE_END] - begin) * itemsize;
+        int64_t low = 0, high = ranges; /* how many ranges begin before the gradient ends */
+        while (low < high) {
+            const int64_t middle = low + (high - low) / 2;
+            if (starts[middle] < end)
+                low = middle + 1;
+            else
+                high = middle;
+        }
+        if (grad != 0 && end > grad && low > 0 && ends[low - 1] > grad)
+            return PyLong_FromSsize_t(i);
+    }
+    return PyLong_FromLong(-1);
+}
+
+/* ---- what layers save ---- */
+
+/* sample(a): a number from the bits of three elements of an array of numbers, enough to see that it was filled with
+ * others; None for an array without elements, or of something else. */
+static PyObject *sample(PyObject *module, PyObject *x)
+{
+    (void)module;
+    PyArrayObject *a = PyArray_Check(x) ? (PyArrayObject *)x : NULL;
+    const npy_intp size = a ? PyArray_SIZE(a) : 0, itemsize = a ? (npy_intp)PyArray_ITEMSIZE(a) : 0;
+    if (size == 0 || itemsize > 8 || !(PyArray_ISNUMBER(a) || PyArray_ISBOOL(a)))
+        return Py_NewRef(Py_None);
+    const npy_intp places[] = {size / 5, size / 2, size / 5 * 4};
+    uint64_t hash = 0;
+    for (int i = 0; i < 3; i++) {
+        npy_intp rest = places[i], offset = 0;
+        for (int d = PyArray_NDIM(a) - 1; d >= 0; d--) {
+            offset += rest % PyArray_DIM(a, d) * PyArray_STRIDE(a, d);
+            rest /= PyArray_DIM(a, d);
+        }
+        uint64_t bits = 0;
+        memcpy(&bits, (const char *)PyArray_DATA(a) + offset, (size_t)itemsize);
+        hash = join(hash, bits);
+    }
+    return PyLong_FromUnsignedLongLong(hash);
+}
+
 /* ---- the module ---- */
 
 static PyMethodDef functions[] = {
     CALL_TABLE{"shortcut", shortcut, METH_O, NULL},
     {"remember", remember, METH_O, NULL},
     {"take_gradients", (PyCFunction)(void (*)(void))take_gradients, METH_FASTCALL, NULL},
+    {"find_overlap", (PyCFunction)(void (*)(void))find_overlap, METH_FASTCALL, NULL},
+    {"sample", sample, METH_O, NULL},
     {NULL, NULL, 0, NULL},
 };
 

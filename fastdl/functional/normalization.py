@@ -7,13 +7,13 @@ used, in float64; a backward that is given them need not take them from x again,
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 
 from fastdl import _kernels
 from fastdl._docs import doc
-from fastdl.functional._operation import helper, operation
+from fastdl.functional._operation import cached_helper, helper, operation
 from fastdl.functional.verbs import (
     Array,
     ArrayLike,
@@ -850,7 +850,7 @@ def layer_norm(
     x = floats(x, "x")
     flag(return_stats, "return_stats")
     eps = number(eps, "eps", 0.0)
-    rows, last = split_shape(normalized_shape, "normalized_shape", x.shape)
+    rows, last, outer, inner = _split(normalized_shape, x.shape)
     weight = optional_like(weight, "weight", x, last)
     bias = optional_like(bias, "bias", x, last)
     result = output(out, x.shape, x)
@@ -859,9 +859,7 @@ def layer_norm(
         _check_out(result, weight, bias, None, None)
     mean = stats_output(rows, return_stats)
     rstd = stats_output(rows, return_stats)
-    _kernels.normalize(
-        x, None, None, weight, bias, result, mean, rstd, _product(rows), 1, _product(last), 1, GROUP, 0.0, eps
-    )
+    _kernels.normalize(x, None, None, weight, bias, result, mean, rstd, outer, 1, inner, 1, GROUP, 0.0, eps)
     return with_mean_and_rstd(result, mean, rstd, return_stats)
 
 
@@ -913,7 +911,7 @@ def layer_norm_backward(
     eps = number(eps, "eps", 0.0)
     grad_output = floats_like(grad_output, "grad_output", x)
     _check_grad(grad_output, x)
-    rows, last = split_shape(normalized_shape, "normalized_shape", x.shape)
+    rows, last, outer, inner = _split(normalized_shape, x.shape)
     weight = optional_like(weight, "weight", x, last)
     mean = optional_stats(mean, "mean", rows)
     rstd = optional_stats(rstd, "rstd", rows)
@@ -930,9 +928,9 @@ def layer_norm_backward(
         result.input,
         result.weight,
         result.bias,
-        _product(rows),
+        outer,
         1,
-        _product(last),
+        inner,
         1,
         GROUP,
         eps,
@@ -1009,7 +1007,7 @@ def rms_norm(
     """
     x = floats(x, "x")
     flag(return_stats, "return_stats")
-    rows, last = split_shape(normalized_shape, "normalized_shape", x.shape)
+    rows, last, outer, inner = _split(normalized_shape, x.shape)
     weight = optional_like(weight, "weight", x, last)
     least = number(_epsilon(x, eps), "eps", 0.0)
     result = output(out, x.shape, x)
@@ -1017,9 +1015,7 @@ def rms_norm(
         same_or_disjoint(result, "x", x)
         _check_out(result, weight, None, None, None)
     rstd = stats_output(rows, return_stats)
-    _kernels.normalize(
-        x, None, None, weight, None, result, None, rstd, _product(rows), 1, _product(last), 1, RMS, 0.0, least
-    )
+    _kernels.normalize(x, None, None, weight, None, result, None, rstd, outer, 1, inner, 1, RMS, 0.0, least)
     return with_rstd(result, rstd, return_stats)
 
 
@@ -1068,7 +1064,7 @@ def rms_norm_backward(
     x = floats(x, "x")
     grad_output = floats_like(grad_output, "grad_output", x)
     _check_grad(grad_output, x)
-    rows, last = split_shape(normalized_shape, "normalized_shape", x.shape)
+    rows, last, outer, inner = _split(normalized_shape, x.shape)
     weight = optional_like(weight, "weight", x, last)
     rstd = optional_stats(rstd, "rstd", rows)
     least = number(_epsilon(x, eps), "eps", 0.0)
@@ -1084,9 +1080,9 @@ def rms_norm_backward(
         result.input,
         result.weight,
         None,
-        _product(rows),
+        outer,
         1,
-        _product(last),
+        inner,
         1,
         RMS,
         least,
@@ -1094,15 +1090,19 @@ def rms_norm_backward(
     return result
 
 
-@helper
-def _product(sizes: tuple[int, ...]) -> int:
-    product = 1
-    for size in sizes:
-        product *= size
-    return product
+@cached_helper
+def _split(normalized_shape: Any, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...], int, int]:
+    """The shape as what is before the normalized sizes, those, and the elements of both."""
+    rows, last = split_shape(normalized_shape, "normalized_shape", shape)
+    outer, inner = 1, 1
+    for size in rows:
+        outer *= size
+    for size in last:
+        inner *= size
+    return rows, last, outer, inner
 
 
-@helper
+@cached_helper
 def _channels(shape: tuple[int, ...]) -> tuple[int, int, int]:
     """The shape as (batch, channels, what each channel of a sample has)."""
     if len(shape) < 2:

@@ -11,7 +11,7 @@ import numpy as np
 
 from fastdl.functional.verbs import Array, fail
 from fastdl.nn._layer import Layer
-from fastdl.nn.module import Module, _repr
+from fastdl.nn.module import Module, _repr, tree_changed
 
 __all__ = ["Concat", "Identity", "ModuleDict", "ModuleList", "Residual", "Sequential"]
 
@@ -22,7 +22,8 @@ Listed = TypeVar("Listed", bound="_Listed")
 class _Modules(Module):
     """What holds modules by name, in an order. A Module that is assigned to an attribute is held as well."""
 
-    _modules: dict[str, Module]
+    _modules: Mapping[str, Module]
+    """Never changed, but replaced by another."""
 
     def children(self) -> dict[str, Module]:
         return dict(self._modules)
@@ -31,20 +32,20 @@ class _Modules(Module):
         return len(self._modules)
 
     def __getattr__(self, name: str) -> Module:
-        held: dict[str, Module] = self.__dict__.get("_modules", {})
+        held: Mapping[str, Module] = self.__dict__.get("_modules", {})
         if name not in held:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         return held[name]
 
     def __setattr__(self, name: str, value: Any) -> None:
         if isinstance(value, Module):
-            self._modules[name] = value
+            self._hold({**self._modules, name: value}.items())
         else:
             super().__setattr__(name, value)
 
     def __delattr__(self, name: str) -> None:
         if name in self._modules:
-            del self._modules[name]
+            self._hold((n, module) for n, module in self._modules.items() if n != name)
         else:
             super().__delattr__(name)
 
@@ -54,6 +55,7 @@ class _Modules(Module):
         for name, module in named:
             held[_name(name)] = _module(module, name)
         self.__dict__["_modules"] = held
+        tree_changed()
 
 
 class _Listed(_Modules):
@@ -72,7 +74,7 @@ class _Listed(_Modules):
         return self._modules[self._name_of(index)]
 
     def __setitem__(self, index: int | str, module: Module) -> None:
-        self._modules[self._name_of(index)] = _module(module, index)
+        self._hold({**self._modules, self._name_of(index): module}.items())
 
     def __delitem__(self, index: int | str | slice) -> None:
         names = list(self._modules)
@@ -344,10 +346,10 @@ class ModuleDict(_Modules):
         return self._modules[name]
 
     def __setitem__(self, name: str, module: Module) -> None:
-        self._modules[_name(name)] = _module(module, name)
+        self._hold({**self._modules, name: module}.items())
 
     def __delitem__(self, name: str) -> None:
-        del self._modules[name]
+        self.pop(name)
 
     def __contains__(self, name: object) -> bool:
         return name in self._modules
@@ -374,11 +376,13 @@ class ModuleDict(_Modules):
 
     def pop(self, name: str) -> Module:
         """Remove a module and return it."""
-        return self._modules.pop(name)
+        module = self._modules[name]
+        self._hold((n, m) for n, m in self._modules.items() if n != name)
+        return module
 
     def clear(self) -> None:
         """Remove all."""
-        self._modules.clear()
+        self._hold(())
 
 
 def back(module: Module, grad: Any, input_grad: bool = True) -> Any:

@@ -129,10 +129,17 @@ class Module:
             self._refuse_modules_in(name, value)
         if name in self.parameter_names and not (value is None or isinstance(value, np.ndarray)):
             raise TypeError(f"{type(self).__name__}.{name}: found {type(value).__name__}, expected an array or None")
+        changes = isinstance(value, (Module, *_CONTAINERS)) or isinstance(self.__dict__.get(name), Module)
         super().__setattr__(name, value)
+        if changes:
+            tree_changed()
+
+    def __delattr__(self, name: str) -> None:
+        super().__delattr__(name)
+        tree_changed()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in ("_memories", "_grads", "_passes")}
+        return {name: value for name, value in vars(self).items() if name not in _TRANSIENT}
 
     # What a layer of one's own calls.
 
@@ -470,7 +477,7 @@ class Module:
         for name, value in vars(self).items():
             if isinstance(value, Module):
                 found[name] = value
-            elif isinstance(value, _CHANGING) and value:  # something may have come into it
+            elif isinstance(value, _CHANGING) and value and name not in _TRANSIENT:  # something may have come into it
                 self._refuse_modules_in(name, value)
         return found
 
@@ -492,9 +499,8 @@ class Module:
         >>> [name for name, _ in nn.Sequential(nn.ReLU(), nn.Sequential(nn.Tanh())).named_modules()]
         ['', '0', '1', '1.0']
         """
-        found: dict[int, tuple[str, Module]] = {}
-        self._collect("", found)
-        yield from found.values()
+        yield "", self
+        yield from self._below()
 
     def apply(self: Self, function: Callable[[Module], Any]) -> Self:
         """Call a function with all modules below this one, and then with this one.
@@ -625,6 +631,28 @@ class Module:
         if number > self._passes[0]:
             self.__dict__["_passes"] = (number, self._passes[0])
 
+    def _below(self) -> list[tuple[str, Module]]:
+        """named_modules without this one, remembered until a module gets or loses another."""
+        tree = _Tree.version
+        version, below, changing = self.__dict__.get("_walked", (None, [], []))
+        if version is not tree:
+            found: dict[int, tuple[str, Module]] = {}
+            self._collect("", found)
+            below = list(found.values())[1:]
+            modules = [module for _, module in below]
+            changing = [module for module in modules if module._may_change()]  # not self, which could then not be freed
+            self.__dict__["_walked"] = tree, below, changing
+        else:
+            for module in changing:
+                module.children()  # which refuses what has come into a list
+            if self._may_change():
+                self.children()
+        return below
+
+    def _may_change(self) -> bool:
+        """Whether something that this module holds could get modules in it unseen."""
+        return any(isinstance(value, _CHANGING) for name, value in vars(self).items() if name not in _TRANSIENT)
+
     def _collect(self, prefix: str, found: dict[int, tuple[str, Module]]) -> None:
         """This module and all below it into `found`, by their ids."""
         if id(self) not in found:
@@ -658,7 +686,21 @@ class Module:
             )
 
 
+class _Tree:
+    """All modules, with what is in them."""
+
+    version: object = object()
+    """Another one after each change."""
+
+
+def tree_changed() -> None:
+    """Call it after a module got, or lost, another one."""
+    _Tree.version = object()
+
+
 _PREPARING = RLock()
+_TRANSIENT = ("_memories", "_grads", "_passes", "_walked")
+"""Attributes that are of this object alone."""
 _CHANGING = (list, dict, set, deque)
 _CONTAINERS = (*_CHANGING, tuple)
 

@@ -30,7 +30,7 @@ import numpy as np
 
 from fastdl import _kernels
 from fastdl._backend import DEFAULT, functions
-from fastdl._call import take_gradients
+from fastdl._call import find_overlap, take_gradients
 from fastdl._docs import doc
 from fastdl.functional._operation import OPERATIONS
 from fastdl.functional.verbs import Array, fail, floats_like, in_place, number, view
@@ -142,16 +142,11 @@ class _Tables:
 
     def refuse_overlaps(self) -> None:
         """Of gradients with anything that a step writes."""
-        names = list(self.places)
-        for table in self.all if self._starts.size else ():
+        for table in self.all:
             _, places, rows, _ = table.look
-            sizes = np.diff(rows[:, _kernels.TABLE_END], prepend=0) * table.dtype.itemsize
-            # Of what is written, the last that begins before a gradient ends must itself end before it begins.
-            before = np.searchsorted(self._starts, table.grads + sizes) - 1
-            overlaps = (before >= 0) & (self._ends[before] > table.grads) & (sizes > 0) & (table.grads != 0)
-            if overlaps.any():
-                row = int(overlaps.argmax())
-                name = names[row if places is None else int(places[row])]
+            row = find_overlap(rows, self._starts, self._ends, table.dtype.itemsize)
+            if row >= 0:
+                name = list(self.places)[row if places is None else int(places[row])]
                 fail(f"grads[{name!r}]", "an array that overlaps the result", "one that does not")
 
 

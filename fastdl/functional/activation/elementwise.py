@@ -10,7 +10,7 @@ from math import inf
 from typing import Any
 
 from fastdl import _kernels
-from fastdl.functional._operation import helper
+from fastdl.functional._operation import cached_helper, helper
 from fastdl.functional.verbs import Array, fail, floats, floats_like, fused, number, output, same_or_disjoint
 
 # Of each kind how many arguments it takes, and the two numbers that the kernel gets where they are not given.
@@ -133,7 +133,7 @@ def elementwise_backward(
     return result
 
 
-@helper
+@cached_helper
 def fused_activation(activation: str, args: tuple[float, ...]) -> tuple[int, float, float]:
     """An activation and its arguments, which are what its own function takes, as the kind and two numbers."""
     act = fused(activation, args, _kernels.ACTIVATION_NAMES, ACTIVATION_ARGS)
@@ -145,7 +145,7 @@ def fused_activation(activation: str, args: tuple[float, ...]) -> tuple[int, flo
         elif act[0] == _kernels.ACTIVATION_SOFTPLUS:
             nonzero(act[1], "beta")
         elif act[0] == _kernels.ACTIVATION_HARDTANH:
-            least(act[1], act[2])
+            limits(act[1], act[2])
         elif act[0] == _kernels.ACTIVATION_SOFTSHRINK:
             number(act[1], "lambd", 0.0)
     return act
@@ -158,8 +158,9 @@ def nonzero(value: float, argument: str) -> float:
     return float(value)
 
 
-@helper
-def least(min_val: float, max_val: float) -> float:
-    if number(min_val, "min_val", -inf, inf) > number(max_val, "max_val", -inf, inf):
+@cached_helper
+def limits(min_val: float, max_val: float) -> tuple[float, float]:
+    low, high = number(min_val, "min_val", -inf, inf), number(max_val, "max_val", -inf, inf)
+    if low > high:
         fail("min_val", min_val, ("at most max_val,", max_val))
-    return float(min_val)
+    return low, high

@@ -8,7 +8,7 @@ from typing import Any
 from fastdl import _kernels
 from fastdl._docs import doc
 from fastdl.functional._operation import operation
-from fastdl.functional.activation.elementwise import ELEMENTWISE, elementwise, elementwise_backward, least
+from fastdl.functional.activation.elementwise import ELEMENTWISE, elementwise, elementwise_backward, limits
 from fastdl.functional.verbs import Array, number
 
 __all__ = [
@@ -213,9 +213,8 @@ def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0, out: Array | N
     >>> fastdl.hardtanh(np.array([-3.0, 0.5, 2.0]), max_val=1.5)
     array([-1. ,  0.5,  1.5])
     """
-    return elementwise(
-        x, _kernels.ACTIVATION_HARDTANH, least(min_val, max_val), number(max_val, "max_val", -inf, inf), out
-    )
+    low, high = limits(min_val, max_val)
+    return elementwise(x, _kernels.ACTIVATION_HARDTANH, low, high, out)
 
 
 @operation
@@ -248,15 +247,8 @@ def hardtanh_backward(
     >>> fastdl.hardtanh_backward(np.ones(3), np.array([-3.0, 0.5, 2.0]), max_val=1.5)
     array([0., 1., 0.])
     """
-    return elementwise_backward(
-        grad_output,
-        x,
-        "x",
-        _kernels.ACTIVATION_HARDTANH,
-        least(min_val, max_val),
-        number(max_val, "max_val", -inf, inf),
-        out,
-    )
+    low, high = limits(min_val, max_val)
+    return elementwise_backward(grad_output, x, "x", _kernels.ACTIVATION_HARDTANH, low, high, out)
 
 
 @operation

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from fastdl import _kernels
 from fastdl._docs import doc
-from fastdl.functional._operation import helper, operation
+from fastdl.functional._operation import cached_helper, operation
 from fastdl.functional.activation.elementwise import ELEMENTWISE
 from fastdl.functional.verbs import Array, disjoint, fail, floats, floats_like, gradient, output, same_or_disjoint
 
@@ -123,7 +123,7 @@ def prelu_backward(grad_output: Any, x: Any, weight: Any) -> PReLUGrad:
     return result
 
 
-@helper
+@cached_helper
 def _channels(shape: tuple[int, ...], weight: tuple[int, ...]) -> tuple[int, int, int]:
     """The shape seen as (outer, channels, inner); as one channel if there is one weight."""
     size, weights = 1, 1

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastdl import _kernels
 from fastdl._docs import doc
-from fastdl.functional._operation import helper, operation
+from fastdl.functional._operation import cached_helper, helper, operation
 from fastdl.functional.activation.elementwise import ELEMENTWISE
 from fastdl.functional.verbs import Array, fail, floats, floats_like, integer, output, same_or_disjoint
 
@@ -263,7 +263,7 @@ def _negate(x: Array, result: Array) -> None:
     np.negative(x.reshape(x.size), result.reshape(x.size))
 
 
-@helper
+@cached_helper
 def split_at(shape: tuple[int, ...], dim: int) -> tuple[int, int, int]:
     """The shape seen as (outer, shape[dim], inner); a scalar is like an array of one element."""
     ndim = max(len(shape), 1)

@@ -86,9 +86,7 @@ def im2col(
             [1., 2., 3.]]])
     """
     x = floats(x, "x")
-    like = unfolded(kernel_size, x.shape)
-    window = _unfold_window(with_batch(x.shape, "x", like), kernel_size, dilation, padding, stride)
-    shape = without_batch((window.batch, window.channels * _taps(window), _positions(window)), x.shape, like)
+    window, shape = _unfolded(x.shape, kernel_size, dilation, padding, stride)
     result = output(out, shape, x)
     if out is not None:
         disjoint(result, "x", x)
@@ -151,19 +149,8 @@ def col2im(
              [1., 2., 1.]]]])
     """
     columns = floats(columns, "columns")
-    like = unfolded(output_size, (1, 1))
-    found = with_batch(columns.shape, "columns", (1, 1, 1))
-    size = triple(output_size, "output_size", 1, 1, like)
-    bounded("output_size", size, "output_size", size)
-    kernel = triple(kernel_size, "kernel_size", 1, 1, like)
-    taps = kernel[0] * kernel[1] * kernel[2]
-    if found[1] % taps != 0:
-        fail("columns", columns.shape, ("batch", "a multiple of", taps, "positions"))
-    images = volume_shape(like, found[0], found[1] // taps, size, 0)
-    window = _unfold_window(images, kernel_size, dilation, padding, stride)
-    if found[2] != _positions(window):
-        fail("columns", columns.shape, (found[0], found[1], _positions(window)))
-    result = output(out, without_batch(images, columns.shape, (1, 1, 1)), columns)
+    window, shape = _folded(columns.shape, output_size, kernel_size, dilation, padding, stride)
+    result = output(out, shape, columns)
     if out is not None:
         disjoint(result, "columns", columns)
     _kernels.col2im(columns, result, window)
@@ -181,6 +168,36 @@ def _positions(window: Window) -> int:
 
 
 @cached_helper
+def _unfolded(
+    shape: tuple[int, ...], kernel_size: Any, dilation: Any, padding: Any, stride: Any
+) -> tuple[Window, tuple[int, ...]]:
+    """The window of im2col, and the shape of its columns."""
+    like = unfolded(kernel_size, shape)
+    window = _unfold_window(with_batch(shape, "x", like), kernel_size, dilation, padding, stride)
+    return window, without_batch((window.batch, window.channels * _taps(window), _positions(window)), shape, like)
+
+
+@cached_helper
+def _folded(
+    shape: tuple[int, ...], output_size: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any
+) -> tuple[Window, tuple[int, ...]]:
+    """The window of col2im, and the shape of its images."""
+    like = unfolded(output_size, (1, 1))
+    found = with_batch(shape, "columns", (1, 1, 1))
+    size = triple(output_size, "output_size", 1, 1, like)
+    bounded("output_size", size, "output_size", size)
+    kernel = triple(kernel_size, "kernel_size", 1, 1, like)
+    taps = kernel[0] * kernel[1] * kernel[2]
+    if found[1] % taps != 0:
+        fail("columns", shape, ("batch", "a multiple of", taps, "positions"))
+    images = volume_shape(like, found[0], found[1] // taps, size, 0)
+    window = _unfold_window(images, kernel_size, dilation, padding, stride)
+    if found[2] != _positions(window):
+        fail("columns", shape, (found[0], found[1], _positions(window)))
+    return window, without_batch(images, shape, (1, 1, 1))
+
+
+@helper
 def _unfold_window(shape: tuple[int, ...], kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> Window:
     kernel, images = triple(kernel_size, "kernel_size", 1, 1, shape), volume(shape, 0)
     steps, spread = triple(stride, "stride", 1, 1, shape), triple(dilation, "dilation", 1, 1, shape)

@@ -120,17 +120,17 @@ def optional_stats(x: Any, argument: str, shape: tuple[int, ...]) -> Array | Non
     return array
 
 
-def stats_output(shape: tuple[int, ...], wanted: bool) -> Array:
-    """A new float64 array for statistics; an empty one, which kernels take as "not wanted", if they are not wanted."""
-    return empty(shape if wanted else (0,) * len(shape), float64)
+def stats_output(shape: tuple[int, ...], wanted: bool) -> Any:
+    """A new float64 array for statistics; None (in Numba an empty one), which kernels take as "not wanted", if not."""
+    return empty(shape, float64) if wanted else None
 
 
-def with_mean_and_rstd(y: Array, mean: Array, rstd: Array, wanted: bool) -> Array | tuple[Array, Array, Array]:
+def with_mean_and_rstd(y: Array, mean: Any, rstd: Any, wanted: bool) -> Array | tuple[Array, Array, Array]:
     """(y, mean, rstd), or y alone. (Inside Numba, `wanted` has to be a literal.)"""
     return (y, mean, rstd) if wanted else y
 
 
-def with_rstd(y: Array, rstd: Array, wanted: bool) -> Array | tuple[Array, Array]:
+def with_rstd(y: Array, rstd: Any, wanted: bool) -> Array | tuple[Array, Array]:
     """The same of (y, rstd)."""
     return (y, rstd) if wanted else y
 

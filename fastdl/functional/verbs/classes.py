@@ -30,6 +30,7 @@ def class_indices(x: Any, argument: str, ndim: int) -> Array:
 def class_target(target: Any, x: Array, soft: Literal[False]) -> tuple[Array, None]: ...
 @overload
 def class_target(target: Any, x: Array, soft: bool) -> tuple[Array | None, Array | None]: ...
+@shortcut
 def class_target(target: Any, x: Array, soft: bool) -> tuple[Array | None, Array | None]:
     """A target for x, whose classes are dimension 1 (0 where there is no other): class indices and None or, where
     `soft`, None and probabilities, floats shaped as x."""
@@ -81,6 +82,7 @@ def sequence_lengths(x: Any, batch: int, steps: int) -> Array | None:
     return lengths
 
 
+@shortcut
 def position_array(x: Any, argument: str, shape: tuple[int, ...], rank: int) -> Array:
     """x as class_indices with as many dimensions as `shape` and the same sizes, but of the last `rank`."""
     positions = class_indices(x, argument, len(shape))

@@ -34,6 +34,7 @@ def number(value: float, argument: str, least: float = -FINITE, most: float = FI
     return result
 
 
+@shortcut
 def number_or_nan(value: float, argument: str) -> float:
     """Any number, also NaN and infinity."""
     if isinstance(value, (float, np.floating)) and value != value:
@@ -77,6 +78,7 @@ def flag(value: bool, argument: str) -> bool:
     return bool(value)
 
 
+@shortcut
 def pair(value: tuple[float, float], argument: str) -> tuple[float, float]:
     """Two numbers, of any size."""
     if not isinstance(value, (tuple, list)):
@@ -88,6 +90,7 @@ def pair(value: tuple[float, float], argument: str) -> tuple[float, float]:
     return float(value[0]), float(value[1])
 
 
+@shortcut
 def probability(value: float, argument: str) -> float:
     """A number in [0, 1]."""
     return number(value, argument, 0.0, 1.0)
