@@ -14,29 +14,34 @@ typedef struct {
  * vectors are taken together, for the compiler to interleave (CMakeLists.txt tells GCC to). */
 enum { TOGETHER = 4 };
 
-FDL_INLINE void take_pass(const elementwise_task *t, int64_t begin, int64_t end, const int kind, const bool backward)
-{
-    const activation f = t->f;
-    for (pass p = pass_over(begin, end, t->out, t->streams); p.lanes > 0; pass_next(&p)) {
-        while (p.lanes == LANES && p.end - p.at > TOGETHER * LANES) { /* main loop */
-            vreal y[TOGETHER];
-            FDL_UNROLL
-            for (int i = 0; i < TOGETHER; i++) {
-                const vreal x = vload(t->x + p.at + i * LANES);
-                y[i] = backward ? activation_grad(vload(t->grad_output + p.at + i * LANES), x, kind, f.alpha, f.beta)
-                                : activation_of(x, kind, f.alpha, f.beta);
-            }
-            FDL_UNROLL
-            for (int i = 0; i < TOGETHER; i++, p.at += LANES)
-                pass_store(&p, t->out, y[i]);
-            p.lanes = min64(LANES, p.end - p.at);
-        }
-        const vreal x = pass_load(&p, t->x);
-        pass_store(&p, t->out,
-                   backward ? activation_grad(pass_load(&p, t->grad_output), x, kind, f.alpha, f.beta)
-                            : activation_of(x, kind, f.alpha, f.beta));
+/* A pass with the formula `value`, of a vector of x and one of grad_output. */
+#define PASS(name, value)                                                                                              \
+    static void name(const elementwise_task *t, int64_t begin, int64_t end)                                            \
+    {                                                                                                                  \
+        const real alpha = t->f.alpha, beta = t->f.beta, *const grads = t->grad_output ? t->grad_output : t->x;        \
+        for (pass p = pass_over(begin, end, t->out, t->streams); p.lanes > 0; pass_next(&p)) {                         \
+            while (p.lanes == LANES && p.end - p.at > TOGETHER * LANES) { /* main loop */                              \
+                vreal y[TOGETHER];                                                                                     \
+                FDL_UNROLL                                                                                             \
+                for (int i = 0; i < TOGETHER; i++) {                                                                   \
+                    const vreal x = vload(t->x + p.at + i * LANES), grad = vload(grads + p.at + i * LANES);            \
+                    (void)grad;                                                                                        \
+                    y[i] = value;                                                                                      \
+                }                                                                                                      \
+                FDL_UNROLL                                                                                             \
+                for (int i = 0; i < TOGETHER; i++, p.at += LANES)                                                      \
+                    pass_store(&p, t->out, y[i]);                                                                      \
+                p.lanes = min64(LANES, p.end - p.at);                                                                  \
+            }                                                                                                          \
+            const vreal x = pass_load(&p, t->x), grad = pass_load(&p, grads);                                          \
+            (void)grad;                                                                                                \
+            pass_store(&p, t->out, value);                                                                             \
+        }                                                                                                              \
     }
-}
+#define PASSES(KIND)                                                                                                   \
+    PASS(forward_##KIND, activation_##KIND(x, alpha, beta))                                                            \
+    PASS(backward_##KIND, gradient_##KIND(grad, x, alpha, beta))
+FDL_EACH_ACTIVATION(PASSES)
 
 static int elementwise_range(void *context, int64_t begin, int64_t end)
 {
@@ -44,10 +49,7 @@ static int elementwise_range(void *context, int64_t begin, int64_t end)
     switch (t.f.kind) {
 #define CASE(KIND)                                                                                                     \
     case FDL_ACTIVATION_##KIND:                                                                                        \
-        if (t.grad_output)                                                                                             \
-            take_pass(&t, begin, end, FDL_ACTIVATION_##KIND, true);                                                    \
-        else                                                                                                           \
-            take_pass(&t, begin, end, FDL_ACTIVATION_##KIND, false);                                                   \
+        (t.grad_output ? backward_##KIND : forward_##KIND)(&t, begin, end);                                            \
         break;
         FDL_EACH_ACTIVATION(CASE)
 #undef CASE

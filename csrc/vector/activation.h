@@ -1,6 +1,6 @@
 /* The elementwise activations: each a formula on a vector, and the one for its gradient.
  *
- * `kind` is a constant wherever these are inlined; what alpha and beta are depends on it:
+ * activation_RELU(x, alpha, beta), gradient_RELU(grad, x, alpha, beta) and so on; what alpha and beta are:
  *
  *   kind          y                                                alpha            beta
  *   relu          max(x, 0)
@@ -91,148 +91,132 @@ FDL_INLINE vreal vgelu_inner_grad(vreal x)
     return (real)0.79788456080286535588 * ((real)1 + (real)(3 * 0.044715) * x * x);
 }
 
-FDL_INLINE vreal activation_of(vreal x, const int kind, const real alpha, const real beta)
+#define ACTIVATION(KIND) FDL_INLINE vreal activation_##KIND(vreal x, ACTIVATION_OPTIONS)
+/* grad times the derivative at x or, where it is said above, the one that belongs to the result x. */
+#define GRADIENT(KIND) FDL_INLINE vreal gradient_##KIND(vreal grad, vreal x, ACTIVATION_OPTIONS)
+#define ACTIVATION_OPTIONS __attribute__((unused)) const real alpha, __attribute__((unused)) const real beta
+
+ACTIVATION(RELU) { return vselect(x < (vreal){0}, (vreal){0}, x); }
+GRADIENT(RELU) { return vselect(x <= (vreal){0}, (vreal){0}, grad); }
+
+ACTIVATION(LEAKY_RELU) { return vselect(x > (vreal){0}, x, alpha * x); }
+GRADIENT(LEAKY_RELU) { return vselect(x > (vreal){0}, grad, alpha * grad); }
+
+ACTIVATION(ELU) { return velu(x, 1, alpha, 1); }
+GRADIENT(ELU) { return velu_grad(grad, x, 1, alpha, 1); }
+
+static const real selu_scale = (real)1.0507009873554804934, selu_alpha = (real)1.6732632423543772848;
+ACTIVATION(SELU) { return velu(x, selu_scale, selu_scale * selu_alpha, 1); }
+GRADIENT(SELU) { return velu_grad(grad, x, selu_scale, selu_scale * selu_alpha, 1); }
+
+ACTIVATION(CELU) { return velu(x, 1, alpha, 1 / alpha); }
+GRADIENT(CELU) { return velu_grad(grad, x, 1, alpha, 1 / alpha); }
+
+ACTIVATION(GELU) { return vgelu(x); }
+GRADIENT(GELU)
 {
-    const real selu_scale = (real)1.0507009873554804934, selu_alpha = (real)1.6732632423543772848;
-    const vreal zero = {0};
-    switch (kind) {
-    case FDL_ACTIVATION_RELU:
-        return vselect(x < zero, zero, x);
-    case FDL_ACTIVATION_LEAKY_RELU:
-        return vselect(x > zero, x, alpha * x);
-    case FDL_ACTIVATION_ELU:
-        return velu(x, 1, alpha, 1);
-    case FDL_ACTIVATION_SELU:
-        return velu(x, selu_scale, selu_scale * selu_alpha, 1);
-    case FDL_ACTIVATION_CELU:
-        return velu(x, 1, alpha, 1 / alpha);
-    case FDL_ACTIVATION_GELU:
-        return vgelu(x);
-    case FDL_ACTIVATION_GELU_TANH:
-        return x * vsigmoid(2 * vgelu_inner(x)); /* (1 + tanh(z)) / 2 = sigmoid(2 z), without its cancellation */
-    case FDL_ACTIVATION_SILU:
-        return x * vsigmoid(x);
-    case FDL_ACTIVATION_MISH: {
-        const mish_parts m = vmish(x);
-        return x * (m.numerator / m.denominator);
-    }
-    case FDL_ACTIVATION_SOFTPLUS:
-        return vselect(alpha * x > vset1(beta), x, vsoftplus(alpha * x) / alpha);
-    case FDL_ACTIVATION_SOFTSIGN:
-        return x / (1 + vabs(x));
-    case FDL_ACTIVATION_HARDTANH:
-        return vclamp(x, alpha, beta);
-    case FDL_ACTIVATION_HARDSIGMOID:
-        return vclamp(x + 3, 0, 6) * ((real)1 / 6);
-    case FDL_ACTIVATION_HARDSWISH:
-        return x * (vclamp(x + 3, 0, 6) * ((real)1 / 6));
-    case FDL_ACTIVATION_RELU6:
-        return vclamp(x, 0, 6);
-    case FDL_ACTIVATION_LOGSIGMOID:
-        return -vsoftplus(-x);
-    case FDL_ACTIVATION_SIGMOID:
-        return vsigmoid(x);
-    case FDL_ACTIVATION_TANH:
-        return vtanh(x);
-    case FDL_ACTIVATION_THRESHOLD:
-        return vselect(x <= vset1(alpha), vset1(beta), x);
-    case FDL_ACTIVATION_HARDSHRINK:
-        return vshrunk(x, x, alpha);
-    case FDL_ACTIVATION_SOFTSHRINK:
-        return vshrunk(x - vselect(x < zero, vset1(-alpha), vset1(alpha)), x, alpha);
-    case FDL_ACTIVATION_TANHSHRINK:
-        return x - vtanh(x);
-    case FDL_ACTIVATION_EXP:
-        return vexp(x);
-    case FDL_ACTIVATION_EXPM1:
-        return vexpm1(x);
-    case FDL_ACTIVATION_LOG:
-        return vlog(x);
-    case FDL_ACTIVATION_LOG1P:
-        return vlog1p(x);
-    case FDL_ACTIVATION_ERF:
-        return verf(x);
-    default:
-        return x;
-    }
+    vreal pdf;
+    const vreal cdf = vnormal(x, &pdf);
+    return grad * (cdf + x * pdf);
 }
 
-/* grad times the derivative at x, or, where the header says so, the one that belongs to the result x. */
-FDL_INLINE vreal activation_grad(vreal grad, vreal x, const int kind, const real alpha, const real beta)
+ACTIVATION(GELU_TANH)
 {
-    const real selu_scale = (real)1.0507009873554804934, selu_alpha = (real)1.6732632423543772848;
-    const vreal zero = {0};
-    switch (kind) {
-    case FDL_ACTIVATION_RELU:
-        return vselect(x <= zero, zero, grad); /* not x > 0: a NaN input passes the gradient on, as torch's threshold */
-    case FDL_ACTIVATION_LEAKY_RELU:
-        return vselect(x > zero, grad, alpha * grad);
-    case FDL_ACTIVATION_ELU:
-        return velu_grad(grad, x, 1, alpha, 1);
-    case FDL_ACTIVATION_SELU:
-        return velu_grad(grad, x, selu_scale, selu_scale * selu_alpha, 1);
-    case FDL_ACTIVATION_CELU:
-        return velu_grad(grad, x, 1, alpha, 1 / alpha);
-    case FDL_ACTIVATION_GELU: {
-        vreal pdf;
-        const vreal cdf = vnormal(x, &pdf);
-        return grad * (cdf + x * pdf);
-    }
-    case FDL_ACTIVATION_GELU_TANH: {
-        const vreal s = vsigmoid(2 * vgelu_inner(x));
-        return grad * (s + x * (2 * s * (1 - s)) * vgelu_inner_grad(x));
-    }
-    case FDL_ACTIVATION_SILU: {
-        const vreal s = vsigmoid(x);
-        return grad * (s * (1 + x * (1 - s)));
-    }
-    case FDL_ACTIVATION_MISH: { /* t + x (1 - t^2) sigmoid(x) */
-        const mish_parts m = vmish(x);
-        const vreal r = 1 / m.denominator, slope = 4 * m.w * (1 + m.w) * vselect(x > zero, m.w, vset1(1));
-        return grad * (m.numerator * r + x * (slope * r * r));
-    }
-    case FDL_ACTIVATION_SOFTPLUS:
-        return vselect(alpha * x > vset1(beta), grad, grad * vsigmoid(alpha * x));
-    case FDL_ACTIVATION_SOFTSIGN: {
-        const vreal d = 1 + vabs(x);
-        return grad / (d * d);
-    }
-    case FDL_ACTIVATION_HARDTANH:
-        return vgrad_between(grad, x, alpha, beta);
-    case FDL_ACTIVATION_HARDSIGMOID:
-        return vselect((x > vset1(-3)) & (x < vset1(3)), grad * ((real)1 / 6), zero);
-    case FDL_ACTIVATION_HARDSWISH:
-        return vselect(x <= vset1(-3), zero, vselect(x < vset1(3), grad * (x * ((real)1 / 3) + (real)0.5), grad));
-    case FDL_ACTIVATION_RELU6:
-        return vgrad_between(grad, x, 0, 6);
-    case FDL_ACTIVATION_LOGSIGMOID:
-        return grad * vsigmoid(-x);
-    case FDL_ACTIVATION_SIGMOID:
-        return grad * (x * (1 - x));
-    case FDL_ACTIVATION_TANH:
-        return grad * (1 - x * x);
-    case FDL_ACTIVATION_THRESHOLD:
-        return vselect(x <= vset1(alpha), zero, grad);
-    case FDL_ACTIVATION_HARDSHRINK:
-    case FDL_ACTIVATION_SOFTSHRINK:
-        return vshrunk(grad, x, alpha);
-    case FDL_ACTIVATION_TANHSHRINK: {
-        const vreal t = vtanh(x);
-        return grad * (t * t);
-    }
-    case FDL_ACTIVATION_EXP:
-        return grad * x;
-    case FDL_ACTIVATION_EXPM1:
-        return grad * (x + 1);
-    case FDL_ACTIVATION_LOG:
-        return grad / x;
-    case FDL_ACTIVATION_LOG1P:
-        return grad / (1 + x);
-    case FDL_ACTIVATION_ERF:
-        return grad * ((real)1.12837916709551257390 * vexp(-x * x));
-    default:
-        return grad;
-    }
+    return x * vsigmoid(2 * vgelu_inner(x)); /* (1 + tanh(z)) / 2 = sigmoid(2 z), without its cancellation */
 }
+GRADIENT(GELU_TANH)
+{
+    const vreal s = vsigmoid(2 * vgelu_inner(x));
+    return grad * (s + x * (2 * s * (1 - s)) * vgelu_inner_grad(x));
+}
+
+ACTIVATION(SILU) { return x * vsigmoid(x); }
+GRADIENT(SILU)
+{
+    const vreal s = vsigmoid(x);
+    return grad * (s * (1 + x * (1 - s)));
+}
+
+ACTIVATION(MISH)
+{
+    const mish_parts m = vmish(x);
+    return x * (m.numerator / m.denominator);
+}
+GRADIENT(MISH)
+{
+    /* t + x (1 - t^2) sigmoid(x) */
+    const mish_parts m = vmish(x);
+    const vreal r = 1 / m.denominator, slope = 4 * m.w * (1 + m.w) * vselect(x > (vreal){0}, m.w, vset1(1));
+    return grad * (m.numerator * r + x * (slope * r * r));
+}
+
+ACTIVATION(SOFTPLUS) { return vselect(alpha * x > vset1(beta), x, vsoftplus(alpha * x) / alpha); }
+GRADIENT(SOFTPLUS) { return vselect(alpha * x > vset1(beta), grad, grad * vsigmoid(alpha * x)); }
+
+ACTIVATION(SOFTSIGN) { return x / (1 + vabs(x)); }
+GRADIENT(SOFTSIGN)
+{
+    const vreal d = 1 + vabs(x);
+    return grad / (d * d);
+}
+
+ACTIVATION(HARDTANH) { return vclamp(x, alpha, beta); }
+GRADIENT(HARDTANH) { return vgrad_between(grad, x, alpha, beta); }
+
+ACTIVATION(HARDSIGMOID) { return vclamp(x + 3, 0, 6) * ((real)1 / 6); }
+GRADIENT(HARDSIGMOID) { return vselect((x > vset1(-3)) & (x < vset1(3)), grad * ((real)1 / 6), (vreal){0}); }
+
+ACTIVATION(HARDSWISH) { return x * (vclamp(x + 3, 0, 6) * ((real)1 / 6)); }
+GRADIENT(HARDSWISH)
+{
+    return vselect(x <= vset1(-3), (vreal){0}, vselect(x < vset1(3), grad * (x * ((real)1 / 3) + (real)0.5), grad));
+}
+
+ACTIVATION(RELU6) { return vclamp(x, 0, 6); }
+GRADIENT(RELU6) { return vgrad_between(grad, x, 0, 6); }
+
+ACTIVATION(LOGSIGMOID) { return -vsoftplus(-x); }
+GRADIENT(LOGSIGMOID) { return grad * vsigmoid(-x); }
+
+ACTIVATION(SIGMOID) { return vsigmoid(x); }
+GRADIENT(SIGMOID) { return grad * (x * (1 - x)); }
+
+ACTIVATION(TANH) { return vtanh(x); }
+GRADIENT(TANH) { return grad * (1 - x * x); }
+
+ACTIVATION(THRESHOLD) { return vselect(x <= vset1(alpha), vset1(beta), x); }
+GRADIENT(THRESHOLD) { return vselect(x <= vset1(alpha), (vreal){0}, grad); }
+
+ACTIVATION(HARDSHRINK) { return vshrunk(x, x, alpha); }
+GRADIENT(HARDSHRINK) { return vshrunk(grad, x, alpha); }
+
+ACTIVATION(SOFTSHRINK) { return vshrunk(x - vselect(x < (vreal){0}, vset1(-alpha), vset1(alpha)), x, alpha); }
+GRADIENT(SOFTSHRINK) { return vshrunk(grad, x, alpha); }
+
+ACTIVATION(TANHSHRINK) { return x - vtanh(x); }
+GRADIENT(TANHSHRINK)
+{
+    const vreal t = vtanh(x);
+    return grad * (t * t);
+}
+
+ACTIVATION(EXP) { return vexp(x); }
+GRADIENT(EXP) { return grad * x; }
+
+ACTIVATION(EXPM1) { return vexpm1(x); }
+GRADIENT(EXPM1) { return grad * (x + 1); }
+
+ACTIVATION(LOG) { return vlog(x); }
+GRADIENT(LOG) { return grad / x; }
+
+ACTIVATION(LOG1P) { return vlog1p(x); }
+GRADIENT(LOG1P) { return grad / (1 + x); }
+
+ACTIVATION(ERF) { return verf(x); }
+GRADIENT(ERF) { return grad * ((real)1.12837916709551257390 * vexp(-x * x)); }
+
+#undef ACTIVATION
+#undef GRADIENT
+#undef ACTIVATION_OPTIONS
 
 #endif

@@ -153,9 +153,10 @@ def fused_activation(activation: str, args: tuple[float, ...]) -> tuple[int, flo
 
 @helper
 def nonzero(value: float, argument: str) -> float:
-    if number(value, argument, -inf, inf) == 0:
+    number_given = number(value, argument, -inf, inf)
+    if number_given == 0:
         fail(argument, value, "a number other than 0")
-    return float(value)
+    return number_given
 
 
 @cached_helper
