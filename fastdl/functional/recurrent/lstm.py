@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, overload
 
 import numpy as np
 
@@ -54,6 +54,43 @@ class LSTMGrad(NamedTuple):
     peepholes: tuple[Array, ...]
 
 
+@overload
+def lstm(
+    x: ArrayLike,
+    weights: Sequence[ArrayLike],
+    h0: ArrayLike | None = None,
+    c0: ArrayLike | None = None,
+    num_layers: int = 1,
+    bidirectional: bool = False,
+    batch_first: bool = False,
+    reverse: bool = False,
+    lengths: ArrayLike | Sequence[int] | None = None,
+    peepholes: Sequence[ArrayLike] | None = None,
+    dropout: float = 0.0,
+    training: bool = False,
+    seed: int = 0,
+    offset: int = 0,
+    return_saved: Literal[False] = False,
+) -> tuple[Array, Array, Array]: ...
+@overload
+def lstm(
+    x: ArrayLike,
+    weights: Sequence[ArrayLike],
+    h0: ArrayLike | None = None,
+    c0: ArrayLike | None = None,
+    num_layers: int = 1,
+    bidirectional: bool = False,
+    batch_first: bool = False,
+    reverse: bool = False,
+    lengths: ArrayLike | Sequence[int] | None = None,
+    peepholes: Sequence[ArrayLike] | None = None,
+    dropout: float = 0.0,
+    training: bool = False,
+    seed: int = 0,
+    offset: int = 0,
+    *,
+    return_saved: Literal[True],
+) -> tuple[Array, Array, Array, Array]: ...
 @doc(TEXT)
 @operation
 def lstm(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 
@@ -57,6 +57,41 @@ class RecurrentGrad(NamedTuple):
     h0: Array
 
 
+@overload
+def rnn(
+    x: ArrayLike,
+    weights: Sequence[ArrayLike],
+    h0: ArrayLike | None = None,
+    nonlinearity: str = "tanh",
+    num_layers: int = 1,
+    bidirectional: bool = False,
+    batch_first: bool = False,
+    reverse: bool = False,
+    lengths: ArrayLike | Sequence[int] | None = None,
+    dropout: float = 0.0,
+    training: bool = False,
+    seed: int = 0,
+    offset: int = 0,
+    return_saved: Literal[False] = False,
+) -> tuple[Array, Array]: ...
+@overload
+def rnn(
+    x: ArrayLike,
+    weights: Sequence[ArrayLike],
+    h0: ArrayLike | None = None,
+    nonlinearity: str = "tanh",
+    num_layers: int = 1,
+    bidirectional: bool = False,
+    batch_first: bool = False,
+    reverse: bool = False,
+    lengths: ArrayLike | Sequence[int] | None = None,
+    dropout: float = 0.0,
+    training: bool = False,
+    seed: int = 0,
+    offset: int = 0,
+    *,
+    return_saved: Literal[True],
+) -> tuple[Array, Array, Array]: ...
 @doc(TEXT)
 @operation
 def rnn(
@@ -206,6 +241,41 @@ def rnn_backward(
     )
 
 
+@overload
+def gru(
+    x: ArrayLike,
+    weights: Sequence[ArrayLike],
+    h0: ArrayLike | None = None,
+    num_layers: int = 1,
+    bidirectional: bool = False,
+    batch_first: bool = False,
+    reverse: bool = False,
+    lengths: ArrayLike | Sequence[int] | None = None,
+    linear_before_reset: bool = True,
+    dropout: float = 0.0,
+    training: bool = False,
+    seed: int = 0,
+    offset: int = 0,
+    return_saved: Literal[False] = False,
+) -> tuple[Array, Array]: ...
+@overload
+def gru(
+    x: ArrayLike,
+    weights: Sequence[ArrayLike],
+    h0: ArrayLike | None = None,
+    num_layers: int = 1,
+    bidirectional: bool = False,
+    batch_first: bool = False,
+    reverse: bool = False,
+    lengths: ArrayLike | Sequence[int] | None = None,
+    linear_before_reset: bool = True,
+    dropout: float = 0.0,
+    training: bool = False,
+    seed: int = 0,
+    offset: int = 0,
+    *,
+    return_saved: Literal[True],
+) -> tuple[Array, Array, Array]: ...
 @doc(TEXT)
 @operation
 def gru(
@@ -371,7 +441,7 @@ def _forward(
     r: Recurrence,
     x: Array,
     weights: tuple[Array, ...],
-    h0: Any,
+    h0: ArrayLike | None,
     lengths: Any,
     dropout: float,
     training: bool,
@@ -399,9 +469,9 @@ def _backward(
     grad_output: ArrayLike,
     x: Array,
     weights: tuple[Array, ...],
-    saved: Any,
-    h0: Any,
-    grad_h_n: Any,
+    saved: ArrayLike,
+    h0: ArrayLike | None,
+    grad_h_n: ArrayLike | None,
     lengths: Any,
     dropout: float,
     training: bool,
