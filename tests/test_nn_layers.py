@@ -367,7 +367,7 @@ def _recurrent_data(layer: Any, dtype: Any, batch: tuple[int, ...]) -> tuple[np.
     rng = np.random.default_rng(0)
     order = (*batch, 7) if layer.batch_first else (7, *batch)
     first = layer.num_layers * layer.directions
-    shapes = [(first, *batch, layer.output_size), (first, *batch, layer.hidden_size)][: len(layer.state_names)]
+    shapes = [(first, *batch, layer.output_size), (first, *batch, layer.hidden_size)][: layer.states]
     return rng.standard_normal((*order, 4)).astype(dtype), [rng.standard_normal(s).astype(dtype) for s in shapes]
 
 
