@@ -820,7 +820,9 @@ _ROWS += [
     for op in (name, f"{name}_backward")
     for weights in [_weights(gates)]
     for row in (
-        (op, {"x": _zeros(3, 5)}, ValueError, "x", "(3, 5)", "3 dimensions"),
+        (op, {"x": _zeros(5)}, ValueError, "x", "(5,)", "3 dimensions, or 2 without a batch"),
+        (op, {"x": _zeros(3, 5), "h0": _zeros(1, 2, 4)}, ValueError, "h0", "(1, 2, 4)", "2 dimensions"),
+        (op, {"x": _zeros(0, 5)}, ValueError, "x", "(0, 5)", "at least 1 step"),
         (op, {"x": _zeros(0, 2, 5)}, ValueError, "x", "(0, 2, 5)", "at least 1 step"),
         (op, {"x": _zeros(2, 0, 5), "batch_first": True}, ValueError, "x", "(2, 0, 5)", "at least 1 step"),
         (
@@ -869,7 +871,7 @@ _ROWS += [
     for shared in [_zeros(3, 2, 4)]
     for row in (
         (op, {"grad_output": _zeros(3, 2, 5)}, ValueError, "grad_output", "(3, 2, 5)", "(3, 2, 4)"),
-        (op, {"grad_output": _zeros(3, 8)}, ValueError, "grad_output", "(3, 8)", "3 dimensions"),
+        (op, {"grad_output": _zeros(3, 8)}, ValueError, "grad_output", "(3, 8)", "(3, 2, 4)"),
         (op, {"grad_output": _zeros(3, 2, 4, dtype=F64)}, TypeError, "grad_output", "float64", "float32"),
         (op, {"saved": _zeros(size - 1)}, ValueError, "saved", f"({size - 1},)", f"({size},)"),
         (op, {"saved": _zeros(size // 2, 2)}, ValueError, "saved", f"({size // 2}, 2)", "1 dimensions"),

@@ -297,3 +297,25 @@ def test_precision_from_the_environment() -> None:
     environment = os.environ | {"FASTDL_CONV_PRECISION": "high"}
     run = subprocess.run([sys.executable, "-c", code], cwd=HOME, env=environment, capture_output=True, text=True)
     assert "FASTDL_CONV_PRECISION: found 'high', expected 'fast' or 'exact'" in run.stderr
+
+
+@pytest.mark.parametrize("name", ["conv", "conv_transpose"])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_empty_tuples_are_refused_as_torch_refuses_them(name: str, rank: int) -> None:
+    """Unlike pooling's stride, where they mean the kernel's size."""
+    torch = pytest.importorskip("torch")
+    name = f"{name}{rank}d"
+    x, weight = np.ones((1, 2, *(5,) * rank)), np.ones((2, 2, *(3,) * rank))
+    y = getattr(fastdl, name)(x, weight)
+    options = ["stride", "padding", "dilation"] + ["output_padding"] * name.startswith("conv_transpose")
+    for option in options:
+        with pytest.raises(RuntimeError, match=f"expected {option}"):
+            getattr(torch.nn.functional, name)(torch.tensor(x), torch.tensor(weight), **{option: ()})
+        with pytest.raises(TypeError, match=rf"{option}: found \(\), expected an int"):
+            getattr(fastdl, name)(x, weight, **{option: ()})
+        with pytest.raises(TypeError, match=rf"{option}: found \(\), expected an int"):
+            getattr(fastdl, f"{name}_backward")(y, x, weight, **{option: ()})
+    numba = pytest.importorskip("numba")
+    function = getattr(fastdl, name)
+    with pytest.raises(numba.TypingError, match="stride: found"):
+        numba.njit(lambda x, weight: function(x, weight, stride=()))(x, weight)

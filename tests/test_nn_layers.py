@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import inspect
 import pickle
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 
 import fastdl
 from fastdl import nn
+from fastdl._backend import backend
 from tests.support import DTYPES, assert_close
 
 
@@ -244,7 +246,12 @@ def test_layer_agrees_with_torch(name: str, arguments: Any, options: Any, shape:
         (lambda: nn.Conv2d(4, 4, 3, groups=0), ValueError, "groups: found 0, expected at least 1"),
         (lambda: nn.Conv2d(4, 4, 0), ValueError, "kernel_size: found 0"),
         (lambda: nn.Conv2d(4, 4, 3, padding=-1), ValueError, "padding: found -1"),
-        (lambda: nn.Conv2d(4, 4, 3, stride=2, padding="same"), ValueError, "padding: found 'same' with stride"),
+        (
+            lambda: nn.ConvTranspose2d(4, 4, 3, stride=2, padding="same"),
+            ValueError,
+            "padding: found 'same' with stride",
+        ),
+        (lambda: nn.Conv2d(4, 4, 3, precision="high"), ValueError, "precision: found 'high'"),
         (lambda: nn.Conv2d(4, 4, 3, padding="some"), ValueError, "padding: found 'some'"),
         (lambda: nn.Conv2d(4, 4, 3, padding_mode="edge"), ValueError, "padding_mode: found 'edge'"),
         (lambda: nn.Conv1d(4, 4, (3, 3)), TypeError, "kernel_size: found"),
@@ -360,7 +367,7 @@ def _recurrent_data(layer: Any, dtype: Any, batch: tuple[int, ...]) -> tuple[np.
     rng = np.random.default_rng(0)
     order = (*batch, 7) if layer.batch_first else (7, *batch)
     first = layer.num_layers * layer.directions
-    shapes = [(first, *batch, layer.output_size), (first, *batch, layer.hidden_size)][: len(layer.state_names)]
+    shapes = [(first, *batch, layer.output_size), (first, *batch, layer.hidden_size)][: layer.states]
     return rng.standard_normal((*order, 4)).astype(dtype), [rng.standard_normal(s).astype(dtype) for s in shapes]
 
 
@@ -756,6 +763,43 @@ def test_channels_last(rank: int) -> None:
         np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-13)
         for key, array in one.grads.items():
             np.testing.assert_allclose(other.grads[key], array, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("padding", ["same", "same_lower"])
+@pytest.mark.parametrize("rank", [1, 2, 3])
+def test_same_padding_of_a_layer_with_a_stride(rank: int, padding: str) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 3, 8, 7, 6)[: rank + 2])
+    layer = getattr(nn, f"Conv{rank}d")(3, 4, 4, stride=2, padding=padding, dtype=np.float64, rng=0)
+    assert f"padding={padding}" in repr(layer)
+    y = layer(x)
+    assert y.shape == (2, 4, 4, 4, 3)[: rank + 2]
+    options = {"stride": 2, "padding": padding}
+    function, backward = getattr(fastdl, f"conv{rank}d"), getattr(fastdl, f"conv{rank}d_backward")
+    np.testing.assert_array_equal(y, function(x, layer.weight, layer.bias, **options), strict=True)
+    grad = rng.standard_normal(y.shape)
+    expected = backward(grad, x, layer.weight, **options)
+    np.testing.assert_array_equal(layer.backward(grad), expected.input, strict=True)
+    np.testing.assert_array_equal(layer.grads["weight"], expected.weight, strict=True)
+
+
+@pytest.mark.parametrize("name", [f"Conv{kind}{rank}d" for kind in ("", "Transpose") for rank in (1, 2, 3)])
+def test_precision_of_a_convolution_is_that_of_every_pass(name: str) -> None:
+    given = []
+
+    def recorded(function: str) -> Any:
+        def call(*arguments: Any, precision: str, **options: Any) -> Any:
+            given.append((function, precision))
+            return getattr(fastdl, function)(*arguments, precision=precision, **options)
+
+        return call
+
+    layer = getattr(nn, name)(2, 2, 3, precision="exact", rng=0)
+    assert repr(layer).endswith(", precision=exact)")
+    names = layer.function, layer.function_backward
+    with backend(SimpleNamespace(**{function: recorded(function) for function in names})):
+        layer.backward(layer(np.ones((1, 2, 4, 4, 4)[: layer.rank + 2], np.float32)))
+    assert given == [(function, "exact") for function in names]
 
 
 def test_asymmetric_padding_of_a_convolution() -> None:

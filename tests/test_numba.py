@@ -22,6 +22,7 @@ import fastdl
 from fastdl.functional import verbs
 from fastdl.functional._operation import OPERATIONS
 from tests.cases import Case, results
+from tests.cases.case import flat
 from tests.support import DTYPES, everyday
 
 numba = pytest.importorskip("numba", reason="Numba is not installed")
@@ -302,3 +303,18 @@ def _module_of(verb: str) -> str:
     function = getattr(verbs, verb)
     function = getattr(function, "__self__", function)
     return function.__module__ if inspect.isfunction(function) else ""
+
+
+def test_one_sequence_without_a_batch() -> None:
+    rng = np.random.default_rng(0)
+    x, weights = rng.standard_normal((5, 3)), tuple(rng.standard_normal(shape) for shape in ((16, 3), (16, 4)))
+
+    @numba.njit
+    def both(x, weights):
+        output, h_n, c_n, saved = fastdl.lstm(x, weights, return_saved=True)
+        return output, h_n, c_n, fastdl.lstm_backward(output, x, weights, saved, grad_h_n=h_n, grad_c_n=c_n)
+
+    found, expected = both(x, weights), both(x[:, None], weights)
+    assert [a.shape for a in (*found[:3], found[3].input, found[3].h0)] == [(5, 4), (1, 4), (1, 4), (5, 3), (1, 4)]
+    for a, b in zip(flat(found), flat(expected), strict=True):
+        np.testing.assert_array_equal(a, b.reshape(a.shape))

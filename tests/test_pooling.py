@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,10 +31,21 @@ def test_without_a_batch(rank: int) -> None:
     np.testing.assert_array_equal(getattr(fastdl, f"max_unpool{rank}d_backward")(back, indices), y, strict=True)
 
 
-def test_an_empty_stride_is_the_kernel() -> None:
+@pytest.mark.parametrize("compiled", [False, True])
+def test_an_empty_stride_is_the_kernel(compiled: bool) -> None:
     x = np.arange(24.0).reshape(1, 4, 6)
-    for function in (fastdl.max_pool2d, fastdl.avg_pool2d):
-        np.testing.assert_array_equal(function(x, (2, 3), ()), function(x, (2, 3)), strict=True)
+    y = fastdl.max_pool2d(x, (2, 3))
+    calls: dict[str, Any] = {
+        "max_pool2d": lambda stride: fastdl.max_pool2d(x, (2, 3), stride),
+        "max_pool2d_backward": lambda stride: fastdl.max_pool2d_backward(y, x, (2, 3), stride),
+        "avg_pool2d": lambda stride: fastdl.avg_pool2d(x, (2, 3), stride),
+        "avg_pool2d_backward": lambda stride: fastdl.avg_pool2d_backward(y, x, (2, 3), stride),
+        "lp_pool2d": lambda stride: fastdl.lp_pool2d(x, 2.0, (2, 3), stride),
+        "lp_pool2d_backward": lambda stride: fastdl.lp_pool2d_backward(y, x, 2.0, (2, 3), stride),
+    }
+    for name, call in calls.items():
+        found = (pytest.importorskip("numba").njit(call) if compiled else call)(())
+        np.testing.assert_array_equal(found, call(None), err_msg=name, strict=True)
 
 
 _REFILLED = """

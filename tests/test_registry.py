@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
+import typing
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -24,6 +26,23 @@ def test_operation_is_complete(name: str) -> None:
     assert inspect.signature(getattr(reference, name)) == inspect.signature(function)
     assert all_cases(name), "no cases"
     assert all_cases(name, "bench"), "nothing to time"
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_types_are_told(name: str) -> None:
+    """Nothing is Any, and where a literal decides what is returned, there is an overload for each."""
+    function = OPERATIONS[name]
+    signature = inspect.signature(function)
+    annotations = [parameter.annotation for parameter in signature.parameters.values()]
+    assert not [a for a in (*annotations, signature.return_annotation) if re.search(r"\bAny\b", a)]
+    decided = [parameter for parameter in signature.parameters if parameter.startswith("return_")]
+    if decided and sys.version_info >= (3, 11):
+        overloads = [inspect.signature(each) for each in typing.get_overloads(function)]
+        assert [each.parameters[decided[0]].annotation for each in overloads] == ["Literal[False]", "Literal[True]"]
+        assert [list(each.parameters) for each in overloads] == [list(signature.parameters)] * 2
+        assert len({each.return_annotation for each in overloads}) == 2
+    if not decided:
+        assert not re.search(r"\||\.\.\.", signature.return_annotation)
 
 
 def test_reference_has_nothing_else() -> None:

@@ -263,17 +263,18 @@ def _recurrent(name: str) -> Callable[..., Any]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # dropout between one layer and none
             module = getattr(torch.nn, name)(*sizes, bias=each >= 4, dtype=x.dtype, **options).train(training)
+        batch_first = batch_first and x.ndim == 3
         x = x.swapaxes(0, 1) if batch_first else x
-        steps, batch, _ = x.shape
-        ends = torch.full((batch,), steps) if lengths is None else lengths
-        x = _reversed(x, ends) if reverse else x
+        ends = torch.full((x.shape[1],), len(x)) if lengths is None else lengths
+        turned = (lambda a: _reversed(a, ends)) if x.ndim == 3 else lambda a: a.flip(0)
+        x = turned(x) if reverse else x
         state = None if h0 is None else (h0, c0) if name == "LSTM" else h0
         packed = x if lengths is None else rnn_utils.pack_padded_sequence(x, lengths, enforce_sorted=False)
         named = dict(zip((n for n, _ in module.named_parameters()), weights, strict=True))
         y, state = torch.func.functional_call(module, named, (packed, state))
         if lengths is not None:
-            y, _ = rnn_utils.pad_packed_sequence(y, total_length=steps)
-        y = _reversed(y, ends) if reverse else y
+            y, _ = rnn_utils.pad_packed_sequence(y, total_length=len(x))
+        y = turned(y) if reverse else y
         return y.swapaxes(0, 1) if batch_first else y, *(state if name == "LSTM" else (state,))
 
     return call

@@ -5,6 +5,8 @@ Images are volumes of depth 1, sequences volumes of depth and height 1, so that 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from fastdl._kernels import Window as Window
 from fastdl.functional._operation import cached_helper, helper
 from fastdl.functional.verbs import fail
@@ -13,6 +15,8 @@ Pair = tuple[int, int]
 Triple = tuple[int, int, int]
 Volume = tuple[int, int, int, int, int]
 Pads = tuple[int, int, int, int, int, int]
+Padding = int | Sequence[int] | Sequence[Pair] | str
+"""A number for all dimensions, one or (before, after) for each, or a name."""
 
 
 @helper

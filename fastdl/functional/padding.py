@@ -9,6 +9,7 @@ from fastdl._docs import doc
 from fastdl.functional._operation import cached_helper, helper, operation
 from fastdl.functional.verbs import (
     Array,
+    ArrayLike,
     bordered_shape,
     borders,
     choice,
@@ -51,7 +52,7 @@ ValueError
 @operation
 @doc(_PAD)
 def pad(
-    x: Any, pad: tuple[int, ...], mode: str = "constant", value: float | None = 0.0, out: Array | None = None
+    x: ArrayLike, pad: tuple[int, ...], mode: str = "constant", value: float | None = 0.0, out: Array | None = None
 ) -> Array:
     """x with a border.
 
@@ -104,7 +105,9 @@ def pad(
 
 @operation
 @doc(_PAD)
-def pad_backward(grad_output: Any, pad: tuple[int, ...], mode: str = "constant", out: Array | None = None) -> Array:
+def pad_backward(
+    grad_output: ArrayLike, pad: tuple[int, ...], mode: str = "constant", out: Array | None = None
+) -> Array:
     """The gradient of `pad` in x, its adjoint: every grad_output is added to the element of x that was copied there.
 
     Parameters

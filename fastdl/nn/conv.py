@@ -8,7 +8,8 @@ import numpy as np
 
 from fastdl._backend import functions
 from fastdl._docs import doc
-from fastdl.functional.conv._shared import PADDING_MODES
+from fastdl.functional._window import Triple
+from fastdl.functional.conv._shared import PADDING_MODES, PRECISIONS, Precision
 from fastdl.functional.verbs import Array, fail, flag, floats, pads, triple
 from fastdl.nn._arguments import (
     blame_input,
@@ -37,13 +38,17 @@ groups : int
     Channels are cut into so many groups, each convolved by itself.
 bias : bool
     Whether a learned value is added to each channel of the result.""",
+    "precision": """
+precision : {"default", "fast", "exact"}
+    As the function's, of every pass: "exact" keeps Winograd's algorithms out.""",
     "conv": """
 Parameters
 ----------
 {channels}
-padding : int, tuple of int, tuple of pairs, "same" or "valid"
+padding : int, tuple of int, tuple of pairs, "valid", "same" or "same_lower"
     Elements added on both sides, one number for all dimensions or one each; pairs are (before, after). "valid" adds
-    none, "same" as many as give the result the size of the input at stride 1.
+    none, "same" as many as give ``ceil(size / stride)`` positions, the odd one after, "same_lower" before. (torch has
+    "same" at stride 1 only, and no "same_lower".)
 {groups}
 padding_mode : {"zeros", "reflect", "replicate", "circular"}
     What the padding consists of.
@@ -51,6 +56,7 @@ padding_mode : {"zeros", "reflect", "replicate", "circular"}
 {rng}
 data_format : str, optional
     The order of the dimensions of input and result: channels first, which is the default, or last.
+{precision}
 
 Attributes
 ----------
@@ -69,6 +75,7 @@ output_padding : int or tuple of int
 padding_mode : {"zeros"}
 {dtype}
 {rng}
+{precision}
 
 Attributes
 ----------
@@ -102,8 +109,11 @@ class _Convolution(Layer):
         output_padding: Any,
         groups: int,
         padding_mode: str,
+        precision: Precision,
+        sizes: Triple,
     ) -> None:
-        """Check the arguments, and keep them as torch's attributes."""
+        """Check the arguments, and keep them as torch's attributes. sizes: of some image, 0 where they are not known
+        (what "same" with a stride depends on)."""
         self.groups = size_of(groups, "groups", 1)
         for argument, channels in ("in_channels", in_channels), ("out_channels", out_channels):
             if size_of(channels, argument) % groups:
@@ -116,10 +126,11 @@ class _Convolution(Layer):
         kernel, steps, spread = (
             triple(value, "kernel_size", 1, 1, images) for value in (self.kernel_size, self.stride, self.dilation)
         )
-        pads(padding, "padding", images, kernel, steps, spread)
+        pads(padding, "padding", images, kernel, steps, spread, sizes)
         padding = padding_of(padding, self.rank, words=True)
         self.padding = (padding,) * self.rank if isinstance(padding, int) else padding
         self.padding_mode = padding_mode
+        self.precision = one_of(precision, "precision", PRECISIONS)
 
     def _blame(self, x: Any) -> None:
         """After a mistake: what x has to do with it."""
@@ -134,6 +145,7 @@ class _Convolution(Layer):
         parts += [f"groups={self.groups}"] * (self.groups != 1) + ["bias=False"] * (self.bias is None)
         parts += [f"padding_mode={self.padding_mode}"] * (self.padding_mode != "zeros")
         parts += [f"data_format={self.data_format}"] * self.data_format.endswith("C")
+        parts += [f"precision={self.precision}"] * (self.precision != "default")
         return ", ".join(parts)
 
 
@@ -153,11 +165,12 @@ class _Conv(_Convolution):
         rng: Rng = None,
         *,
         data_format: str | None = None,
+        precision: Precision = "default",
     ) -> None:
         one_of(padding_mode, "padding_mode", PADDING_MODES)
         self.data_format = data_format_of(data_format, self.rank)
         sizes = in_channels, out_channels, kernel_size, stride, padding, dilation
-        self._describe(*sizes, 0, groups, padding_mode)
+        self._describe(*sizes, 0, groups, padding_mode, precision, (1, 1, 1))
         shape = (self.out_channels, self.in_channels // groups, *self.kernel_size)
         self.weight, self.bias = initial(shape, flag(bias, "bias"), dtype, rng)
 
@@ -173,6 +186,7 @@ class _Conv(_Convolution):
                 self.groups,
                 self.padding_mode,
                 self.data_format,
+                precision=self.precision,
             )
         except (TypeError, ValueError):
             self._blame(x)
@@ -192,6 +206,7 @@ class _Conv(_Convolution):
             self.padding_mode,
             self.data_format,
             input_grad=input_grad,
+            precision=self.precision,
         )
         self.set_grads(weight=grad.weight, bias=grad.bias)
         return grad.input  # type: ignore[no-any-return]
@@ -267,10 +282,12 @@ class _ConvTranspose(_Convolution):
         padding_mode: str = "zeros",
         dtype: Any = np.float32,
         rng: Rng = None,
+        *,
+        precision: Precision = "default",
     ) -> None:
         one_of(padding_mode, "padding_mode", ("zeros",))
         sizes = in_channels, out_channels, kernel_size, stride, padding, dilation, output_padding
-        self._describe(*sizes, groups, padding_mode)
+        self._describe(*sizes, groups, padding_mode, precision, (0, 0, 0))
         if any(m >= max(s, d) for m, s, d in zip(self.output_padding, self.stride, self.dilation, strict=True)):
             fail("output_padding", output_padding, ("less than stride,", self.stride, "or dilation,", self.dilation))
         shape = (self.in_channels, self.out_channels // groups, *self.kernel_size)
@@ -281,7 +298,15 @@ class _ConvTranspose(_Convolution):
         more = self.output_padding if output_size is None else self._more(x, output_size)
         try:
             y = getattr(functions(), self.function)(
-                x, self.weight, self.bias, self.stride, self.padding, more, self.groups, self.dilation
+                x,
+                self.weight,
+                self.bias,
+                self.stride,
+                self.padding,
+                more,
+                self.groups,
+                self.dilation,
+                precision=self.precision,
             )
         except (TypeError, ValueError):
             self._blame(x)
@@ -293,7 +318,7 @@ class _ConvTranspose(_Convolution):
         x, more = self.saved
         options = self.stride, self.padding, more, self.groups, self.dilation
         grad = getattr(functions(), self.function_backward)(
-            grad_output, x, self.weight, *options, input_grad=input_grad
+            grad_output, x, self.weight, *options, input_grad=input_grad, precision=self.precision
         )
         self.set_grads(weight=grad.weight, bias=grad.bias)
         return grad.input  # type: ignore[no-any-return]

@@ -103,7 +103,7 @@ class _Recurrent(RandomLayer, Generic[State]):
     gates: int
     mode: str
     """The network, as torch names it."""
-    state_names: tuple[str, ...] = ("h",)
+    states: int = 1
 
     def _describe(
         self,
@@ -158,10 +158,7 @@ class _Recurrent(RandomLayer, Generic[State]):
         x = floats(x, "x")
         if x.ndim not in (2, 3) or x.shape[-1] != self.input_size:
             fail("x", x.shape, f"(steps, batch, {self.input_size}) or (steps, {self.input_size})")
-        one = x.ndim == 2
-        if one:
-            x = np.expand_dims(x, self._batch)
-        states = tuple(self._with_batch(s, f"{name}0", one) for name, s in self._parts(state, "state"))
+        states = _split_state(state, "state", self.states)
         options = self._options() | {"lengths": lengths}
         weights = self._weights()
         try:
@@ -173,55 +170,38 @@ class _Recurrent(RandomLayer, Generic[State]):
             raise
         # Inference is not slowed down by what only its gradient needs: that is computed again if it comes to it.
         saved = after.pop() if self.training else None
-        self.save_for_backward(x, saved, states, options, output.shape, one)
+        self.save_for_backward(x, saved, states, options, output.shape)
         if self.training:
-            self.offset += (self.num_layers - 1) * x.shape[0] * x.shape[1] * -(-output.shape[2] // 4)
-        if one:
-            output, after = output.squeeze(self._batch), [s.squeeze(1) for s in after]
+            rows, width = output.size // output.shape[-1], output.shape[-1]
+            self.offset += (self.num_layers - 1) * rows * -(-width // 4)
         return output, self._joined(after)
 
     def backward(self, grad_output: Any, grad_state: Any = None, input_grad: bool = True) -> Array:
-        one = self.saved[-1]
         grad = self._gradients(grad_output, grad_state, input_grad)
         self.set_grads(**dict(zip(self.parameter_names, grad.weights, strict=True)))
-        states = grad[2 : 2 + len(self.state_names)]
-        self.state_grad = self._joined([s.squeeze(1) for s in states] if one else states)
-        return grad.input.squeeze(self._batch) if one and input_grad else grad.input  # type: ignore[no-any-return]
+        self.state_grad = self._joined(grad[2 : 2 + self.states])
+        return grad.input  # type: ignore[no-any-return]
 
     def _gradients(
         self, grad_output: Any, grad_state: Any, input_grad: bool, state_grad_norms: Array | None = None
     ) -> Any:
-        """What the function's backward returns, with a batch."""
-        x, saved, states, options, shape, one = self.saved
+        """What the function's backward returns."""
+        x, saved, states, options, shape = self.saved
         weights = self._weights()
         if saved is None:
             saved = getattr(functions(), self.function)(x, weights, *states, **options, return_saved=True)[-1]
         if grad_output is None:
             grad_output = np.zeros(shape, x.dtype)
-        elif one:
-            grad_output = np.expand_dims(floats(grad_output, "grad_output", 2), self._batch)
-        grads = tuple(self._with_batch(s, f"grad_{name}_n", one) for name, s in self._parts(grad_state, "grad_state"))
+        grads = _split_state(grad_state, "grad_state", self.states)
         options = options | {"truncate": self.truncate, "input_grad": input_grad, "state_grad_norms": state_grad_norms}
         backward = getattr(functions(), self.function_backward)
         return backward(grad_output, x, weights, saved, *states, *grads, **options)
 
-    @property
-    def _batch(self) -> int:
-        """Where x has its batch."""
-        return 0 if self.batch_first else 1
-
     def _weights(self) -> tuple[Array, ...]:
         return tuple([getattr(self, name) for name in self.parameter_names])
 
-    def _parts(self, state: Any, argument: str) -> list[tuple[str, Any]]:
-        """The arrays that make up a state, or None, by name."""
-        return list(zip(self.state_names, _split_state(state, argument, len(self.state_names)), strict=True))
-
     def _joined(self, states: Any) -> State:
-        return states[0] if len(self.state_names) == 1 else tuple(states)  # type: ignore[return-value]
-
-    def _with_batch(self, state: Any, argument: str, one: bool) -> Any:
-        return floats(state, argument, 2)[:, None] if one and state is not None else state
+        return states[0] if self.states == 1 else tuple(states)  # type: ignore[return-value]
 
     def __getstate__(self) -> dict[str, Any]:
         state: Any = super().__getstate__()
@@ -296,7 +276,7 @@ class RNN(_Recurrent[Array], function="rnn", gates=1):
 """
     ),
 )
-class LSTM(_Recurrent["tuple[Array, Array]"], function="lstm", mode="LSTM", gates=4, state_names=("h", "c")):
+class LSTM(_Recurrent["tuple[Array, Array]"], function="lstm", mode="LSTM", gates=4, states=2):
     """Long short-term memory over sequences, of which each layer computes at each step, with ``*`` element by element::
 
         i, f, g, o = the four parts of W_ih x + b_ih + W_hh h + b_hh
@@ -450,7 +430,8 @@ def gradient_norms(layer: RNN | LSTM | GRU, grad_output: Any, grad_state: Any = 
     ((1, 30), True)
     """
     x = layer.saved[0]
-    norms = np.zeros((layer.num_layers * layer.directions, x.shape[1 - layer._batch]), x.dtype)
+    steps = x.shape[1 if layer.batch_first and x.ndim == 3 else 0]
+    norms = np.zeros((layer.num_layers * layer.directions, steps), x.dtype)
     layer._gradients(grad_output, grad_state, False, norms)
     return norms
 

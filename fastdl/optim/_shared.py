@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from math import inf
-from typing import Any
 
 from fastdl.functional._operation import helper
-from fastdl.functional.verbs import Array, disjoint, fail, flag, floats_like, number, pair
+from fastdl.functional.verbs import Array, ArrayLike, disjoint, fail, flag, floats_like, number, pair
 
 SHARED = {
     "param_grad": """
@@ -79,7 +78,7 @@ SHARED = {
 
 
 @helper
-def gradient_of(grad: Any, param: Array) -> Array:
+def gradient_of(grad: ArrayLike, param: Array) -> Array:
     array = floats_like(grad, "grad", param)
     if array.shape != param.shape:
         fail("grad", array.shape, param.shape)

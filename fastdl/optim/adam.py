@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import inf
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from fastdl import _kernels
 from fastdl._docs import doc
 from fastdl.functional._operation import helper, operation
 from fastdl.functional.verbs import (
     Array,
+    ArrayLike,
     disjoint,
     fail,
     flag,
@@ -80,7 +81,7 @@ _ADAM = {
 @doc(SHARED, _ADAM)
 def adam_step(
     param: Array,
-    grad: Any,
+    grad: ArrayLike,
     exp_avg: Array,
     exp_avg_sq: Array,
     step: int,
@@ -150,7 +151,7 @@ def adam_step(
 @doc(SHARED, _ADAM)
 def adamw_step(
     param: Array,
-    grad: Any,
+    grad: ArrayLike,
     exp_avg: Array,
     exp_avg_sq: Array,
     step: int,
@@ -218,7 +219,7 @@ def adamw_step(
 @helper
 def _adam(
     param: Array,
-    grad: Any,
+    grad: ArrayLike,
     exp_avg: Array,
     exp_avg_sq: Array,
     step: int,
@@ -266,7 +267,7 @@ def _adam(
 @doc(SHARED, _ADAM)
 def nadam_step(
     param: Array,
-    grad: Any,
+    grad: ArrayLike,
     exp_avg: Array,
     exp_avg_sq: Array,
     mu_product: Array,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import inf
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from fastdl import _kernels
 from fastdl._docs import doc
 from fastdl.functional._operation import operation
-from fastdl.functional.verbs import Array, disjoint, flag, in_place, integer, number, optional_state, state
+from fastdl.functional.verbs import Array, ArrayLike, disjoint, flag, in_place, integer, number, optional_state, state
 from fastdl.optim._shared import SHARED, check_buffer, check_common, gradient_of
 from fastdl.optim.optimizer import Optimizer, Options, Params
 
@@ -85,7 +85,7 @@ _ADADELTA = {
 @doc(SHARED, _ADAGRAD)
 def adagrad_step(
     param: Array,
-    grad: Any,
+    grad: ArrayLike,
     state_sum: Array,
     step: int = 1,
     lr: float = 1e-2,
@@ -154,7 +154,7 @@ def adagrad_step(
 @doc(SHARED, _RMSPROP)
 def rmsprop_step(
     param: Array,
-    grad: Any,
+    grad: ArrayLike,
     square_avg: Array,
     grad_avg: Array | None = None,
     momentum_buffer: Array | None = None,
@@ -238,7 +238,7 @@ def rmsprop_step(
 @doc(SHARED, _ADADELTA)
 def adadelta_step(
     param: Array,
-    grad: Any,
+    grad: ArrayLike,
     square_avg: Array,
     acc_delta: Array,
     lr: float = 1.0,

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import inf
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from fastdl import _kernels
 from fastdl._docs import doc
 from fastdl.functional._operation import operation
-from fastdl.functional.verbs import Array, fail, flag, in_place, integer, number, optional_state, state
+from fastdl.functional.verbs import Array, ArrayLike, fail, flag, in_place, integer, number, optional_state, state
 from fastdl.optim._shared import SHARED, check_buffer, check_common, gradient_of, two_betas
 from fastdl.optim.optimizer import Optimizer, Params
 
@@ -64,7 +64,7 @@ _LION = {
 @doc(SHARED, _SGD)
 def sgd_step(
     param: Array,
-    grad: Any,
+    grad: ArrayLike,
     momentum_buffer: Array | None = None,
     step: int = 1,
     lr: float = 1e-3,
@@ -141,7 +141,7 @@ def sgd_step(
 @doc(SHARED, _LION)
 def lion_step(
     param: Array,
-    grad: Any,
+    grad: ArrayLike,
     exp_avg: Array,
     lr: float = 1e-4,
     betas: tuple[float, float] = (0.9, 0.99),

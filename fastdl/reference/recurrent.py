@@ -215,8 +215,10 @@ class _Network:
         offset: int,
         peepholes: Any = None,
     ) -> None:
-        self.x = x.swapaxes(0, 1) if batch_first else x
-        self.batch_first, self.layers = batch_first, num_layers
+        self.one = x.ndim == 2
+        """Whether there is a batch only in here: one sequence is given without."""
+        self.batch_first, self.layers = batch_first and not self.one, num_layers
+        self.x = self._steps_first(x)
         self.steps, self.batch, _ = self.x.shape
         self.directions = (True,) if reverse else (False, True)[: 1 + bidirectional]
         """For each: whether it goes from the end to the beginning."""
@@ -243,8 +245,8 @@ class _Network:
 
     def forward(self, h0: Any, c0: Any) -> tuple[Array, Array, Array]:
         """output, h_n, c_n; and what the backward needs, kept in the object."""
-        h = self.zeros(self.output) if h0 is None else h0.copy()
-        c = self.zeros(self.cells) if c0 is None else c0.copy()
+        h = self.zeros(self.output) if h0 is None else self._batched(h0).copy()
+        c = self.zeros(self.cells) if c0 is None else self._batched(c0).copy()
         self.history: list[dict[int, _Step]] = [{} for _ in self.units]
         y = self.x
         for layer in range(self.layers):
@@ -258,15 +260,15 @@ class _Network:
                     )
                     y[t, here, d * self.output : (d + 1) * self.output] = h[u, here]
             y = self._dropped(layer, y)
-        return self._as_given(y), h, c
+        return self._as_given(y), self._unbatched(h), self._unbatched(c)
 
     def backward(
         self, grad_output: Any, grad_h_n: Any, grad_c_n: Any, truncate: int, norms: Array | None
     ) -> tuple[Array, tuple[Array, ...], Array, Array, tuple[Array, ...]]:
         """The gradients in x, weights, h0, c0 and peepholes, after a forward."""
-        g_y = grad_output.swapaxes(0, 1) if self.batch_first else grad_output
-        g_h = self.zeros(self.output) if grad_h_n is None else grad_h_n.copy()
-        g_c = self.zeros(self.cells) if grad_c_n is None else grad_c_n.copy()
+        g_y = self._steps_first(grad_output)
+        g_h = self.zeros(self.output) if grad_h_n is None else self._batched(grad_h_n).copy()
+        g_c = self.zeros(self.cells) if grad_c_n is None else self._batched(grad_c_n).copy()
         weights: list[Array] = []
         peepholes: list[Array] = []
         for layer in reversed(range(self.layers)):
@@ -294,7 +296,8 @@ class _Network:
                 of_layer += found[0]
                 of_peepholes += found[1]
             weights, peepholes, g_y = of_layer + weights, of_peepholes + peepholes, g_x
-        return self._as_given(g_y), tuple(weights), g_h, g_c, tuple(peepholes)
+        states = self._unbatched(g_h), self._unbatched(g_c)
+        return self._as_given(g_y), tuple(weights), *states, tuple(peepholes)
 
     def _times(self, backwards: bool) -> Any:
         return reversed(range(self.steps)) if backwards else range(self.steps)
@@ -311,8 +314,17 @@ class _Network:
         scale = 1 / (1 - self.dropout) if self.dropout < 1 else 0
         return np.where(keep, y * self.x.dtype.type(scale), 0 * y)
 
+    def _batched(self, x: Array) -> Array:
+        return x[:, None] if self.one else x
+
+    def _unbatched(self, x: Array) -> Array:
+        return x[:, 0] if self.one else x
+
+    def _steps_first(self, x: Array) -> Array:
+        return x.swapaxes(0, 1) if self.batch_first else self._batched(x)
+
     def _as_given(self, x: Array) -> Array:
-        return np.ascontiguousarray(x.swapaxes(0, 1)) if self.batch_first else x
+        return np.ascontiguousarray(x.swapaxes(0, 1)) if self.batch_first else self._unbatched(x)
 
 
 @implements(functional.lstm)

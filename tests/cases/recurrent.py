@@ -70,7 +70,7 @@ def _normal(shape: Shape, scale: float) -> Draw:
 def recurrent(
     operation: str,
     hidden: int,
-    batch: int = 3,
+    batch: int | None = 3,
     steps: int = 4,
     size: int = 5,
     *,
@@ -86,22 +86,23 @@ def recurrent(
     backward: Arguments | None = None,
     **options: Any,
 ) -> Case:
-    """A case of rnn, lstm or gru on x of `size` numbers. states: h0 and c0, and gradients in the last ones; norms:
-    state_grad_norms; backward: options of the backward alone."""
+    """A case of rnn, lstm or gru on x of `size` numbers; batch None: one sequence. states: h0 and c0, and gradients in
+    the last ones; norms: state_grad_norms; backward: options of the backward alone."""
     gates, output = _GATES[operation], projection or hidden
     layers, directions = options.get("num_layers", 1), 1 + options.get("bidirectional", False)
     count = layers * directions
-    sequence = lambda n: (batch, steps, n) if options.get("batch_first") else (steps, batch, n)  # noqa: E731
+    lead = () if batch is None else (batch,)
+    sequence = lambda n: (*lead, steps, n) if options.get("batch_first") else (steps, *lead, n)  # noqa: E731
     weights: list[tuple[Shape, float]] = []
     for layer, _ in itertools.product(range(layers), range(directions)):
         given = size if layer == 0 else directions * output
         weights += [((gates * hidden, given), max(given, 1) ** -0.5), ((gates * hidden, output), output**-0.5)]
         weights += [((gates * hidden,), 0.5)] * 2 * bias
         weights += [((projection, hidden), hidden**-0.5)] * (projection > 0)
-    state_shapes = [(count, batch, output), (count, batch, hidden)][: 1 + (operation == "lstm")]
+    state_shapes = [(count, *lead, output), (count, *lead, hidden)][: 1 + (operation == "lstm")]
     inputs: dict[str, Any] = {"x": values or sequence(size), "weights": tuple(_normal(*weight) for weight in weights)}
     inputs |= {name: shape if states else None for name, shape in zip(("h0", "c0"), state_shapes, strict=False)}
-    words = [note, f"hidden={hidden}"]
+    words = [note, f"hidden={hidden}", "no-batch" * (batch is None)]
     if projection:
         words.append(f"to={projection}")
     if not bias:
@@ -125,7 +126,7 @@ def recurrent(
     masked = options.get("training") and 0 < options.get("dropout", 0) < 1
     if peepholes or masked or backward or not options.get("linear_before_reset", True):
         tags = (*tags, "not-in-torch")
-    rows = sum(lengths) if lengths else steps * batch
+    rows = sum(lengths) if lengths else steps * math.prod(lead)
     flops = 2.0 * rows * sum(math.prod(shape) for shape, _ in weights if len(shape) == 2)
     terms = max(shape[-1] for shape, _ in weights if len(shape) == 2) + output
     return declare(
@@ -272,6 +273,10 @@ CASES = [
     *(recurrent(name, 5, 2, 3, 0, note="no-features", tags=("not-in-torch",)) for name in _GATES),
     *(recurrent(name, 1, 1, 1, 1, num_layers=3, bidirectional=True) for name in _GATES),
     *(recurrent(name, 300, 20, 3, 40) for name in _GATES),
+    *(recurrent(name, 9, None, 6, 3, **kind) for name, kind in _KINDS),
+    recurrent("lstm", 6, None, 5, projection=4, peepholes=True, num_layers=2, bidirectional=True, norms=True),
+    recurrent("lstm", 6, None, 5, states=False, batch_first=True, reverse=True, backward={"input_grad": False}),
+    recurrent("gru", 8, None, 4, num_layers=2, batch_first=True, dropout=0.5, training=True, lengths=(3,)),
     recurrent("gru", 130, 20, 2, 40, linear_before_reset=False),
     recurrent("lstm", 9, 5, 4, 3, projection=4),
     recurrent("lstm", 17, 3, 6, 5, projection=16, lengths=(4, 6, 1), num_layers=2, bidirectional=True, norms=True),

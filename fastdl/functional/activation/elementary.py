@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastdl import _kernels
 from fastdl._docs import doc
 from fastdl.functional._operation import operation
 from fastdl.functional.activation.elementwise import ELEMENTWISE, elementwise, elementwise_backward
-from fastdl.functional.verbs import Array
+from fastdl.functional.verbs import Array, ArrayLike
 
 __all__ = [
     "erf",
@@ -30,7 +28,7 @@ __all__ = [
 
 @operation
 @doc(ELEMENTWISE)
-def sigmoid(x: Any, out: Array | None = None) -> Array:
+def sigmoid(x: ArrayLike, out: Array | None = None) -> Array:
     """The logistic function.
 
     As torch.sigmoid::
@@ -51,7 +49,7 @@ def sigmoid(x: Any, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def sigmoid_backward(grad_output: Any, y: Any, out: Array | None = None) -> Array:
+def sigmoid_backward(grad_output: ArrayLike, y: ArrayLike, out: Array | None = None) -> Array:
     """The gradient of `sigmoid` in x.
 
     ::
@@ -73,7 +71,7 @@ def sigmoid_backward(grad_output: Any, y: Any, out: Array | None = None) -> Arra
 
 @operation
 @doc(ELEMENTWISE)
-def tanh(x: Any, out: Array | None = None) -> Array:
+def tanh(x: ArrayLike, out: Array | None = None) -> Array:
     """The hyperbolic tangent.
 
     As torch.tanh::
@@ -94,7 +92,7 @@ def tanh(x: Any, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def tanh_backward(grad_output: Any, y: Any, out: Array | None = None) -> Array:
+def tanh_backward(grad_output: ArrayLike, y: ArrayLike, out: Array | None = None) -> Array:
     """The gradient of `tanh` in x.
 
     ::
@@ -116,7 +114,7 @@ def tanh_backward(grad_output: Any, y: Any, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def exp(x: Any, out: Array | None = None) -> Array:
+def exp(x: ArrayLike, out: Array | None = None) -> Array:
     """The exponential function.
 
     As torch.exp::
@@ -137,7 +135,7 @@ def exp(x: Any, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def exp_backward(grad_output: Any, y: Any, out: Array | None = None) -> Array:
+def exp_backward(grad_output: ArrayLike, y: ArrayLike, out: Array | None = None) -> Array:
     """The gradient of `exp` in x.
 
     ::
@@ -159,7 +157,7 @@ def exp_backward(grad_output: Any, y: Any, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def expm1(x: Any, out: Array | None = None) -> Array:
+def expm1(x: ArrayLike, out: Array | None = None) -> Array:
     """e^x - 1, accurate near 0.
 
     As torch.expm1::
@@ -180,7 +178,7 @@ def expm1(x: Any, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def expm1_backward(grad_output: Any, y: Any, out: Array | None = None) -> Array:
+def expm1_backward(grad_output: ArrayLike, y: ArrayLike, out: Array | None = None) -> Array:
     """The gradient of `expm1` in x.
 
     ::
@@ -202,7 +200,7 @@ def expm1_backward(grad_output: Any, y: Any, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def log(x: Any, out: Array | None = None) -> Array:
+def log(x: ArrayLike, out: Array | None = None) -> Array:
     """The natural logarithm: -infinity at 0, NaN below.
 
     As torch.log::
@@ -223,7 +221,7 @@ def log(x: Any, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def log_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
+def log_backward(grad_output: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
     """The gradient of `log` in x.
 
     ::
@@ -244,7 +242,7 @@ def log_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def log1p(x: Any, out: Array | None = None) -> Array:
+def log1p(x: ArrayLike, out: Array | None = None) -> Array:
     """log(1 + x), accurate near 0.
 
     As torch.log1p::
@@ -265,7 +263,7 @@ def log1p(x: Any, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def log1p_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
+def log1p_backward(grad_output: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
     """The gradient of `log1p` in x.
 
     ::
@@ -286,7 +284,7 @@ def log1p_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def erf(x: Any, out: Array | None = None) -> Array:
+def erf(x: ArrayLike, out: Array | None = None) -> Array:
     """The error function.
 
     As torch.erf::
@@ -307,7 +305,7 @@ def erf(x: Any, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def erf_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
+def erf_backward(grad_output: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
     """The gradient of `erf` in x.
 
     ::

@@ -7,11 +7,10 @@ in place where out is x, and are what `activation` fuses into linear and convolu
 from __future__ import annotations
 
 from math import inf
-from typing import Any
 
 from fastdl import _kernels
 from fastdl.functional._operation import cached_helper, helper
-from fastdl.functional.verbs import Array, fail, floats, floats_like, fused, number, output, same_or_disjoint
+from fastdl.functional.verbs import Array, ArrayLike, fail, floats, floats_like, fused, number, output, same_or_disjoint
 
 # Of each kind how many arguments it takes, and the two numbers that the kernel gets where they are not given.
 ACTIVATION_ARGS = tuple(
@@ -107,7 +106,7 @@ ValueError
 
 
 @helper
-def elementwise(x: Any, kind: int, alpha: float, beta: float, out: Array | None) -> Array:
+def elementwise(x: ArrayLike, kind: int, alpha: float, beta: float, out: Array | None) -> Array:
     x = floats(x, "x")
     result = output(out, x.shape, x)
     if out is not None:
@@ -118,7 +117,7 @@ def elementwise(x: Any, kind: int, alpha: float, beta: float, out: Array | None)
 
 @helper
 def elementwise_backward(
-    grad_output: Any, saved: Any, argument: str, kind: int, alpha: float, beta: float, out: Array | None
+    grad_output: ArrayLike, saved: ArrayLike, argument: str, kind: int, alpha: float, beta: float, out: Array | None
 ) -> Array:
     """The gradient; `saved` is x or y, and `argument` is which."""
     saved = floats(saved, argument)

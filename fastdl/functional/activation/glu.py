@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from fastdl import _kernels
@@ -11,7 +9,7 @@ from fastdl._docs import doc
 from fastdl.functional._operation import cached_helper, operation
 from fastdl.functional.activation.elementwise import ELEMENTWISE
 from fastdl.functional.activation.softmax import split_at
-from fastdl.functional.verbs import Array, bordered_shape, disjoint, fail, floats, floats_like, output
+from fastdl.functional.verbs import Array, ArrayLike, bordered_shape, disjoint, fail, floats, floats_like, output
 
 __all__ = [
     "glu",
@@ -21,7 +19,7 @@ __all__ = [
 
 @operation
 @doc(ELEMENTWISE)
-def glu(x: Any, dim: int = -1, out: Array | None = None) -> Array:
+def glu(x: ArrayLike, dim: int = -1, out: Array | None = None) -> Array:
     """The gated linear unit: half of x, gated by the other half.
 
     As torch.nn.functional.glu::
@@ -66,7 +64,7 @@ def glu(x: Any, dim: int = -1, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def glu_backward(grad_output: Any, x: Any, dim: int = -1, out: Array | None = None) -> Array:
+def glu_backward(grad_output: ArrayLike, x: ArrayLike, dim: int = -1, out: Array | None = None) -> Array:
     """The gradient of `glu` in x.
 
     ::

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from math import inf
-from typing import Any
 
 from fastdl import _kernels
 from fastdl._docs import doc
 from fastdl.functional._operation import operation
 from fastdl.functional.activation.elementwise import ELEMENTWISE, elementwise, elementwise_backward, limits
-from fastdl.functional.verbs import Array, number
+from fastdl.functional.verbs import Array, ArrayLike, number
 
 __all__ = [
     "hardshrink",
@@ -35,7 +34,7 @@ __all__ = [
 
 @operation
 @doc(ELEMENTWISE)
-def relu(x: Any, out: Array | None = None) -> Array:
+def relu(x: ArrayLike, out: Array | None = None) -> Array:
     """The rectified linear unit: x where it is positive, else 0.
 
     As torch.nn.functional.relu::
@@ -56,7 +55,7 @@ def relu(x: Any, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def relu_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
+def relu_backward(grad_output: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
     """The gradient of `relu` in x.
 
     ::
@@ -79,7 +78,7 @@ def relu_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def relu6(x: Any, out: Array | None = None) -> Array:
+def relu6(x: ArrayLike, out: Array | None = None) -> Array:
     """`relu`, limited to 6.
 
     As torch.nn.functional.relu6::
@@ -100,7 +99,7 @@ def relu6(x: Any, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def relu6_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
+def relu6_backward(grad_output: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
     """The gradient of `relu6` in x.
 
     ::
@@ -123,7 +122,7 @@ def relu6_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def leaky_relu(x: Any, negative_slope: float = 0.01, out: Array | None = None) -> Array:
+def leaky_relu(x: ArrayLike, negative_slope: float = 0.01, out: Array | None = None) -> Array:
     """`relu` that lets a part of what is negative through.
 
     As torch.nn.functional.leaky_relu::
@@ -151,7 +150,9 @@ def leaky_relu(x: Any, negative_slope: float = 0.01, out: Array | None = None) -
 
 @operation
 @doc(ELEMENTWISE)
-def leaky_relu_backward(grad_output: Any, x: Any, negative_slope: float = 0.01, out: Array | None = None) -> Array:
+def leaky_relu_backward(
+    grad_output: ArrayLike, x: ArrayLike, negative_slope: float = 0.01, out: Array | None = None
+) -> Array:
     """The gradient of `leaky_relu` in x.
 
     ::
@@ -188,7 +189,7 @@ def leaky_relu_backward(grad_output: Any, x: Any, negative_slope: float = 0.01, 
 
 @operation
 @doc(ELEMENTWISE)
-def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0, out: Array | None = None) -> Array:
+def hardtanh(x: ArrayLike, min_val: float = -1.0, max_val: float = 1.0, out: Array | None = None) -> Array:
     """x, limited to an interval.
 
     As torch.nn.functional.hardtanh::
@@ -220,7 +221,7 @@ def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0, out: Array | N
 @operation
 @doc(ELEMENTWISE)
 def hardtanh_backward(
-    grad_output: Any, x: Any, min_val: float = -1.0, max_val: float = 1.0, out: Array | None = None
+    grad_output: ArrayLike, x: ArrayLike, min_val: float = -1.0, max_val: float = 1.0, out: Array | None = None
 ) -> Array:
     """The gradient of `hardtanh` in x.
 
@@ -253,7 +254,7 @@ def hardtanh_backward(
 
 @operation
 @doc(ELEMENTWISE)
-def hardsigmoid(x: Any, out: Array | None = None) -> Array:
+def hardsigmoid(x: ArrayLike, out: Array | None = None) -> Array:
     """A sigmoid of three straight lines.
 
     As torch.nn.functional.hardsigmoid::
@@ -278,7 +279,7 @@ def hardsigmoid(x: Any, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def hardsigmoid_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
+def hardsigmoid_backward(grad_output: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
     """The gradient of `hardsigmoid` in x.
 
     ::
@@ -299,7 +300,7 @@ def hardsigmoid_backward(grad_output: Any, x: Any, out: Array | None = None) -> 
 
 @operation
 @doc(ELEMENTWISE)
-def hardswish(x: Any, out: Array | None = None) -> Array:
+def hardswish(x: ArrayLike, out: Array | None = None) -> Array:
     """x times `hardsigmoid`.
 
     As torch.nn.functional.hardswish::
@@ -324,7 +325,7 @@ def hardswish(x: Any, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def hardswish_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
+def hardswish_backward(grad_output: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
     """The gradient of `hardswish` in x.
 
     ::
@@ -347,7 +348,7 @@ def hardswish_backward(grad_output: Any, x: Any, out: Array | None = None) -> Ar
 
 @operation
 @doc(ELEMENTWISE)
-def threshold(x: Any, threshold: float, value: float, out: Array | None = None) -> Array:
+def threshold(x: ArrayLike, threshold: float, value: float, out: Array | None = None) -> Array:
     """x where it is above a threshold, else a value.
 
     As torch.nn.functional.threshold::
@@ -384,7 +385,7 @@ def threshold(x: Any, threshold: float, value: float, out: Array | None = None) 
 @operation
 @doc(ELEMENTWISE)
 def threshold_backward(
-    grad_output: Any, x: Any, threshold: float, value: float = 0.0, out: Array | None = None
+    grad_output: ArrayLike, x: ArrayLike, threshold: float, value: float = 0.0, out: Array | None = None
 ) -> Array:
     """The gradient of `threshold` in x.
 
@@ -426,7 +427,7 @@ def threshold_backward(
 
 @operation
 @doc(ELEMENTWISE)
-def hardshrink(x: Any, lambd: float = 0.5, out: Array | None = None) -> Array:
+def hardshrink(x: ArrayLike, lambd: float = 0.5, out: Array | None = None) -> Array:
     """x, or 0 where it is small.
 
     As torch.nn.functional.hardshrink::
@@ -454,7 +455,7 @@ def hardshrink(x: Any, lambd: float = 0.5, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def hardshrink_backward(grad_output: Any, x: Any, lambd: float = 0.5, out: Array | None = None) -> Array:
+def hardshrink_backward(grad_output: ArrayLike, x: ArrayLike, lambd: float = 0.5, out: Array | None = None) -> Array:
     """The gradient of `hardshrink` in x.
 
     ::
@@ -487,7 +488,7 @@ def hardshrink_backward(grad_output: Any, x: Any, lambd: float = 0.5, out: Array
 
 @operation
 @doc(ELEMENTWISE)
-def softshrink(x: Any, lambd: float = 0.5, out: Array | None = None) -> Array:
+def softshrink(x: ArrayLike, lambd: float = 0.5, out: Array | None = None) -> Array:
     """x, drawn towards 0.
 
     As torch.nn.functional.softshrink::
@@ -515,7 +516,7 @@ def softshrink(x: Any, lambd: float = 0.5, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def softshrink_backward(grad_output: Any, x: Any, lambd: float = 0.5, out: Array | None = None) -> Array:
+def softshrink_backward(grad_output: ArrayLike, x: ArrayLike, lambd: float = 0.5, out: Array | None = None) -> Array:
     """The gradient of `softshrink` in x.
 
     ::

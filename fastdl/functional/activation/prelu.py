@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fastdl import _kernels
 from fastdl._docs import doc
 from fastdl.functional._operation import cached_helper, operation
 from fastdl.functional.activation.elementwise import ELEMENTWISE
-from fastdl.functional.verbs import Array, disjoint, fail, floats, floats_like, gradient, output, same_or_disjoint
+from fastdl.functional.verbs import (
+    Array,
+    ArrayLike,
+    disjoint,
+    fail,
+    floats,
+    floats_like,
+    gradient,
+    output,
+    same_or_disjoint,
+)
 
 __all__ = [
     "PReLUGrad",
@@ -42,7 +52,7 @@ class PReLUGrad(NamedTuple):
 
 @operation
 @doc(ELEMENTWISE)
-def prelu(x: Any, weight: Any, out: Array | None = None) -> Array:
+def prelu(x: ArrayLike, weight: ArrayLike, out: Array | None = None) -> Array:
     """`leaky_relu` with slopes that are learned, one for each channel or one for all.
 
     As torch.nn.functional.prelu::
@@ -83,7 +93,7 @@ def prelu(x: Any, weight: Any, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def prelu_backward(grad_output: Any, x: Any, weight: Any) -> PReLUGrad:
+def prelu_backward(grad_output: ArrayLike, x: ArrayLike, weight: ArrayLike) -> PReLUGrad:
     """The gradients of `prelu` in x and weight.
 
     ::

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from math import inf
-from typing import Any
 
 from fastdl import _kernels
 from fastdl._docs import doc
 from fastdl.functional._operation import helper, operation
 from fastdl.functional.activation.elementwise import ELEMENTWISE, elementwise, elementwise_backward, nonzero
-from fastdl.functional.verbs import Array, choice, number
+from fastdl.functional.verbs import Array, ArrayLike, choice, number
 
 __all__ = [
     "celu",
@@ -37,7 +36,7 @@ __all__ = [
 
 @operation
 @doc(ELEMENTWISE)
-def elu(x: Any, alpha: float = 1.0, out: Array | None = None) -> Array:
+def elu(x: ArrayLike, alpha: float = 1.0, out: Array | None = None) -> Array:
     """The exponential linear unit.
 
     As torch.nn.functional.elu::
@@ -70,7 +69,7 @@ def elu(x: Any, alpha: float = 1.0, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def elu_backward(grad_output: Any, x: Any, alpha: float = 1.0, out: Array | None = None) -> Array:
+def elu_backward(grad_output: ArrayLike, x: ArrayLike, alpha: float = 1.0, out: Array | None = None) -> Array:
     """The gradient of `elu` in x.
 
     ::
@@ -103,7 +102,7 @@ def elu_backward(grad_output: Any, x: Any, alpha: float = 1.0, out: Array | None
 
 @operation
 @doc(ELEMENTWISE)
-def selu(x: Any, out: Array | None = None) -> Array:
+def selu(x: ArrayLike, out: Array | None = None) -> Array:
     """The scaled exponential linear unit, which keeps mean 0 and variance 1.
 
     As torch.nn.functional.selu::
@@ -128,7 +127,7 @@ def selu(x: Any, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def selu_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
+def selu_backward(grad_output: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
     """The gradient of `selu` in x.
 
     ::
@@ -151,7 +150,7 @@ def selu_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def celu(x: Any, alpha: float = 1.0, out: Array | None = None) -> Array:
+def celu(x: ArrayLike, alpha: float = 1.0, out: Array | None = None) -> Array:
     """The exponential linear unit whose slope is continuous for every `alpha`.
 
     As torch.nn.functional.celu::
@@ -183,7 +182,7 @@ def celu(x: Any, alpha: float = 1.0, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def celu_backward(grad_output: Any, x: Any, alpha: float = 1.0, out: Array | None = None) -> Array:
+def celu_backward(grad_output: ArrayLike, x: ArrayLike, alpha: float = 1.0, out: Array | None = None) -> Array:
     """The gradient of `celu` in x.
 
     ::
@@ -214,7 +213,7 @@ def celu_backward(grad_output: Any, x: Any, alpha: float = 1.0, out: Array | Non
 
 @operation
 @doc(ELEMENTWISE)
-def gelu(x: Any, approximate: str = "none", out: Array | None = None) -> Array:
+def gelu(x: ArrayLike, approximate: str = "none", out: Array | None = None) -> Array:
     """The Gaussian error linear unit.
 
     As torch.nn.functional.gelu::
@@ -247,7 +246,7 @@ def gelu(x: Any, approximate: str = "none", out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def gelu_backward(grad_output: Any, x: Any, approximate: str = "none", out: Array | None = None) -> Array:
+def gelu_backward(grad_output: ArrayLike, x: ArrayLike, approximate: str = "none", out: Array | None = None) -> Array:
     """The gradient of `gelu` in x.
 
     ::
@@ -276,7 +275,7 @@ def gelu_backward(grad_output: Any, x: Any, approximate: str = "none", out: Arra
 
 @operation
 @doc(ELEMENTWISE)
-def silu(x: Any, out: Array | None = None) -> Array:
+def silu(x: ArrayLike, out: Array | None = None) -> Array:
     """The sigmoid linear unit, also known as swish.
 
     As torch.nn.functional.silu::
@@ -302,7 +301,7 @@ def silu(x: Any, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def silu_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
+def silu_backward(grad_output: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
     """The gradient of `silu` in x.
 
     ::
@@ -323,7 +322,7 @@ def silu_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def mish(x: Any, out: Array | None = None) -> Array:
+def mish(x: ArrayLike, out: Array | None = None) -> Array:
     """Mish, a smooth function like `relu` that is not monotonic.
 
     As torch.nn.functional.mish::
@@ -348,7 +347,7 @@ def mish(x: Any, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def mish_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
+def mish_backward(grad_output: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
     """The gradient of `mish` in x.
 
     ::
@@ -369,7 +368,7 @@ def mish_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0, out: Array | None = None) -> Array:
+def softplus(x: ArrayLike, beta: float = 1.0, threshold: float = 20.0, out: Array | None = None) -> Array:
     """A smooth `relu`.
 
     As torch.nn.functional.softplus::
@@ -402,7 +401,7 @@ def softplus(x: Any, beta: float = 1.0, threshold: float = 20.0, out: Array | No
 @operation
 @doc(ELEMENTWISE)
 def softplus_backward(
-    grad_output: Any, x: Any, beta: float = 1.0, threshold: float = 20.0, out: Array | None = None
+    grad_output: ArrayLike, x: ArrayLike, beta: float = 1.0, threshold: float = 20.0, out: Array | None = None
 ) -> Array:
     """The gradient of `softplus` in x.
 
@@ -440,7 +439,7 @@ def softplus_backward(
 
 @operation
 @doc(ELEMENTWISE)
-def softsign(x: Any, out: Array | None = None) -> Array:
+def softsign(x: ArrayLike, out: Array | None = None) -> Array:
     """A sigmoid that nears its limits slowly.
 
     As torch.nn.functional.softsign::
@@ -461,7 +460,7 @@ def softsign(x: Any, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def softsign_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
+def softsign_backward(grad_output: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
     """The gradient of `softsign` in x.
 
     ::
@@ -482,7 +481,7 @@ def softsign_backward(grad_output: Any, x: Any, out: Array | None = None) -> Arr
 
 @operation
 @doc(ELEMENTWISE)
-def tanhshrink(x: Any, out: Array | None = None) -> Array:
+def tanhshrink(x: ArrayLike, out: Array | None = None) -> Array:
     """x less its hyperbolic tangent.
 
     As torch.nn.functional.tanhshrink::
@@ -503,7 +502,7 @@ def tanhshrink(x: Any, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def tanhshrink_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
+def tanhshrink_backward(grad_output: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
     """The gradient of `tanhshrink` in x.
 
     ::
@@ -524,7 +523,7 @@ def tanhshrink_backward(grad_output: Any, x: Any, out: Array | None = None) -> A
 
 @operation
 @doc(ELEMENTWISE)
-def logsigmoid(x: Any, out: Array | None = None) -> Array:
+def logsigmoid(x: ArrayLike, out: Array | None = None) -> Array:
     """The logarithm of `sigmoid`, without its underflow.
 
     As torch.nn.functional.logsigmoid::
@@ -545,7 +544,7 @@ def logsigmoid(x: Any, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE)
-def logsigmoid_backward(grad_output: Any, x: Any, out: Array | None = None) -> Array:
+def logsigmoid_backward(grad_output: ArrayLike, x: ArrayLike, out: Array | None = None) -> Array:
     """The gradient of `logsigmoid` in x.
 
     ::

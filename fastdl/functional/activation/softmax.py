@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from fastdl import _kernels
 from fastdl._docs import doc
 from fastdl.functional._operation import cached_helper, helper, operation
 from fastdl.functional.activation.elementwise import ELEMENTWISE
-from fastdl.functional.verbs import Array, fail, floats, floats_like, integer, output, same_or_disjoint
+from fastdl.functional.verbs import Array, ArrayLike, fail, floats, floats_like, integer, output, same_or_disjoint
 
 __all__ = [
     "log_softmax",
@@ -32,7 +30,7 @@ dim : int, optional
 
 @operation
 @doc(ELEMENTWISE, _DIM)
-def softmax(x: Any, dim: int = -1, out: Array | None = None) -> Array:
+def softmax(x: ArrayLike, dim: int = -1, out: Array | None = None) -> Array:
     """Probabilities from scores, along a dimension.
 
     As torch.nn.functional.softmax::
@@ -71,7 +69,7 @@ def softmax(x: Any, dim: int = -1, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE, _DIM)
-def softmax_backward(grad_output: Any, y: Any, dim: int = -1, out: Array | None = None) -> Array:
+def softmax_backward(grad_output: ArrayLike, y: ArrayLike, dim: int = -1, out: Array | None = None) -> Array:
     """The gradient of `softmax` in x.
 
     ::
@@ -109,7 +107,7 @@ def softmax_backward(grad_output: Any, y: Any, dim: int = -1, out: Array | None 
 
 @operation
 @doc(ELEMENTWISE, _DIM)
-def softmin(x: Any, dim: int = -1, out: Array | None = None) -> Array:
+def softmin(x: ArrayLike, dim: int = -1, out: Array | None = None) -> Array:
     """`softmax` of -x: the smallest gets the most.
 
     As torch.nn.functional.softmin::
@@ -143,7 +141,7 @@ def softmin(x: Any, dim: int = -1, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE, _DIM)
-def softmin_backward(grad_output: Any, y: Any, dim: int = -1, out: Array | None = None) -> Array:
+def softmin_backward(grad_output: ArrayLike, y: ArrayLike, dim: int = -1, out: Array | None = None) -> Array:
     """The gradient of `softmin` in x.
 
     ::
@@ -182,7 +180,7 @@ def softmin_backward(grad_output: Any, y: Any, dim: int = -1, out: Array | None 
 
 @operation
 @doc(ELEMENTWISE, _DIM)
-def log_softmax(x: Any, dim: int = -1, out: Array | None = None) -> Array:
+def log_softmax(x: ArrayLike, dim: int = -1, out: Array | None = None) -> Array:
     """The logarithm of `softmax`, without its underflow.
 
     As torch.nn.functional.log_softmax::
@@ -221,7 +219,7 @@ def log_softmax(x: Any, dim: int = -1, out: Array | None = None) -> Array:
 
 @operation
 @doc(ELEMENTWISE, _DIM)
-def log_softmax_backward(grad_output: Any, y: Any, dim: int = -1, out: Array | None = None) -> Array:
+def log_softmax_backward(grad_output: ArrayLike, y: ArrayLike, dim: int = -1, out: Array | None = None) -> Array:
     """The gradient of `log_softmax` in x.
 
     ::

@@ -7,10 +7,11 @@ from typing import Any
 from fastdl import _kernels
 from fastdl._docs import doc
 from fastdl.functional._operation import cached_helper, helper, operation
-from fastdl.functional._window import Pair, Window, bounded, out_sizes, window
+from fastdl.functional._window import Padding, Pair, Window, bounded, out_sizes, window
 from fastdl.functional.conv._shared import SHARED
 from fastdl.functional.verbs import (
     Array,
+    ArrayLike,
     disjoint,
     fail,
     floats,
@@ -33,10 +34,10 @@ __all__ = [
 @operation
 @doc(SHARED)
 def im2col(
-    x: Any,
+    x: ArrayLike,
     kernel_size: int | Pair,
     dilation: int | Pair = 1,
-    padding: Any = 0,
+    padding: Padding = 0,
     stride: int | Pair = 1,
     out: Array | None = None,
 ) -> Array:
@@ -97,11 +98,11 @@ def im2col(
 @operation
 @doc(SHARED)
 def col2im(
-    columns: Any,
+    columns: ArrayLike,
     output_size: int | Pair,
     kernel_size: int | Pair,
     dilation: int | Pair = 1,
-    padding: Any = 0,
+    padding: Padding = 0,
     stride: int | Pair = 1,
     out: Array | None = None,
 ) -> Array:

@@ -9,7 +9,7 @@ import numpy as np
 from fastdl import _kernels
 from fastdl._docs import doc
 from fastdl.functional._operation import cached_helper, helper, operation
-from fastdl.functional._window import Pads, Pair, Triple, Volume, Window, out_sizes, window
+from fastdl.functional._window import Padding, Pads, Pair, Triple, Volume, Window, out_sizes, window
 from fastdl.functional.activation.elementwise import fused_activation
 from fastdl.functional.conv._shared import (
     ALGORITHMS,
@@ -24,6 +24,8 @@ from fastdl.functional.conv._shared import (
 from fastdl.functional.padding import CONSTANT, check_borders
 from fastdl.functional.verbs import (
     Array,
+    ArrayLike,
+    PackedConv2dWeight,
     channels_last,
     choice,
     conv_weight,
@@ -58,11 +60,11 @@ __all__ = [
 @operation
 @doc(SHARED)
 def conv1d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
     stride: int | tuple[int] = 1,
-    padding: Any = 0,
+    padding: Padding = 0,
     dilation: int | tuple[int] = 1,
     groups: int = 1,
     padding_mode: PaddingMode = "zeros",
@@ -70,7 +72,7 @@ def conv1d(
     algorithm: Algorithm = "auto",
     activation: str = "none",
     activation_args: tuple[float, ...] = (),
-    residual: Any = None,
+    residual: ArrayLike | None = None,
     out: Array | None = None,
     precision: Precision = "default",
 ) -> Array:
@@ -141,11 +143,11 @@ def conv1d(
 @operation
 @doc(SHARED)
 def conv1d_backward(
-    grad_output: Any,
-    x: Any,
-    weight: Any,
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
     stride: int | tuple[int] = 1,
-    padding: Any = 0,
+    padding: Padding = 0,
     dilation: int | tuple[int] = 1,
     groups: int = 1,
     padding_mode: PaddingMode = "zeros",
@@ -212,11 +214,11 @@ def conv1d_backward(
 @operation
 @doc(SHARED)
 def conv2d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
+    x: ArrayLike,
+    weight: ArrayLike | PackedConv2dWeight,
+    bias: ArrayLike | None = None,
     stride: int | Pair = 1,
-    padding: Any = 0,
+    padding: Padding = 0,
     dilation: int | Pair = 1,
     groups: int = 1,
     padding_mode: PaddingMode = "zeros",
@@ -224,7 +226,7 @@ def conv2d(
     algorithm: Algorithm = "auto",
     activation: str = "none",
     activation_args: tuple[float, ...] = (),
-    residual: Any = None,
+    residual: ArrayLike | None = None,
     out: Array | None = None,
     precision: Precision = "default",
 ) -> Array:
@@ -299,11 +301,11 @@ def conv2d(
 @operation
 @doc(SHARED)
 def conv2d_backward(
-    grad_output: Any,
-    x: Any,
-    weight: Any,
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
     stride: int | Pair = 1,
-    padding: Any = 0,
+    padding: Padding = 0,
     dilation: int | Pair = 1,
     groups: int = 1,
     padding_mode: PaddingMode = "zeros",
@@ -370,11 +372,11 @@ def conv2d_backward(
 @operation
 @doc(SHARED)
 def conv3d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
     stride: int | Triple = 1,
-    padding: Any = 0,
+    padding: Padding = 0,
     dilation: int | Triple = 1,
     groups: int = 1,
     padding_mode: PaddingMode = "zeros",
@@ -382,7 +384,7 @@ def conv3d(
     algorithm: Algorithm = "auto",
     activation: str = "none",
     activation_args: tuple[float, ...] = (),
-    residual: Any = None,
+    residual: ArrayLike | None = None,
     out: Array | None = None,
     precision: Precision = "default",
 ) -> Array:
@@ -454,11 +456,11 @@ def conv3d(
 @operation
 @doc(SHARED)
 def conv3d_backward(
-    grad_output: Any,
-    x: Any,
-    weight: Any,
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
     stride: int | Triple = 1,
-    padding: Any = 0,
+    padding: Padding = 0,
     dilation: int | Triple = 1,
     groups: int = 1,
     padding_mode: PaddingMode = "zeros",
@@ -529,7 +531,7 @@ def _conv(
     packed: Array | None,
     kernel: tuple[int, ...],
     tile: int,
-    bias: Any,
+    bias: ArrayLike | None,
     stride: Any,
     padding: Any,
     dilation: Any,
@@ -539,7 +541,7 @@ def _conv(
     algorithm: str,
     activation: str,
     activation_args: tuple[float, ...],
-    residual: Any,
+    residual: ArrayLike | None,
     out: Array | None,
     precision: str,
 ) -> Array:

@@ -9,10 +9,10 @@ import numpy as np
 from fastdl import _kernels
 from fastdl._docs import doc
 from fastdl.functional._operation import helper
-from fastdl.functional._window import Pair
+from fastdl.functional._window import Padding, Pair
 from fastdl.functional.conv._shared import SHARED, Algorithm, Precision
 from fastdl.functional.conv.conv import conv_geometry
-from fastdl.functional.verbs import PackedConv2dWeight, channels_last, floats, triple, volume_shape
+from fastdl.functional.verbs import ArrayLike, PackedConv2dWeight, channels_last, floats, triple, volume_shape
 
 __all__ = [
     "PackedConv2dWeight",
@@ -26,9 +26,9 @@ _ANY_TILE = 6  # for fdl_conv_plan: weights that are still to be packed
 @helper
 @doc(SHARED)
 def pack_conv2d_weight(
-    weight: Any,
+    weight: ArrayLike,
     stride: int | Pair = 1,
-    padding: Any = 0,
+    padding: Padding = 0,
     dilation: int | Pair = 1,
     groups: int = 1,
     data_format: Literal["NCHW", "NHWC"] = "NCHW",

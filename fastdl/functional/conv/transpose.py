@@ -9,11 +9,12 @@ import numpy as np
 from fastdl import _kernels
 from fastdl._docs import doc
 from fastdl.functional._operation import cached_helper, helper, operation
-from fastdl.functional._window import Pair, Triple, Window, bounded, transposed_size, window
+from fastdl.functional._window import Padding, Pair, Triple, Window, bounded, transposed_size, window
 from fastdl.functional.activation.elementwise import fused_activation
 from fastdl.functional.conv._shared import PRECISIONS, SHARED, ConvGrad, Precision
 from fastdl.functional.verbs import (
     Array,
+    ArrayLike,
     choice,
     disjoint,
     fail,
@@ -44,11 +45,11 @@ __all__ = [
 @operation
 @doc(SHARED)
 def conv_transpose1d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
     stride: int | tuple[int] = 1,
-    padding: Any = 0,
+    padding: Padding = 0,
     output_padding: int | tuple[int] = 0,
     groups: int = 1,
     dilation: int | tuple[int] = 1,
@@ -101,11 +102,11 @@ def conv_transpose1d(
 @operation
 @doc(SHARED)
 def conv_transpose1d_backward(
-    grad_output: Any,
-    x: Any,
-    weight: Any,
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
     stride: int | tuple[int] = 1,
-    padding: Any = 0,
+    padding: Padding = 0,
     output_padding: int | tuple[int] = 0,
     groups: int = 1,
     dilation: int | tuple[int] = 1,
@@ -156,11 +157,11 @@ def conv_transpose1d_backward(
 @operation
 @doc(SHARED)
 def conv_transpose2d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
     stride: int | Pair = 1,
-    padding: Any = 0,
+    padding: Padding = 0,
     output_padding: int | Pair = 0,
     groups: int = 1,
     dilation: int | Pair = 1,
@@ -214,11 +215,11 @@ def conv_transpose2d(
 @operation
 @doc(SHARED)
 def conv_transpose2d_backward(
-    grad_output: Any,
-    x: Any,
-    weight: Any,
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
     stride: int | Pair = 1,
-    padding: Any = 0,
+    padding: Padding = 0,
     output_padding: int | Pair = 0,
     groups: int = 1,
     dilation: int | Pair = 1,
@@ -269,11 +270,11 @@ def conv_transpose2d_backward(
 @operation
 @doc(SHARED)
 def conv_transpose3d(
-    x: Any,
-    weight: Any,
-    bias: Any = None,
+    x: ArrayLike,
+    weight: ArrayLike,
+    bias: ArrayLike | None = None,
     stride: int | Triple = 1,
-    padding: Any = 0,
+    padding: Padding = 0,
     output_padding: int | Triple = 0,
     groups: int = 1,
     dilation: int | Triple = 1,
@@ -327,11 +328,11 @@ def conv_transpose3d(
 @operation
 @doc(SHARED)
 def conv_transpose3d_backward(
-    grad_output: Any,
-    x: Any,
-    weight: Any,
+    grad_output: ArrayLike,
+    x: ArrayLike,
+    weight: ArrayLike,
     stride: int | Triple = 1,
-    padding: Any = 0,
+    padding: Padding = 0,
     output_padding: int | Triple = 0,
     groups: int = 1,
     dilation: int | Triple = 1,
@@ -383,7 +384,7 @@ def conv_transpose3d_backward(
 def _conv_transpose(
     x: Array,
     weight: Array,
-    bias: Any,
+    bias: ArrayLike | None,
     stride: Any,
     padding: Any,
     output_padding: Any,

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastdl import _kernels
 from fastdl._docs import doc
 from fastdl.functional._operation import helper, operation
-from fastdl.functional._window import Pair, Triple, Window
+from fastdl.functional._window import Padding, Pair, Triple, Window
 from fastdl.functional.pooling._shared import (
     IMAGE,
     POOLING,
@@ -20,7 +18,7 @@ from fastdl.functional.pooling._shared import (
     gradient_of,
     windows,
 )
-from fastdl.functional.verbs import Array, disjoint, fail, flag, floats, floats_like, integer, output
+from fastdl.functional.verbs import Array, ArrayLike, disjoint, fail, flag, floats, floats_like, integer, output
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -41,10 +39,10 @@ __all__ = [
 @operation
 @doc(POOLING, POOLING_1D)
 def avg_pool1d(
-    x: Any,
+    x: ArrayLike,
     kernel_size: int | tuple[int],
     stride: int | tuple[int] | tuple[()] | None = None,
-    padding: Any = 0,
+    padding: Padding = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
@@ -95,11 +93,11 @@ def avg_pool1d(
 @operation
 @doc(POOLING, POOLING_1D)
 def avg_pool1d_backward(
-    grad_output: Any,
-    x: Any,
+    grad_output: ArrayLike,
+    x: ArrayLike,
     kernel_size: int | tuple[int],
     stride: int | tuple[int] | tuple[()] | None = None,
-    padding: Any = 0,
+    padding: Padding = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
@@ -136,10 +134,10 @@ def avg_pool1d_backward(
 @operation
 @doc(POOLING, POOLING_2D)
 def avg_pool2d(
-    x: Any,
+    x: ArrayLike,
     kernel_size: int | Pair,
     stride: int | Pair | tuple[()] | None = None,
-    padding: Any = 0,
+    padding: Padding = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
@@ -191,11 +189,11 @@ def avg_pool2d(
 @operation
 @doc(POOLING, POOLING_2D)
 def avg_pool2d_backward(
-    grad_output: Any,
-    x: Any,
+    grad_output: ArrayLike,
+    x: ArrayLike,
     kernel_size: int | Pair,
     stride: int | Pair | tuple[()] | None = None,
-    padding: Any = 0,
+    padding: Padding = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
@@ -235,10 +233,10 @@ def avg_pool2d_backward(
 @operation
 @doc(POOLING, POOLING_3D)
 def avg_pool3d(
-    x: Any,
+    x: ArrayLike,
     kernel_size: int | Triple,
     stride: int | Triple | tuple[()] | None = None,
-    padding: Any = 0,
+    padding: Padding = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
@@ -292,11 +290,11 @@ def avg_pool3d(
 @operation
 @doc(POOLING, POOLING_3D)
 def avg_pool3d_backward(
-    grad_output: Any,
-    x: Any,
+    grad_output: ArrayLike,
+    x: ArrayLike,
     kernel_size: int | Triple,
     stride: int | Triple | tuple[()] | None = None,
-    padding: Any = 0,
+    padding: Padding = 0,
     ceil_mode: bool = False,
     count_include_pad: bool = True,
     divisor_override: int | None = None,
@@ -334,7 +332,7 @@ def avg_pool3d_backward(
 @operation
 @doc(POOLING, POOLING_1D)
 def adaptive_avg_pool1d(
-    x: Any,
+    x: ArrayLike,
     output_size: int | tuple[int | None] | None,
     out: Array | None = None,
 ) -> Array:
@@ -372,8 +370,8 @@ def adaptive_avg_pool1d(
 @operation
 @doc(POOLING, POOLING_1D)
 def adaptive_avg_pool1d_backward(
-    grad_output: Any,
-    x: Any,
+    grad_output: ArrayLike,
+    x: ArrayLike,
     output_size: int | tuple[int | None] | None,
     out: Array | None = None,
 ) -> Array:
@@ -405,7 +403,7 @@ def adaptive_avg_pool1d_backward(
 @operation
 @doc(POOLING, POOLING_2D)
 def adaptive_avg_pool2d(
-    x: Any,
+    x: ArrayLike,
     output_size: int | tuple[int | None, int | None] | None,
     out: Array | None = None,
 ) -> Array:
@@ -444,8 +442,8 @@ def adaptive_avg_pool2d(
 @operation
 @doc(POOLING, POOLING_2D)
 def adaptive_avg_pool2d_backward(
-    grad_output: Any,
-    x: Any,
+    grad_output: ArrayLike,
+    x: ArrayLike,
     output_size: int | tuple[int | None, int | None] | None,
     out: Array | None = None,
 ) -> Array:
@@ -480,7 +478,7 @@ def adaptive_avg_pool2d_backward(
 @operation
 @doc(POOLING, POOLING_3D)
 def adaptive_avg_pool3d(
-    x: Any,
+    x: ArrayLike,
     output_size: int | tuple[int | None, int | None, int | None] | None,
     out: Array | None = None,
 ) -> Array:
@@ -518,8 +516,8 @@ def adaptive_avg_pool3d(
 @operation
 @doc(POOLING, POOLING_3D)
 def adaptive_avg_pool3d_backward(
-    grad_output: Any,
-    x: Any,
+    grad_output: ArrayLike,
+    x: ArrayLike,
     output_size: int | tuple[int | None, int | None, int | None] | None,
     out: Array | None = None,
 ) -> Array:

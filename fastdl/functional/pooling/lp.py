@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
@@ -23,7 +22,7 @@ from fastdl.functional.pooling._shared import (
     gradient_of,
     windows,
 )
-from fastdl.functional.verbs import Array, disjoint, fail, floats, floats_like, number, output
+from fastdl.functional.verbs import Array, ArrayLike, disjoint, fail, floats, floats_like, number, output
 
 __all__ = [
     "lp_pool1d",
@@ -38,7 +37,7 @@ __all__ = [
 @operation
 @doc(POOLING, POOLING_1D)
 def lp_pool1d(
-    x: Any,
+    x: ArrayLike,
     norm_type: float,
     kernel_size: int | tuple[int],
     stride: int | tuple[int] | tuple[()] | None = None,
@@ -84,8 +83,8 @@ def lp_pool1d(
 @operation
 @doc(POOLING, POOLING_1D)
 def lp_pool1d_backward(
-    grad_output: Any,
-    x: Any,
+    grad_output: ArrayLike,
+    x: ArrayLike,
     norm_type: float,
     kernel_size: int | tuple[int],
     stride: int | tuple[int] | tuple[()] | None = None,
@@ -127,7 +126,7 @@ def lp_pool1d_backward(
 @operation
 @doc(POOLING, POOLING_2D)
 def lp_pool2d(
-    x: Any,
+    x: ArrayLike,
     norm_type: float,
     kernel_size: int | Pair,
     stride: int | Pair | tuple[()] | None = None,
@@ -173,8 +172,8 @@ def lp_pool2d(
 @operation
 @doc(POOLING, POOLING_2D)
 def lp_pool2d_backward(
-    grad_output: Any,
-    x: Any,
+    grad_output: ArrayLike,
+    x: ArrayLike,
     norm_type: float,
     kernel_size: int | Pair,
     stride: int | Pair | tuple[()] | None = None,
@@ -217,7 +216,7 @@ def lp_pool2d_backward(
 @operation
 @doc(POOLING, POOLING_3D)
 def lp_pool3d(
-    x: Any,
+    x: ArrayLike,
     norm_type: float,
     kernel_size: int | Triple,
     stride: int | Triple | tuple[()] | None = None,
@@ -263,8 +262,8 @@ def lp_pool3d(
 @operation
 @doc(POOLING, POOLING_3D)
 def lp_pool3d_backward(
-    grad_output: Any,
-    x: Any,
+    grad_output: ArrayLike,
+    x: ArrayLike,
     norm_type: float,
     kernel_size: int | Triple,
     stride: int | Triple | tuple[()] | None = None,

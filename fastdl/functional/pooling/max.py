@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, overload
+from typing import Literal, overload
 
 from fastdl import _kernels
 from fastdl._docs import doc
 from fastdl.functional._operation import helper, operation
-from fastdl.functional._window import Pair, Triple, Window
+from fastdl.functional._window import Padding, Pair, Triple, Window
 from fastdl.functional.pooling._shared import (
     IMAGE,
     POOLING,
@@ -22,6 +22,7 @@ from fastdl.functional.pooling._shared import (
 )
 from fastdl.functional.verbs import (
     Array,
+    ArrayLike,
     disjoint,
     flag,
     floats,
@@ -50,10 +51,10 @@ __all__ = [
 
 @overload
 def max_pool1d(
-    x: Any,
+    x: ArrayLike,
     kernel_size: int | tuple[int],
     stride: int | tuple[int] | tuple[()] | None = ...,
-    padding: Any = ...,
+    padding: Padding = ...,
     dilation: int | tuple[int] = ...,
     ceil_mode: bool = ...,
     return_indices: Literal[False] = ...,
@@ -62,10 +63,10 @@ def max_pool1d(
 ) -> Array: ...
 @overload
 def max_pool1d(
-    x: Any,
+    x: ArrayLike,
     kernel_size: int | tuple[int],
     stride: int | tuple[int] | tuple[()] | None = ...,
-    padding: Any = ...,
+    padding: Padding = ...,
     dilation: int | tuple[int] = ...,
     ceil_mode: bool = ...,
     *,
@@ -76,16 +77,16 @@ def max_pool1d(
 @operation
 @doc(POOLING, POOLING_1D)
 def max_pool1d(
-    x: Any,
+    x: ArrayLike,
     kernel_size: int | tuple[int],
     stride: int | tuple[int] | tuple[()] | None = None,
-    padding: Any = 0,
+    padding: Padding = 0,
     dilation: int | tuple[int] = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
     data_format: str = "NCL",
     out: Array | None = None,
-) -> Any:
+) -> Array | tuple[Array, Array]:
     """The largest value in each window that slides over a sequence.
 
     As torch.nn.functional.max_pool1d. Padding counts as -infinity.
@@ -126,15 +127,15 @@ def max_pool1d(
 @operation
 @doc(POOLING, POOLING_1D)
 def max_pool1d_backward(
-    grad_output: Any,
-    x: Any,
+    grad_output: ArrayLike,
+    x: ArrayLike,
     kernel_size: int | tuple[int],
     stride: int | tuple[int] | tuple[()] | None = None,
-    padding: Any = 0,
+    padding: Padding = 0,
     dilation: int | tuple[int] = 1,
     ceil_mode: bool = False,
     data_format: str = "NCL",
-    indices: Any = None,
+    indices: ArrayLike | None = None,
     out: Array | None = None,
 ) -> Array:
     """The gradient of `max_pool1d` in x.
@@ -166,10 +167,10 @@ def max_pool1d_backward(
 
 @overload
 def max_pool2d(
-    x: Any,
+    x: ArrayLike,
     kernel_size: int | Pair,
     stride: int | Pair | tuple[()] | None = ...,
-    padding: Any = ...,
+    padding: Padding = ...,
     dilation: int | Pair = ...,
     ceil_mode: bool = ...,
     return_indices: Literal[False] = ...,
@@ -178,10 +179,10 @@ def max_pool2d(
 ) -> Array: ...
 @overload
 def max_pool2d(
-    x: Any,
+    x: ArrayLike,
     kernel_size: int | Pair,
     stride: int | Pair | tuple[()] | None = ...,
-    padding: Any = ...,
+    padding: Padding = ...,
     dilation: int | Pair = ...,
     ceil_mode: bool = ...,
     *,
@@ -192,16 +193,16 @@ def max_pool2d(
 @operation
 @doc(POOLING, POOLING_2D)
 def max_pool2d(
-    x: Any,
+    x: ArrayLike,
     kernel_size: int | Pair,
     stride: int | Pair | tuple[()] | None = None,
-    padding: Any = 0,
+    padding: Padding = 0,
     dilation: int | Pair = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
     data_format: str = "NCHW",
     out: Array | None = None,
-) -> Any:
+) -> Array | tuple[Array, Array]:
     """The largest value in each window that slides over an image.
 
     As torch.nn.functional.max_pool2d. Padding counts as -infinity.
@@ -241,15 +242,15 @@ def max_pool2d(
 @operation
 @doc(POOLING, POOLING_2D)
 def max_pool2d_backward(
-    grad_output: Any,
-    x: Any,
+    grad_output: ArrayLike,
+    x: ArrayLike,
     kernel_size: int | Pair,
     stride: int | Pair | tuple[()] | None = None,
-    padding: Any = 0,
+    padding: Padding = 0,
     dilation: int | Pair = 1,
     ceil_mode: bool = False,
     data_format: str = "NCHW",
-    indices: Any = None,
+    indices: ArrayLike | None = None,
     out: Array | None = None,
 ) -> Array:
     """The gradient of `max_pool2d` in x.
@@ -284,10 +285,10 @@ def max_pool2d_backward(
 
 @overload
 def max_pool3d(
-    x: Any,
+    x: ArrayLike,
     kernel_size: int | Triple,
     stride: int | Triple | tuple[()] | None = ...,
-    padding: Any = ...,
+    padding: Padding = ...,
     dilation: int | Triple = ...,
     ceil_mode: bool = ...,
     return_indices: Literal[False] = ...,
@@ -296,10 +297,10 @@ def max_pool3d(
 ) -> Array: ...
 @overload
 def max_pool3d(
-    x: Any,
+    x: ArrayLike,
     kernel_size: int | Triple,
     stride: int | Triple | tuple[()] | None = ...,
-    padding: Any = ...,
+    padding: Padding = ...,
     dilation: int | Triple = ...,
     ceil_mode: bool = ...,
     *,
@@ -310,16 +311,16 @@ def max_pool3d(
 @operation
 @doc(POOLING, POOLING_3D)
 def max_pool3d(
-    x: Any,
+    x: ArrayLike,
     kernel_size: int | Triple,
     stride: int | Triple | tuple[()] | None = None,
-    padding: Any = 0,
+    padding: Padding = 0,
     dilation: int | Triple = 1,
     ceil_mode: bool = False,
     return_indices: bool = False,
     data_format: str = "NCDHW",
     out: Array | None = None,
-) -> Any:
+) -> Array | tuple[Array, Array]:
     """The largest value in each window that slides over a volume.
 
     As torch.nn.functional.max_pool3d. Padding counts as -infinity.
@@ -361,15 +362,15 @@ def max_pool3d(
 @operation
 @doc(POOLING, POOLING_3D)
 def max_pool3d_backward(
-    grad_output: Any,
-    x: Any,
+    grad_output: ArrayLike,
+    x: ArrayLike,
     kernel_size: int | Triple,
     stride: int | Triple | tuple[()] | None = None,
-    padding: Any = 0,
+    padding: Padding = 0,
     dilation: int | Triple = 1,
     ceil_mode: bool = False,
     data_format: str = "NCDHW",
-    indices: Any = None,
+    indices: ArrayLike | None = None,
     out: Array | None = None,
 ) -> Array:
     """The gradient of `max_pool3d` in x.
@@ -402,14 +403,14 @@ def max_pool3d_backward(
 
 @overload
 def adaptive_max_pool1d(
-    x: Any,
+    x: ArrayLike,
     output_size: int | tuple[int | None] | None,
     return_indices: Literal[False] = ...,
     out: Array | None = ...,
 ) -> Array: ...
 @overload
 def adaptive_max_pool1d(
-    x: Any,
+    x: ArrayLike,
     output_size: int | tuple[int | None] | None,
     *,
     return_indices: Literal[True],
@@ -418,11 +419,11 @@ def adaptive_max_pool1d(
 @operation
 @doc(POOLING, POOLING_1D)
 def adaptive_max_pool1d(
-    x: Any,
+    x: ArrayLike,
     output_size: int | tuple[int | None] | None,
     return_indices: bool = False,
     out: Array | None = None,
-) -> Any:
+) -> Array | tuple[Array, Array]:
     """The largest value of each of a given number of windows over a sequence.
 
     As torch.nn.functional.adaptive_max_pool1d.
@@ -457,10 +458,10 @@ def adaptive_max_pool1d(
 @operation
 @doc(POOLING, POOLING_1D)
 def adaptive_max_pool1d_backward(
-    grad_output: Any,
-    x: Any,
+    grad_output: ArrayLike,
+    x: ArrayLike,
     output_size: int | tuple[int | None] | None,
-    indices: Any = None,
+    indices: ArrayLike | None = None,
     out: Array | None = None,
 ) -> Array:
     """The gradient of `adaptive_max_pool1d` in x.
@@ -491,14 +492,14 @@ def adaptive_max_pool1d_backward(
 
 @overload
 def adaptive_max_pool2d(
-    x: Any,
+    x: ArrayLike,
     output_size: int | tuple[int | None, int | None] | None,
     return_indices: Literal[False] = ...,
     out: Array | None = ...,
 ) -> Array: ...
 @overload
 def adaptive_max_pool2d(
-    x: Any,
+    x: ArrayLike,
     output_size: int | tuple[int | None, int | None] | None,
     *,
     return_indices: Literal[True],
@@ -507,11 +508,11 @@ def adaptive_max_pool2d(
 @operation
 @doc(POOLING, POOLING_2D)
 def adaptive_max_pool2d(
-    x: Any,
+    x: ArrayLike,
     output_size: int | tuple[int | None, int | None] | None,
     return_indices: bool = False,
     out: Array | None = None,
-) -> Any:
+) -> Array | tuple[Array, Array]:
     """The largest value of each of a given number of windows over an image.
 
     As torch.nn.functional.adaptive_max_pool2d.
@@ -547,10 +548,10 @@ def adaptive_max_pool2d(
 @operation
 @doc(POOLING, POOLING_2D)
 def adaptive_max_pool2d_backward(
-    grad_output: Any,
-    x: Any,
+    grad_output: ArrayLike,
+    x: ArrayLike,
     output_size: int | tuple[int | None, int | None] | None,
-    indices: Any = None,
+    indices: ArrayLike | None = None,
     out: Array | None = None,
 ) -> Array:
     """The gradient of `adaptive_max_pool2d` in x.
@@ -584,14 +585,14 @@ def adaptive_max_pool2d_backward(
 
 @overload
 def adaptive_max_pool3d(
-    x: Any,
+    x: ArrayLike,
     output_size: int | tuple[int | None, int | None, int | None] | None,
     return_indices: Literal[False] = ...,
     out: Array | None = ...,
 ) -> Array: ...
 @overload
 def adaptive_max_pool3d(
-    x: Any,
+    x: ArrayLike,
     output_size: int | tuple[int | None, int | None, int | None] | None,
     *,
     return_indices: Literal[True],
@@ -600,11 +601,11 @@ def adaptive_max_pool3d(
 @operation
 @doc(POOLING, POOLING_3D)
 def adaptive_max_pool3d(
-    x: Any,
+    x: ArrayLike,
     output_size: int | tuple[int | None, int | None, int | None] | None,
     return_indices: bool = False,
     out: Array | None = None,
-) -> Any:
+) -> Array | tuple[Array, Array]:
     """The largest value of each of a given number of windows over a volume.
 
     As torch.nn.functional.adaptive_max_pool3d.
@@ -639,10 +640,10 @@ def adaptive_max_pool3d(
 @operation
 @doc(POOLING, POOLING_3D)
 def adaptive_max_pool3d_backward(
-    grad_output: Any,
-    x: Any,
+    grad_output: ArrayLike,
+    x: ArrayLike,
     output_size: int | tuple[int | None, int | None, int | None] | None,
-    indices: Any = None,
+    indices: ArrayLike | None = None,
     out: Array | None = None,
 ) -> Array:
     """The gradient of `adaptive_max_pool3d` in x.
@@ -673,7 +674,9 @@ def adaptive_max_pool3d_backward(
 
 
 @helper
-def _maxima(x: Array, window: Window, shape: tuple[int, ...], return_indices: bool, out: Array | None) -> Any:
+def _maxima(
+    x: Array, window: Window, shape: tuple[int, ...], return_indices: bool, out: Array | None
+) -> Array | tuple[Array, Array]:
     flag(return_indices, "return_indices")
     result = output(out, shape, x)
     if out is not None:
@@ -685,7 +688,7 @@ def _maxima(x: Array, window: Window, shape: tuple[int, ...], return_indices: bo
 
 @helper
 def _maxima_backward(
-    grad_output: Array, x: Array, window: Window, shape: tuple[int, ...], indices: Any, out: Array | None
+    grad_output: Array, x: Array, window: Window, shape: tuple[int, ...], indices: ArrayLike | None, out: Array | None
 ) -> Array:
     result = gradient_of(x, grad_output, shape, out)
     positions = optional_indices(indices, "indices", shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastdl import _kernels
@@ -11,6 +12,7 @@ from fastdl.functional._window import Pair, Triple, bounded
 from fastdl.functional.pooling._shared import IMAGE, POOLING, POOLING_1D, POOLING_2D, POOLING_3D, SEQUENCE, VOLUME
 from fastdl.functional.verbs import (
     Array,
+    ArrayLike,
     disjoint,
     fail,
     floats,
@@ -38,12 +40,12 @@ __all__ = [
 @operation
 @doc(POOLING, POOLING_1D)
 def max_unpool1d(
-    x: Any,
-    indices: Any,
+    x: ArrayLike,
+    indices: ArrayLike,
     kernel_size: int | tuple[int],
     stride: int | tuple[int] | None = None,
     padding: int | tuple[int] = 0,
-    output_size: Any = None,
+    output_size: int | Sequence[int | None] | None = None,
     out: Array | None = None,
 ) -> Array:
     """The partial inverse of `max_pool1d`: x where the indices say, 0 elsewhere.
@@ -86,8 +88,8 @@ def max_unpool1d(
 @operation
 @doc(POOLING, POOLING_1D)
 def max_unpool1d_backward(
-    grad_output: Any,
-    indices: Any,
+    grad_output: ArrayLike,
+    indices: ArrayLike,
     out: Array | None = None,
 ) -> Array:
     """The gradient of `max_unpool1d` in x: grad_output at the indices.
@@ -118,12 +120,12 @@ def max_unpool1d_backward(
 @operation
 @doc(POOLING, POOLING_2D)
 def max_unpool2d(
-    x: Any,
-    indices: Any,
+    x: ArrayLike,
+    indices: ArrayLike,
     kernel_size: int | Pair,
     stride: int | Pair | None = None,
     padding: int | Pair = 0,
-    output_size: Any = None,
+    output_size: int | Sequence[int | None] | None = None,
     out: Array | None = None,
 ) -> Array:
     """The partial inverse of `max_pool2d`: x where the indices say, 0 elsewhere.
@@ -169,8 +171,8 @@ def max_unpool2d(
 @operation
 @doc(POOLING, POOLING_2D)
 def max_unpool2d_backward(
-    grad_output: Any,
-    indices: Any,
+    grad_output: ArrayLike,
+    indices: ArrayLike,
     out: Array | None = None,
 ) -> Array:
     """The gradient of `max_unpool2d` in x: grad_output at the indices.
@@ -201,12 +203,12 @@ def max_unpool2d_backward(
 @operation
 @doc(POOLING, POOLING_3D)
 def max_unpool3d(
-    x: Any,
-    indices: Any,
+    x: ArrayLike,
+    indices: ArrayLike,
     kernel_size: int | Triple,
     stride: int | Triple | None = None,
     padding: int | Triple = 0,
-    output_size: Any = None,
+    output_size: int | Sequence[int | None] | None = None,
     out: Array | None = None,
 ) -> Array:
     """The partial inverse of `max_pool3d`: x where the indices say, 0 elsewhere.
@@ -249,8 +251,8 @@ def max_unpool3d(
 @operation
 @doc(POOLING, POOLING_3D)
 def max_unpool3d_backward(
-    grad_output: Any,
-    indices: Any,
+    grad_output: ArrayLike,
+    indices: ArrayLike,
     out: Array | None = None,
 ) -> Array:
     """The gradient of `max_unpool3d` in x: grad_output at the indices.

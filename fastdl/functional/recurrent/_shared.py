@@ -10,7 +10,16 @@ from fastdl._kernels import RECURRENT_GRU_RESET_FIRST as GRU_RESET_FIRST
 from fastdl._kernels import RECURRENT_LSTM as LSTM
 from fastdl._kernels import Recurrence
 from fastdl.functional._operation import cached_helper, helper
-from fastdl.functional.verbs import Array, disjoint, fail, flag, integer, number, optional_writable
+from fastdl.functional.verbs import (
+    Array,
+    disjoint,
+    fail,
+    flag,
+    integer,
+    number,
+    optional_writable,
+    with_batch,
+)
 
 NONLINEARITIES = tuple(name.removeprefix("rnn_") for name in _kernels.RECURRENT_NAMES if name.startswith("rnn_"))
 """Of an RNN; their places are those of its kinds."""
@@ -19,10 +28,16 @@ GATES = (1, 1, 4, 3, 3)
 _SAVED = (0, 0, 5, 4, 3)
 """By kind: what backward needs of a step beyond h', in multiples of hidden: the gates, and c', or R_n h + d_n."""
 
+Sizes = tuple[Recurrence, tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+"""Of a network, and the shapes of its output, its h and its c."""
+_BATCHED = (1, 1, 1)
+"""A shape with as many dimensions as sequences have with a batch."""
+
 TEXT = {
     "x": """
 x : array_like of float32 or float64
-    Sequences, (steps, batch, in), or with `batch_first` (batch, steps, in); at least one step.
+    Sequences, (steps, batch, in), or with `batch_first` (batch, steps, in); at least one step. One sequence may be
+    (steps, in): then states and results have no batch either.
 """,
     "weights": """
 weights : sequence of arrays
@@ -161,14 +176,16 @@ def recurrence(
     bidirectional: bool,
     batch_first: bool,
     reverse: bool,
-) -> Recurrence:
+) -> Sizes:
     """The sizes, all of them checked. shapes: of the weights and then that many peepholes, vectors as (size, 0)."""
     layers = integer(num_layers, "num_layers", 1, 2**30)
     directions = 2 if flag(bidirectional, "bidirectional") else 1
     gates = GATES[kind]
     flag(reverse, "reverse")
     flag(batch_first, "batch_first")
-    batch, steps = (x_shape[0], x_shape[1]) if batch_first else (x_shape[1], x_shape[0])
+    full = with_batch(x_shape, "x", _BATCHED)
+    one = len(x_shape) == 2
+    batch, steps = (full[0], full[1]) if batch_first or one else (full[1], full[0])
     if bidirectional and reverse:
         fail("reverse", "True with bidirectional", "one of the two")
     if steps < 1:
@@ -199,7 +216,7 @@ def recurrence(
         if i >= count:
             expected = 3 * hidden, 0
         elif which == 0:
-            expected = gates * hidden, x_shape[2] if i // each < directions else directions * size
+            expected = gates * hidden, full[2] if i // each < directions else directions * size
         elif which == 1:
             expected = gates * hidden, size
         elif which < 4 and biases:
@@ -208,28 +225,26 @@ def recurrence(
             expected = size, hidden
         if shapes[i] != expected:
             fail("weights", ("as array", i, "(then the peepholes) the shape", shapes[i]), expected)
-    return Recurrence(
+    r = Recurrence(
         kind,
         steps,
         batch,
-        x_shape[2],
+        full[2],
         hidden,
         size,
         layers,
         directions,
         int(reverse),
-        int(batch_first),
+        int(batch_first and not one),
         int(biases),
         projection,
         int(peepholes > 0),
     )
-
-
-@helper
-def output_shape(r: Recurrence) -> tuple[int, int, int]:
-    if r.batch_first:
-        return r.batch, r.steps, r.directions * r.output
-    return r.steps, r.batch, r.directions * r.output
+    rows, width = layers * directions, directions * size
+    if len(x_shape) == 2:  # (written out: Numba leaves away what does not apply)
+        return r, (steps, width), (rows, size), (rows, hidden)
+    sequence = (batch, steps, width) if batch_first else (steps, batch, width)
+    return r, sequence, (rows, batch, size), (rows, batch, hidden)
 
 
 @helper
@@ -256,9 +271,9 @@ def grad_norms(state_grad_norms: Any, r: Recurrence, x: Array, grad_output: Arra
 
 
 @helper
-def check_backward(r: Recurrence, grad_output: Array, saved: Array, lengths: Any) -> None:
-    if grad_output.shape != output_shape(r):
-        fail("grad_output", grad_output.shape, output_shape(r))
+def check_backward(r: Recurrence, output: tuple[int, ...], grad_output: Array, saved: Array, lengths: Any) -> None:
+    if grad_output.shape != output:
+        fail("grad_output", grad_output.shape, output)
     if saved.shape[0] != saved_size(r, lengths):
         fail("saved", saved.shape, (saved_size(r, lengths),))
 

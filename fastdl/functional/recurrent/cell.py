@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -417,8 +417,8 @@ def _cell(
     h: ArrayLike,
     weight_ih: ArrayLike,
     weight_hh: ArrayLike,
-    bias_ih: Any,
-    bias_hh: Any,
+    bias_ih: ArrayLike | None,
+    bias_hh: ArrayLike | None,
     out: Array | None,
 ) -> Array:
     """What rnn_cell and gru_cell have in common. `out` may not be h: other units still read it."""
@@ -451,8 +451,8 @@ def _cell_backward(
     h: ArrayLike,
     weight_ih: ArrayLike,
     weight_hh: ArrayLike,
-    bias_ih: Any,
-    bias_hh: Any,
+    bias_ih: ArrayLike | None,
+    bias_hh: ArrayLike | None,
 ) -> CellGrad:
     x = floats(x, "x")
     weight_ih, weight_hh = floats_like(weight_ih, "weight_ih", x, 2), floats_like(weight_hh, "weight_hh", x, 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple, overload
 
 import numpy as np
 
@@ -16,7 +16,6 @@ from fastdl.functional.recurrent._shared import (
     check_backward,
     grad_norms,
     kept,
-    output_shape,
     recurrence,
     saved_size,
 )
@@ -54,6 +53,43 @@ class LSTMGrad(NamedTuple):
     peepholes: tuple[Array, ...]
 
 
+@overload
+def lstm(
+    x: ArrayLike,
+    weights: Sequence[ArrayLike],
+    h0: ArrayLike | None = None,
+    c0: ArrayLike | None = None,
+    num_layers: int = 1,
+    bidirectional: bool = False,
+    batch_first: bool = False,
+    reverse: bool = False,
+    lengths: ArrayLike | Sequence[int] | None = None,
+    peepholes: Sequence[ArrayLike] | None = None,
+    dropout: float = 0.0,
+    training: bool = False,
+    seed: int = 0,
+    offset: int = 0,
+    return_saved: Literal[False] = False,
+) -> tuple[Array, Array, Array]: ...
+@overload
+def lstm(
+    x: ArrayLike,
+    weights: Sequence[ArrayLike],
+    h0: ArrayLike | None = None,
+    c0: ArrayLike | None = None,
+    num_layers: int = 1,
+    bidirectional: bool = False,
+    batch_first: bool = False,
+    reverse: bool = False,
+    lengths: ArrayLike | Sequence[int] | None = None,
+    peepholes: Sequence[ArrayLike] | None = None,
+    dropout: float = 0.0,
+    training: bool = False,
+    seed: int = 0,
+    offset: int = 0,
+    *,
+    return_saved: Literal[True],
+) -> tuple[Array, Array, Array, Array]: ...
 @doc(TEXT)
 @operation
 def lstm(
@@ -126,18 +162,16 @@ def lstm(
     >>> bool((output[2:, 1] == 0).all())
     True
     """
-    x = floats(x, "x", 3)
+    x = floats(x, "x")
     weights = many_like(weights, "weights", x)
     peepholes = many_like(peepholes, "peepholes", x)
     shapes = matrix_shapes(weights + peepholes)
-    r = recurrence(LSTM, x.shape, shapes, len(peepholes), num_layers, bidirectional, batch_first, reverse)
-    h0 = optional_like(h0, "h0", x, (r.layers * r.directions, r.batch, r.output))
-    c0 = optional_like(c0, "c0", x, (r.layers * r.directions, r.batch, r.hidden))
+    sizes = recurrence(LSTM, x.shape, shapes, len(peepholes), num_layers, bidirectional, batch_first, reverse)
+    r, shape, h_shape, c_shape = sizes
+    h0, c0 = optional_like(h0, "h0", x, h_shape), optional_like(c0, "c0", x, c_shape)
     lengths = sequence_lengths(lengths, r.batch, r.steps)
     keep = kept(dropout, training)
-    result = np.empty(output_shape(r), x.dtype)
-    h_n = np.empty((r.layers * r.directions, r.batch, r.output), x.dtype)
-    c_n = np.empty((r.layers * r.directions, r.batch, r.hidden), x.dtype)
+    result, h_n, c_n = np.empty(shape, x.dtype), np.empty(h_shape, x.dtype), np.empty(c_shape, x.dtype)
     flag(return_saved, "return_saved")
     saved = np.empty(saved_size(r, lengths) if return_saved else 0, x.dtype)
     arrays = weights + peepholes
@@ -213,21 +247,20 @@ def lstm_backward(
     >>> grads.input.shape, [g.shape for g in grads.weights]
     ((5, 2, 3), [(16, 3), (16, 4)])
     """
-    x = floats(x, "x", 3)
+    x = floats(x, "x")
     weights = many_like(weights, "weights", x)
     peepholes = many_like(peepholes, "peepholes", x)
     shapes = matrix_shapes(weights + peepholes)
-    r = recurrence(LSTM, x.shape, shapes, len(peepholes), num_layers, bidirectional, batch_first, reverse)
-    grad_output = floats_like(grad_output, "grad_output", x, 3)
+    sizes = recurrence(LSTM, x.shape, shapes, len(peepholes), num_layers, bidirectional, batch_first, reverse)
+    r, shape, h_shape, c_shape = sizes
+    grad_output = floats_like(grad_output, "grad_output", x)
     saved = floats_like(saved, "saved", x, 1)
-    h_shape = (r.layers * r.directions, r.batch, r.output)
-    c_shape = (r.layers * r.directions, r.batch, r.hidden)
     h0, c0 = optional_like(h0, "h0", x, h_shape), optional_like(c0, "c0", x, c_shape)
     grad_h_n = optional_like(grad_h_n, "grad_h_n", x, h_shape)
     grad_c_n = optional_like(grad_c_n, "grad_c_n", x, c_shape)
     lengths = sequence_lengths(lengths, r.batch, r.steps)
     norms = grad_norms(state_grad_norms, r, x, grad_output, saved)
-    check_backward(r, grad_output, saved, lengths)
+    check_backward(r, shape, grad_output, saved, lengths)
     keep = kept(dropout, training)
     grad_weights = arrays_like(None, "weights", weights, None)
     grad_peepholes = arrays_like(None, "peepholes", peepholes, None)

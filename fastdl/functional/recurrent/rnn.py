@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, overload
 
 import numpy as np
 
 from fastdl import _kernels
 from fastdl._docs import doc
-from fastdl._kernels import Recurrence
 from fastdl.functional._operation import helper, operation
 from fastdl.functional.recurrent._shared import (
     NONLINEARITIES,
     TEXT,
+    Sizes,
     check_backward,
     grad_norms,
     gru_kind,
     kept,
-    output_shape,
     recurrence,
     saved_size,
 )
@@ -57,6 +56,41 @@ class RecurrentGrad(NamedTuple):
     h0: Array
 
 
+@overload
+def rnn(
+    x: ArrayLike,
+    weights: Sequence[ArrayLike],
+    h0: ArrayLike | None = None,
+    nonlinearity: str = "tanh",
+    num_layers: int = 1,
+    bidirectional: bool = False,
+    batch_first: bool = False,
+    reverse: bool = False,
+    lengths: ArrayLike | Sequence[int] | None = None,
+    dropout: float = 0.0,
+    training: bool = False,
+    seed: int = 0,
+    offset: int = 0,
+    return_saved: Literal[False] = False,
+) -> tuple[Array, Array]: ...
+@overload
+def rnn(
+    x: ArrayLike,
+    weights: Sequence[ArrayLike],
+    h0: ArrayLike | None = None,
+    nonlinearity: str = "tanh",
+    num_layers: int = 1,
+    bidirectional: bool = False,
+    batch_first: bool = False,
+    reverse: bool = False,
+    lengths: ArrayLike | Sequence[int] | None = None,
+    dropout: float = 0.0,
+    training: bool = False,
+    seed: int = 0,
+    offset: int = 0,
+    *,
+    return_saved: Literal[True],
+) -> tuple[Array, Array, Array]: ...
 @doc(TEXT)
 @operation
 def rnn(
@@ -115,11 +149,11 @@ def rnn(
     >>> output.shape, h_n.shape
     ((5, 2, 4), (1, 5, 4))
     """
-    x = floats(x, "x", 3)
+    x = floats(x, "x")
     weights = many_like(weights, "weights", x)
     kind = choice(nonlinearity, "nonlinearity", NONLINEARITIES)
-    r = recurrence(kind, x.shape, matrix_shapes(weights), 0, num_layers, bidirectional, batch_first, reverse)
-    return _forward(r, x, weights, h0, lengths, dropout, training, seed, offset, return_saved)
+    sizes = recurrence(kind, x.shape, matrix_shapes(weights), 0, num_layers, bidirectional, batch_first, reverse)
+    return _forward(sizes, x, weights, h0, lengths, dropout, training, seed, offset, return_saved)
 
 
 @doc(TEXT)
@@ -183,12 +217,12 @@ def rnn_backward(
     >>> grads.input.shape, [g.shape for g in grads.weights]
     ((5, 2, 3), [(4, 3), (4, 4)])
     """
-    x = floats(x, "x", 3)
+    x = floats(x, "x")
     weights = many_like(weights, "weights", x)
     kind = choice(nonlinearity, "nonlinearity", NONLINEARITIES)
-    r = recurrence(kind, x.shape, matrix_shapes(weights), 0, num_layers, bidirectional, batch_first, reverse)
+    sizes = recurrence(kind, x.shape, matrix_shapes(weights), 0, num_layers, bidirectional, batch_first, reverse)
     return _backward(
-        r,
+        sizes,
         grad_output,
         x,
         weights,
@@ -206,6 +240,41 @@ def rnn_backward(
     )
 
 
+@overload
+def gru(
+    x: ArrayLike,
+    weights: Sequence[ArrayLike],
+    h0: ArrayLike | None = None,
+    num_layers: int = 1,
+    bidirectional: bool = False,
+    batch_first: bool = False,
+    reverse: bool = False,
+    lengths: ArrayLike | Sequence[int] | None = None,
+    linear_before_reset: bool = True,
+    dropout: float = 0.0,
+    training: bool = False,
+    seed: int = 0,
+    offset: int = 0,
+    return_saved: Literal[False] = False,
+) -> tuple[Array, Array]: ...
+@overload
+def gru(
+    x: ArrayLike,
+    weights: Sequence[ArrayLike],
+    h0: ArrayLike | None = None,
+    num_layers: int = 1,
+    bidirectional: bool = False,
+    batch_first: bool = False,
+    reverse: bool = False,
+    lengths: ArrayLike | Sequence[int] | None = None,
+    linear_before_reset: bool = True,
+    dropout: float = 0.0,
+    training: bool = False,
+    seed: int = 0,
+    offset: int = 0,
+    *,
+    return_saved: Literal[True],
+) -> tuple[Array, Array, Array]: ...
 @doc(TEXT)
 @operation
 def gru(
@@ -275,11 +344,11 @@ def gru(
     >>> output.shape, h_n.shape
     ((5, 2, 4), (1, 5, 4))
     """
-    x = floats(x, "x", 3)
+    x = floats(x, "x")
     weights = many_like(weights, "weights", x)
     kind = gru_kind(linear_before_reset)
-    r = recurrence(kind, x.shape, matrix_shapes(weights), 0, num_layers, bidirectional, batch_first, reverse)
-    return _forward(r, x, weights, h0, lengths, dropout, training, seed, offset, return_saved)
+    sizes = recurrence(kind, x.shape, matrix_shapes(weights), 0, num_layers, bidirectional, batch_first, reverse)
+    return _forward(sizes, x, weights, h0, lengths, dropout, training, seed, offset, return_saved)
 
 
 @doc(TEXT)
@@ -343,12 +412,12 @@ def gru_backward(
     >>> grads.input.shape, [g.shape for g in grads.weights]
     ((5, 2, 3), [(12, 3), (12, 4)])
     """
-    x = floats(x, "x", 3)
+    x = floats(x, "x")
     weights = many_like(weights, "weights", x)
     kind = gru_kind(linear_before_reset)
-    r = recurrence(kind, x.shape, matrix_shapes(weights), 0, num_layers, bidirectional, batch_first, reverse)
+    sizes = recurrence(kind, x.shape, matrix_shapes(weights), 0, num_layers, bidirectional, batch_first, reverse)
     return _backward(
-        r,
+        sizes,
         grad_output,
         x,
         weights,
@@ -368,10 +437,10 @@ def gru_backward(
 
 @helper
 def _forward(
-    r: Recurrence,
+    sizes: Sizes,
     x: Array,
     weights: tuple[Array, ...],
-    h0: Any,
+    h0: ArrayLike | None,
     lengths: Any,
     dropout: float,
     training: bool,
@@ -380,11 +449,11 @@ def _forward(
     return_saved: bool,
 ) -> tuple[Array, ...]:
     """What rnn and gru have in common."""
-    h0 = optional_like(h0, "h0", x, (r.layers * r.directions, r.batch, r.output))
+    r, shape, h_shape, _ = sizes
+    h0 = optional_like(h0, "h0", x, h_shape)
     lengths = sequence_lengths(lengths, r.batch, r.steps)
     keep = kept(dropout, training)
-    result = np.empty(output_shape(r), x.dtype)
-    h_n = np.empty((r.layers * r.directions, r.batch, r.output), x.dtype)
+    result, h_n = np.empty(shape, x.dtype), np.empty(h_shape, x.dtype)
     flag(return_saved, "return_saved")
     saved = np.empty(saved_size(r, lengths) if return_saved else 0, x.dtype)
     table = array_table(weights, weights, 0)
@@ -395,13 +464,13 @@ def _forward(
 
 @helper
 def _backward(
-    r: Recurrence,
+    sizes: Sizes,
     grad_output: ArrayLike,
     x: Array,
     weights: tuple[Array, ...],
-    saved: Any,
-    h0: Any,
-    grad_h_n: Any,
+    saved: ArrayLike,
+    h0: ArrayLike | None,
+    grad_h_n: ArrayLike | None,
     lengths: Any,
     dropout: float,
     training: bool,
@@ -411,13 +480,13 @@ def _backward(
     input_grad: bool,
     state_grad_norms: Any,
 ) -> RecurrentGrad:
-    grad_output = floats_like(grad_output, "grad_output", x, 3)
+    r, shape, h_shape, _ = sizes
+    grad_output = floats_like(grad_output, "grad_output", x)
     saved = floats_like(saved, "saved", x, 1)
-    h_shape = (r.layers * r.directions, r.batch, r.output)
     h0, grad_h_n = optional_like(h0, "h0", x, h_shape), optional_like(grad_h_n, "grad_h_n", x, h_shape)
     lengths = sequence_lengths(lengths, r.batch, r.steps)
     norms = grad_norms(state_grad_norms, r, x, grad_output, saved)
-    check_backward(r, grad_output, saved, lengths)
+    check_backward(r, shape, grad_output, saved, lengths)
     keep = kept(dropout, training)
     grad_weights = arrays_like(None, "weights", weights, None)
     result = RecurrentGrad(gradient(x, flag(input_grad, "input_grad")), grad_weights, np.empty(h_shape, x.dtype))

@@ -96,6 +96,6 @@ def index_output(shape: tuple[int, ...], wanted: bool) -> Array:
     return empty(shape if wanted else (0,), int64)
 
 
-def with_indices(y: Array, indices: Array, wanted: bool) -> Any:
+def with_indices(y: Array, indices: Array, wanted: bool) -> Array | tuple[Array, Array]:
     """(y, indices), or y alone. (Inside Numba, `wanted` has to be a literal.)"""
     return (y, indices) if wanted else y
