@@ -22,7 +22,7 @@ Listed = TypeVar("Listed", bound="_Listed")
 class _Modules(Module):
     """What holds modules by name, in an order. A Module that is assigned to an attribute is held as well."""
 
-    _modules: Mapping[str, Module]
+    _modules: dict[str, Module]
     """Never changed, but replaced by another."""
 
     def children(self) -> dict[str, Module]:

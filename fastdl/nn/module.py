@@ -634,6 +634,7 @@ class Module:
     def _below(self) -> list[tuple[str, Module]]:
         """named_modules without this one, remembered until a module gets or loses another."""
         tree = _Tree.version
+        below: list[tuple[str, Module]]
         version, below, changing = self.__dict__.get("_walked", (None, [], []))
         if version is not tree:
             found: dict[int, tuple[str, Module]] = {}
