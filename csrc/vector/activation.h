@@ -39,7 +39,7 @@
 #include "vector/fused.h"
 #include "vector/vmath.h"
 
-/* Every kind: X(RELU) X(LEAKY_RELU) ... */
+/* X of every kind. */
 /* clang-format off */
 #define FDL_EACH_ACTIVATION(X) \
     X(RELU) X(LEAKY_RELU) X(ELU) X(SELU) X(CELU) X(GELU) X(GELU_TANH) X(SILU) X(MISH) X(SOFTPLUS) \
