@@ -209,8 +209,12 @@ _SHARED = _zeros(10)
 _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     # rank
     ("linear", {"x": _zeros(), "bias": None}, ValueError, "x", "()", "3"),
-    ("linear", {"weight": _zeros(12)}, ValueError, "weight", "(12,)", "2 dimensions"),
+    ("linear", {"weight": _zeros(12)}, ValueError, "x", "(2, 3)", "12"),
+    ("linear", {"weight": _zeros(2, 2, 3)}, ValueError, "weight", "(2, 2, 3)", "(out, in) or (in,)"),
     ("linear", {"bias": _zeros(4, 1)}, ValueError, "bias", "(4, 1)", "1 dimensions"),
+    ("linear", {"bias": _zeros()}, ValueError, "bias", "()", "1 dimensions"),
+    ("linear", {"weight": _zeros(3)}, ValueError, "bias", "(4,)", "0 dimensions"),
+    ("linear_backward", {"weight": _zeros(3)}, ValueError, "grad_output", "(2, 4)", "(2,)"),
     ("conv2d", {"x": _zeros(5, 6)}, ValueError, "x", "(5, 6)", "4 dimensions"),
     ("conv2d", {"weight": _zeros(6, 4, 3)}, ValueError, "weight", "(6, 4, 3)", "4 dimensions"),
     ("conv2d_backward", {"grad_output": _zeros(2, 6, 12)}, ValueError, "grad_output", "(2, 6, 12)", "(2, 6, 3, 4)"),
@@ -688,7 +692,7 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     ("l2_penalty_backward", {"add": 1, "out": _zeros(2, 3)}, TypeError, "add", "1", "True or False"),
     ("linear_backward", {"input_grad": 1}, TypeError, "input_grad", "1", "True or False"),
     ("dropout1d", {"x": _zeros(3)}, ValueError, "x", "(3,)", "2 or 3 dimensions"),
-    ("dropout2d", {"x": _zeros(2, 3, 4)}, ValueError, "x", "(2, 3, 4)", "4 dimensions"),
+    ("dropout2d", {"x": _zeros(2, 3)}, ValueError, "x", "(2, 3)", "4 dimensions, or 3"),
     (
         "dropout3d_backward",
         {"grad_output": _zeros(2, 3, 4)},

@@ -854,7 +854,13 @@ def test_a_pickled_dropout_layer_goes_on_where_it_was(layer: Any) -> None:
 
 @pytest.mark.parametrize(
     ("name", "shape"),
-    [("Dropout", (3, 5, 7)), ("AlphaDropout", (5,)), ("Dropout1d", (3, 5, 7)), ("Dropout2d", (3, 5, 7, 2))],
+    [
+        ("Dropout", (3, 5, 7)),
+        ("AlphaDropout", (5,)),
+        ("Dropout1d", (3, 5, 7)),
+        ("Dropout2d", (3, 5, 7, 2)),
+        ("Dropout2d", (3, 5, 7)),
+    ],
 )
 def test_forwards_of_dropout_take_counters_one_after_the_other(name: str, shape: tuple[int, ...]) -> None:
     layer, x = getattr(nn, name)(seed=5), np.ones(shape)

@@ -305,6 +305,31 @@ def _module_of(verb: str) -> str:
     return function.__module__ if inspect.isfunction(function) else ""
 
 
+@pytest.mark.parametrize("shape", [(4,), (3, 4), (2, 3, 4)])
+def test_linear_with_a_vector_for_its_weight(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    x, weight, bias = rng.standard_normal(shape), rng.standard_normal(4), np.array(0.5)
+
+    def both(x, weight, bias):
+        y = fastdl.linear(x, weight, bias)
+        return y, fastdl.linear(x, weight), fastdl.linear_backward(y, x, weight)
+
+    for a, b in zip(flat(numba.njit(both)(x, weight, bias)), flat(both(x, weight, bias)), strict=True):
+        np.testing.assert_array_equal(a, b, strict=True)
+    for wrong in (np.ones(1), np.ones(4)):
+        with pytest.raises(ValueError, match=r"bias.*found"):
+            numba.njit(both)(x, weight, wrong)
+    with pytest.raises(ValueError, match=r"bias.*found"):
+        numba.njit(both)(x, np.ones((2, 4)), bias)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 3), (2, 5, 3, 2)])
+def test_dropout2d_of_three_dimensions(shape: tuple[int, ...]) -> None:
+    x = np.ones(shape)
+    found = numba.njit(lambda x: fastdl.dropout2d(x, 0.5, seed=3))(x)
+    np.testing.assert_array_equal(found, fastdl.dropout2d(x, 0.5, seed=3))
+
+
 def test_one_sequence_without_a_batch() -> None:
     rng = np.random.default_rng(0)
     x, weights = rng.standard_normal((5, 3)), tuple(rng.standard_normal(shape) for shape in ((16, 3), (16, 4)))

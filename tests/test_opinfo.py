@@ -55,17 +55,10 @@ def _random(name: str, given: dict[str, Any]) -> str | None:
     return None
 
 
-def _random_images(name: str, given: dict[str, Any]) -> str | None:
-    if given["x"].ndim == 3:
-        return "torch reads three dimensions as (N, C, L), and warns: dropout1d is for those"
-    return _random(name, given)
-
-
 _SKIPPED: dict[str, Callable[[str, dict[str, Any]], str | None]] = {
     **dict.fromkeys(("group_norm", "layer_norm", "rms_norm"), _negative_eps),
     **dict.fromkeys(("batch_norm", "instance_norm"), _torch_norms),
-    "dropout2d": _random_images,
-    **dict.fromkeys(("dropout", "dropout1d", "dropout3d", "alpha_dropout"), _random),
+    **dict.fromkeys(("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout"), _random),
 }
 
 

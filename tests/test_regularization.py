@@ -162,7 +162,13 @@ def test_out_has_to_be_like_the_arrays(out: Any) -> None:
 
 @pytest.mark.parametrize(
     ("layer", "shape"),
-    [("Dropout", (3, 7)), ("Dropout1d", (5, 7, 2)), ("Dropout2d", (5, 7, 2, 3)), ("Dropout3d", (5, 7, 1, 2, 3))],
+    [
+        ("Dropout", (3, 7)),
+        ("Dropout1d", (5, 7, 2)),
+        ("Dropout2d", (5, 7, 2, 3)),
+        ("Dropout2d", (5, 7, 2)),
+        ("Dropout3d", (5, 7, 1, 2, 3)),
+    ],
 )
 def test_layers(layer: str, shape: tuple[int, ...]) -> None:
     make = getattr(nn, layer)

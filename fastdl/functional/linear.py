@@ -8,7 +8,7 @@ import numpy as np
 
 from fastdl import _kernels
 from fastdl._docs import doc
-from fastdl.functional._operation import helper, operation
+from fastdl.functional._operation import cached_helper, operation
 from fastdl.functional.activation.elementwise import fused_activation
 from fastdl.functional.verbs import (
     Array,
@@ -33,8 +33,8 @@ _TEXTS = {
     "x": """
         x : array of shape (..., in)
             float32 or float64. Any number of leading dimensions, also none.
-        weight : array of shape (out, in)
-            As x.
+        weight : array of shape (out, in) or (in,)
+            As x. One of shape (in,) gives one number in place of the last dimension, which results then do not have.
         """,
     "raises": """
         Raises
@@ -83,7 +83,7 @@ def linear(
     Parameters
     ----------
     {x}
-    bias : array of shape (out,), optional
+    bias : array of shape (out,), or () where weight is (in,), optional
         As x.
     activation : str
         What is applied to the result while it is in cache: "none", "relu", "gelu", ...: as conv2d's.
@@ -95,7 +95,7 @@ def linear(
     Returns
     -------
     array
-        (..., out).
+        (..., out), or (...) where weight is (in,).
 
     {raises}
 
@@ -113,16 +113,16 @@ def linear(
     array([16.,  0.], dtype=float32)
     """
     x = floats(x, "x")
-    weight = floats_like(weight, "weight", x, 2)
-    features, rows = weight.shape[0], _rows(x, weight)
-    bias = optional_vector(bias, "bias", x, features)
-    result = output(out, x.shape[:-1] + (features,), x)  # noqa: RUF005 (Numba has no tuple unpacking)
+    weight = floats_like(weight, "weight", x)
+    rows, inputs, features, shape, biases = _sizes(x.shape, weight.shape)
+    bias = optional_vector(bias, "bias", x, biases)
+    result = output(out, shape, x)
     if out is not None:
         disjoint(result, "x", x)
         disjoint(result, "weight", weight)
         disjoint(result, "bias", bias)
     act = fused_activation(activation, activation_args)
-    _kernels.linear(x, weight, bias, result, rows, weight.shape[1], features, act[0], act[1], act[2])
+    _kernels.linear(x, weight, bias, result, rows, inputs, features, act[0], act[1], act[2])
     return result
 
 
@@ -139,7 +139,7 @@ def linear_backward(grad_output: ArrayLike, x: ArrayLike, weight: ArrayLike, inp
 
     Parameters
     ----------
-    grad_output : array of shape (..., out)
+    grad_output : array of shape (..., out) or (...)
         The gradient of what linear returned.
     {x}
     input_grad : bool
@@ -164,27 +164,27 @@ def linear_backward(grad_output: ArrayLike, x: ArrayLike, weight: ArrayLike, inp
            [10., 20., 30.]], dtype=float32)
     """
     x = floats(x, "x")
-    weight = floats_like(weight, "weight", x, 2)
+    weight = floats_like(weight, "weight", x)
     grad_output = floats_like(grad_output, "grad_output", x)
-    features, rows = weight.shape[0], _rows(x, weight)
+    rows, inputs, features, shape, _ = _sizes(x.shape, weight.shape)
     flag(input_grad, "input_grad")
-    expected = x.shape[:-1] + (features,)  # noqa: RUF005 (Numba has no tuple unpacking)
-    if grad_output.shape != expected:
-        fail("grad_output", grad_output.shape, expected)
-    result = LinearGrad(gradient(x, input_grad), gradient(weight), np.empty(features, x.dtype))
-    _kernels.linear_backward(
-        grad_output, x, weight, result.input, result.weight, result.bias, rows, weight.shape[1], features
-    )
+    if grad_output.shape != shape:
+        fail("grad_output", grad_output.shape, shape)
+    result = LinearGrad(gradient(x, input_grad), gradient(weight), np.empty(weight.shape[:-1], x.dtype))
+    _kernels.linear_backward(grad_output, x, weight, result.input, result.weight, result.bias, rows, inputs, features)
     return result
 
 
-@helper
-def _rows(x: Array, weight: Array) -> int:
-    if x.ndim == 0 or x.shape[-1] != weight.shape[1]:
-        fail("x", x.shape, ("...", weight.shape[1]))
-    if x.size > 0:
-        return int(x.size // weight.shape[1])
-    rows = 1
-    for size in x.shape[:-1]:
-        rows *= size
-    return rows
+@cached_helper
+def _sizes(x: tuple[int, ...], weight: tuple[int, ...]) -> tuple[int, int, int, tuple[int, ...], int]:
+    """Rows, inputs and outputs of the product, the shape of the result, and the size of the bias (-1: a scalar)."""
+    if len(weight) != 1 and len(weight) != 2:
+        fail("weight", ("shape", weight), "(out, in) or (in,)")
+    inputs, rows = weight[-1], 1
+    if len(x) == 0 or x[-1] != inputs:
+        fail("x", x, ("...", inputs))
+    for i in range(len(x) - 1):
+        rows *= x[i]
+    if len(weight) == 1:
+        return rows, inputs, 1, x[:-1], -1
+    return rows, inputs, weight[0], x[:-1] + (weight[0],), weight[0]  # noqa: RUF005 (Numba has no tuple unpacking)

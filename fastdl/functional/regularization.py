@@ -284,7 +284,8 @@ def dropout2d(
     Parameters
     ----------
     x : array of shape (batch, channels, height, width)
-        float32 or float64.
+        float32 or float64. Three dimensions are (batch, channels, length), as torch reads them, and warns that it may
+        not for ever: dropout1d says it plainly.
     {p}
     {out}
 
@@ -305,8 +306,8 @@ def dropout2d(
     >>> fastdl.dropout2d(x, 0.5, seed=14)[0, :, 0, 0]
     array([2., 0., 2., 0.], dtype=float32)
     """
-    x = floats(x, "x", 4)
-    return _dropout(x, _channel(x.shape, 2), p, training, seed, offset, out, "x")
+    x = floats(x, "x")
+    return _dropout(x, _image_channel(x.shape, "x"), p, training, seed, offset, out, "x")
 
 
 @operation
@@ -323,7 +324,7 @@ def dropout2d_backward(
 
     Parameters
     ----------
-    grad_output : array of shape (batch, channels, height, width)
+    grad_output : array of shape (batch, channels, height, width) or (batch, channels, length)
         The gradient of what dropout2d returned.
     {as_forward}
     {out}
@@ -341,8 +342,9 @@ def dropout2d_backward(
     >>> bool((fastdl.dropout2d_backward(x, 0.5, seed=14) == fastdl.dropout2d(x, 0.5, seed=14)).all())
     True
     """
-    grad_output = floats(grad_output, "grad_output", 4)
-    return _dropout(grad_output, _channel(grad_output.shape, 2), p, training, seed, offset, out, "grad_output")
+    grad_output = floats(grad_output, "grad_output")
+    run = _image_channel(grad_output.shape, "grad_output")
+    return _dropout(grad_output, run, p, training, seed, offset, out, "grad_output")
 
 
 @operation
@@ -577,6 +579,17 @@ def _channel(shape: tuple[int, ...], rank: int) -> int:
     """The elements of one channel, in the last `rank` dimensions; at least 1."""
     volume = 1
     for i in range(len(shape) - rank, len(shape)):
+        volume *= shape[i]
+    return max(volume, 1)
+
+
+@helper
+def _image_channel(shape: tuple[int, ...], argument: str) -> int:
+    """The same for what has a batch, and one or two dimensions after the channels."""
+    if len(shape) != 3 and len(shape) != 4:
+        fail(argument, ("shape", shape), "4 dimensions, or 3, (batch, channels, length)")
+    volume = 1
+    for i in range(2, len(shape)):
         volume *= shape[i]
     return max(volume, 1)
 

@@ -59,7 +59,8 @@ class _Dropout(RandomLayer):
         function = getattr(functions(), self.function)
         y: Array = in_place(function, x, *options) if self.inplace else function(x, *options)
         self.save_for_backward(options)
-        drawn = math.prod(y.shape[: max(y.ndim - self.rank, 1)]) if self.rank else y.size
+        before = 2 if self.rank == 2 else max(y.ndim - self.rank, 1)  # the dimensions that number the channels
+        drawn = math.prod(y.shape[:before]) if self.rank else y.size
         self.offset += -(-drawn // 4)
         return y
 
@@ -136,7 +137,7 @@ class Dropout1d(_Dropout, rank=1, function="dropout1d"):
 )
 class Dropout2d(_Dropout, rank=2, function="dropout2d"):
     """Zeroes whole channels of images, (batch, channels, height, width), with probability p in training,
-    and scales the others by 1 / (1 - p).
+    and scales the others by 1 / (1 - p). Three dimensions are (batch, channels, length), as the function says.
 
     {rest}
     """

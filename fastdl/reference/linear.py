@@ -19,7 +19,7 @@ __all__ = [
 
 @implements(functional.linear)
 def linear(x, weight, bias, activation, activation_args):
-    y = x @ weight.T
+    y = np.asarray(x @ weight.T)
     if bias is not None:
         y += bias
     return fused(y, activation, activation_args)
@@ -27,10 +27,10 @@ def linear(x, weight, bias, activation, activation_args):
 
 @implements(functional.linear_backward)
 def linear_backward(grad_output, x, weight, input_grad):
-    (out_features, in_features), rows = weight.shape, math.prod(x.shape[:-1])
-    g = grad_output.reshape(rows, out_features)
+    matrix, rows = np.atleast_2d(weight), math.prod(x.shape[:-1])
+    g = grad_output.reshape(rows, len(matrix))
     return LinearGrad(
-        input=grad_output @ weight if input_grad else np.empty_like(x[:0]),
-        weight=g.T @ x.reshape(rows, in_features),
-        bias=g.sum(0),
+        input=(g @ matrix).reshape(x.shape) if input_grad else np.empty_like(x[:0]),
+        weight=(g.T @ x.reshape(rows, matrix.shape[1])).reshape(weight.shape),
+        bias=g.sum(0).reshape(weight.shape[:-1]),
     )

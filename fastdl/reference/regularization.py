@@ -73,7 +73,7 @@ def dropout1d(x, p, training, seed, offset, out):
 
 @implements(functional.dropout2d)
 def dropout2d(x, p, training, seed, offset, out):
-    return _dropout_channels(x, p, training, seed, offset, out, 2)
+    return _dropout_channels(x, p, training, seed, offset, out, x.ndim - 2)
 
 
 @implements(functional.dropout3d)
@@ -93,7 +93,7 @@ def dropout1d_backward(grad_output, p, training, seed, offset, out):
 
 @implements(functional.dropout2d_backward)
 def dropout2d_backward(grad_output, p, training, seed, offset, out):
-    return _dropout_channels(grad_output, p, training, seed, offset, out, 2)
+    return _dropout_channels(grad_output, p, training, seed, offset, out, grad_output.ndim - 2)
 
 
 @implements(functional.dropout3d_backward)

@@ -18,14 +18,15 @@ def _not_finite(rng: np.random.Generator) -> np.ndarray:
 
 
 def _linear(
-    batch: Shape, inputs: int, outputs: int, values: Draw | None = None, *, bias: bool = True, **form: Any
+    batch: Shape, inputs: int, outputs: int | None, values: Draw | None = None, *, bias: bool = True, **form: Any
 ) -> Case:
-    rows = math.prod(batch)
-    product = 2 * rows * inputs * outputs
+    """outputs None: a weight without that dimension."""
+    rows, out = math.prod(batch), () if outputs is None else (outputs,)
+    product = 2 * rows * inputs * math.prod(out)
     return declare(
         "linear",
-        {"x": values or (*batch, inputs), "weight": (outputs, inputs), "bias": (outputs,) if bias else None},
-        (*batch, outputs),
+        {"x": values or (*batch, inputs), "weight": (*out, inputs), "bias": out if bias else None},
+        (*batch, *out),
         flops=product,
         tolerance=summed("linear", inputs),
         # The fused activation has no backward of its own.
@@ -33,8 +34,8 @@ def _linear(
         if form.get("activation", "none") != "none"
         else Backward(
             flops=2 * product,
-            tolerance=summed("linear_backward", outputs, rows, rows),
-            shapes=((*batch, inputs), (outputs, inputs), (outputs,)),
+            tolerance=summed("linear_backward", math.prod(out), rows, rows),
+            shapes=((*batch, inputs), (*out, inputs), out),
         ),
         **form,
     )
@@ -59,6 +60,12 @@ CASES = [
     _linear((3,), 0, 4),
     _linear((3,), 0, 4, bias=False),
     _linear((3,), 4, 0),
+    _linear((), 17, None),
+    _linear((), 17, None, bias=False),
+    _linear((2, 7), 9, None, bias=False),
+    _linear((13,), 65, None, activation="relu", bias=False),
+    _linear((0,), 8, None, bias=False),
+    _linear((5,), 8, None, tags=("not-in-torch",)),  # its bias is for one sample only
     _linear((17,), 33, 31, activation="relu"),
     _linear((17,), 33, 31, bias=False, activation="relu"),
     *(_linear((17,), 33, 31, activation=name) for name in FUSED),

@@ -58,9 +58,12 @@ def floats_like(x: Any, argument: str, like: Array, ndim: int = -1) -> Array:
 
 @shortcut
 def optional_vector(x: Any, argument: str, like: Array, size: int) -> Array | None:
-    """x as floats_like of shape (size,), which a list or tuple of numbers may give as well; or None."""
+    """x as floats_like of shape (size,), which a list or tuple of numbers may give as well, or of shape () where size
+    is -1; or None."""
     if x is None:
         return None
+    if size == -1:
+        return optional_like(x, argument, like, ())
     array = floats_like(listed(x, argument, like.dtype), argument, like, 1)
     if len(array) != size:
         fail(argument, array.shape, (size,))

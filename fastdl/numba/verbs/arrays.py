@@ -58,9 +58,19 @@ def _optional_vector(x, argument, like, size):
     name = literal(argument)
     if is_list(x):
         return lambda x, argument, like, size: verbs.optional_vector(np.array(x, like.dtype), name, like, size)
+    if getattr(x, "ndim", 1) == 0:
+
+        def scalar(x, argument, like, size):
+            if size != -1:
+                verbs.fail(name, "shape ()", "1 dimensions")
+            return verbs.floats_like(x, name, like, 0)
+
+        return scalar
 
     def implementation(x, argument, like, size):
         x = verbs.floats_like(x, name, like, 1)
+        if size == -1:
+            verbs.fail(name, ("shape", x.shape), "0 dimensions")
         if x.size != size:
             verbs.fail(name, x.shape, (size,))
         return x
