@@ -236,7 +236,8 @@ class Optimizer:
         super().__init_subclass__(**options)
         if "update" in vars(cls):
             cls._arguments = tuple(inspect.signature(cls.update).parameters)
-            cls._has_kernel = OPERATIONS.get(cls.update.__name__) is cls.update
+            name = cls.update.__name__
+            cls._has_kernel = OPERATIONS.get(name) is cls.update and method_of(name) is not None
 
     _arguments: ClassVar[tuple[str, ...]] = ()
     """Of update."""
