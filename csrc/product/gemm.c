@@ -405,11 +405,60 @@ void gemm_pack_rows(const gemm_matrix *a, int64_t row, int64_t row_end, int64_t 
 
 void gemm_pack(const gemm_matrix *a, int64_t m, int64_t k, real *packed) { gemm_pack_rows(a, 0, m, m, k, packed); }
 
+/* ---- operands where they lie: loose.h ---- */
+
+/* The end of a product: sums into C, with what is fused into it. */
+static void finish_loose(const void *context, int64_t row, int64_t rows, int64_t column, int64_t columns,
+                         const real *sums, int64_t sums_row)
+{
+    const gemm_problem *p = context;
+    const bool relu = is_relu(&p->activation);
+    for (int64_t i = 0; i < rows; i++) {
+        const int64_t at = (row + i) * p->c_row + column;
+        const vreal row_bias = vset1(p->row_bias ? p->row_bias[row + i] : 0);
+        for (int64_t j = 0; j < columns; j += LANES) {
+            const int64_t left = columns - j;
+            vreal value = vload(sums + i * sums_row + j);
+            if (p->accumulate)
+                value += vload_up_to(p->c + at + j, left);
+            if (p->row_bias)
+                value += row_bias;
+            if (p->column_bias)
+                value += vload_up_to(p->column_bias + column + j, left);
+            if (p->addend)
+                value += vload_up_to(p->addend + at + j, left);
+            if (relu)
+                value = vselect(value < (vreal){0}, (vreal){0}, value);
+            vstore_up_to(p->c + at + j, value, left);
+        }
+    }
+    activate_stored(&p->activation, p->c + row * p->c_row + column, p->c_row, rows, columns);
+}
+
+static bool is_loose(const gemm_problem *p, int64_t rows, int64_t columns)
+{
+    const gemm_matrix *b = p->b;
+    if (p->pack_b != gemm_matrix_b || p->pack_a || p->packed_a.data || p->c_block || !loose_can(&p->a, b))
+        return false;
+    return loose_pays(b, rows, columns, p->k);
+}
+
+static int loose_block(const gemm_problem *p, gemm_range range)
+{
+    const bool plain =
+        !p->accumulate && !p->row_bias && !p->column_bias && !p->addend && p->activation.kind == FDL_ACTIVATION_NONE;
+    loose_product(&p->a, p->b, range.row, range.row_end, range.column, range.column_end, p->k, plain ? p->c : NULL,
+                  p->c_row, finish_loose, p);
+    return FDL_OK;
+}
+
 int gemm_block(const gemm_problem *p, gemm_range range)
 {
     const int64_t columns = range.column_end - range.column;
     if (range.row >= range.row_end || columns <= 0)
         return FDL_OK;
+    if (is_loose(p, range.row_end - range.row, columns))
+        return loose_block(p, range);
     /* Slices of equal terms unless it is given, strips of equal width. */
     const int64_t slices = p->k_slice ? max64(1, ceil_div(p->k, p->k_slice)) : gemm_slices(p->k);
     const int64_t most_depth = p->k_slice ? min64(p->k, p->k_slice) : ceil_div(p->k, slices);
@@ -587,10 +636,7 @@ void gemm_transpose_panel(const real *from, int64_t stride, int64_t terms, int64
             const int64_t deep = min64(terms - i, LANES);
             vreal block[LANES];
             if (present == LANES && deep == LANES) { /* main loop */
-                FDL_UNROLL
-                for (int r = 0; r < LANES; r++)
-                    block[r] = vload(from + (j + r) * stride + i);
-                vtranspose(block);
+                vload_transposed(from + j * stride + i, stride, block);
                 FDL_UNROLL
                 for (int r = 0; r < LANES; r++)
                     vstore(out + (i + r) * width + j, block[r]);

@@ -14,6 +14,7 @@
 #ifndef FASTDL_GEMM_H
 #define FASTDL_GEMM_H
 
+#include "product/loose.h"
 #include "vector/fused.h"
 
 /* Tile of C in registers: GEMM_ROWS rows by 2 vectors, leaving registers for 2 vectors of B and 1 of A. */
@@ -24,12 +25,6 @@ enum {
     GEMM_A_PANEL = 12,                               /* rows of a panel of A; a multiple of GEMM_ROWS */
     GEMM_A_STRIDE = GEMM_K + 64 / (int)sizeof(real), /* between rows of a packed A block; odd in cache lines */
 };
-
-/* A matrix in memory: element (i, j) at data[i * row + j * column], one of row and column being 1. */
-typedef struct {
-    const real *data;
-    int64_t row, column;
-} gemm_matrix;
 
 /* B[k : k + terms, column : column + columns] as panels side by side: the panel that starts at column j is
  * panels[j * terms + i * width + l], with its width from gemm_panel_width. Lanes past the last column are finite.

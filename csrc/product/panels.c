@@ -3,6 +3,7 @@
  * Where there are more rows than a tile has, panels are taken slice by slice of k, each staying in the first-level
  * cache while all rows pass, and sums wait in `buffer` meanwhile. */
 #include "product/panels.h"
+#include "product/loose.h"
 
 enum { SLICE_BYTES = 16 * 1024 };
 
@@ -98,78 +99,43 @@ static const struct {
                 {tiles_of_3, sizeof tiles_of_3 / sizeof *tiles_of_3},
                 {tiles_of_4, sizeof tiles_of_4 / sizeof *tiles_of_4}};
 
-/* The sums of each of LANES vectors, in a vector: vtranspose's rounds, the two halves of each round's result added. */
-FDL_INLINE vreal sum_each(vreal row[LANES])
+/* Where the sums of a gate go in `buffer`, of the units from `unit` on: see panel_epilogue. */
+typedef struct {
+    real *buffer;
+    int64_t buffer_row, unit, gate, gates;
+} loose_place;
+
+static void place_sums(const void *context, int64_t row, int64_t rows, int64_t column, int64_t columns,
+                       const real *sums, int64_t sums_row)
 {
-    FDL_UNROLL
-    for (int half = LANES / 2; half > 0; half /= 2) {
-        FDL_UNROLL
-        for (int i = 0; i < half; i++)
-            row[i] = vzip_low(row[i], row[i + half]) + vzip_high(row[i], row[i + half]);
-    }
-    return row[0];
+    const loose_place *to = context;
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t j = 0, n; j < columns; j += n) {
+            const int64_t unit = column - to->unit + j;
+            n = min64(LANES - unit % LANES, columns - j);
+            memcpy(to->buffer + (row + i) * to->buffer_row + (unit / LANES * to->gates + to->gate) * LANES +
+                       unit % LANES,
+                   sums + i * sums_row + j, (size_t)n * sizeof *sums);
+        }
 }
 
-/* LANES units from `unit` on of gate g, where W lies with its terms side by side: vectors run along k. */
-static vreal dots(const panel_weights *w, int64_t g, int64_t unit, const real *a)
+/* panel_product with W where it lies: loose.h. */
+static void loose_panels(const panel_weights *w, const real *a, int64_t a_row, int64_t first_row, int64_t rows,
+                         int64_t begin, int64_t end, real *buffer, panel_epilogue *epilogue, const void *context)
 {
-    const real *row[LANES];
-    vreal sum[LANES];
-    FDL_UNROLL
-    for (int l = 0; l < LANES; l++) { /* units past the last repeat it */
-        row[l] = w->data + g * w->gate + min64(unit + l, w->units - 1) * w->unit;
-        sum[l] = (vreal){0};
-    }
-    int64_t k = 0;
-    for (; k + LANES <= w->terms; k += LANES) { /* main loop */
-        const vreal av = vload(a + k);
-        FDL_UNROLL
-        for (int l = 0; l < LANES; l++)
-            sum[l] += av * vload(row[l] + k);
-    }
-    if (k < w->terms) { /* tail */
-        const vmask left = vmask_range(0, w->terms - k);
-        const vreal av = vload_masked(a + k, left);
-        FDL_UNROLL
-        for (int l = 0; l < LANES; l++)
-            sum[l] += av * vload_masked(row[l] + k, left);
-    }
-    return sum_each(sum);
-}
-
-/* The same where its units are side by side. */
-static vreal columns(const panel_weights *w, int64_t g, int64_t unit, const real *a)
-{
-    enum { STEPS = 4 }; /* sums that do not wait for each other */
-    const int64_t lanes = w->units - unit;
-    const real *from = w->data + g * w->gate + unit;
-    vreal sum[STEPS] = {{0}};
-    int64_t k = 0;
-    for (; k + STEPS <= w->terms; k += STEPS) { /* main loop */
-        FDL_UNROLL
-        for (int s = 0; s < STEPS; s++)
-            sum[s] += vset1(a[k + s]) * vload_up_to(from + (k + s) * w->term, lanes);
-    }
-    for (; k < w->terms; k++) /* tail */
-        sum[0] += vset1(a[k]) * vload_up_to(from + k * w->term, lanes);
-    return (sum[0] + sum[1]) + (sum[2] + sum[3]);
-}
-
-/* panel_product with W where it lies. */
-static void loose_product(const panel_weights *w, const real *a, int64_t a_row, int64_t first_row, int64_t rows,
-                          int64_t begin, int64_t end, real *buffer, panel_epilogue *epilogue, const void *context)
-{
-    const int64_t vectors = panel_vectors(w), spread = vectors / w->gates;
-    for (int64_t p = begin; p < end; p++) {
-        for (int64_t i = 0; i < rows; i++)
-            for (int64_t v = 0; v < vectors; v++) {
-                const int64_t unit = (p * spread + v / w->gates) * LANES, g = v % w->gates;
-                vreal sum = {0};
-                if (unit < w->units)
-                    sum = w->term == 1 ? dots(w, g, unit, a + i * a_row) : columns(w, g, unit, a + i * a_row);
-                vstore(buffer + (i * vectors + v) * LANES, sum);
-            }
-        epilogue(context, first_row, rows, p * panel_units(w), 1, buffer, vectors * LANES);
+    const gemm_matrix from = {a, a_row, 1};
+    const int64_t vectors = panel_vectors(w), units = panel_units(w);
+    for (int64_t p = begin, n; p < end; p += n) {
+        n = min64(PANEL_MOST / vectors, end - p);
+        const int64_t buffer_row = n * vectors * LANES;
+        memset(buffer, 0, (size_t)(rows * buffer_row) * sizeof *buffer); /* units that are missing */
+        for (int64_t g = 0; g < w->gates; g++) {
+            const gemm_matrix gate = {w->data + g * w->gate, w->term, w->unit};
+            const loose_place place = {buffer, buffer_row, p * units, g, w->gates};
+            loose_product(&from, &gate, 0, rows, p * units, min64(w->units, (p + n) * units), w->terms, NULL, 0,
+                          place_sums, &place);
+        }
+        epilogue(context, first_row, rows, p * units, n, buffer, buffer_row);
     }
 }
 
@@ -181,7 +147,7 @@ void panel_product(const panel_weights *w, const real *a, int64_t a_row, int64_t
     const bool down = end < begin;
     const int64_t first = down ? end : begin, last = down ? begin : end;
     if (!w->packed) {
-        loose_product(w, a, a_row, first_row, rows, first, last, buffer, epilogue, context);
+        loose_panels(w, a, a_row, first_row, rows, first, last, buffer, epilogue, context);
         return;
     }
     const int64_t vectors = panel_vectors(w), size = vectors * LANES * w->terms, units = panel_units(w);
@@ -233,10 +199,14 @@ static int pack_range(void *context, int64_t begin, int64_t end)
             for (int64_t k = 0; k < w->terms && w->term == 1; k += LANES) { /* terms side by side */
                 const int64_t deep = min64(LANES, w->terms - k);
                 vreal block[LANES];
-                FDL_UNROLL
-                for (int r = 0; r < LANES; r++)
-                    block[r] = r < present ? vload_up_to(from + r * w->unit + k, deep) : (vreal){0};
-                vtranspose(block);
+                if (deep == LANES && present >= LANES) {
+                    vload_transposed(from + k, w->unit, block);
+                } else {
+                    FDL_UNROLL
+                    for (int r = 0; r < LANES; r++)
+                        block[r] = r < present ? vload_up_to(from + r * w->unit + k, deep) : (vreal){0};
+                    vtranspose(block);
+                }
                 for (int64_t r = 0; r < deep; r++)
                     vstore(to + (k + r) * row_size, block[r]);
             }

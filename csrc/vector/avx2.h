@@ -11,6 +11,14 @@
 #else
 #define FDL_X86(verb) _mm256_##verb##_pd
 #endif
+/* Pieces of 16 bytes, `step` elements apart, as one vector. */
+#if defined(FDL_f32)
+#define FDL_DOUBLES(v) ((__m256d)(v))
+#define FDL_PIECES(p, step) _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(p)), _mm_loadu_ps((p) + (step)), 1)
+#else
+#define FDL_PIECES(p, step) _mm256_insertf128_pd(_mm256_castpd128_pd256(_mm_loadu_pd(p)), _mm_loadu_pd((p) + (step)), 1)
+#endif
+#define FDL_UNPACK(half, a, b) _mm256_unpack##half##_pd(a, b)
 #include "vector/x86.h"
 
 FDL_INLINE void vstream(real *p, vreal v) { _mm256_stream_si256((__m256i *)(void *)p, (__m256i)v); }

@@ -11,6 +11,20 @@
 #else
 #define FDL_X86(verb) _mm512_##verb##_pd
 #endif
+/* Pieces of 16 bytes, `step` elements apart, as one vector. */
+#if defined(FDL_f32)
+#define FDL_DOUBLES(v) ((__m512d)(v))
+#define FDL_INSERT(v, p, i) _mm512_insertf32x4(v, _mm_loadu_ps(p), i)
+#define FDL_PIECES(p, step)                                                                                            \
+    FDL_INSERT(FDL_INSERT(FDL_INSERT(_mm512_castps128_ps512(_mm_loadu_ps(p)), (p) + (step), 1), (p) + 2 * (step), 2),  \
+               (p) + 3 * (step), 3)
+#else
+#define FDL_INSERT(v, p, i) _mm512_insertf64x2(v, _mm_loadu_pd(p), i)
+#define FDL_PIECES(p, step)                                                                                            \
+    FDL_INSERT(FDL_INSERT(FDL_INSERT(_mm512_castpd128_pd512(_mm_loadu_pd(p)), (p) + (step), 1), (p) + 2 * (step), 2),  \
+               (p) + 3 * (step), 3)
+#endif
+#define FDL_UNPACK(half, a, b) _mm512_unpack##half##_pd(a, b)
 #include "vector/x86.h"
 
 FDL_INLINE void vstream(real *p, vreal v) { _mm512_stream_si512((__m512i *)(void *)p, (__m512i)v); }

@@ -5,7 +5,8 @@
  *   EVEN, ODD            0, 2, 4, ... and 1, 3, 5, ...
  *   ZIP_LOW, ZIP_HIGH    a0 b0 a1 b1 ..., of the lower and of the upper halves
  *   THIRD_A, THIRD_B     every third lane of a, b, c end to end: of (a, b), then of (that, c)
- *   ZIP_3_0A, ...        their lanes in turn, a0 b0 c0 a1 ...: vector 0, 1, 2 of the three, likewise in two steps */
+ *   ZIP_3_0A, ...        their lanes in turn, a0 b0 c0 a1 ...: vector 0, 1, 2 of the three, likewise in two steps
+ *   OWN_4, OTHER_4, ...  lane l of a where l has no bit 4, and else of b; and lane l ^ 4 of the same */
 #ifndef FASTDL_LANES_H
 #define FASTDL_LANES_H
 
@@ -79,5 +80,26 @@
 #define ZIP_3_1B_2 2, 1
 #define ZIP_3_2A_2 3, 0
 #define ZIP_3_2B_2 0, 3
+
+#define OWN_8_16 0, 1, 2, 3, 4, 5, 6, 7, 24, 25, 26, 27, 28, 29, 30, 31
+#define OTHER_8_16 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23
+#define OWN_4_16 0, 1, 2, 3, 20, 21, 22, 23, 8, 9, 10, 11, 28, 29, 30, 31
+#define OTHER_4_16 4, 5, 6, 7, 16, 17, 18, 19, 12, 13, 14, 15, 24, 25, 26, 27
+#define OWN_2_16 0, 1, 18, 19, 4, 5, 22, 23, 8, 9, 26, 27, 12, 13, 30, 31
+#define OTHER_2_16 2, 3, 16, 17, 6, 7, 20, 21, 10, 11, 24, 25, 14, 15, 28, 29
+#define OWN_1_16 0, 17, 2, 19, 4, 21, 6, 23, 8, 25, 10, 27, 12, 29, 14, 31
+#define OTHER_1_16 1, 16, 3, 18, 5, 20, 7, 22, 9, 24, 11, 26, 13, 28, 15, 30
+#define OWN_4_8 0, 1, 2, 3, 12, 13, 14, 15
+#define OTHER_4_8 4, 5, 6, 7, 8, 9, 10, 11
+#define OWN_2_8 0, 1, 10, 11, 4, 5, 14, 15
+#define OTHER_2_8 2, 3, 8, 9, 6, 7, 12, 13
+#define OWN_1_8 0, 9, 2, 11, 4, 13, 6, 15
+#define OTHER_1_8 1, 8, 3, 10, 5, 12, 7, 14
+#define OWN_2_4 0, 1, 6, 7
+#define OTHER_2_4 2, 3, 4, 5
+#define OWN_1_4 0, 5, 2, 7
+#define OTHER_1_4 1, 4, 3, 6
+#define OWN_1_2 0, 3
+#define OTHER_1_2 1, 2
 
 #endif

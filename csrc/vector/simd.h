@@ -241,6 +241,40 @@ FDL_INLINE void vtranspose(vreal row[LANES])
     }
 }
 
+/* LANES rows of LANES elements, `stride` apart, transposed: out[l] has element l of each. */
+#ifndef vload_transposed
+FDL_INLINE void vload_transposed(const real *from, int64_t stride, vreal out[LANES])
+{
+    FDL_UNROLL
+    for (int i = 0; i < LANES; i++)
+        out[i] = vload(from + i * stride);
+    vtranspose(out);
+}
+#endif
+
+/* The sum over the lanes of row[l] in lane l, pairwise. In each round two rows become one, which has the sums of lanes
+ * of the first where `bit` of the lane's number is 0, of the second where it is 1. */
+FDL_INLINE vreal vsum_each(vreal row[LANES])
+{
+#define FDL_ROUND(bit)                                                                                                 \
+    FDL_UNROLL                                                                                                         \
+    for (int i = 0; i < (bit); i++)                                                                                    \
+        row[i] = __builtin_shufflevector(row[i], row[i + (bit)], LANE_LIST(OWN_##bit)) +                               \
+                 __builtin_shufflevector(row[i], row[i + (bit)], LANE_LIST(OTHER_##bit));
+#if VECTOR_BYTES / REAL_BYTES >= 16
+    FDL_ROUND(8)
+#endif
+#if VECTOR_BYTES / REAL_BYTES >= 8
+    FDL_ROUND(4)
+#endif
+#if VECTOR_BYTES / REAL_BYTES >= 4
+    FDL_ROUND(2)
+#endif
+    FDL_ROUND(1)
+#undef FDL_ROUND
+    return row[0];
+}
+
 /* Sum and maximum over the lanes, pairwise; whether NaN survives the maximum is left open. */
 #define FDL_FOLD_LANES(type, v, combine)                                                                               \
     type lane[LANES];                                                                                                  \
