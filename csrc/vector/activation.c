@@ -16,26 +16,27 @@ enum { TOGETHER = 4 };
 
 /* A pass with the formula `value`, of a vector of x and one of grad_output. */
 #define PASS(name, value)                                                                                              \
-    static void name(const elementwise_task *t, int64_t begin, int64_t end)                                            \
+    static void name(const elementwise_task *task, int64_t begin, int64_t end)                                         \
     {                                                                                                                  \
-        const real alpha = t->f.alpha, beta = t->f.beta, *const grads = t->grad_output ? t->grad_output : t->x;        \
-        for (pass p = pass_over(begin, end, t->out, t->streams); p.lanes > 0; pass_next(&p)) {                         \
+        const elementwise_task t = *task; /* a copy, which no store can change */                                      \
+        const real alpha = t.f.alpha, beta = t.f.beta, *const grads = t.grad_output ? t.grad_output : t.x;             \
+        for (pass p = pass_over(begin, end, t.out, t.streams); p.lanes > 0; pass_next(&p)) {                           \
             while (p.lanes == LANES && p.end - p.at > TOGETHER * LANES) { /* main loop */                              \
                 vreal y[TOGETHER];                                                                                     \
                 FDL_UNROLL                                                                                             \
                 for (int i = 0; i < TOGETHER; i++) {                                                                   \
-                    const vreal x = vload(t->x + p.at + i * LANES), grad = vload(grads + p.at + i * LANES);            \
+                    const vreal x = vload(t.x + p.at + i * LANES), grad = vload(grads + p.at + i * LANES);             \
                     (void)grad;                                                                                        \
                     y[i] = value;                                                                                      \
                 }                                                                                                      \
                 FDL_UNROLL                                                                                             \
                 for (int i = 0; i < TOGETHER; i++, p.at += LANES)                                                      \
-                    pass_store(&p, t->out, y[i]);                                                                      \
+                    pass_store(&p, t.out, y[i]);                                                                       \
                 p.lanes = min64(LANES, p.end - p.at);                                                                  \
             }                                                                                                          \
-            const vreal x = pass_load(&p, t->x), grad = pass_load(&p, grads);                                          \
+            const vreal x = pass_load(&p, t.x), grad = pass_load(&p, grads);                                           \
             (void)grad;                                                                                                \
-            pass_store(&p, t->out, value);                                                                             \
+            pass_store(&p, t.out, value);                                                                              \
         }                                                                                                              \
     }
 #define PASSES(KIND)                                                                                                   \
@@ -45,11 +46,11 @@ FDL_EACH_ACTIVATION(PASSES)
 
 static int elementwise_range(void *context, int64_t begin, int64_t end)
 {
-    const elementwise_task t = *(const elementwise_task *)context; /* a copy, which no store can change */
-    switch (t.f.kind) {
+    const elementwise_task *t = context;
+    switch (t->f.kind) {
 #define CASE(KIND)                                                                                                     \
     case FDL_ACTIVATION_##KIND:                                                                                        \
-        (t.grad_output ? backward_##KIND : forward_##KIND)(&t, begin, end);                                            \
+        (t->grad_output ? backward_##KIND : forward_##KIND)(t, begin, end);                                            \
         break;
         FDL_EACH_ACTIVATION(CASE)
 #undef CASE
