@@ -192,8 +192,9 @@ int fdl_level_supported(int64_t index);
 void fdl_use_level(int64_t index);
 int64_t fdl_active_level(void);
 
-int fdl_has_openmp(void);
+/* 0: as many as there are cores that the calling thread may run on, but no more than the limit (0: none). */
 void fdl_set_num_threads(int64_t threads);
+void fdl_set_thread_limit(int64_t threads);
 int64_t fdl_get_num_threads(void);
 void fdl_set_conv_precision(int64_t precision);
 int64_t fdl_get_conv_precision(void);

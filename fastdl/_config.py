@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 from collections.abc import Iterator
@@ -100,15 +101,16 @@ def active_isa() -> str:
     return name
 
 
-_requested = 0  # 0: OpenMP decides
+_requested = 0  # 0: as many as there are cores
 
 
 def set_num_threads(threads: int) -> None:
     """Let every function use at most that many threads, for the whole process.
 
-    At import it is FASTDL_NUM_THREADS, else what OpenMP says (OMP_NUM_THREADS, else one for each core). Small work
-    uses fewer, results do not depend on it, and it may be called while other threads run kernels: a call that has
-    begun goes on as it is.
+    At import it is FASTDL_NUM_THREADS, else one for each core that the process may use, as its affinity and its
+    container's quota say, but no more than OMP_NUM_THREADS. Small work uses fewer, and so does work beside a busy
+    process where several threads were seen to take longer than one. It may be called while other threads run kernels:
+    a call that has begun goes on as it is.
 
     Parameters
     ----------
@@ -183,7 +185,7 @@ def get_num_threads() -> int:
     Returns
     -------
     int
-        What `set_num_threads` or `threads` set; 1 in a build without OpenMP.
+        What `set_num_threads` or `threads` set, else one for each core, as `set_num_threads` says.
 
     Examples
     --------
@@ -260,8 +262,7 @@ def show_config() -> dict[str, object]:
     Returns
     -------
     dict
-        "fastdl" (the version), "machine", "isa" (in use), "isa supported", "isa built", "threads", "conv precision",
-        "openmp".
+        "fastdl" (the version), "machine", "isa" (in use), "isa supported", "isa built", "threads", "conv precision".
 
     Examples
     --------
@@ -279,8 +280,45 @@ def show_config() -> dict[str, object]:
         "isa built": list(LEVELS),
         "threads": get_num_threads(),
         "conv precision": get_conv_precision(),
-        "openmp": bool(lib.fdl_has_openmp()),
     }
+
+
+def _openmp_threads() -> int:
+    """The number in OMP_NUM_THREADS, the first of a list; 0: none."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if first.isdecimal() else 0
+
+
+def _quota(root: str = "/sys/fs/cgroup", own: str = "/proc/self/cgroup") -> int:
+    """How many cores' time the control groups of this process have, rounded up; 0: as much as there is."""
+    found: list[float] = []
+    for line in _lines(own):  # hierarchy:controllers:path
+        _, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if controllers not in ("", "cpu", "cpu,cpuacct"):
+            continue
+        parts = [part for part in path.split("/") if part not in ("", "..")]
+        for depth in range(len(parts), -1, -1):  # a group, and those that it is in
+            group = "/".join([root, *([controllers] if controllers else []), *parts[:depth]])
+            numbers = (
+                [line.split() for line in _lines(f"{group}/cpu.max")]
+                if not controllers
+                else [[*_lines(f"{group}/cpu.cfs_quota_us"), *_lines(f"{group}/cpu.cfs_period_us")]]
+            )
+            found += [
+                int(pair[0]) / int(pair[1])
+                for pair in numbers
+                if len(pair) == 2 and all(n.isdecimal() for n in pair) and int(pair[1]) > 0
+            ]
+    return max(1, math.ceil(min(found))) if found else 0
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        with open(path, encoding="ascii") as file:
+            return file.read().splitlines()
+    except (OSError, UnicodeDecodeError):
+        return []
 
 
 def _from_environment() -> None:
@@ -288,6 +326,9 @@ def _from_environment() -> None:
     if not supported:
         raise ImportError(f"fastdl needs a CPU with one of the instruction-set levels {', '.join(LEVELS)}")
     use_isa(os.environ.get("FASTDL_ISA") or supported[0])
+    limits = [n for n in (_quota(), _openmp_threads()) if n]
+    if limits:
+        lib.fdl_set_thread_limit(min(limits))
     if threads := os.environ.get("FASTDL_NUM_THREADS"):
         if not threads.isdecimal():
             raise ValueError(f"FASTDL_NUM_THREADS: found {threads!r}, expected a number")

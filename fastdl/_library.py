@@ -1,10 +1,4 @@
-"""Loads the compiled library, which holds two modules: fastdl._native, cffi's, and fastdl._call, csrc/binding/call.c.
-
-Its OpenMP runtime is to give up its core soon when there is nothing to do. libgomp's threads by default spin for
-milliseconds between two parallel regions. On a machine whose cores are shared that costs far more than it saves: the
-thread that would work waits for the one that spins. Unless the user has said how to wait, spin for some tens of
-microseconds. libgomp reads the variable once, when it is loaded, which may be now; the environment is left as it was.
-"""
+"""Loads the compiled library, which holds two modules: fastdl._native, cffi's, and fastdl._call, of binding/call.c."""
 
 import importlib.util
 import os
@@ -17,14 +11,7 @@ if importlib.util.find_spec("fastdl._native") is None:
         "`pip install -e .` (or `pip install .`) from the folder above, or import an installed fastdl from elsewhere"
     )
 
-_unset = "GOMP_SPINCOUNT" not in os.environ and "OMP_WAIT_POLICY" not in os.environ
-if _unset:
-    os.environ["GOMP_SPINCOUNT"] = "2000"
-try:
-    from fastdl import _native
-finally:
-    if _unset:
-        del os.environ["GOMP_SPINCOUNT"]
+from fastdl import _native
 
 _loader = ExtensionFileLoader("fastdl._call", _native.__file__)
 _call = _loader.create_module(ModuleSpec("fastdl._call", _loader, origin=_native.__file__))

@@ -63,4 +63,3 @@ def test_show_config() -> None:
     assert config["isa supported"] == fastdl.supported_isas()
     assert set(fastdl.supported_isas()) <= set(config["isa built"])
     assert config["threads"] == fastdl.get_num_threads()
-    assert isinstance(config["openmp"], bool)

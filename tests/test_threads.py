@@ -6,17 +6,16 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 import fastdl
+from fastdl import _config
 from tests.cases import Case
 from tests.support import HOME, everyday, made, parameters
-
-_OPENMP = fastdl.show_config()["openmp"]
-needs_openmp = pytest.mark.skipif(not _OPENMP, reason="built without OpenMP")
 
 
 @pytest.mark.usefixtures("threads")
@@ -83,7 +82,6 @@ def test_calls_from_several_python_threads() -> None:
         list(pool.map(run, chosen))
 
 
-@needs_openmp
 @pytest.mark.usefixtures("threads")
 def test_set_num_threads() -> None:
     for number in (1, 3, 2):
@@ -105,11 +103,48 @@ def _reported(**environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=HOME, capture_output=True, text=True, env=clean | environment, timeout=60)
 
 
-@needs_openmp
 def test_number_of_threads_from_the_environment() -> None:
     assert _reported(FASTDL_NUM_THREADS="3").stdout.strip() == "3"
-    assert _reported(OMP_NUM_THREADS="5").stdout.strip() == "5"
-    assert _reported(OMP_NUM_THREADS="5", FASTDL_NUM_THREADS="3").stdout.strip() == "3"
+    assert _reported(OMP_NUM_THREADS="1,4").stdout.strip() == "1"
+    assert _reported(OMP_NUM_THREADS="4096").stdout == _reported().stdout  # there are no more cores than there are
+    assert _reported(OMP_NUM_THREADS="1", FASTDL_NUM_THREADS="3").stdout.strip() == "3"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no affinity on this system")
+def test_number_of_threads_follows_the_affinity() -> None:
+    """At import, and when it changes later."""
+    code = """
+import os
+cores = sorted(os.sched_getaffinity(0))
+os.sched_setaffinity(0, cores[:1])
+import fastdl
+print(fastdl.get_num_threads())
+os.sched_setaffinity(0, cores)
+print(fastdl.get_num_threads() == len(cores))
+"""
+    clean = {k: v for k, v in os.environ.items() if k not in ("FASTDL_NUM_THREADS", "OMP_NUM_THREADS")}
+    done = subprocess.run([sys.executable, "-c", code], cwd=HOME, env=clean, capture_output=True, text=True)
+    assert done.stdout == "1\nTrue\n", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "threads"),
+    [
+        ("0::/a/b\n", {"a/b/cpu.max": "150000 100000", "a/cpu.max": "max 100000"}, 2),
+        ("0::/a/b\n", {"a/b/cpu.max": "max 100000", "a/cpu.max": "50000 100000"}, 1),
+        ("0::/\n", {"cpu.max": "400000 100000\n"}, 4),
+        ("0::/a\n", {}, 0),
+        ("4:cpu:/a\n0::/\n", {"cpu/a/cpu.cfs_quota_us": "250000\n", "cpu/a/cpu.cfs_period_us": "100000\n"}, 3),
+        ("4:cpu,cpuacct:/\n", {"cpu,cpuacct/cpu.cfs_quota_us": "-1", "cpu,cpuacct/cpu.cfs_period_us": "100000"}, 0),
+        ("nonsense", {"cpu.max": "words"}, 0),
+    ],
+)
+def test_quota_of_a_container(tmp_path: Path, groups: str, files: dict[str, str], threads: int) -> None:
+    (tmp_path / "cgroup").write_text(groups)
+    for name, text in files.items():
+        (tmp_path / "fs" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "fs" / name).write_text(text)
+    assert _config._quota(str(tmp_path / "fs"), str(tmp_path / "cgroup")) == threads
 
 
 @pytest.mark.parametrize("text", ["0", "-2", "many"])
@@ -135,21 +170,69 @@ print("done")
 """
 
 
+_FORK_AFTER_OTHERS = """
+import os, numpy as np, torch, fastdl
+torch.set_num_threads(2)
+a = torch.ones(1000, 1000)
+a @ a; (a + a).sum()  # torch's threads, and its OpenMP runtime's
+fastdl.set_num_threads(2)
+x, weight = np.ones((512, 512), np.float32), np.ones((512, 512), np.float32)
+child = os.fork()
+if child == 0:
+    os._exit(0 if (fastdl.linear(x, weight) == 512).all() else 1)
+_, status = os.waitpid(child, 0)
+assert os.waitstatus_to_exitcode(status) == 0, status
+print("done")
+"""
+
+_NO_THREADS = """
+import resource, threading, numpy as np, fastdl
+x, weight = np.ones((512, 512), np.float32), np.ones((512, 512), np.float32)
+y, lstm = np.empty_like(x), fastdl.nn.LSTM(256, 256, rng=0)
+sequence = np.ones((20, 8, 256), np.float32)
+fastdl.set_num_threads(1)
+before = fastdl.linear(x, weight, out=y).copy(), lstm(sequence)[0]  # all memory that is needed
+pages = int(open("/proc/self/statm").read().split()[0])
+most = pages * resource.getpagesize() + (7 << 20)  # too little for a stack
+resource.setrlimit(resource.RLIMIT_AS, (most, most))
+try:
+    threading.Thread(target=print).start()
+    raise SystemExit("a thread was created")
+except RuntimeError:
+    pass
+fastdl.set_num_threads(4)
+assert np.array_equal(fastdl.linear(x, weight, out=y), before[0])
+assert np.abs(lstm(sequence)[0] - before[1]).max() < 1e-5
+print("done")
+"""
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_forked_child_computes() -> None:
-    """In a process of its own, so that a hang ends with the timeout."""
-    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", _FORK]
+@pytest.mark.parametrize("code", [_FORK, _FORK_AFTER_OTHERS, _NO_THREADS], ids=["own", "others", "none"])
+def test_forked_child_computes(code: str) -> None:
+    """In a process of its own, so that a hang ends with the timeout. Also where there can be no threads."""
+    if "torch" in code:
+        pytest.importorskip("torch")
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code]
     ran = subprocess.run(command, cwd=HOME, capture_output=True, text=True, timeout=60)
     assert ran.stdout.strip() == "done", ran.stderr
 
 
-@needs_openmp
-def test_threadpoolctl_sees_the_runtime() -> None:
-    threadpoolctl = pytest.importorskip("threadpoolctl")
-    assert "openmp" in {pool["user_api"] for pool in threadpoolctl.threadpool_info()}
+@pytest.mark.parametrize("first", ["fastdl", "threadpoolctl"])
+def test_threadpoolctl_limits_the_threads(first: str) -> None:
+    pytest.importorskip("threadpoolctl")
+    code = f"""
+import {first}, fastdl, threadpoolctl
+fastdl.set_num_threads(3)
+with threadpoolctl.threadpool_limits(1):
+    print(fastdl.get_num_threads())
+pools = [pool for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "fastdl"]
+print(fastdl.get_num_threads(), [pool["num_threads"] for pool in pools])
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=HOME, capture_output=True, text=True)
+    assert done.stdout == "1\n3 [3]\n", done.stderr
 
 
-@needs_openmp
 @pytest.mark.usefixtures("threads")
 def test_threads_for_a_block() -> None:
     fastdl.set_num_threads(3)
@@ -168,17 +251,17 @@ def test_threads_for_a_block() -> None:
     assert fastdl.get_num_threads() == 3
 
 
-@needs_openmp
-def test_threads_leaves_the_decision_to_openmp_where_it_was() -> None:
-    """What OpenMP is told later still counts."""
+def test_threads_leaves_the_decision_where_it_was() -> None:
+    """After the block, cores that the process gets later still count."""
     code = """
 import fastdl
+before = fastdl.get_num_threads()
 with fastdl.threads(1):
     pass
-import threadpoolctl
-with threadpoolctl.threadpool_limits(3, "openmp"):
-    print(fastdl.get_num_threads())
+import os
+os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+print(fastdl.get_num_threads())
 """
     environment = {k: v for k, v in os.environ.items() if k != "FASTDL_NUM_THREADS"}
     done = subprocess.run([sys.executable, "-c", code], cwd=HOME, env=environment, capture_output=True, text=True)
-    assert done.stdout == "3\n", done.stderr
+    assert done.stdout == "1\n", done.stderr

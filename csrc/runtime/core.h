@@ -15,20 +15,16 @@ typedef int fdl_task(void *context, int64_t begin, int64_t end);
  * At most one piece: runs on the calling thread. Returns the first status that is not FDL_OK. */
 int fdl_parallel(int64_t count, int64_t grain, fdl_task *task, void *context);
 
-/* Threads that run at the same time, and wait for each other. */
-typedef struct {
-    int64_t size;
-    _Atomic int64_t arrived, round;
-} fdl_team;
-typedef void fdl_team_task(void *context, fdl_team *team, int64_t index);
+/* A share of a round of work, of `shares` that may run at the same time. It may not fail; what it needs is there
+ * before. */
+typedef void fdl_round(void *context, int64_t round, int64_t share, int64_t shares);
 
-/* Run `task` once on each thread of a team of that many, or fewer where there are fewer: index is in [0, team->size).
- * It may not fail; what it needs is there before. */
-void fdl_run_team(int64_t threads, fdl_team_task *task, void *context);
-/* Return when all of the team have come here; what they wrote before is seen. */
-void fdl_team_wait(fdl_team *team);
+/* Run `task` for all shares of round 0, then for all of round 1, which see what those wrote, and so on: on that many
+ * threads, or fewer where there are fewer, as many shares. A thread takes its own share in each round if it is there
+ * in time, so that a share finds its data in that thread's caches. */
+void fdl_run_rounds(int64_t threads, int64_t rounds, fdl_round *task, void *context);
 
-/* Threads that fdl_parallel would use here: 1 inside a parallel region and in a forked child. */
+/* Threads that fdl_parallel would use here: 1 inside of a piece, and while one is better than several. */
 int64_t fdl_available_threads(void);
 
 /* Per-thread scratch, 64-byte aligned, last in first out:

@@ -118,12 +118,11 @@ class _MaxPool(_Windows):
 
     def forward(self, x: Any) -> Array | tuple[Array, Array]:
         window = self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
-        y: Array | tuple[Array, Array] = getattr(functions(), self.function)(
-            x, *window, self.return_indices, self.data_format
-        )
-        # Positions that were asked for spare the gradient the search for them.
-        self.save_for_backward(x, y[1] if self.return_indices else None)
-        return y
+        keep = self.return_indices or self.training  # what spares the gradient the search for the positions
+        result = getattr(functions(), self.function)(x, *window, keep, self.data_format)
+        y, indices = result if keep else (result, None)
+        self.save_for_backward(x, indices)
+        return (y, indices) if self.return_indices else y
 
     def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
         x, indices = self.saved
@@ -233,9 +232,11 @@ class _AdaptiveMaxPool(_AdaptivePool):
         self.return_indices = flag(return_indices, "return_indices")
 
     def forward(self, x: Any) -> Array | tuple[Array, Array]:
-        y: Array | tuple[Array, Array] = getattr(functions(), self.function)(x, self.output_size, self.return_indices)
-        self.save_for_backward(x, y[1] if self.return_indices else None)
-        return y
+        keep = self.return_indices or self.training  # as in _MaxPool
+        result = getattr(functions(), self.function)(x, self.output_size, keep)
+        y, indices = result if keep else (result, None)
+        self.save_for_backward(x, indices)
+        return (y, indices) if self.return_indices else y
 
     def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
         x, indices = self.saved

@@ -45,13 +45,15 @@ static bool finder_make(const pooling *p, finder *f)
     return f->row && f->all_tap && f->all && f->line && f->best && f->back && f->tap && f->won;
 }
 
-FDL_INLINE vint lanes_before(int64_t n)
+/* The lanes' own numbers. */
+FDL_INLINE vint lane_numbers(void)
 {
     vint lane;
     for (int i = 0; i < LANES; i++)
         lane[i] = i;
-    return lane < vset1_int((integer)min64(n, LANES));
+    return lane;
 }
+FDL_INLINE vint lanes_before(int64_t n) { return lane_numbers() < vset1_int((integer)min64(n, LANES)); }
 
 /* The line and the rows of its elements; whether all of it is finite. Within a column the rows come in order: a later
  * one has to be larger, or NaN. Also a constant: rows. */
@@ -280,22 +282,53 @@ static real largest(const real *x, int64_t size)
     return pool_combine_lanes(best[0]);
 }
 
-/* Where x [size] has that value first, or NaN last; somewhere in x if another thread has overwritten it since. */
-static int64_t position_of(const real *x, int64_t size, real value)
+/* The smallest lane of v. */
+FDL_INLINE integer smallest_lane(vint v)
 {
-    int64_t i = 0;
-    if (value != value) {
-        for (i = size - 1; i > 0 && x[i] == x[i];)
-            i--;
-        return i;
+    integer least = v[0];
+    for (int i = 1; i < LANES; i++)
+        least = v[i] < least ? v[i] : least;
+    return least;
+}
+
+/* Where x [size] is largest, first of equals, or the last NaN; *largest: what is there. */
+static int64_t position_of_largest(const real *x, int64_t size, real *largest)
+{
+    int64_t offset = 0;
+    enum { MOST = INT32_MAX / 2 }; /* positions that an `integer` holds in every dtype */
+    *largest = (real)-INFINITY;
+    int64_t position = 0;
+    for (; offset < size; offset += MOST) {
+        const int64_t end = min64(size - offset, MOST);
+        const vreal nothing = vset1((real)-INFINITY);
+        vreal best = vload_first_or(x + offset, min64(end, LANES), nothing);
+        vint at = lane_numbers(), now = at + vset1_int(LANES);
+        int64_t i = LANES;
+        for (; i + LANES <= end; i += LANES, now += vset1_int(LANES)) { /* main loop */
+            const vreal v = vload(x + offset + i);
+            const vint won = (v > best) | (v != v);
+            best = vselect(won, v, best);
+            at = vselect_int(won, now, at);
+        }
+        if (i < end) { /* tail */
+            const vreal v = vload_first_or(x + offset + i, end - i, nothing);
+            const vint won = (v > best) | (v != v);
+            best = vselect(won, v, best);
+            at = vselect_int(won, now, at);
+        }
+        const vint nan = best != best;
+        if (vany(nan)) {
+            position = offset - smallest_lane(vselect_int(nan, -at, vset1_int(0)));
+            *largest = (real)NAN;
+        } else if (!(*largest != *largest)) {
+            const real most = vmax_lane(best);
+            if (offset == 0 || most > *largest) {
+                position = offset + smallest_lane(vselect_int(best == vset1(most), at, vset1_int(INT32_MAX)));
+                *largest = most;
+            }
+        }
     }
-    for (; i + LANES <= size; i += LANES) { /* main loop */
-        if (vany(vload(x + i) == vset1(value)))
-            break;
-    }
-    while (i < size - 1 && x[i] != value) /* tail */
-        i++;
-    return i;
+    return position;
 }
 
 /* ---- forward ---- */
@@ -305,9 +338,10 @@ static int whole_planes(void *context, int64_t begin, int64_t end)
     const pooling *p = context;
     for (int64_t i = begin; i < end; i++) {
         const real *x = p->x + i * p->volume;
-        p->y[i] = largest(x, p->volume);
         if (p->indices)
-            p->indices[i] = position_of(x, p->volume, p->y[i]);
+            p->indices[i] = position_of_largest(x, p->volume, &p->y[i]);
+        else
+            p->y[i] = largest(x, p->volume);
     }
     return FDL_OK;
 }
@@ -369,7 +403,8 @@ static int whole_backward(void *context, int64_t begin, int64_t end)
         const real *x = p->x + i * p->volume;
         real *grad_input = p->grad_input + i * p->volume;
         memset(grad_input, 0, (size_t)p->volume * sizeof(real));
-        grad_input[position_of(x, p->volume, largest(x, p->volume))] = p->grad_output[i];
+        real unused;
+        grad_input[position_of_largest(x, p->volume, &unused)] = p->grad_output[i];
     }
     return FDL_OK;
 }
@@ -408,6 +443,89 @@ static void back_to_line(const pooling *p, const finder *f, const real *grad_out
         if (f->won[j] != NO_ROW)
             f->line[p->margin + column_of(p, j, f->tap[j])] += grad_output[j];
 }
+
+/* ---- windows of two elements of a row, two apart, and of rows that no other window sees ---- */
+
+static bool is_pairs(const pooling *p)
+{
+    const fdl_window *w = p->w;
+    return p->path == BY_TWO && w->kernel_width == 2 && w->padding_width == 0 &&
+           w->dilation_height * (w->kernel_height - 1) < w->stride_height &&
+           w->dilation_depth * (w->kernel_depth - 1) < w->stride_depth;
+}
+
+/* LANES windows, or the first n: where they lie in a row begin pairs from the element `i` on. Constants wherever inlined:
+ * rows, whole. */
+FDL_INLINE void pairs_back(const row_cursor *c, const real *x, const real *grad_output, real *grad_input, int64_t n,
+                           const int64_t rows, const bool whole)
+{
+    const int64_t low_lanes = min64(2 * n, LANES), high_lanes = 2 * n - low_lanes;
+    vreal best = {0};
+    vint at = {0}; /* the number of the window's element, from left to right and from row to row */
+    for (int64_t r = 0; r < rows; r++) {
+        const real *from = x + c->row[r];
+        const vreal low = whole ? vload(from) : vload_first(from, low_lanes);
+        const vreal high = whole ? vload(from + LANES) : vload_first(from + LANES, high_lanes);
+        const vreal even = veven(low, high), odd = vodd(low, high);
+        if (r == 0) {
+            best = even;
+        } else {
+            const vint won = (even > best) | (even != even);
+            best = vselect(won, even, best);
+            at = vselect_int(won, vset1_int((integer)(2 * r)), at);
+        }
+        const vint won = (odd > best) | (odd != odd);
+        best = vselect(won, odd, best);
+        at = vselect_int(won, vset1_int((integer)(2 * r + 1)), at);
+    }
+    const vreal grad = whole ? vload(grad_output) : vload_first(grad_output, n), zero = {0};
+    for (int64_t r = 0; r < rows; r++) {
+        real *to = grad_input + c->row[r];
+        const vreal even = vselect(at == vset1_int((integer)(2 * r)), grad, zero);
+        const vreal odd = vselect(at == vset1_int((integer)(2 * r + 1)), grad, zero);
+        const vreal low = vzip_low(even, odd), high = vzip_high(even, odd);
+        if (whole) {
+            vstore(to, low);
+            vstore(to + LANES, high);
+        } else {
+            vstore_first(to, low, low_lanes);
+            vstore_first(to + LANES, high, high_lanes);
+        }
+    }
+}
+
+static int pairs_backward(void *context, int64_t begin, int64_t end)
+{
+    const pooling *p = context;
+    const fdl_window *w = p->w;
+    const int64_t out_rows = w->out_depth * w->out_height;
+    const bool all_seen = p->positions * 2 * w->kernel_height * w->kernel_depth == p->volume;
+    const fdl_mark mark = fdl_scratch_mark();
+    row_cursor c = {.row = fdl_scratch(max64(1, p->most_rows) * (int64_t)sizeof(int64_t))};
+    row_cursor_start(p, &c, begin * out_rows);
+    for (int64_t plane = begin; c.row && plane < end; plane++) {
+        real *grad_input = p->grad_input + plane * p->volume;
+        if (!all_seen)
+            memset(grad_input, 0, (size_t)p->volume * sizeof(real));
+        for (int64_t i = plane * out_rows; i < (plane + 1) * out_rows; i++) {
+            row_cursor_next(p, &c);
+            const real *x = p->x + plane * p->volume, *grad_output = p->grad_output + i * p->out_row;
+            for (int64_t j = 0; j < p->out_row; j += LANES) { /* main loop and tail */
+                const int64_t n = p->out_row - j;
+                if (c.rows == 2 && n >= LANES)
+                    pairs_back(&c, x + 2 * j, grad_output + j, grad_input + 2 * j, LANES, 2, true);
+                else if (c.rows == 2)
+                    pairs_back(&c, x + 2 * j, grad_output + j, grad_input + 2 * j, n, 2, false);
+                else
+                    pairs_back(&c, x + 2 * j, grad_output + j, grad_input + 2 * j, min64(n, LANES), c.rows, false);
+            }
+        }
+    }
+    fdl_scratch_release(mark);
+    return c.row ? FDL_OK : FDL_OUT_OF_MEMORY;
+}
+
+/* ---- any other windows ---- */
 
 static int backward_planes(void *context, int64_t begin, int64_t end)
 {
@@ -536,7 +654,7 @@ int fdl_max_pool_backward(const real *grad_output, const real *x, const int64_t 
                              .inner = p.inner};
         status = over_indices(&u, p.planes, -1, winners_planes);
     } else if (ready) {
-        status = over_planes(&p, p.whole ? whole_backward : backward_planes);
+        status = over_planes(&p, p.whole ? whole_backward : is_pairs(&p) ? pairs_backward : backward_planes);
     }
     fdl_scratch_release(mark);
     return status;

@@ -197,75 +197,95 @@ typedef struct {
 /* The step that is gone through at `turn`. */
 static int64_t turn_time(const direction *d, int64_t turn) { return d->backwards ? turn : d->rows->steps - 1 - turn; }
 
-static void run_turns(void *context, fdl_team *team, int64_t index)
+/* What epilogues need at `turn`, in the hands of `share`. */
+static cell turn_cell(const direction *d, int64_t turn, int64_t share)
+{
+    const int64_t t = turn_time(d, turn), row = d->rows->first[t], hidden = d->r->hidden;
+    const int64_t gates_row = recurrent_saved_gates(d->r->kind) * hidden;
+    return (cell){
+        .units = d->r->output,
+        .grad_output = d->grad_output + row * d->grad_output_row,
+        .grad_output_row = d->grad_output_row,
+        .gates = d->saved.gates + row * gates_row,
+        .gates_row = gates_row,
+        .h = d->saved.h + row * d->saved.h_row,
+        .h_row = d->saved.h_row,
+        .c = d->saved.c ? d->saved.c + row * hidden : NULL,
+        .carried = d->carried,
+        .d_gates = d->d_gates + row * d->d_row,
+        .d_row = d->d_row,
+        .d_hidden = d->d_hidden ? d->d_hidden + row * d->r->output : NULL,
+        .seen = d->seen ? d->seen + row * hidden : NULL,
+        .peephole = d->w.peephole,
+        .square = d->squares ? d->squares + share * d->rows->steps + t : NULL,
+        .done = d->backwards ? t : t + 1,
+        .length = d->backwards ? d->length : NULL,
+    };
+}
+
+/* Rows that had a step before that of `turn`; the others begin there. */
+static int64_t rows_that_stay(const direction *d, int64_t turn)
+{
+    const int64_t *active = d->rows->active;
+    return turn + 1 < d->rows->steps ? min64(active[turn_time(d, turn)], active[turn_time(d, turn + 1)]) : 0;
+}
+
+/* The gradients of initial states of the rows that begin at `turn`. */
+static void begin_rows(const direction *d, int64_t turn, int64_t share, int64_t shares)
+{
+    const int64_t panels = panel_count(&d->w_step), stay = rows_that_stay(d, turn);
+    cell c = turn_cell(d, turn, share);
+    c.d_hidden = d->grad_h0, c.truncate = 0;
+    c.carried = d->r->kind >= FDL_RECURRENT_GRU ? d->carried : NULL;
+    panel_product(&d->w_step, c.d_gates + stay * d->d_row, d->d_row, stay, d->rows->active[turn_time(d, turn)] - stay,
+                  panels * share / shares, panels * (share + 1) / shares, d->buffers + share * d->buffer_size, initial,
+                  &c);
+}
+
+/* A phase of a turn, the panels that are this share's; before the first phase, what is left of the turn before. */
+static void run_phase(void *context, int64_t round, int64_t share, int64_t shares)
 {
     const direction *d = context;
     const recurrent_rows *rows = d->rows;
     const fdl_recurrence *r = d->r;
-    const int64_t steps = rows->steps, hidden = r->hidden, d_row = d->d_row;
-    const int64_t panels = panel_count(&d->w_step), size = panel_units(&d->w_step);
-    const int64_t begin = panels * index / team->size, end = panels * (index + 1) / team->size;
-    real *buffer = d->buffers + index * d->buffer_size;
-    for (int64_t turn = 0; turn < steps; turn++) {
-        const int64_t t = turn_time(d, turn), n = rows->active[t], row = rows->first[t];
-        /* Of the step after it in the order of making, and of that before. */
-        const int64_t after = turn > 0 ? turn_time(d, turn - 1) : t,
-                      before = turn + 1 < steps ? turn_time(d, turn + 1) : t;
-        const int64_t going_on = turn > 0 ? min64(n, rows->active[after]) : 0;
-        const int64_t stay = turn + 1 < steps ? min64(n, rows->active[before]) : 0; /* rows that had a step before */
-        cell c = {
-            .units = r->output,
-            .grad_output = d->grad_output + row * d->grad_output_row,
-            .grad_output_row = d->grad_output_row,
-            .gates = d->saved.gates + row * recurrent_saved_gates(r->kind) * hidden,
-            .gates_row = recurrent_saved_gates(r->kind) * hidden,
-            .h = d->saved.h + row * d->saved.h_row,
-            .h_row = d->saved.h_row,
-            .c = d->saved.c ? d->saved.c + row * hidden : NULL,
-            .carried = d->carried,
-            .d_gates = d->d_gates + row * d_row,
-            .d_row = d_row,
-            .d_hidden = d->d_hidden ? d->d_hidden + row * r->output : NULL,
-            .seen = d->seen ? d->seen + row * hidden : NULL,
-            .peephole = d->w.peephole,
-            .square = d->squares ? d->squares + index * steps + t : NULL,
-            .done = d->backwards ? t : t + 1,
-            .length = d->backwards ? d->length : NULL,
-        };
-        /* h and c before this step: of rows with a step before it, where that was saved; else the initial ones. */
-        for (int64_t phase = 0; phase < (d->second ? 2 : 1); phase++) {
-            const panel_weights *w = phase == 0 ? &d->w_step : &d->w_second;
-            panel_epilogue *const epilogue = phase == 0 ? d->step : d->second;
-            const int64_t first = phase == 0 ? begin : panel_count(w) * index / team->size;
-            const int64_t last = phase == 0 ? end : panel_count(w) * (index + 1) / team->size;
-            c.units = w->units;
-            for (int64_t part = 0; part < 4; part++) {
-                const bool initial = part & 1, from_after = part < 2;
-                const int64_t low = max64(initial ? stay : 0, from_after ? 0 : going_on);
-                const int64_t high = min64(initial ? n : stay, from_after ? going_on : n);
-                if (low >= high)
-                    continue;
-                c.h_prev = initial ? d->h0 : d->saved.h + rows->first[before] * d->saved.h_row;
-                c.h_prev_row = initial ? r->output : d->saved.h_row;
-                c.c_prev = initial || !d->saved.c ? d->c0 : d->saved.c + rows->first[before] * hidden;
-                c.truncate = from_after ? d->truncate : 0;
-                if (phase == 0 && !from_after) { /* what comes from the step after is the gradient of the last state */
-                    epilogue(&c, low, high - low, first * size, last - first,
-                             d->grad_h_n + low * d->grad_h_n_row + first * size, d->grad_h_n_row);
-                    continue;
-                }
-                const real *a = phase == 0 ? d->d_gates + rows->first[after] * d_row : c.d_hidden;
-                int64_t a_row = phase == 0 ? d_row : r->output;
-                if (phase == 1 && r->kind == FDL_RECURRENT_GRU_RESET_FIRST)
-                    a = c.d_gates + 2 * hidden, a_row = d_row;
-                const int64_t from = turn % 2 ? last : first, to = turn % 2 ? first : last; /* up and down */
-                panel_product(w, a + low * a_row, a_row, low, high - low, from, to, buffer, epilogue, &c);
-            }
-            fdl_team_wait(team);
+    const int64_t phases = d->second ? 2 : 1, turn = round / phases, phase = round % phases;
+    const int64_t steps = rows->steps, hidden = r->hidden, size = panel_units(&d->w_step);
+    if (phase == 0 && turn > 0)
+        begin_rows(d, turn - 1, share, shares);
+    if (turn == steps)
+        return;
+    const int64_t t = turn_time(d, turn), n = rows->active[t];
+    /* Of the step after it in the order of making, and of that before. */
+    const int64_t after = turn > 0 ? turn_time(d, turn - 1) : t, before = turn + 1 < steps ? turn_time(d, turn + 1) : t;
+    const int64_t going_on = turn > 0 ? min64(n, rows->active[after]) : 0, stay = rows_that_stay(d, turn);
+    const panel_weights *w = phase == 0 ? &d->w_step : &d->w_second;
+    panel_epilogue *const epilogue = phase == 0 ? d->step : d->second;
+    const int64_t first = panel_count(w) * share / shares, last = panel_count(w) * (share + 1) / shares;
+    cell c = turn_cell(d, turn, share);
+    c.units = w->units;
+    /* h and c before this step: of rows with a step before it, where that was saved; else the initial ones. */
+    for (int64_t part = 0; part < 4; part++) {
+        const bool begins = part & 1, from_after = part < 2;
+        const int64_t low = max64(begins ? stay : 0, from_after ? 0 : going_on);
+        const int64_t high = min64(begins ? n : stay, from_after ? going_on : n);
+        if (low >= high)
+            continue;
+        c.h_prev = begins ? d->h0 : d->saved.h + rows->first[before] * d->saved.h_row;
+        c.h_prev_row = begins ? r->output : d->saved.h_row;
+        c.c_prev = begins || !d->saved.c ? d->c0 : d->saved.c + rows->first[before] * hidden;
+        c.truncate = from_after ? d->truncate : 0;
+        if (phase == 0 && !from_after) { /* what comes from the step after is the gradient of the last state */
+            epilogue(&c, low, high - low, first * size, last - first,
+                     d->grad_h_n + low * d->grad_h_n_row + first * size, d->grad_h_n_row);
+            continue;
         }
-        c.units = r->output, c.d_hidden = d->grad_h0, c.truncate = 0;
-        c.carried = r->kind >= FDL_RECURRENT_GRU ? d->carried : NULL;
-        panel_product(&d->w_step, c.d_gates + stay * d_row, d_row, stay, n - stay, begin, end, buffer, initial, &c);
+        const real *a = phase == 0 ? d->d_gates + rows->first[after] * d->d_row : c.d_hidden;
+        int64_t a_row = phase == 0 ? d->d_row : r->output;
+        if (phase == 1 && r->kind == FDL_RECURRENT_GRU_RESET_FIRST)
+            a = c.d_gates + 2 * hidden, a_row = d->d_row;
+        const int64_t from = turn % 2 ? last : first, to = turn % 2 ? first : last; /* up and down */
+        panel_product(w, a + low * a_row, a_row, low, high - low, from, to, d->buffers + share * d->buffer_size,
+                      epilogue, &c);
     }
 }
 
@@ -452,7 +472,7 @@ static int run_direction(direction *d, const real *const *x, int64_t input, cons
     for (int64_t t = 0; t < steps; t++)
         for (int64_t i = 0; i < rows->active[t]; i++)
             d->length[i] = t + 1;
-    fdl_run_team(threads, run_turns, d);
+    fdl_run_rounds(threads, steps * (d->second ? 2 : 1) + 1, run_phase, d);
     for (int64_t i = 0; i < batch; i++) {
         memcpy(grad_h0 + rows->order[i] * output, d->grad_h0 + i * output, (size_t)output * sizeof(real));
         if (lstm_kind)

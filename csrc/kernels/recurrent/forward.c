@@ -218,45 +218,42 @@ typedef struct {
 
 static int64_t step_time(const direction *d, int64_t step) { return d->backwards ? d->rows->steps - 1 - step : step; }
 
-static void run_steps(void *context, fdl_team *team, int64_t index)
+/* Of the steps at hand a phase of one: the panels that are this share's. */
+static void run_phase(void *context, int64_t round, int64_t share, int64_t shares)
 {
     const direction *d = context;
     const recurrent_rows *rows = d->rows;
-    const int64_t hidden = d->r->hidden;
-    real *buffer = d->buffers + index * d->buffer_size;
-    for (int64_t step = d->begin; step < d->end; step++) {
-        const int64_t t = step_time(d, step), n = rows->active[t];
-        const int64_t before = step > 0 ? rows->first[step_time(d, step - 1)] : 0;
-        const int64_t going_on = step > 0 ? min64(n, rows->active[step_time(d, step - 1)]) : 0;
-        cell c = {
-            .x_part = d->x_part + (rows->first[t] - d->first_row) * d->x_part_row,
-            .x_row = d->x_part_row,
-            .h = d->to.h + rows->first[t] * d->to.h_row,
-            .h_row = d->to.h_row,
-            .c = d->to.c ? d->to.c + rows->first[t] * hidden : d->c0,
-            .between = d->between,
-            .bias_n = d->w.bias_hh ? d->w.bias_hh + 2 * hidden : NULL,
-            .peephole = d->w.peephole,
-        };
-        c.gates = d->to.gates ? (real *)c.x_part : NULL; /* which is where they are saved */
-        for (int64_t p = 0; p < d->phase_count; p++) {
-            const phase *ph = &d->phases[p];
-            const int64_t panels = panel_count(&ph->w);
-            const int64_t first = panels * index / team->size, last = panels * (index + 1) / team->size;
-            const int64_t begin = step % 2 ? last : first, end = step % 2 ? first : last;
-            c.units = ph->w.units;
-            /* Rows that go on, then those that begin here. */
-            for (int64_t part = 0; part < 2; part++) {
-                const int64_t row = part == 0 ? 0 : going_on, row_end = part == 0 ? going_on : n;
-                c.h_prev = part == 0 ? d->to.h + before * d->to.h_row : d->h0;
-                c.h_prev_row = part == 0 ? d->to.h_row : d->r->output;
-                c.c_prev = part == 0 && d->to.c ? d->to.c + before * hidden : d->c0;
-                const real *a = p == 0 ? c.h_prev : d->between;
-                const int64_t a_row = p == 0 ? c.h_prev_row : d->between_row;
-                panel_product(&ph->w, a + row * a_row, a_row, row, row_end - row, begin, end, buffer, ph->epilogue, &c);
-            }
-            fdl_team_wait(team);
-        }
+    const int64_t hidden = d->r->hidden, step = d->begin + round / d->phase_count;
+    const int64_t t = step_time(d, step), n = rows->active[t];
+    const int64_t before = step > 0 ? rows->first[step_time(d, step - 1)] : 0;
+    const int64_t going_on = step > 0 ? min64(n, rows->active[step_time(d, step - 1)]) : 0;
+    const phase *ph = &d->phases[round % d->phase_count];
+    const bool is_first = ph == d->phases;
+    cell c = {
+        .units = ph->w.units,
+        .x_part = d->x_part + (rows->first[t] - d->first_row) * d->x_part_row,
+        .x_row = d->x_part_row,
+        .h = d->to.h + rows->first[t] * d->to.h_row,
+        .h_row = d->to.h_row,
+        .c = d->to.c ? d->to.c + rows->first[t] * hidden : d->c0,
+        .between = d->between,
+        .bias_n = d->w.bias_hh ? d->w.bias_hh + 2 * hidden : NULL,
+        .peephole = d->w.peephole,
+    };
+    c.gates = d->to.gates ? (real *)c.x_part : NULL; /* which is where they are saved */
+    const int64_t panels = panel_count(&ph->w);
+    const int64_t first = panels * share / shares, last = panels * (share + 1) / shares;
+    const int64_t begin = step % 2 ? last : first, end = step % 2 ? first : last;
+    /* Rows that go on, then those that begin here. */
+    for (int64_t part = 0; part < 2; part++) {
+        const int64_t row = part == 0 ? 0 : going_on, row_end = part == 0 ? going_on : n;
+        c.h_prev = part == 0 ? d->to.h + before * d->to.h_row : d->h0;
+        c.h_prev_row = part == 0 ? d->to.h_row : d->r->output;
+        c.c_prev = part == 0 && d->to.c ? d->to.c + before * hidden : d->c0;
+        const real *a = is_first ? c.h_prev : d->between;
+        const int64_t a_row = is_first ? c.h_prev_row : d->between_row;
+        panel_product(&ph->w, a + row * a_row, a_row, row, row_end - row, begin, end,
+                      d->buffers + share * d->buffer_size, ph->epilogue, &c);
     }
 }
 
@@ -343,7 +340,7 @@ static int run_direction(direction *d, const real *h0, const real *c0, real *h_n
         const int status = make_input_part(d, d->first_row, rows->first[last] + rows->active[last], threads);
         if (status != FDL_OK)
             return status;
-        fdl_run_team(threads, run_steps, d);
+        fdl_run_rounds(threads, (d->end - d->begin) * d->phase_count, run_phase, d);
     }
     for (int64_t t = 0; t < rows->steps; t++) /* those whose last step this is */
         for (int64_t i = d->backwards ? 0 : rows->active[t + 1]; i < rows->active[t] && !(d->backwards && t > 0); i++) {
