@@ -289,12 +289,35 @@ FDL_INLINE vreal vsum_each(vreal row[LANES])
     }                                                                                                                  \
     return lane[0]
 #define FDL_ADD(a, b) ((a) + (b))
-#define FDL_LARGER(a, b) ((a) > (b) ? (a) : (b))
 FDL_INLINE real vsum(vreal v) { FDL_FOLD_LANES(real, v, FDL_ADD); }
 /* The same sum, of the same pairs, in double. */
 #ifndef vsum_double
 FDL_INLINE double vsum_double(vreal v) { FDL_FOLD_LANES(double, v, FDL_ADD); }
 #endif
-FDL_INLINE real vmax_lane(vreal v) { FDL_FOLD_LANES(real, v, FDL_LARGER); }
+/* v with the same in all lanes: of each lane and the one whose number differs in a bit, what `combine` makes. */
+#define FDL_BUTTERFLY(v, combine, bit) v = combine(v, __builtin_shufflevector(v, v, LANE_LIST(OTHER_##bit)))
+#if VECTOR_BYTES / REAL_BYTES == 16
+#define FDL_BUTTERFLIES(v, combine)                                                                                    \
+    FDL_BUTTERFLY(v, combine, 8), FDL_BUTTERFLY(v, combine, 4), FDL_BUTTERFLY(v, combine, 2),                          \
+        FDL_BUTTERFLY(v, combine, 1)
+#elif VECTOR_BYTES / REAL_BYTES == 8
+#define FDL_BUTTERFLIES(v, combine)                                                                                    \
+    FDL_BUTTERFLY(v, combine, 4), FDL_BUTTERFLY(v, combine, 2), FDL_BUTTERFLY(v, combine, 1)
+#elif VECTOR_BYTES / REAL_BYTES == 4
+#define FDL_BUTTERFLIES(v, combine) FDL_BUTTERFLY(v, combine, 2), FDL_BUTTERFLY(v, combine, 1)
+#else
+#define FDL_BUTTERFLIES(v, combine) FDL_BUTTERFLY(v, combine, 1)
+#endif
+FDL_INLINE real vmax_lane(vreal v)
+{
+    FDL_BUTTERFLIES(v, vmax);
+    return v[0];
+}
+FDL_INLINE vint vmin_int(vint a, vint b) { return vselect_int(a < b, a, b); }
+FDL_INLINE integer vmin_lane_int(vint v)
+{
+    FDL_BUTTERFLIES(v, vmin_int);
+    return v[0];
+}
 
 #endif

@@ -282,15 +282,6 @@ static real largest(const real *x, int64_t size)
     return pool_combine_lanes(best[0]);
 }
 
-/* The smallest lane of v. */
-FDL_INLINE integer smallest_lane(vint v)
-{
-    integer least = v[0];
-    for (int i = 1; i < LANES; i++)
-        least = v[i] < least ? v[i] : least;
-    return least;
-}
-
 /* Where x [size] is largest, first of equals, or the last NaN; *largest: what is there. */
 static int64_t position_of_largest(const real *x, int64_t size, real *largest)
 {
@@ -318,17 +309,135 @@ static int64_t position_of_largest(const real *x, int64_t size, real *largest)
         }
         const vint nan = best != best;
         if (vany(nan)) {
-            position = offset - smallest_lane(vselect_int(nan, -at, vset1_int(0)));
+            position = offset - vmin_lane_int(vselect_int(nan, -at, vset1_int(0)));
             *largest = (real)NAN;
         } else if (!(*largest != *largest)) {
             const real most = vmax_lane(best);
             if (offset == 0 || most > *largest) {
-                position = offset + smallest_lane(vselect_int(best == vset1(most), at, vset1_int(INT32_MAX)));
+                position = offset + vmin_lane_int(vselect_int(best == vset1(most), at, vset1_int(INT32_MAX)));
                 *largest = most;
             }
         }
     }
     return position;
+}
+
+/* LANES positions, or the first n, as they are returned. */
+FDL_INLINE void store_positions(int64_t *to, vint position, int64_t n)
+{
+    integer each[LANES];
+    vstore_int(each, position);
+    for (int64_t i = 0; i < min64(n, LANES); i++)
+        to[i] = each[i];
+}
+
+/* ---- windows of two elements of a row, two apart, and of rows that no other window sees ---- */
+
+static bool is_pairs(const pooling *p)
+{
+    const fdl_window *w = p->w;
+    return p->path == BY_TWO && w->kernel_width == 2 && w->padding_width == 0 && p->volume < INT32_MAX &&
+           w->dilation_height * (w->kernel_height - 1) < w->stride_height &&
+           w->dilation_depth * (w->kernel_depth - 1) < w->stride_depth;
+}
+
+/* The maxima of LANES windows, or of the first n, whose pairs begin at x + c->row[r], and which of its elements each
+ * is, counted from left to right and from row to row. Constants wherever inlined: rows, whole. */
+FDL_INLINE winner find_pairs(const row_cursor *c, const real *x, int64_t n, const int64_t rows, const bool whole)
+{
+    const int64_t low_lanes = min64(2 * n, LANES), high_lanes = 2 * n - low_lanes;
+    winner best = {vset1((real)-INFINITY), {0}, {0}};
+    for (int64_t r = 0; r < rows; r++) {
+        const real *from = x + c->row[r];
+        const vreal low = whole ? vload(from) : vload_first(from, low_lanes);
+        const vreal high = whole ? vload(from + LANES) : vload_first(from + LANES, high_lanes);
+        const vreal each[] = {veven(low, high), vodd(low, high)};
+        FDL_UNROLL
+        for (int s = 0; s < 2; s++) {
+            const vint won = (each[s] > best.v) | (each[s] != each[s]);
+            best.v = r + s == 0 ? each[s] : vselect(won, each[s], best.v);
+            best.tap = vselect_int(won, vset1_int((integer)(2 * r + s)), best.tap);
+        }
+    }
+    return best;
+}
+
+/* What is done with n windows of the row of y that the cursor is at, from its element j on. */
+FDL_INLINE void pairs_forward(const pooling *p, const row_cursor *c, int64_t i, int64_t j, int64_t n,
+                              const int64_t rows, const bool whole)
+{
+    const winner best = find_pairs(c, p->x + c->plane * p->volume + 2 * j, n, rows, whole);
+    vstore_up_to(p->y + i * p->out_row + j, best.v, n);
+    vint at = vset1_int(rows == 0 ? -1 : 0);
+    for (int64_t r = 0; r < rows; r++)
+        at = vselect_int((best.tap >> 1) == vset1_int((integer)r), vset1_int((integer)(c->row[r] + 2 * j)), at);
+    if (rows > 0)
+        at += 2 * lane_numbers() + (best.tap & 1);
+    store_positions(p->indices + i * p->out_row + j, at, n);
+}
+
+FDL_INLINE void pairs_back(const pooling *p, const row_cursor *c, int64_t i, int64_t j, int64_t n, const int64_t rows,
+                           const bool whole)
+{
+    const winner best = find_pairs(c, p->x + c->plane * p->volume + 2 * j, n, rows, whole);
+    const vreal grad = vload_up_to(p->grad_output + i * p->out_row + j, n), zero = {0};
+    const int64_t low_lanes = min64(2 * n, LANES), high_lanes = 2 * n - low_lanes;
+    for (int64_t r = 0; r < rows; r++) {
+        real *to = p->grad_input + c->plane * p->volume + c->row[r] + 2 * j;
+        const vreal even = vselect(best.tap == vset1_int((integer)(2 * r)), grad, zero);
+        const vreal odd = vselect(best.tap == vset1_int((integer)(2 * r + 1)), grad, zero);
+        const vreal low = vzip_low(even, odd), high = vzip_high(even, odd);
+        if (whole) {
+            vstore(to, low);
+            vstore(to + LANES, high);
+        } else {
+            vstore_first(to, low, low_lanes);
+            vstore_first(to + LANES, high, high_lanes);
+        }
+    }
+}
+
+FDL_INLINE void pairs_at(const pooling *p, const row_cursor *c, int64_t i, int64_t j, int64_t n, const int64_t rows,
+                         const bool whole, const bool backward)
+{
+    if (backward)
+        pairs_back(p, c, i, j, n, rows, whole);
+    else
+        pairs_forward(p, c, i, j, n, rows, whole);
+}
+
+/* Rows [begin, end) of y: forward with indices, or backward. */
+FDL_INLINE int pairs_rows(const pooling *p, int64_t begin, int64_t end, const bool backward)
+{
+    const fdl_mark mark = fdl_scratch_mark();
+    row_cursor c = {.row = fdl_scratch(max64(1, p->most_rows) * (int64_t)sizeof(int64_t))};
+    row_cursor_start(p, &c, begin);
+    for (int64_t i = begin; c.row && i < end; i++) {
+        row_cursor_next(p, &c);
+        for (int64_t j = 0, n; j < p->out_row; j += n) { /* main loop and tail */
+            n = min64(LANES, p->out_row - j);
+            if (c.rows == 2 && n == LANES)
+                pairs_at(p, &c, i, j, LANES, 2, true, backward);
+            else if (c.rows == 2)
+                pairs_at(p, &c, i, j, n, 2, false, backward);
+            else
+                pairs_at(p, &c, i, j, n, c.rows, false, backward);
+        }
+    }
+    fdl_scratch_release(mark);
+    return c.row ? FDL_OK : FDL_OUT_OF_MEMORY;
+}
+
+static int pairs_indices(void *context, int64_t begin, int64_t end) { return pairs_rows(context, begin, end, false); }
+
+/* Of planes. */
+static int pairs_backward(void *context, int64_t begin, int64_t end)
+{
+    const pooling *p = context;
+    const int64_t rows = p->w->out_depth * p->w->out_height;
+    if (p->positions * 2 * p->w->kernel_height * p->w->kernel_depth != p->volume) /* not every element is seen */
+        memset(p->grad_input + begin * p->volume, 0, (size_t)((end - begin) * p->volume) * sizeof(real));
+    return pairs_rows(p, begin * rows, end * rows, true);
 }
 
 /* ---- forward ---- */
@@ -352,15 +461,38 @@ static int values_rows(void *context, int64_t begin, int64_t end)
     return fold_out_rows(p, p->x, p->y, begin, end);
 }
 
-/* Constants wherever inlined: inner; empty, that a window may have found nothing. */
-FDL_INLINE void write_indices(const pooling *p, const finder *f, int64_t *indices, const int64_t inner,
-                              const bool empty)
+/* The positions in a plane of what `find` found, LANES windows from j on; anything in windows that found nothing. Where
+ * windows are regular, and positions fit an `integer`. */
+FDL_INLINE vint positions_at(const pooling *p, const finder *f, int64_t j)
 {
-    const int64_t dilation = p->w->dilation_width;
+    const vint won = vload_int(f->won + j);
+    vint at = {0};
+    for (int64_t r = 0; r < f->c.rows; r++)
+        at = vselect_int(won == vset1_int((integer)r), vset1_int((integer)f->c.row[r]), at);
+    return at + (lane_numbers() + vset1_int((integer)j)) * vset1_int((integer)p->w->stride_width) -
+           vset1_int((integer)p->margin) + vload_int(f->tap + j) * vset1_int((integer)p->w->dilation_width);
+}
+
+/* Whether positions_at is meant, and quicker than one position after the other. */
+static bool has_vector_positions(const pooling *p)
+{
+    return p->path <= PICKED && p->volume < INT32_MAX && p->most_rows <= LANES;
+}
+
+static void write_indices(const pooling *p, const finder *f, int64_t *indices)
+{
+    const int64_t dilation = p->w->dilation_width, inner = p->inner;
+    if (has_vector_positions(p)) {
+        for (int64_t j = 0; j < p->out_row; j += LANES) { /* main loop and tail */
+            const vint nowhere = vload_int(f->won + j) == vset1_int(NO_ROW);
+            store_positions(indices + j, vselect_int(nowhere, vset1_int(-1), positions_at(p, f, j)), p->out_row - j);
+        }
+        return;
+    }
     for (int64_t j = 0, k = 0; j < p->w->out_width; j++) {
         const int64_t start = column_of(p, j, 0);
         for (int64_t c = 0; c < inner; c++, k++)
-            indices[k] = empty && f->won[k] == NO_ROW ? -1 : f->c.row[f->won[k]] / inner + start + f->tap[k] * dilation;
+            indices[k] = f->won[k] == NO_ROW ? -1 : f->c.row[f->won[k]] / inner + start + f->tap[k] * dilation;
     }
 }
 
@@ -374,10 +506,7 @@ static int indices_rows(void *context, int64_t begin, int64_t end)
     for (int64_t i = begin; ready && i < end; i++) {
         find(p, &f);
         memcpy(p->y + i * p->out_row, f.best, (size_t)p->out_row * sizeof(real));
-        if (p->empty || p->inner > 1)
-            write_indices(p, &f, p->indices + i * p->out_row, p->inner, true);
-        else
-            write_indices(p, &f, p->indices + i * p->out_row, 1, false);
+        write_indices(p, &f, p->indices + i * p->out_row);
     }
     fdl_scratch_release(mark);
     return ready ? FDL_OK : FDL_OUT_OF_MEMORY;
@@ -389,7 +518,9 @@ int fdl_max_pool(const real *x, real *y, int64_t *indices, const fdl_window *win
     pooling p = {.w = window, .x = x, .y = y, .indices = indices};
     int status = FDL_OUT_OF_MEMORY;
     if (pooling_prepare(&p))
-        status = p.whole ? over_planes(&p, whole_planes) : over_rows(&p, indices ? indices_rows : values_rows);
+        status = p.whole    ? over_planes(&p, whole_planes)
+                 : !indices ? over_rows(&p, values_rows)
+                            : over_rows(&p, is_pairs(&p) ? pairs_indices : indices_rows);
     fdl_scratch_release(mark);
     return status;
 }
@@ -444,92 +575,22 @@ static void back_to_line(const pooling *p, const finder *f, const real *grad_out
             f->line[p->margin + column_of(p, j, f->tap[j])] += grad_output[j];
 }
 
-/* ---- windows of two elements of a row, two apart, and of rows that no other window sees ---- */
-
-static bool is_pairs(const pooling *p)
+/* Add the gradients of a row of y one by one where they belong. */
+static void scatter(const pooling *p, const finder *f, const real *grad_output, real *grad_input)
 {
-    const fdl_window *w = p->w;
-    return p->path == BY_TWO && w->kernel_width == 2 && w->padding_width == 0 &&
-           w->dilation_height * (w->kernel_height - 1) < w->stride_height &&
-           w->dilation_depth * (w->kernel_depth - 1) < w->stride_depth;
-}
-
-/* LANES windows, or the first n: where they lie in a row begin pairs from the element `i` on. Constants wherever inlined:
- * rows, whole. */
-FDL_INLINE void pairs_back(const row_cursor *c, const real *x, const real *grad_output, real *grad_input, int64_t n,
-                           const int64_t rows, const bool whole)
-{
-    const int64_t low_lanes = min64(2 * n, LANES), high_lanes = 2 * n - low_lanes;
-    vreal best = {0};
-    vint at = {0}; /* the number of the window's element, from left to right and from row to row */
-    for (int64_t r = 0; r < rows; r++) {
-        const real *from = x + c->row[r];
-        const vreal low = whole ? vload(from) : vload_first(from, low_lanes);
-        const vreal high = whole ? vload(from + LANES) : vload_first(from + LANES, high_lanes);
-        const vreal even = veven(low, high), odd = vodd(low, high);
-        if (r == 0) {
-            best = even;
-        } else {
-            const vint won = (even > best) | (even != even);
-            best = vselect(won, even, best);
-            at = vselect_int(won, vset1_int((integer)(2 * r)), at);
-        }
-        const vint won = (odd > best) | (odd != odd);
-        best = vselect(won, odd, best);
-        at = vselect_int(won, vset1_int((integer)(2 * r + 1)), at);
-    }
-    const vreal grad = whole ? vload(grad_output) : vload_first(grad_output, n), zero = {0};
-    for (int64_t r = 0; r < rows; r++) {
-        real *to = grad_input + c->row[r];
-        const vreal even = vselect(at == vset1_int((integer)(2 * r)), grad, zero);
-        const vreal odd = vselect(at == vset1_int((integer)(2 * r + 1)), grad, zero);
-        const vreal low = vzip_low(even, odd), high = vzip_high(even, odd);
-        if (whole) {
-            vstore(to, low);
-            vstore(to + LANES, high);
-        } else {
-            vstore_first(to, low, low_lanes);
-            vstore_first(to + LANES, high, high_lanes);
-        }
+    for (int64_t j = 0; j < p->out_row; j += LANES) {
+        integer at[LANES];
+        vstore_int(at, positions_at(p, f, j));
+        for (int64_t i = 0; i < min64(LANES, p->out_row - j); i++)
+            if (f->won[j + i] != NO_ROW)
+                grad_input[at[i]] += grad_output[j + i];
     }
 }
-
-static int pairs_backward(void *context, int64_t begin, int64_t end)
-{
-    const pooling *p = context;
-    const fdl_window *w = p->w;
-    const int64_t out_rows = w->out_depth * w->out_height;
-    const bool all_seen = p->positions * 2 * w->kernel_height * w->kernel_depth == p->volume;
-    const fdl_mark mark = fdl_scratch_mark();
-    row_cursor c = {.row = fdl_scratch(max64(1, p->most_rows) * (int64_t)sizeof(int64_t))};
-    row_cursor_start(p, &c, begin * out_rows);
-    for (int64_t plane = begin; c.row && plane < end; plane++) {
-        real *grad_input = p->grad_input + plane * p->volume;
-        if (!all_seen)
-            memset(grad_input, 0, (size_t)p->volume * sizeof(real));
-        for (int64_t i = plane * out_rows; i < (plane + 1) * out_rows; i++) {
-            row_cursor_next(p, &c);
-            const real *x = p->x + plane * p->volume, *grad_output = p->grad_output + i * p->out_row;
-            for (int64_t j = 0; j < p->out_row; j += LANES) { /* main loop and tail */
-                const int64_t n = p->out_row - j;
-                if (c.rows == 2 && n >= LANES)
-                    pairs_back(&c, x + 2 * j, grad_output + j, grad_input + 2 * j, LANES, 2, true);
-                else if (c.rows == 2)
-                    pairs_back(&c, x + 2 * j, grad_output + j, grad_input + 2 * j, n, 2, false);
-                else
-                    pairs_back(&c, x + 2 * j, grad_output + j, grad_input + 2 * j, min64(n, LANES), c.rows, false);
-            }
-        }
-    }
-    fdl_scratch_release(mark);
-    return c.row ? FDL_OK : FDL_OUT_OF_MEMORY;
-}
-
-/* ---- any other windows ---- */
 
 static int backward_planes(void *context, int64_t begin, int64_t end)
 {
     const pooling *p = context;
+    const bool scatters = has_vector_positions(p) && p->out_row <= LANES; /* short rows: than whole ones it is faster */
     const int64_t rows = p->w->out_depth * p->w->out_height;
     const fdl_mark mark = fdl_scratch_mark();
     finder f;
@@ -541,6 +602,10 @@ static int backward_planes(void *context, int64_t begin, int64_t end)
         for (int64_t i = plane * rows; i < (plane + 1) * rows; i++) {
             find(p, &f);
             zero_listed(p, &f.c, grad_input, &zeroed);
+            if (scatters) {
+                scatter(p, &f, p->grad_output + i * p->out_row, grad_input);
+                continue;
+            }
             back_to_line(p, &f, p->grad_output + i * p->out_row);
             spread_rows(p, &f.c, f.line + p->margin, f.row + p->margin, grad_input);
         }
