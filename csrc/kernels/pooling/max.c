@@ -337,8 +337,8 @@ static bool is_pairs(const pooling *p)
 {
     const fdl_window *w = p->w;
     return p->path == BY_TWO && w->kernel_width == 2 && w->padding_width == 0 && p->volume < INT32_MAX &&
-           w->dilation_height * (w->kernel_height - 1) < w->stride_height &&
-           w->dilation_depth * (w->kernel_depth - 1) < w->stride_depth;
+           w->stride_height > 0 && w->dilation_height * (w->kernel_height - 1) < w->stride_height &&
+           w->stride_depth > 0 && w->dilation_depth * (w->kernel_depth - 1) < w->stride_depth;
 }
 
 /* The maxima of LANES windows, or of the first n, whose pairs begin at x + c->row[r], and which of its elements each
