@@ -120,9 +120,9 @@ class _MaxPool(_Windows):
         window = self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
         keep = self.return_indices or self.training  # what spares the gradient the search for the positions
         result = getattr(functions(), self.function)(x, *window, keep, self.data_format)
-        y, indices = result if keep else (result, None)
-        self.save_for_backward(x, indices)
-        return (y, indices) if self.return_indices else y
+        self.save_for_backward(x, result[1] if keep else None)
+        y: Array | tuple[Array, Array] = result[0] if keep and not self.return_indices else result
+        return y
 
     def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
         x, indices = self.saved
@@ -234,9 +234,9 @@ class _AdaptiveMaxPool(_AdaptivePool):
     def forward(self, x: Any) -> Array | tuple[Array, Array]:
         keep = self.return_indices or self.training  # as in _MaxPool
         result = getattr(functions(), self.function)(x, self.output_size, keep)
-        y, indices = result if keep else (result, None)
-        self.save_for_backward(x, indices)
-        return (y, indices) if self.return_indices else y
+        self.save_for_backward(x, result[1] if keep else None)
+        y: Array | tuple[Array, Array] = result[0] if keep and not self.return_indices else result
+        return y
 
     def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
         x, indices = self.saved
