@@ -47,7 +47,12 @@ typedef uint64_t vwide __attribute__((vector_size(VECTOR_BYTES)));
 typedef double vdouble __attribute__((vector_size(VECTOR_BYTES)));
 
 #define FDL_INLINE static inline __attribute__((always_inline, unused))
+/* Before a loop of few turns, constant once it is inlined: unroll it. (Clang does not know GCC's pragma.) */
+#if defined(__clang__)
+#define FDL_UNROLL _Pragma("clang loop unroll(full)")
+#else
 #define FDL_UNROLL _Pragma("GCC unroll 32")
+#endif
 
 FDL_INLINE int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 FDL_INLINE int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }

@@ -28,7 +28,7 @@ def all_cases(operation: str | None = None, tag: str | None = None) -> list[Case
     where there is no derivative to take differences of; "padding-only", has windows that miss the image;
     "far", a mean far larger than the deviation; "empty", no elements;
     "not-in-torch", something that torch refuses or does not have;
-    "batch8", the network's shapes for thread scaling.
+    "batch8", the network's shapes for thread scaling; "grid", small sizes for comparisons.
     """
     families = (activation, linear, conv, pooling, padding, loss, optim, regularization, normalization, recurrent)
     cases = [case for family in families for form in family.CASES for case in (form, form.backward) if case]

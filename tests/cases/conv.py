@@ -287,7 +287,22 @@ def resnet50(batch: int, *tags: str) -> list[Case]:
     ]
 
 
+# Shapes that small networks use, for `bench.compare --tag grid`: (channels, pixels), filters, kernel, form.
+_SMALL = (
+    *(((1, 28), 6, 5, {"padding": 2}), ((6, 14), 16, 5, {}), ((16, 5), 120, 5, {}), ((1, 8), 8, 3, {"padding": 1})),
+    *(((8, 8), 16, 3, {"padding": 1}), ((16, 8), 32, 3, {"padding": 1}), ((32, 4), 64, 3, {"padding": 1})),
+    *(((64, 4), 64, 3, {"padding": 1}), ((3, 32), 16, 3, {"padding": 1}), ((16, 32), 16, 3, {"padding": 1})),
+    *(((16, 32), 32, 3, {"padding": 1, "stride": 2}), ((32, 16), 32, 3, {"padding": 1})),
+    *(((32, 16), 64, 1, {}), ((64, 8), 16, 1, {}), ((128, 4), 128, 1, {}), ((17, 15), 19, 3, {"padding": 1})),
+    *(((4, 84), 32, 8, {"stride": 4}), ((4, 20), 32, 8, {"stride": 4}), ((32, 20), 64, 4, {"stride": 2})),
+    *(((32, 9), 64, 4, {"stride": 2}), ((64, 9), 64, 3, {})),
+)
 CASES = [
+    *(
+        convolution((batch, channels, size, size), filters, kernel, tags=("grid", "large"), **form)
+        for (channels, size), filters, kernel, form in _SMALL
+        for batch in (1, 16, 64)
+    ),
     # plain, around lanes and tiles
     *(convolution((1, 3, 5, width), 4, 3) for width in (3, 15, 16, 17, 18, 31, 33, 35)),
     *(convolution((2, channels, 6, 7), 5, 3, padding=1) for channels in (1, 2, 15, 16, 17)),

@@ -47,6 +47,12 @@ FUSED = tuple(
     for name in ACTIVATION_NAMES
     if name not in ("none", "relu", "exp", "expm1", "log", "log1p", "threshold", "hardshrink")
 )
+# Sizes that small networks use, for `bench.compare --tag grid`.
+_GRID_BATCHES = (1, 2, 3, 4, 5, 8, 16, 32, 64)
+_GRID_SIZES = (
+    *((8, 8), (32, 32), (63, 63), (64, 64), (65, 65), (100, 37), (128, 10), (1024, 10), (64, 2048), (2048, 64)),
+    *((128, 512), (256, 256), (784, 128), (512, 512), (1024, 1024)),
+)
 _AROUND_TILES = (1, 2, 5, 6, 7, 12, 13, 15, 16, 17, 31, 32, 33)
 
 CASES = [
@@ -78,4 +84,5 @@ CASES = [
     _linear((1,), 1025, 300),
     _linear((1,), 64, 10, tags=("bench",)),
     *(_linear((n,), n, n, bias=False, tags=("bench", "large")) for n in (512, 1024, 2048)),
+    *(_linear((n,), inputs, outputs, tags=("grid", "large")) for inputs, outputs in _GRID_SIZES for n in _GRID_BATCHES),
 ]

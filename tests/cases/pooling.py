@@ -373,4 +373,20 @@ _UNPOOL = [
     unpooling((2, 3, 2, 3, 4), 2),
     *(unpooling((4, 8, *(8,) * rank), 2, tags=("bench",)) for rank in (1, 2, 3)),
 ]
-CASES = [*_MAX, *_AVG, *_LP, *_ADAPTIVE, *_UNPOOL]
+# Sizes that small networks use, for `bench.compare --tag grid`.
+_SMALL = (
+    *(((64, 6, 28, 28), 2, {}), ((64, 16, 8, 8), 2, {}), ((8, 512, 7, 7), 2, {}), ((16, 64, 32, 32), 2, {})),
+    *(((64, 32, 15, 15), 2, {}), ((1, 8, 8, 8), 2, {}), ((32, 32, 14, 14), 3, {})),
+    *(((8, 512, 7, 7), 3, {"stride": 2, "padding": 1}), ((16, 64, 32, 32), 3, {"stride": 2, "padding": 1})),
+    *(((1, 16, 13, 13), 3, {"stride": 1, "padding": 1}), ((4, 32, 20, 20), 5, {"stride": 1, "padding": 2})),
+)
+_GRID = [
+    *(
+        pooling(shape, kernel, kind=kind, tags=("grid", "large"), **form)
+        for shape, kernel, form in _SMALL
+        for kind in ("max", "avg")
+    ),
+    *(known(shape, kernel, tags=("grid", "large"), **form) for shape, kernel, form in _SMALL),
+]
+
+CASES = [*_MAX, *_AVG, *_LP, *_ADAPTIVE, *_UNPOOL, *_GRID]
