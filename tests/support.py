@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import functools
+import inspect
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +47,28 @@ def made(case: Case, dtype: Any) -> tuple[dict[str, Any], tuple[np.ndarray, ...]
         _MADE[key] = arguments, case.expected(arguments)
     arguments, expected = _MADE[key]
     return {name: copy(value) for name, value in arguments.items()}, expected
+
+
+def on_each_level(test: Callable[..., None]) -> Callable[..., None]:
+    """A test with a parameter `level`, tried on each level of this machine: one test, for there are many."""
+
+    @functools.wraps(test)
+    def wrapper(**arguments: Any) -> None:
+        before = fastdl.active_isa()
+        try:
+            for level in fastdl.supported_isas():
+                fastdl.use_isa(level)
+                try:
+                    test(level=level, **arguments)
+                except Exception as error:
+                    raise AssertionError(f"at level {level}: {error}") from error
+        finally:
+            fastdl.use_isa(before)
+
+    signature = inspect.signature(test)
+    kept = [parameter for name, parameter in signature.parameters.items() if name != "level"]
+    wrapper.__signature__ = signature.replace(parameters=kept)  # type: ignore[attr-defined]
+    return wrapper
 
 
 class Guarded:

@@ -14,7 +14,7 @@ from fastdl.functional.conv._shared import ALGORITHMS
 from tests.cases import Case, all_cases, results
 from tests.cases.case import flat, mapped
 from tests.cases.conv import by_winograd, computed_by, convolution
-from tests.support import DTYPES, Guarded, everyday, made, parameters
+from tests.support import DTYPES, Guarded, everyday, made, on_each_level, parameters
 
 
 def _has_out(case: Case) -> bool:
@@ -23,6 +23,7 @@ def _has_out(case: Case) -> bool:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("case", parameters(all_cases()))
+@on_each_level
 def test_agrees_with_reference(case: Case, dtype: Any, level: str) -> None:
     """From and into poisoned, guarded, misaligned memory; inputs stay as they were."""
     arguments, expected = made(case, dtype)
@@ -59,6 +60,7 @@ def _computed_by(algorithm: str) -> list[Case]:
         for case in parameters(_computed_by(algorithm))
     ],
 )
+@on_each_level
 def test_convolution_algorithms(case: Case, dtype: Any, level: str, algorithm: str) -> None:
     arguments, expected = made(case, dtype)
     if not computed_by(algorithm, case, dtype):
@@ -81,6 +83,7 @@ def test_algorithms_are_tried(algorithm: str) -> None:
         if algorithm == "auto" or computed_by(algorithm, *case.values)
     ],
 )
+@on_each_level
 def test_packed_weights(case: Case, dtype: Any, level: str, algorithm: str) -> None:
     """Packed on the best level, used on each, from guarded memory."""
     case = by_winograd(case) if computed_by("winograd", case) else case
