@@ -1,4 +1,4 @@
-"""Every case but the large ones, both dtypes, against the float64 reference: what can run without pytest.
+"""Every case but the large ones, every fourth in float64 too, against the float64 reference: what can run without pytest.
 
 run_cases.py [PART PARTS]: each PARTS-th case, from PART on
 """
@@ -12,9 +12,9 @@ from tests.cases import all_cases
 
 part, parts = map(int, sys.argv[1:] or ("0", "1"))
 checked = 0
-for case in all_cases()[part::parts]:
+for i, case in enumerate(all_cases()[part::parts]):
     if "large" not in case.tags:
-        for dtype in (np.float32, np.float64):
+        for dtype in (np.float32, np.float64)[: 2 if i % 4 == 0 else 1]:  # one source, and emulation is slow
             arguments = case.make(dtype)
             case.check(case.run(arguments), arguments)
             checked += 1
