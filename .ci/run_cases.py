@@ -1,4 +1,4 @@
-"""Every case but the large ones, every fourth in float64 too, against the float64 reference: what can run without pytest.
+"""Every case but the large ones, every fourth in float64 too, against the reference: what can run without pytest.
 
 run_cases.py [PART PARTS]: each PARTS-th case, from PART on
 """
