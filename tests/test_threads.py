@@ -214,7 +214,19 @@ def test_forked_child_computes(code: str) -> None:
     if "torch" in code:
         pytest.importorskip("torch")
     command = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", code]
-    ran = subprocess.run(command, cwd=HOME, capture_output=True, text=True, timeout=60)
+    resource = pytest.importorskip("resource")
+
+    def usual_stacks() -> None:
+        resource.setrlimit(resource.RLIMIT_STACK, (8 << 20, resource.getrlimit(resource.RLIMIT_STACK)[1]))
+
+    ran = subprocess.run(
+        command,
+        cwd=HOME,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        preexec_fn=usual_stacks if code is _NO_THREADS else None,
+    )
     assert ran.stdout.strip() == "done", ran.stderr
 
 
