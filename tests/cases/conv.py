@@ -299,7 +299,7 @@ _SMALL = (
 )
 CASES = [
     *(
-        convolution((batch, channels, size, size), filters, kernel, tags=("grid", "large"), **form)
+        convolution((batch, channels, size, size), filters, kernel, note="grid", tags=("grid", "large"), **form)
         for (channels, size), filters, kernel, form in _SMALL
         for batch in (1, 16, 64)
     ),
