@@ -47,6 +47,21 @@ static int64_t now(void)
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
+/* Return when the count is reached: how long that took, if it was long. */
+static int64_t wait_for(_Atomic int64_t *count, int64_t wanted)
+{
+    int64_t began = 0;
+    for (int64_t spins = 0; atomic_load(count) < wanted; spins++) {
+        if (spins == SPINS)
+            began = now();
+        if (spins < PATIENCE)
+            relax();
+        else
+            sched_yield();
+    }
+    return began ? now() - began : 0;
+}
+
 /* ---- how many ---- */
 
 /* Cores that this thread may run on. */
@@ -213,17 +228,7 @@ static int64_t close_job(void)
     atomic_store(&pool.seats, 0);
     while (!atomic_compare_exchange_weak(&pool.ticket, &ticket, (ticket >> 32) << 32 | UINT32_MAX))
         ;
-    const int64_t joined = (int64_t)(uint32_t)ticket;
-    int64_t began = 0;
-    for (int64_t spins = 0; atomic_load(&pool.left) < joined; spins++) {
-        if (spins == SPINS)
-            began = now();
-        if (spins < PATIENCE)
-            relax();
-        else
-            sched_yield();
-    }
-    return began ? now() - began : 0;
+    return wait_for(&pool.left, (int64_t)(uint32_t)ticket);
 }
 
 /* ---- pieces ---- */
@@ -314,16 +319,7 @@ static int64_t take_rounds(rounds_job *job, int64_t own, int64_t *waited)
             if (atomic_load(&job->finished) >= all)
                 break;
         }
-        int64_t began = 0;
-        for (int64_t spins = 0; atomic_load(&job->finished) < all; spins++) {
-            if (spins == SPINS)
-                began = now();
-            if (spins < PATIENCE)
-                relax();
-            else
-                sched_yield();
-        }
-        *waited += began ? now() - began : 0;
+        *waited += wait_for(&job->finished, all);
         round = atomic_load(&job->finished) / job->shares;
     }
     return taken;

@@ -100,6 +100,14 @@ class _Windows(Layer):
         return ", ".join(parts + [f"data_format={self.data_format}"] * self.data_format.endswith("C"))
 
 
+def _with_positions(layer: _MaxPool | _AdaptiveMaxPool, x: Any, *arguments: Any, **options: Any) -> Any:
+    """The forward of a layer of maxima: in training positions are kept, so that its gradient need not search."""
+    keep = layer.return_indices or layer.training
+    result = getattr(functions(), layer.function)(x, *arguments, return_indices=keep, **options)
+    layer.save_for_backward(x, result[1] if keep else None)
+    return result[0] if keep and not layer.return_indices else result
+
+
 class _MaxPool(_Windows):
     def __init__(
         self,
@@ -118,11 +126,7 @@ class _MaxPool(_Windows):
 
     def forward(self, x: Any) -> Array | tuple[Array, Array]:
         window = self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
-        keep = self.return_indices or self.training  # what spares the gradient the search for the positions
-        result = getattr(functions(), self.function)(x, *window, keep, self.data_format)
-        self.save_for_backward(x, result[1] if keep else None)
-        y: Array | tuple[Array, Array] = result[0] if keep and not self.return_indices else result
-        return y
+        return _with_positions(self, x, *window, data_format=self.data_format)  # type: ignore[no-any-return]
 
     def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
         x, indices = self.saved
@@ -232,11 +236,7 @@ class _AdaptiveMaxPool(_AdaptivePool):
         self.return_indices = flag(return_indices, "return_indices")
 
     def forward(self, x: Any) -> Array | tuple[Array, Array]:
-        keep = self.return_indices or self.training  # as in _MaxPool
-        result = getattr(functions(), self.function)(x, self.output_size, keep)
-        self.save_for_backward(x, result[1] if keep else None)
-        y: Array | tuple[Array, Array] = result[0] if keep and not self.return_indices else result
-        return y
+        return _with_positions(self, x, self.output_size)  # type: ignore[no-any-return]
 
     def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
         x, indices = self.saved
