@@ -55,6 +55,14 @@ FDL_INLINE vint lane_numbers(void)
 }
 FDL_INLINE vint lanes_before(int64_t n) { return lane_numbers() < vset1_int((integer)min64(n, LANES)); }
 
+/* v, from `place`, comes after what is best: it takes over where it is larger, or NaN. */
+FDL_INLINE void take_later(vreal *best, vint *at, vreal v, vint place)
+{
+    const vint won = (v > *best) | (v != v);
+    *best = vselect(won, v, *best);
+    *at = vselect_int(won, place, *at);
+}
+
 /* The line and the rows of its elements; whether all of it is finite. Within a column the rows come in order: a later
  * one has to be larger, or NaN. Also a constant: rows. */
 FDL_INLINE bool find_in_rows(const pooling *p, finder *f, const real *x, const int64_t rows)
@@ -68,12 +76,8 @@ FDL_INLINE bool find_in_rows(const pooling *p, finder *f, const real *x, const i
         __builtin_prefetch(x + c->row[rows - 1] + i + AHEAD);
         vreal best = vload(x + c->row[0] + i);
         vint at = {0};
-        for (int64_t r = 1; r < rows; r++) {
-            const vreal v = vload(x + c->row[r] + i);
-            const vint won = (v > best) | (v != v);
-            at = vselect_int(won, vset1_int((integer)r), at);
-            best = vselect(won, v, best);
-        }
+        for (int64_t r = 1; r < rows; r++)
+            take_later(&best, &at, vload(x + c->row[r] + i), vset1_int((integer)r));
         vstore(line + i, best);
         vstore_int(row + i, at);
         zero += best * 0;
@@ -83,12 +87,8 @@ FDL_INLINE bool find_in_rows(const pooling *p, finder *f, const real *x, const i
         const vreal nothing = vset1((real)-INFINITY);
         vreal best = vload_first_or(x + c->row[0] + i, left, nothing);
         vint at = {0};
-        for (int64_t r = 1; r < rows; r++) {
-            const vreal v = vload_first_or(x + c->row[r] + i, left, nothing);
-            const vint won = (v > best) | (v != v);
-            at = vselect_int(won, vset1_int((integer)r), at);
-            best = vselect(won, v, best);
-        }
+        for (int64_t r = 1; r < rows; r++)
+            take_later(&best, &at, vload_first_or(x + c->row[r] + i, left, nothing), vset1_int((integer)r));
         vstore(line + i, best);
         vstore_int(row + i, vselect_int(lanes_before(left), at, vset1_int(NO_ROW)));
         zero += vselect(lanes_before(left), best, (vreal){0}) * 0;
@@ -295,18 +295,10 @@ static int64_t position_of_largest(const real *x, int64_t size, real *largest)
         vreal best = vload_first_or(x + offset, min64(end, LANES), nothing);
         vint at = lane_numbers(), now = at + vset1_int(LANES);
         int64_t i = LANES;
-        for (; i + LANES <= end; i += LANES, now += vset1_int(LANES)) { /* main loop */
-            const vreal v = vload(x + offset + i);
-            const vint won = (v > best) | (v != v);
-            best = vselect(won, v, best);
-            at = vselect_int(won, now, at);
-        }
-        if (i < end) { /* tail */
-            const vreal v = vload_first_or(x + offset + i, end - i, nothing);
-            const vint won = (v > best) | (v != v);
-            best = vselect(won, v, best);
-            at = vselect_int(won, now, at);
-        }
+        for (; i + LANES <= end; i += LANES, now += vset1_int(LANES)) /* main loop */
+            take_later(&best, &at, vload(x + offset + i), now);
+        if (i < end) /* tail */
+            take_later(&best, &at, vload_first_or(x + offset + i, end - i, nothing), now);
         const vint nan = best != best;
         if (vany(nan)) {
             position = offset - vmin_lane_int(vselect_int(nan, -at, vset1_int(0)));
@@ -351,13 +343,8 @@ FDL_INLINE winner find_pairs(const row_cursor *c, const real *x, int64_t n, cons
         const real *from = x + c->row[r];
         const vreal low = whole ? vload(from) : vload_first(from, low_lanes);
         const vreal high = whole ? vload(from + LANES) : vload_first(from + LANES, high_lanes);
-        const vreal each[] = {veven(low, high), vodd(low, high)};
-        FDL_UNROLL
-        for (int s = 0; s < 2; s++) {
-            const vint won = (each[s] > best.v) | (each[s] != each[s]);
-            best.v = r + s == 0 ? each[s] : vselect(won, each[s], best.v);
-            best.tap = vselect_int(won, vset1_int((integer)(2 * r + s)), best.tap);
-        }
+        take_later(&best.v, &best.tap, veven(low, high), vset1_int((integer)(2 * r)));
+        take_later(&best.v, &best.tap, vodd(low, high), vset1_int((integer)(2 * r + 1)));
     }
     return best;
 }
