@@ -1,12 +1,12 @@
 """Fast deep-learning kernels for CPUs over NumPy arrays."""
 
+from typing import TYPE_CHECKING
+
 from fastdl import _library  # noqa: F401  isort: skip  (first)
 from fastdl import _threadpoolctl
-from fastdl import nn as nn
 from fastdl import optim as optim
 from fastdl._config import *
 from fastdl.functional import *
-from fastdl.nn.receptive_field import *
 from fastdl.optim.adam import *
 from fastdl.optim.adaptive import *
 from fastdl.optim.clipping import *
@@ -14,3 +14,22 @@ from fastdl.optim.momentum import *
 
 __version__ = "0.1.0"
 _threadpoolctl.announce()
+
+if TYPE_CHECKING:
+    from fastdl import nn as nn
+    from fastdl.nn.receptive_field import *
+else:
+    # Layers take a third of the time that an import takes: they are imported when they are first used.
+    _LATER = {"nn": "", "ReceptiveField": ".nn.receptive_field", "receptive_field": ".nn.receptive_field"}
+
+    def __getattr__(name):
+        from importlib import import_module
+
+        if name not in _LATER:
+            raise AttributeError(f"module 'fastdl' has no attribute {name!r}")
+        found = getattr(import_module(f"fastdl{_LATER[name]}"), name) if _LATER[name] else import_module("fastdl.nn")
+        globals()[name] = found
+        return found
+
+    def __dir__():
+        return sorted({*globals(), *_LATER})

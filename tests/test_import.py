@@ -24,6 +24,19 @@ def test_imports_no_optional_dependency() -> None:
     assert not set(loaded) & set(_OPTIONAL)
 
 
+def test_layers_come_when_they_are_used() -> None:
+    code = """
+import fastdl, sys
+assert "fastdl.nn" not in sys.modules
+assert {"nn", "receptive_field", "ReceptiveField", "linear"} <= set(dir(fastdl))
+assert not hasattr(fastdl, "neural")
+assert fastdl.receptive_field is sys.modules["fastdl.nn.receptive_field"].receptive_field
+assert fastdl.nn is sys.modules["fastdl.nn"]
+print("done")
+"""
+    assert _run(code) == "done\n"
+
+
 def test_takes_at_most_50_ms_beyond_numpy() -> None:
     """The best of several processes, as soon as one is good enough: what the machine does beside it only adds."""
     code = "import numpy, time; t = time.perf_counter(); import fastdl; print(time.perf_counter() - t)"
