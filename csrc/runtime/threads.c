@@ -205,9 +205,14 @@ static void have_members(int64_t wanted)
     pthread_sigmask(SIG_SETMASK, &before, NULL);
 }
 
-/* Offer a job to threads - 1 members; the caller, who takes part as number 0, has the pool. */
-static void open_job(int64_t threads, member_task *task, void *context)
+/* Offer a job to at most `threads`, the caller being number 0 of them; when that was. Unless there is something to
+ * share and the pool is free, it is 0, and the caller is alone. */
+static int64_t open_job(int64_t threads, member_task *task, void *context)
 {
+    if (threads <= 1 || pthread_mutex_trylock(&pool.owner) != 0)
+        return 0;
+    busy = true;
+    const int64_t began = now();
     have_members(threads - 1);
     atomic_store(&pool.task, task);
     atomic_store(&pool.context, context);
@@ -219,16 +224,21 @@ static void open_job(int64_t threads, member_task *task, void *context)
         pthread_cond_broadcast(&pool.wake);
         pthread_mutex_unlock(&pool.lock);
     }
+    return began;
 }
 
-/* Let no one else in, and wait for who is; how long, if it was long. */
-static int64_t close_job(void)
+/* Let no one else in, wait for who is, and judge: the caller did `taken` of `all` pieces, and waited meanwhile. */
+static void close_job(int64_t began, int64_t waited, int64_t taken, int64_t all)
 {
+    const int64_t worked = now() - began - waited;
     uint64_t ticket = atomic_load(&pool.ticket);
     atomic_store(&pool.seats, 0);
     while (!atomic_compare_exchange_weak(&pool.ticket, &ticket, (ticket >> 32) << 32 | UINT32_MAX))
         ;
-    return wait_for(&pool.left, (int64_t)(uint32_t)ticket);
+    waited += wait_for(&pool.left, (int64_t)(uint32_t)ticket);
+    judge(worked + waited, taken > 0 ? worked * all / taken : worked + waited);
+    busy = false;
+    pthread_mutex_unlock(&pool.owner);
 }
 
 /* ---- pieces ---- */
@@ -266,20 +276,14 @@ int fdl_parallel(int64_t count, int64_t grain, fdl_task *task, void *context)
     int64_t threads = count / grain > 1 ? fdl_available_threads() : 1;
     threads = threads < count / grain ? threads : count / grain;
     threads = threads < MOST_THREADS ? threads : MOST_THREADS;
-    if (threads <= 1 || pthread_mutex_trylock(&pool.owner) != 0)
-        return task(context, 0, count);
-    busy = true;
     int64_t pieces = PIECES_A_THREAD * threads;
     if (pieces > count / grain)
         pieces = count / grain / threads * threads;
     pieces_job job = {.task = task, .context = context, .count = count, .pieces = pieces, .status = FDL_OK};
-    const int64_t began = now();
-    open_job(threads, take_as_member, &job);
-    const int64_t taken = take_pieces(&job), worked = now() - began;
-    const int64_t waited = close_job();
-    judge(worked + waited, taken > 0 ? worked * pieces / taken : worked + waited);
-    busy = false;
-    pthread_mutex_unlock(&pool.owner);
+    const int64_t began = open_job(threads, take_as_member, &job);
+    if (!began)
+        return task(context, 0, count);
+    close_job(began, 0, take_pieces(&job), pieces);
     return (int)atomic_load(&job.status);
 }
 
@@ -337,23 +341,18 @@ void fdl_run_rounds(int64_t threads, int64_t rounds, fdl_round *task, void *cont
     const int64_t most = fdl_available_threads();
     threads = threads < most ? threads : most;
     threads = threads < MOST_THREADS ? threads : MOST_THREADS;
-    if (threads <= 1 || pthread_mutex_trylock(&pool.owner) != 0) {
-        for (int64_t round = 0; round < rounds; round++)
-            task(context, round, 0, 1);
-        return;
-    }
-    busy = true;
     rounds_job job;
     job.task = task, job.context = context, job.rounds = rounds, job.shares = threads;
     atomic_init(&job.finished, 0);
     for (int64_t i = 0; i < threads; i++)
         atomic_init(&job.next[i].round, 0);
+    const int64_t began = open_job(threads, rounds_as_member, &job);
+    if (!began) {
+        for (int64_t round = 0; round < rounds; round++)
+            task(context, round, 0, 1);
+        return;
+    }
     int64_t waited = 0;
-    const int64_t began = now();
-    open_job(threads, rounds_as_member, &job);
-    const int64_t taken = take_rounds(&job, 0, &waited), worked = now() - began - waited;
-    waited += close_job();
-    judge(worked + waited, taken > 0 ? worked * (rounds * threads) / taken : worked + waited);
-    busy = false;
-    pthread_mutex_unlock(&pool.owner);
+    const int64_t taken = take_rounds(&job, 0, &waited);
+    close_job(began, waited, taken, rounds * threads);
 }

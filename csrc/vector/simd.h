@@ -180,13 +180,18 @@ FDL_INLINE void vstore_up_to(real *p, vreal v, int64_t n)
     else
         vstore_first(p, v, n);
 }
-/* The first n lanes, with `other` in the rest. */
-FDL_INLINE vreal vfirst_or(vreal v, int64_t n, vreal other)
+/* 0, 1, 2, ... */
+FDL_INLINE vint lane_numbers(void)
 {
     vint lane;
     for (int i = 0; i < LANES; i++)
         lane[i] = i;
-    return vselect(lane < vset1_int((integer)n), v, other);
+    return lane;
+}
+/* The first n lanes, with `other` in the rest. */
+FDL_INLINE vreal vfirst_or(vreal v, int64_t n, vreal other)
+{
+    return vselect(lane_numbers() < vset1_int((integer)n), v, other);
 }
 FDL_INLINE vreal vload_first_or(const real *p, int64_t n, vreal other)
 {

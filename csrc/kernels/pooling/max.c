@@ -45,14 +45,7 @@ static bool finder_make(const pooling *p, finder *f)
     return f->row && f->all_tap && f->all && f->line && f->best && f->back && f->tap && f->won;
 }
 
-/* The lanes' own numbers. */
-FDL_INLINE vint lane_numbers(void)
-{
-    vint lane;
-    for (int i = 0; i < LANES; i++)
-        lane[i] = i;
-    return lane;
-}
+/* The lanes whose numbers are below n. */
 FDL_INLINE vint lanes_before(int64_t n) { return lane_numbers() < vset1_int((integer)min64(n, LANES)); }
 
 /* v, from `place`, comes after what is best: it takes over where it is larger, or NaN. */
