@@ -102,6 +102,7 @@ enum {
     FDL_ALGORITHM_WINOGRAD_2X2 = 5,
     FDL_ALGORITHM_WINOGRAD = 6, /* 4 x 4 */
     FDL_ALGORITHM_DEPTHWISE = 7,
+    FDL_ALGORITHM_BATCHED = 8,
 };
 enum { FDL_PASS_FORWARD = 0, FDL_PASS_INPUT_GRAD = 1, FDL_PASS_WEIGHT_GRAD = 2 };
 /* EXACT: no algorithm that is less exact than DIRECT. DEFAULT: what fdl_set_conv_precision said. */

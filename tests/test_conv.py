@@ -29,6 +29,9 @@ _MIB = 1 << 20
         ((1, 64, 56, 56), (64, 1, 3, 3), {"padding": 1, "groups": 64}, "depthwise"),
         ((1, 56, 56, 64), (64, 1, 3, 3), {"padding": 1, "groups": 64, "data_format": "NHWC"}, "depthwise"),
         ((1, 128, 28, 28), (128, 128, 3, 3), {"padding": 1, "stride": 2}, "direct"),
+        ((64, 16, 5, 5), (120, 16, 5, 5), {}, "pointwise"),
+        ((64, 32, 9, 9), (64, 32, 4, 4), {"stride": 2}, "batched"),
+        ((8, 32, 56, 56), (64, 32, 3, 3), {"stride": 2}, "direct"),
     ],
 )
 def test_explanation(x: tuple[int, ...], weight: tuple[int, ...], options: dict, algorithm: str) -> None:
@@ -319,3 +322,52 @@ def test_empty_tuples_are_refused_as_torch_refuses_them(name: str, rank: int) ->
     function = getattr(fastdl, name)
     with pytest.raises(numba.TypingError, match="stride: found"):
         numba.njit(lambda x, weight: function(x, weight, stride=()))(x, weight)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("threads", [1, 2])
+def test_batched_is_direct(threads: int, dtype: type) -> None:
+    """Images side by side: any number of them, sizes, strides, dilations, groups and fused operations."""
+    rng = np.random.default_rng(threads)
+
+    def whole(*shape: int) -> np.ndarray:
+        """Small whole numbers: sums are exact in whatever order."""
+        return rng.integers(-4, 5, shape).astype(dtype)
+
+    tried = 0
+    while tried < 150:
+        kernel, stride, dilation, padding = (
+            rng.integers(low, high, 2) for low, high in ((1, 5), (1, 5), (1, 4), (0, 5))
+        )
+        size = rng.integers(1, 14, 2)
+        if (size + 2 * padding < dilation * (kernel - 1) + 1).any():
+            continue
+        tried += 1
+        groups, batch = int(rng.integers(1, 4)), int(rng.integers(1, 40))
+        channels, filters = rng.integers(1, 8), rng.integers(1, 30)
+        x, weight = whole(batch, groups * channels, *size), whole(groups * filters, channels, *kernel)
+        form: dict[str, Any] = {
+            "stride": tuple(stride.tolist()),
+            "padding": tuple(padding.tolist()),
+            "dilation": tuple(dilation.tolist()),
+            "groups": groups,
+        }
+        fused: dict[str, Any] = {
+            "bias": whole(len(weight)),
+            "activation": str(rng.choice(["none", "relu", "leaky_relu"])),
+        }
+        expected = fastdl.conv2d(x, weight, algorithm="direct", **form, **fused)
+        if tried % 3 == 0:
+            fused["residual"] = whole(*expected.shape)
+            expected = fastdl.conv2d(x, weight, algorithm="direct", **form, **fused)
+        grad_output = whole(*expected.shape)
+        with fastdl.threads(threads):
+            np.testing.assert_array_equal(fastdl.conv2d(x, weight, algorithm="batched", **form, **fused), expected)
+            packed = fastdl.pack_conv2d_weight(weight, **form)
+            found = fastdl.conv2d(x, packed, algorithm="batched", **form, **fused)
+            np.testing.assert_array_equal(found, expected)
+            gradients = fastdl.conv2d_backward(grad_output, x, weight, algorithm="batched", **form)
+        for a, b in zip(
+            gradients, fastdl.conv2d_backward(grad_output, x, weight, algorithm="direct", **form), strict=True
+        ):
+            np.testing.assert_array_equal(a, b)

@@ -535,14 +535,14 @@ int gemm_block(const gemm_problem *p, gemm_range range)
     return FDL_OK;
 }
 
-void gemm_in_place(const gemm_problem *p, int64_t row, const real *b, const int64_t *offset)
+void gemm_in_place(const gemm_problem *p, int64_t row, int64_t rows, const real *a, const real *b,
+                   const int64_t *offset)
 {
-    const int64_t rows = gemm_packed_rows(row, p->m);
     for (int64_t j = 0, width; j < p->n; j += width) {
         width = p->n - j <= LANES ? LANES : GEMM_COLUMNS;
         const int64_t c = row * p->c_row + j;
         const tile t = {
-            .a = packed_row(&p->packed_a, row, 0, p->k),
+            .a = a,
             .b = b + j,
             .offset = offset,
             .terms = p->k,

@@ -81,9 +81,11 @@ typedef struct {
 int gemm_block(const gemm_problem *problem, gemm_range range);
 /* Part `index` of `parts` of C, cut along the longer side in whole tiles; may be empty. */
 gemm_range gemm_split(const gemm_problem *problem, int64_t parts, int64_t index);
-/* C[row : row + rows] for a B that is never packed: its row k is the n elements at b + offset[k], and up to a panel
- * past them may be read. k <= GEMM_K, A is packed_a, and rows = gemm_packed_rows(row, m). */
-void gemm_in_place(const gemm_problem *problem, int64_t row, const real *b, const int64_t *offset);
+/* C[row : row + rows], rows <= GEMM_ROWS, for a B that is never packed: its row k is the n elements at
+ * b + offset[k], and up to a vector past them may be read. Row i of A is the elements a[k * GEMM_A_PANEL + i], whatever
+ * the problem says of A; all k terms are summed in registers. */
+void gemm_in_place(const gemm_problem *problem, int64_t row, int64_t rows, const real *a, const real *b,
+                   const int64_t *offset);
 /* Rows from `row` on, before `row_end`, that the micro-kernel takes at a time where A is packed. */
 FDL_INLINE int64_t gemm_packed_rows(int64_t row, int64_t row_end)
 {

@@ -102,6 +102,17 @@ int conv_products_grad_weight(const convolution *v);
 /* grad_bias[c] = the sum of grad [batch, channels, size] over batch and size. */
 int conv_sum_planes(const real *grad, int64_t batch, int64_t channels, int64_t size, real *grad_bias);
 
+#define conv_whole_applies FDL_NAME(conv_whole_applies)
+#define conv_whole_forward FDL_NAME(conv_whole_forward)
+#define conv_whole_grad_x FDL_NAME(conv_whole_grad_x)
+#define conv_whole_grad_weight FDL_NAME(conv_whole_grad_weight)
+
+/* Whether kernels are as large as the image, and the passes of such a convolution, each one product. */
+bool conv_whole_applies(const convolution *v);
+int conv_whole_forward(const convolution *v);
+int conv_whole_grad_x(const convolution *v);
+int conv_whole_grad_weight(const convolution *v);
+
 #define conv_rows_applies FDL_NAME(conv_rows_applies)
 #define conv_rows_pays FDL_NAME(conv_rows_pays)
 #define conv_rows_forward FDL_NAME(conv_rows_forward)
@@ -166,6 +177,24 @@ int conv_depthwise_forward(const convolution *v);
 /* The gradient of the input, plus v's bias (one a channel), activated: for every stride. */
 int conv_depthwise_grad_x(const convolution *v);
 int conv_depthwise_grad_weight(const convolution *v);
+
+#define conv_batched_applies FDL_NAME(conv_batched_applies)
+#define conv_batched_pays FDL_NAME(conv_batched_pays)
+#define conv_batched_grad_x_pays FDL_NAME(conv_batched_grad_x_pays)
+#define conv_batched_grad_weight_pays FDL_NAME(conv_batched_grad_weight_pays)
+#define conv_batched_forward FDL_NAME(conv_batched_forward)
+#define conv_batched_grad_x FDL_NAME(conv_batched_grad_x)
+#define conv_batched_grad_weight FDL_NAME(conv_batched_grad_weight)
+
+/* With as many images side by side as a vector has lanes: whether that computes all three passes; whether it is worth
+ * it, for each; the passes, grad_x plus v's bias (one a channel), activated. */
+bool conv_batched_applies(const convolution *v);
+bool conv_batched_pays(const convolution *v);
+bool conv_batched_grad_x_pays(const convolution *v);
+bool conv_batched_grad_weight_pays(const convolution *v);
+int conv_batched_forward(const convolution *v);
+int conv_batched_grad_x(const convolution *v);
+int conv_batched_grad_weight(const convolution *v);
 
 #define conv_phases_pay FDL_NAME(conv_phases_pay)
 #define conv_phases_grad_x FDL_NAME(conv_phases_grad_x)

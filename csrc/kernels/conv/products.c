@@ -208,3 +208,75 @@ int conv_sum_planes(const real *grad, int64_t batch, int64_t channels, int64_t s
     plane_sums t = {grad, batch, channels, size, grad_bias};
     return fdl_parallel(channels, max64(1, (1 << 17) / max64(1, batch * size)), grad_bias_task, &t);
 }
+
+/* ---- kernels as large as the image ---- */
+
+/* There is one position, and the image, all of its channels, is its column: y [batch, filters] = x weight^T. */
+bool conv_whole_applies(const convolution *v)
+{
+    const fdl_window *w = &v->w;
+    return !w->channels_last && w->groups == 1 && v->positions == 1 && v->taps == v->pixels && !v->packed &&
+           w->kernel_depth == w->depth && w->kernel_height == w->height && w->kernel_width == w->width &&
+           w->padding_depth == 0 && w->padding_height == 0 && w->padding_width == 0 && v->weights.column == 1;
+}
+
+int conv_whole_forward(const convolution *v)
+{
+    const gemm_matrix b = {v->weight, 1, v->terms};
+    const gemm_problem p = {
+        .m = v->w.batch,
+        .n = v->filters,
+        .k = v->terms,
+        .a = {v->x, v->terms, 1},
+        .pack_b = gemm_matrix_b,
+        .b = &b,
+        .c = v->y,
+        .c_row = v->filters,
+        .column_bias = v->bias,
+        .addend = v->residual,
+        .activation = v->activation,
+    };
+    return gemm_parallel(&p);
+}
+
+int conv_whole_grad_x(const convolution *v)
+{
+    const gemm_matrix b = {v->weight, v->terms, 1};
+    const fdl_mark mark = fdl_scratch_mark();
+    real *bias = v->bias ? fdl_scratch(v->terms * (int64_t)sizeof(real)) : NULL; /* of each pixel */
+    if (v->bias && !bias)
+        return FDL_OUT_OF_MEMORY;
+    for (int64_t c = 0; bias && c < v->channels; c++)
+        set_plane(bias + c * v->taps, v->taps, v->bias[c]);
+    const gemm_problem p = {
+        .m = v->w.batch,
+        .n = v->terms,
+        .k = v->filters,
+        .a = {v->grad_y, v->filters, 1},
+        .pack_b = gemm_matrix_b,
+        .b = &b,
+        .c = v->grad_x,
+        .c_row = v->terms,
+        .column_bias = bias,
+        .activation = v->activation,
+    };
+    const int status = gemm_parallel(&p);
+    fdl_scratch_release(mark);
+    return status;
+}
+
+int conv_whole_grad_weight(const convolution *v)
+{
+    const gemm_matrix b = {v->x, v->terms, 1};
+    const gemm_problem p = {
+        .m = v->filters,
+        .n = v->terms,
+        .k = v->w.batch,
+        .a = {v->grad_y, 1, v->filters},
+        .pack_b = gemm_matrix_b,
+        .b = &b,
+        .c = v->grad_weight,
+        .c_row = v->terms,
+    };
+    return gemm_parallel(&p);
+}

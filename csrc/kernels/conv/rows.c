@@ -94,22 +94,25 @@ static int rows_task(void *context, int64_t begin, int64_t end)
                 for (int64_t r = top; r < top + p->lines; r++, line += p->line)
                     fill_line(p, z >= 0 && z < w->depth && r >= 0 && r < w->height ? x + r * w->width : NULL, line);
             }
-        for (int64_t f = 0; f < v->filters; f += gemm_packed_rows(f, v->filters))
+        for (int64_t f = 0, rows; f < v->filters; f += rows) {
+            rows = gemm_packed_rows(f, v->filters);
+            const real *weights = p->weights + f / GEMM_A_PANEL * GEMM_A_PANEL * v->terms + f % GEMM_A_PANEL;
             for (int64_t i = i_begin; i < i_end; i++) {
                 const int64_t y = n * v->filters * v->positions + (d * w->out_height + i) * w->out_width;
                 const gemm_problem product = {
                     .m = v->filters,
                     .n = w->out_width,
                     .k = v->terms,
-                    .packed_a = {p->weights, v->filters, 0},
                     .c = v->y + y,
                     .c_row = v->positions,
                     .row_bias = v->bias,
                     .addend = v->residual ? v->residual + y : NULL,
                     .activation = v->activation,
                 };
-                gemm_in_place(&product, f, lines + (i - i_begin) * w->stride_height * p->line, p->offset);
+                gemm_in_place(&product, f, rows, weights, lines + (i - i_begin) * w->stride_height * p->line,
+                              p->offset);
             }
+        }
     }
     fdl_scratch_release(mark);
     return FDL_OK;

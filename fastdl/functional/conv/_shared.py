@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 from fastdl import _kernels
 from fastdl.functional.verbs import Array
 
-Algorithm = Literal["auto", "direct", "im2col", "pointwise", "rows", "winograd_2x2", "winograd", "depthwise"]
+Algorithm = Literal["auto", "direct", "im2col", "pointwise", "rows", "winograd_2x2", "winograd", "depthwise", "batched"]
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 Precision = Literal["default", "fast", "exact"]
 PADDING_MODES = ("zeros", "reflect", "replicate", "circular")  # as those of pad
@@ -37,7 +37,8 @@ SHARED = {
         algorithm : str
             "auto" chooses (explain_conv2d tells what and why); else one by name, a ValueError where it does not apply:
             "direct" packs cache-sized tiles of x on the fly; "im2col" builds the matrix of columns and multiplies [1];
-            "pointwise" is the one product that a 1 x 1 kernel is; "rows" reads shifted rows of a padded copy;
+            "pointwise" is the one product that a 1 x 1 kernel is, or one as large as the image; "rows" reads shifted
+            rows of a padded copy; "batched" computes as many images side by side as a vector has lanes;
             "winograd" (tiles of 4 x 4) and "winograd_2x2" (both 3 x 3, stride 1, dilation 1, groups 1) need a quarter
             and 4/9 of the multiplications [2]; "depthwise" (one channel in each group) multiplies no matrices.
     """,
