@@ -20,6 +20,7 @@
  * with vectors of partial sums for some filters and taps in registers. Sums in `real`: over the terms in registers, for
  * weights over the positions of a block of images in registers, then over blocks. */
 #include "kernels/conv/conv.h"
+#include "vector/interleave.h"
 
 enum {
     BLOCK = 1 << 18,  /* bytes of rows that are multiplied together: they stay in the second-level cache */
@@ -65,14 +66,6 @@ FDL_INLINE int64_t take_place(const sheet *s, cursor *at)
     return place;
 }
 
-/* How many of the first elements to take so that what follows, in steps of LANES, touches no cache line twice: between
- * two touches of one there are those of all images, which may well be of the same set. */
-static int64_t until_aligned(const real *x, int64_t size)
-{
-    const int64_t past = (int64_t)((uintptr_t)x % VECTOR_BYTES / sizeof(real));
-    return min64(LANES - past, size);
-}
-
 /* to[place of e] = x[image * step + e] for each lane, an image; 0 in the lanes past the last. */
 static void spread(const sheet *s, const real *x, int64_t step, int64_t images, real *to)
 {
@@ -80,13 +73,7 @@ static void spread(const sheet *s, const real *x, int64_t step, int64_t images, 
     cursor at = {0, 0};
     for (int64_t e = 0, n = until_aligned(x, size); e < size; e += n, n = min64(LANES, size - e)) {
         vreal block[LANES];
-        if (n == LANES && images == LANES) { /* main loop */
-            vload_transposed(x + e, step, block);
-        } else { /* tail */
-            for (int64_t i = 0; i < LANES; i++)
-                block[i] = i < images ? vload_up_to(x + i * step + e, n) : (vreal){0};
-            vtranspose(block);
-        }
+        load_side_by_side(x + e, step, images, n, block);
         for (int64_t l = 0; l < n; l++)
             vstore(to + take_place(s, &at), block[l]);
     }
@@ -96,19 +83,16 @@ static void spread(const sheet *s, const real *x, int64_t step, int64_t images, 
 static void collect(const sheet *s, const real *from, const real *addend, real *y, int64_t step, int64_t images)
 {
     const int64_t size = s->channels * s->height * s->width;
-    const bool dense = s->row == s->width * LANES && s->stride == 1;
+    if (!addend && s->stride == 1 && s->row == s->width * LANES) {
+        separate(from, step, images, size, y);
+        return;
+    }
     cursor at = {0, 0};
-    for (int64_t e = 0, n = until_aligned(y, size); e < size; e += n, n = min64(LANES, size - e)) {
+    for (int64_t e = 0, n; e < size; e += n) { /* main loop and tail */
+        n = min64(LANES, size - e);
         vreal block[LANES];
-        if (dense && n == LANES && images == LANES && !addend) { /* main loop */
-            vload_transposed(from + e * LANES, LANES, block);
-            FDL_UNROLL
-            for (int i = 0; i < LANES; i++)
-                vstore(y + i * step + e, block[i]);
-            continue;
-        }
-        for (int64_t l = 0; l < LANES; l++) /* tail, and phases */
-            block[l] = l < n ? vload(from + (dense ? (e + l) * LANES : take_place(s, &at))) : (vreal){0};
+        for (int64_t l = 0; l < LANES; l++)
+            block[l] = l < n ? vload(from + take_place(s, &at)) : (vreal){0};
         vtranspose(block);
         for (int64_t i = 0; i < images; i++) {
             if (addend)

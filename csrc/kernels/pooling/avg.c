@@ -112,8 +112,16 @@ int fdl_avg_pool(const real *x, real *y, const fdl_window *window, int64_t count
     const fdl_mark mark = fdl_scratch_mark();
     pooling p = {.w = window, .x = x, .y = y};
     int status = FDL_OUT_OF_MEMORY;
-    if (prepare(&p, count_include_pad, divisor_override))
+    const bool ready = prepare(&p, count_include_pad, divisor_override);
+    if (ready && !p.whole && pool_beside_pays(window)) {
+        beside b = {.p = &p, .window = pool_beside_window(window), .run = forward_rows};
+        b.count = window->out_depth * window->out_height;
+        b.side.w = &b.window;
+        status =
+            prepare(&b.side, count_include_pad, divisor_override) ? over_blocks(&b, beside_task) : FDL_OUT_OF_MEMORY;
+    } else if (ready) {
         status = p.whole ? over_planes(&p, whole_planes) : over_rows(&p, forward_rows);
+    }
     fdl_scratch_release(mark);
     return status;
 }
@@ -155,8 +163,10 @@ static void scatter_line(const pooling *p, const giver *g)
         }
         for (int64_t t = 0; t < s.count; t++) {
             real *to = line + (s.first + t * dilation) * p->inner;
-            for (int64_t i = 0; i < p->inner; i++)
-                to[i] += g->back[j * p->inner + i];
+            const real *back = g->back + j * p->inner;
+            for (int64_t i = 0; i < p->inner; i += LANES) /* main loop and tail */
+                vstore_up_to(to + i, vload_up_to(to + i, p->inner - i) + vload_up_to(back + i, p->inner - i),
+                             p->inner - i);
         }
     }
 }
@@ -173,9 +183,12 @@ static void give_back(const pooling *p, giver *g, const real *grad_output, real 
                          vload_up_to(grad_output + j, w->out_width - j) / (vload(p->width_count + j) * rows),
                          w->out_width - j);
     } else {
-        for (int64_t j = 0, k = 0; j < w->out_width; j++)
-            for (int64_t i = 0; i < p->inner; i++, k++)
-                g->back[k] = grad_output[k] / (p->width_count[j] * rows);
+        for (int64_t j = 0; j < w->out_width; j++) {
+            const real *from = grad_output + j * p->inner;
+            for (int64_t i = 0; i < p->inner; i += LANES) /* main loop and tail */
+                vstore_up_to(g->back + j * p->inner + i,
+                             vload_up_to(from + i, p->inner - i) / (p->width_count[j] * rows), p->inner - i);
+        }
     }
     if (p->path <= PICKED && w->stride_width <= 2) {
         gather_line(p, g->back, NULL, w->stride_width, g->c.line);
@@ -215,8 +228,15 @@ int fdl_avg_pool_backward(const real *grad_output, real *grad_input, const fdl_w
     const fdl_mark mark = fdl_scratch_mark();
     pooling p = {.w = window, .grad_output = grad_output, .grad_input = grad_input};
     int status = FDL_OUT_OF_MEMORY;
-    if (prepare(&p, count_include_pad, divisor_override))
+    const bool ready = prepare(&p, count_include_pad, divisor_override);
+    if (ready && !p.whole && pool_beside_pays(window)) {
+        beside b = {.p = &p, .window = pool_beside_window(window), .run = backward_planes, .count = 1};
+        b.side.w = &b.window;
+        status =
+            prepare(&b.side, count_include_pad, divisor_override) ? over_blocks(&b, beside_task) : FDL_OUT_OF_MEMORY;
+    } else if (ready) {
         status = over_planes(&p, p.whole ? whole_backward : backward_planes);
+    }
     fdl_scratch_release(mark);
     return status;
 }

@@ -307,15 +307,6 @@ static int64_t position_of_largest(const real *x, int64_t size, real *largest)
     return position;
 }
 
-/* LANES positions, or the first n, as they are returned. */
-FDL_INLINE void store_positions(int64_t *to, vint position, int64_t n)
-{
-    integer each[LANES];
-    vstore_int(each, position);
-    for (int64_t i = 0; i < min64(n, LANES); i++)
-        to[i] = each[i];
-}
-
 /* ---- windows of two elements of a row, two apart, and of rows that no other window sees ---- */
 
 static bool is_pairs(const pooling *p)
@@ -453,6 +444,18 @@ FDL_INLINE vint positions_at(const pooling *p, const finder *f, int64_t j)
            vset1_int((integer)p->margin) + vload_int(f->tap + j) * vset1_int((integer)p->w->dilation_width);
 }
 
+/* The same for planes side by side: of window j in each, -1 where it found nothing. */
+FDL_INLINE vint positions_beside_at(const pooling *p, const finder *f, int64_t j)
+{
+    const vint won = vload_int(f->won + j * LANES);
+    vint at = {0};
+    for (int64_t r = 0; r < f->c.rows; r++)
+        at = vselect_int(won == vset1_int((integer)r), vset1_int((integer)(f->c.row[r] / LANES)), at);
+    at += vset1_int((integer)column_of(p, j, 0)) +
+          vload_int(f->tap + j * LANES) * vset1_int((integer)p->w->dilation_width);
+    return vselect_int(won == vset1_int(NO_ROW), vset1_int(-1), at);
+}
+
 /* Whether positions_at is meant, and quicker than one position after the other. */
 static bool has_vector_positions(const pooling *p)
 {
@@ -485,8 +488,12 @@ static int indices_rows(void *context, int64_t begin, int64_t end)
     row_cursor_start(p, &f.c, begin);
     for (int64_t i = begin; ready && i < end; i++) {
         find(p, &f);
-        memcpy(p->y + i * p->out_row, f.best, (size_t)p->out_row * sizeof(real));
-        write_indices(p, &f, p->indices + i * p->out_row);
+        if (p->y)
+            memcpy(p->y + i * p->out_row, f.best, (size_t)p->out_row * sizeof(real));
+        for (int64_t j = 0; p->positions_beside && j < p->w->out_width; j++)
+            vstore_int(p->positions_beside + i * p->out_row + j * LANES, positions_beside_at(p, &f, j));
+        if (p->indices)
+            write_indices(p, &f, p->indices + i * p->out_row);
     }
     fdl_scratch_release(mark);
     return ready ? FDL_OK : FDL_OUT_OF_MEMORY;
@@ -497,10 +504,17 @@ int fdl_max_pool(const real *x, real *y, int64_t *indices, const fdl_window *win
     const fdl_mark mark = fdl_scratch_mark();
     pooling p = {.w = window, .x = x, .y = y, .indices = indices};
     int status = FDL_OUT_OF_MEMORY;
-    if (pooling_prepare(&p))
+    const bool ready = pooling_prepare(&p);
+    if (ready && pool_beside_pays(window) && !(indices && is_pairs(&p) && window->width > LANES / 2)) {
+        beside b = {.p = &p, .window = pool_beside_window(window), .run = indices ? indices_rows : values_rows};
+        b.count = window->out_depth * window->out_height;
+        b.side.w = &b.window;
+        status = pooling_prepare(&b.side) ? over_blocks(&b, beside_task) : FDL_OUT_OF_MEMORY;
+    } else if (ready) {
         status = p.whole    ? over_planes(&p, whole_planes)
                  : !indices ? over_rows(&p, values_rows)
                             : over_rows(&p, is_pairs(&p) ? pairs_indices : indices_rows);
+    }
     fdl_scratch_release(mark);
     return status;
 }
@@ -593,6 +607,34 @@ static int backward_planes(void *context, int64_t begin, int64_t end)
     }
     fdl_scratch_release(mark);
     return ready ? FDL_OK : FDL_OUT_OF_MEMORY;
+}
+
+/* Blocks of LANES planes: positions are found side by side, and gradients added where they say. */
+static int search_blocks(void *context, int64_t begin, int64_t end)
+{
+    const beside *b = context;
+    const pooling *p = b->p;
+    pooling side = b->side;
+    const fdl_mark mark = fdl_scratch_mark();
+    real *x = fdl_scratch(p->volume * VECTOR_BYTES);
+    integer *at = fdl_scratch(p->positions * VECTOR_BYTES); /* [positions, LANES] */
+    side.x = x, side.positions_beside = at;
+    int status = x && at ? FDL_OK : FDL_OUT_OF_MEMORY;
+    for (int64_t block = begin; block < end && status == FDL_OK; block++) {
+        const int64_t plane = block * LANES, planes = min64(LANES, p->planes - plane);
+        interleave(p->x + plane * p->volume, p->volume, planes, p->volume, x);
+        status = indices_rows(&side, 0, b->count);
+        memset(p->grad_input + plane * p->volume, 0, (size_t)(planes * p->volume) * sizeof(real));
+        for (int64_t i = 0; i < planes && status == FDL_OK; i++) {
+            const real *grad_output = p->grad_output + (plane + i) * p->positions;
+            real *grad_input = p->grad_input + (plane + i) * p->volume;
+            for (int64_t j = 0; j < p->positions; j++)
+                if (at[j * LANES + i] >= 0)
+                    grad_input[at[j * LANES + i]] += grad_output[j];
+        }
+    }
+    fdl_scratch_release(mark);
+    return status;
 }
 
 /* ---- positions that are known ---- */
@@ -698,6 +740,10 @@ int fdl_max_pool_backward(const real *grad_output, const real *x, const int64_t 
                              .volume = p.volume,
                              .inner = p.inner};
         status = over_indices(&u, p.planes, -1, winners_planes);
+    } else if (ready && pool_beside_pays(window) && !(is_pairs(&p) && window->width > LANES / 2)) {
+        beside b = {.p = &p, .window = pool_beside_window(window), .count = window->out_depth * window->out_height};
+        b.side.w = &b.window;
+        status = pooling_prepare(&b.side) ? over_blocks(&b, search_blocks) : FDL_OUT_OF_MEMORY;
     } else if (ready) {
         status = over_planes(&p, p.whole ? whole_backward : is_pairs(&p) ? pairs_backward : backward_planes);
     }

@@ -12,7 +12,7 @@
 #ifndef FASTDL_POOLING_H
 #define FASTDL_POOLING_H
 
-#include "vector/simd.h"
+#include "vector/interleave.h"
 
 #include <math.h>
 
@@ -47,6 +47,7 @@ typedef struct {
     const real *x, *grad_output;
     real *y, *grad_input;
     int64_t *indices;
+    integer *positions_beside; /* in place of indices, where planes lie side by side */
     const int64_t *winners;
     int64_t inner;     /* elements of a pixel: channels where they come last, else 1 */
     int64_t planes;    /* batch, and channels where they come first */
@@ -464,6 +465,100 @@ FDL_INLINE int over_planes(const pooling *p, fdl_task *task)
     return fdl_parallel(p->planes, ceil_div(POOL_GRAIN, work), task, (void *)p);
 }
 
+/* ---- small planes side by side ---- */
+
+FDL_INLINE vint vload_int(const integer *p) { return (vint)vload((const real *)p); }
+FDL_INLINE void vstore_int(integer *p, vint v) { vstore((real *)p, (vreal)v); }
+
+/* LANES positions, or the first n, as they are returned. */
+FDL_INLINE void store_positions(int64_t *to, vint position, int64_t n)
+{
+    integer each[LANES];
+    vstore_int(each, position);
+    for (int64_t i = 0; i < min64(n, LANES); i++)
+        to[i] = each[i];
+}
+
+/* LANES planes side by side are one image of LANES channels, which come last: `side` describes it, and `run` does it,
+ * all `count` rows or planes. */
+typedef struct {
+    const pooling *p;
+    pooling side;
+    fdl_window window;
+    fdl_task *run;
+    int64_t count;
+} beside;
+
+/* Rows that leave vectors mostly empty, of planes that stay in the first-level cache. */
+FDL_INLINE bool pool_beside_pays(const fdl_window *w)
+{
+    const int64_t volume = w->depth * w->height * w->width, positions = w->out_depth * w->out_height * w->out_width;
+    return !w->channels_last && w->batch * w->channels >= LANES && w->width < LANES + LANES / 2 && volume > 1 &&
+           volume + positions <= 1024;
+}
+
+FDL_INLINE fdl_window pool_beside_window(const fdl_window *w)
+{
+    fdl_window side = *w;
+    side.batch = 1, side.channels = side.out_channels = LANES, side.channels_last = 1;
+    return side;
+}
+
+FDL_INLINE void separate_positions(const integer *sheet, int64_t step, int64_t arrays, int64_t size, int64_t *to)
+{
+    for (int64_t e = 0; e < size; e += LANES) { /* main loop and tail */
+        const int64_t n = min64(LANES, size - e);
+        vreal block[LANES];
+        for (int64_t l = 0; l < LANES; l++)
+            block[l] = l < n ? vload((const real *)sheet + (e + l) * LANES) : (vreal){0};
+        vtranspose(block);
+        for (int64_t i = 0; i < arrays; i++)
+            store_positions(to + i * step + e, (vint)block[i], n);
+    }
+}
+
+/* Items are blocks of LANES planes. */
+POOL_OUTLINE int beside_task(void *context, int64_t begin, int64_t end)
+{
+    const beside *b = context;
+    const pooling *p = b->p;
+    pooling side = b->side;
+    const fdl_mark mark = fdl_scratch_mark();
+    const int64_t in_bytes = p->volume * VECTOR_BYTES, out_bytes = p->positions * VECTOR_BYTES;
+    real *x = p->x ? fdl_scratch(in_bytes) : NULL, *y = p->y ? fdl_scratch(out_bytes) : NULL;
+    real *grad_output = p->grad_output ? fdl_scratch(out_bytes) : NULL;
+    side.grad_input = p->grad_input ? fdl_scratch(in_bytes) : NULL;
+    side.positions_beside = p->indices ? fdl_scratch(out_bytes) : NULL;
+    side.x = x, side.y = y, side.grad_output = grad_output;
+    int status = (p->x && !x) || (p->y && !y) || (p->grad_output && !grad_output) ||
+                         (p->grad_input && !side.grad_input) || (p->indices && !side.positions_beside)
+                     ? FDL_OUT_OF_MEMORY
+                     : FDL_OK;
+    for (int64_t block = begin; block < end && status == FDL_OK; block++) {
+        const int64_t plane = block * LANES, planes = min64(LANES, p->planes - plane);
+        if (x)
+            interleave(p->x + plane * p->volume, p->volume, planes, p->volume, x);
+        if (grad_output)
+            interleave(p->grad_output + plane * p->positions, p->positions, planes, p->positions, grad_output);
+        status = b->run(&side, 0, b->count);
+        if (y)
+            separate(y, p->positions, planes, p->positions, p->y + plane * p->positions);
+        if (p->grad_input)
+            separate(side.grad_input, p->volume, planes, p->volume, p->grad_input + plane * p->volume);
+        if (p->indices)
+            separate_positions(side.positions_beside, p->positions, planes, p->positions,
+                               p->indices + plane * p->positions);
+    }
+    fdl_scratch_release(mark);
+    return status;
+}
+
+FDL_INLINE int over_blocks(const beside *b, fdl_task *task)
+{
+    const int64_t work = max64(1, (b->p->volume + b->p->positions) * LANES);
+    return fdl_parallel(ceil_div(b->p->planes, LANES), ceil_div(POOL_GRAIN, work), task, (void *)b);
+}
+
 /* ---- the way back: from a row of y to the rows of x ---- */
 
 /* Make rows of grad_input, a plane, zero before they are first added to: up to the last that the cursor lists. */
@@ -490,9 +585,6 @@ FDL_INLINE real *lay_out(const pooling *p)
     memset(to, 0, (size_t)p->laid_out * sizeof(real));
     return to + p->lead;
 }
-
-FDL_INLINE vint vload_int(const integer *p) { return (vint)vload((const real *)p); }
-FDL_INLINE void vstore_int(integer *p, vint v) { vstore((real *)p, (vreal)v); }
 
 /* What tap s of the window at `from` gives back; of a maximum (tap) only where it won. */
 FDL_INLINE vreal given_back(const real *from, const integer *tap, int64_t s)
