@@ -145,6 +145,7 @@ def contender(
     """
     import fastdl
     from bench import machine, peers
+    from bench.peers.fastdl_ import packed_weight
     from fastdl import reference
 
     if name == "copy":
@@ -153,7 +154,7 @@ def contender(
     if algorithm and name == "fastdl":
         arguments["algorithm"] = algorithm
     if packed and name == "fastdl":
-        arguments["weight"] = peers.packed_weight(arguments)
+        arguments["weight"] = packed_weight(arguments)
     if name in ("fastdl", "numpy"):
         arguments = case.complete(arguments, fastdl if name == "fastdl" else reference)
     call = peers.prepare(name, case.operation, arguments, threads)
