@@ -19,13 +19,13 @@ def prepare(operation: str, arguments: dict[str, Any], threads: int) -> Call | N
     build = OPERATIONS.get(operation)
     if build is None:
         return None
-    function = jax.jit(functools.partial(build, jax, **settings))
+    function = jax.jit(functools.partial(build, **settings))
     on_device = {name: jax.device_put(value) for name, value in arrays.items()}
     return lambda: function(**on_device).block_until_ready()
 
 
 def _conv2d(  # type: ignore[no-untyped-def]
-    jax, x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, activation="none", algorithm="auto"
+    x, weight, bias=None, stride=1, padding=0, dilation=1, groups=1, activation="none", algorithm="auto"
 ):
     pair = lambda value: (value, value) if isinstance(value, int) else tuple(value)  # noqa: E731
     y = jax.lax.conv_general_dilated(
@@ -41,15 +41,15 @@ def _conv2d(  # type: ignore[no-untyped-def]
     return jax.nn.relu(y) if activation == "relu" else y
 
 
-def _linear(jax, x, weight, bias=None, activation="none"):  # type: ignore[no-untyped-def]
+def _linear(x, weight, bias=None, activation="none"):  # type: ignore[no-untyped-def]
     y = x @ weight.T if bias is None else x @ weight.T + bias
     return jax.nn.relu(y) if activation == "relu" else y
 
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
-    "relu": lambda jax, x: jax.numpy.maximum(x, 0),
-    "softmax": lambda jax, x, dim=-1: jax.nn.softmax(x, dim),
-    "log_softmax": lambda jax, x, dim=-1: jax.nn.log_softmax(x, dim),
+    "relu": lambda x: jax.numpy.maximum(x, 0),
+    "softmax": lambda x, dim=-1: jax.nn.softmax(x, dim),
+    "log_softmax": lambda x, dim=-1: jax.nn.log_softmax(x, dim),
     "linear": _linear,
     "conv2d": _conv2d,
 }
