@@ -30,6 +30,7 @@ PEERS = {
     "torch": ("torch",),
     "onnxruntime": ("onnxruntime", "onnx"),
     "jax": ("jax",),
+    "openvino": ("openvino", "onnx"),
 }
 """Their names, and what has to be installed for each."""
 
