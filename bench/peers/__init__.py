@@ -31,6 +31,7 @@ PEERS = {
     "onnxruntime": ("onnxruntime", "onnx"),
     "jax": ("jax",),
     "openvino": ("openvino", "onnx"),
+    "ncnn": ("ncnn",),
 }
 """Their names, and what has to be installed for each."""
 
