@@ -32,6 +32,7 @@ PEERS = {
     "jax": ("jax",),
     "openvino": ("openvino", "onnx"),
     "ncnn": ("ncnn",),
+    "mnn": ("MNN", "onnx"),
 }
 """Their names, and what has to be installed for each."""
 

@@ -1,7 +1,7 @@
 """ncnn: a net of one layer, in float32. One image at a time, which is all that it knows.
 
-Its user has channels one after the other, and asks for the same. So that is what is timed: an extractor is given the
-input, which is in ncnn's memory already, and asked for the output, with what the layer packs and unpacks in between.
+An extractor is given the input, which is in ncnn's memory already, channels one after the other, and asked for the
+output, which is of the same kind: what the net packs and unpacks in between is timed, as its user cannot avoid it.
 There is no holding it to an instruction set.
 """
 
