@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import fastdl
+from bench import peers
 
 Report = dict[str, Any]
 
@@ -191,8 +192,8 @@ def main() -> None:
     if options.list:
         print("\n".join(f"{bar.name:<20} python -m {bar.command}" for bar in chosen))
         return
-    for bar in [bar for bar in chosen if not supported(bar)]:
-        print(f"{bar.name}: skipped, this machine has {', '.join(fastdl.supported_isas())} only")
+    for bar in [bar for bar in chosen if lacking(bar)]:
+        print(f"{bar.name}: skipped, {lacking(bar)}")
         chosen.remove(bar)
     reports = {command: run(command) for command in dict.fromkeys(bar.command for bar in chosen)}
     missed = show(chosen, reports)
@@ -201,10 +202,13 @@ def main() -> None:
     sys.exit(bool(missed))
 
 
-def supported(bar: Bar) -> bool:
-    """Whether this machine has the level that the bar is for, if it is for one."""
+def lacking(bar: Bar) -> str:
+    """What the bar is for and this machine does not have: an instruction-set level, or peers."""
     level = re.search(r"--isa (\w+)", bar.command)
-    return level is None or level[1] in fastdl.supported_isas()
+    if level and level[1] not in fastdl.supported_isas():
+        return f"this machine has {', '.join(fastdl.supported_isas())} only"
+    absent = [name for name in peers.PEERS if name in bar.command.split() and peers.missing(name)]
+    return f"not installed: {', '.join(absent)}" if absent else ""
 
 
 def run(command: str) -> Report:
