@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import re
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import fastdl
+from bench import peers
 
 Report = dict[str, Any]
 
@@ -47,17 +46,13 @@ def ratio(peer: str, kind: str = "geometric mean") -> Callable[[Report], float]:
 
 def best(kind: str = "geometric mean") -> Callable[[Report], float]:
     """The ratio to whichever peer is the fastest, case by case."""
-
-    def read(report: Report) -> float:
-        ratios = [min(row["ratio"].values()) for row in report["cases"]]
-        return min(ratios) if kind == "minimum" else math.exp(statistics.fmean(map(math.log, ratios)))
-
-    return read
+    return lambda report: report["ratio to the fastest"][kind]
 
 
 SQUARE = "bench.compare linear --tag bench large --against matmul"
 CONV = "bench.compare conv2d --tag bench large --against torch onnxruntime"
 PACKED = f"{CONV} --packed"
+ENGINES = "bench.compare conv2d --tag bench large --packed --threads 1 --against onnxruntime openvino ncnn mnn"
 DIRECT = "bench.compare conv2d --tag bench large --match x(1x1|3x3)-stride=1 --algorithm direct --against torch"
 # Longer turns than usual: onnxruntime's threads spin for a while after each of theirs, on cores that fastdl then lacks.
 BATCH = "bench.compare conv2d --tag batch8 --threads 2 --against onnxruntime --seconds 0.15 --rounds 5"
@@ -97,6 +92,8 @@ BARS = [
     at_least("conv2d-torch", CONV, ratio("torch"), 1.7),
     at_least("conv2d-packed", PACKED, ratio("onnxruntime"), 1.05),
     at_least("conv2d-packed-worst", PACKED, ratio("onnxruntime", "minimum"), 0.85),
+    at_least("conv2d-engines", ENGINES, best(), 1.08),
+    at_least("conv2d-engines-worst", ENGINES, best("minimum"), 0.93),
     at_least("conv2d-batch8", BATCH, ratio("onnxruntime"), 1.0),
     at_least("conv2d-backward", BACKWARD, ratio("torch"), 1.3),
     at_least("conv2d-backward-batch8", BACKWARD8, ratio("torch"), 1.3),
@@ -195,8 +192,8 @@ def main() -> None:
     if options.list:
         print("\n".join(f"{bar.name:<20} python -m {bar.command}" for bar in chosen))
         return
-    for bar in [bar for bar in chosen if not supported(bar)]:
-        print(f"{bar.name}: skipped, this machine has {', '.join(fastdl.supported_isas())} only")
+    for bar in [bar for bar in chosen if lacking(bar)]:
+        print(f"{bar.name}: skipped, {lacking(bar)}")
         chosen.remove(bar)
     reports = {command: run(command) for command in dict.fromkeys(bar.command for bar in chosen)}
     missed = show(chosen, reports)
@@ -205,10 +202,13 @@ def main() -> None:
     sys.exit(bool(missed))
 
 
-def supported(bar: Bar) -> bool:
-    """Whether this machine has the level that the bar is for, if it is for one."""
+def lacking(bar: Bar) -> str:
+    """What the bar is for and this machine does not have: an instruction-set level, or peers."""
     level = re.search(r"--isa (\w+)", bar.command)
-    return level is None or level[1] in fastdl.supported_isas()
+    if level and level[1] not in fastdl.supported_isas():
+        return f"this machine has {', '.join(fastdl.supported_isas())} only"
+    absent = [name for name in peers.PEERS if name in bar.command.split() and peers.missing(name)]
+    return f"not installed: {', '.join(absent)}" if absent else ""
 
 
 def run(command: str) -> Report:
