@@ -371,3 +371,22 @@ def test_batched_is_direct(threads: int, dtype: type) -> None:
             gradients, fastdl.conv2d_backward(grad_output, x, weight, algorithm="direct", **form), strict=True
         ):
             np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+@pytest.mark.parametrize("options", [{"padding": 1}, {"padding": 2, "stride": 2}, {"padding": (0, 1), "dilation": 2}])
+def test_batched_keeps_what_is_not_finite_in_its_place(options: dict[str, Any], bad: float) -> None:
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((20, 3, 9, 8)), rng.standard_normal((5, 3, 3, 3))
+    grad_output = rng.standard_normal(fastdl.conv2d(x, weight, **options).shape)
+    for array in (x, weight, grad_output):
+        right = array.flat[7]
+        array.flat[7] = bad
+        for algorithm in ("batched", "direct"):
+            found = fastdl.conv2d(x, weight, algorithm=algorithm, **options)
+            gradients = fastdl.conv2d_backward(grad_output, x, weight, algorithm=algorithm, **options)
+            if algorithm == "batched":
+                batched = (found, *gradients)
+        for a, b in zip(batched, (found, *gradients), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
+        array.flat[7] = right

@@ -16,6 +16,7 @@
 /* Below this many elements a second thread costs more than it saves. */
 enum { GRAIN = 1 << 17 };
 enum { MOST_DIMENSIONS = 64 }; /* as in NumPy */
+enum { MOST_BORDER = 32 };     /* elements of a row's border that are looked up, not worked out */
 
 typedef struct {
     int64_t size, before, after;
@@ -28,6 +29,8 @@ typedef struct {
     const real *from; /* x; or grad_output [like y] */
     real *to;         /* y; or grad_input [like x] */
     real value;
+    int64_t borders;           /* elements before and after in a row of single elements, not of a constant; else 0 */
+    int64_t seen[MOST_BORDER]; /* which element of x's row each of them is */
 } padding;
 
 static int64_t out_size(const dimension *d) { return d->before + d->size + d->after; }
@@ -144,8 +147,30 @@ FDL_INLINE void pad_border(const padding *p, const dimension *d, const real *x, 
             copy(y + i * d->step, x + source(d, i, p->mode) * d->step, d->step);
 }
 
+/* Where the elements of a row's border come from, unless there are many. */
+static void look_up_borders(padding *p)
+{
+    const dimension *d = &p->dims[p->rank - 1];
+    p->borders = 0;
+    if (d->step != 1 || p->mode == FDL_PAD_CONSTANT || min64(d->before, d->after) < 0 ||
+        d->before + d->after > MOST_BORDER)
+        return;
+    for (int64_t i = 0; i < d->before; i++)
+        p->seen[p->borders++] = source(d, i, p->mode);
+    for (int64_t i = 0; i < d->after; i++)
+        p->seen[p->borders++] = source(d, d->before + d->size + i, p->mode);
+}
+
 static void pad_row(const padding *p, const dimension *d, const real *x, real *y)
 {
+    if (p->borders) {
+        for (int64_t i = 0; i < d->before; i++)
+            y[i] = x[p->seen[i]];
+        copy(y + d->before, x, d->size);
+        for (int64_t i = d->before; i < p->borders; i++)
+            y[i + d->size] = x[p->seen[i]];
+        return;
+    }
     const int64_t first = first_left(d), last = last_left(d), end = out_size(d);
     if (first >= last) { /* x is cropped away */
         pad_border(p, d, x, y, 0, end);
@@ -255,6 +280,7 @@ static int pad(padding *p, const int64_t *geometry, int64_t rank, bool undo)
 {
     if (take_dimensions(p, geometry, rank, undo) == 0)
         return FDL_OK;
+    look_up_borders(p);
     const int64_t count = p->dims[0].size * out_size(&p->dims[1]);
     return fdl_parallel(count, ceil_div(GRAIN, p->dims[1].out_step), forward, p);
 }

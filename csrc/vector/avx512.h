@@ -43,6 +43,17 @@ FDL_INLINE vreal vselect(vint mask, vreal a, vreal b)
 }
 #define vselect vselect
 
+/* GCC converts halves, and puts them together. */
+FDL_INLINE vdouble vload_double(const real *p)
+{
+#if defined(FDL_f32)
+    return (vdouble)_mm512_cvtps_pd(_mm256_loadu_ps(p));
+#else
+    return (vdouble)_mm512_loadu_pd(p);
+#endif
+}
+#define vload_double vload_double
+
 FDL_INLINE vreal vldexp(vreal v, vreal n) { return FDL_X86(scalef)(v, n); }
 #define vldexp vldexp
 

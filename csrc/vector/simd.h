@@ -180,6 +180,15 @@ FDL_INLINE void vstore_up_to(real *p, vreal v, int64_t n)
     else
         vstore_first(p, v, n);
 }
+/* WIDE_LANES elements, as doubles. */
+#ifndef vload_double
+FDL_INLINE vdouble vload_double(const real *p)
+{
+    typedef real narrow __attribute__((vector_size(WIDE_LANES * sizeof(real)), aligned(sizeof(real)), may_alias));
+    return __builtin_convertvector(*(const narrow *)p, vdouble);
+}
+#endif
+
 /* 0, 1, 2, ... */
 FDL_INLINE vint lane_numbers(void)
 {

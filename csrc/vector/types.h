@@ -62,11 +62,5 @@ FDL_INLINE vreal vload(const real *p) { return *(const vreal_unaligned *)p; }
 FDL_INLINE void vstore(real *p, vreal v) { *(vreal_unaligned *)p = v; }
 FDL_INLINE vreal vset1(real x) { return x - (vreal){0}; } /* x - 0 is x for every x, -0 and NaN included */
 FDL_INLINE vint vset1_int(integer x) { return x - (vint){0}; }
-/* WIDE_LANES elements, as doubles. */
-FDL_INLINE vdouble vload_double(const real *p)
-{
-    typedef real narrow __attribute__((vector_size(WIDE_LANES * sizeof(real)), aligned(sizeof(real)), may_alias));
-    return __builtin_convertvector(*(const narrow *)p, vdouble);
-}
 
 #endif

@@ -18,7 +18,8 @@
  *   grad_w[f, c, r, s] = sum over positions and lanes of grad_y's sheet [f, i, j] x's sheet [c, i + r, j + s]
  *
  * with vectors of partial sums for some filters and taps in registers. Sums in `real`: over the terms in registers, for
- * weights over the positions of a block of images in registers, then over blocks. */
+ * weights over the positions of some blocks of images in registers, then over blocks. Weights, or a grad_y, that are not
+ * finite are left to the products: only they multiply by every zero of the padding, and by no other. */
 #include "kernels/conv/conv.h"
 #include "vector/interleave.h"
 
@@ -391,8 +392,31 @@ static int run_pass(const convolution *v, bool backward)
     return status;
 }
 
-int conv_batched_forward(const convolution *v) { return run_pass(v, false); }
-int conv_batched_grad_x(const convolution *v) { return run_pass(v, true); }
+/* Infinity and NaN times the zeros around an image are NaN: where something is multiplied by them, and where not, is to
+ * be seen then. */
+static bool all_finite(const real *x, int64_t size)
+{
+    vreal zero = {0};
+    for (int64_t i = 0; i < size; i += LANES) /* main loop and tail */
+        zero += vload_up_to(x + i, size - i) * 0;
+    return !vany(zero != zero);
+}
+
+static bool has_finite_weights(const convolution *v)
+{
+    const int64_t packed = v->w.groups * gemm_packed_size(v->filters, v->terms);
+    return v->packed ? all_finite(v->packed, packed) : all_finite(v->weight, v->w.out_channels * v->terms);
+}
+
+int conv_batched_forward(const convolution *v)
+{
+    return has_finite_weights(v) ? run_pass(v, false) : conv_products_forward(v);
+}
+
+int conv_batched_grad_x(const convolution *v)
+{
+    return has_finite_weights(v) ? run_pass(v, true) : conv_products_grad_x(v);
+}
 
 /* ---- gradient of the weights ---- */
 
@@ -538,6 +562,8 @@ static int weight_task(void *context, int64_t begin, int64_t end)
 int conv_batched_grad_weight(const convolution *v)
 {
     const fdl_window *w = &v->w;
+    if (!all_finite(v->grad_y, w->batch * w->out_channels * v->positions))
+        return conv_products_grad_weight(v);
     axis row, column;
     const plan forward = make_plan(v, false, &row, &column);
     weight_plan p = {v, forward.in, forward.out, w->kernel_width * v->channels, 0, 0, NULL, NULL};
