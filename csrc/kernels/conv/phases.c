@@ -315,6 +315,7 @@ static int compute_phase(const phases *p, axis a, axis b, axis c, const real *we
         .b = source,
         .c = out,
         .c_row = columns,
+        .steady = true,
         .row_bias = bias,
         .activation = v->activation,
     };
@@ -475,6 +476,7 @@ static int grad_x_merged_task(void *context, int64_t begin, int64_t end)
             .b = &source,
             .c = tile,
             .c_row = columns,
+            .steady = true,
             .row_bias = bias,
             .activation = v->activation,
         };
@@ -608,9 +610,15 @@ static int compute_phases(const convolution *v, bool winograd)
         for (int64_t k = 0; status == FDL_OK && k < w->stride_height; k++)
             p.shift_height[k] = all_h.padding - axis_h(w, k).padding;
         bool finite = false;
-        if (status == FDL_OK && winograd && conv_winograd_suits(v->grad_y, w->batch * w->out_channels * v->positions))
+        if (status == FDL_OK && winograd &&
+            conv_suits_winograd(v, v->grad_y, w->batch * w->out_channels * v->positions))
             status = grad_x_winograd(&p, &finite);
-        if (status == FDL_OK && !finite)
+        const int64_t apart = winograd && !finite ? conv_apart(v) : 1;
+        for (int64_t n = 0; n < apart && apart > 1 && status == FDL_OK; n++) {
+            const convolution one = conv_image_of(v, n);
+            status = compute_phases(&one, true);
+        }
+        if (status == FDL_OK && !finite && apart == 1)
             status = grad_x_merged(&p, work);
         fdl_scratch_release(mark);
         return status;
