@@ -271,10 +271,10 @@ def set_deterministic(on: bool) -> None:
     all samples, and random masks of `dropout` follow the place in the array. The sign of a NaN is left open. Whether
     it is set may be changed between a forward and its backward.
 
-    It costs time where samples are few: `linear`, cells and recurrent networks of up to some 15 samples read all
-    weights once more, which takes up to 5 times as long for one sample and nothing from 64 on; convolution takes for
-    every batch the algorithm that suits one image. The environment variable FASTDL_DETERMINISTIC=1 does the same at
-    import, and calls inside of Numba functions follow it.
+    It costs time where samples are few: `linear`, cells and recurrent networks pack their weights even for one sample,
+    for which `linear` then takes up to 4 times as long, and from some 30 samples on no longer than before; convolution
+    takes for every batch the algorithm that suits one image. The environment variable FASTDL_DETERMINISTIC=1 does the
+    same at import, and calls inside of Numba functions follow it.
 
     Parameters
     ----------

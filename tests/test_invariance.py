@@ -22,6 +22,10 @@ RANDOM = ("dropout", "alpha_dropout", "dropout1d", "dropout2d", "dropout3d")
 OPERATIONS = sorted({case.operation for case in everyday()})
 
 
+PRODUCTS = ("linear", "conv", "rnn", "lstm", "gru")
+"""What is summed as is quickest for a batch, unless `set_deterministic` is set."""
+
+
 @pytest.fixture
 def deterministic() -> Iterator[None]:
     with fastdl.deterministic():
@@ -126,6 +130,18 @@ def test_threads_of_linear(rows: int, inputs: int, outputs: int, level: str) -> 
         _assert_same(other, found[0], level)
 
 
+def test_threads_of_clipping() -> None:
+    rng = np.random.default_rng(0)
+    grads = [rng.standard_normal(shape, np.float32) for shape in (300_000, 5, 70_001, (300, 400))]
+    found = []
+    for number in (1, 2, 3, 5):
+        with fastdl.threads(number):
+            copies = [grad.copy() for grad in grads]
+            found.append([np.asarray(fastdl.clip_grad_norm_(copies, 1.0)), *copies])
+    for other in found[1:]:
+        _assert_same(other, found[0], "clip_grad_norm_")
+
+
 # ---- the other samples of a batch ----
 
 
@@ -184,13 +200,17 @@ def _taken(arguments: dict[str, Any], names: dict[str, int], samples: Any) -> di
     }
 
 
-@pytest.mark.usefixtures("deterministic")
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("operation", [name for name in OPERATIONS if not name.endswith("_step")])
 @on_each_level
 def test_batch(operation: str, dtype: Any, level: str) -> None:
     """Samples of each case, as often as it takes, together and alone."""
-    for case in everyday(operation=operation):
+    with fastdl.deterministic(operation.startswith(PRODUCTS)):
+        _check_batches(everyday(operation=operation), dtype)
+
+
+def _check_batches(cases: Iterable[Case], dtype: Any) -> None:
+    for case in cases:
         arguments = _made(case, dtype)
         found = _batched(case, arguments)
         if found is None:
@@ -215,6 +235,20 @@ def test_most_operations_have_samples() -> None:
     found = {c.operation for c in everyday() if _batched(c, c.make(np.float32))}
     families = {name.removesuffix("_backward") for name in set(OPERATIONS) - found}
     assert {name for name in families if not name.endswith("_step")} == {*RANDOM, "l1_penalty", "l2_penalty"}
+
+
+@pytest.mark.parametrize("kind", [fastdl.nn.RNNCell, fastdl.nn.LSTMCell, fastdl.nn.GRUCell])
+@pytest.mark.parametrize("size", [5, 700])
+@on_each_level
+def test_batch_of_bound_cells(kind: Any, size: int, level: str) -> None:
+    """Whose weights are packed for one row as for many."""
+    cell = kind(size, 75, rng=0)
+    x = np.random.default_rng(0).standard_normal((20, size), np.float32)
+    alone = cell.bind()(x[:1])
+    for batch in (2, 9, 20):
+        together = cell.bind(batch)(x[:batch])
+        for a, b in zip(together, alone, strict=True) if isinstance(alone, tuple) else [(together, alone)]:
+            _assert_same([a[:1]], [b], batch)
 
 
 @on_each_level
