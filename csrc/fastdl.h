@@ -199,6 +199,9 @@ void fdl_set_thread_limit(int64_t threads);
 int64_t fdl_get_num_threads(void);
 void fdl_set_conv_precision(int64_t precision);
 int64_t fdl_get_conv_precision(void);
+/* 1: no result of one sample depends on the others of a batch. */
+void fdl_set_deterministic(int64_t on);
+int64_t fdl_get_deterministic(void);
 /* Bytes of scratch that the calling thread holds, the largest use since the last reset, and the reset. */
 int64_t fdl_scratch_held(void);
 int64_t fdl_scratch_peak(void);

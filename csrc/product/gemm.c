@@ -435,12 +435,12 @@ static void finish_loose(const void *context, int64_t row, int64_t rows, int64_t
     activate_stored(&p->activation, p->c + row * p->c_row + column, p->c_row, rows, columns);
 }
 
-static bool is_loose(const gemm_problem *p, int64_t rows, int64_t columns)
+static bool is_loose(const gemm_problem *p)
 {
     const gemm_matrix *b = p->b;
     if (p->pack_b != gemm_matrix_b || p->pack_a || p->packed_a.data || p->c_block || !loose_can(&p->a, b))
         return false;
-    return loose_pays(b, rows, columns, p->k);
+    return !fdl_get_deterministic() && loose_pays(b, p->m, p->n, p->k);
 }
 
 static int loose_block(const gemm_problem *p, gemm_range range)
@@ -457,8 +457,9 @@ int gemm_block(const gemm_problem *p, gemm_range range)
     const int64_t columns = range.column_end - range.column;
     if (range.row >= range.row_end || columns <= 0)
         return FDL_OK;
-    if (is_loose(p, range.row_end - range.row, columns))
+    if (is_loose(p))
         return loose_block(p, range);
+    const bool steady = p->steady || fdl_get_deterministic();
     /* Slices of equal terms unless it is given, strips of equal width. */
     const int64_t slices = p->k_slice ? max64(1, ceil_div(p->k, p->k_slice)) : gemm_slices(p->k);
     const int64_t most_depth = p->k_slice ? min64(p->k, p->k_slice) : ceil_div(p->k, slices);
@@ -483,7 +484,8 @@ int gemm_block(const gemm_problem *p, gemm_range range)
             const int64_t terms = p->k_slice ? min64(p->k_slice, p->k - k) : gemm_slice_terms(p->k, k, left);
             const bool first = slice == 0, last = slice == slices - 1;
             const real *panels = p->pack_b(p->b, k, terms, column, strip, packed_b);
-            unpack_thin(panels, strip, terms, packed_thin);
+            if (!steady)
+                unpack_thin(panels, strip, terms, packed_thin);
             for (int64_t row = range.row, rows; row < range.row_end; row += rows) {
                 const int64_t left = range.row_end - row;
                 rows = p->packed_a.data ? gemm_packed_rows(p->packed_a.row + row, p->packed_a.row + range.row_end)
@@ -499,7 +501,7 @@ int gemm_block(const gemm_problem *p, gemm_range range)
                     p->pack_a(p->a_context, row, rows, k, terms, packed_a);
                 } else {
                     const gemm_matrix from = {p->a.data + k * p->a.column, p->a.row, p->a.column};
-                    if (strip <= GEMM_THIN && layout == BY_ROWS) /* each element is read once: where it lies */
+                    if (strip <= GEMM_THIN && by_rows && !steady) /* each element is read once: where it lies */
                         a = from.data + row * from.row, a_row = from.row;
                     else
                         pack_a(&from, row, rows, terms, packed_a);
@@ -523,7 +525,7 @@ int gemm_block(const gemm_problem *p, gemm_range range)
                         .relu = last && is_relu(&p->activation),
                         .later = last ? &p->activation : NULL,
                     };
-                    const bool is_thin = t.columns <= GEMM_THIN;
+                    const bool is_thin = t.columns <= GEMM_THIN && !steady;
                     compiled_kernel *kernel = is_thin ? NULL : micro_kernels[rows - 1][width / LANES - 1][layout];
                     run_tile(&t, &(tile_of){p, row, rows, column + j}, kernel, a_row, packed_thin);
                 }

@@ -10,7 +10,10 @@
  * Building Block", IPDPS 2020), is the case in which k runs over (i, k_i): a packing callback that knows the
  * images of a batch, or x_t and h_t, puts the A_i and B_i end to end, and C stays in registers across them.
  *
- * Accumulation is in `real`, in registers over at most GEMM_K terms, then in C. */
+ * Accumulation is in `real`, in registers over at most GEMM_K terms, then in C: term after term, whatever the tile.
+ * What takes less time for few rows (loose.h) or the last few columns adds up in another order. Whether it does follows
+ * from m, n and k, not from the part of C that is computed, so that sums do not depend on how C is cut for threads; where
+ * fdl_set_deterministic asks for sums that do not depend on m and n either, there is only the one order. */
 #ifndef FASTDL_GEMM_H
 #define FASTDL_GEMM_H
 
@@ -56,6 +59,7 @@ typedef struct {
     int64_t c_row;
     int64_t c_block, c_step;            /* C's columns come in blocks of c_block, c_step elements apart; 0: in one */
     bool accumulate;                    /* add to what C holds */
+    bool steady;                        /* n depends on threads: the last columns are summed as all others */
     const real *row_bias, *column_bias; /* [m], [n]; NULL: none */
     const real *addend;                 /* added to C before the activation, laid out as C; NULL: none */
     activation activation;
@@ -127,7 +131,7 @@ FDL_INLINE int64_t gemm_slices(int64_t k) { return max64(1, ceil_div(k, GEMM_K))
 FDL_INLINE int64_t gemm_slice_terms(int64_t k_total, int64_t k, int64_t left) { return (k_total - k) / left; }
 
 /* The width of the panel that starts with `left` columns to go: two vectors while they fill, then one. A last
- * vector of few columns stays alone, because gemm_block computes such columns one by one. */
+ * vector of few columns stays alone, because gemm_block computes such columns one by one, unless steady. */
 enum { GEMM_THIN = LANES / 4 };
 FDL_INLINE int64_t gemm_panel_width(int64_t left)
 {

@@ -76,7 +76,6 @@ static int64_t cores(void)
     return online > 0 ? online : 1;
 }
 
-void fdl_set_num_threads(int64_t threads) { atomic_store(&requested, threads); }
 void fdl_set_thread_limit(int64_t threads) { atomic_store(&limit, threads); }
 
 int64_t fdl_get_num_threads(void)
@@ -112,6 +111,12 @@ static void judge(int64_t took, int64_t alone)
     } else if (last > 0) { /* back, step by step */
         atomic_store_explicit(&penalty, last - last / 16, memory_order_relaxed);
     }
+}
+
+void fdl_set_num_threads(int64_t threads)
+{
+    atomic_store(&requested, threads);
+    atomic_store(&alone_until, 0), atomic_store(&penalty, 0); /* whoever sets it is to have it */
 }
 
 int64_t fdl_available_threads(void) { return busy || is_alone() ? 1 : fdl_get_num_threads(); }

@@ -846,15 +846,16 @@ static int grad_x_task(void *context, int64_t begin, int64_t end)
             const int64_t count = min64(tile, v->positions - position), from = n * v->positions + position;
             const gemm_problem p = {
                 .m = count,
-                .n = v->taps * wide,
+                .n = v->terms, /* of all blocks */
                 .k = v->filters,
                 .a = {v->grad_y + from * v->w.out_channels + g * v->filters, v->w.out_channels, 1},
                 .pack_b = gemm_matrix_b,
                 .b = &b,
                 .c = products,
                 .c_row = v->taps * wide,
+                .steady = true,
             };
-            status = gemm_block(&p, (gemm_range){0, p.m, 0, p.n});
+            status = gemm_block(&p, (gemm_range){0, count, 0, v->taps * wide});
             if (status == FDL_OK)
                 add_rows(v, products, position, count, grad_x, wide);
         }

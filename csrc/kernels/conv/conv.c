@@ -64,39 +64,56 @@ static int columns_grad_weight(const convolution *v)
     return c.w.channels_last ? conv_channels_last_grad_weight(&c) : conv_products_grad_weight(&c);
 }
 
+static int64_t input_size(const convolution *v) { return v->w.batch * v->w.channels * v->pixels; }
+
+/* Each image by itself. */
+static int each_image(const convolution *v, int (*run)(const convolution *v))
+{
+    int status = FDL_OK;
+    for (int64_t n = 0; n < v->w.batch && status == FDL_OK; n++) {
+        const convolution one = conv_image_of(v, n);
+        status = run(&one);
+    }
+    return status;
+}
+
 /* Winograd's algorithm where the numbers of x are such that it is exact enough; where not, and where a result is not
- * finite, because a NaN or an infinity has then spread over its whole tile, the products. */
-static int winograd_or(const convolution *v, const real *x, int64_t size,
-                       int (*winograd)(const convolution *v, bool *finite), int (*products)(const convolution *v))
+ * finite, because a NaN or an infinity has then spread over its whole tile, the products: for all images, or, if they
+ * are apart, for those of which it is so, which `self` decides of each. */
+static int winograd_or(const convolution *v, int (*winograd)(const convolution *v, bool *finite),
+                       int (*products)(const convolution *v), int (*self)(const convolution *v))
 {
     bool finite = false;
-    if (conv_winograd_suits(x, size)) {
+    if (conv_suits_winograd(v, v->x, input_size(v))) {
         const int status = winograd(v, &finite);
         if (status != FDL_OK)
             return status;
     }
-    return finite ? FDL_OK : products(v);
+    return finite ? FDL_OK : conv_apart(v) > 1 ? each_image(v, self) : products(v);
 }
-
-static int64_t input_size(const convolution *v) { return v->w.batch * v->w.channels * v->pixels; }
 
 static int winograd_2x2_forward(const convolution *v)
 {
-    return winograd_or(v, v->x, input_size(v), conv_winograd_2x2_forward, conv_products_forward);
+    return winograd_or(v, conv_winograd_2x2_forward, conv_products_forward, winograd_2x2_forward);
 }
 static int winograd_4x4_forward(const convolution *v)
 {
-    return winograd_or(v, v->x, input_size(v), conv_winograd_4x4_forward, conv_products_forward);
+    return winograd_or(v, conv_winograd_4x4_forward, conv_products_forward, winograd_4x4_forward);
 }
 static int winograd_last_forward(const convolution *v)
 {
-    return winograd_or(v, v->x, input_size(v), conv_winograd_last_forward, conv_channels_last_forward);
+    return winograd_or(v, conv_winograd_last_forward, conv_channels_last_forward, winograd_last_forward);
 }
 static int winograd_grad_weight(const convolution *v)
 {
-    if (!conv_winograd_suits(v->grad_y, v->w.batch * v->w.out_channels * v->positions))
-        return conv_products_grad_weight(v);
-    return winograd_or(v, v->x, input_size(v), conv_winograd_grad_weight, conv_products_grad_weight);
+    bool finite = false;
+    if (conv_winograd_suits(v->grad_y, v->w.batch * v->w.out_channels * v->positions) &&
+        conv_winograd_suits(v->x, input_size(v))) {
+        const int status = conv_winograd_grad_weight(v, &finite);
+        if (status != FDL_OK)
+            return status;
+    }
+    return finite ? FDL_OK : conv_products_grad_weight(v);
 }
 
 static bool turned_applies(const convolution *v);
@@ -207,9 +224,12 @@ static bool is_called(const candidate *c, int64_t algorithm)
     return c->algorithm == algorithm || (c->algorithm == ANY_ALGORITHM && algorithm != FDL_ALGORITHM_IM2COL);
 }
 
-/* The row that runs; NULL if the algorithm asked for does not compute a forward pass. */
-static const candidate *choose(const convolution *v, int64_t pass)
+/* The row that runs; NULL if the algorithm asked for does not compute a forward pass. Where images are apart, it is
+ * what a single one is best computed by; the gradient of the weights has terms of them all. */
+static const candidate *choose(const convolution *all, int64_t pass)
 {
+    const bool single = conv_apart(all) > 1 && pass != FDL_PASS_WEIGHT_GRAD;
+    const convolution one = single ? conv_image_of(all, 0) : *all, *v = &one;
     const candidate *end = candidates + CANDIDATES, *named = NULL;
     for (const candidate *c = candidates; c < end; c++) {
         if (!applies(c, v, pass) || (v->algorithm != FDL_ALGORITHM_AUTO && !is_called(c, v->algorithm)))
@@ -334,12 +354,14 @@ static int turned_run(const convolution *v)
     if (tile) {
         bool finite = false;
         c.weight = v->weight, c.turned = true;
-        if (conv_winograd_suits(c.x, input_size(&c))) {
+        if (conv_suits_winograd(&c, c.x, input_size(&c))) {
             const int status =
                 tile == 2 ? conv_winograd_2x2_forward(&c, &finite) : conv_winograd_4x4_forward(&c, &finite);
             if (status != FDL_OK || finite)
                 return status;
         }
+        if (conv_apart(v) > 1)
+            return each_image(v, turned_run);
         c.turned = false, c.algorithm = FDL_ALGORITHM_DIRECT;
     }
     const fdl_mark mark = fdl_scratch_mark();

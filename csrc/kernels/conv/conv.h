@@ -37,6 +37,21 @@ typedef struct {
     int64_t parts;  /* pieces that one product is cut into */
 } convolution;
 
+/* Images of which each is to be computed as if it were alone (fdl_set_deterministic), or 1: all of them at once. */
+FDL_INLINE int64_t conv_apart(const convolution *v) { return fdl_get_deterministic() ? max64(1, v->w.batch) : 1; }
+
+/* Image n of the batch alone. */
+FDL_INLINE convolution conv_image_of(const convolution *v, int64_t n)
+{
+    convolution one = *v;
+    const int64_t x = n * v->w.channels * v->pixels, y = n * v->w.out_channels * v->positions;
+    one.w.batch = one.images = 1;
+    one.x = v->x ? v->x + x : NULL, one.grad_x = v->grad_x ? v->grad_x + x : NULL;
+    one.y = v->y ? v->y + y : NULL, one.grad_y = v->grad_y ? v->grad_y + y : NULL;
+    one.residual = v->residual ? v->residual + y : NULL;
+    return one;
+}
+
 /* Lanes [first, last) of p, those of them that there are; the others are 0. */
 FDL_INLINE vreal vload_between(const real *p, int64_t first, int64_t last)
 {
@@ -157,6 +172,15 @@ bool conv_winograd_grad_weight_pays(const convolution *v);
 /* Whether the largest of x [size] is not so far from what is typical of it that its tile would lose half of the digits.
  */
 bool conv_winograd_suits(const real *x, int64_t size);
+/* The same of v's images x, `size` numbers in all, or of each if they are apart. */
+FDL_INLINE bool conv_suits_winograd(const convolution *v, const real *x, int64_t size)
+{
+    const int64_t apart = conv_apart(v);
+    bool suits = true;
+    for (int64_t n = 0; n < apart && suits; n++)
+        suits = conv_winograd_suits(x + size / apart * n, size / apart);
+    return suits;
+}
 /* Whether Winograd's algorithm with tiles of `out`, if it applies, is faster than products that compute `positions` of
  * every image. */
 bool conv_winograd_saves(const convolution *v, int64_t out, int64_t positions);

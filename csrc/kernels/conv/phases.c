@@ -10,9 +10,10 @@
 #include "kernels/conv/conv.h"
 
 enum {
-    TILE_BYTES = 1 << 18,   /* of results: they stay in the second-level cache */
-    WEIGHTS_BLOCK = 32,     /* channels whose weights are packed together */
-    TILE_COLUMNS = 16 * 32, /* that one product should have, so that weights are not read too often */
+    TILE_BYTES = 1 << 18,            /* of results: they stay in the second-level cache */
+    WEIGHTS_BLOCK = 32,              /* channels whose weights are packed together */
+    FEW_COLUMNS = 16 * GEMM_COLUMNS, /* of all rows: threads then share the channels, not the rows */
+    TILE_COLUMNS = 16 * 32,          /* that one product should have, so that weights are not read too often */
 };
 
 /* One phase of one dimension: positions first + t stride of grad_x, t < count, from taps tap, tap + step, ..., as a
@@ -43,7 +44,8 @@ typedef struct {
     int64_t *taps;         /* [phases]: how many of the kernel's taps each has */
     int64_t *tap;          /* [taps]: which they are, phase by phase */
     int64_t rows, tiles;   /* output rows of a phase that a tile takes, of all images; tiles of the longest phase */
-    int64_t block, blocks; /* channels of a tile, and blocks of channels */
+    int64_t block, blocks; /* channels of a tile, and blocks of channels; where they are merged, of all phases' */
+    bool steady;           /* how many rows a tile takes follows from the threads, too */
     int64_t width;         /* columns of all phases of a row */
     int64_t pitch;         /* most of one phase */
     int64_t *shift;        /* [phases of the width], where they are merged: by how many columns each lies further on */
@@ -315,6 +317,7 @@ static int compute_phase(const phases *p, axis a, axis b, axis c, const real *we
         .b = source,
         .c = out,
         .c_row = columns,
+        .steady = p->steady,
         .row_bias = bias,
         .activation = v->activation,
     };
@@ -438,7 +441,7 @@ static bool phases_merge(const convolution *v)
            10 * wanted; /* what packing once instead of phase by phase saves */
 }
 
-/* Items are groups and tiles of rows of the one convolution. */
+/* Items are groups, tiles of rows of the one convolution and blocks of its rows' channels. */
 static int grad_x_merged_task(void *context, int64_t begin, int64_t end)
 {
     const phases *p = context;
@@ -459,7 +462,9 @@ static int grad_x_merged_task(void *context, int64_t begin, int64_t end)
     };
     int status = tile && bias && from && source.lines && source.offsets ? FDL_OK : FDL_OUT_OF_MEMORY;
     for (int64_t item = begin; item < end && status == FDL_OK; item++) {
-        const int64_t g = item / p->tiles, row = item % p->tiles * p->rows, row_end = min64(row + p->rows, rows_all);
+        const int64_t g = item / p->blocks / p->tiles, row = item / p->blocks % p->tiles * p->rows;
+        const int64_t row_end = min64(row + p->rows, rows_all), line = item % p->blocks * p->block;
+        const int64_t line_end = min64(line + p->block, filters / stride);
         const int64_t columns = (row_end - row) * p->pitch;
         const convolution phase = conv_describe(&window, p->packed);
         for (int64_t i = 0; i < filters; i++)
@@ -475,13 +480,15 @@ static int grad_x_merged_task(void *context, int64_t begin, int64_t end)
             .b = &source,
             .c = tile,
             .c_row = columns,
+            .steady = p->steady,
             .row_bias = bias,
             .activation = v->activation,
         };
-        status = gemm_block(&product, (gemm_range){0, filters, 0, columns});
-        for (int64_t d_h = 0; d_h < w->stride_depth * w->stride_height && status == FDL_OK; d_h++) {
+        status = gemm_block(&product, (gemm_range){line * stride, line_end * stride, 0, columns});
+        for (int64_t d_h = line / v->channels; d_h * v->channels < line_end && status == FDL_OK; d_h++) {
             const axis a = axis_d(w, d_h / w->stride_height), b = axis_h(w, d_h % w->stride_height);
-            for (int64_t c = 0; c < v->channels; c++)
+            const int64_t first = d_h * v->channels;
+            for (int64_t c = max64(0, line - first); c < min64(v->channels, line_end - first); c++)
                 for (int64_t r = row; r < row_end; r++) {
                     const int64_t n = r / (all_d.count * all_h.count);
                     const int64_t i = r / all_h.count % all_d.count - (all_d.padding - a.padding);
@@ -511,11 +518,15 @@ static int grad_x_merged(phases *p, double work)
     const axis all_w = merge(w->stride_width, axis_w, w);
     const int64_t count = w->stride_depth * w->stride_height * w->stride_width;
     const int64_t rows_all = w->batch * all_d.count * all_h.count, parts = ceil_div(gemm_parts(work, 0), w->groups);
-    p->pitch = padded_pitch(w, all_w);
+    p->pitch = padded_pitch(w, all_w), p->steady = rows_all * p->pitch > FEW_COLUMNS;
     p->rows = TILE_BYTES / (int64_t)sizeof(real) / max64(1, count * v->channels * p->pitch);
-    p->rows = max64(1, min64(p->rows, ceil_div(rows_all, parts)));
+    p->rows = max64(1, min64(p->rows, p->steady ? ceil_div(rows_all, parts) : rows_all));
     p->tiles = ceil_div(rows_all, p->rows);
-    return fdl_parallel(w->groups * p->tiles, parts == 1 && work < 1 << 19 ? INT64_MAX : 1, grad_x_merged_task, p);
+    const int64_t lines = count / w->stride_width * v->channels;
+    p->block = ceil_div(lines, p->steady ? 1 : max64(1, min64(parts, lines * w->stride_width / GEMM_ROWS)));
+    p->blocks = ceil_div(lines, max64(1, p->block));
+    return fdl_parallel(w->groups * p->tiles * p->blocks, parts == 1 && work < 1 << 19 ? INT64_MAX : 1,
+                        grad_x_merged_task, p);
 }
 
 /* ---- all phases as one convolution by Winograd's algorithm ---- */
@@ -608,9 +619,15 @@ static int compute_phases(const convolution *v, bool winograd)
         for (int64_t k = 0; status == FDL_OK && k < w->stride_height; k++)
             p.shift_height[k] = all_h.padding - axis_h(w, k).padding;
         bool finite = false;
-        if (status == FDL_OK && winograd && conv_winograd_suits(v->grad_y, w->batch * w->out_channels * v->positions))
+        if (status == FDL_OK && winograd &&
+            conv_suits_winograd(v, v->grad_y, w->batch * w->out_channels * v->positions))
             status = grad_x_winograd(&p, &finite);
-        if (status == FDL_OK && !finite)
+        const int64_t apart = winograd && !finite ? conv_apart(v) : 1;
+        for (int64_t n = 0; n < apart && apart > 1 && status == FDL_OK; n++) {
+            const convolution one = conv_image_of(v, n);
+            status = compute_phases(&one, true);
+        }
+        if (status == FDL_OK && !finite && apart == 1)
             status = grad_x_merged(&p, work);
         fdl_scratch_release(mark);
         return status;
@@ -625,10 +642,12 @@ static int compute_phases(const convolution *v, bool winograd)
     const int64_t fit = TILE_BYTES / size / p.width; /* rows of all channels */
     p.rows = max64(
         1, max64(fit / max64(1, v->channels), min64(fit, ceil_div(TILE_COLUMNS, ceil_div(w->width, w->stride_width)))));
-    p.rows = max64(1, min64(p.rows, ceil_div(all_rows, parts)));
+    p.steady = all_rows * p.pitch > FEW_COLUMNS;
+    p.rows = max64(1, min64(p.rows, p.steady ? ceil_div(all_rows, parts) : all_rows));
     p.tiles = ceil_div(all_rows, p.rows);
     p.rows = ceil_div(all_rows, max64(1, p.tiles));
     p.blocks = ceil_div(v->channels, max64(GEMM_ROWS, fit / max64(1, p.rows)));
+    p.blocks = p.steady ? p.blocks : max64(p.blocks, min64(parts, ceil_div(v->channels, GEMM_ROWS)));
     p.block = ceil_div(ceil_div(v->channels, max64(1, p.blocks)), GEMM_ROWS) * GEMM_ROWS;
     p.blocks = ceil_div(v->channels, p.block);
     if (status == FDL_OK)

@@ -98,22 +98,22 @@ static int grad_x_task(void *context, int64_t begin, int64_t end)
         for (int64_t i = 0; i < c_end - c; i++)
             set_plane(grad_x + i * v->pixels, v->pixels, v->bias ? v->bias[g * v->channels + c + i] : 0);
         for (int64_t position = 0; position < v->positions && status == FDL_OK; position += tile) {
-            /* A = weight^T [the part's channels * taps, filters], B = grad_y [filters, positions]. */
+            /* A = weight^T [channels * taps, filters], of which the part's rows, B = grad_y [filters, positions]. */
             const gemm_matrix b = {grad_y + position, v->positions, 1};
             const int64_t count = min64(tile, v->positions - position);
             const gemm_problem p = {
-                .m = (c_end - c) * v->taps,
+                .m = v->terms,
                 .n = count,
                 .k = v->filters,
-                .a = {v->weight + g * v->group_weights + c * v->taps, 1, v->terms},
+                .a = {v->weight + g * v->group_weights, 1, v->terms},
                 .pack_b = gemm_matrix_b,
                 .b = &b,
                 .c = columns,
                 .c_row = tile,
             };
-            status = gemm_block(&p, (gemm_range){0, p.m, 0, p.n});
+            status = gemm_block(&p, (gemm_range){c * v->taps, c_end * v->taps, 0, count});
             if (status == FDL_OK)
-                conv_add_columns(v, columns, tile, position, count, grad_x, c_end - c);
+                conv_add_columns(v, columns + c * v->taps * tile, tile, position, count, grad_x, c_end - c);
         }
         if (v->activation.kind != FDL_ACTIVATION_NONE)
             activate_rows(&v->activation, grad_x, 0, 1, (c_end - c) * v->pixels);

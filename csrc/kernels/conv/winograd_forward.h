@@ -355,6 +355,7 @@ static int forward_task(void *context, int64_t begin, int64_t end)
                     .b = &(panels){tiles + p * w->v_point, w->lanes},
                     .c = products + p * w->m_point,
                     .c_row = m_row,
+                    .steady = v->w.batch * w->tile_rows * w->row_tiles > GEMM_COLUMNS, /* else one block */
                 };
                 status = gemm_block(&product, (gemm_range){0, filters, 0, w->tiles});
             }

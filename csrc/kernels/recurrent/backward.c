@@ -34,7 +34,8 @@ typedef struct {
     real *d_hidden; /* [rows, output]: the gradient in h', where there is a second phase that takes it */
     real *seen;     /* [rows, hidden]: what the second phase's weights were multiplied with; NULL: not wanted */
     const real *peephole;
-    double *square; /* sum of the squares of the gradient in h'; NULL: not wanted */
+    double *squares;      /* of the gradient in h', summed up for each vector of units; NULL: not wanted */
+    int64_t squares_step; /* from one vector's to the next */
     int64_t
         truncate; /* 0: not, or rows that begin here; else nothing comes from the step after, if `truncate` divides */
     int64_t done; /* the steps done then: this, or */
@@ -66,9 +67,9 @@ FDL_INLINE vreal state_grad(const cell *c, int64_t row, int64_t unit, int64_t la
 {
     vreal dh = is_cut(c, row) ? (vreal){0} : vload(sums);
     dh += others + vload_up_to(c->grad_output + row * c->grad_output_row + unit, lanes);
-    if (c->square)
+    if (c->squares)
         for (int64_t l = 0; l < lanes; l++) /* in double: they vanish and explode */
-            *c->square += (double)dh[l] * (double)dh[l];
+            c->squares[unit / LANES * c->squares_step] += (double)dh[l] * (double)dh[l];
     return dh;
 }
 
@@ -191,14 +192,14 @@ typedef struct {
     panel_epilogue *step, *second;  /* NULL: there is none */
     real *buffers;
     int64_t buffer_size;
-    double *squares; /* [threads, steps]; NULL: not wanted */
+    double *squares; /* [vectors of units, steps]; NULL: not wanted */
 } direction;
 
 /* The step that is gone through at `turn`. */
 static int64_t turn_time(const direction *d, int64_t turn) { return d->backwards ? turn : d->rows->steps - 1 - turn; }
 
-/* What epilogues need at `turn`, in the hands of `share`. */
-static cell turn_cell(const direction *d, int64_t turn, int64_t share)
+/* What epilogues need at `turn`. */
+static cell turn_cell(const direction *d, int64_t turn)
 {
     const int64_t t = turn_time(d, turn), row = d->rows->first[t], hidden = d->r->hidden;
     const int64_t gates_row = recurrent_saved_gates(d->r->kind) * hidden;
@@ -217,7 +218,8 @@ static cell turn_cell(const direction *d, int64_t turn, int64_t share)
         .d_hidden = d->d_hidden ? d->d_hidden + row * d->r->output : NULL,
         .seen = d->seen ? d->seen + row * hidden : NULL,
         .peephole = d->w.peephole,
-        .square = d->squares ? d->squares + share * d->rows->steps + t : NULL,
+        .squares = d->squares ? d->squares + t : NULL,
+        .squares_step = d->rows->steps,
         .done = d->backwards ? t : t + 1,
         .length = d->backwards ? d->length : NULL,
     };
@@ -234,7 +236,7 @@ static int64_t rows_that_stay(const direction *d, int64_t turn)
 static void begin_rows(const direction *d, int64_t turn, int64_t share, int64_t shares)
 {
     const int64_t panels = panel_count(&d->w_step), stay = rows_that_stay(d, turn);
-    cell c = turn_cell(d, turn, share);
+    cell c = turn_cell(d, turn);
     c.d_hidden = d->grad_h0, c.truncate = 0;
     c.carried = d->r->kind >= FDL_RECURRENT_GRU ? d->carried : NULL;
     panel_product(&d->w_step, c.d_gates + stay * d->d_row, d->d_row, stay, d->rows->active[turn_time(d, turn)] - stay,
@@ -261,7 +263,7 @@ static void run_phase(void *context, int64_t round, int64_t share, int64_t share
     const panel_weights *w = phase == 0 ? &d->w_step : &d->w_second;
     panel_epilogue *const epilogue = phase == 0 ? d->step : d->second;
     const int64_t first = panel_count(w) * share / shares, last = panel_count(w) * (share + 1) / shares;
-    cell c = turn_cell(d, turn, share);
+    cell c = turn_cell(d, turn);
     c.units = w->units;
     /* h and c before this step: of rows with a step before it, where that was saved; else the initial ones. */
     for (int64_t part = 0; part < 4; part++) {
@@ -453,7 +455,8 @@ static int run_direction(direction *d, const real *const *x, int64_t input, cons
     d->d_hidden = r->projection ? recurrent_scratch(rows->rows * output) : NULL;
     d->seen = d->second ? recurrent_scratch(rows->rows * hidden) : NULL;
     d->buffers = recurrent_scratch(threads * d->buffer_size);
-    d->squares = norms ? fdl_scratch(threads * steps * (int64_t)sizeof(double)) : NULL;
+    const int64_t vectors = ceil_div(output, LANES);
+    d->squares = norms ? fdl_scratch(vectors * steps * (int64_t)sizeof(double)) : NULL;
     d->length = fdl_scratch(max64(1, batch) * (int64_t)sizeof(int64_t));
     if (!d->h0 || !d->c0 || !d->carried || !d->grad_h0 || !d->grad_h_n || !d->buffers || !d->length ||
         (r->projection && !d->d_hidden) || (d->second && !d->seen) || (norms && !d->squares))
@@ -464,7 +467,7 @@ static int run_direction(direction *d, const real *const *x, int64_t input, cons
     if (status != FDL_OK)
         return status;
     if (norms)
-        memset(d->squares, 0, (size_t)(threads * steps) * sizeof(double));
+        memset(d->squares, 0, (size_t)(vectors * steps) * sizeof(double));
     recurrent_sorted(rows, h0, output, output, d->h0);
     recurrent_sorted(rows, lstm_kind ? c0 : NULL, hidden, hidden, d->c0);
     recurrent_sorted(rows, lstm_kind ? grad_c_n : NULL, hidden, hidden, d->carried);
@@ -480,8 +483,8 @@ static int run_direction(direction *d, const real *const *x, int64_t input, cons
     }
     for (int64_t t = 0; t < steps && norms; t++) {
         double square = 0;
-        for (int64_t thread = 0; thread < threads; thread++)
-            square += d->squares[thread * steps + t];
+        for (int64_t v = 0; v < vectors; v++)
+            square += d->squares[v * steps + t];
         norms[t] = (real)sqrt(square);
     }
     return all_weight_grads(d, x, input);
@@ -519,7 +522,7 @@ static int run_directions(void *context, int64_t begin, int64_t end)
             .w = recurrent_arrays(r, job->arrays, 0, job->layer, i),
             .grad = recurrent_arrays(r, job->arrays, 1, job->layer, i),
             .backwards = recurrent_backwards(r, i),
-            .loose = job->rows->rows <= RECURRENT_LOOSE,
+            .loose = recurrent_loose(job->rows->rows),
             .grad_output = job->grad_output + i * r->output,
             .grad_output_row = r->directions * r->output,
             .saved = recurrent_saved_of(r, job->saved, job->rows->rows, job->layer, i),

@@ -60,8 +60,8 @@ int64_t recurrent_threads(const fdl_recurrence *r);
 /* Run a task over the directions of a layer: side by side where that is better than one after the other. */
 int recurrent_directions(const fdl_recurrence *r, int64_t rows, fdl_task *task, void *context);
 
-/* Rows in all up to which weights are used where they lie. */
-enum { RECURRENT_LOOSE = 4 };
+/* Whether so few rows, in all, use weights where they lie; not where one may not depend on how many there are. */
+FDL_INLINE bool recurrent_loose(int64_t rows) { return rows <= 4 && !fdl_get_deterministic(); }
 
 FDL_INLINE int64_t recurrent_gates(int64_t kind)
 {
