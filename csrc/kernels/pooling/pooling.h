@@ -489,11 +489,13 @@ typedef struct {
     int64_t count;
 } beside;
 
-/* Rows that leave vectors mostly empty, of planes that stay in the first-level cache. */
+/* Rows that leave vectors mostly empty, of planes that stay in the first-level cache. Sums are added up in another
+ * order: where that may not depend on the other images, one alone has to have planes enough. */
 FDL_INLINE bool pool_beside_pays(const fdl_window *w)
 {
+    const int64_t planes = fdl_get_deterministic() ? w->channels : w->batch * w->channels;
     const int64_t volume = w->depth * w->height * w->width, positions = w->out_depth * w->out_height * w->out_width;
-    return !w->channels_last && w->batch * w->channels >= LANES && w->width < LANES + LANES / 2 && volume > 1 &&
+    return !w->channels_last && planes >= LANES && w->width < LANES + LANES / 2 && volume > 1 &&
            volume + positions <= 1024;
 }
 
