@@ -143,13 +143,13 @@ static bool giver_make(const pooling *p, giver *g)
     return g->back && g->between;
 }
 
-/* The same as gather_line, one window after another. */
+/* The same as gather_line, one window after another: from the last, so that sums are added up in the same order. */
 static void scatter_line(const pooling *p, const giver *g)
 {
     const int64_t dilation = p->w->dilation_width;
     real *line = g->c.line + p->margin;
     memset(line, 0, (size_t)p->row * sizeof(real));
-    for (int64_t j = 0; j < p->w->out_width; j++) {
+    for (int64_t j = p->w->out_width - 1; j >= 0; j--) {
         const span s = p->width[j];
         if (p->inner == 1 && dilation == 1) {
             const vreal v = vset1(g->back[j]);

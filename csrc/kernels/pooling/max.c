@@ -572,6 +572,12 @@ static void back_to_line(const pooling *p, const finder *f, const real *grad_out
 /* Add the gradients of a row of y one by one where they belong. */
 static void scatter(const pooling *p, const finder *f, const real *grad_output, real *grad_input)
 {
+    if (!has_vector_positions(p)) {
+        for (int64_t j = 0; j < p->out_row; j++)
+            if (f->won[j] != NO_ROW)
+                grad_input[f->c.row[f->won[j]] + column_of(p, j, f->tap[j])] += grad_output[j];
+        return;
+    }
     for (int64_t j = 0; j < p->out_row; j += LANES) {
         integer at[LANES];
         vstore_int(at, positions_at(p, f, j));
@@ -584,7 +590,8 @@ static void scatter(const pooling *p, const finder *f, const real *grad_output, 
 static int backward_planes(void *context, int64_t begin, int64_t end)
 {
     const pooling *p = context;
-    const bool scatters = has_vector_positions(p) && p->out_row <= LANES; /* short rows: than whole ones it is faster */
+    /* Than whole rows it is faster where they are short; and so it is done where planes are side by side. */
+    const bool scatters = pool_is_small(p->w) || (has_vector_positions(p) && p->out_row <= LANES);
     const int64_t rows = p->w->out_depth * p->w->out_height;
     const fdl_mark mark = fdl_scratch_mark();
     finder f;

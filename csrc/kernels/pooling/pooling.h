@@ -249,9 +249,11 @@ FDL_INLINE void fold_rows(const real *x, const int64_t *row, const int64_t rows,
     }
     if (i < size) { /* tail */
         const vreal nothing = vset1(pool_nothing());
-        vreal v = onto ? vload(line + i) : nothing;
-        for (int64_t r = 0; r < rows; r++)
+        vreal v = vload_first_or(x + row[0] + i, size - i, nothing);
+        for (int64_t r = 1; r < rows; r++)
             v = pool_combine(vload_first_or(x + row[r] + i, size - i, nothing), v);
+        if (onto) /* as in the main loop: a sum does not depend on where its row ends */
+            v = pool_combine(v, vload(line + i));
         vstore(line + i, v);
     }
 }
@@ -489,15 +491,17 @@ typedef struct {
     int64_t count;
 } beside;
 
-/* Rows that leave vectors mostly empty, of planes that stay in the first-level cache. Sums are added up in another
- * order: where that may not depend on the other images, one alone has to have planes enough. */
-FDL_INLINE bool pool_beside_pays(const fdl_window *w)
+/* Rows, and windows of them, that leave vectors mostly empty, of planes that stay in the first-level cache. */
+FDL_INLINE bool pool_is_small(const fdl_window *w)
 {
-    const int64_t planes = fdl_get_deterministic() ? w->channels : w->batch * w->channels;
+    const int64_t longest = w->stride_width > 0 ? w->kernel_width : ceil_div(w->width, max64(1, w->out_width)) + 1;
     const int64_t volume = w->depth * w->height * w->width, positions = w->out_depth * w->out_height * w->out_width;
-    return !w->channels_last && planes >= LANES && w->width < LANES + LANES / 2 && volume > 1 &&
+    return !w->channels_last && w->width < LANES + LANES / 2 && longest < LANES && volume > 1 &&
            volume + positions <= 1024;
 }
+
+/* Whether they are taken side by side: sums are added up in the same order then. */
+FDL_INLINE bool pool_beside_pays(const fdl_window *w) { return pool_is_small(w) && w->batch * w->channels >= LANES; }
 
 FDL_INLINE fdl_window pool_beside_window(const fdl_window *w)
 {
