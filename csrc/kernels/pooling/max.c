@@ -321,7 +321,7 @@ FDL_INLINE void store_positions(int64_t *to, vint position, int64_t n)
 static bool is_pairs(const pooling *p)
 {
     const fdl_window *w = p->w;
-    return p->path == BY_TWO && w->kernel_width == 2 && w->padding_width == 0 && p->volume < INT32_MAX &&
+    return p->path == BY_TWO && w->kernel_width == 2 && !p->partial && w->padding_width == 0 && p->volume < INT32_MAX &&
            w->stride_height > 0 && w->dilation_height * (w->kernel_height - 1) < w->stride_height &&
            w->stride_depth > 0 && w->dilation_depth * (w->kernel_depth - 1) < w->stride_depth;
 }
@@ -347,20 +347,20 @@ FDL_INLINE void pairs_forward(const pooling *p, const row_cursor *c, int64_t i, 
                               const int64_t rows, const bool whole)
 {
     const winner best = find_pairs(c, p->x + c->plane * p->volume + 2 * j, n, rows, whole);
-    vstore_up_to(p->y + i * p->out_row + j, best.v, n);
+    vstore_up_to(p->y + i * p->out_pitch + p->out_first + j, best.v, n);
     vint at = vset1_int(rows == 0 ? -1 : 0);
     for (int64_t r = 0; r < rows; r++)
         at = vselect_int((best.tap >> 1) == vset1_int((integer)r), vset1_int((integer)(c->row[r] + 2 * j)), at);
     if (rows > 0)
         at += 2 * lane_numbers() + (best.tap & 1);
-    store_positions(p->indices + i * p->out_row + j, at, n);
+    store_positions(p->indices + i * p->out_pitch + p->out_first + j, at, n);
 }
 
 FDL_INLINE void pairs_back(const pooling *p, const row_cursor *c, int64_t i, int64_t j, int64_t n, const int64_t rows,
                            const bool whole)
 {
     const winner best = find_pairs(c, p->x + c->plane * p->volume + 2 * j, n, rows, whole);
-    const vreal grad = vload_up_to(p->grad_output + i * p->out_row + j, n), zero = {0};
+    const vreal grad = vload_up_to(p->grad_output + i * p->out_pitch + p->out_first + j, n), zero = {0};
     const int64_t low_lanes = min64(2 * n, LANES), high_lanes = 2 * n - low_lanes;
     for (int64_t r = 0; r < rows; r++) {
         real *to = p->grad_input + c->plane * p->volume + c->row[r] + 2 * j;
@@ -415,7 +415,8 @@ static int pairs_backward(void *context, int64_t begin, int64_t end)
 {
     const pooling *p = context;
     const int64_t rows = p->w->out_depth * p->w->out_height;
-    if (p->positions * 2 * p->w->kernel_height * p->w->kernel_depth != p->volume) /* not every element is seen */
+    if (!p->out_first &&
+        p->positions * 2 * p->w->kernel_height * p->w->kernel_depth != p->volume) /* not every element is seen */
         memset(p->grad_input + begin * p->volume, 0, (size_t)((end - begin) * p->volume) * sizeof(real));
     return pairs_rows(p, begin * rows, end * rows, true);
 }
@@ -476,33 +477,59 @@ static void write_indices(const pooling *p, const finder *f, int64_t *indices)
     }
 }
 
+FDL_INLINE real rows_count(const pooling *p, const row_cursor *c)
+{
+    (void)p, (void)c;
+    return 1;
+}
+
+/* What later taps found goes onto what earlier ones did: of equals the first in the image wins, and the last NaN. */
+static void find_onto(int64_t size, const real *v, const int64_t *place, real *y, int64_t *indices)
+{
+    for (int64_t j = 0; j < size; j++) {
+        const bool before = place[j] < indices[j], nan = v[j] != v[j];
+        if (place[j] >= 0 &&
+            (indices[j] < 0 || v[j] > y[j] || (v[j] == y[j] && before) || (nan && (y[j] == y[j] || !before))))
+            y[j] = v[j], indices[j] = place[j];
+    }
+}
+
 static int indices_rows(void *context, int64_t begin, int64_t end)
 {
     const pooling *p = context;
     const fdl_mark mark = fdl_scratch_mark();
     finder f;
-    const bool ready = finder_make(p, &f);
+    int64_t *place = p->onto ? fdl_scratch(p->out_row * (int64_t)sizeof(int64_t)) : NULL;
+    const bool ready = finder_make(p, &f) && (place || !p->onto);
     row_cursor_start(p, &f.c, begin);
     for (int64_t i = begin; ready && i < end; i++) {
+        real *y = p->y + i * p->out_pitch + p->out_first;
+        int64_t *indices = p->indices + i * p->out_pitch + p->out_first;
         find(p, &f);
-        memcpy(p->y + i * p->out_row, f.best, (size_t)p->out_row * sizeof(real));
-        write_indices(p, &f, p->indices + i * p->out_row);
+        if (!p->onto)
+            memcpy(y, f.best, (size_t)p->out_row * sizeof(real));
+        write_indices(p, &f, p->onto ? place : indices);
+        if (p->onto)
+            find_onto(p->out_row, f.best, place, y, indices);
     }
     fdl_scratch_release(mark);
     return ready ? FDL_OK : FDL_OUT_OF_MEMORY;
 }
 
+static bool prepare(pooling *p) { return pooling_prepare(p); }
+
+static int forward(pooling *p)
+{
+    return p->whole      ? over_planes(p, whole_planes)
+           : !p->indices ? over_rows(p, values_rows)
+                         : over_rows(p, is_pairs(p) ? pairs_indices : indices_rows);
+}
+
 int fdl_max_pool(const real *x, real *y, int64_t *indices, const fdl_window *window)
 {
-    const fdl_mark mark = fdl_scratch_mark();
-    pooling p = {.w = window, .x = x, .y = y, .indices = indices};
-    int status = FDL_OUT_OF_MEMORY;
-    if (pooling_prepare(&p))
-        status = p.whole    ? over_planes(&p, whole_planes)
-                 : !indices ? over_rows(&p, values_rows)
-                            : over_rows(&p, is_pairs(&p) ? pairs_indices : indices_rows);
-    fdl_scratch_release(mark);
-    return status;
+    pooling p = {.whole_w = window, .x = x, .y = y, .indices = indices};
+    pooling_describe(&p);
+    return over_cuts(&p, prepare, forward);
 }
 
 /* ---- backward ---- */
@@ -583,16 +610,55 @@ static int backward_planes(void *context, int64_t begin, int64_t end)
             find(p, &f);
             zero_listed(p, &f.c, grad_input, &zeroed);
             if (scatters) {
-                scatter(p, &f, p->grad_output + i * p->out_row, grad_input);
+                scatter(p, &f, p->grad_output + i * p->out_pitch + p->out_first, grad_input);
                 continue;
             }
-            back_to_line(p, &f, p->grad_output + i * p->out_row);
+            back_to_line(p, &f, p->grad_output + i * p->out_pitch + p->out_first);
             spread_rows(p, &f.c, f.line + p->margin, f.row + p->margin, grad_input);
         }
         zero_rest(p, grad_input, zeroed);
     }
     fdl_scratch_release(mark);
     return ready ? FDL_OK : FDL_OUT_OF_MEMORY;
+}
+
+/* The same where a window's taps are in several cuts: positions of some rows and columns of y are found, in all cuts of their taps, and used. */
+static int find_cut(pooling *p)
+{
+    pooling q = *p;
+    q.out_pitch = q.out_row, q.out_first = -q.begin * q.out_row;
+    return indices_rows(&q, q.begin, q.end);
+}
+
+static int long_backward_planes(void *context, int64_t begin, int64_t end)
+{
+    enum { MOST = 1 << 17 }; /* positions */
+    const pooling *p = context;
+    const cut_size size = size_of_cuts(p);
+    const int64_t rows = p->w->out_depth * p->w->out_height, most = max64(1, MOST / (size.columns * p->inner));
+    const fdl_mark mark = fdl_scratch_mark();
+    pooling q = *p;
+    q.y = fdl_scratch(most * size.columns * p->inner * (int64_t)sizeof(real));
+    q.indices = fdl_scratch(most * size.columns * p->inner * (int64_t)sizeof(int64_t));
+    int status = q.y && q.indices ? FDL_OK : FDL_OUT_OF_MEMORY;
+    for (int64_t plane = begin; status == FDL_OK && plane < end; plane++) {
+        real *grad_input = p->grad_input + plane * p->volume;
+        memset(grad_input, 0, (size_t)p->volume * sizeof(real));
+        for (int64_t i = plane * rows; status == FDL_OK && i < (plane + 1) * rows; i = q.end)
+            for (int64_t column = 0; status == FDL_OK && column < p->whole_w->out_width; column += size.columns) {
+                q.begin = i, q.end = min64((plane + 1) * rows, i + most);
+                status = over_taps(&q, size, column, prepare, find_cut);
+                const real *grad_output = p->grad_output + i * p->out_pitch + q.out_first;
+                const int64_t *at = q.indices;
+                for (int64_t row = i; status == FDL_OK && row < q.end; row++, grad_output += p->out_pitch)
+                    for (int64_t j = 0; j < q.out_row; j += p->inner)
+                        for (int64_t c = 0; c < p->inner; c++, at++)
+                            if (*at >= 0)
+                                grad_input[*at * p->inner + c] += grad_output[j + c];
+            }
+    }
+    fdl_scratch_release(mark);
+    return status;
 }
 
 /* ---- positions that are known ---- */
@@ -683,26 +749,29 @@ static int over_indices(const unpooling *u, int64_t planes, int64_t least, fdl_t
     return fdl_parallel(planes, ceil_div(POOL_GRAIN, max64(1, u->positions + u->volume)), task, (void *)u);
 }
 
+static int backward(pooling *p)
+{
+    return over_planes(p, p->whole ? whole_backward : is_pairs(p) ? pairs_backward : backward_planes);
+}
+
 int fdl_max_pool_backward(const real *grad_output, const real *x, const int64_t *indices, real *grad_input,
                           const fdl_window *window)
 {
-    const fdl_mark mark = fdl_scratch_mark();
-    pooling p = {.w = window, .x = x, .grad_output = grad_output, .grad_input = grad_input};
-    int status = FDL_OUT_OF_MEMORY;
-    const bool ready = pooling_prepare(&p);
-    if (ready && indices) {
+    pooling p = {.whole_w = window, .x = x, .grad_output = grad_output, .grad_input = grad_input};
+    pooling_describe(&p);
+    if (indices) {
         const unpooling u = {.x = grad_output,
                              .to_y = grad_input,
                              .indices = indices,
                              .positions = p.positions,
                              .volume = p.volume,
                              .inner = p.inner};
-        status = over_indices(&u, p.planes, -1, winners_planes);
-    } else if (ready) {
-        status = over_planes(&p, p.whole ? whole_backward : is_pairs(&p) ? pairs_backward : backward_planes);
+        return over_indices(&u, p.planes, -1, winners_planes);
     }
-    fdl_scratch_release(mark);
-    return status;
+    if (cuts_taps(&p))
+        return over_planes(&p, long_backward_planes);
+    const int status = is_cut(&p) && !is_pairs(&p) ? over_planes(&p, zero_planes) : FDL_OK;
+    return status == FDL_OK ? over_cuts(&p, prepare, backward) : status;
 }
 
 int fdl_max_unpool(const real *x, const int64_t *indices, real *y, int64_t planes, int64_t positions, int64_t volume)

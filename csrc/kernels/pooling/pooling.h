@@ -8,7 +8,11 @@
  *
  * Windows are regular, or adaptive where the stride is 0: window i of `out` then covers floor(i size / out) to
  * ceil((i + 1) size / out). Padding is never an element: rows of it are left out, and `line` is surrounded by values
- * that change nothing, -infinity or 0. */
+ * that change nothing, -infinity or 0.
+ *
+ * Rows longer than POOL_LONG are cut: into columns of y, and where windows are as long, into taps, until what a cut
+ * sees is no longer. A cut is pooling with windows of its own, in rows of a longer array; those of later taps go onto
+ * what those of the first made. So scratch is bounded whatever the width, the dilation and the kernel's width. */
 #ifndef FASTDL_POOLING_H
 #define FASTDL_POOLING_H
 
@@ -24,8 +28,11 @@
 /* Below this many elements a second thread costs more than it saves. */
 enum { POOL_GRAIN = 1 << 15 };
 
-/* Elements of a long row that are reduced at a time. */
-enum { POOL_SEGMENT = 1 << 11 };
+/* Elements of a long row that are reduced at a time; most elements of a row that is not cut. */
+enum { POOL_SEGMENT = 1 << 11, POOL_LONG = 1 << 15 };
+
+/* Most elements of rows that windows above one another share. */
+enum { POOL_SLOTS = 1 << 18 };
 
 /* The elements that a window sees along one dimension: first, first + dilation, ...; `skipped` taps before the first
  * are padding. */
@@ -43,19 +50,24 @@ typedef enum {
 } width_path;
 
 typedef struct {
-    const fdl_window *w;
+    const fdl_window *w, *whole_w; /* of the cut; of everything, which is the same where there is one cut */
+    fdl_window cut_w;
+    bool cut, partial, onto, last; /* there are several cuts; several of a column's taps; not the first, the last */
+    int64_t column, tap;           /* of y, of the kernel: the first of the cut */
+    int64_t first, out_first;      /* elements of a row of x, of y, before the cut */
+    int64_t pitch, out_pitch;      /* from one row to the next */
+    int64_t begin, end;            /* rows of y, where not all are computed at once */
     const real *x, *grad_output;
     real *y, *grad_input;
     int64_t *indices;
     const int64_t *winners;
     int64_t inner;     /* elements of a pixel: channels where they come last, else 1 */
     int64_t planes;    /* batch, and channels where they come first */
-    int64_t row;       /* elements of a row of x: width * inner */
-    int64_t out_row;   /* of a row of y */
+    int64_t row;       /* elements of a row of x, in the cut: width * inner */
+    int64_t out_row;   /* of a row of y, likewise */
     int64_t volume;    /* of all rows of a plane of x */
     int64_t positions; /* of all rows of a plane of y */
     int64_t most_rows; /* that one window sees */
-    bool empty;        /* there may be windows that see nothing but padding */
     int64_t margin;    /* of `line`: padding before the row */
     int64_t line;      /* elements of `line` with its margins */
     int64_t segment;   /* elements of y that long rows are reduced at a time into; 0: rows are not long */
@@ -63,10 +75,14 @@ typedef struct {
     int64_t laid_out;  /* its elements with all zeros around */
     bool whole;        /* there is one window, which sees everything */
     width_path path;
-    span *depth, *height, *width; /* of every window along a dimension of y; width: NULL where windows are regular */
+    /* Of every window along a dimension of y; NULL where they are too many to keep, width: where they are regular. */
+    span *depth, *height, *width;
     /* What divides a sum: the product of one factor for each dimension; whole vectors along the width. */
-    real *depth_count, *height_count, *width_count;
-    double norm_type; /* of lp_pool */
+    bool include_pad;
+    int64_t divisor_override;          /* 0: none */
+    real *depth_count, *height_count;  /* NULL where they are too many */
+    real *width_count, *width_divisor; /* divisor: 1 where a sum is partial */
+    double norm_type;                  /* of lp_pool */
 } pooling;
 
 FDL_INLINE span span_at(int64_t i, int64_t size, int64_t out, int64_t kernel, int64_t stride, int64_t padding,
@@ -83,6 +99,23 @@ FDL_INLINE span span_at(int64_t i, int64_t size, int64_t out, int64_t kernel, in
     return (span){first, max64(0, min64(kernel - skipped, inside)), skipped};
 }
 
+enum { POOL_KEPT = 1 << 12 }; /* most spans of a dimension that are kept */
+
+/* Not inlined: it is for sizes at which its time does not matter. */
+POOL_OUTLINE span far_span(const fdl_window *w, bool depth, int64_t i)
+{
+    return depth ? span_at(i, w->depth, w->out_depth, w->kernel_depth, w->stride_depth, w->padding_depth,
+                           w->dilation_depth)
+                 : span_at(i, w->height, w->out_height, w->kernel_height, w->stride_height, w->padding_height,
+                           w->dilation_height);
+}
+
+FDL_INLINE span depth_span(const pooling *p, int64_t i)
+{
+    return __builtin_expect(p->depth != NULL, 1) ? p->depth[i] : far_span(p->w, true, i);
+}
+FDL_INLINE span height_span(const pooling *p, int64_t i) { return p->height ? p->height[i] : far_span(p->w, false, i); }
+
 FDL_INLINE span *spans(int64_t size, int64_t out, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation)
 {
     span *s = fdl_scratch(max64(1, out) * (int64_t)sizeof(span));
@@ -91,29 +124,39 @@ FDL_INLINE span *spans(int64_t size, int64_t out, int64_t kernel, int64_t stride
     return s;
 }
 
-FDL_INLINE int64_t most_seen(const span *s, int64_t out)
+/* What the windows of a cut see along the width, counted from its own first element and tap. */
+FDL_INLINE span *spans_of_cut(const pooling *p)
 {
+    const fdl_window *w = p->whole_w;
+    span *s = fdl_scratch(max64(1, p->w->out_width) * (int64_t)sizeof(span));
+    for (int64_t i = 0; s && i < p->w->out_width; i++) {
+        s[i] = span_at(p->column + i, w->width, w->out_width, w->kernel_width, w->stride_width, w->padding_width,
+                       w->dilation_width);
+        if (!p->cut)
+            continue;
+        const int64_t begin = max64(s[i].skipped, p->tap);
+        const int64_t end = min64(s[i].skipped + s[i].count, p->tap + p->w->kernel_width);
+        s[i].first += (begin - s[i].skipped) * w->dilation_width - p->first / max64(1, p->inner);
+        s[i].count = max64(0, end - begin);
+        s[i].skipped = begin - p->tap;
+    }
+    return s;
+}
+
+FDL_INLINE int64_t most_seen(const span *s, int64_t out, int64_t size, int64_t kernel, int64_t stride)
+{
+    if (!s)
+        return min64(size, stride ? kernel : size / out + 2);
     int64_t most = 0;
     for (int64_t i = 0; i < out; i++)
         most = max64(most, s[i].count);
     return most;
 }
 
-/* Fill in everything but the arrays. The spans are scratch of the caller; false: out of memory. */
-FDL_INLINE bool pooling_prepare(pooling *p)
+/* How windows along the width are reduced, all of them. */
+FDL_INLINE width_path choose_path(const fdl_window *w)
 {
-    const fdl_window *w = p->w;
-    p->inner = w->channels_last ? w->channels : 1;
-    p->planes = w->channels_last ? w->batch : w->batch * w->channels;
-    p->row = w->width * p->inner;
-    p->out_row = w->out_width * p->inner;
-    p->volume = w->depth * w->height * p->row;
-    p->positions = w->out_depth * w->out_height * p->out_row;
-    p->depth = spans(w->depth, w->out_depth, w->kernel_depth, w->stride_depth, w->padding_depth, w->dilation_depth);
-    p->height =
-        spans(w->height, w->out_height, w->kernel_height, w->stride_height, w->padding_height, w->dilation_height);
     const int64_t taps = w->kernel_width, columns = ceil_div(w->out_width, LANES) * LANES;
-    const int64_t reach = (taps - 1) * w->dilation_width;
     const width_path by_vectors = w->stride_width == 1                             ? BY_ONE
                                   : w->stride_width == 2 && w->dilation_width == 1 ? BY_TWO
                                                                                    : PICKED;
@@ -122,30 +165,155 @@ FDL_INLINE bool pooling_prepare(pooling *p)
         (double)columns / LANES * (double)taps * (double)(by_vectors == PICKED ? w->stride_width : 1);
     const double alone = (double)w->out_width * ((double)taps / LANES + 12);
     if (w->channels_last)
-        p->path = CHANNELS;
-    else if (w->stride_width == 0 || (w->dilation_width == 1 && alone < together))
-        p->path = EACH;
-    else
-        p->path = by_vectors;
+        return CHANNELS;
+    return w->stride_width == 0 || (w->dilation_width == 1 && alone < together) ? EACH : by_vectors;
+}
+
+/* Fill in what is the same for every cut; p holds whole_w and arrays. */
+FDL_INLINE void pooling_describe(pooling *p)
+{
+    const fdl_window *w = p->w = p->whole_w;
+    p->inner = w->channels_last ? w->channels : 1;
+    p->planes = w->channels_last ? w->batch : w->batch * w->channels;
+    p->pitch = w->width * p->inner;
+    p->out_pitch = w->out_width * p->inner;
+    p->volume = w->depth * w->height * p->pitch;
+    p->positions = w->out_depth * w->out_height * p->out_pitch;
+    p->path = choose_path(w);
+    p->last = true;
+    p->row = p->pitch, p->out_row = p->out_pitch;
+    p->whole = p->inner == 1 && p->positions == 1 && depth_span(p, 0).count == w->depth &&
+               height_span(p, 0).count == w->height &&
+               span_at(0, w->width, 1, w->kernel_width, w->stride_width, w->padding_width, w->dilation_width).count ==
+                   w->width;
+}
+
+/* Columns of y, and taps, in a cut. */
+typedef struct {
+    int64_t columns, taps;
+} cut_size;
+
+/* The most pixels of a row that is not cut. */
+FDL_INLINE int64_t most_pixels(const pooling *p) { return max64(1, POOL_LONG / max64(1, p->inner)); }
+
+FDL_INLINE bool is_cut(const pooling *p)
+{
+    const fdl_window *w = p->whole_w;
+    return w->out_width > 0 && !p->whole && max64(w->width, w->out_width) > most_pixels(p);
+}
+
+FDL_INLINE cut_size size_of_cuts(const pooling *p)
+{
+    const fdl_window *w = p->whole_w;
+    const int64_t most = most_pixels(p);
+    if (!is_cut(p))
+        return (cut_size){max64(1, w->out_width), max64(1, w->kernel_width)};
+    if (w->stride_width == 0) { /* a window has up to width / out_width + 2 taps */
+        const int64_t taps = w->width / w->out_width + 2;
+        return (cut_size){min64(most, max64(1, most / taps)), min64(taps, most)};
+    }
+    const int64_t taps = min64(w->kernel_width, max64(1, most / 2 / w->dilation_width));
+    const int64_t reach = (taps - 1) * w->dilation_width;
+    return (cut_size){max64(1, (most - reach) / w->stride_width / LANES * LANES), taps};
+}
+
+FDL_INLINE bool cuts_taps(const pooling *p)
+{
+    const fdl_window *w = p->whole_w;
+    const cut_size size = size_of_cuts(p);
+    return is_cut(p) && (w->stride_width ? w->kernel_width > size.taps : size.columns == 1);
+}
+
+/* Set the windows of the cut that begins with that column and tap. */
+FDL_INLINE void set_cut(pooling *p, cut_size size, int64_t column, int64_t tap)
+{
+    const fdl_window *w = p->whole_w;
+    const int64_t columns = min64(size.columns, w->out_width - column);
+    int64_t begin, end, taps = size.taps; /* elements of x that the cut's windows span, in the image or not */
+    if (w->stride_width == 0) {
+        const span s = span_at(column, w->width, w->out_width, 0, 0, 0, 1);
+        const span t = span_at(column + columns - 1, w->width, w->out_width, 0, 0, 0, 1);
+        begin = s.first + (columns == 1 ? tap : 0);
+        end = columns == 1 ? min64(begin + taps, s.first + s.count) : t.first + t.count;
+    } else {
+        taps = min64(taps, w->kernel_width - tap);
+        begin = column * w->stride_width - w->padding_width + tap * w->dilation_width;
+        end = begin + (columns - 1) * w->stride_width + (taps - 1) * w->dilation_width + 1;
+    }
+    const int64_t first = min64(w->width, max64(0, begin));
+    p->cut = true, p->onto = tap > 0, p->column = column, p->tap = tap;
+    p->cut_w = *w;
+    p->cut_w.width = max64(0, min64(w->width, end) - first);
+    p->cut_w.out_width = columns;
+    p->cut_w.kernel_width = taps;
+    p->cut_w.padding_width = max64(0, first - begin);
+    p->w = &p->cut_w;
+    p->first = first * p->inner, p->out_first = column * p->inner;
+    p->row = p->cut_w.width * p->inner, p->out_row = columns * p->inner;
+}
+
+/* Fill in the rest. The spans are scratch of the caller; false: out of memory. */
+FDL_INLINE bool pooling_prepare(pooling *p)
+{
+    const fdl_window *w = p->w;
+    const bool depths = w->out_depth <= POOL_KEPT, heights = w->out_height <= POOL_KEPT;
+    p->depth = p->height = p->width = NULL;
+    if (depths)
+        p->depth = spans(w->depth, w->out_depth, w->kernel_depth, w->stride_depth, w->padding_depth, w->dilation_depth);
+    if (heights)
+        p->height =
+            spans(w->height, w->out_height, w->kernel_height, w->stride_height, w->padding_height, w->dilation_height);
+    const int64_t reach = (w->kernel_width - 1) * w->dilation_width;
     const bool regular = p->path <= PICKED;
     p->margin = regular ? w->padding_width : 0;
+    const int64_t columns = p->cut ? w->out_width : ceil_div(w->out_width, LANES) * LANES;
     p->line = max64(p->margin + p->row, regular ? columns * w->stride_width + reach : 0) + 4 * LANES;
     p->segment =
         regular && p->row > 2 * POOL_SEGMENT ? max64(LANES, POOL_SEGMENT / w->stride_width / LANES * LANES) : 0;
     p->lead = regular ? reach + LANES : 0;
     p->laid_out = p->lead + max64(ceil_div(p->out_row, LANES) * LANES, regular ? p->line : 0) + LANES;
 
-    p->width = NULL;
     if (!regular)
-        p->width = spans(w->width, w->out_width, w->kernel_width, w->stride_width, w->padding_width, w->dilation_width);
-    if (!p->depth || !p->height || (!regular && !p->width))
+        p->width = spans_of_cut(p);
+    if ((depths && !p->depth) || (heights && !p->height) || (!regular && !p->width))
         return false;
-    p->most_rows = most_seen(p->depth, w->out_depth) * most_seen(p->height, w->out_height);
-    /* Without dilation none is: padding is at most half a kernel, and windows start before the end. */
-    p->empty = w->dilation_depth > 1 || w->dilation_height > 1 || w->dilation_width > 1;
-    p->whole = p->inner == 1 && p->positions == 1 && p->depth->count == w->depth && p->height->count == w->height &&
-               span_at(0, w->width, 1, taps, w->stride_width, w->padding_width, w->dilation_width).count == w->width;
+    p->most_rows = most_seen(p->depth, w->out_depth, w->depth, w->kernel_depth, w->stride_depth) *
+                   most_seen(p->height, w->out_height, w->height, w->kernel_height, w->stride_height);
     return true;
+}
+
+/* `prepare` and `run` the cuts of columns of y from `column` on, those of their taps in turn. */
+FDL_INLINE int over_taps(pooling *p, cut_size size, int64_t column, bool (*prepare)(pooling *), int (*run)(pooling *))
+{
+    const fdl_window *w = p->whole_w;
+    int64_t taps = w->kernel_width;
+    if (w->stride_width == 0) /* adaptive */
+        taps = size.columns == 1 ? span_at(column, w->width, w->out_width, 0, 0, 0, 1).count : size.taps;
+    p->partial = taps > size.taps;
+    int status = FDL_OK;
+    int64_t tap = 0;
+    do {
+        const fdl_mark mark = fdl_scratch_mark();
+        if (is_cut(p))
+            set_cut(p, size, column, tap);
+        tap += size.taps;
+        p->last = tap >= taps;
+        status = prepare(p) ? run(p) : FDL_OUT_OF_MEMORY;
+        fdl_scratch_release(mark);
+    } while (status == FDL_OK && !p->last);
+    return status;
+}
+
+FDL_INLINE int over_cuts(pooling *p, bool (*prepare)(pooling *), int (*run)(pooling *))
+{
+    const cut_size size = size_of_cuts(p);
+    int64_t column = 0;
+    int status;
+    do {
+        status = over_taps(p, size, column, prepare, run);
+        column += size.columns;
+    } while (status == FDL_OK && column < p->whole_w->out_width);
+    return status;
 }
 
 /* ---- rows of y, and the rows of x that each needs ---- */
@@ -181,9 +349,11 @@ FDL_INLINE bool row_cursor_share(const pooling *p, row_cursor *c)
     const double shared = (double)w->kernel_depth * (double)w->stride_height + (double)w->kernel_height;
     if (w->stride_depth == 0 || w->stride_height == 0 || p->segment || alone < 2 * shared)
         return true;
+    c->slot_row = p->row + LANES;
+    if (min64(extent, w->height) > POOL_SLOTS / c->slot_row)
+        return true;
     for (c->slots = 1; c->slots < min64(extent, w->height);)
         c->slots *= 2;
-    c->slot_row = p->row + LANES;
     c->slot = fdl_scratch(c->slots * c->slot_row * (int64_t)sizeof(real));
     c->held = fdl_scratch(c->slots * (int64_t)sizeof(int64_t));
     c->held_plane = -1;
@@ -210,11 +380,11 @@ FDL_INLINE void row_cursor_next(const pooling *p, row_cursor *c)
             c->plane++;
         }
     }
-    const span d = p->depth[c->depth], h = p->height[c->height];
+    const span d = depth_span(p, c->depth), h = height_span(p, c->height);
     c->rows = 0;
     for (int64_t q = 0; q < d.count; q++) {
-        int64_t row = ((d.first + q * w->dilation_depth) * w->height + h.first) * p->row;
-        for (int64_t r = 0; r < h.count; r++, row += w->dilation_height * p->row)
+        int64_t row = ((d.first + q * w->dilation_depth) * w->height + h.first) * p->pitch + p->first;
+        for (int64_t r = 0; r < h.count; r++, row += w->dilation_height * p->pitch)
             c->row[c->rows++] = row;
     }
 }
@@ -284,7 +454,7 @@ FDL_INLINE void fold_listed(const row_cursor *c, const real *x, real *line, int6
 FDL_INLINE void fold_shared(const pooling *p, row_cursor *c, const real *x, real *line)
 {
     const fdl_window *w = p->w;
-    const span d = p->depth[c->depth], h = p->height[c->height];
+    const span d = depth_span(p, c->depth), h = height_span(p, c->height);
     if (c->held_plane != c->plane || c->held_depth != c->depth) {
         c->held_plane = c->plane, c->held_depth = c->depth;
         for (int64_t i = 0; i < c->slots; i++)
@@ -296,7 +466,7 @@ FDL_INLINE void fold_shared(const pooling *p, row_cursor *c, const real *x, real
             continue;
         c->held[slot] = row;
         for (c->rows = 0; c->rows < d.count; c->rows++)
-            c->row[c->rows] = ((d.first + c->rows * w->dilation_depth) * w->height + row) * p->row;
+            c->row[c->rows] = ((d.first + c->rows * w->dilation_depth) * w->height + row) * p->pitch + p->first;
         fold_listed(c, x, c->slot + slot * c->slot_row, p->row);
     }
     for (c->rows = 0; c->rows < h.count; c->rows++)
@@ -307,7 +477,7 @@ FDL_INLINE void fold_shared(const pooling *p, row_cursor *c, const real *x, real
 /* The last step of a sum: divided by the elements that each window counts. */
 FDL_INLINE vreal pool_finish(vreal v, const pooling *p, real rows, int64_t column)
 {
-    return POOL_SUMS ? v / (vload(p->width_count + column) * rows) : v;
+    return POOL_SUMS ? v / (vload(p->width_divisor + column) * rows) : v;
 }
 
 /* to [size]: the reduction of `taps` elements each. A constant where that matters: taps. */
@@ -384,7 +554,7 @@ FDL_INLINE void fold_line(const pooling *p, const real *line, real *folded, int6
                 vreal v = vset1(pool_nothing());
                 for (int64_t t = 0; t < s.count; t++)
                     v = pool_combine(vload(line + (s.first + t * dilation) * p->inner + i), v);
-                vstore_up_to(to + j * p->inner + i, POOL_SUMS ? v / (p->width_count[j] * rows) : v, p->inner - i);
+                vstore_up_to(to + j * p->inner + i, POOL_SUMS ? v / (p->width_divisor[j] * rows) : v, p->inner - i);
             }
         }
         break;
@@ -433,19 +603,40 @@ FDL_INLINE void fold_out_row(const pooling *p, row_cursor *c, const real *x, rea
     }
 }
 
-/* Rows [begin, end) of y. */
-POOL_OUTLINE int fold_out_rows(const pooling *p, const real *x, real *y, int64_t begin, int64_t end)
+/* Factors of what divides a sum, of a row of y: 1 where maxima are looked for. */
+FDL_INLINE real rows_count(const pooling *p, const row_cursor *c);
+
+/* y = what earlier taps of its windows gave, and the row of y's later ones. */
+FDL_INLINE void fold_onto(const pooling *p, const row_cursor *c, const real *part, real *y)
 {
+    const real rows = rows_count(p, c);
+    for (int64_t j = 0; j < p->out_row; j++)
+        y[j] = pool_combine_one(part[j], y[j]);
+    for (int64_t j = 0; POOL_SUMS && p->last && j < p->out_row; j++)
+        y[j] /= p->width_count[j / p->inner] * rows;
+}
+
+/* Rows [begin, end) of y. */
+POOL_OUTLINE int fold_out_rows(const pooling *given, const real *x, real *y, int64_t begin, int64_t end)
+{
+    const pooling own = *given, *p = &own; /* which no store to y changes, as the compiler can see */
     const fdl_mark mark = fdl_scratch_mark();
     row_cursor c = {0};
     const int64_t reach = (p->w->kernel_width - 1) * p->w->dilation_width;
-    const int64_t line = p->segment ? p->segment * p->w->stride_width + reach + 4 * LANES : p->line;
-    const bool ready = row_cursor_make(p, &c, line, pool_nothing()) && row_cursor_share(p, &c);
+    const int64_t size = min64(p->segment, p->w->out_width);
+    const int64_t line = p->segment ? (size - 1) * p->w->stride_width + reach + 1 + 4 * LANES : p->line;
+    real *part = p->onto ? fdl_scratch((p->out_row + LANES) * (int64_t)sizeof(real)) : NULL;
+    const bool ready = (part || !p->onto) && row_cursor_make(p, &c, line, pool_nothing()) && row_cursor_share(p, &c);
     row_cursor_start(p, &c, begin);
+    const int64_t pitch = p->out_pitch;
+    const bool partial = POOL_SUMS && p->partial;
+    real *to = y + begin * pitch + p->out_first;
     for (int64_t i = begin; ready && i < end; i++) {
         row_cursor_next(p, &c);
-        const real rows = POOL_SUMS ? p->depth_count[c.depth] * p->height_count[c.height] : 1;
-        fold_out_row(p, &c, x + c.plane * p->volume, rows, y + i * p->out_row);
+        fold_out_row(p, &c, x + c.plane * p->volume, partial ? 1 : rows_count(p, &c), part ? part : to);
+        if (part)
+            fold_onto(p, &c, part, to);
+        to += pitch;
     }
     fdl_scratch_release(mark);
     return ready ? FDL_OK : FDL_OUT_OF_MEMORY;
@@ -466,9 +657,19 @@ FDL_INLINE int over_planes(const pooling *p, fdl_task *task)
 
 /* ---- the way back: from a row of y to the rows of x ---- */
 
+/* Cuts add to planes of grad_input that are zero. */
+static int zero_planes(void *context, int64_t begin, int64_t end)
+{
+    const pooling *p = context;
+    memset(p->grad_input + begin * p->volume, 0, (size_t)((end - begin) * p->volume) * sizeof(real));
+    return FDL_OK;
+}
+
 /* Make rows of grad_input, a plane, zero before they are first added to: up to the last that the cursor lists. */
 FDL_INLINE void zero_listed(const pooling *p, const row_cursor *c, real *grad_input, int64_t *zeroed)
 {
+    if (p->cut)
+        return;
     const int64_t end = c->rows ? c->row[c->rows - 1] + p->row : 0;
     if (end > *zeroed) {
         memset(grad_input + *zeroed, 0, (size_t)(end - *zeroed) * sizeof(real));
@@ -478,7 +679,8 @@ FDL_INLINE void zero_listed(const pooling *p, const row_cursor *c, real *grad_in
 
 FDL_INLINE void zero_rest(const pooling *p, real *grad_input, int64_t zeroed)
 {
-    memset(grad_input + zeroed, 0, (size_t)(p->volume - zeroed) * sizeof(real));
+    if (!p->cut)
+        memset(grad_input + zeroed, 0, (size_t)(p->volume - zeroed) * sizeof(real));
 }
 
 /* A row of y between zeros, so that no load of its neighbours needs a bound: its first element, or NULL. */
