@@ -261,7 +261,11 @@ static int64_t specialised(const plan *p)
 
 bool conv_depthwise_pays(const convolution *v)
 {
-    return min64(v->channels, v->filters) == 1 && max64(v->channels, v->filters) <= 4;
+    enum { MOST_LINES = 1 << 19, MOST_TERMS = 1 << 14 }; /* elements of scratch; of each there are LANES sums */
+    if (min64(v->channels, v->filters) != 1 || max64(v->channels, v->filters) > 4)
+        return false;
+    const plan p = plan_forward(v);
+    return p.sources * p.rows * line_size(&p) <= MOST_LINES && v->filters * v->terms <= MOST_TERMS;
 }
 
 /* ---- forward ---- */

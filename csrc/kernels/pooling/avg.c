@@ -455,6 +455,7 @@ int fdl_lp_pool(const real *x, real *y, const fdl_window *window, double norm_ty
 {
     pooling p = {.whole_w = window, .x = x, .y = y, .include_pad = true, .norm_type = norm_type};
     pooling_describe(&p);
+    p.whole = false; /* it is powers that are summed */
     return over_cuts(&p, prepare, lp_forward);
 }
 
@@ -468,5 +469,6 @@ int fdl_lp_pool_backward(const real *grad_output, const real *x, real *grad_inpu
                  .include_pad = true,
                  .norm_type = norm_type};
     pooling_describe(&p);
+    p.whole = false; /* it is powers that are summed */
     return is_cut(&p) ? over_powers(&p, lp_backward_long_planes) : over_cuts(&p, prepare, lp_backward);
 }

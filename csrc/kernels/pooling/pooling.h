@@ -16,7 +16,7 @@
 #ifndef FASTDL_POOLING_H
 #define FASTDL_POOLING_H
 
-#include "vector/simd.h"
+#include "vector/sums.h"
 
 #include <math.h>
 
@@ -425,9 +425,32 @@ FDL_INLINE void fold_rows(const real *x, const int64_t *row, const int64_t rows,
     }
 }
 
+/* line [size] = the sum of more rows than one block of a sum has. */
+POOL_OUTLINE void fold_many(const row_cursor *c, const real *x, real *line, int64_t size)
+{
+    enum { WIDE = 4 };                                 /* vectors */
+    for (int64_t i = 0; i < size; i += WIDE * LANES) { /* main loop and tail */
+        vreal high[WIDE] = {{0}}, low[WIDE] = {{0}};
+        for (int64_t r = 0; r < c->rows;) {
+            vreal part[WIDE] = {{0}};
+            for (const int64_t end = min64(c->rows, r + SUM_TERMS); r < end; r++)
+                for (int k = 0; k < WIDE; k++)
+                    part[k] += vload_up_to(x + c->row[r] + i + k * LANES, size - i - k * LANES);
+            for (int k = 0; k < WIDE; k++)
+                vtotal_add(&high[k], &low[k], part[k]);
+        }
+        for (int k = 0; k < WIDE && i + k * LANES < size; k++)
+            vstore(line + i + k * LANES, vtotal(high[k], low[k]));
+    }
+}
+
 /* line [size]: the rows that the cursor lists, from x on; four at a time: more streams memory does not like. */
 FDL_INLINE void fold_listed(const row_cursor *c, const real *x, real *line, int64_t size)
 {
+    if (POOL_SUMS && c->rows > SUM_TERMS) {
+        fold_many(c, x, line, size);
+        return;
+    }
     int64_t r = c->rows % 4 ? c->rows % 4 : 4;
     switch (c->rows ? r : 0) {
     case 0: /* nothing but padding */
@@ -508,8 +531,15 @@ FDL_INLINE void fold_by_two(const pooling *p, const real *line, const int64_t ta
     }
 }
 
-FDL_INLINE real fold_run(const real *from, int64_t count, int64_t dilation)
+static real fold_run(const real *from, int64_t count, int64_t dilation)
 {
+    enum { BLOCK = SUM_TERMS * LANES };
+    if (POOL_SUMS && count > BLOCK) {
+        double sum = 0;
+        for (int64_t i = 0; i < count; i += BLOCK)
+            sum += (double)fold_run(from + i * dilation, min64(BLOCK, count - i), dilation);
+        return (real)sum;
+    }
     real total = pool_nothing();
     int64_t i = 0;
     if (dilation == 1 && count >= LANES) {
