@@ -122,9 +122,10 @@ FDL_INLINE void copy(real *y, const real *x, int64_t n)
         vstore_first(y + i, vload_first(x + i, n - i), n - i);
 }
 
-FDL_INLINE void add(const padding *p, real *y, const real *x, int64_t n)
+/* Constant wherever that matters: many, that there is p->low. */
+FDL_INLINE void add(const padding *p, real *y, const real *x, int64_t n, const bool many)
 {
-    if (p->low) {
+    if (many) {
         total_add(y, p->low + (y - p->to), x, n);
         return;
     }
@@ -192,17 +193,26 @@ static int forward(void *context, int64_t begin, int64_t end)
 
 /* The row of grad_output to that of grad_input: its middle written if `first` and else added, its borders added.
  * Neither before nor after is negative. */
-static void add_row(const padding *p, const dimension *d, const real *grad_output, real *grad_input, bool first)
+FDL_INLINE void add_row_of(const padding *p, const dimension *d, const real *grad_output, real *grad_input, bool first,
+                           const bool many)
 {
     const real *middle = grad_output + d->before * d->step;
     if (first)
         copy(grad_input, middle, d->size * d->step);
     else
-        add(p, grad_input, middle, d->size * d->step);
+        add(p, grad_input, middle, d->size * d->step, many);
     for (int64_t i = 0; i < d->before + d->after; i++) {
         const int64_t at = i < d->before ? i : i + d->size;
-        add(p, grad_input + source(d, at, p->mode) * d->step, grad_output + at * d->step, d->step);
+        add(p, grad_input + source(d, at, p->mode) * d->step, grad_output + at * d->step, d->step, many);
     }
+}
+
+static void add_row(const padding *p, const dimension *d, const real *grad_output, real *grad_input, bool first)
+{
+    if (p->low)
+        add_row_of(p, d, grad_output, grad_input, first, true);
+    else
+        add_row_of(p, d, grad_output, grad_input, first, false);
 }
 
 /* The same along a dimension before the row's. */
@@ -229,7 +239,7 @@ static void add_each(const padding *p, int64_t dim, const real *grad_output, rea
     for (int64_t i = 0; i < out_size(d); i++) {
         real *to = grad_input + source(d, i, p->mode) * d->step;
         if (dim + 1 == p->rank)
-            add(p, to, grad_output + i * d->out_step, d->step);
+            add(p, to, grad_output + i * d->out_step, d->step, p->low != NULL);
         else
             add_each(p, dim + 1, grad_output + i * d->out_step, to);
     }

@@ -176,9 +176,9 @@ void conv_fill_columns(const convolution *v, const real *x, int64_t k, int64_t t
         t.d = (position + done) / w->out_width / w->out_height;
         length = min64(count - done, w->out_width - j);
         /* The slice may hold taps of few of the kernel's columns. */
-        const int64_t few = min64(w->kernel_width, terms);
+        const int64_t few = min64(w->kernel_width, terms), first = few < w->kernel_width ? k % w->kernel_width : 0;
         for (int64_t s = 0; s < few; s++) {
-            t.tap = (k + s) % w->kernel_width;
+            t.tap = first + s < w->kernel_width ? first + s : first + s - w->kernel_width;
             const run q = locate(w, j, t.tap, length);
             if (w->stride_width == 1)
                 gather(v, &t, q, length, x, out + done, out_row, 1);

@@ -41,10 +41,14 @@ FDL_INLINE real height_count_at(const pooling *p, int64_t i)
     return count_at(i, w->height, w->out_height, w->kernel_height, w->stride_height, w->padding_height,
                     w->padding_end_height, w->dilation_height, p->include_pad);
 }
+__attribute__((cold)) POOL_OUTLINE real far_count(const pooling *p, const row_cursor *c)
+{
+    return depth_count_at(p, c->depth) * height_count_at(p, c->height);
+}
+
 FDL_INLINE real rows_count(const pooling *p, const row_cursor *c)
 {
-    return (p->depth_count ? p->depth_count[c->depth] : depth_count_at(p, c->depth)) *
-           (p->height_count ? p->height_count[c->height] : height_count_at(p, c->height));
+    return __builtin_expect(p->far, 0) ? far_count(p, c) : p->depth_count[c->depth] * p->height_count[c->height];
 }
 
 /* The factors of all windows of a depth or a height. */
@@ -88,14 +92,13 @@ static real *ones(int64_t size)
 static bool prepare(pooling *p)
 {
     const fdl_window *w = p->w;
-    const bool depths = w->out_depth <= POOL_KEPT, heights = w->out_height <= POOL_KEPT;
     if (!pooling_prepare(p))
         return false;
-    p->depth_count = depths ? counts(p, w->out_depth, depth_count_at) : NULL;
-    p->height_count = heights ? counts(p, w->out_height, height_count_at) : NULL;
+    p->depth_count = p->far ? NULL : counts(p, w->out_depth, depth_count_at);
+    p->height_count = p->far ? NULL : counts(p, w->out_height, height_count_at);
     p->width_count = width_counts(p);
     p->width_divisor = p->partial ? ones(w->out_width) : p->width_count;
-    return (p->depth_count || !depths) && (p->height_count || !heights) && p->width_count && p->width_divisor;
+    return (p->far || (p->depth_count && p->height_count)) && p->width_count && p->width_divisor;
 }
 
 /* ---- one window that sees everything ---- */

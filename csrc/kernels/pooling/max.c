@@ -386,9 +386,14 @@ FDL_INLINE void pairs_at(const pooling *p, const row_cursor *c, int64_t i, int64
         pairs_forward(p, c, i, j, n, rows, whole);
 }
 
-/* Rows [begin, end) of y: forward with indices, or backward. */
-FDL_INLINE int pairs_rows(const pooling *p, int64_t begin, int64_t end, const bool backward)
+/* Rows [begin, end) of y: forward with indices, or backward. Constants wherever inlined: backward, plain (as of
+ * fold_out_rows_of). */
+FDL_INLINE int pairs_rows_of(const pooling *given, int64_t begin, int64_t end, const bool backward, const bool plain)
 {
+    pooling own = *given;
+    const pooling *const p = &own;
+    if (plain)
+        own.far = false, own.first = 0;
     const fdl_mark mark = fdl_scratch_mark();
     row_cursor c = {.row = fdl_scratch(max64(1, p->most_rows) * (int64_t)sizeof(int64_t))};
     row_cursor_start(p, &c, begin);
@@ -406,6 +411,12 @@ FDL_INLINE int pairs_rows(const pooling *p, int64_t begin, int64_t end, const bo
     }
     fdl_scratch_release(mark);
     return c.row ? FDL_OK : FDL_OUT_OF_MEMORY;
+}
+
+FDL_INLINE int pairs_rows(const pooling *p, int64_t begin, int64_t end, const bool backward)
+{
+    return p->far || p->first ? pairs_rows_of(p, begin, end, backward, false)
+                              : pairs_rows_of(p, begin, end, backward, true);
 }
 
 static int pairs_indices(void *context, int64_t begin, int64_t end) { return pairs_rows(context, begin, end, false); }
@@ -596,7 +607,7 @@ static void scatter(const pooling *p, const finder *f, const real *grad_output, 
 
 static int backward_planes(void *context, int64_t begin, int64_t end)
 {
-    const pooling *p = context;
+    const pooling own = *(const pooling *)context, *p = &own;             /* which no store to a result changes */
     const bool scatters = has_vector_positions(p) && p->out_row <= LANES; /* short rows: than whole ones it is faster */
     const int64_t rows = p->w->out_depth * p->w->out_height;
     const fdl_mark mark = fdl_scratch_mark();

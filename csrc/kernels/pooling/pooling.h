@@ -31,6 +31,8 @@ enum { POOL_GRAIN = 1 << 15 };
 /* Elements of a long row that are reduced at a time; most elements of a row that is not cut. */
 enum { POOL_SEGMENT = 1 << 11, POOL_LONG = 1 << 15 };
 
+enum { POOL_BLOCK = SUM_TERMS * LANES }; /* elements of one block of a sum */
+
 /* Most elements of rows that windows above one another share. */
 enum { POOL_SLOTS = 1 << 18 };
 
@@ -78,7 +80,7 @@ typedef struct {
     /* Of every window along a dimension of y; NULL where they are too many to keep, width: where they are regular. */
     span *depth, *height, *width;
     /* What divides a sum: the product of one factor for each dimension; whole vectors along the width. */
-    bool include_pad;
+    bool far, many, include_pad;       /* far: there are too many; many: windows see more than one block of a sum has */
     int64_t divisor_override;          /* 0: none */
     real *depth_count, *height_count;  /* NULL where they are too many */
     real *width_count, *width_divisor; /* divisor: 1 where a sum is partial */
@@ -101,20 +103,13 @@ FDL_INLINE span span_at(int64_t i, int64_t size, int64_t out, int64_t kernel, in
 
 enum { POOL_KEPT = 1 << 12 }; /* most spans of a dimension that are kept */
 
-/* Not inlined: it is for sizes at which its time does not matter. */
-POOL_OUTLINE span far_span(const fdl_window *w, bool depth, int64_t i)
+/* For sizes at which its time does not matter: what is inlined where it is called needs the registers. */
+__attribute__((cold)) POOL_OUTLINE void far_spans(const fdl_window *w, int64_t depth, int64_t height, span *d, span *h)
 {
-    return depth ? span_at(i, w->depth, w->out_depth, w->kernel_depth, w->stride_depth, w->padding_depth,
-                           w->dilation_depth)
-                 : span_at(i, w->height, w->out_height, w->kernel_height, w->stride_height, w->padding_height,
-                           w->dilation_height);
+    *d = span_at(depth, w->depth, w->out_depth, w->kernel_depth, w->stride_depth, w->padding_depth, w->dilation_depth);
+    *h = span_at(height, w->height, w->out_height, w->kernel_height, w->stride_height, w->padding_height,
+                 w->dilation_height);
 }
-
-FDL_INLINE span depth_span(const pooling *p, int64_t i)
-{
-    return __builtin_expect(p->depth != NULL, 1) ? p->depth[i] : far_span(p->w, true, i);
-}
-FDL_INLINE span height_span(const pooling *p, int64_t i) { return p->height ? p->height[i] : far_span(p->w, false, i); }
 
 FDL_INLINE span *spans(int64_t size, int64_t out, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation)
 {
@@ -182,10 +177,12 @@ FDL_INLINE void pooling_describe(pooling *p)
     p->path = choose_path(w);
     p->last = true;
     p->row = p->pitch, p->out_row = p->out_pitch;
-    p->whole = p->inner == 1 && p->positions == 1 && depth_span(p, 0).count == w->depth &&
-               height_span(p, 0).count == w->height &&
-               span_at(0, w->width, 1, w->kernel_width, w->stride_width, w->padding_width, w->dilation_width).count ==
-                   w->width;
+    if (p->inner == 1 && p->positions == 1) {
+        span d, h;
+        far_spans(w, 0, 0, &d, &h);
+        const span s = span_at(0, w->width, 1, w->kernel_width, w->stride_width, w->padding_width, w->dilation_width);
+        p->whole = d.count == w->depth && h.count == w->height && s.count == w->width;
+    }
 }
 
 /* Columns of y, and taps, in a cut. */
@@ -256,13 +253,13 @@ FDL_INLINE void set_cut(pooling *p, cut_size size, int64_t column, int64_t tap)
 FDL_INLINE bool pooling_prepare(pooling *p)
 {
     const fdl_window *w = p->w;
-    const bool depths = w->out_depth <= POOL_KEPT, heights = w->out_height <= POOL_KEPT;
+    p->far = max64(w->out_depth, w->out_height) > POOL_KEPT;
     p->depth = p->height = p->width = NULL;
-    if (depths)
+    if (!p->far) {
         p->depth = spans(w->depth, w->out_depth, w->kernel_depth, w->stride_depth, w->padding_depth, w->dilation_depth);
-    if (heights)
         p->height =
             spans(w->height, w->out_height, w->kernel_height, w->stride_height, w->padding_height, w->dilation_height);
+    }
     const int64_t reach = (w->kernel_width - 1) * w->dilation_width;
     const bool regular = p->path <= PICKED;
     p->margin = regular ? w->padding_width : 0;
@@ -275,10 +272,11 @@ FDL_INLINE bool pooling_prepare(pooling *p)
 
     if (!regular)
         p->width = spans_of_cut(p);
-    if ((depths && !p->depth) || (heights && !p->height) || (!regular && !p->width))
+    if ((!p->far && (!p->depth || !p->height)) || (!regular && !p->width))
         return false;
     p->most_rows = most_seen(p->depth, w->out_depth, w->depth, w->kernel_depth, w->stride_depth) *
                    most_seen(p->height, w->out_height, w->height, w->kernel_height, w->stride_height);
+    p->many = POOL_SUMS && (p->most_rows > SUM_TERMS || w->width > POOL_BLOCK);
     return true;
 }
 
@@ -347,7 +345,7 @@ FDL_INLINE bool row_cursor_share(const pooling *p, row_cursor *c)
     const int64_t extent = (w->kernel_height - 1) * w->dilation_height + 1;
     const double alone = (double)w->kernel_depth * (double)w->kernel_height;
     const double shared = (double)w->kernel_depth * (double)w->stride_height + (double)w->kernel_height;
-    if (w->stride_depth == 0 || w->stride_height == 0 || p->segment || alone < 2 * shared)
+    if (w->stride_depth == 0 || w->stride_height == 0 || p->segment || p->far || alone < 2 * shared)
         return true;
     c->slot_row = p->row + LANES;
     if (min64(extent, w->height) > POOL_SLOTS / c->slot_row)
@@ -380,7 +378,11 @@ FDL_INLINE void row_cursor_next(const pooling *p, row_cursor *c)
             c->plane++;
         }
     }
-    const span d = depth_span(p, c->depth), h = height_span(p, c->height);
+    span d, h;
+    if (__builtin_expect(p->far, 0))
+        far_spans(w, c->depth, c->height, &d, &h);
+    else
+        d = p->depth[c->depth], h = p->height[c->height];
     c->rows = 0;
     for (int64_t q = 0; q < d.count; q++) {
         int64_t row = ((d.first + q * w->dilation_depth) * w->height + h.first) * p->pitch + p->first;
@@ -445,9 +447,9 @@ POOL_OUTLINE void fold_many(const row_cursor *c, const real *x, real *line, int6
 }
 
 /* line [size]: the rows that the cursor lists, from x on; four at a time: more streams memory does not like. */
-FDL_INLINE void fold_listed(const row_cursor *c, const real *x, real *line, int64_t size)
+FDL_INLINE void fold_listed(const pooling *p, const row_cursor *c, const real *x, real *line, int64_t size)
 {
-    if (POOL_SUMS && c->rows > SUM_TERMS) {
+    if (p->many && c->rows > SUM_TERMS) {
         fold_many(c, x, line, size);
         return;
     }
@@ -477,7 +479,7 @@ FDL_INLINE void fold_listed(const row_cursor *c, const real *x, real *line, int6
 FDL_INLINE void fold_shared(const pooling *p, row_cursor *c, const real *x, real *line)
 {
     const fdl_window *w = p->w;
-    const span d = depth_span(p, c->depth), h = height_span(p, c->height);
+    const span d = p->depth[c->depth], h = p->height[c->height];
     if (c->held_plane != c->plane || c->held_depth != c->depth) {
         c->held_plane = c->plane, c->held_depth = c->depth;
         for (int64_t i = 0; i < c->slots; i++)
@@ -490,11 +492,11 @@ FDL_INLINE void fold_shared(const pooling *p, row_cursor *c, const real *x, real
         c->held[slot] = row;
         for (c->rows = 0; c->rows < d.count; c->rows++)
             c->row[c->rows] = ((d.first + c->rows * w->dilation_depth) * w->height + row) * p->pitch + p->first;
-        fold_listed(c, x, c->slot + slot * c->slot_row, p->row);
+        fold_listed(p, c, x, c->slot + slot * c->slot_row, p->row);
     }
     for (c->rows = 0; c->rows < h.count; c->rows++)
         c->row[c->rows] = ((h.first + c->rows * w->dilation_height) & (c->slots - 1)) * c->slot_row;
-    fold_listed(c, c->slot, line, p->row);
+    fold_listed(p, c, c->slot, line, p->row);
 }
 
 /* The last step of a sum: divided by the elements that each window counts. */
@@ -531,15 +533,8 @@ FDL_INLINE void fold_by_two(const pooling *p, const real *line, const int64_t ta
     }
 }
 
-static real fold_run(const real *from, int64_t count, int64_t dilation)
+FDL_INLINE real fold_block(const real *from, int64_t count, int64_t dilation)
 {
-    enum { BLOCK = SUM_TERMS * LANES };
-    if (POOL_SUMS && count > BLOCK) {
-        double sum = 0;
-        for (int64_t i = 0; i < count; i += BLOCK)
-            sum += (double)fold_run(from + i * dilation, min64(BLOCK, count - i), dilation);
-        return (real)sum;
-    }
     real total = pool_nothing();
     int64_t i = 0;
     if (dilation == 1 && count >= LANES) {
@@ -551,6 +546,21 @@ static real fold_run(const real *from, int64_t count, int64_t dilation)
     for (; i < count; i++) /* tail */
         total = pool_combine_one(from[i * dilation], total);
     return total;
+}
+
+POOL_OUTLINE real fold_blocks(const real *from, int64_t count, int64_t dilation)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < count; i += POOL_BLOCK)
+        sum += (double)fold_block(from + i * dilation, min64(POOL_BLOCK, count - i), dilation);
+    return (real)sum;
+}
+
+FDL_INLINE real fold_run(const pooling *p, const real *from, int64_t count, int64_t dilation)
+{
+    if (p->many && count > POOL_BLOCK)
+        return fold_blocks(from, count, dilation);
+    return fold_block(from, count, dilation);
 }
 
 /* to [size, inner]: the windows along `line`, finished, `first` the first of them. folded: room for another line.
@@ -595,7 +605,7 @@ FDL_INLINE void fold_line(const pooling *p, const real *line, real *folded, int6
                 to[j] = folded[j * w->stride_width];
         } else {
             for (int64_t j = 0; j < size; j++)
-                to[j] = fold_run(line + p->width[j].first, p->width[j].count, dilation);
+                to[j] = fold_run(p, line + p->width[j].first, p->width[j].count, dilation);
         }
         for (int64_t j = 0; POOL_SUMS && j < size; j += LANES) /* main loop and tail */
             vstore_up_to(to + j, pool_finish(vload_up_to(to + j, size - j), p, rows, first + j), size - j);
@@ -614,7 +624,7 @@ FDL_INLINE void fold_out_row(const pooling *p, row_cursor *c, const real *x, rea
         if (c->slots && c->rows)
             fold_shared(p, c, x, c->line + p->margin);
         else
-            fold_listed(c, x, c->line + p->margin, p->row);
+            fold_listed(p, c, x, c->line + p->margin, p->row);
         fold_line(p, c->line, c->folded, 0, w->out_width, rows, y);
         return;
     }
@@ -626,7 +636,7 @@ FDL_INLINE void fold_out_row(const pooling *p, row_cursor *c, const real *x, rea
         const int64_t begin = min64(needed, max64(0, -start)), end = max64(begin, min64(needed, p->row - start));
         for (int64_t i = 0; i < begin; i++)
             c->line[i] = pool_nothing();
-        fold_listed(c, x + start + begin, c->line + begin, end - begin);
+        fold_listed(p, c, x + start + begin, c->line + begin, end - begin);
         for (int64_t i = end; i < needed; i++)
             c->line[i] = pool_nothing();
         fold_line(p, c->line, c->folded, j, size, rows, y + j);
@@ -637,7 +647,7 @@ FDL_INLINE void fold_out_row(const pooling *p, row_cursor *c, const real *x, rea
 FDL_INLINE real rows_count(const pooling *p, const row_cursor *c);
 
 /* y = what earlier taps of its windows gave, and the row of y's later ones. */
-FDL_INLINE void fold_onto(const pooling *p, const row_cursor *c, const real *part, real *y)
+POOL_OUTLINE void fold_onto(const pooling *p, const row_cursor *c, const real *part, real *y)
 {
     const real rows = rows_count(p, c);
     for (int64_t j = 0; j < p->out_row; j++)
@@ -646,10 +656,15 @@ FDL_INLINE void fold_onto(const pooling *p, const row_cursor *c, const real *par
         y[j] /= p->width_count[j / p->inner] * rows;
 }
 
-/* Rows [begin, end) of y. */
-POOL_OUTLINE int fold_out_rows(const pooling *given, const real *x, real *y, int64_t begin, int64_t end)
+/* Rows [begin, end) of y. Constant wherever inlined: plain, that there are none of the things that need long sizes, of
+ * which the compiler then sees nothing, nor that a store to y might change p. */
+FDL_INLINE int fold_out_rows_of(const pooling *given, const real *x, real *y, int64_t begin, int64_t end,
+                                const bool plain)
 {
-    const pooling own = *given, *p = &own; /* which no store to y changes, as the compiler can see */
+    pooling own = *given;
+    const pooling *const p = &own;
+    if (plain)
+        own.far = own.many = own.onto = own.partial = false, own.first = 0;
     const fdl_mark mark = fdl_scratch_mark();
     row_cursor c = {0};
     const int64_t reach = (p->w->kernel_width - 1) * p->w->dilation_width;
@@ -658,18 +673,30 @@ POOL_OUTLINE int fold_out_rows(const pooling *given, const real *x, real *y, int
     real *part = p->onto ? fdl_scratch((p->out_row + LANES) * (int64_t)sizeof(real)) : NULL;
     const bool ready = (part || !p->onto) && row_cursor_make(p, &c, line, pool_nothing()) && row_cursor_share(p, &c);
     row_cursor_start(p, &c, begin);
-    const int64_t pitch = p->out_pitch;
-    const bool partial = POOL_SUMS && p->partial;
-    real *to = y + begin * pitch + p->out_first;
-    for (int64_t i = begin; ready && i < end; i++) {
+    real *to = y + begin * p->out_pitch + p->out_first;
+    for (int64_t i = begin; ready && i < end; i++, to += p->out_pitch) {
         row_cursor_next(p, &c);
-        fold_out_row(p, &c, x + c.plane * p->volume, partial ? 1 : rows_count(p, &c), part ? part : to);
-        if (part)
+        const real rows = POOL_SUMS && p->partial ? 1 : rows_count(p, &c);
+        fold_out_row(p, &c, x + c.plane * p->volume, rows, p->onto ? part : to);
+        if (p->onto)
             fold_onto(p, &c, part, to);
-        to += pitch;
     }
     fdl_scratch_release(mark);
     return ready ? FDL_OK : FDL_OUT_OF_MEMORY;
+}
+
+POOL_OUTLINE int fold_out_plain(const pooling *p, const real *x, real *y, int64_t begin, int64_t end)
+{
+    return fold_out_rows_of(p, x, y, begin, end, true);
+}
+POOL_OUTLINE int fold_out_any(const pooling *p, const real *x, real *y, int64_t begin, int64_t end)
+{
+    return fold_out_rows_of(p, x, y, begin, end, false);
+}
+FDL_INLINE int fold_out_rows(const pooling *p, const real *x, real *y, int64_t begin, int64_t end)
+{
+    const bool plain = !p->far && !p->many && !p->onto && !p->partial && p->first == 0;
+    return plain ? fold_out_plain(p, x, y, begin, end) : fold_out_any(p, x, y, begin, end);
 }
 
 /* Run `task` over the rows of y, or over the planes, by what they cost. */
