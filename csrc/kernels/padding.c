@@ -11,7 +11,7 @@
  * Dimensions are walked from the first. The last padded one, with everything after it, is a row: copied whole in
  * the forward pass, added whole in the gradient. Every element of grad_input is first written from the middle of
  * grad_output, which costs no pass of zeros, then the borders are added to it, in `real`. */
-#include "vector/simd.h"
+#include "vector/sums.h"
 
 /* Below this many elements a second thread costs more than it saves. */
 enum { GRAIN = 1 << 17 };
@@ -28,6 +28,7 @@ typedef struct {
     int64_t rank, mode;
     const real *from; /* x; or grad_output [like y] */
     real *to;         /* y; or grad_input [like x] */
+    real *low;        /* [like `to`] of sums of many terms, what sums.h says; NULL: they are of few */
     real value;
     int64_t borders;           /* elements before and after in a row of single elements, not of a constant; else 0 */
     int64_t seen[MOST_BORDER]; /* which element of x's row each of them is */
@@ -124,8 +125,13 @@ FDL_INLINE void copy(real *y, const real *x, int64_t n)
         vstore_first(y + i, vload_first(x + i, n - i), n - i);
 }
 
-FDL_INLINE void add(real *y, const real *x, int64_t n)
+/* Constant wherever that matters: many, that there is p->low. */
+FDL_INLINE void add(const padding *p, real *y, const real *x, int64_t n, const bool many)
 {
+    if (many) {
+        total_add(y, p->low + (y - p->to), x, n);
+        return;
+    }
     if (n == 1) {
         *y += *x;
         return;
@@ -212,17 +218,26 @@ static int forward(void *context, int64_t begin, int64_t end)
 
 /* The row of grad_output to that of grad_input: its middle written if `first` and else added, its borders added.
  * Neither before nor after is negative. */
-static void add_row(const padding *p, const dimension *d, const real *grad_output, real *grad_input, bool first)
+FDL_INLINE void add_row_of(const padding *p, const dimension *d, const real *grad_output, real *grad_input, bool first,
+                           const bool many)
 {
     const real *middle = grad_output + d->before * d->step;
     if (first)
         copy(grad_input, middle, d->size * d->step);
     else
-        add(grad_input, middle, d->size * d->step);
+        add(p, grad_input, middle, d->size * d->step, many);
     for (int64_t i = 0; i < d->before + d->after; i++) {
         const int64_t at = i < d->before ? i : i + d->size;
-        add(grad_input + source(d, at, p->mode) * d->step, grad_output + at * d->step, d->step);
+        add(p, grad_input + source(d, at, p->mode) * d->step, grad_output + at * d->step, d->step, many);
     }
+}
+
+static void add_row(const padding *p, const dimension *d, const real *grad_output, real *grad_input, bool first)
+{
+    if (p->low)
+        add_row_of(p, d, grad_output, grad_input, first, true);
+    else
+        add_row_of(p, d, grad_output, grad_input, first, false);
 }
 
 /* The same along a dimension before the row's. */
@@ -249,7 +264,7 @@ static void add_each(const padding *p, int64_t dim, const real *grad_output, rea
     for (int64_t i = 0; i < out_size(d); i++) {
         real *to = grad_input + source(d, i, p->mode) * d->step;
         if (dim + 1 == p->rank)
-            add(to, grad_output + i * d->out_step, d->step);
+            add(p, to, grad_output + i * d->out_step, d->step, p->low != NULL);
         else
             add_each(p, dim + 1, grad_output + i * d->out_step, to);
     }
@@ -263,6 +278,8 @@ static int cropped_backward(void *context, int64_t begin, int64_t end)
     for (int64_t i = begin; i < end; i++) {
         memset(p->to + i * lead->step, 0, (size_t)lead->step * sizeof(real));
         add_each(p, 1, p->from + i * lead->out_step, p->to + i * lead->step);
+        if (p->low)
+            total_finish(p->to + i * lead->step, p->low + i * lead->step, lead->step);
     }
     return FDL_OK;
 }
@@ -271,8 +288,11 @@ static int backward(void *context, int64_t begin, int64_t end)
 {
     const padding *p = context;
     const dimension *lead = &p->dims[0];
-    for (int64_t i = begin; i < end; i++)
+    for (int64_t i = begin; i < end; i++) {
         add_part(p, 1, p->from + i * lead->out_step, p->to + i * lead->step, true);
+        if (p->low)
+            total_finish(p->to + i * lead->step, p->low + i * lead->step, lead->step);
+    }
     return FDL_OK;
 }
 
@@ -300,9 +320,20 @@ int fdl_pad_backward(const real *grad_output, real *grad_input, const int64_t *g
         memset(grad_input, 0, (size_t)(p.dims[0].size * p.dims[0].step) * sizeof(real));
         return FDL_OK;
     }
-    bool crops = false;
-    for (int64_t i = 0; i < p.rank; i++)
+    bool crops = false, many = false;
+    for (int64_t i = 0; i < p.rank; i++) {
         crops |= min64(p.dims[i].before, p.dims[i].after) < 0;
+        many |= mode == FDL_PAD_REPLICATE && max64(p.dims[i].before, p.dims[i].after) > SUM_TERMS;
+    }
+    const fdl_mark mark = fdl_scratch_mark();
+    if (many) { /* go to one element */
+        const int64_t size = p.dims[0].size * p.dims[0].step * (int64_t)sizeof(real);
+        if (!(p.low = fdl_scratch(size)))
+            return FDL_OUT_OF_MEMORY;
+        memset(p.low, 0, (size_t)size);
+    }
     const int64_t grain = ceil_div(GRAIN, max64(1, p.dims[0].out_step));
-    return fdl_parallel(p.dims[0].size, grain, crops ? cropped_backward : backward, &p);
+    const int status = fdl_parallel(p.dims[0].size, grain, crops ? cropped_backward : backward, &p);
+    fdl_scratch_release(mark);
+    return status;
 }

@@ -9,6 +9,7 @@
  *         for each panel: the micro-kernel, whose tile of C lives in registers over the slice
  */
 #include "product/gemm.h"
+#include "vector/sums.h"
 
 #include <stdlib.h>
 
@@ -443,22 +444,23 @@ static bool is_loose(const gemm_problem *p)
     return !fdl_get_deterministic() && loose_pays(b, p->m, p->n, p->k);
 }
 
-static int loose_block(const gemm_problem *p, gemm_range range)
+/* Of the terms [k, k_end). */
+static int loose_block(const gemm_problem *p, gemm_range range, int64_t k, int64_t k_end)
 {
+    const gemm_matrix *b_all = p->b;
+    const gemm_matrix a = {p->a.data + k * p->a.column, p->a.row, p->a.column};
+    const gemm_matrix b = {b_all->data + k * b_all->row, b_all->row, b_all->column};
     const bool plain =
         !p->accumulate && !p->row_bias && !p->column_bias && !p->addend && p->activation.kind == FDL_ACTIVATION_NONE;
-    loose_product(&p->a, p->b, range.row, range.row_end, range.column, range.column_end, p->k, plain ? p->c : NULL,
+    loose_product(&a, &b, range.row, range.row_end, range.column, range.column_end, k_end - k, plain ? p->c : NULL,
                   p->c_row, finish_loose, p);
     return FDL_OK;
 }
 
-int gemm_block(const gemm_problem *p, gemm_range range)
+/* Of the slices that begin in [k_begin, k_end). */
+static int packed_block(const gemm_problem *p, gemm_range range, int64_t k_begin, int64_t k_end)
 {
     const int64_t columns = range.column_end - range.column;
-    if (range.row >= range.row_end || columns <= 0)
-        return FDL_OK;
-    if (is_loose(p))
-        return loose_block(p, range);
     const bool steady = p->steady || fdl_get_deterministic();
     /* Slices of equal terms unless it is given, strips of equal width. */
     const int64_t slices = p->k_slice ? max64(1, ceil_div(p->k, p->k_slice)) : gemm_slices(p->k);
@@ -479,10 +481,16 @@ int gemm_block(const gemm_problem *p, gemm_range range)
     }
     for (int64_t column = range.column; column < range.column_end; column += strip_columns) {
         const int64_t strip = min64(strip_columns, range.column_end - column);
+        bool begins = true;
         for (int64_t k = 0, slice = 0; slice < slices; slice++) {
             const int64_t left = slices - slice;
             const int64_t terms = p->k_slice ? min64(p->k_slice, p->k - k) : gemm_slice_terms(p->k, k, left);
-            const bool first = slice == 0, last = slice == slices - 1;
+            if (k < k_begin || k >= k_end) {
+                k += terms;
+                continue;
+            }
+            const bool first = begins, last = slice == slices - 1;
+            begins = false;
             const real *panels = p->pack_b(p->b, k, terms, column, strip, packed_b);
             if (!steady)
                 unpack_thin(panels, strip, terms, packed_thin);
@@ -535,6 +543,60 @@ int gemm_block(const gemm_problem *p, gemm_range range)
     }
     fdl_scratch_release(mark);
     return FDL_OK;
+}
+
+/* Sums of more than `piece` terms: C is computed, a block of it at a time, from so many of them, and those are added up
+ * as sums.h says. */
+static int long_block(const gemm_problem *p, gemm_range range, bool loose, int64_t piece)
+{
+    enum { ROWS = 16 * GEMM_A_PANEL, COLUMNS = 16 * GEMM_COLUMNS };
+    const fdl_mark mark = fdl_scratch_mark();
+    real *sums = fdl_scratch(3 * ROWS * COLUMNS * (int64_t)sizeof(real)); /* [ROWS, COLUMNS], like high and low */
+    real *high = sums + ROWS * COLUMNS, *low = high + ROWS * COLUMNS;
+    int status = sums ? FDL_OK : FDL_OUT_OF_MEMORY;
+    for (int64_t row = range.row, rows; row < range.row_end && status == FDL_OK; row += rows) {
+        rows = min64(ROWS, range.row_end - row);
+        for (int64_t column = range.column, columns; column < range.column_end && status == FDL_OK; column += columns) {
+            columns = min64(COLUMNS, range.column_end - column);
+            const int64_t block = p->c_block ? column / p->c_block : 0;
+            if (p->c_block)
+                columns = min64(columns, (block + 1) * p->c_block - column);
+            gemm_problem part = *p, end = *p;
+            part.c = (real *)((uintptr_t)sums - (uintptr_t)(row * COLUMNS + column) * sizeof(real));
+            part.c_row = COLUMNS, part.c_block = 0, part.accumulate = false, part.a_next = NULL;
+            part.row_bias = part.column_bias = part.addend = NULL;
+            part.activation = (activation){.kind = FDL_ACTIVATION_NONE};
+            memset(high, 0, 2 * ROWS * COLUMNS * sizeof(real));
+            for (int64_t k = 0; k < p->k && status == FDL_OK; k += piece) {
+                const gemm_range of = {row, row + rows, column, column + columns};
+                const int64_t k_end = min64(k + piece, p->k);
+                status = loose ? loose_block(&part, of, k, k_end) : packed_block(&part, of, k, k_end);
+                for (int64_t i = 0; i < rows && status == FDL_OK; i++)
+                    total_add(high + i * COLUMNS, low + i * COLUMNS, sums + i * COLUMNS, columns);
+            }
+            total_finish(high, low, rows * COLUMNS);
+            const int64_t moved = block * (p->c_step - p->c_block);
+            end.c += moved, end.addend = p->addend ? p->addend + moved : NULL;
+            if (status == FDL_OK)
+                finish_loose(&end, row, rows, column, columns, high, COLUMNS);
+        }
+    }
+    fdl_scratch_release(mark);
+    return status;
+}
+
+int gemm_block(const gemm_problem *p, gemm_range range)
+{
+    const int64_t columns = range.column_end - range.column;
+    if (range.row >= range.row_end || columns <= 0)
+        return FDL_OK;
+    /* Terms that are summed as they come: sums of vectors' lanes are of fewer, slices are blocks themselves. */
+    enum { IN_ROWS = 1 << 13, IN_COLUMNS = IN_ROWS * LANES, IN_SLICES = GEMM_K << 8 };
+    const bool loose = is_loose(p);
+    const int64_t piece = !loose ? IN_SLICES : ((const gemm_matrix *)p->b)->column == 1 ? IN_ROWS : IN_COLUMNS;
+    if (p->k > piece)
+        return long_block(p, range, loose, piece);
+    return loose ? loose_block(p, range, 0, p->k) : packed_block(p, range, 0, max64(1, p->k));
 }
 
 void gemm_in_place(const gemm_problem *p, int64_t row, int64_t rows, const real *a, const real *b,

@@ -24,9 +24,10 @@
 #include "vector/interleave.h"
 
 enum {
-    BLOCK = 1 << 18,  /* bytes of rows that are multiplied together: they stay in the second-level cache */
-    SHEETS = 3 << 18, /* of images, for the gradient of the weights */
-    FILTERS = 4,      /* of a tile of the gradient of the weights, by this many taps: */
+    BLOCK = 1 << 18,   /* bytes of rows that are multiplied together: they stay in the second-level cache */
+    SHEETS = 3 << 18,  /* of images, for the gradient of the weights, whose lanes sum at most */
+    MOST_TERMS = 1024, /* at a time, if an image has not more */
+    FILTERS = 4,       /* of a tile of the gradient of the weights, by this many taps: */
     TAPS = VECTOR_REGISTERS == 32 ? 4 : 2,
     TILE = FILTERS * TAPS,
 };
@@ -568,7 +569,8 @@ int conv_batched_grad_weight(const convolution *v)
     const plan forward = make_plan(v, false, &row, &column);
     weight_plan p = {v, forward.in, forward.out, w->kernel_width * v->channels, 0, 0, NULL, NULL};
     p.tiles = ceil_div(p.columns, TAPS);
-    p.together = max64(1, min64(forward.blocks, SHEETS / (p.x.size * (int64_t)sizeof(real))));
+    p.together = min64(SHEETS / (p.x.size * (int64_t)sizeof(real)), MOST_TERMS / v->positions);
+    p.together = max64(1, min64(forward.blocks, p.together));
     const fdl_mark mark = fdl_scratch_mark();
     int64_t *tables = fdl_scratch(2 * p.tiles * TAPS * (int64_t)sizeof(int64_t));
     int status = tables ? FDL_OK : FDL_OUT_OF_MEMORY;

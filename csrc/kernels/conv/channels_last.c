@@ -21,6 +21,7 @@
  * Depthwise convolution (one channel and one filter a group) has its vectors along the channels instead, and sums the
  * taps pixel by pixel. */
 #include "kernels/conv/conv.h"
+#include "vector/sums.h"
 
 /* One group of the convolution: what its columns and weights are packed from. */
 typedef struct {
@@ -425,9 +426,36 @@ FDL_INLINE void sum_taps(const tap_list *list, const line *q, int64_t t, int64_t
     }
 }
 
+/* The same of more taps than one block of a sum has, and all channels. */
+static void sum_many_taps(const tap_list *list, const line *q, int64_t t)
+{
+    for (int64_t c = 0; c < q->channels; c += LANES) { /* main loop and tail */
+        const int64_t left = q->channels - c, y = t * q->y_step * q->channels + c;
+        const real *x = q->x + t * list->step * q->channels + c;
+        vreal high = q->bias ? vload_up_to(q->bias + c, left) : (vreal){0}, low = {0};
+        for (int64_t u = 0; u < list->taps;) {
+            vreal part = {0};
+            for (const int64_t end = min64(list->taps, u + SUM_TERMS); u < end; u++)
+                part += vload_up_to(q->weights + c + list->weight[u], left) * vload_up_to(x + list->from[u], left);
+            vtotal_add(&high, &low, part);
+        }
+        vreal value = vtotal(high, low);
+        if (q->residual)
+            value += vload_up_to(q->residual + y, left);
+        if (q->relu)
+            value = vselect(value < (vreal){0}, (vreal){0}, value);
+        vstore_up_to(q->y + y, value, left);
+    }
+}
+
 FDL_INLINE void sum_pixels(const tap_list *list, const line *q, int64_t t, const int64_t step, const int pixels,
                            const int side)
 {
+    if (list->taps > SUM_TERMS) {
+        for (int p = 0; p < pixels; p++)
+            sum_many_taps(list, q, t + p);
+        return;
+    }
     int64_t c = 0;
     for (; c + LANES <= q->channels; c += LANES) /* main loop */
         sum_taps(list, q, t, c, step, pixels, side, true, vmask_range(0, LANES));
@@ -621,7 +649,8 @@ FDL_INLINE void correlate(const real *grad, int64_t grad_step, const real *x, in
 
 typedef struct {
     const convolution *v;
-    real *total; /* [taps, channels] */
+    real *total;      /* [taps, channels] */
+    real *high, *low; /* the same of sums of many lines */
 } gradient;
 
 /* Add to channels [c, c_end) of the taps from `tap` on what the positions [j, j_end) of an output line give. */
@@ -641,6 +670,17 @@ FDL_INLINE void correlate_channels(const gradient *t, int64_t tap, const real *g
                   vmask_range(0, min64(LANES, c_end - c)));
 }
 
+enum { LINES = 64 }; /* that are summed before sums are emptied into high and low */
+
+static void empty(const gradient *t, int64_t c, int64_t c_end)
+{
+    for (int64_t tap = 0; tap < t->v->taps; tap++) {
+        const int64_t at = tap * t->v->w.channels + c;
+        total_add(t->high + at, t->low + at, t->total + at, c_end - c);
+        memset(t->total + at, 0, (size_t)(c_end - c) * sizeof(real));
+    }
+}
+
 /* Items are vectors of channels: each is summed by one thread only. */
 static int depthwise_grad_weight_task(void *context, int64_t begin, int64_t end)
 {
@@ -648,9 +688,15 @@ static int depthwise_grad_weight_task(void *context, int64_t begin, int64_t end)
     const convolution *v = t->v;
     const fdl_window *w = &v->w;
     const int64_t c = begin * LANES, c_end = min64(w->channels, end * LANES);
-    for (int64_t tap = 0; tap < v->taps; tap++)
-        memset(t->total + tap * w->channels + c, 0, (size_t)(c_end - c) * sizeof(real));
+    for (int64_t tap = 0; tap < v->taps; tap++) {
+        const int64_t at = tap * w->channels + c;
+        memset(t->total + at, 0, (size_t)(c_end - c) * sizeof(real));
+        memset(t->high + at, 0, (size_t)(c_end - c) * sizeof(real));
+        memset(t->low + at, 0, (size_t)(c_end - c) * sizeof(real));
+    }
     for (int64_t item = 0; item < w->batch * w->out_depth * w->out_height; item++) {
+        if (item % LINES == LINES - 1)
+            empty(t, c, c_end);
         const int64_t i = item % w->out_height, plane = item / w->out_height;
         const int64_t d = plane % w->out_depth, n = plane / w->out_depth;
         const real *grad = v->grad_y + item * w->out_width * w->channels;
@@ -664,10 +710,15 @@ static int depthwise_grad_weight_task(void *context, int64_t begin, int64_t end)
             /* The positions that have all of these taps, then what single ones have beyond. */
             int64_t first, last;
             locate_inside(w, s, taps, &first, &last);
-            if (taps == 3)
-                correlate_channels(t, tap, grad, x, first, last, c, c_end, 3);
-            else
-                correlate_channels(t, tap, grad, x, first, last, c, c_end, 1);
+            for (int64_t j = first, j_end; j < last; j = j_end) {
+                j_end = last - j > 2 * SUM_TERMS ? j + SUM_TERMS : last;
+                if (taps == 3)
+                    correlate_channels(t, tap, grad, x, j, j_end, c, c_end, 3);
+                else
+                    correlate_channels(t, tap, grad, x, j, j_end, c, c_end, 1);
+                if (j_end < last)
+                    empty(t, c, c_end);
+            }
             for (int64_t u = 0; u < taps && taps > 1; u++) {
                 int64_t u_first, u_last;
                 locate_inside(w, s + u, 1, &u_first, &u_last);
@@ -678,19 +729,26 @@ static int depthwise_grad_weight_task(void *context, int64_t begin, int64_t end)
             }
         }
     }
+    empty(t, c, c_end);
+    for (int64_t tap = 0; tap < v->taps; tap++) {
+        const int64_t at = tap * w->channels + c;
+        total_finish(t->high + at, t->low + at, c_end - c);
+    }
     return FDL_OK;
 }
 
 int conv_channels_last_depthwise_grad_weight(const convolution *v)
 {
     const fdl_mark mark = fdl_scratch_mark();
-    gradient t = {v, fdl_scratch(v->taps * v->w.channels * (int64_t)sizeof(real))};
+    const int64_t size = v->taps * v->w.channels;
+    gradient t = {.v = v, .total = fdl_scratch(3 * size * (int64_t)sizeof(real))};
     if (!t.total)
         return FDL_OUT_OF_MEMORY;
+    t.high = t.total + size, t.low = t.high + size;
     const int64_t cost = max64(1, LANES * v->taps * v->w.batch * v->positions);
     const int status =
         fdl_parallel(ceil_div(v->w.channels, LANES), max64(1, (1 << 19) / cost), depthwise_grad_weight_task, &t);
-    transpose(t.total, v->w.channels, v->taps, v->w.channels, v->grad_weight, v->taps);
+    transpose(t.high, v->w.channels, v->taps, v->w.channels, v->grad_weight, v->taps);
     fdl_scratch_release(mark);
     return status;
 }
@@ -930,7 +988,7 @@ int conv_channels_last_grad_weight(const convolution *v)
 {
     const fdl_mark mark = fdl_scratch_mark();
     convolution parts = *v;
-    gradient t = {&parts, v->grad_weight};
+    gradient t = {.v = &parts, .total = v->grad_weight};
     if (v->taps > 1)
         t.total = fdl_scratch(v->w.groups * v->group_weights * (int64_t)sizeof(real));
     if (!t.total)

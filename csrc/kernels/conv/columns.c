@@ -62,8 +62,9 @@ static run locate(const fdl_window *w, int64_t j, int64_t s, int64_t length)
 /* The taps of one kernel column: `rows` of them, with a first channel and a count of channels each, since a slice of
  * k may begin and end within a channel. */
 typedef struct {
-    int64_t d, i;                 /* output plane and row */
-    int64_t tap, tap_step;        /* of the first, and on to the next */
+    int64_t d, i;          /* output plane and row */
+    int64_t tap, tap_step; /* of the first, and on to the next */
+    int64_t row, rows;     /* of all planes of the kernel: the first of which the slice holds taps, and how many */
     int64_t k, k_channel, k_tap;  /* where the slice begins: k = k_channel * taps + k_tap */
     int64_t end_channel, end_tap; /* and ends */
 } tap_column;
@@ -85,8 +86,10 @@ FDL_INLINE void gather(const convolution *v, const tap_column *t, run lanes, int
         const vmask low = vmask_range(min64(begin, LANES), min64(end, LANES));
         const vmask high = vmask_range(max64(begin - LANES, 0), max64(end - LANES, 0));
         const bool both_whole = first == 0 && last == LANES && lanes.column + 2 * (l + LANES) <= w->width;
-        const int64_t rows = w->kernel_depth * w->kernel_height;
-        for (int64_t q_r = 0, q = 0, r = 0, tap = t->tap; q_r < rows; q_r++, tap += t->tap_step) {
+        int64_t q = t->row / w->kernel_height, r = t->row % w->kernel_height, tap = t->tap + t->row * t->tap_step;
+        for (int64_t q_r = 0; q_r < t->rows; q_r++, tap += t->tap_step) {
+            if (q == w->kernel_depth) /* on to the next channel */
+                q = 0, tap = t->tap;
             const int64_t c_begin = t->k_channel + (t->k_tap > tap), c_end = t->end_channel + (t->end_tap > tap);
             const int64_t row = locate_row(w, t->d, t->i, q, r);
             if (++r == w->kernel_height)
@@ -162,13 +165,20 @@ void conv_fill_columns(const convolution *v, const real *x, int64_t k, int64_t t
         .k_tap = k % v->taps,
         .end_channel = k_end / v->taps,
         .end_tap = k_end % v->taps,
+        .rows = w->kernel_depth * w->kernel_height,
     };
+    const int64_t rows_of_slice = terms / w->kernel_width + 2;
+    if (rows_of_slice < t.rows)
+        t.row = t.k_tap / w->kernel_width, t.rows = rows_of_slice;
     for (int64_t done = 0, length; done < count; done += length) {
         const int64_t j = (position + done) % w->out_width;
         t.i = (position + done) / w->out_width % w->out_height;
         t.d = (position + done) / w->out_width / w->out_height;
         length = min64(count - done, w->out_width - j);
-        for (t.tap = 0; t.tap < w->kernel_width; t.tap++) {
+        /* The slice may hold taps of few of the kernel's columns. */
+        const int64_t few = min64(w->kernel_width, terms), first = few < w->kernel_width ? k % w->kernel_width : 0;
+        for (int64_t s = 0; s < few; s++) {
+            t.tap = first + s < w->kernel_width ? first + s : first + s - w->kernel_width;
             const run q = locate(w, j, t.tap, length);
             if (w->stride_width == 1)
                 gather(v, &t, q, length, x, out + done, out_row, 1);

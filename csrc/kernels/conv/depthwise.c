@@ -14,6 +14,7 @@
  * lines in cache at once. NCHW. Sums in `real`; those of the weights' gradient go on in double after MOST_ADDED
  * vectors. */
 #include "kernels/conv/conv.h"
+#include "vector/sums.h"
 
 enum {
     BLOCK = 4,                        /* output rows that a specialised kernel computes together */
@@ -217,10 +218,30 @@ FDL_INLINE void sum_taps_of(const real *from, const int64_t *offset, const real 
             store(t, j + l * LANES, sum[l], columns - j - l * LANES);
 }
 
+/* The same of more taps than one block of a sum has. */
+static void sum_many_taps(const real *from, const int64_t *offset, const real *weight, int64_t taps, const target *t,
+                          int64_t columns)
+{
+    for (int64_t j = 0; j < columns; j += LANES) { /* main loop and tail */
+        vreal high = vset1(t->bias), low = {0};
+        for (int64_t tap = 0; tap < taps; tap += SUM_TERMS) {
+            real part[LANES];
+            const target to = {.y = part};
+            sum_taps_of(from + j, offset + tap, weight + tap, min64(SUM_TERMS, taps - tap), &to, 0, LANES, 1);
+            vtotal_add(&high, &low, vload(part));
+        }
+        store(t, j, vtotal(high, low), columns - j);
+    }
+}
+
 /* y[0 : columns] = sum over the taps of weight[tap] from[offset[tap] : ... + columns], for any number of taps. */
 static void sum_taps(const real *from, const int64_t *offset, const real *weight, int64_t taps, const target *t,
                      int64_t columns)
 {
+    if (taps > SUM_TERMS) {
+        sum_many_taps(from, offset, weight, taps, t, columns);
+        return;
+    }
     int64_t j = 0;
     for (; j + 2 * LANES < columns; j += WIDE * LANES) /* main loop */
         sum_taps_of(from, offset, weight, taps, t, j, columns, WIDE);
@@ -240,7 +261,11 @@ static int64_t specialised(const plan *p)
 
 bool conv_depthwise_pays(const convolution *v)
 {
-    return min64(v->channels, v->filters) == 1 && max64(v->channels, v->filters) <= 4;
+    enum { MOST_LINES = 1 << 19, MOST_TERMS = 1 << 14 }; /* elements of scratch; of each there are LANES sums */
+    if (min64(v->channels, v->filters) != 1 || max64(v->channels, v->filters) > 4)
+        return false;
+    const plan p = plan_forward(v);
+    return p.sources * p.rows * line_size(&p) <= MOST_LINES && v->filters * v->terms <= MOST_TERMS;
 }
 
 /* ---- forward ---- */

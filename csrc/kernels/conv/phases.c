@@ -583,7 +583,8 @@ static int grad_x_winograd(const phases *p, bool *finite)
 
 bool conv_phases_pay(const convolution *v)
 {
-    return v->channels >= 4 && v->w.batch * v->positions >= 32 &&
+    enum { MOST_WIDTH = 1 << 17 }; /* a tile is whole rows */
+    return v->w.width <= MOST_WIDTH && v->channels >= 4 && v->w.batch * v->positions >= 32 &&
            v->w.stride_depth * v->w.stride_height * v->w.stride_width <= 64;
 }
 

@@ -2,6 +2,7 @@
  * memory ("im2col"): the general case, of NCHW. Weights are read where they are. Sums in `real` as described in
  * gemm.h. */
 #include "kernels/conv/conv.h"
+#include "vector/sums.h"
 
 /* Run `task` over `items` that cost the same, products of that many columns, each cut into parts that write to
  * different places. */
@@ -82,11 +83,10 @@ static int grad_x_task(void *context, int64_t begin, int64_t end)
 {
     const convolution *v = context;
     const int64_t groups = v->w.groups;
-    const int64_t all_rows = v->w.out_depth * v->w.out_height;
-    /* Tiles of whole output rows whose columns fit the second-level cache. */
-    const int64_t row_bytes = v->terms * v->w.out_width * (int64_t)sizeof(real);
-    const int64_t rows = v->explicit_columns ? all_rows : max64(1, (1 << 19) / max64(1, row_bytes));
-    const int64_t tile = min64(rows, all_rows) * v->w.out_width;
+    /* Tiles whose columns fit the second-level cache: of whole output rows, unless these are too long. */
+    const int64_t fit = (1 << 19) / max64(1, v->terms * (int64_t)sizeof(real)), row = max64(1, v->w.out_width);
+    const int64_t columns_of_tile = fit >= row ? fit / row * row : max64(1, fit / GEMM_COLUMNS) * GEMM_COLUMNS;
+    const int64_t tile = v->explicit_columns ? v->positions : min64(columns_of_tile, v->positions);
     const fdl_mark mark = fdl_scratch_mark();
     real *columns = fdl_scratch(v->terms * tile * (int64_t)sizeof(real));
     int status = columns ? FDL_OK : FDL_OUT_OF_MEMORY;
@@ -137,8 +137,16 @@ static int grad_weight_task(void *context, int64_t begin, int64_t end)
     const fdl_mark mark = fdl_scratch_mark();
     real *columns;
     int status = take_columns(v, &columns);
+    enum { IMAGES = 256 }; /* that sums are added up over in `real` */
+    const bool many = v->w.batch > IMAGES;
+    real *sums = many ? fdl_scratch(3 * v->group_weights * (int64_t)sizeof(real)) : NULL; /* like high and low */
+    real *high = sums + v->group_weights, *low = high + v->group_weights;
+    if (many && !sums)
+        status = FDL_OUT_OF_MEMORY;
     for (int64_t t = begin; t < end && status == FDL_OK; t++) {
         const int64_t g = t / v->parts;
+        if (many)
+            memset(high, 0, (size_t)(2 * v->group_weights) * sizeof(real));
         for (int64_t n = 0; n < max64(1, v->w.batch) && status == FDL_OK; n++) {
             const conv_image m = {v, v->x + (n * v->w.channels + g * v->channels) * v->pixels};
             const gemm_matrix a = {v->grad_y + (n * v->w.out_channels + g * v->filters) * v->positions, v->positions,
@@ -152,15 +160,24 @@ static int grad_weight_task(void *context, int64_t begin, int64_t end)
                 .a = a,
                 .pack_b = matrix ? gemm_matrix_b : conv_pack_columns_transposed,
                 .b = matrix ? (const void *)&b : &m,
-                .c = v->grad_weight + g * v->filters * v->terms,
+                .c = many ? sums : v->grad_weight + g * v->group_weights,
                 .c_row = v->terms,
-                .accumulate = n > 0,
+                .accumulate = n % IMAGES > 0,
             };
             const gemm_range range = gemm_split(&p, v->parts, t % v->parts);
             if (columns && p.k && range.row < range.row_end && range.column < range.column_end)
                 conv_fill_columns(v, m.x, range.column, range.column_end - range.column, 0, v->positions,
                                   columns + range.column * v->positions, v->positions);
             status = gemm_block(&p, range);
+            const bool full = many && (n % IMAGES == IMAGES - 1 || n == v->w.batch - 1), last = n == v->w.batch - 1;
+            for (int64_t f = range.row; f < range.row_end && full && status == FDL_OK; f++) {
+                const int64_t at = f * v->terms + range.column, count = range.column_end - range.column;
+                total_add(high + at, low + at, sums + at, count);
+                if (last) {
+                    total_finish(high + at, low + at, count);
+                    memcpy(v->grad_weight + g * v->group_weights + at, high + at, (size_t)count * sizeof(real));
+                }
+            }
         }
     }
     fdl_scratch_release(mark);

@@ -312,7 +312,7 @@ static int64_t position_of_largest(const real *x, int64_t size, real *largest)
 static bool is_pairs(const pooling *p)
 {
     const fdl_window *w = p->w;
-    return p->path == BY_TWO && w->kernel_width == 2 && w->padding_width == 0 && p->volume < INT32_MAX &&
+    return p->path == BY_TWO && w->kernel_width == 2 && !p->partial && w->padding_width == 0 && p->volume < INT32_MAX &&
            w->stride_height > 0 && w->dilation_height * (w->kernel_height - 1) < w->stride_height &&
            w->stride_depth > 0 && w->dilation_depth * (w->kernel_depth - 1) < w->stride_depth;
 }
@@ -338,20 +338,20 @@ FDL_INLINE void pairs_forward(const pooling *p, const row_cursor *c, int64_t i, 
                               const int64_t rows, const bool whole)
 {
     const winner best = find_pairs(c, p->x + c->plane * p->volume + 2 * j, n, rows, whole);
-    vstore_up_to(p->y + i * p->out_row + j, best.v, n);
+    vstore_up_to(p->y + i * p->out_pitch + p->out_first + j, best.v, n);
     vint at = vset1_int(rows == 0 ? -1 : 0);
     for (int64_t r = 0; r < rows; r++)
         at = vselect_int((best.tap >> 1) == vset1_int((integer)r), vset1_int((integer)(c->row[r] + 2 * j)), at);
     if (rows > 0)
         at += 2 * lane_numbers() + (best.tap & 1);
-    store_positions(p->indices + i * p->out_row + j, at, n);
+    store_positions(p->indices + i * p->out_pitch + p->out_first + j, at, n);
 }
 
 FDL_INLINE void pairs_back(const pooling *p, const row_cursor *c, int64_t i, int64_t j, int64_t n, const int64_t rows,
                            const bool whole)
 {
     const winner best = find_pairs(c, p->x + c->plane * p->volume + 2 * j, n, rows, whole);
-    const vreal grad = vload_up_to(p->grad_output + i * p->out_row + j, n), zero = {0};
+    const vreal grad = vload_up_to(p->grad_output + i * p->out_pitch + p->out_first + j, n), zero = {0};
     const int64_t low_lanes = min64(2 * n, LANES), high_lanes = 2 * n - low_lanes;
     for (int64_t r = 0; r < rows; r++) {
         real *to = p->grad_input + c->plane * p->volume + c->row[r] + 2 * j;
@@ -377,9 +377,14 @@ FDL_INLINE void pairs_at(const pooling *p, const row_cursor *c, int64_t i, int64
         pairs_forward(p, c, i, j, n, rows, whole);
 }
 
-/* Rows [begin, end) of y: forward with indices, or backward. */
-FDL_INLINE int pairs_rows(const pooling *p, int64_t begin, int64_t end, const bool backward)
+/* Rows [begin, end) of y: forward with indices, or backward. Constants wherever inlined: backward, plain (as of
+ * fold_out_rows_of). */
+FDL_INLINE int pairs_rows_of(const pooling *given, int64_t begin, int64_t end, const bool backward, const bool plain)
 {
+    pooling own = *given;
+    const pooling *const p = &own;
+    if (plain)
+        own.far = false, own.first = 0;
     const fdl_mark mark = fdl_scratch_mark();
     row_cursor c = {.row = fdl_scratch(max64(1, p->most_rows) * (int64_t)sizeof(int64_t))};
     row_cursor_start(p, &c, begin);
@@ -399,6 +404,12 @@ FDL_INLINE int pairs_rows(const pooling *p, int64_t begin, int64_t end, const bo
     return c.row ? FDL_OK : FDL_OUT_OF_MEMORY;
 }
 
+FDL_INLINE int pairs_rows(const pooling *p, int64_t begin, int64_t end, const bool backward)
+{
+    return p->far || p->first ? pairs_rows_of(p, begin, end, backward, false)
+                              : pairs_rows_of(p, begin, end, backward, true);
+}
+
 static int pairs_indices(void *context, int64_t begin, int64_t end) { return pairs_rows(context, begin, end, false); }
 
 /* Of planes. */
@@ -406,7 +417,8 @@ static int pairs_backward(void *context, int64_t begin, int64_t end)
 {
     const pooling *p = context;
     const int64_t rows = p->w->out_depth * p->w->out_height;
-    if (p->positions * 2 * p->w->kernel_height * p->w->kernel_depth != p->volume) /* not every element is seen */
+    if (!p->out_first &&
+        p->positions * 2 * p->w->kernel_height * p->w->kernel_depth != p->volume) /* not every element is seen */
         memset(p->grad_input + begin * p->volume, 0, (size_t)((end - begin) * p->volume) * sizeof(real));
     return pairs_rows(p, begin * rows, end * rows, true);
 }
@@ -479,44 +491,69 @@ static void write_indices(const pooling *p, const finder *f, int64_t *indices)
     }
 }
 
+FDL_INLINE real rows_count(const pooling *p, const row_cursor *c)
+{
+    (void)p, (void)c;
+    return 1;
+}
+
+/* What later taps found goes onto what earlier ones did: of equals the first in the image wins, and the last NaN. */
+static void find_onto(int64_t size, const real *v, const int64_t *place, real *y, int64_t *indices)
+{
+    for (int64_t j = 0; j < size; j++) {
+        const bool before = place[j] < indices[j], nan = v[j] != v[j];
+        if (place[j] >= 0 &&
+            (indices[j] < 0 || v[j] > y[j] || (v[j] == y[j] && before) || (nan && (y[j] == y[j] || !before))))
+            y[j] = v[j], indices[j] = place[j];
+    }
+}
+
 static int indices_rows(void *context, int64_t begin, int64_t end)
 {
     const pooling *p = context;
     const fdl_mark mark = fdl_scratch_mark();
     finder f;
-    const bool ready = finder_make(p, &f);
+    int64_t *place = p->onto ? fdl_scratch(p->out_row * (int64_t)sizeof(int64_t)) : NULL;
+    const bool ready = finder_make(p, &f) && (place || !p->onto);
     row_cursor_start(p, &f.c, begin);
     for (int64_t i = begin; ready && i < end; i++) {
         find(p, &f);
-        if (p->y)
-            memcpy(p->y + i * p->out_row, f.best, (size_t)p->out_row * sizeof(real));
-        for (int64_t j = 0; p->positions_beside && j < p->w->out_width; j++)
-            vstore_int(p->positions_beside + i * p->out_row + j * LANES, positions_beside_at(p, &f, j));
-        if (p->indices)
-            write_indices(p, &f, p->indices + i * p->out_row);
+        if (p->positions_beside) {
+            if (p->y)
+                memcpy(p->y + i * p->out_row, f.best, (size_t)p->out_row * sizeof(real));
+            for (int64_t j = 0; j < p->w->out_width; j++)
+                vstore_int(p->positions_beside + i * p->out_row + j * LANES, positions_beside_at(p, &f, j));
+            continue;
+        }
+        real *y = p->y + i * p->out_pitch + p->out_first;
+        int64_t *indices = p->indices + i * p->out_pitch + p->out_first;
+        if (!p->onto)
+            memcpy(y, f.best, (size_t)p->out_row * sizeof(real));
+        write_indices(p, &f, p->onto ? place : indices);
+        if (p->onto)
+            find_onto(p->out_row, f.best, place, y, indices);
     }
     fdl_scratch_release(mark);
     return ready ? FDL_OK : FDL_OUT_OF_MEMORY;
 }
 
+static bool prepare(pooling *p) { return pooling_prepare(p); }
+
+static int forward(pooling *p)
+{
+    if (pool_beside_pays(p->w) && !(p->indices && is_pairs(p) && p->w->width > LANES / 2))
+        return over_blocks(p, prepare, p->indices ? indices_rows : values_rows, p->w->out_depth * p->w->out_height,
+                           beside_task);
+    return p->whole      ? over_planes(p, whole_planes)
+           : !p->indices ? over_rows(p, values_rows)
+                         : over_rows(p, is_pairs(p) ? pairs_indices : indices_rows);
+}
+
 int fdl_max_pool(const real *x, real *y, int64_t *indices, const fdl_window *window)
 {
-    const fdl_mark mark = fdl_scratch_mark();
-    pooling p = {.w = window, .x = x, .y = y, .indices = indices};
-    int status = FDL_OUT_OF_MEMORY;
-    const bool ready = pooling_prepare(&p);
-    if (ready && pool_beside_pays(window) && !(indices && is_pairs(&p) && window->width > LANES / 2)) {
-        beside b = {.p = &p, .window = pool_beside_window(window), .run = indices ? indices_rows : values_rows};
-        b.count = window->out_depth * window->out_height;
-        b.side.w = &b.window;
-        status = pooling_prepare(&b.side) ? over_blocks(&b, beside_task) : FDL_OUT_OF_MEMORY;
-    } else if (ready) {
-        status = p.whole    ? over_planes(&p, whole_planes)
-                 : !indices ? over_rows(&p, values_rows)
-                            : over_rows(&p, is_pairs(&p) ? pairs_indices : indices_rows);
-    }
-    fdl_scratch_release(mark);
-    return status;
+    pooling p = {.whole_w = window, .x = x, .y = y, .indices = indices};
+    pooling_describe(&p);
+    return over_cuts(&p, prepare, forward);
 }
 
 /* ---- backward ---- */
@@ -589,7 +626,7 @@ static void scatter(const pooling *p, const finder *f, const real *grad_output, 
 
 static int backward_planes(void *context, int64_t begin, int64_t end)
 {
-    const pooling *p = context;
+    const pooling own = *(const pooling *)context, *p = &own; /* which no store to a result changes */
     /* Than whole rows it is faster where they are short; and so it is done where planes are side by side. */
     const bool scatters = pool_is_small(p->w) || (has_vector_positions(p) && p->out_row <= LANES);
     const int64_t rows = p->w->out_depth * p->w->out_height;
@@ -604,10 +641,10 @@ static int backward_planes(void *context, int64_t begin, int64_t end)
             find(p, &f);
             zero_listed(p, &f.c, grad_input, &zeroed);
             if (scatters) {
-                scatter(p, &f, p->grad_output + i * p->out_row, grad_input);
+                scatter(p, &f, p->grad_output + i * p->out_pitch + p->out_first, grad_input);
                 continue;
             }
-            back_to_line(p, &f, p->grad_output + i * p->out_row);
+            back_to_line(p, &f, p->grad_output + i * p->out_pitch + p->out_first);
             spread_rows(p, &f.c, f.line + p->margin, f.row + p->margin, grad_input);
         }
         zero_rest(p, grad_input, zeroed);
@@ -630,7 +667,7 @@ static int search_blocks(void *context, int64_t begin, int64_t end)
     for (int64_t block = begin; block < end && status == FDL_OK; block++) {
         const int64_t plane = block * LANES, planes = min64(LANES, p->planes - plane);
         interleave(p->x + plane * p->volume, p->volume, planes, p->volume, x);
-        status = indices_rows(&side, 0, b->count);
+        status = b->run(&side, 0, b->count);
         memset(p->grad_input + plane * p->volume, 0, (size_t)(planes * p->volume) * sizeof(real));
         for (int64_t i = 0; i < planes && status == FDL_OK; i++) {
             const real *grad_output = p->grad_output + (plane + i) * p->positions;
@@ -639,6 +676,46 @@ static int search_blocks(void *context, int64_t begin, int64_t end)
                 if (at[j * LANES + i] >= 0)
                     grad_input[at[j * LANES + i]] += grad_output[j];
         }
+    }
+    fdl_scratch_release(mark);
+    return status;
+}
+
+/* Backward where a window's taps are in several cuts: positions of some rows and columns of y are found, in all cuts of
+ * their taps, and used. */
+static int find_cut(pooling *p)
+{
+    pooling q = *p;
+    q.out_pitch = q.out_row, q.out_first = -q.begin * q.out_row;
+    return indices_rows(&q, q.begin, q.end);
+}
+
+static int long_backward_planes(void *context, int64_t begin, int64_t end)
+{
+    enum { MOST = 1 << 17 }; /* positions */
+    const pooling *p = context;
+    const cut_size size = size_of_cuts(p);
+    const int64_t rows = p->w->out_depth * p->w->out_height, most = max64(1, MOST / (size.columns * p->inner));
+    const fdl_mark mark = fdl_scratch_mark();
+    pooling q = *p;
+    q.y = fdl_scratch(most * size.columns * p->inner * (int64_t)sizeof(real));
+    q.indices = fdl_scratch(most * size.columns * p->inner * (int64_t)sizeof(int64_t));
+    int status = q.y && q.indices ? FDL_OK : FDL_OUT_OF_MEMORY;
+    for (int64_t plane = begin; status == FDL_OK && plane < end; plane++) {
+        real *grad_input = p->grad_input + plane * p->volume;
+        memset(grad_input, 0, (size_t)p->volume * sizeof(real));
+        for (int64_t i = plane * rows; status == FDL_OK && i < (plane + 1) * rows; i = q.end)
+            for (int64_t column = 0; status == FDL_OK && column < p->whole_w->out_width; column += size.columns) {
+                q.begin = i, q.end = min64((plane + 1) * rows, i + most);
+                status = over_taps(&q, size, column, prepare, find_cut);
+                const real *grad_output = p->grad_output + i * p->out_pitch + q.out_first;
+                const int64_t *at = q.indices;
+                for (int64_t row = i; status == FDL_OK && row < q.end; row++, grad_output += p->out_pitch)
+                    for (int64_t j = 0; j < q.out_row; j += p->inner)
+                        for (int64_t c = 0; c < p->inner; c++, at++)
+                            if (*at >= 0)
+                                grad_input[*at * p->inner + c] += grad_output[j + c];
+            }
     }
     fdl_scratch_release(mark);
     return status;
@@ -732,30 +809,31 @@ static int over_indices(const unpooling *u, int64_t planes, int64_t least, fdl_t
     return fdl_parallel(planes, ceil_div(POOL_GRAIN, max64(1, u->positions + u->volume)), task, (void *)u);
 }
 
+static int backward(pooling *p)
+{
+    if (pool_beside_pays(p->w) && !(is_pairs(p) && p->w->width > LANES / 2))
+        return over_blocks(p, prepare, indices_rows, p->w->out_depth * p->w->out_height, search_blocks);
+    return over_planes(p, p->whole ? whole_backward : is_pairs(p) ? pairs_backward : backward_planes);
+}
+
 int fdl_max_pool_backward(const real *grad_output, const real *x, const int64_t *indices, real *grad_input,
                           const fdl_window *window)
 {
-    const fdl_mark mark = fdl_scratch_mark();
-    pooling p = {.w = window, .x = x, .grad_output = grad_output, .grad_input = grad_input};
-    int status = FDL_OUT_OF_MEMORY;
-    const bool ready = pooling_prepare(&p);
-    if (ready && indices) {
+    pooling p = {.whole_w = window, .x = x, .grad_output = grad_output, .grad_input = grad_input};
+    pooling_describe(&p);
+    if (indices) {
         const unpooling u = {.x = grad_output,
                              .to_y = grad_input,
                              .indices = indices,
                              .positions = p.positions,
                              .volume = p.volume,
                              .inner = p.inner};
-        status = over_indices(&u, p.planes, -1, winners_planes);
-    } else if (ready && pool_beside_pays(window) && !(is_pairs(&p) && window->width > LANES / 2)) {
-        beside b = {.p = &p, .window = pool_beside_window(window), .count = window->out_depth * window->out_height};
-        b.side.w = &b.window;
-        status = pooling_prepare(&b.side) ? over_blocks(&b, search_blocks) : FDL_OUT_OF_MEMORY;
-    } else if (ready) {
-        status = over_planes(&p, p.whole ? whole_backward : is_pairs(&p) ? pairs_backward : backward_planes);
+        return over_indices(&u, p.planes, -1, winners_planes);
     }
-    fdl_scratch_release(mark);
-    return status;
+    if (cuts_taps(&p))
+        return over_planes(&p, long_backward_planes);
+    const int status = is_cut(&p) && !is_pairs(&p) ? over_planes(&p, zero_planes) : FDL_OK;
+    return status == FDL_OK ? over_cuts(&p, prepare, backward) : status;
 }
 
 int fdl_max_unpool(const real *x, const int64_t *indices, real *y, int64_t planes, int64_t positions, int64_t volume)

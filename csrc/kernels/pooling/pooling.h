@@ -8,11 +8,16 @@
  *
  * Windows are regular, or adaptive where the stride is 0: window i of `out` then covers floor(i size / out) to
  * ceil((i + 1) size / out). Padding is never an element: rows of it are left out, and `line` is surrounded by values
- * that change nothing, -infinity or 0. */
+ * that change nothing, -infinity or 0.
+ *
+ * Rows longer than POOL_LONG are cut: into columns of y, and where windows are as long, into taps, until what a cut
+ * sees is no longer. A cut is pooling with windows of its own, in rows of a longer array; those of later taps go onto
+ * what those of the first made. So scratch is bounded whatever the width, the dilation and the kernel's width. */
 #ifndef FASTDL_POOLING_H
 #define FASTDL_POOLING_H
 
 #include "vector/interleave.h"
+#include "vector/sums.h"
 
 #include <math.h>
 
@@ -24,8 +29,13 @@
 /* Below this many elements a second thread costs more than it saves. */
 enum { POOL_GRAIN = 1 << 15 };
 
-/* Elements of a long row that are reduced at a time. */
-enum { POOL_SEGMENT = 1 << 11 };
+/* Elements of a long row that are reduced at a time; most elements of a row that is not cut. */
+enum { POOL_SEGMENT = 1 << 11, POOL_LONG = 1 << 15 };
+
+enum { POOL_BLOCK = SUM_TERMS * LANES }; /* elements of one block of a sum */
+
+/* Most elements of rows that windows above one another share. */
+enum { POOL_SLOTS = 1 << 18 };
 
 /* The elements that a window sees along one dimension: first, first + dilation, ...; `skipped` taps before the first
  * are padding. */
@@ -43,7 +53,13 @@ typedef enum {
 } width_path;
 
 typedef struct {
-    const fdl_window *w;
+    const fdl_window *w, *whole_w; /* of the cut; of everything, which is the same where there is one cut */
+    fdl_window cut_w;
+    bool cut, partial, onto, last; /* there are several cuts; several of a column's taps; not the first, the last */
+    int64_t column, tap;           /* of y, of the kernel: the first of the cut */
+    int64_t first, out_first;      /* elements of a row of x, of y, before the cut */
+    int64_t pitch, out_pitch;      /* from one row to the next */
+    int64_t begin, end;            /* rows of y, where not all are computed at once */
     const real *x, *grad_output;
     real *y, *grad_input;
     int64_t *indices;
@@ -51,12 +67,11 @@ typedef struct {
     const int64_t *winners;
     int64_t inner;     /* elements of a pixel: channels where they come last, else 1 */
     int64_t planes;    /* batch, and channels where they come first */
-    int64_t row;       /* elements of a row of x: width * inner */
-    int64_t out_row;   /* of a row of y */
+    int64_t row;       /* elements of a row of x, in the cut: width * inner */
+    int64_t out_row;   /* of a row of y, likewise */
     int64_t volume;    /* of all rows of a plane of x */
     int64_t positions; /* of all rows of a plane of y */
     int64_t most_rows; /* that one window sees */
-    bool empty;        /* there may be windows that see nothing but padding */
     int64_t margin;    /* of `line`: padding before the row */
     int64_t line;      /* elements of `line` with its margins */
     int64_t segment;   /* elements of y that long rows are reduced at a time into; 0: rows are not long */
@@ -64,10 +79,14 @@ typedef struct {
     int64_t laid_out;  /* its elements with all zeros around */
     bool whole;        /* there is one window, which sees everything */
     width_path path;
-    span *depth, *height, *width; /* of every window along a dimension of y; width: NULL where windows are regular */
+    /* Of every window along a dimension of y; NULL where they are too many to keep, width: where they are regular. */
+    span *depth, *height, *width;
     /* What divides a sum: the product of one factor for each dimension; whole vectors along the width. */
-    real *depth_count, *height_count, *width_count;
-    double norm_type; /* of lp_pool */
+    bool far, many, include_pad;       /* far: there are too many; many: windows see more than one block of a sum has */
+    int64_t divisor_override;          /* 0: none */
+    real *depth_count, *height_count;  /* NULL where they are too many */
+    real *width_count, *width_divisor; /* divisor: 1 where a sum is partial */
+    double norm_type;                  /* of lp_pool */
 } pooling;
 
 FDL_INLINE span span_at(int64_t i, int64_t size, int64_t out, int64_t kernel, int64_t stride, int64_t padding,
@@ -84,6 +103,16 @@ FDL_INLINE span span_at(int64_t i, int64_t size, int64_t out, int64_t kernel, in
     return (span){first, max64(0, min64(kernel - skipped, inside)), skipped};
 }
 
+enum { POOL_KEPT = 1 << 12 }; /* most spans of a dimension that are kept */
+
+/* For sizes at which its time does not matter: what is inlined where it is called needs the registers. */
+__attribute__((cold)) POOL_OUTLINE void far_spans(const fdl_window *w, int64_t depth, int64_t height, span *d, span *h)
+{
+    *d = span_at(depth, w->depth, w->out_depth, w->kernel_depth, w->stride_depth, w->padding_depth, w->dilation_depth);
+    *h = span_at(height, w->height, w->out_height, w->kernel_height, w->stride_height, w->padding_height,
+                 w->dilation_height);
+}
+
 FDL_INLINE span *spans(int64_t size, int64_t out, int64_t kernel, int64_t stride, int64_t padding, int64_t dilation)
 {
     span *s = fdl_scratch(max64(1, out) * (int64_t)sizeof(span));
@@ -92,29 +121,39 @@ FDL_INLINE span *spans(int64_t size, int64_t out, int64_t kernel, int64_t stride
     return s;
 }
 
-FDL_INLINE int64_t most_seen(const span *s, int64_t out)
+/* What the windows of a cut see along the width, counted from its own first element and tap. */
+FDL_INLINE span *spans_of_cut(const pooling *p)
 {
+    const fdl_window *w = p->whole_w;
+    span *s = fdl_scratch(max64(1, p->w->out_width) * (int64_t)sizeof(span));
+    for (int64_t i = 0; s && i < p->w->out_width; i++) {
+        s[i] = span_at(p->column + i, w->width, w->out_width, w->kernel_width, w->stride_width, w->padding_width,
+                       w->dilation_width);
+        if (!p->cut)
+            continue;
+        const int64_t begin = max64(s[i].skipped, p->tap);
+        const int64_t end = min64(s[i].skipped + s[i].count, p->tap + p->w->kernel_width);
+        s[i].first += (begin - s[i].skipped) * w->dilation_width - p->first / max64(1, p->inner);
+        s[i].count = max64(0, end - begin);
+        s[i].skipped = begin - p->tap;
+    }
+    return s;
+}
+
+FDL_INLINE int64_t most_seen(const span *s, int64_t out, int64_t size, int64_t kernel, int64_t stride)
+{
+    if (!s)
+        return min64(size, stride ? kernel : size / out + 2);
     int64_t most = 0;
     for (int64_t i = 0; i < out; i++)
         most = max64(most, s[i].count);
     return most;
 }
 
-/* Fill in everything but the arrays. The spans are scratch of the caller; false: out of memory. */
-FDL_INLINE bool pooling_prepare(pooling *p)
+/* How windows along the width are reduced, all of them. */
+FDL_INLINE width_path choose_path(const fdl_window *w)
 {
-    const fdl_window *w = p->w;
-    p->inner = w->channels_last ? w->channels : 1;
-    p->planes = w->channels_last ? w->batch : w->batch * w->channels;
-    p->row = w->width * p->inner;
-    p->out_row = w->out_width * p->inner;
-    p->volume = w->depth * w->height * p->row;
-    p->positions = w->out_depth * w->out_height * p->out_row;
-    p->depth = spans(w->depth, w->out_depth, w->kernel_depth, w->stride_depth, w->padding_depth, w->dilation_depth);
-    p->height =
-        spans(w->height, w->out_height, w->kernel_height, w->stride_height, w->padding_height, w->dilation_height);
     const int64_t taps = w->kernel_width, columns = ceil_div(w->out_width, LANES) * LANES;
-    const int64_t reach = (taps - 1) * w->dilation_width;
     const width_path by_vectors = w->stride_width == 1                             ? BY_ONE
                                   : w->stride_width == 2 && w->dilation_width == 1 ? BY_TWO
                                                                                    : PICKED;
@@ -123,30 +162,158 @@ FDL_INLINE bool pooling_prepare(pooling *p)
         (double)columns / LANES * (double)taps * (double)(by_vectors == PICKED ? w->stride_width : 1);
     const double alone = (double)w->out_width * ((double)taps / LANES + 12);
     if (w->channels_last)
-        p->path = CHANNELS;
-    else if (w->stride_width == 0 || (w->dilation_width == 1 && alone < together))
-        p->path = EACH;
-    else
-        p->path = by_vectors;
+        return CHANNELS;
+    return w->stride_width == 0 || (w->dilation_width == 1 && alone < together) ? EACH : by_vectors;
+}
+
+/* Fill in what is the same for every cut; p holds whole_w and arrays. */
+FDL_INLINE void pooling_describe(pooling *p)
+{
+    const fdl_window *w = p->w = p->whole_w;
+    p->inner = w->channels_last ? w->channels : 1;
+    p->planes = w->channels_last ? w->batch : w->batch * w->channels;
+    p->pitch = w->width * p->inner;
+    p->out_pitch = w->out_width * p->inner;
+    p->volume = w->depth * w->height * p->pitch;
+    p->positions = w->out_depth * w->out_height * p->out_pitch;
+    p->path = choose_path(w);
+    p->last = true;
+    p->row = p->pitch, p->out_row = p->out_pitch;
+    if (p->inner == 1 && p->positions == 1) {
+        span d, h;
+        far_spans(w, 0, 0, &d, &h);
+        const span s = span_at(0, w->width, 1, w->kernel_width, w->stride_width, w->padding_width, w->dilation_width);
+        p->whole = d.count == w->depth && h.count == w->height && s.count == w->width;
+    }
+}
+
+/* Columns of y, and taps, in a cut. */
+typedef struct {
+    int64_t columns, taps;
+} cut_size;
+
+/* The most pixels of a row that is not cut. */
+FDL_INLINE int64_t most_pixels(const pooling *p) { return max64(1, POOL_LONG / max64(1, p->inner)); }
+
+FDL_INLINE bool is_cut(const pooling *p)
+{
+    const fdl_window *w = p->whole_w;
+    return w->out_width > 0 && !p->whole && max64(w->width, w->out_width) > most_pixels(p);
+}
+
+FDL_INLINE cut_size size_of_cuts(const pooling *p)
+{
+    const fdl_window *w = p->whole_w;
+    const int64_t most = most_pixels(p);
+    if (!is_cut(p))
+        return (cut_size){max64(1, w->out_width), max64(1, w->kernel_width)};
+    if (w->stride_width == 0) { /* a window has up to width / out_width + 2 taps */
+        const int64_t taps = w->width / w->out_width + 2;
+        return (cut_size){min64(most, max64(1, most / taps)), min64(taps, most)};
+    }
+    const int64_t taps = min64(w->kernel_width, max64(1, most / 2 / w->dilation_width));
+    const int64_t reach = (taps - 1) * w->dilation_width;
+    return (cut_size){max64(1, (most - reach) / w->stride_width / LANES * LANES), taps};
+}
+
+FDL_INLINE bool cuts_taps(const pooling *p)
+{
+    const fdl_window *w = p->whole_w;
+    const cut_size size = size_of_cuts(p);
+    return is_cut(p) && (w->stride_width ? w->kernel_width > size.taps : size.columns == 1);
+}
+
+/* Set the windows of the cut that begins with that column and tap. */
+FDL_INLINE void set_cut(pooling *p, cut_size size, int64_t column, int64_t tap)
+{
+    const fdl_window *w = p->whole_w;
+    const int64_t columns = min64(size.columns, w->out_width - column);
+    int64_t begin, end, taps = size.taps; /* elements of x that the cut's windows span, in the image or not */
+    if (w->stride_width == 0) {
+        const span s = span_at(column, w->width, w->out_width, 0, 0, 0, 1);
+        const span t = span_at(column + columns - 1, w->width, w->out_width, 0, 0, 0, 1);
+        begin = s.first + (columns == 1 ? tap : 0);
+        end = columns == 1 ? min64(begin + taps, s.first + s.count) : t.first + t.count;
+    } else {
+        taps = min64(taps, w->kernel_width - tap);
+        begin = column * w->stride_width - w->padding_width + tap * w->dilation_width;
+        end = begin + (columns - 1) * w->stride_width + (taps - 1) * w->dilation_width + 1;
+    }
+    const int64_t first = min64(w->width, max64(0, begin));
+    p->cut = true, p->onto = tap > 0, p->column = column, p->tap = tap;
+    p->cut_w = *w;
+    p->cut_w.width = max64(0, min64(w->width, end) - first);
+    p->cut_w.out_width = columns;
+    p->cut_w.kernel_width = taps;
+    p->cut_w.padding_width = max64(0, first - begin);
+    p->w = &p->cut_w;
+    p->first = first * p->inner, p->out_first = column * p->inner;
+    p->row = p->cut_w.width * p->inner, p->out_row = columns * p->inner;
+}
+
+/* Fill in the rest. The spans are scratch of the caller; false: out of memory. */
+FDL_INLINE bool pooling_prepare(pooling *p)
+{
+    const fdl_window *w = p->w;
+    p->far = max64(w->out_depth, w->out_height) > POOL_KEPT;
+    p->depth = p->height = p->width = NULL;
+    if (!p->far) {
+        p->depth = spans(w->depth, w->out_depth, w->kernel_depth, w->stride_depth, w->padding_depth, w->dilation_depth);
+        p->height =
+            spans(w->height, w->out_height, w->kernel_height, w->stride_height, w->padding_height, w->dilation_height);
+    }
+    const int64_t reach = (w->kernel_width - 1) * w->dilation_width;
     const bool regular = p->path <= PICKED;
     p->margin = regular ? w->padding_width : 0;
+    const int64_t columns = p->cut ? w->out_width : ceil_div(w->out_width, LANES) * LANES;
     p->line = max64(p->margin + p->row, regular ? columns * w->stride_width + reach : 0) + 4 * LANES;
     p->segment =
         regular && p->row > 2 * POOL_SEGMENT ? max64(LANES, POOL_SEGMENT / w->stride_width / LANES * LANES) : 0;
     p->lead = regular ? reach + LANES : 0;
     p->laid_out = p->lead + max64(ceil_div(p->out_row, LANES) * LANES, regular ? p->line : 0) + LANES;
 
-    p->width = NULL;
     if (!regular)
-        p->width = spans(w->width, w->out_width, w->kernel_width, w->stride_width, w->padding_width, w->dilation_width);
-    if (!p->depth || !p->height || (!regular && !p->width))
+        p->width = spans_of_cut(p);
+    if ((!p->far && (!p->depth || !p->height)) || (!regular && !p->width))
         return false;
-    p->most_rows = most_seen(p->depth, w->out_depth) * most_seen(p->height, w->out_height);
-    /* Without dilation none is: padding is at most half a kernel, and windows start before the end. */
-    p->empty = w->dilation_depth > 1 || w->dilation_height > 1 || w->dilation_width > 1;
-    p->whole = p->inner == 1 && p->positions == 1 && p->depth->count == w->depth && p->height->count == w->height &&
-               span_at(0, w->width, 1, taps, w->stride_width, w->padding_width, w->dilation_width).count == w->width;
+    p->most_rows = most_seen(p->depth, w->out_depth, w->depth, w->kernel_depth, w->stride_depth) *
+                   most_seen(p->height, w->out_height, w->height, w->kernel_height, w->stride_height);
+    p->many = POOL_SUMS && (p->most_rows > SUM_TERMS || w->width > POOL_BLOCK);
     return true;
+}
+
+/* `prepare` and `run` the cuts of columns of y from `column` on, those of their taps in turn. */
+FDL_INLINE int over_taps(pooling *p, cut_size size, int64_t column, bool (*prepare)(pooling *), int (*run)(pooling *))
+{
+    const fdl_window *w = p->whole_w;
+    int64_t taps = w->kernel_width;
+    if (w->stride_width == 0) /* adaptive */
+        taps = size.columns == 1 ? span_at(column, w->width, w->out_width, 0, 0, 0, 1).count : size.taps;
+    p->partial = taps > size.taps;
+    int status = FDL_OK;
+    int64_t tap = 0;
+    do {
+        const fdl_mark mark = fdl_scratch_mark();
+        if (is_cut(p))
+            set_cut(p, size, column, tap);
+        tap += size.taps;
+        p->last = tap >= taps;
+        status = prepare(p) ? run(p) : FDL_OUT_OF_MEMORY;
+        fdl_scratch_release(mark);
+    } while (status == FDL_OK && !p->last);
+    return status;
+}
+
+FDL_INLINE int over_cuts(pooling *p, bool (*prepare)(pooling *), int (*run)(pooling *))
+{
+    const cut_size size = size_of_cuts(p);
+    int64_t column = 0;
+    int status;
+    do {
+        status = over_taps(p, size, column, prepare, run);
+        column += size.columns;
+    } while (status == FDL_OK && column < p->whole_w->out_width);
+    return status;
 }
 
 /* ---- rows of y, and the rows of x that each needs ---- */
@@ -180,11 +347,13 @@ FDL_INLINE bool row_cursor_share(const pooling *p, row_cursor *c)
     const int64_t extent = (w->kernel_height - 1) * w->dilation_height + 1;
     const double alone = (double)w->kernel_depth * (double)w->kernel_height;
     const double shared = (double)w->kernel_depth * (double)w->stride_height + (double)w->kernel_height;
-    if (w->stride_depth == 0 || w->stride_height == 0 || p->segment || alone < 2 * shared)
+    if (w->stride_depth == 0 || w->stride_height == 0 || p->segment || p->far || alone < 2 * shared)
+        return true;
+    c->slot_row = p->row + LANES;
+    if (min64(extent, w->height) > POOL_SLOTS / c->slot_row)
         return true;
     for (c->slots = 1; c->slots < min64(extent, w->height);)
         c->slots *= 2;
-    c->slot_row = p->row + LANES;
     c->slot = fdl_scratch(c->slots * c->slot_row * (int64_t)sizeof(real));
     c->held = fdl_scratch(c->slots * (int64_t)sizeof(int64_t));
     c->held_plane = -1;
@@ -211,11 +380,15 @@ FDL_INLINE void row_cursor_next(const pooling *p, row_cursor *c)
             c->plane++;
         }
     }
-    const span d = p->depth[c->depth], h = p->height[c->height];
+    span d, h;
+    if (__builtin_expect(p->far, 0))
+        far_spans(w, c->depth, c->height, &d, &h);
+    else
+        d = p->depth[c->depth], h = p->height[c->height];
     c->rows = 0;
     for (int64_t q = 0; q < d.count; q++) {
-        int64_t row = ((d.first + q * w->dilation_depth) * w->height + h.first) * p->row;
-        for (int64_t r = 0; r < h.count; r++, row += w->dilation_height * p->row)
+        int64_t row = ((d.first + q * w->dilation_depth) * w->height + h.first) * p->pitch + p->first;
+        for (int64_t r = 0; r < h.count; r++, row += w->dilation_height * p->pitch)
             c->row[c->rows++] = row;
     }
 }
@@ -258,9 +431,32 @@ FDL_INLINE void fold_rows(const real *x, const int64_t *row, const int64_t rows,
     }
 }
 
-/* line [size]: the rows that the cursor lists, from x on; four at a time: more streams memory does not like. */
-FDL_INLINE void fold_listed(const row_cursor *c, const real *x, real *line, int64_t size)
+/* line [size] = the sum of more rows than one block of a sum has. */
+POOL_OUTLINE void fold_many(const row_cursor *c, const real *x, real *line, int64_t size)
 {
+    enum { WIDE = 4 };                                 /* vectors */
+    for (int64_t i = 0; i < size; i += WIDE * LANES) { /* main loop and tail */
+        vreal high[WIDE] = {{0}}, low[WIDE] = {{0}};
+        for (int64_t r = 0; r < c->rows;) {
+            vreal part[WIDE] = {{0}};
+            for (const int64_t end = min64(c->rows, r + SUM_TERMS); r < end; r++)
+                for (int k = 0; k < WIDE; k++)
+                    part[k] += vload_up_to(x + c->row[r] + i + k * LANES, size - i - k * LANES);
+            for (int k = 0; k < WIDE; k++)
+                vtotal_add(&high[k], &low[k], part[k]);
+        }
+        for (int k = 0; k < WIDE && i + k * LANES < size; k++)
+            vstore(line + i + k * LANES, vtotal(high[k], low[k]));
+    }
+}
+
+/* line [size]: the rows that the cursor lists, from x on; four at a time: more streams memory does not like. */
+FDL_INLINE void fold_listed(const pooling *p, const row_cursor *c, const real *x, real *line, int64_t size)
+{
+    if (p->many && c->rows > SUM_TERMS) {
+        fold_many(c, x, line, size);
+        return;
+    }
     int64_t r = c->rows % 4 ? c->rows % 4 : 4;
     switch (c->rows ? r : 0) {
     case 0: /* nothing but padding */
@@ -299,18 +495,18 @@ FDL_INLINE void fold_shared(const pooling *p, row_cursor *c, const real *x, real
             continue;
         c->held[slot] = row;
         for (c->rows = 0; c->rows < d.count; c->rows++)
-            c->row[c->rows] = ((d.first + c->rows * w->dilation_depth) * w->height + row) * p->row;
-        fold_listed(c, x, c->slot + slot * c->slot_row, p->row);
+            c->row[c->rows] = ((d.first + c->rows * w->dilation_depth) * w->height + row) * p->pitch + p->first;
+        fold_listed(p, c, x, c->slot + slot * c->slot_row, p->row);
     }
     for (c->rows = 0; c->rows < h.count; c->rows++)
         c->row[c->rows] = ((h.first + c->rows * w->dilation_height) & (c->slots - 1)) * c->slot_row;
-    fold_listed(c, c->slot, line, p->row);
+    fold_listed(p, c, c->slot, line, p->row);
 }
 
 /* The last step of a sum: divided by the elements that each window counts. */
 FDL_INLINE vreal pool_finish(vreal v, const pooling *p, real rows, int64_t column)
 {
-    return POOL_SUMS ? v / (vload(p->width_count + column) * rows) : v;
+    return POOL_SUMS ? v / (vload(p->width_divisor + column) * rows) : v;
 }
 
 /* to [size]: the reduction of `taps` elements each. A constant where that matters: taps. */
@@ -341,7 +537,7 @@ FDL_INLINE void fold_by_two(const pooling *p, const real *line, const int64_t ta
     }
 }
 
-FDL_INLINE real fold_run(const real *from, int64_t count, int64_t dilation)
+FDL_INLINE real fold_block(const real *from, int64_t count, int64_t dilation)
 {
     real total = pool_nothing();
     int64_t i = 0;
@@ -354,6 +550,21 @@ FDL_INLINE real fold_run(const real *from, int64_t count, int64_t dilation)
     for (; i < count; i++) /* tail */
         total = pool_combine_one(from[i * dilation], total);
     return total;
+}
+
+POOL_OUTLINE real fold_blocks(const real *from, int64_t count, int64_t dilation)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < count; i += POOL_BLOCK)
+        sum += (double)fold_block(from + i * dilation, min64(POOL_BLOCK, count - i), dilation);
+    return (real)sum;
+}
+
+FDL_INLINE real fold_run(const pooling *p, const real *from, int64_t count, int64_t dilation)
+{
+    if (p->many && count > POOL_BLOCK)
+        return fold_blocks(from, count, dilation);
+    return fold_block(from, count, dilation);
 }
 
 /* to [size, inner]: the windows along `line`, finished, `first` the first of them. folded: room for another line.
@@ -387,7 +598,7 @@ FDL_INLINE void fold_line(const pooling *p, const real *line, real *folded, int6
                 vreal v = vset1(pool_nothing());
                 for (int64_t t = 0; t < s.count; t++)
                     v = pool_combine(vload(line + (s.first + t * dilation) * p->inner + i), v);
-                vstore_up_to(to + j * p->inner + i, POOL_SUMS ? v / (p->width_count[j] * rows) : v, p->inner - i);
+                vstore_up_to(to + j * p->inner + i, POOL_SUMS ? v / (p->width_divisor[j] * rows) : v, p->inner - i);
             }
         }
         break;
@@ -398,7 +609,7 @@ FDL_INLINE void fold_line(const pooling *p, const real *line, real *folded, int6
                 to[j] = folded[j * w->stride_width];
         } else {
             for (int64_t j = 0; j < size; j++)
-                to[j] = fold_run(line + p->width[j].first, p->width[j].count, dilation);
+                to[j] = fold_run(p, line + p->width[j].first, p->width[j].count, dilation);
         }
         for (int64_t j = 0; POOL_SUMS && j < size; j += LANES) /* main loop and tail */
             vstore_up_to(to + j, pool_finish(vload_up_to(to + j, size - j), p, rows, first + j), size - j);
@@ -417,7 +628,7 @@ FDL_INLINE void fold_out_row(const pooling *p, row_cursor *c, const real *x, rea
         if (c->slots && c->rows)
             fold_shared(p, c, x, c->line + p->margin);
         else
-            fold_listed(c, x, c->line + p->margin, p->row);
+            fold_listed(p, c, x, c->line + p->margin, p->row);
         fold_line(p, c->line, c->folded, 0, w->out_width, rows, y);
         return;
     }
@@ -429,29 +640,67 @@ FDL_INLINE void fold_out_row(const pooling *p, row_cursor *c, const real *x, rea
         const int64_t begin = min64(needed, max64(0, -start)), end = max64(begin, min64(needed, p->row - start));
         for (int64_t i = 0; i < begin; i++)
             c->line[i] = pool_nothing();
-        fold_listed(c, x + start + begin, c->line + begin, end - begin);
+        fold_listed(p, c, x + start + begin, c->line + begin, end - begin);
         for (int64_t i = end; i < needed; i++)
             c->line[i] = pool_nothing();
         fold_line(p, c->line, c->folded, j, size, rows, y + j);
     }
 }
 
-/* Rows [begin, end) of y. */
-POOL_OUTLINE int fold_out_rows(const pooling *p, const real *x, real *y, int64_t begin, int64_t end)
+/* Factors of what divides a sum, of a row of y: 1 where maxima are looked for. */
+FDL_INLINE real rows_count(const pooling *p, const row_cursor *c);
+
+/* y = what earlier taps of its windows gave, and the row of y's later ones. */
+POOL_OUTLINE void fold_onto(const pooling *p, const row_cursor *c, const real *part, real *y)
 {
+    const real rows = rows_count(p, c);
+    for (int64_t j = 0; j < p->out_row; j++)
+        y[j] = pool_combine_one(part[j], y[j]);
+    for (int64_t j = 0; POOL_SUMS && p->last && j < p->out_row; j++)
+        y[j] /= p->width_count[j / p->inner] * rows;
+}
+
+/* Rows [begin, end) of y. Constant wherever inlined: plain, that there are none of the things that need long sizes, of
+ * which the compiler then sees nothing, nor that a store to y might change p. */
+FDL_INLINE int fold_out_rows_of(const pooling *given, const real *x, real *y, int64_t begin, int64_t end,
+                                const bool plain)
+{
+    pooling own = *given;
+    const pooling *const p = &own;
+    if (plain)
+        own.far = own.many = own.onto = own.partial = false, own.first = 0;
     const fdl_mark mark = fdl_scratch_mark();
     row_cursor c = {0};
     const int64_t reach = (p->w->kernel_width - 1) * p->w->dilation_width;
-    const int64_t line = p->segment ? p->segment * p->w->stride_width + reach + 4 * LANES : p->line;
-    const bool ready = row_cursor_make(p, &c, line, pool_nothing()) && row_cursor_share(p, &c);
+    const int64_t size = min64(p->segment, p->w->out_width);
+    const int64_t line = p->segment ? (size - 1) * p->w->stride_width + reach + 1 + 4 * LANES : p->line;
+    real *part = p->onto ? fdl_scratch((p->out_row + LANES) * (int64_t)sizeof(real)) : NULL;
+    const bool ready = (part || !p->onto) && row_cursor_make(p, &c, line, pool_nothing()) && row_cursor_share(p, &c);
     row_cursor_start(p, &c, begin);
-    for (int64_t i = begin; ready && i < end; i++) {
+    real *to = y + begin * p->out_pitch + p->out_first;
+    for (int64_t i = begin; ready && i < end; i++, to += p->out_pitch) {
         row_cursor_next(p, &c);
-        const real rows = POOL_SUMS ? p->depth_count[c.depth] * p->height_count[c.height] : 1;
-        fold_out_row(p, &c, x + c.plane * p->volume, rows, y + i * p->out_row);
+        const real rows = POOL_SUMS && p->partial ? 1 : rows_count(p, &c);
+        fold_out_row(p, &c, x + c.plane * p->volume, rows, p->onto ? part : to);
+        if (p->onto)
+            fold_onto(p, &c, part, to);
     }
     fdl_scratch_release(mark);
     return ready ? FDL_OK : FDL_OUT_OF_MEMORY;
+}
+
+POOL_OUTLINE int fold_out_plain(const pooling *p, const real *x, real *y, int64_t begin, int64_t end)
+{
+    return fold_out_rows_of(p, x, y, begin, end, true);
+}
+POOL_OUTLINE int fold_out_any(const pooling *p, const real *x, real *y, int64_t begin, int64_t end)
+{
+    return fold_out_rows_of(p, x, y, begin, end, false);
+}
+FDL_INLINE int fold_out_rows(const pooling *p, const real *x, real *y, int64_t begin, int64_t end)
+{
+    const bool plain = !p->far && !p->many && !p->onto && !p->partial && p->first == 0;
+    return plain ? fold_out_plain(p, x, y, begin, end) : fold_out_any(p, x, y, begin, end);
 }
 
 /* Run `task` over the rows of y, or over the planes, by what they cost. */
@@ -486,7 +735,6 @@ FDL_INLINE void store_positions(int64_t *to, vint position, int64_t n)
 typedef struct {
     const pooling *p;
     pooling side;
-    fdl_window window;
     fdl_task *run;
     int64_t count;
 } beside;
@@ -502,13 +750,6 @@ FDL_INLINE bool pool_is_small(const fdl_window *w)
 
 /* Whether they are taken side by side: sums are added up in the same order then. */
 FDL_INLINE bool pool_beside_pays(const fdl_window *w) { return pool_is_small(w) && w->batch * w->channels >= LANES; }
-
-FDL_INLINE fdl_window pool_beside_window(const fdl_window *w)
-{
-    fdl_window side = *w;
-    side.batch = 1, side.channels = side.out_channels = LANES, side.channels_last = 1;
-    return side;
-}
 
 FDL_INLINE void separate_positions(const integer *sheet, int64_t step, int64_t arrays, int64_t size, int64_t *to)
 {
@@ -559,17 +800,34 @@ POOL_OUTLINE int beside_task(void *context, int64_t begin, int64_t end)
     return status;
 }
 
-FDL_INLINE int over_blocks(const beside *b, fdl_task *task)
+/* All of p by `task`, which gets a beside: of blocks of planes, each run as `count` rows or planes. */
+POOL_OUTLINE int over_blocks(const pooling *p, bool (*prepare)(pooling *), fdl_task *run, int64_t count, fdl_task *task)
 {
-    const int64_t work = max64(1, (b->p->volume + b->p->positions) * LANES);
-    return fdl_parallel(ceil_div(b->p->planes, LANES), ceil_div(POOL_GRAIN, work), task, (void *)b);
+    fdl_window window = *p->w;
+    window.batch = 1, window.channels = window.out_channels = LANES, window.channels_last = 1;
+    beside b = {.p = p, .run = run, .count = count};
+    b.side = (pooling){.whole_w = &window, .include_pad = p->include_pad, .divisor_override = p->divisor_override};
+    pooling_describe(&b.side);
+    const int64_t work = max64(1, (p->volume + p->positions) * LANES);
+    return prepare(&b.side) ? fdl_parallel(ceil_div(p->planes, LANES), ceil_div(POOL_GRAIN, work), task, &b)
+                            : FDL_OUT_OF_MEMORY;
 }
 
 /* ---- the way back: from a row of y to the rows of x ---- */
 
+/* Cuts add to planes of grad_input that are zero. */
+static int zero_planes(void *context, int64_t begin, int64_t end)
+{
+    const pooling *p = context;
+    memset(p->grad_input + begin * p->volume, 0, (size_t)((end - begin) * p->volume) * sizeof(real));
+    return FDL_OK;
+}
+
 /* Make rows of grad_input, a plane, zero before they are first added to: up to the last that the cursor lists. */
 FDL_INLINE void zero_listed(const pooling *p, const row_cursor *c, real *grad_input, int64_t *zeroed)
 {
+    if (p->cut)
+        return;
     const int64_t end = c->rows ? c->row[c->rows - 1] + p->row : 0;
     if (end > *zeroed) {
         memset(grad_input + *zeroed, 0, (size_t)(end - *zeroed) * sizeof(real));
@@ -579,7 +837,8 @@ FDL_INLINE void zero_listed(const pooling *p, const row_cursor *c, real *grad_in
 
 FDL_INLINE void zero_rest(const pooling *p, real *grad_input, int64_t zeroed)
 {
-    memset(grad_input + zeroed, 0, (size_t)(p->volume - zeroed) * sizeof(real));
+    if (!p->cut)
+        memset(grad_input + zeroed, 0, (size_t)(p->volume - zeroed) * sizeof(real));
 }
 
 /* A row of y between zeros, so that no load of its neighbours needs a bound: its first element, or NULL. */
