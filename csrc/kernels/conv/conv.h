@@ -190,13 +190,6 @@ FDL_INLINE int64_t locate_row(const fdl_window *w, int64_t d, int64_t i, int64_t
     return plane >= 0 && plane < w->depth && row >= 0 && row < w->height ? plane * w->height + row : -1;
 }
 
-#define conv_winograd_last_pays FDL_NAME(conv_winograd_last_pays)
-#define conv_winograd_last_forward FDL_NAME(conv_winograd_last_forward)
-
-/* The same two where the channels are last. */
-bool conv_winograd_last_pays(const convolution *v);
-int conv_winograd_last_forward(const convolution *v, bool *finite);
-
 #define conv_channels_last_weights FDL_NAME(conv_channels_last_weights)
 #define conv_channels_last_forward FDL_NAME(conv_channels_last_forward)
 #define conv_channels_last_grad_x FDL_NAME(conv_channels_last_grad_x)
