@@ -22,7 +22,7 @@ typedef struct {
     bool is_matrix;            /* 1 x 1, stride 1, no padding: columns is the image itself */
     gemm_matrix weights;       /* of the first group, [filters, terms]; the next group's are group_weights further */
     int64_t group_weights;
-    bool turned; /* weight is [channels, filters, taps], its taps in reverse: winograd_forward.h reads it so */
+    bool turned; /* weight is [channels, filters, taps], its taps in reverse: Winograd's algorithm reads it so */
     const real *x, *weight, *bias, *residual, *grad_y;
     real *y, *grad_x, *grad_weight, *grad_bias;
     const conv_sink *sink; /* which only Winograd's algorithm knows; NULL: y */

@@ -449,13 +449,14 @@ int conv_winograd_4x4_forward(const convolution *v, bool *finite)
     winograd w = {.v = v, .finite = finite};
     w.tile_rows = ceil_div(v->w.out_height, OUT), w.row_tiles = ceil_div(v->w.out_width, OUT);
     w.line = (w.row_tiles * OUT + IN - OUT) * LANES;
-    /* Written through `pack` alone. */
+    /* Packed weights are only read. */
     w.u = describe_u(v, 0, v->filters, v->packed_tile == WINOGRAD_TILE ? (real *)v->packed_winograd : NULL);
     /* As many rows of tiles as keep V and M in the second-level cache, but enough to fill tiles of the product and feed
-     * every thread. Where U does not stay in that cache, it is read anew for every block: fewer, though larger than the
-     * cache, are faster. */
+     * every thread. A U that does not stay in that cache is read anew for every block, and the larger it is, the more
+     * that costs beside a block that does not stay there either. */
     const int64_t all_rows = v->w.batch * w.tile_rows;
-    const int64_t budget = POINTS * w.u.point * size > 1 << 20 ? 1 << 20 : 1 << 19;
+    const int64_t u_size = POINTS * w.u.point * size;
+    const int64_t budget = u_size <= 1 << 20 ? 1 << 19 : max64(1 << 20, min64(1 << 22, u_size / 4));
     const int64_t fit = max64(GEMM_ROWS, budget / (POINTS * (v->channels + FILTERS) * size));
     const bool small = v->channels * v->filters * v->positions * v->w.batch < 1 << 18;
     const int64_t threads = small ? 1 : fdl_available_threads();
