@@ -277,6 +277,17 @@ def test_exact_convolution_is_direct_in_every_pass() -> None:
 
 
 @pytest.mark.parametrize("data_format", ["NCHW", "NHWC"])
+def test_winograd_beside_the_image(data_format: str) -> None:
+    """So wide a border that whole blocks of its tiles see nothing else."""
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((1, 17, 4, 20)), rng.standard_normal((16, 17, 3, 3))
+    x = x.transpose(0, 2, 3, 1).copy() if data_format == "NHWC" else x
+    form: dict[str, Any] = {"padding": ((1, 1), (700, 650)), "data_format": data_format}
+    found, expected = (fastdl.conv2d(x, weight, **form, algorithm=name) for name in ("winograd", "direct"))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("data_format", ["NCHW", "NHWC"])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("channels", [16, 64, 256])
 def test_error_of_winograd(channels: int, dtype: type, data_format: str) -> None:

@@ -258,6 +258,7 @@ def channels_last() -> list[Case]:
         nhwc((2, 9, 10, 17), 150, 3, padding=1, residual=True, activation="leaky_relu"),
         nhwc((1, 6, 7, 530), 17, 3, padding=1),
         nhwc((5, 23, 3, 20), 47, 3, padding=(0, 1)),
+        nhwc((2, 5, 430, 34), 35, 3, padding=(2, 1), activation="tanh"),
         nhwc((2, 18, 17, 32), 33, 3, _not_finite(2, 18, 17, 32), padding=1, **special),
         # of ResNet-50, and a depthwise one that is larger than the caches
         nhwc((1, 56, 56, 64), 256, 1, **large),
@@ -436,6 +437,8 @@ CASES = [
     convolution((2, 17, 9, 10), 150, 3, padding=1, residual=True, activation="leaky_relu"),
     convolution((1, 530, 6, 7), 17, 3, padding=1),
     convolution((5, 20, 23, 3), 47, 3, padding=(0, 1)),
+    # rows of tiles in more than one block
+    convolution((2, 34, 5, 430), 35, 3, padding=(2, 1), activation="tanh"),
     # past the cache blocks, and enough work for threads
     convolution((2, 40, 30, 29), 50, 3, padding=1),
     convolution((1, 300, 14, 14), 70, 1),

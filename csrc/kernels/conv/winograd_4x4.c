@@ -14,8 +14,9 @@
 #include "kernels/conv/conv.h"
 #include "kernels/conv/winograd.h"
 
-/* Work goes in blocks of rows of tiles (of all images, one after the other): V of a block is made for all channels,
- * then, FILTERS at a time, U where it is not kept, M, and y. V and M of the moment so stay in the caches. */
+/* Work goes in blocks of rows of tiles (of all images, one after the other) or, where rows are long, of parts of a row:
+ * V of a block is made for all channels, then, FILTERS at a time, U where it is not kept, M, and y. V and M of the moment
+ * so stay in the caches. */
 enum {
     PANEL = 128 / (int)sizeof(real), /* filters in a panel of U, the same on every level; the last may have half */
     FILTERS = 2 * PANEL,
@@ -34,14 +35,30 @@ typedef struct {
 typedef struct {
     const convolution *v;
     int64_t tile_rows, row_tiles; /* of one image: rows of tiles, and tiles in a row */
+    int64_t columns, row_blocks;  /* tiles of a row in a block, and blocks that a row is cut into */
     int64_t block_rows, blocks;   /* rows of tiles in a block, blocks in all */
     int64_t parts;                /* that the filters are cut into, where there are fewer blocks than threads */
-    int64_t line;                 /* elements of the pixels of a row of tiles, side by side */
+    int64_t line;                 /* elements of the pixels of a block's row of tiles, side by side */
     int64_t v_point, v_tile;      /* elements from one point, and from one tile to the next in V [tiles, POINTS] */
     int64_t m_point;              /* elements from one point to the next in M [POINTS, tiles, FILTERS] */
     factors u;                    /* of all filters; its data NULL: made for FILTERS of them when needed */
     bool *finite;
 } winograd;
+
+/* A row of tiles in a block. */
+typedef struct {
+    int64_t n, i, j; /* the image, and the first row and column of results */
+    int64_t tiles;
+    int64_t height, width; /* of the results that are there */
+} strip;
+
+static strip locate_strip(const winograd *w, int64_t row, int64_t tile)
+{
+    const fdl_window *g = &w->v->w;
+    strip t = {row / w->tile_rows, row % w->tile_rows * OUT, tile * OUT, min64(w->columns, w->row_tiles - tile), 0, 0};
+    t.height = min64(OUT, g->out_height - t.i), t.width = min64(t.tiles * OUT, g->out_width - t.j);
+    return t;
+}
 
 /* ---- U ---- */
 
@@ -182,61 +199,77 @@ FDL_INLINE void transform_tile(const view *x, int64_t i, int64_t j, int64_t lane
     }
 }
 
-/* V of the row of tiles `row`, where the channels are last. */
-static void transform_pixels(const winograd *w, int64_t row, real *to)
+/* V of a strip, where the channels are last. */
+static void transform_pixels(const winograd *w, strip t, real *to)
 {
     const convolution *v = w->v;
     const fdl_window *g = &v->w;
-    const int64_t n = row / w->tile_rows, i = row % w->tile_rows * OUT - g->padding_height;
-    view x = {v->x + n * v->pixels * v->channels, g->width * v->channels, v->channels, g->height, g->width};
-    for (int64_t t = 0; t < w->row_tiles; t++, to += w->v_tile) {
-        const int64_t j = t * OUT - g->padding_width;
+    const int64_t i = t.i - g->padding_height;
+    const real *image = v->x + t.n * v->pixels * v->channels;
+    view x = {image, g->width * v->channels, v->channels, g->height, g->width};
+    for (int64_t tile = 0; tile < t.tiles; tile++, to += w->v_tile) {
+        const int64_t j = t.j + tile * OUT - g->padding_width;
         const bool inside = i >= 0 && i + IN <= g->height && j >= 0 && j + IN <= g->width;
-        view of_channels = x;
         int64_t c = 0;
-        for (; inside && c + LANES <= v->channels; c += LANES, of_channels.data += LANES) /* main loop */
-            transform_tile(&of_channels, i, j, LANES, true, to + c, w->v_point);
-        for (; c < v->channels; c += LANES, of_channels.data += LANES) /* edges and tail */
-            transform_tile(&of_channels, i, j, v->channels - c, false, to + c, w->v_point);
+        for (; inside && c + LANES <= v->channels; c += LANES) { /* main loop */
+            x.data = image + c;
+            transform_tile(&x, i, j, LANES, true, to + c, w->v_point);
+        }
+        for (; c < v->channels; c += LANES) { /* edges and tail */
+            x.data = image + c;
+            transform_tile(&x, i, j, v->channels - c, false, to + c, w->v_point);
+        }
     }
 }
 
-/* V of the row of tiles `row`, where the channels are first. Scratch: the pixels of a vector of channels [IN, w->line],
- * 0 beside the image; and where in it those of IN rows of the image go, once transposed. */
-static void transform_planes(const winograd *w, int64_t row, real *lines, const int32_t *place, real *to)
+/* V of a strip, where the channels are first. Scratch: the pixels of a vector of channels [IN, w->line]; and where in it
+ * those of IN rows of the image go, once transposed. */
+static void transform_planes(const winograd *w, strip t, real *lines, const int32_t *place, real *to)
 {
     const convolution *v = w->v;
     const fdl_window *g = &v->w;
-    const int64_t n = row / w->tile_rows, top = row % w->tile_rows * OUT - g->padding_height;
-    const int64_t first = max64(0, min64(top, g->height)), last = max64(first, min64(g->height, top + IN));
-    const int64_t pixels = (last - first) * g->width;
-    const view whole = {lines, w->line, LANES, IN, w->line / LANES};
-    for (int64_t r = 0; r < IN; r++)
-        if (top + r < first || top + r >= last)
-            memset(lines + r * w->line, 0, (size_t)w->line * sizeof(real));
-    real *inside = lines + max64(0, -top) * w->line + g->padding_width * LANES;
+    const int64_t i = t.i - g->padding_height, j = t.j - g->padding_width; /* the first pixel, */
+    /* and of those that exist: */
+    const int64_t i_first = max64(0, min64(i, g->height)), i_last = max64(i_first, min64(g->height, i + IN));
+    const int64_t j_first = min64(max64(0, j), j + w->line / LANES);
+    const int64_t j_last = max64(j_first, min64(g->width, j + w->line / LANES));
+    /* Rows that are taken whole follow each other, as one. */
+    const bool whole = j_last - j_first == g->width;
+    const int64_t runs = whole ? 1 : i_last - i_first, length = (whole ? i_last - i_first : 1) * (j_last - j_first);
+    const view pixels = {lines, w->line, LANES, IN, w->line / LANES};
+    real *inside = lines + (i_first - i) * w->line + (j_first - j) * LANES;
+    for (int64_t r = 0; r < IN; r++) { /* 0 beside the image */
+        const bool exists = i + r >= i_first && i + r < i_last;
+        const int64_t left = exists ? (j_first - j) * LANES : w->line;
+        const int64_t right = exists ? (j_last - j) * LANES : w->line;
+        memset(lines + r * w->line, 0, (size_t)left * sizeof(real));
+        memset(lines + r * w->line + right, 0, (size_t)(w->line - right) * sizeof(real));
+    }
     for (int64_t c = 0; c < v->channels; c += LANES) {
-        const real *x = v->x + (n * v->channels + c) * v->pixels + first * g->width;
         const int64_t present = min64(LANES, v->channels - c);
-        int64_t p = 0;
-        for (; present == LANES && p + LANES <= pixels; p += LANES) { /* main loop */
-            vreal block[LANES];
-            vload_transposed(x + p, v->pixels, block);
-            FDL_UNROLL
-            for (int l = 0; l < LANES; l++)
-                vstore(inside + place[p + l], block[l]);
+        for (int64_t run = 0; run < runs; run++) {
+            const real *x = v->x + (t.n * v->channels + c) * v->pixels + (i_first + run) * g->width + j_first;
+            real *line = inside + run * w->line;
+            int64_t p = 0;
+            for (; present == LANES && p + LANES <= length; p += LANES) { /* main loop */
+                vreal block[LANES];
+                vload_transposed(x + p, v->pixels, block);
+                FDL_UNROLL
+                for (int l = 0; l < LANES; l++)
+                    vstore(line + place[p + l], block[l]);
+            }
+            for (; p < length; p += LANES) { /* tail */
+                vreal block[LANES];
+                FDL_UNROLL
+                for (int l = 0; l < LANES; l++)
+                    block[l] = l < present ? vload_up_to(x + l * v->pixels + p, length - p) : (vreal){0};
+                vtranspose(block);
+                for (int64_t l = 0; l < min64(LANES, length - p); l++)
+                    vstore(line + place[p + l], block[l]);
+            }
         }
-        for (; p < pixels; p += LANES) { /* tail */
-            vreal block[LANES];
-            FDL_UNROLL
-            for (int l = 0; l < LANES; l++)
-                block[l] = l < present ? vload_up_to(x + l * v->pixels + p, pixels - p) : (vreal){0};
-            vtranspose(block);
-            for (int64_t l = 0; l < min64(LANES, pixels - p); l++)
-                vstore(inside + place[p + l], block[l]);
-        }
-        for (int64_t t = 0; t < w->row_tiles; t++)
-            transform_tile(&whole, 0, t * OUT, LANES, true, to + t * w->v_tile + c, w->v_point);
+        for (int64_t tile = 0; tile < t.tiles; tile++)
+            transform_tile(&pixels, 0, tile * OUT, LANES, true, to + tile * w->v_tile + c, w->v_point);
     }
 }
 
@@ -283,73 +316,78 @@ FDL_INLINE void transform_products(const real *m, int64_t point, vreal out[OUT][
         output_transform(half[r], out[r]);
 }
 
-/* y of the row of tiles `row` and of `filters` filters from f on, where the channels are last; m is M of them. Returns
- * lanes that are all-ones where a result is not finite. */
-static vint store_pixels(const winograd *w, const real *m, int64_t row, int64_t f, int64_t filters)
+/* y of a strip and of `filters` filters from f on, where the channels are last; m is M of them. Returns lanes that are
+ * all-ones where a result is not finite. */
+static vint store_pixels(const winograd *w, const real *m, strip t, int64_t f, int64_t filters)
 {
     const convolution *v = w->v;
-    const int64_t n = row / w->tile_rows, top = row % w->tile_rows * OUT, pitch = v->filters;
-    const int64_t width = v->w.out_width, rows = min64(OUT, v->w.out_height - top);
-    const int64_t y = (n * v->positions + top * width) * pitch + f;
+    const int64_t pitch = v->filters, row = v->w.out_width * pitch;
+    const int64_t y = (t.n * v->positions + t.i * v->w.out_width + t.j) * pitch + f;
     const epilogue e = {v->y, v->residual, is_relu(&v->activation)};
     vint bad = {0};
-    for (int64_t t = 0; t < w->row_tiles; t++, m += FILTERS)
+    for (int64_t tile = 0; tile < t.tiles; tile++, m += FILTERS)
         for (int64_t l = 0; l < filters; l += LANES) {
             const vreal bias = v->bias ? vload_up_to(v->bias + f + l, filters - l) : (vreal){0};
             vreal out[OUT][OUT];
             transform_products(m + l, w->m_point, out);
             FDL_UNROLL
             for (int r = 0; r < OUT; r++) {
-                if (r >= rows)
+                if (r >= t.height)
                     break;
                 FDL_UNROLL
                 for (int s = 0; s < OUT; s++) {
-                    if (t * OUT + s >= width)
+                    if (tile * OUT + s >= t.width)
                         break;
-                    const int64_t to = y + (r * width + t * OUT + s) * pitch + l;
+                    const int64_t to = y + r * row + (tile * OUT + s) * pitch + l;
                     store_result(e, out[r][s], bias, to, filters - l, &bad);
                 }
             }
         }
-    activate_stored(&v->activation, v->y + y, pitch, rows * width, filters);
+    for (int64_t r = 0; r < t.height; r++)
+        activate_stored(&v->activation, v->y + y + r * row, pitch, t.width, filters);
     return bad;
 }
 
-/* The same where they are first, a vector of filters at a time. Scratch: `results` [OUT rows, out_width]. */
-static vint store_planes(const winograd *w, const real *m, int64_t row, int64_t f, int64_t filters, real *results)
+/* The same where they are first, a vector of filters at a time. Scratch: `results` [OUT, t.width]. */
+static vint store_planes(const winograd *w, const real *m, strip t, int64_t f, int64_t filters, real *results)
 {
     const convolution *v = w->v;
-    const int64_t n = row / w->tile_rows, top = row % w->tile_rows * OUT, pitch = v->positions;
-    const int64_t width = v->w.out_width, rows = min64(OUT, v->w.out_height - top), pixels = rows * width;
+    const int64_t pitch = v->positions, width = v->w.out_width;
+    /* Rows that are stored whole follow each other, as one. */
+    const bool whole = t.width == width;
+    const int64_t runs = whole ? 1 : t.height, length = (whole ? t.height : 1) * t.width;
     const epilogue e = {v->y, v->residual, is_relu(&v->activation)};
     vint bad = {0};
     for (int64_t l = 0; l < filters; l += LANES) {
-        const int64_t present = min64(LANES, filters - l), y = (n * v->filters + f + l) * pitch + top * width;
-        for (int64_t t = 0; t < w->row_tiles; t++) {
+        const int64_t present = min64(LANES, filters - l);
+        for (int64_t tile = 0; tile < t.tiles; tile++) {
             vreal out[OUT][OUT];
-            transform_products(m + t * FILTERS + l, w->m_point, out);
+            transform_products(m + tile * FILTERS + l, w->m_point, out);
             FDL_UNROLL
             for (int r = 0; r < OUT; r++) {
                 FDL_UNROLL
                 for (int s = 0; s < OUT; s++) {
-                    if (t * OUT + s >= width)
+                    if (tile * OUT + s >= t.width)
                         break;
-                    vstore(results + (r * width + t * OUT + s) * LANES, out[r][s]);
+                    vstore(results + (r * t.width + tile * OUT + s) * LANES, out[r][s]);
                 }
             }
         }
-        for (int64_t p = 0; p < pixels; p += LANES) {
-            vreal block[LANES];
-            vload_transposed(results + p * LANES, LANES, block);
-            FDL_UNROLL
-            for (int k = 0; k < LANES; k++) {
-                if (k >= present)
-                    break;
-                const vreal bias = vset1(v->bias ? v->bias[f + l + k] : 0);
-                store_result(e, block[k], bias, y + k * pitch + p, pixels - p, &bad);
+        for (int64_t run = 0; run < runs; run++) {
+            const int64_t y = (t.n * v->filters + f + l) * pitch + (t.i + run) * width + t.j;
+            for (int64_t p = 0; p < length; p += LANES) {
+                vreal block[LANES];
+                vload_transposed(results + (run * length + p) * LANES, LANES, block);
+                FDL_UNROLL
+                for (int k = 0; k < LANES; k++) {
+                    if (k >= present)
+                        break;
+                    const vreal bias = vset1(v->bias ? v->bias[f + l + k] : 0);
+                    store_result(e, block[k], bias, y + k * pitch + p, length - p, &bad);
+                }
             }
+            activate_stored(&v->activation, v->y + y, pitch, present, length);
         }
-        activate_stored(&v->activation, v->y + y, pitch, present, pixels);
     }
     return bad;
 }
@@ -384,7 +422,7 @@ static int forward_task(void *context, int64_t begin, int64_t end)
     const winograd *w = context;
     const convolution *v = w->v;
     const fdl_window *g = &v->w;
-    const int64_t size = (int64_t)sizeof(real), tiles = w->block_rows * w->row_tiles;
+    const int64_t size = (int64_t)sizeof(real), tiles = w->block_rows * w->columns;
     factors chunk = describe_u(v, 0, FILTERS, NULL);
     const fdl_mark mark = fdl_scratch_mark();
     real *v_data = fdl_scratch(tiles * w->v_tile * size), *m = fdl_scratch(POINTS * w->m_point * size);
@@ -393,11 +431,10 @@ static int forward_task(void *context, int64_t begin, int64_t end)
     real *lines = NULL, *results = NULL;
     int32_t *place = NULL;
     if (!g->channels_last && status == FDL_OK) {
-        const int64_t results_size = (OUT * g->out_width + LANES) * LANES; /* up to a vector of pixels past the last */
+        const int64_t results_size = (OUT * w->columns * OUT + LANES) * LANES; /* a vector of pixels past the last */
         lines = fdl_scratch(IN * w->line * size), results = fdl_scratch(results_size * size);
         place = fdl_scratch(IN * g->width * (int64_t)sizeof(int32_t));
         if (lines && results && place) {
-            memset(lines, 0, (size_t)(IN * w->line * size));
             memset(results, 0, (size_t)(results_size * size));
             for (int64_t r = 0; r < IN; r++)
                 for (int64_t j = 0; j < g->width; j++)
@@ -408,16 +445,19 @@ static int forward_task(void *context, int64_t begin, int64_t end)
     }
     vint bad = {0};
     for (int64_t item = begin; item < end && status == FDL_OK; item++) {
-        const int64_t first = item / w->parts * w->block_rows, part = item % w->parts;
+        const int64_t block = item / w->parts, part = item % w->parts;
+        const int64_t first = block / w->row_blocks * w->block_rows, tile = block % w->row_blocks * w->columns;
+        const int64_t columns = min64(w->columns, w->row_tiles - tile);
         const int64_t rows = min64(w->block_rows, v->w.batch * w->tile_rows - first);
         const int64_t panels = ceil_div(w->u.lanes, PANEL), f_begin = panels * part / w->parts * PANEL;
         const int64_t f_end = min64(v->filters, panels * (part + 1) / w->parts * PANEL);
         for (int64_t row = 0; row < rows && f_begin < f_end; row++) {
-            real *to = v_data + row * w->row_tiles * w->v_tile;
+            const strip t = locate_strip(w, first + row, tile);
+            real *to = v_data + row * columns * w->v_tile;
             if (g->channels_last)
-                transform_pixels(w, first + row, to);
+                transform_pixels(w, t, to);
             else
-                transform_planes(w, first + row, lines, place, to);
+                transform_planes(w, t, lines, place, to);
         }
         for (int64_t f = f_begin; f < f_end && status == FDL_OK; f += FILTERS) {
             const int64_t filters = min64(FILTERS, f_end - f);
@@ -425,11 +465,12 @@ static int forward_task(void *context, int64_t begin, int64_t end)
                 chunk = describe_u(v, f, filters, u_data);
                 transform_weights(&chunk, 0, chunk.lanes / LANES);
             }
-            status = multiply(w, v_data, rows * w->row_tiles, w->u.data ? &w->u : &chunk, f, filters, m);
+            status = multiply(w, v_data, rows * columns, w->u.data ? &w->u : &chunk, f, filters, m);
             for (int64_t row = 0; row < rows && status == FDL_OK; row++) {
-                const real *products = m + row * w->row_tiles * FILTERS;
-                bad |= g->channels_last ? store_pixels(w, products, first + row, f, filters)
-                                        : store_planes(w, products, first + row, f, filters, results);
+                const strip t = locate_strip(w, first + row, tile);
+                const real *products = m + row * columns * FILTERS;
+                bad |= g->channels_last ? store_pixels(w, products, t, f, filters)
+                                        : store_planes(w, products, t, f, filters, results);
             }
         }
     }
@@ -448,7 +489,6 @@ int conv_winograd_4x4_forward(const convolution *v, bool *finite)
     const int64_t size = (int64_t)sizeof(real);
     winograd w = {.v = v, .finite = finite};
     w.tile_rows = ceil_div(v->w.out_height, OUT), w.row_tiles = ceil_div(v->w.out_width, OUT);
-    w.line = (w.row_tiles * OUT + IN - OUT) * LANES;
     /* Packed weights are only read. */
     w.u = describe_u(v, 0, v->filters, v->packed_tile == WINOGRAD_TILE ? (real *)v->packed_winograd : NULL);
     /* As many rows of tiles as keep V and M in the second-level cache, but enough to fill tiles of the product and feed
@@ -461,14 +501,16 @@ int conv_winograd_4x4_forward(const convolution *v, bool *finite)
     const bool small = v->channels * v->filters * v->positions * v->w.batch < 1 << 18;
     const int64_t threads = small ? 1 : fdl_available_threads();
     const int64_t row_threads = all_rows * w.row_tiles < threads * GEMM_ROWS ? 1 : threads;
-    w.block_rows = max64(1, min64((fit + w.row_tiles / 2) / w.row_tiles, ceil_div(all_rows, row_threads)));
-    w.blocks = ceil_div(all_rows, w.block_rows);
-    w.block_rows = ceil_div(all_rows, w.blocks);
-    w.blocks = ceil_div(all_rows, w.block_rows);
+    w.columns = ceil_div(w.row_tiles, max64(1, (w.row_tiles + fit / 2) / fit));
+    w.row_blocks = ceil_div(w.row_tiles, w.columns);
+    w.line = (w.columns * OUT + IN - OUT) * LANES;
+    w.block_rows = max64(1, min64((fit + w.columns / 2) / w.columns, ceil_div(all_rows, row_threads)));
+    w.block_rows = ceil_div(all_rows, ceil_div(all_rows, w.block_rows));
+    w.blocks = ceil_div(all_rows, w.block_rows) * w.row_blocks;
     w.parts = w.blocks < threads ? threads : 1;
     w.v_point = ceil_div(v->channels, LANES) * LANES;
     w.v_tile = POINTS * w.v_point + LANES; /* odd in vectors: tiles do not share cache sets */
-    w.m_point = w.block_rows * w.row_tiles * FILTERS + 3 * LANES;
+    w.m_point = w.block_rows * w.columns * FILTERS + 3 * LANES;
 
     const fdl_mark mark = fdl_scratch_mark();
     int status = FDL_OK;
