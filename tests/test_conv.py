@@ -279,6 +279,33 @@ def test_exact_convolution_is_direct_in_every_pass() -> None:
         fastdl.set_conv_precision("high")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("data_format", ["NCHW", "NHWC"])
+def test_winograd_beside_the_image(data_format: str) -> None:
+    """So wide a border that whole blocks of its tiles see nothing else."""
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((1, 17, 4, 20)), rng.standard_normal((16, 17, 3, 3))
+    x = x.transpose(0, 2, 3, 1).copy() if data_format == "NHWC" else x
+    form: dict[str, Any] = {"padding": ((1, 1), (700, 650)), "data_format": data_format}
+    found, expected = (fastdl.conv2d(x, weight, **form, algorithm=name) for name in ("winograd", "direct"))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("data_format", ["NCHW", "NHWC"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("channels", [16, 64, 256])
+def test_error_of_winograd(channels: int, dtype: type, data_format: str) -> None:
+    """Root mean square, as a part of the results' deviation: eps times about sqrt(channels), the length of the sums, of
+    normal numbers. Other interpolation points (0, +-1, +-2) leave twice as much, tiles of 6 x 6 four times."""
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((1, channels, 24, 24)).astype(dtype), rng.standard_normal((32, channels, 3, 3))
+    weight = weight.astype(dtype)
+    expected = reference.conv2d(x.astype(np.longdouble), weight.astype(np.longdouble))
+    order, back = ((0, 2, 3, 1), (0, 3, 1, 2)) if data_format == "NHWC" else ((0, 1, 2, 3), (0, 1, 2, 3))
+    found = fastdl.conv2d(x.transpose(order).copy(), weight, algorithm="winograd", data_format=data_format)
+    error = found.transpose(back) - expected
+    assert np.sqrt((error**2).mean()) < (np.sqrt(channels) + 4) * np.finfo(dtype).eps * expected.std()
+
+
 def test_one_large_number_takes_the_digits_of_its_neighbours_no_more() -> None:
     rng = np.random.default_rng(0)
     x, weight = rng.standard_normal((1, 64, 32, 32)), rng.standard_normal((64, 64, 3, 3))

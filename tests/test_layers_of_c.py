@@ -60,7 +60,7 @@ def definitions(text: str) -> set[str]:
 def arrows() -> dict[str, set[str]]:
     """Which files each file calls functions of."""
     texts = units(files())
-    tile = {"2x2": "WINOGRAD_TILE 2", "3x3": "WINOGRAD_TILE 3", "4x4": "WINOGRAD_TILE 4"}
+    tile = {"2x2": "WINOGRAD_TILE 2", "3x3": "WINOGRAD_TILE 3"}
     owners: dict[str, str] = {}
     for unit, text in texts.items():
         for name in definitions(text):

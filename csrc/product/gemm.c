@@ -494,6 +494,7 @@ static int packed_block(const gemm_problem *p, gemm_range range, int64_t k_begin
             const real *panels = p->pack_b(p->b, k, terms, column, strip, packed_b);
             if (!steady)
                 unpack_thin(panels, strip, terms, packed_thin);
+            int64_t fetched = p->b_step ? 0 : strip; /* columns of the B to come */
             for (int64_t row = range.row, rows; row < range.row_end; row += rows) {
                 const int64_t left = range.row_end - row;
                 rows = p->packed_a.data ? gemm_packed_rows(p->packed_a.row + row, p->packed_a.row + range.row_end)
@@ -517,13 +518,16 @@ static int packed_block(const gemm_problem *p, gemm_range range, int64_t k_begin
                 }
                 for (int64_t j = 0, width; j < strip; j += width) {
                     width = gemm_panel_width(strip - j);
+                    const bool fetch_b = fetched < strip; /* rather than A, which is the one from nearer */
                     tile t = {
                         .a = a,
                         .b = panels + j * terms,
                         .terms = terms,
                         /* late enough that it is not evicted before it is wanted */
-                        .next_a = strip - j - width <= GEMM_THIN ? next_a : NULL,
-                        .next_step = next_step,
+                        .next_a = fetch_b                          ? panels + p->b_step + fetched * terms
+                                  : strip - j - width <= GEMM_THIN ? next_a
+                                                                   : NULL,
+                        .next_step = fetch_b ? terms : next_step, /* LINE columns, as if they were as many rows */
                         .c_row = p->c_row,
                         .columns = min64(strip - j, width),
                         .accumulate = p->accumulate || !first,
@@ -533,6 +537,7 @@ static int packed_block(const gemm_problem *p, gemm_range range, int64_t k_begin
                         .relu = last && is_relu(&p->activation),
                         .later = last ? &p->activation : NULL,
                     };
+                    fetched += LINE;
                     const bool is_thin = t.columns <= GEMM_THIN && !steady;
                     compiled_kernel *kernel = is_thin ? NULL : micro_kernels[rows - 1][width / LANES - 1][layout];
                     run_tile(&t, &(tile_of){p, row, rows, column + j}, kernel, a_row, packed_thin);

@@ -55,6 +55,8 @@ typedef struct {
     gemm_pack_b *pack_b;
     const void *b;
     const real *a_next; /* of the product to come, where packed: fetched ahead; NULL: none */
+    int64_t b_step; /* from B, where its callback finds it packed and A lies by rows, to that of the product to come:
+                         * fetched ahead; 0: none */
     real *c;
     int64_t c_row;
     int64_t c_block, c_step;            /* C's columns come in blocks of c_block, c_step elements apart; 0: in one */

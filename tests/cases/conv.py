@@ -255,6 +255,10 @@ def channels_last() -> list[Case]:
         nhwc((1, 16, 16, 32), 32, 3, padding=1),
         nhwc((1, 19, 21, 33), 35, 3, bias=False),
         nhwc((3, 9, 14, 64), 32, 3, padding=2, activation="relu", residual=True),
+        nhwc((2, 9, 10, 17), 150, 3, padding=1, residual=True, activation="leaky_relu"),
+        nhwc((1, 6, 7, 530), 17, 3, padding=1),
+        nhwc((5, 23, 3, 20), 47, 3, padding=(0, 1)),
+        nhwc((2, 5, 430, 34), 35, 3, padding=(2, 1), activation="tanh"),
         nhwc((2, 18, 17, 32), 33, 3, _not_finite(2, 18, 17, 32), padding=1, **special),
         # of ResNet-50, and a depthwise one that is larger than the caches
         nhwc((1, 56, 56, 64), 256, 1, **large),
@@ -429,6 +433,12 @@ CASES = [
     convolution((1, 32, 16, 16), 32, 3, padding=1),
     convolution((1, 33, 19, 21), 35, 3, bias=False),
     convolution((3, 64, 9, 14), 32, 3, padding=2, activation="relu"),
+    # more filters, and more channels, than it takes at a time; a half panel of filters, rows of one tile, no row whole
+    convolution((2, 17, 9, 10), 150, 3, padding=1, residual=True, activation="leaky_relu"),
+    convolution((1, 530, 6, 7), 17, 3, padding=1),
+    convolution((5, 20, 23, 3), 47, 3, padding=(0, 1)),
+    # rows of tiles in more than one block
+    convolution((2, 34, 5, 430), 35, 3, padding=(2, 1), activation="tanh"),
     # past the cache blocks, and enough work for threads
     convolution((2, 40, 30, 29), 50, 3, padding=1),
     convolution((1, 300, 14, 14), 70, 1),

@@ -98,11 +98,8 @@ static int winograd_2x2_forward(const convolution *v)
 }
 static int winograd_4x4_forward(const convolution *v)
 {
-    return winograd_or(v, conv_winograd_4x4_forward, conv_products_forward, winograd_4x4_forward);
-}
-static int winograd_last_forward(const convolution *v)
-{
-    return winograd_or(v, conv_winograd_last_forward, conv_channels_last_forward, winograd_last_forward);
+    return winograd_or(v, conv_winograd_4x4_forward,
+                       v->w.channels_last ? conv_channels_last_forward : conv_products_forward, winograd_4x4_forward);
 }
 static int winograd_grad_weight(const convolution *v)
 {
@@ -154,10 +151,8 @@ static const candidate candidates[] = {
     {FDL_PASS_FORWARD, FIRST, FDL_ALGORITHM_WINOGRAD_2X2, winograd_2x2_applies, winograd_2x2_pays, winograd_2x2_forward,
      "3 x 3 at stride 1 with many channels, but so few pixels that tiles of 2 x 2 fit them best: 16 multiplications in "
      "place of 36"},
-    {FDL_PASS_FORWARD, FIRST, FDL_ALGORITHM_WINOGRAD, winograd_4x4_applies, winograd_4x4_pays, winograd_4x4_forward,
-     "3 x 3 at stride 1 with many channels and pixels: 36 multiplications in place of 144"},
-    {FDL_PASS_FORWARD, LAST, FDL_ALGORITHM_WINOGRAD, winograd_4x4_applies, conv_winograd_last_pays,
-     winograd_last_forward, "3 x 3 at stride 1 with many channels and pixels: 36 multiplications in place of 144"},
+    {FDL_PASS_FORWARD, FIRST | LAST, FDL_ALGORITHM_WINOGRAD, winograd_4x4_applies, winograd_4x4_pays,
+     winograd_4x4_forward, "3 x 3 at stride 1 with many channels and pixels: 36 multiplications in place of 144"},
     {FDL_PASS_FORWARD, FIRST, FDL_ALGORITHM_ROWS, conv_rows_applies, conv_rows_pays, conv_rows_forward,
      "few channels or filters: packing windows would cost more than the vectors that row ends leave partly empty"},
     {FDL_PASS_FORWARD, FIRST | LAST, FDL_ALGORITHM_IM2COL, always, never, columns_forward, "only when asked for"},
@@ -317,7 +312,7 @@ static const candidate *choose_turned(convolution *c)
 /* The tiles by which it is computed from the kernels as they lie, 2 or 4; 0: not by Winograd's algorithm. */
 static int64_t turned_tile(const convolution *c)
 {
-    const candidate *chosen = c->w.channels_last ? NULL : choose(c, FDL_PASS_FORWARD);
+    const candidate *chosen = choose(c, FDL_PASS_FORWARD);
     return !chosen                                           ? 0
            : chosen->algorithm == FDL_ALGORITHM_WINOGRAD_2X2 ? 2
            : chosen->algorithm == FDL_ALGORITHM_WINOGRAD     ? 4
@@ -384,17 +379,17 @@ static int turned_run(const convolution *v)
 /* ---- packed weights ---- */
 
 /* Packed weights are, in this order: where the channels are last, those and the plain ones; where every plane is
- * filtered by itself, the plain ones; else those in panels, and those transformed for Winograd's algorithm. */
+ * filtered by itself, the plain ones; else those in panels. Then those transformed for Winograd's algorithm. */
 static int64_t packed_size(const convolution *v)
 {
-    const bool plain = v->w.channels_last || filters_planes(v);
-    return plain ? v->w.out_channels * v->terms : v->w.groups * gemm_packed_size(v->filters, v->terms);
+    const int64_t plain = v->w.out_channels * v->terms;
+    if (v->w.channels_last)
+        return 2 * plain;
+    return filters_planes(v) ? plain : v->w.groups * gemm_packed_size(v->filters, v->terms);
 }
 
 static int64_t transformed_size(const convolution *v, int64_t packed_tile)
 {
-    if (v->w.channels_last)
-        return v->w.out_channels * v->terms;
     return packed_tile == 2   ? conv_winograd_2x2_packed_size(v)
            : packed_tile == 4 ? conv_winograd_4x4_packed_size(v)
                               : 0;
@@ -403,14 +398,10 @@ static int64_t transformed_size(const convolution *v, int64_t packed_tile)
 static convolution describe_packed(const fdl_window *window, const real *packed, int64_t packed_tile)
 {
     convolution v = conv_describe(window, packed);
-    const real *second = packed + packed_size(&v);
-    if (window->channels_last) {
-        v = conv_describe(window, second);
-        v.packed = packed;
-    } else {
-        v.packed = filters_planes(&v) ? NULL : packed;
-        v.packed_winograd = second;
-    }
+    if (window->channels_last)
+        v = conv_describe(window, packed + v.w.out_channels * v.terms);
+    v.packed = window->channels_last || !filters_planes(&v) ? packed : NULL;
+    v.packed_winograd = packed + packed_size(&v);
     v.packed_tile = packed_tile;
     return v;
 }
@@ -439,20 +430,22 @@ int fdl_conv_pack(const real *weight, real *packed, const fdl_window *window, in
 {
     const convolution v = conv_describe(window, weight);
     const size_t plain = (size_t)(v.w.out_channels * v.terms) * sizeof(real);
-    real *second = packed + packed_size(&v);
     if (window->channels_last) {
-        memcpy(second, weight, plain);
-        return conv_channels_last_weights(&v, packed);
-    }
-    if (filters_planes(&v))
+        memcpy(packed + v.w.out_channels * v.terms, weight, plain);
+        const int status = conv_channels_last_weights(&v, packed);
+        if (status != FDL_OK)
+            return status;
+    } else if (filters_planes(&v)) {
         memcpy(packed, weight, plain);
-    else
+    } else {
         for (int64_t g = 0; g < window->groups; g++) {
             const gemm_matrix a = {weight + g * v.group_weights, v.terms, 1};
             gemm_pack(&a, v.filters, v.terms, packed + g * gemm_packed_size(v.filters, v.terms));
         }
-    return packed_tile == 2   ? conv_winograd_2x2_pack(&v, second)
-           : packed_tile == 4 ? conv_winograd_4x4_pack(&v, second)
+    }
+    real *transformed = packed + packed_size(&v);
+    return packed_tile == 2   ? conv_winograd_2x2_pack(&v, transformed)
+           : packed_tile == 4 ? conv_winograd_4x4_pack(&v, transformed)
                               : FDL_OK;
 }
 

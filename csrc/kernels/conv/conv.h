@@ -22,7 +22,7 @@ typedef struct {
     bool is_matrix;            /* 1 x 1, stride 1, no padding: columns is the image itself */
     gemm_matrix weights;       /* of the first group, [filters, terms]; the next group's are group_weights further */
     int64_t group_weights;
-    bool turned; /* weight is [channels, filters, taps], its taps in reverse: winograd_forward.h reads it so */
+    bool turned; /* weight is [channels, filters, taps], its taps in reverse: Winograd's algorithm reads it so */
     const real *x, *weight, *bias, *residual, *grad_y;
     real *y, *grad_x, *grad_weight, *grad_bias;
     const conv_sink *sink; /* which only Winograd's algorithm knows; NULL: y */
@@ -242,13 +242,6 @@ FDL_INLINE int64_t locate_row(const fdl_window *w, int64_t d, int64_t i, int64_t
     const int64_t row = i * w->stride_height - w->padding_height + r * w->dilation_height;
     return plane >= 0 && plane < w->depth && row >= 0 && row < w->height ? plane * w->height + row : -1;
 }
-
-#define conv_winograd_last_pays FDL_NAME(conv_winograd_last_pays)
-#define conv_winograd_last_forward FDL_NAME(conv_winograd_last_forward)
-
-/* The same two where the channels are last. */
-bool conv_winograd_last_pays(const convolution *v);
-int conv_winograd_last_forward(const convolution *v, bool *finite);
 
 #define conv_channels_last_weights FDL_NAME(conv_channels_last_weights)
 #define conv_channels_last_forward FDL_NAME(conv_channels_last_forward)

@@ -11,26 +11,36 @@ bool conv_winograd_applies(const convolution *v, int64_t out)
            w->dilation_width == 1 && w->groups == 1 && (out == 4 || !w->channels_last);
 }
 
-/* Cycles of Winograd's algorithm with tiles of `out`, about: the products, with what a tile of C costs beside its
- * terms; the transforms of rows of tiles, which take whole vectors however short the rows are; and that of the weights,
- * unless they are packed. The constants were found by timing. */
+/* Cycles of Winograd's algorithm with tiles of `out`, about: the products, with what a tile of C costs beside its terms,
+ * and the transforms; reading U, where it does not stay in the second-level cache; making it, unless it is packed; and
+ * what every call costs. Vectors are of channels and of filters where out is 4; else of tiles in a row, and taken whole
+ * however short the rows are. The constants were found by timing. */
 static double winograd_cost(const convolution *v, int64_t out)
 {
     const int64_t in = out + v->w.kernel_width - 1, row_tiles = ceil_div(v->w.out_width, out);
     const double rows = (double)(v->w.batch * ceil_div(v->w.out_height, out)), points = (double)(in * in);
-    const double row_vectors = (double)ceil_div(row_tiles, LANES);
-    const double tile_vectors = (double)ceil_div((int64_t)rows * row_tiles, LANES);
     const double channels = (double)v->channels, filters = (double)v->filters;
-    const double products = points * filters * tile_vectors * (channels + 24);
-    const double transforms = rows * row_vectors * points * (11 * channels + 9 * filters);
-    const double weights = v->packed_tile < 0 ? channels / LANES * filters * (points * 4 + 80) : 0;
-    return products + transforms + weights;
+    const double elements = points * channels * filters; /* of U */
+    double computing;
+    if (out == 4) {
+        const double of_channels = (double)ceil_div(v->channels, LANES),
+                     of_filters = (double)ceil_div(v->filters, LANES);
+        computing = points * rows * (double)row_tiles * (of_filters * (0.9 * channels + 28) + of_channels * 19);
+    } else {
+        const double row_vectors = (double)ceil_div(row_tiles, LANES);
+        const double tile_vectors = (double)ceil_div((int64_t)rows * row_tiles, LANES);
+        const double transforms = rows * row_vectors * points * (11 * channels + 9 * filters);
+        computing = points * filters * tile_vectors * (channels + 24) + transforms;
+    }
+    const double reading = elements * sizeof(real) > 1 << 20 ? elements / LANES * (out == 4 ? 12 : 6) : 0;
+    const double making = v->packed_tile < 0 ? channels / LANES * filters * (points * 4 + 80) : 0;
+    return computing + reading + making + 10000;
 }
 
 static double direct_cost(const convolution *v, int64_t positions)
 {
     const double vectors = (double)ceil_div(v->w.batch * positions, LANES);
-    return (double)v->terms * vectors * ((double)v->filters + 4); /* 4: packing */
+    return (double)v->terms * vectors * ((double)v->filters + 10); /* 10: packing */
 }
 
 bool conv_winograd_saves(const convolution *v, int64_t out, int64_t positions)
@@ -43,6 +53,7 @@ bool conv_winograd_pays(const convolution *v, int64_t out)
     return conv_winograd_applies(v, out) && conv_winograd_saves(v, out, v->positions) &&
            (out == 4 || !conv_winograd_pays(v, 4) || winograd_cost(v, 2) < winograd_cost(v, 4));
 }
+
 /* Cycles of both methods, about, for vectors of channels of a filter: of the direct one each position costs 9
  * multiplications, of Winograd's each tile 36, with what a dU costs beside its terms. Found by timing. */
 bool conv_winograd_grad_weight_pays(const convolution *v)

@@ -1,5 +1,5 @@
 /* The transforms of Winograd's F(m x m, r x r), in one dimension, on vectors; m is WINOGRAD_TILE, and r is 3 for m = 2
- * and 4, and 2 for m = 3 (winograd_forward.h says what for).
+ * and 4, and 2 for m = 3 (winograd_forward.h and winograd_4x4.c say what for).
  *
  * The matrices interpolate, for m = 2 and 3, at the points 0, +-1 and infinity, and for m = 4 at 0, +-a, +-b and
  * infinity with a = 3/4, b = 3/2. In float32 that leaves less than half the error of the usual 0, +-1, +-2 (after

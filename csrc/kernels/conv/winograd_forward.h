@@ -1,7 +1,7 @@
 /* Convolution at stride 1 by Winograd's minimal filtering, F(m x m, r x r) with m = WINOGRAD_TILE: of 3 x 3 kernels
- * with m = 2 or 4, which is 16 multiplications where the definition needs 36, or 36 where it needs 144; and of 2 x 2
- * kernels, which the phases of a transposed convolution are, with m = 3, 16 in place of 36 (Lavin and Gray, "Fast
- * Algorithms for Convolutional Neural Networks", CVPR 2016). Included by winograd_2x2.c, _3x3.c and _4x4.c.
+ * with m = 2, and of 2 x 2 kernels, which the phases of a transposed convolution are, with m = 3; both are 16
+ * multiplications where the definition needs 36 (Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks",
+ * CVPR 2016). Included by winograd_2x2.c and _3x3.c; F(4 x 4, 3 x 3) is winograd_4x4.c.
  *
  *   For each tile d [m + r - 1, m + r - 1] of the input (m apart, overlapping by r - 1), each channel c, each filter f:
  *     V[c] = B^T d B      U[f, c] = G g[f, c] G^T      M[f] = sum_c U[f, c] * V[c]  (element by element)
@@ -15,14 +15,10 @@
 #define conv_winograd_packed_size conv_winograd_2x2_packed_size
 #define conv_winograd_pack conv_winograd_2x2_pack
 #define conv_winograd_forward conv_winograd_2x2_forward
-#elif WINOGRAD_TILE == 3
+#else
 #define conv_winograd_packed_size conv_winograd_3x3_packed_size
 #define conv_winograd_pack conv_winograd_3x3_pack
 #define conv_winograd_forward conv_winograd_3x3_forward
-#else
-#define conv_winograd_packed_size conv_winograd_4x4_packed_size
-#define conv_winograd_pack conv_winograd_4x4_pack
-#define conv_winograd_forward conv_winograd_4x4_forward
 #endif
 
 #include "kernels/conv/winograd.h"
@@ -37,28 +33,12 @@ FDL_INLINE void interleave(const vreal q[OUT], vreal out[OUT])
     out[0] = vzip_low(q[0], q[1]);
     out[1] = vzip_high(q[0], q[1]);
 }
-#elif WINOGRAD_TILE == 3
+#else
 /* Every OUT-th of the elements from p on. */
 FDL_INLINE vreal load_every(const real *p) { return vthird(vload(p), vload(p + LANES), vload(p + 2 * LANES)); }
 
 /* The other way: from one vector per column of the tiles to the order of the image. */
 FDL_INLINE void interleave(const vreal q[OUT], vreal out[OUT]) { vzip_3(q[0], q[1], q[2], out); }
-#else
-/* Every OUT-th of the elements from p on. */
-FDL_INLINE vreal load_every(const real *p)
-{
-    const vreal low = veven(vload(p), vload(p + LANES)), high = veven(vload(p + 2 * LANES), vload(p + 3 * LANES));
-    return veven(low, high);
-}
-
-/* The other way: from one vector per column of the tiles to the order of the image. */
-FDL_INLINE void interleave(const vreal q[OUT], vreal out[OUT])
-{
-    const vreal even_low = vzip_low(q[0], q[2]), even_high = vzip_high(q[0], q[2]);
-    const vreal odd_low = vzip_low(q[1], q[3]), odd_high = vzip_high(q[1], q[3]);
-    out[0] = vzip_low(even_low, odd_low), out[1] = vzip_high(even_low, odd_low);
-    out[2] = vzip_low(even_high, odd_high), out[3] = vzip_high(even_high, odd_high);
-}
 #endif
 
 /* Work goes in blocks of rows of tiles (of all images, one after the other): V of a block is made for all channels,

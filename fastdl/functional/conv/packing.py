@@ -81,7 +81,7 @@ def pack_conv2d_weight(
     found = np.zeros(3, np.int64)
     found[0] = codes[0]
     _kernels.conv_plan(weight, found, window, _ANY_TILE, 0, codes[1])
-    tile = 0 if window.channels_last else 4 if found[0] == _WINOGRAD else 2 if found[0] == _WINOGRAD_2X2 else 0
+    tile = 4 if found[0] == _WINOGRAD else 2 if found[0] == _WINOGRAD_2X2 else 0
     _kernels.conv_packed_size(weight, found, window, tile)
     data = np.empty(found[0], weight.dtype)
     _kernels.conv_pack(weight, data, window, tile)
