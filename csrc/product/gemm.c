@@ -26,6 +26,7 @@ enum {
 
 typedef struct {
     const real *a, *b;
+    int64_t b_row;         /* between the rows of B */
     const int64_t *offset; /* IN_PLACE: of the rows of B */
     int64_t terms;
     const real *next_a; /* the next block of A, still where it came from; NULL: none */
@@ -73,6 +74,7 @@ FDL_INLINE void micro_kernel(const tile *t, const int rows, const int vectors, c
         for (int v = 0; v < vectors; v++)
             __builtin_prefetch(t->c + i * t->c_row + v * LANES, 1);
     const real *a = t->a, *b = t->b;
+    const int64_t b_row = t->b_row;
     int64_t k = t->terms;
     if (layout == IN_PLACE) {
         for (int64_t i = 0; i < k; i++)
@@ -90,13 +92,13 @@ FDL_INLINE void micro_kernel(const tile *t, const int rows, const int vectors, c
                     __builtin_prefetch((const void *)(next + LINE * step), 0, 2);
                 next += step;
                 multiply_add(sum, &a, b, rows, vectors, by_rows);
-                b += vectors * LANES;
+                b += b_row;
             }
             if (by_rows)
                 next += 64 - LINE * step;
         }
     }
-    for (; k > 0; k--, b += vectors * LANES) /* the rest */
+    for (; k > 0; k--, b += b_row) /* the rest */
         multiply_add(sum, &a, b, rows, vectors, by_rows);
     /* Epilogue, while the tile is still in registers. */
     FDL_UNROLL
@@ -518,10 +520,12 @@ static int packed_block(const gemm_problem *p, gemm_range range, int64_t k_begin
                 }
                 for (int64_t j = 0, width; j < strip; j += width) {
                     width = gemm_panel_width(strip - j);
+                    const int64_t wide = p->b_panel ? min64(p->b_panel, strip - (j - j % p->b_panel)) : 0;
                     const bool fetch_b = fetched < strip; /* rather than A, which is the one from nearer */
                     tile t = {
                         .a = a,
-                        .b = panels + j * terms,
+                        .b = wide ? panels + (j - j % p->b_panel) * terms + j % p->b_panel : panels + j * terms,
+                        .b_row = wide ? wide : width,
                         .terms = terms,
                         /* late enough that it is not evicted before it is wanted */
                         .next_a = fetch_b                          ? panels + p->b_step + fetched * terms

@@ -55,6 +55,8 @@ typedef struct {
     gemm_pack_b *pack_b;
     const void *b;
     const real *a_next; /* of the product to come, where packed: fetched ahead; NULL: none */
+    int64_t b_panel;    /* columns of the panels that pack_b gives, but the last, where they are wider than those of
+                      * gemm_panel_width; C's columns are whole vectors then. 0: they are not */
     int64_t b_step; /* from B, where its callback finds it packed and A lies by rows, to that of the product to come:
                          * fetched ahead; 0: none */
     real *c;

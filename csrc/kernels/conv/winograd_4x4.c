@@ -142,19 +142,8 @@ typedef struct {
 static const real *packed_u(const void *context, int64_t k, int64_t terms, int64_t column, int64_t columns, real *out)
 {
     const factor *b = context;
-    const int64_t lanes = b->u->lanes;
-    const real *slice = b->u->data + b->point * b->u->point + k * lanes;
-    if (GEMM_COLUMNS == (int)PANEL)
-        return slice + (b->filter + column) * terms;
-    for (int64_t j = 0; j < columns; j += GEMM_COLUMNS) { /* panels of this level */
-        const int64_t f = b->filter + column + j, panel = f / PANEL * PANEL, width = min64(PANEL, lanes - panel);
-        const real *from = slice + panel * terms + f - panel;
-        for (real *to = out + j * terms; to < out + (j + GEMM_COLUMNS) * terms; to += GEMM_COLUMNS, from += width) {
-            vstore(to, vload(from));
-            vstore(to + LANES, vload(from + LANES));
-        }
-    }
-    return out;
+    (void)columns, (void)out;
+    return b->u->data + b->point * b->u->point + k * b->u->lanes + (b->filter + column) * terms;
 }
 
 /* ---- V ---- */
@@ -407,6 +396,7 @@ static int multiply(const winograd *w, const real *v_data, int64_t tiles, const 
             .a = {v_data + p * w->v_point, w->v_tile, 1},
             .pack_b = packed_u,
             .b = &b,
+            .b_panel = GEMM_COLUMNS == (int)PANEL ? 0 : PANEL,
             .b_step = GEMM_COLUMNS == (int)PANEL && p + 1 < POINTS ? u->point : 0,
             .c = m + p * w->m_point,
             .c_row = FILTERS,
