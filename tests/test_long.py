@@ -37,6 +37,7 @@ _WINDOWS = {
     "dilated and strided": _pooling(3, 2, 1, _LONG // 3),
     "long": _pooling(_LONG // 2, _LONG // 4),
     "far apart": _pooling(5, _LONG // 4),
+    "far apart and dilated": _pooling(5, _LONG // 4, 0, 2),
 }
 
 
