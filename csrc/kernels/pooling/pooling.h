@@ -265,8 +265,9 @@ FDL_INLINE bool pooling_prepare(pooling *p)
     const int64_t reach = (w->kernel_width - 1) * w->dilation_width;
     const bool regular = p->path <= PICKED;
     p->margin = regular ? w->padding_width : 0;
-    const int64_t columns = p->cut ? w->out_width : ceil_div(w->out_width, LANES) * LANES;
-    p->line = max64(p->margin + p->row, regular ? columns * w->stride_width + reach : 0) + 4 * LANES;
+    const int64_t columns = ceil_div(w->out_width, LANES) * LANES;
+    const int64_t spanned = p->cut ? (w->out_width - 1) * w->stride_width + 1 : columns * w->stride_width;
+    p->line = max64(p->margin + p->row, regular ? spanned + reach : 0) + 4 * LANES;
     p->segment =
         regular && p->row > 2 * POOL_SEGMENT ? max64(LANES, POOL_SEGMENT / w->stride_width / LANES * LANES) : 0;
     p->lead = regular ? reach + LANES : 0;
