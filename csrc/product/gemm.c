@@ -11,6 +11,7 @@
 #include "product/gemm.h"
 #include "vector/sums.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 enum { STRIP_BYTES = 512 * 1024 };
@@ -57,6 +58,33 @@ FDL_INLINE void multiply_add(vreal sum[GEMM_ROWS][2], const real **a, const real
     *a += by_rows ? 1 : GEMM_A_PANEL;
 }
 
+/* The end of a tile that is not whole, or gets more than biases of its rows, from its sums [rows, vectors]. A function of its own, and its rows not unrolled:
+ * there are dozens of micro-kernels, in each of which these conditions would stand 24 times. */
+__attribute__((noinline)) static void finish_tile(const tile *t, const vreal *sums, int64_t rows, int64_t vectors)
+{
+    for (int64_t i = 0; i < rows; i++) {
+        const vreal row_bias = vset1(t->row_bias ? t->row_bias[i] : 0);
+        for (int64_t v = 0; v < vectors; v++) {
+            real *c = t->c + i * t->c_row + v * LANES;
+            const int64_t left = t->columns - v * LANES;
+            if (left <= 0)
+                break;
+            vreal value = sums[i * vectors + v];
+            if (t->accumulate)
+                value += vload_up_to(c, left);
+            if (t->row_bias)
+                value += row_bias;
+            if (t->column_bias)
+                value += vload_up_to(t->column_bias + v * LANES, left);
+            if (t->addend)
+                value += vload_up_to(t->addend + i * t->c_row + v * LANES, left);
+            if (t->relu)
+                value = vselect(value < (vreal){0}, (vreal){0}, value);
+            vstore_up_to(c, value, left);
+        }
+    }
+}
+
 /* C[rows, columns] (+)= A B, A packed [rows, terms], B packed [terms, vectors * LANES] or in place. `rows`, `vectors`
  * and `layout` are constants wherever this is inlined, and so are all strides. */
 FDL_INLINE void micro_kernel(const tile *t, const int rows, const int vectors, const int layout)
@@ -100,37 +128,28 @@ FDL_INLINE void micro_kernel(const tile *t, const int rows, const int vectors, c
     }
     for (; k > 0; k--, b += b_row) /* the rest */
         multiply_add(sum, &a, b, rows, vectors, by_rows);
-    /* Epilogue, while the tile is still in registers. */
+    if (t->columns >= vectors * LANES && !t->accumulate && !t->column_bias && !t->addend) {
+        static const real none[GEMM_ROWS];
+        const real *bias = t->row_bias ? t->row_bias : none;
+        const vreal least = vset1(t->relu ? 0 : (real)-INFINITY); /* NaN is not less, and stays */
+        FDL_UNROLL
+        for (int i = 0; i < rows; i++) {
+            FDL_UNROLL
+            for (int v = 0; v < vectors; v++) {
+                const vreal value = sum[i][v] + vset1(bias[i]);
+                vstore(t->c + i * t->c_row + v * LANES, vselect(value < least, least, value));
+            }
+        }
+        return;
+    }
+    vreal sums[GEMM_ROWS * 2];
     FDL_UNROLL
     for (int i = 0; i < rows; i++) {
         FDL_UNROLL
-        for (int v = 0; v < vectors; v++) {
-            real *c = t->c + i * t->c_row + v * LANES;
-            const int64_t left = t->columns - v * LANES;
-            if (left <= 0)
-                break;
-            const bool whole = left >= LANES;
-            vreal value = sum[i][v];
-            if (t->accumulate)
-                value += whole ? vload(c) : vload_first(c, left);
-            if (t->row_bias)
-                value += vset1(t->row_bias[i]);
-            if (t->column_bias) {
-                const real *bias = t->column_bias + v * LANES;
-                value += whole ? vload(bias) : vload_first(bias, left);
-            }
-            if (t->addend) {
-                const real *addend = t->addend + i * t->c_row + v * LANES;
-                value += whole ? vload(addend) : vload_first(addend, left);
-            }
-            if (t->relu)
-                value = vselect(value < (vreal){0}, (vreal){0}, value);
-            if (whole)
-                vstore(c, value);
-            else
-                vstore_first(c, value, left);
-        }
+        for (int v = 0; v < vectors; v++)
+            sums[i * vectors + v] = sum[i][v];
     }
+    finish_tile(t, sums, rows, vectors);
 }
 
 /* One compiled micro-kernel per number of rows, width and layout of A: micro_kernels[rows - 1]. */
