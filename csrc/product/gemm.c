@@ -58,8 +58,9 @@ FDL_INLINE void multiply_add(vreal sum[GEMM_ROWS][2], const real **a, const real
     *a += by_rows ? 1 : GEMM_A_PANEL;
 }
 
-/* The end of a tile that is not whole, or gets more than biases of its rows, from its sums [rows, vectors]. A function of its own, and its rows not unrolled:
- * there are dozens of micro-kernels, in each of which these conditions would stand 24 times. */
+/* The end of a tile that is not whole, or gets more than biases of its rows, from its sums [rows, vectors]. A function of
+ * its own, and its rows not unrolled: there are dozens of micro-kernels, in each of which these conditions would stand
+ * 24 times. */
 __attribute__((noinline)) static void finish_tile(const tile *t, const vreal *sums, int64_t rows, int64_t vectors)
 {
     for (int64_t i = 0; i < rows; i++) {

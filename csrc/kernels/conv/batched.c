@@ -610,19 +610,19 @@ static double multiply_adds(const convolution *v)
     return (double)v->filters * (double)v->terms * (double)v->positions;
 }
 
+/* Of the sheets of one block of images, without padding. */
+static int64_t sheet_vectors(const convolution *v) { return v->channels * v->pixels + v->filters * v->positions; }
+
 /* Of one group. */
 static double batched_cycles(const convolution *v, double tiles)
 {
-    const double moved = (double)(v->channels * v->pixels + v->filters * v->positions);
+    const double moved = (double)sheet_vectors(v);
     return (double)ceil_div(v->w.batch, LANES) * (multiply_adds(v) * MULTIPLY_ADD + moved * MOVE + tiles * TILE_ENDS) +
            0.6 * (double)(v->filters * v->terms);
 }
 
 /* Too large for any cache. */
-static bool is_large(const convolution *v)
-{
-    return (v->channels * v->pixels + v->filters * v->positions) * LANES * (int64_t)sizeof(real) > 3 << 20;
-}
+static bool is_large(const convolution *v) { return sheet_vectors(v) * VECTOR_BYTES > 3 << 20; }
 
 /* To copy what one tap sees along one row of positions, `columns` of them `stride` apart. */
 static double run_cycles(int64_t columns, int64_t stride, double whole, double part, double single)
@@ -640,7 +640,7 @@ bool conv_batched_pays(const convolution *v)
     const double work = multiply_adds(v) * MULTIPLY_ADD / LANES;
     double rival;
     if (conv_winograd_pays(v, 4) || conv_winograd_pays(v, 2)) {
-        if ((v->channels * v->pixels + v->filters * v->positions) * LANES * (int64_t)sizeof(real) > SHEETS)
+        if (sheet_vectors(v) * VECTOR_BYTES > SHEETS)
             return false;
         rival = 1.25 * work;
     } else if (conv_rows_applies(v) && conv_rows_pays(v)) {

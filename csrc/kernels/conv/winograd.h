@@ -10,7 +10,13 @@
 
 #include "vector/simd.h"
 
-enum { OUT = WINOGRAD_TILE, KERNEL = OUT == 3 ? 2 : 3, IN = OUT + KERNEL - 1, POINTS = IN * IN };
+enum {
+    OUT = WINOGRAD_TILE,
+    KERNEL = OUT == 3 ? 2 : 3,
+    TAPS = KERNEL * KERNEL,
+    IN = OUT + KERNEL - 1,
+    POINTS = IN * IN
+};
 
 #if WINOGRAD_TILE <= 3
 /* B^T d, on vectors. */
@@ -123,5 +129,48 @@ FDL_INLINE void weight_adjoint(const vreal u[IN], vreal g[3])
 }
 
 #endif
+
+/* U = G g G^T of n <= LANES kernels g, `step` elements apart, or of the kernels turned round: POINTS vectors, a lane a
+ * kernel, `point` elements apart; 0 in the lanes past the last. */
+FDL_INLINE void transform_kernels(const real *from, int64_t step, int64_t n, bool turned, real *to, int64_t point)
+{
+    vreal taps[(TAPS + LANES - 1) / LANES * LANES]; /* a vector each */
+    FDL_UNROLL
+    for (int tap = 0; tap < TAPS; tap += LANES) {
+        const vmask present = vmask_range(0, min64(LANES, TAPS - tap));
+        vreal *block = taps + tap;
+        FDL_UNROLL
+        for (int l = 0; l < LANES; l++)
+            block[l] = l < n ? vload_masked(from + l * step + tap, present) : (vreal){0};
+        vtranspose(block);
+    }
+    if (turned) {
+        FDL_UNROLL
+        for (int tap = 0; tap < TAPS / 2; tap++) {
+            const vreal first = taps[tap];
+            taps[tap] = taps[TAPS - 1 - tap], taps[TAPS - 1 - tap] = first;
+        }
+    }
+    vreal half[KERNEL][IN]; /* (G g)^T */
+    FDL_UNROLL
+    for (int s = 0; s < KERNEL; s++) {
+        vreal g[KERNEL];
+        FDL_UNROLL
+        for (int r = 0; r < KERNEL; r++)
+            g[r] = taps[r * KERNEL + s];
+        weight_transform(g, half[s]);
+    }
+    FDL_UNROLL
+    for (int r = 0; r < IN; r++) {
+        vreal g[KERNEL], u[IN];
+        FDL_UNROLL
+        for (int s = 0; s < KERNEL; s++)
+            g[s] = half[s][r];
+        weight_transform(g, u);
+        FDL_UNROLL
+        for (int s = 0; s < IN; s++)
+            vstore(to + (r * IN + s) * point, u[s]);
+    }
+}
 
 #endif

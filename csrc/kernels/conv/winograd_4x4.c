@@ -20,7 +20,6 @@
 enum {
     PANEL = 128 / (int)sizeof(real), /* filters in a panel of U, the same on every level; the last may have half */
     FILTERS = 2 * PANEL,
-    TAPS = KERNEL * KERNEL,
 };
 
 /* U of some filters: POINTS matrices, `point` elements apart, each [slices of channels][panels][channels][width]. */
@@ -83,39 +82,7 @@ static int transform_weights(void *context, int64_t begin, int64_t end)
             const int64_t k = c / u->slice * u->slice, terms = min64(u->slice, v->channels - k);
             const real *from = v->weight + (u->first + f) * f_step + c * c_step;
             real *to = u->data + k * u->lanes + panel * terms + (c - k) * width + f - panel;
-            /* One vector per tap, from TAPS elements per filter. */
-            vreal taps[(TAPS + LANES - 1) / LANES * LANES];
-            FDL_UNROLL
-            for (int tap = 0; tap < TAPS; tap += LANES) {
-                const vmask some = vmask_range(0, min64(LANES, TAPS - tap));
-                vreal *block = taps + tap;
-                FDL_UNROLL
-                for (int l = 0; l < LANES; l++)
-                    block[l] = l < present ? vload_masked(from + l * f_step + tap, some) : (vreal){0};
-                vtranspose(block);
-            }
-            if (v->turned) {
-                FDL_UNROLL
-                for (int tap = 0; tap < TAPS / 2; tap++) {
-                    const vreal first = taps[tap];
-                    taps[tap] = taps[TAPS - 1 - tap], taps[TAPS - 1 - tap] = first;
-                }
-            }
-            vreal half[KERNEL][IN]; /* (G g)^T */
-            FDL_UNROLL
-            for (int s = 0; s < KERNEL; s++) {
-                const vreal g[KERNEL] = {taps[s], taps[3 + s], taps[6 + s]};
-                weight_transform(g, half[s]);
-            }
-            FDL_UNROLL
-            for (int r = 0; r < IN; r++) {
-                const vreal g[KERNEL] = {half[0][r], half[1][r], half[2][r]};
-                vreal value[IN];
-                weight_transform(g, value);
-                FDL_UNROLL
-                for (int s = 0; s < IN; s++)
-                    vstore(to + (r * IN + s) * u->point, value[s]);
-            }
+            transform_kernels(from, f_step, present, v->turned, to, u->point);
         }
     }
     return FDL_OK;

@@ -43,7 +43,7 @@ FDL_INLINE void interleave(const vreal q[OUT], vreal out[OUT]) { vzip_3(q[0], q[
 
 /* Work goes in blocks of rows of tiles (of all images, one after the other): V of a block is made for all channels,
  * then, a few filters at a time, U where it is not kept, M, and y. U, V and M of the moment so stay in the caches. */
-enum { FILTERS = 2 * GEMM_ROWS, TAPS = KERNEL * KERNEL };
+enum { FILTERS = 2 * GEMM_ROWS };
 
 typedef struct {
     const convolution *v;
@@ -63,47 +63,12 @@ FDL_INLINE void transform_weight(const winograd *w, int64_t f, int64_t c, real *
     const convolution *v = w->v;
     const real *from = v->weight + (v->turned ? c * v->filters + f : f * v->channels + c) * TAPS;
     const int64_t step = v->turned ? v->filters * TAPS : TAPS, n = min64(LANES, v->channels - c);
-    /* One vector per tap, from TAPS elements per channel. */
-    vreal taps[(TAPS + LANES - 1) / LANES * LANES];
-    FDL_UNROLL
-    for (int tap = 0; tap < TAPS; tap += LANES) {
-        const vmask present = vmask_range(0, min64(LANES, TAPS - tap));
-        vreal *block = taps + tap;
-        FDL_UNROLL
-        for (int l = 0; l < LANES; l++)
-            block[l] = l < n ? vload_masked(from + l * step + tap, present) : (vreal){0};
-        vtranspose(block);
-    }
     if (v->turned) {
         FDL_UNROLL
         for (int l = 0; l < LANES; l++) /* more streams than the hardware follows */
             __builtin_prefetch(from + l * step + 256 / (int)sizeof(real));
-        FDL_UNROLL
-        for (int tap = 0; tap < TAPS / 2; tap++) {
-            const vreal first = taps[tap];
-            taps[tap] = taps[TAPS - 1 - tap], taps[TAPS - 1 - tap] = first;
-        }
     }
-    vreal half[KERNEL][IN]; /* (G g)^T */
-    FDL_UNROLL
-    for (int s = 0; s < KERNEL; s++) {
-        vreal g[KERNEL];
-        FDL_UNROLL
-        for (int r = 0; r < KERNEL; r++)
-            g[r] = taps[r * KERNEL + s];
-        weight_transform(g, half[s]);
-    }
-    FDL_UNROLL
-    for (int r = 0; r < IN; r++) {
-        vreal g[KERNEL], u[IN];
-        FDL_UNROLL
-        for (int s = 0; s < KERNEL; s++)
-            g[s] = half[s][r];
-        weight_transform(g, u);
-        FDL_UNROLL
-        for (int s = 0; s < IN; s++)
-            vstore(to + (r * IN + s) * w->u_point, u[s]);
-    }
+    transform_kernels(from, step, n, v->turned, to, w->u_point);
 }
 
 /* U [POINTS, end - begin, u_row] of at most FILTERS filters [begin, end), in the order in which their weights lie. */
