@@ -58,13 +58,13 @@ FDL_INLINE void multiply_add(vreal sum[GEMM_ROWS][2], const real **a, const real
     *a += by_rows ? 1 : GEMM_A_PANEL;
 }
 
-/* The end of a tile that is not whole, or gets more than biases of its rows, from its sums [rows, vectors]. A function of
+/* The end of a tile that is not whole, or gets more than biases of its rows, from its sums [rows, vectors], which began
+ * with those. A function of
  * its own, and its rows not unrolled: there are dozens of micro-kernels, in each of which these conditions would stand
  * 24 times. */
 __attribute__((noinline)) static void finish_tile(const tile *t, const vreal *sums, int64_t rows, int64_t vectors)
 {
     for (int64_t i = 0; i < rows; i++) {
-        const vreal row_bias = vset1(t->row_bias ? t->row_bias[i] : 0);
         for (int64_t v = 0; v < vectors; v++) {
             real *c = t->c + i * t->c_row + v * LANES;
             const int64_t left = t->columns - v * LANES;
@@ -73,8 +73,6 @@ __attribute__((noinline)) static void finish_tile(const tile *t, const vreal *su
             vreal value = sums[i * vectors + v];
             if (t->accumulate)
                 value += vload_up_to(c, left);
-            if (t->row_bias)
-                value += row_bias;
             if (t->column_bias)
                 value += vload_up_to(t->column_bias + v * LANES, left);
             if (t->addend)
@@ -86,17 +84,19 @@ __attribute__((noinline)) static void finish_tile(const tile *t, const vreal *su
     }
 }
 
-/* C[rows, columns] (+)= A B, A packed [rows, terms], B packed [terms, vectors * LANES] or in place. `rows`, `vectors`
+/* C[rows, columns] (+)= row_bias + A B, A packed [rows, terms], B packed [terms, vectors * LANES] or in place. `rows`, `vectors`
  * and `layout` are constants wherever this is inlined, and so are all strides. */
 FDL_INLINE void micro_kernel(const tile *t, const int rows, const int vectors, const int layout)
 {
     const bool by_rows = layout == BY_ROWS;
+    static const real none[GEMM_ROWS];
+    const real *bias = t->row_bias ? t->row_bias : none;
     vreal sum[GEMM_ROWS][2];
     FDL_UNROLL
     for (int i = 0; i < rows; i++) {
         FDL_UNROLL
         for (int v = 0; v < vectors; v++)
-            sum[i][v] = (vreal){0};
+            sum[i][v] = vset1(bias[i]);
     }
     FDL_UNROLL
     for (int i = 0; i < rows; i++) /* the tile of C, rows far apart, which the hardware does not see coming */
@@ -129,17 +129,29 @@ FDL_INLINE void micro_kernel(const tile *t, const int rows, const int vectors, c
     }
     for (; k > 0; k--, b += b_row) /* the rest */
         multiply_add(sum, &a, b, rows, vectors, by_rows);
-    if (t->columns >= vectors * LANES && !t->accumulate && !t->column_bias && !t->addend) {
-        static const real none[GEMM_ROWS];
-        const real *bias = t->row_bias ? t->row_bias : none;
-        const vreal least = vset1(t->relu ? 0 : (real)-INFINITY); /* NaN is not less, and stays */
+    const bool usual = rows >= GEMM_ROWS - 1; /* blocks of nearly equal height: most are */
+    if (t->columns >= vectors * LANES && (usual || !t->accumulate) && !t->column_bias && !t->addend) {
+        if (t->accumulate) {
+            FDL_UNROLL
+            for (int i = 0; i < rows; i++) {
+                FDL_UNROLL
+                for (int v = 0; v < vectors; v++)
+                    sum[i][v] += vload(t->c + i * t->c_row + v * LANES);
+            }
+        }
+        if (t->relu) {
+            FDL_UNROLL
+            for (int i = 0; i < rows; i++) {
+                FDL_UNROLL
+                for (int v = 0; v < vectors; v++) /* NaN is not less, and stays */
+                    sum[i][v] = vselect(sum[i][v] < (vreal){0}, (vreal){0}, sum[i][v]);
+            }
+        }
         FDL_UNROLL
         for (int i = 0; i < rows; i++) {
             FDL_UNROLL
-            for (int v = 0; v < vectors; v++) {
-                const vreal value = sum[i][v] + vset1(bias[i]);
-                vstore(t->c + i * t->c_row + v * LANES, vselect(value < least, least, value));
-            }
+            for (int v = 0; v < vectors; v++)
+                vstore(t->c + i * t->c_row + v * LANES, sum[i][v]);
         }
         return;
     }
@@ -753,13 +765,19 @@ typedef struct {
 static int column_sums_range(void *context, int64_t begin, int64_t end)
 {
     const column_sums *s = context;
-    enum { WIDTH = 64 };
+    enum { WIDTH = 256, TOGETHER = 8 };
     for (int64_t first = begin; first < end; first += WIDTH) {
         const int64_t width = min64(WIDTH, end - first);
+        const real *x = s->x + first;
         double sum[WIDTH] = {0};
-        for (int64_t i = 0; i < s->rows; i++)
+        int64_t i = 0;
+        for (; i + TOGETHER <= s->rows; i += TOGETHER, x += TOGETHER * s->row) /* main loop */
             for (int64_t j = 0; j < width; j++)
-                sum[j] += (double)s->x[i * s->row + first + j];
+                for (int r = 0; r < TOGETHER; r++)
+                    sum[j] += (double)x[r * s->row + j];
+        for (; i < s->rows; i++, x += s->row) /* tail */
+            for (int64_t j = 0; j < width; j++)
+                sum[j] += (double)x[j];
         for (int64_t j = 0; j < width; j++)
             s->sums[first + j] = (real)sum[j];
     }

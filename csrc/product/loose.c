@@ -3,6 +3,7 @@
 
 enum {
     MOST_SUMS = VECTOR_REGISTERS == 32 ? 24 : 12, /* vectors in registers */
+    AHEAD = 8,                                    /* rows of B that are fetched before they are used */
 };
 
 /* ---- B's rows are contiguous ---- */
@@ -11,7 +12,7 @@ enum {
  * is inlined; a[i * a_row + k * a_step], b[k * b_row + v * LANES], of whose last vector there are `last` lanes. */
 FDL_INLINE void rows_tile(const real *a, int64_t a_row, int64_t a_step, const real *b, int64_t b_row, int64_t terms,
                           int64_t last, real *sums, int64_t sums_row, bool accumulate, const int rows,
-                          const int vectors)
+                          const int vectors, const bool far)
 {
     vreal sum[MOST_SUMS];
     FDL_UNROLL
@@ -22,6 +23,8 @@ FDL_INLINE void rows_tile(const real *a, int64_t a_row, int64_t a_step, const re
     }
     for (int64_t k = 0; k < terms; k++, a += a_step, b += b_row) {
         vreal bv[MOST_SUMS];
+        for (int v = 0; far && v < vectors; v++)
+            __builtin_prefetch(b + AHEAD * b_row + v * LANES);
         FDL_UNROLL
         for (int v = 0; v < vectors; v++)
             bv[v] = v < vectors - 1 ? vload(b + v * LANES) : vload_up_to(b + v * LANES, last);
@@ -43,13 +46,15 @@ FDL_INLINE void rows_tile(const real *a, int64_t a_row, int64_t a_step, const re
 
 typedef void compiled_rows(const real *a, int64_t a_row, int64_t a_step, const real *b, int64_t b_row, int64_t terms,
                            int64_t last, real *sums, int64_t sums_row, bool accumulate);
-#define TILE(rows, vectors)                                                                                            \
-    static void rows_##rows##x##vectors(const real *a, int64_t a_row, int64_t a_step, const real *b, int64_t b_row,    \
-                                        int64_t terms, int64_t last, real *sums, int64_t sums_row, bool accumulate)    \
+#define TILE_OF(rows, vectors, far)                                                                                    \
+    static void rows_##rows##x##vectors##_##far(const real *a, int64_t a_row, int64_t a_step, const real *b,           \
+                                                int64_t b_row, int64_t terms, int64_t last, real *sums,                \
+                                                int64_t sums_row, bool accumulate)                                     \
     {                                                                                                                  \
-        rows_tile(a, a_row, a_step, b, b_row, terms, last, sums, sums_row, accumulate, rows, vectors);                 \
+        rows_tile(a, a_row, a_step, b, b_row, terms, last, sums, sums_row, accumulate, rows, vectors, far);            \
     }
-#define ENTRY(rows, vectors) rows_##rows##x##vectors,
+#define TILE(rows, vectors) TILE_OF(rows, vectors, 0) TILE_OF(rows, vectors, 1)
+#define ENTRY(rows, vectors) {rows_##rows##x##vectors##_0, rows_##rows##x##vectors##_1},
 #define UP_TO_1(X, rows) X(rows, 1)
 #define UP_TO_2(X, rows) UP_TO_1(X, rows) X(rows, 2)
 #define UP_TO_3(X, rows) UP_TO_2(X, rows) X(rows, 3)
@@ -66,7 +71,7 @@ typedef void compiled_rows(const real *a, int64_t a_row, int64_t a_step, const r
 HEIGHTS(TILES)
 static const struct {
     int64_t rows, widest;
-    compiled_rows *tiles[8]; /* [vectors - 1] */
+    compiled_rows *tiles[8][2]; /* [vectors - 1][far] */
 } heights[] = {HEIGHTS(HEIGHT)};
 enum {
     HEIGHT_COUNT = sizeof heights / sizeof *heights,
@@ -87,6 +92,7 @@ typedef struct {
     real *c;
     loose_epilogue *epilogue;
     const void *context;
+    bool far; /* B does not stay in cache */
 } rows_product;
 
 /* The rows [row, row_end), at most LOOSE_BLOCK, of the columns [j, j + columns), at most a tile. */
@@ -103,9 +109,9 @@ static void run_stripe(const rows_product *p, int64_t row, int64_t row_end, int6
         for (int64_t i = row, rows; i < row_end; i += rows) {
             const int64_t h = height_for(row_end - i);
             rows = heights[h].rows;
-            heights[h].tiles[vectors - 1](p->a->data + i * p->a->row + k * p->a->column, p->a->row, p->a->column,
-                                          p->b->data + k * p->b->row + j, p->b->row, terms, last,
-                                          to + (i - row) * to_row, to_row, k > 0);
+            heights[h].tiles[vectors - 1][p->far](p->a->data + i * p->a->row + k * p->a->column, p->a->row,
+                                                  p->a->column, p->b->data + k * p->b->row + j, p->b->row, terms, last,
+                                                  to + (i - row) * to_row, to_row, k > 0);
         }
         k += terms;
     } while (k < p->terms);
@@ -118,8 +124,7 @@ static void product_of_rows(const rows_product *p, int64_t row, int64_t row_end,
     const int64_t all = column_end - column;
     /* All of B stays in cache: a few rows after the other, so that C is written in order; the fewer, the more of the
      * time goes into writing. */
-    const bool fits = p->terms * all * (int64_t)sizeof(real) <= LOOSE_CACHED;
-    const int64_t most = !fits ? LOOSE_BLOCK : p->terms < 8 ? 2 : heights[HEIGHT_COUNT - 1].rows;
+    const int64_t most = p->far ? LOOSE_BLOCK : p->terms < 8 ? 2 : heights[HEIGHT_COUNT - 1].rows;
     const int64_t widest = heights[height_for(min64(most, row_end - row))].widest;
     /* The width of a stripe: the last, lower tiles are as wide, or wider. */
     const int64_t stripe = ceil_div(ceil_div(all, LANES), ceil_div(all, widest * LANES)) * LANES;
@@ -235,7 +240,9 @@ void loose_product(const gemm_matrix *a, const gemm_matrix *b, int64_t row, int6
     if (row >= row_end || column >= column_end)
         return;
     if (b->column == 1)
-        product_of_rows(&(rows_product){a, b, terms, c_row, c, epilogue, context}, row, row_end, column, column_end);
+        product_of_rows(&(rows_product){a, b, terms, c_row, c, epilogue, context,
+                                        terms * (column_end - column) * (int64_t)sizeof(real) > LOOSE_CACHED},
+                        row, row_end, column, column_end);
     else
         product_of_columns(a, b, row, row_end, column, column_end, terms, epilogue, context);
 }

@@ -47,7 +47,8 @@ FDL_INLINE bool loose_pays(const gemm_matrix *b, int64_t rows, int64_t columns, 
 {
     if (b->column == 1)
         return rows <= LOOSE_BLOCK / 2 || (rows <= LOOSE_BLOCK && terms * columns <= 1 << 19) ||
-               terms * columns * (int64_t)sizeof(real) <= LOOSE_CACHED;
+               (terms * columns * (int64_t)sizeof(real) <= LOOSE_CACHED &&
+                (rows * columns * (int64_t)sizeof(real) <= 1 << 20 || terms < 8));
     return rows <= 4 || rows <= min64(15, terms / 8 + 2) || (columns <= LANES && terms >= 16 * LANES);
 }
 
