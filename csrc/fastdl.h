@@ -42,6 +42,10 @@ enum {
     FDL_BAD_LEVEL = 7,
     /* ValueError: lengths: found one outside the sequences, expected 1 <= length <= steps */
     FDL_BAD_LENGTH = 8,
+    /* RuntimeError: program: found it running, in another thread or in itself, expected one call at a time (program.copy() has memory of its own) */
+    FDL_PROGRAM_IS_BUSY = 9,
+    /* RuntimeError: program: found a parameter or state that was replaced since it was recorded, expected the same (record it again) */
+    FDL_PROGRAM_IS_STALE = 10,
 };
 
 /* Activations, element by element; vector/activation.h has their formulas. */
@@ -183,6 +187,22 @@ enum {
     FDL_TABLE_COLUMNS = 8,
 };
 
+/* A program: a list of kernel calls with all their arguments, to be made again and again. int64_t words: this header;
+ * for each call the address of the kernel that takes its arguments from slots (fdl_slot_kernel), and that of its slots;
+ * for each binding the address of a slot, which argument of the program goes there, and so many bytes on; for each load
+ * the address of a slot, of the int64_t that goes there, and what is added to it; for each advance the address of an
+ * int64_t and what is added to it in the end. */
+enum {
+    FDL_PROGRAM_BUSY = 0,   /* 1: it runs */
+    FDL_PROGRAM_STALE = 1,  /* 1: something that it uses was replaced */
+    FDL_PROGRAM_FAILED = 2, /* the call that returned a status other than FDL_OK */
+    FDL_PROGRAM_CALLS = 3,
+    FDL_PROGRAM_BINDINGS = 4,
+    FDL_PROGRAM_LOADS = 5,
+    FDL_PROGRAM_ADVANCES = 6,
+    FDL_PROGRAM_HEADER = 7, /* words */
+};
+
 /* ---- the library itself (runtime/) ---- */
 
 /* Instruction-set levels, best first; NULL past the end. */
@@ -192,6 +212,11 @@ int fdl_level_supported(int64_t index);
 /* Make a level the active one; the caller has checked that it is supported. */
 void fdl_use_level(int64_t index);
 int64_t fdl_active_level(void);
+
+/* The kernel of that index (as fdl_address counts) that takes its arguments from slots; 0: it has none. */
+int64_t fdl_slot_kernel(int64_t index);
+/* Run a program with these addresses as its arguments. */
+int fdl_program_run(int64_t *program, const int64_t *arguments);
 
 /* 0: as many as there are cores that the calling thread may run on, but no more than the limit (0: none). */
 void fdl_set_num_threads(int64_t threads);
@@ -337,6 +362,10 @@ FDL_KERNEL int fdl_lion_step(real *param, const real *grad, real *exp_avg, int64
 FDL_KERNEL int fdl_optimizer_step(const fdl_optimizer *optimizer, const int64_t *table, int64_t count);
 /* Of the gradients of a table: (sum of |g|^norm_type)^(1 / norm_type), or the largest |g| if norm_type is infinite. */
 FDL_KERNEL int fdl_grad_norm(double *norm, const int64_t *table, int64_t count, double norm_type);
+/* What an optimizer makes of gradients from now on: grad_scale times min(1, max_norm / (norm + 1e-6)), where norm [1] is
+ * grad_scale times that of norms [count], which are those of the parts of a vector; without norms grad_scale alone. */
+FDL_KERNEL int fdl_scale_grads(fdl_optimizer *optimizer, FDL_OPTIONAL const double *norms, FDL_OPTIONAL double *norm,
+                               int64_t count, double norm_type, double grad_scale, double max_norm, double clip_value);
 /* regularization.c: runs of `run` elements are kept together, with probability keep: y = scale x + shift, or else
  * 0 x + dropped */
 FDL_KERNEL int fdl_dropout(const real *x, real *y, int64_t size, int64_t run, double keep, int64_t seed, int64_t offset,

@@ -11,6 +11,7 @@ from fastdl.optim.adam import *
 from fastdl.optim.adaptive import *
 from fastdl.optim.clipping import *
 from fastdl.optim.momentum import *
+from fastdl.program import *
 
 __version__ = "0.1.0"
 _threadpoolctl.announce()

@@ -133,13 +133,10 @@ static PyObject *end_call(PyThreadState *others, int status)
     return result;
 }
 
-#include "call_table.h"
+/* ---- recording: docs in fastdl/program.py ---- */
 
-/* ---- shortcuts: METH_FASTCALL functions whose self is the Python function that they stand for ---- */
-
-enum { MAX_NDIM = 64 }; /* NumPy's, since 2.0 */
-
-static PyArray_Descr *float32, *float64, *int64; /* NumPy's own, of which there is one each */
+/* Called instead of each kernel of this thread: with its name, the dtype, and the arguments it was given. */
+static _Thread_local PyObject *recorder;
 
 static PyObject *as_tuple(PyObject *const *given, Py_ssize_t count)
 {
@@ -148,6 +145,39 @@ static PyObject *as_tuple(PyObject *const *given, Py_ssize_t count)
         PyTuple_SetItem(tuple, i, Py_NewRef(given[i]));
     return tuple;
 }
+
+static PyObject *note(const arguments *a, Py_ssize_t count)
+{
+    PyObject *given = as_tuple(a->given, count);
+    PyObject *result =
+        given ? PyObject_CallFunction(recorder, "siO", a->name, a->real == NPY_FLOAT ? 0 : 1, given) : NULL;
+    Py_XDECREF(given);
+    return result;
+}
+
+/* set_recorder(callable or None): of this thread. Returns the one before. */
+static PyObject *set_recorder(PyObject *module, PyObject *next)
+{
+    (void)module;
+    PyObject *before = recorder ? recorder : Py_NewRef(Py_None);
+    recorder = next == Py_None ? NULL : Py_NewRef(next);
+    return before;
+}
+
+/* get_recorder(): or None. */
+static PyObject *get_recorder(PyObject *module, PyObject *nothing)
+{
+    (void)module, (void)nothing;
+    return Py_NewRef(recorder ? recorder : Py_None);
+}
+
+#include "call_table.h"
+
+/* ---- shortcuts: METH_FASTCALL functions whose self is the Python function that they stand for ---- */
+
+enum { MAX_NDIM = 64 }; /* NumPy's, since 2.0 */
+
+static PyArray_Descr *float32, *float64, *int64; /* NumPy's own, of which there is one each */
 
 static PyObject *in_full(PyObject *function, PyObject *const *given, Py_ssize_t count)
 {
@@ -452,7 +482,7 @@ SHORTCUT(many_like) /* x, argument, like */
 
 SHORTCUT(array_table) /* first, second, both */
 {
-    const bool tuples = count == 3 && PyTuple_Check(given[0]) && PyTuple_Check(given[1]);
+    const bool tuples = !recorder && count == 3 && PyTuple_Check(given[0]) && PyTuple_Check(given[1]);
     const Py_ssize_t size = tuples ? PyTuple_Size(given[0]) : -1;
     const int both = tuples && PyTuple_Size(given[1]) == size ? PyObject_IsTrue(given[2]) : -1;
     for (Py_ssize_t i = 0; i < size && both >= 0; i++)
@@ -753,6 +783,8 @@ static PyMethodDef functions[] = {
     {"take_gradients", (PyCFunction)(void (*)(void))take_gradients, METH_FASTCALL, NULL},
     {"find_overlap", (PyCFunction)(void (*)(void))find_overlap, METH_FASTCALL, NULL},
     {"sample", sample, METH_O, NULL},
+    {"set_recorder", set_recorder, METH_O, NULL},
+    {"get_recorder", get_recorder, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

@@ -7,7 +7,9 @@ writes into OUT_DIR (the build tree; nothing here is ever committed)
     names.h         #define fdl_relu fdl_relu_f32_v3, ...: one name per dtype and level
     dispatch_table.h  one table of pointers per level, and the public entry points that call through it
     _native.c       the cffi API-mode extension
-    call_table.h    one Python function per kernel: picks the dtype, passes pointers, raises on a status
+    call_table.h    one Python function per kernel: picks the dtype, passes pointers, raises on a status, or has the
+                    call noted that a program records
+    program_table.h one function per kernel and dtype that takes its arguments from slots of 8 bytes
     _kernels.py     those functions by name, and the signatures; enums as constants and tuples of names, structs as
                     named tuples, statuses as exceptions
     _kernels.pyi    the types of all that
@@ -38,6 +40,12 @@ class Function(NamedTuple):
     def over_arrays(self) -> bool:
         """Whether it takes an array, which says the dtype."""
         return self.kernel and any("real" in p.type and not p.optional for p in self.parameters)
+
+    @property
+    def answers(self) -> bool:
+        """Whether all that it writes are sizes and plans, which Python goes on from: it runs while others are noted."""
+        written = [p.type for p in self.parameters if p.type.endswith("*") and not p.type.startswith("const ")]
+        return bool(written) and all(type_ == "int64_t *" for type_ in written) and self.over_arrays
 
     def declaration(self, name: str, real: str) -> str:
         parameters = ", ".join(f"{p.type} {p.name}" for p in self.parameters) or "void"
@@ -200,6 +208,7 @@ def call_table(functions: list[Function]) -> str:
         lines += [
             "    if (a.failed)",
             "        return NULL;",
+            *([] if f.answers else ["    if (recorder)", "        return note(&a, count);"]),
             "    PyThreadState *others = let_others_run(&a);",
             f"    const int status = a.real == NPY_FLOAT ? {f.name}_f32({arguments})",
             f"                                           : {f.name}_f64({arguments});",
@@ -210,6 +219,25 @@ def call_table(functions: list[Function]) -> str:
         doc = f"{name}({', '.join(p.name for p in f.parameters)}, /)\\n--\\n\\n"
         rows += [f'    {{"{name}", (PyCFunction)(void (*)(void))call_{name}, METH_FASTCALL, "{doc}"}}, \\']
     return "\n".join([declarations(functions), *lines, *rows]) + "\n\n"
+
+
+def program_table(functions: list[Function]) -> str:
+    """For program.c: each kernel as a function of slots, in the order of fdl_address."""
+    lines: list[str] = [declarations(functions)]
+    rows = []
+    for f in functions:
+        for dtype, real in DTYPES.items() if f.kernel else ():
+            if f.returns != "int":
+                rows += ["    NULL,"]
+                continue
+            arguments = ", ".join(
+                f"s[{i}].{'p' if p.type.endswith('*') else 'd' if p.type == 'double' else 'i'}"
+                for i, p in enumerate(f.parameters)
+            )
+            name = f"slots_{f.name.removeprefix('fdl_')}_{dtype}"
+            lines += [f"static int {name}(const slot *s) {{ return {f.name}_{dtype}({arguments}); }}"]
+            rows += [f"    {name},"]
+    return "\n".join([*lines, "static kernel_of_slots *const kernels_of_slots[] = {", *rows, "};"]) + "\n"
 
 
 def python_names(header: str, types: str, functions: list[Function]) -> str:
@@ -291,6 +319,7 @@ def main(header: str, out_dir: str, *levels: str) -> None:
     (out / "names.h").write_text(names_header(functions))
     (out / "dispatch_table.h").write_text(dispatch_table(functions, list(levels)))
     (out / "call_table.h").write_text(call_table(functions))
+    (out / "program_table.h").write_text(program_table(functions))
     (out / "_kernels.py").write_text(python_names(text, types, functions))
     (out / "_kernels.pyi").write_text(stub(types, functions))
     native_source(types, functions, out / "_native.c")

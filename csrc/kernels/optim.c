@@ -514,3 +514,23 @@ int fdl_grad_norm(double *norm, const int64_t *table, int64_t count, double norm
     *norm = norm_type == 2 ? sqrt(sum) : isinf(norm_type) || norm_type == 1 ? sum : pow(sum, 1 / norm_type);
     return status;
 }
+
+int fdl_scale_grads(fdl_optimizer *optimizer, const double *norms, double *norm, int64_t count, double norm_type,
+                    double grad_scale, double max_norm, double clip_value)
+{
+    double factor = 1;
+    if (norms && norm) {
+        double sum = 0, largest = 0;
+        for (int64_t i = 0; i < count; i++)
+            largest = larger(largest, norms[i]);
+        for (int64_t i = 0; i < count && largest > 0 && !isinf(largest); i++)
+            sum += pow(norms[i] / largest, norm_type); /* of numbers up to 1, which overflow nowhere */
+        const bool plain = count <= 1 || isinf(norm_type) || !(largest > 0 && !isinf(largest));
+        *norm = grad_scale * (plain ? largest : largest * pow(sum, 1 / norm_type));
+        factor = max_norm / (*norm + 1e-6);
+        factor = factor > 1 ? 1 : factor; /* NaN is not, and stays */
+    }
+    optimizer->grad_scale = grad_scale * factor;
+    optimizer->clip_value = clip_value;
+    return FDL_OK;
+}

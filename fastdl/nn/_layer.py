@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from fastdl._recording import Counter, get_word, set_word
+from fastdl.functional.verbs import natural
 from fastdl.nn.module import Module
 
 
@@ -34,14 +36,31 @@ class Layer(Module):
 class RandomLayer(Layer):
     """A layer that draws from a counter-based generator: `seed` is its key, `offset` the counter of the next draw."""
 
-    seed: int
-    offset: int
+    _generator: Any
+    """Seed and offset, an int64 array: in memory, because programs move on in it."""
     _copies: int
     """How many copies were made, each of which has a seed of its own."""
 
     def _seed(self, seed: int | None) -> None:
-        self.seed = int(np.random.default_rng().integers(2**63 - 1)) if seed is None else seed
-        self.offset = self._copies = 0
+        fresh = int(np.random.default_rng().integers(2**63 - 1)) if seed is None else seed
+        self._generator = np.array([fresh, 0], np.int64)
+        self._copies = 0
+
+    @property
+    def seed(self) -> int:
+        return get_word(self._generator, 0)
+
+    @seed.setter
+    def seed(self, value: int) -> None:
+        set_word(self._generator, 0, natural(value, "seed"))
+
+    @property
+    def offset(self) -> int:
+        return get_word(self._generator, 1)
+
+    @offset.setter
+    def offset(self, value: int) -> None:
+        set_word(self._generator, 1, value if isinstance(value, Counter) else natural(value, "offset"))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Any:
         other = type(self).__new__(type(self))

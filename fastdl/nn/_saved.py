@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from fastdl._call import sample
+from fastdl._recording import touch
 
 __all__ = ["is_grad_enabled", "no_grad"]
 
@@ -224,6 +225,7 @@ def recorded(forward: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(self: Any, *inputs: Any, **options: Any) -> Any:
         if type(self).forward is not wrapper:  # super().forward(): part of a forward that is recorded
             return forward(self, *inputs, **options)
+        touch(self)
         here = _thread.here
         result = _kept(forward, self, inputs, options, here) if _enabled.get() else forward(self, *inputs, **options)
         if here.watch is not None:
@@ -267,6 +269,7 @@ def answered(backward: Callable[..., Any]) -> Callable[..., Any]:
     def wrapper(self: Any, *grads: Any, **options: Any) -> Any:
         if type(self).backward is not wrapper:
             return backward(self, *grads, **options)
+        touch(self)
         here, modes = _thread.here, self._memories.modes
         if not here.backwards:  # of the mode that the module is in, if there was such a forward
             other = not self.training

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
+from fastdl._recording import replaced
 from fastdl.functional.verbs import Array, fail, view
 from fastdl.nn import _saved
 from fastdl.nn._saved import is_grad_enabled, no_grad
@@ -130,9 +131,12 @@ class Module:
         if name in self.parameter_names and not (value is None or isinstance(value, np.ndarray)):
             raise TypeError(f"{type(self).__name__}.{name}: found {type(value).__name__}, expected an array or None")
         changes = isinstance(value, (Module, *_CONTAINERS)) or isinstance(self.__dict__.get(name), Module)
+        before = self.__dict__.get(name)
         super().__setattr__(name, value)
         if changes:
             tree_changed()
+        if isinstance(before, np.ndarray) and before is not value:
+            replaced(self, before)
 
     def __delattr__(self, name: str) -> None:
         super().__delattr__(name)

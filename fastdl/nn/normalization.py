@@ -8,6 +8,7 @@ import numpy as np
 
 from fastdl._backend import functions
 from fastdl._docs import doc
+from fastdl._recording import count, get_recorder
 from fastdl.functional.verbs import Array, fail, flag, floats
 from fastdl.nn._arguments import blame_input, dtype_of, example, float_dtype, normalized_size_of, real, size_of
 from fastdl.nn._layer import Layer
@@ -106,8 +107,7 @@ class _RunningNorm(_Norm):
         of_input = self.training or self.running_mean is None
         momentum = 0.0
         if self.training and self.num_batches_tracked is not None:
-            batches = int(self.num_batches_tracked) + self.counts
-            momentum = self.momentum if self.momentum is not None else 1 / batches if self.counts else 0.0
+            momentum = self.momentum if self.momentum is not None else self._share() if self.counts else 0.0
         if alone:
             x = x[None]
         try:
@@ -126,12 +126,20 @@ class _RunningNorm(_Norm):
             blame_input(x, dtype_of(self.weight, self.running_mean), self.num_features, 1 - x.ndim, "channels")
             raise
         if self.training and self.num_batches_tracked is not None and self.counts:
-            self.num_batches_tracked += 1
+            count(self.num_batches_tracked)
         if of_input:
             self.save_for_backward(x, None, None, True, found[1], found[2], alone)
         else:  # the gradient is taken with the running statistics as they are now
             self.save_for_backward(x, np.array(self.running_mean), np.array(self.running_var), False, None, None, alone)
         return found[0][0] if alone else found[0]  # type: ignore[no-any-return]
+
+    def _share(self) -> float:
+        """Of the next batch in an average over all."""
+        if get_recorder() is not None:
+            raise RuntimeError(
+                "record: found a norm with momentum=None, whose average changes from call to call, expected a number"
+            )
+        return 1 / (int(self.num_batches_tracked) + self.counts)
 
     def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
         x, mean, variance, of_input, *stats, alone = self.saved

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from fastdl import _kernels
 from fastdl._call import take_gradients
 from fastdl._native import ffi, lib
+from fastdl._recording import get_recorder, hold
 from fastdl.functional.verbs import Array
 
 Arrays = Iterable[Array] | Mapping[str, Array]
@@ -22,9 +24,10 @@ DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 _KERNELS: dict[str, dict[Any, Any]] = {
     name: {dtype: getattr(lib, f"fdl_{name}_{suffix}") for dtype, suffix in zip(DTYPES, ("f32", "f64"), strict=True)}
-    for name in ("optimizer_step", "grad_norm")
+    for name in ("optimizer_step", "grad_norm", "scale_grads")
 }
-_POINTERS, _CHARS, _INT64 = ffi.typeof("char *[]"), ffi.typeof("char[]"), ffi.typeof("int64_t[]")
+_POINTERS, _CHARS = ffi.typeof("char *[]"), ffi.typeof("char[]")
+_INT64, _DOUBLES = ffi.typeof("int64_t[]"), ffi.typeof("double[]")
 
 
 def addresses(arrays: Sequence[Array]) -> Array:
@@ -69,6 +72,8 @@ class Table:
         self.options = ffi.new("fdl_optimizer *")
         self.options.method = method
         self.options.grad_scale, self.options.clip_value = 1.0, np.inf
+        self.words = np.frombuffer(ffi.buffer(self.options), np.int64)
+        """Of the options."""
         where = None if places is None or list(places) == list(range(len(params))) else np.array(places, np.int64)
         self._set(rows, tuple(params), where)
 
@@ -82,7 +87,7 @@ class Table:
     def copy(self) -> Table:
         """A table with gradients of its own, of the very same parameters, states and options."""
         other = object.__new__(Table)
-        other.dtype, other.options = self.dtype, self.options
+        other.dtype, other.options, other.words = self.dtype, self.options, self.words
         other._set(self.rows.copy(), *self.look[:2])
         return other
 
@@ -100,26 +105,50 @@ class Table:
         return self.rows[:, _kernels.TABLE_GRAD]
 
     def step(self) -> None:
+        if get_recorder() is not None:
+            hold(self, self.look[0])
+            self._run("optimizer_step", self.words, self.rows, len(self.rows))
+            return
         kernel, *arguments = self.call
         if status := kernel(*arguments):
             _kernels.raise_status(status)
 
-    def norm(self, norm_type: float) -> float:
-        """Of all gradients, as if they were one vector."""
-        found = ffi.new("double *")
-        if status := _KERNELS["grad_norm"][self.dtype](found, *self.call[2:], norm_type):
+    def norm(self, norm_type: float, found: Array) -> None:
+        """found [1] = that of all gradients, as if they were one vector."""
+        self._run("grad_norm", found, self.rows, len(self.rows), norm_type)
+
+    def scale(self, grad_scale: float = 1.0, clip_value: float = inf) -> None:
+        """What the next steps make of gradients, first and then."""
+        self._run("scale_grads", self.words, None, None, 0, 2.0, grad_scale, inf, clip_value)
+
+    def scale_to(self, max_norm: float, norms: Array, norm: Array, norm_type: float, scaling: tuple[float, float]) -> None:
+        """The same, so that the norm of all tables' gradients, whose parts are `norms`, is at most max_norm."""
+        self._run("scale_grads", self.words, norms, norm, len(norms), norm_type, scaling[0], max_norm, scaling[1])
+
+    def _run(self, kernel: str, *arguments: Any) -> None:
+        recorder = get_recorder()
+        if recorder is not None:
+            recorder(kernel, DTYPES.index(self.dtype), arguments)
+            return
+        given = [_pointer(a) if isinstance(a, np.ndarray) else ffi.NULL if a is None else a for a in arguments]
+        if given[0] is not None and arguments[0] is self.words:
+            given[0] = self.options
+        if status := _KERNELS[kernel][self.dtype](*given):
             _kernels.raise_status(status)
-        return float(found[0])
 
 
-def total_norm(tables: Iterable[Table], norm_type: float = 2.0) -> float:
-    norms = [table.norm(norm_type) for table in tables]
-    if len(norms) == 1:
-        return norms[0]
-    return float(np.linalg.norm(norms, norm_type)) if norms else 0.0
+def _pointer(array: Array) -> Any:
+    return ffi.from_buffer(_DOUBLES if array.dtype == np.float64 else _INT64, array)
 
 
-def clip_factor(norm: float, max_norm: float) -> float:
-    """torch's: at most 1; NaN for a norm that is."""
-    factor = max_norm / (norm + 1e-6)
-    return 1.0 if factor > 1 else factor
+def clip(
+    tables: Sequence[Table], max_norm: float, norm_type: float = 2.0, grad_scale: float = 1.0, clip_value: float = inf
+) -> Array:
+    """Make the next step of each table scale gradients so that their norm, of all tables, is at most max_norm; returns
+    the norm before, after grad_scale, as an array of one element."""
+    norms, norm = np.empty(len(tables)), np.empty(1)
+    for i, table in enumerate(tables):
+        table.norm(norm_type, norms[i : i + 1])
+    for table in tables:
+        table.scale_to(max_norm, norms, norm, norm_type, (grad_scale, clip_value))
+    return norm

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from fastdl import _kernels
+from fastdl._recording import get_recorder
 from fastdl.functional.verbs import ABOVE_ZERO, Array, fail, flag, in_place, number
-from fastdl.optim._table import DTYPES, Arrays, Table, clip_factor, total_norm
+from fastdl.optim._table import DTYPES, Arrays, Table, clip
 
 __all__ = [
     "clip_grad_norm_",
@@ -71,14 +72,14 @@ def clip_grad_norm_(
     number(norm_type, "norm_type", ABOVE_ZERO, inf)
     flag(error_if_nonfinite, "error_if_nonfinite")
     tables = _tables(grads)
-    norm = total_norm(tables, float(norm_type))
-    if error_if_nonfinite and not isfinite(norm):
-        fail("grads", f"a norm of {norm}", "a finite one")
-    factor = clip_factor(norm, max_norm)
-    for table in tables if factor != 1 else ():
-        table.options.grad_scale = factor
+    if error_if_nonfinite and get_recorder() is not None:
+        raise RuntimeError("record: found error_if_nonfinite=True, expected False: a program cannot decide by a number")
+    norm = clip(tables, max_norm, float(norm_type))
+    if error_if_nonfinite and not isfinite(norm[0]):
+        fail("grads", f"a norm of {float(norm[0])}", "a finite one")
+    for table in tables:
         table.step()
-    return norm
+    return float(norm[0]) if tables else 0.0
 
 
 def clip_grad_value_(grads: Array | Arrays, clip_value: float) -> None:
@@ -115,7 +116,7 @@ def clip_grad_value_(grads: Array | Arrays, clip_value: float) -> None:
     """
     number(clip_value, "clip_value", 0.0, inf)
     for table in _tables(grads):
-        table.options.clip_value = clip_value
+        table.scale(1.0, clip_value)
         table.step()
 
 

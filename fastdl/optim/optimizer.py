@@ -32,10 +32,11 @@ from fastdl import _kernels
 from fastdl._backend import DEFAULT, functions
 from fastdl._call import find_overlap, take_gradients
 from fastdl._docs import doc
+from fastdl._recording import get_recorder, hold, replaced, touch
 from fastdl.functional._operation import OPERATIONS
 from fastdl.functional.verbs import Array, fail, floats_like, in_place, number, view
 from fastdl.optim._shared import SHARED
-from fastdl.optim._table import DTYPES, FIELDS, SCALARS, Arrays, Table, addresses, clip_factor, method_of, total_norm
+from fastdl.optim._table import DTYPES, FIELDS, SCALARS, Arrays, Table, addresses, clip, method_of
 
 Options: TypeAlias = "dict[str, Any]"
 Params: TypeAlias = "Arrays | Iterable[Mapping[str, Any]]"
@@ -346,7 +347,7 @@ class Optimizer:
         """
         plain = max_norm is None and clip_value is None and grad_scale == 1
         module = functions()
-        if plain and module is DEFAULT and self._has_kernel:
+        if plain and module is DEFAULT and self._has_kernel and get_recorder() is None:
             ready = self._ready
             given = (
                 tuple(grads)
@@ -368,26 +369,35 @@ class Optimizer:
             number(max_norm, "max_norm", 0.0, inf)
         if clip_value is not None:
             number(clip_value, "clip_value", 0.0, inf)
+        if self._ready is None:
+            self._prepare()
+        touch(self)
         arrays = self._take(self._ordered(grads))
         ready = self._ready or self._prepare()
-        norm = None
-        if max_norm is not None:
-            norm = grad_scale * total_norm(ready.all)
-            grad_scale = grad_scale * clip_factor(norm, max_norm)
         limit = inf if clip_value is None else clip_value
+        norm = None if max_norm is None else clip(ready.all, max_norm, 2.0, grad_scale, limit)
         if module is DEFAULT and self._has_kernel:
+            hold(self, arrays)
             for table in ready.all:
-                table.options.grad_scale, table.options.clip_value = grad_scale, limit
-                table.step()
-                table.options.grad_scale, table.options.clip_value = 1.0, inf
+                if norm is None and not plain:
+                    table.scale(grad_scale, limit)
+                try:
+                    table.step()
+                finally:
+                    if not plain:
+                        table.scale()
         else:
+            if norm is not None:
+                grad_scale = ready.all[0].options.grad_scale if ready.all else 1.0
+                for table in ready.all:
+                    table.scale()
             function = getattr(module, self.update.__name__) if self._has_kernel else self.update
             for group in self.param_groups:
                 for name, param in group.named.items():
                     grad = arrays[ready.places[name]]
                     if grad is not None:
                         self._update(function, param, grad, group.state[name], group._options, grad_scale, limit)
-        return norm
+        return None if norm is None else float(norm[0]) if ready.all else 0.0
 
     def bind(self, grads: Grads) -> Callable[[], None]:
         """Make a function that makes a step with these very gradients, whatever they hold by then.
@@ -431,6 +441,9 @@ class Optimizer:
             calls = [partial(kernel, *arguments) for kernel, *arguments in (table.call for table in tables)]
 
         def step() -> None:
+            if get_recorder() is not None:
+                self.step(arrays)
+                return
             if self._ready is not ready:
                 take()
             for look in looks:
@@ -626,6 +639,7 @@ class Optimizer:
                     own[state] = array[...] if array.flags.owndata else array  # a view cannot be resized
         _refuse_shared(self.params)
         self._ready = ready = _Tables(self)
+        replaced(self)
         for group in self.param_groups:
             self._write(group)
         return ready

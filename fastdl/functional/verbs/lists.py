@@ -8,6 +8,7 @@ import numpy as np
 from numpy import int64
 
 from fastdl._call import shortcut
+from fastdl._recording import hold
 from fastdl.functional.verbs.arrays import Array, floats, same_or_disjoint, writable
 from fastdl.functional.verbs.errors import fail
 
@@ -63,6 +64,7 @@ def arrays_like(out: Any, argument: str, arrays: tuple[Array, ...], x: Any) -> t
 @shortcut
 def array_table(first: tuple[Array, ...], second: tuple[Array, ...], both: int) -> Array:
     """(n, 3) int64: the addresses of the arrays of `first` and, if `both`, of `second` (else 0), and their sizes."""
+    hold(first, second)
     rows = [(a.ctypes.data, b.ctypes.data if both else 0, a.size) for a, b in zip(first, second, strict=True)]
     return np.array(rows, int64)
 

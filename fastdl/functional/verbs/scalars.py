@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastdl._call import shortcut
+from fastdl._recording import Counter
 from fastdl.functional.verbs.errors import fail, shown
 
 FINITE = float_info.max
@@ -60,7 +61,7 @@ def integer(value: int, argument: str, least: int = -(2**63), most: int = 2**63 
         raise TypeError(f"{argument}: found {shown(value)}, expected an int")
     if not least <= value <= most:
         fail(argument, shown(value), integer_range(least, most))
-    return int(value)
+    return value if isinstance(value, Counter) else int(value)
 
 
 def integer_range(least: int, most: int) -> str:

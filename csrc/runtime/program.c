@@ -1,0 +1,43 @@
+/* Programs: kernel calls that were recorded, made again without anything in between. fastdl/program.py records them, and
+ * fastdl.h has their layout. */
+#include <stdatomic.h>
+#include <stddef.h>
+
+#include "fastdl.h"
+
+/* An argument of a kernel, 8 bytes whatever it is. */
+typedef union {
+    int64_t i;
+    double d;
+    void *p;
+} slot;
+typedef int kernel_of_slots(const slot *);
+
+#include "program_table.h"
+
+int64_t fdl_slot_kernel(int64_t index) { return (int64_t)(intptr_t)kernels_of_slots[index]; }
+
+int fdl_program_run(int64_t *program, const int64_t *arguments)
+{
+    _Atomic int64_t *busy = (_Atomic int64_t *)&program[FDL_PROGRAM_BUSY];
+    int64_t free = 0;
+    if (!atomic_compare_exchange_strong_explicit(busy, &free, 1, memory_order_acquire, memory_order_relaxed))
+        return FDL_PROGRAM_IS_BUSY;
+    int status = program[FDL_PROGRAM_STALE] ? FDL_PROGRAM_IS_STALE : FDL_OK;
+    const int64_t *call = program + FDL_PROGRAM_HEADER, *calls_end = call + 2 * program[FDL_PROGRAM_CALLS];
+    const int64_t *binding = calls_end, *load = binding + 3 * program[FDL_PROGRAM_BINDINGS];
+    const int64_t *advance = load + 3 * program[FDL_PROGRAM_LOADS];
+    for (const int64_t *end = load; binding < end; binding += 3)
+        ((slot *)(intptr_t)binding[0])->i = arguments[binding[1]] + binding[2];
+    for (const int64_t *end = advance; load < end; load += 3)
+        ((slot *)(intptr_t)load[0])->i = *(const int64_t *)(intptr_t)load[1] + load[2];
+    for (; call < calls_end && status == FDL_OK; call += 2) {
+        status = ((kernel_of_slots *)(intptr_t)call[0])((const slot *)(intptr_t)call[1]);
+        if (status != FDL_OK)
+            program[FDL_PROGRAM_FAILED] = (call - program - FDL_PROGRAM_HEADER) / 2;
+    }
+    for (int64_t i = 0; i < program[FDL_PROGRAM_ADVANCES] && status == FDL_OK; i++, advance += 2)
+        *(int64_t *)(intptr_t)advance[0] += advance[1];
+    atomic_store_explicit(busy, 0, memory_order_release);
+    return status;
+}
