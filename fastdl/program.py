@@ -15,7 +15,7 @@ optimizer's number of steps and learning rate, the position of a generator, runn
 from __future__ import annotations
 
 import sys
-import threading
+import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastdl import _kernels
+from fastdl._call import get_recorder, program_runner
 from fastdl._native import ffi, lib
 from fastdl._recording import Counter, depends, set_recorder
 from fastdl.functional.verbs import Array, fail
@@ -616,6 +617,27 @@ def record(function: Callable[..., Any], *arguments: Any, verify: bool = True) -
     return program
 
 
+class _Maker(NamedTuple):
+    """Of one result."""
+
+    make: Callable[[list[Any], list[Array]], Any]
+    """It, from the leaves of the arguments and the new arrays, as bytes."""
+    kind: Any = None
+    """What call.c makes it from; None: nothing."""
+    like: Any = None
+    """Where it is a new array, one like it."""
+
+
+def _weakly(program: Program, method: str) -> Callable[..., Any]:
+    """A method of a program that does not keep it alive."""
+    this = weakref.ref(program)
+
+    def call(*arguments: Any) -> Any:
+        return getattr(this(), method)(*arguments)
+
+    return call
+
+
 class Program:
     """What record returns: a function that replays the kernels of another.
 
@@ -721,12 +743,10 @@ class Program:
         code += [w for at, c in loads for w in (base + 8 * at, c.array.ctypes.data + 8 * c.index, c.by)]
         code += [w for array, index, by in advances for w in (array.ctypes.data + 8 * index, by)]
         self._code = np.array(code, np.int64)
-        self._addresses = np.zeros(len(self._expected) + len(plan.results) + 1, np.int64)
         self._code_pointer = ffi.from_buffer("int64_t[]", self._code)
-        self._address_pointer = ffi.from_buffer("int64_t[]", self._addresses)
         self._written = self._written_arguments()
         self._template, self._returned = self._results()
-        self._lock = threading.Lock()
+        self._run = self._quick() or self._slow
 
     def _written_arguments(self) -> frozenset[int]:
         first = self._runs[0]
@@ -737,13 +757,13 @@ class Program:
                 found.add(base)
         return frozenset(found)
 
-    def _results(self) -> tuple[Any, list[Callable[[list[Any], list[Array]], Any]]]:
+    def _results(self) -> tuple[Any, list[_Maker]]:
         """The nest of results, and for each leaf what makes it from the arguments and the new arrays."""
         first, second = self._runs[0], self._runs[1]
         leaves, others = _leaves(first.result, "result"), _leaves(second.result, "result")
         if [name for name, _ in leaves] != [name for name, _ in others]:
             raise RecordError("record: found results of another form in the next run: control flow depends on values")
-        makers: list[Callable[[list[Any], list[Array]], Any]] = []
+        makers: list[_Maker] = []
         for i, ((name, leaf), (_, other)) in enumerate(zip(leaves, others, strict=True)):
             if isinstance(leaf, np.ndarray):
                 makers.append(self._array_result(name, leaf))
@@ -752,7 +772,7 @@ class Program:
                     raise RecordError(f"record: found {name} to be a number of another kind in the next run")
                 makers.append(self._number_result(*value, type(leaf)))
             elif type(leaf) is type(other) and (leaf == other or leaf is other or (leaf != leaf and other != other)):
-                makers.append(lambda arguments, new, leaf=leaf: leaf)  # type: ignore[misc]
+                makers.append(_Maker(lambda arguments, new, leaf=leaf: leaf, (leaf,)))
             else:
                 raise RecordError(
                     f"record: found {name} to be {leaf!r} and, with other values, {other!r}, expected what fastdl "
@@ -760,10 +780,10 @@ class Program:
                 )
         return first.result, makers
 
-    def _array_result(self, name: str, leaf: Array) -> Callable[[list[Any], list[Array]], Any]:
+    def _array_result(self, name: str, leaf: Array) -> _Maker:
         first = self._runs[0]
         if leaf.size == 0:
-            return lambda arguments, new: leaf.copy()
+            return _Maker(lambda arguments, new: leaf.copy())
         if not _known(first.run.memory, leaf):
             for i, argument in enumerate(first.arguments):
                 if argument is not None and np.may_share_memory(argument, leaf):
@@ -776,43 +796,71 @@ class Program:
         kind, base = self._plan.of[found.start]
         shape, strides, dtype = leaf.shape, leaf.strides, leaf.dtype
         if kind == "persistent":
-            return lambda arguments, new: leaf
+            return _Maker(lambda arguments, new: leaf, (leaf,))
         if kind == "argument":
             return _view_of(base, leaf, first.arguments[base])
         if kind != "result":
             raise RecordError(f"record: found {name} to be an array that something else than fastdl made")
         if offset == 0 and leaf.flags.c_contiguous and leaf.nbytes == found.end - found.start:
-            return lambda arguments, new: new[base].view(dtype).reshape(shape)
-        return lambda arguments, new: np.ndarray(shape, dtype, new[base].data, offset, strides)
+            return _Maker(lambda arguments, new: new[base].view(dtype).reshape(shape), base, np.empty_like(leaf))
+        return _Maker(lambda arguments, new: np.ndarray(shape, dtype, new[base].data, offset, strides))
 
-    def _number_result(self, address: int, dtype: Any, type_: type) -> Callable[[list[Any], list[Array]], Any]:
+    def _number_result(self, address: int, dtype: Any, type_: type) -> _Maker:
         first = self._runs[0]
         found, offset = first.run.memory.at(address)
-        kind, base = self._plan.of[found.start]
-        if kind == "planned":
+        where, base = self._plan.of[found.start]
+        if where == "planned":
             memory = self._block[base + offset :][: dtype.itemsize]
-        elif kind == "persistent":
+        elif where == "persistent":
             memory = _view(base + offset, dtype.itemsize, None)
         else:
-            return lambda arguments, new: type_(new[base][offset:][: dtype.itemsize].view(dtype)[0])
-        return lambda arguments, new: type_(memory.view(dtype)[0])
+            return _Maker(lambda arguments, new: type_(new[base][offset:][: dtype.itemsize].view(dtype)[0]))
+        kind = (memory.ctypes.data, dtype.num) if type_ is float else None
+        return _Maker(lambda arguments, new: type_(memory.view(dtype)[0]), kind)
 
     def __call__(self, *arguments: Any) -> Any:
         """What the function would return."""
-        from fastdl._call import get_recorder
+        return self._run(*arguments)
 
+    def _slow(self, *arguments: Any) -> Any:
+        """The same, complete: the quick form, in call.c, leaves to it what is not as it should be."""
         if get_recorder() is not None:  # part of another program
             return self.function(*arguments)
         leaves = self._bound(arguments)
         new = [np.empty(size, np.uint8) for size in self._plan.results]
-        with self._lock:
-            self._addresses[: len(leaves)] = [a.ctypes.data if isinstance(a, np.ndarray) else 0 for a in leaves]
-            self._addresses[len(leaves) : len(leaves) + len(new)] = [a.ctypes.data for a in new]
-            status = lib.fdl_program_run(self._code_pointer, self._address_pointer)
+        addresses = np.array([a.ctypes.data if isinstance(a, np.ndarray) else 0 for a in (*leaves, *new)] or [0], np.int64)
+        status = lib.fdl_program_run(self._code_pointer, ffi.from_buffer("int64_t[]", addresses))
         if status:
             self._raise(status)
-        made = iter([make(leaves, new) for make in self._returned])
+        made = iter([maker.make(leaves, new) for maker in self._returned])
         return _rebuilt(self._template, made)
+
+    def _quick(self) -> Any:
+        """The call in C, for arguments and results that are arrays, a tuple of results at most."""
+        if any(shape is None for _, shape, _ in self._expected) or any(
+            isinstance(argument, (tuple, list, dict)) for argument in self._arguments
+        ):
+            return None
+        one = not isinstance(self._template, tuple)
+        flat = [self._template] if one else list(self._template)
+        if type(self._template) not in (tuple, np.ndarray, float, type(None)) or len(flat) != len(self._returned):
+            return None
+        wanted = [np.empty(shape, dtype) for _, shape, dtype in self._expected]
+        for i, array in enumerate(wanted):
+            array.flags.writeable = i in self._written
+        new: list[Any] = [None] * len(self._plan.results)
+        kinds = []
+        for maker in self._returned:
+            if maker.kind is None:
+                return None
+            kinds.append(maker.kind)
+            if isinstance(maker.kind, int) and maker.kind >= 0:
+                new[maker.kind] = maker.like
+        if any(like is None for like in new):
+            return None
+        release = sum(r.end - r.start for r in self._runs[0].run.memory.ranges) > 1 << 16
+        parts = self._code, tuple(wanted), tuple(new), tuple(kinds), one, self._block, release
+        return program_runner((*parts, _weakly(self, "_slow"), _weakly(self, "_raise")))
 
     def _bound(self, arguments: tuple[Any, ...]) -> list[Any]:
         """The leaves of the arguments, checked, as a program uses them."""
@@ -895,13 +943,13 @@ def _has(memory: _Memory, address: int) -> bool:
     return i >= 0 and address < memory.ranges[i].end
 
 
-def _view_of(index: int, leaf: Array, argument: Any) -> Callable[[list[Any], list[Array]], Any]:
+def _view_of(index: int, leaf: Array, argument: Any) -> _Maker:
     """What a result that is (part of) an argument is made by."""
     offset = leaf.ctypes.data - argument.ctypes.data
     if offset == 0 and leaf.shape == argument.shape and leaf.strides == argument.strides:
-        return lambda arguments, new: arguments[index]
+        return _Maker(lambda arguments, new: arguments[index], -1 - index)
     shape, strides, dtype = leaf.shape, leaf.strides, leaf.dtype
-    return lambda arguments, new: np.ndarray(shape, dtype, arguments[index].data, offset, strides)
+    return _Maker(lambda arguments, new: np.ndarray(shape, dtype, arguments[index].data, offset, strides))
 
 
 # ---- verification ----

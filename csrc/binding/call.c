@@ -749,6 +749,101 @@ static PyObject *find_overlap(PyObject *module, PyObject *const *given, Py_ssize
     return PyLong_FromLong(-1);
 }
 
+/* ---- programs ---- */
+
+enum { MOST_ADDRESSES = 32 };
+
+static int64_t address_of(PyArrayObject *array) { return (int64_t)(intptr_t)PyArray_DATA(array); }
+
+/* Whether x is an array like `wanted`, which is writable if the program writes to it, and not in the program's block. */
+static bool is_bound(PyObject *x, PyArrayObject *wanted, PyArrayObject *block)
+{
+    if (!PyArray_CheckExact(x))
+        return false;
+    PyArrayObject *array = (PyArrayObject *)x;
+    const int64_t begin = address_of(array), end = begin + PyArray_NBYTES(array), block_begin = address_of(block);
+    return PyArray_DESCR(array) == PyArray_DESCR(wanted) && PyArray_IS_C_CONTIGUOUS(array) &&
+           PyArray_SAMESHAPE(array, wanted) && (!PyArray_ISWRITEABLE(wanted) || PyArray_ISWRITEABLE(array)) &&
+           (end <= block_begin || block_begin + PyArray_SIZE(block) <= begin);
+}
+
+/* A result: an int, the number of a new array, or -1 less that of an argument; (address, type), a number there; or
+ * (object,). */
+static PyObject *result_of(PyObject *kind, PyObject *const *given, PyObject *const *made)
+{
+    if (PyLong_Check(kind)) {
+        const long i = PyLong_AsLong(kind);
+        return Py_NewRef(i < 0 ? given[-1 - i] : made[i]);
+    }
+    if (PyTuple_Size(kind) == 1)
+        return Py_NewRef(PyTuple_GetItem(kind, 0));
+    const void *at = (const void *)(intptr_t)PyLong_AsLongLong(PyTuple_GetItem(kind, 0));
+    const bool single = PyLong_AsLong(PyTuple_GetItem(kind, 1)) == NPY_FLOAT;
+    return PyFloat_FromDouble(single ? (double)*(const float *)at : *(const double *)at);
+}
+
+/* A program (fastdl/program.py) with arguments that are as they should be; everything else is left to `slow`, its
+ * complete form. self: (code, arrays like the arguments, arrays like the new ones, the results, whether that is one,
+ * the block, whether other threads may run, slow, what raises a status) */
+static PyObject *run_program(PyObject *self, PyObject *const *given, Py_ssize_t count)
+{
+    PyObject *wanted = PyTuple_GetItem(self, 1), *like = PyTuple_GetItem(self, 2), *slow = PyTuple_GetItem(self, 7);
+    PyArrayObject *block = (PyArrayObject *)PyTuple_GetItem(self, 5);
+    const Py_ssize_t arrays = PyTuple_Size(wanted), results = PyTuple_Size(like);
+    bool fine = !recorder && count == arrays && arrays + results <= MOST_ADDRESSES, writes = false;
+    int64_t addresses[MOST_ADDRESSES];
+    for (Py_ssize_t i = 0; fine && i < arrays; i++) {
+        PyArrayObject *one = (PyArrayObject *)PyTuple_GetItem(wanted, i);
+        fine = is_bound(given[i], one, block);
+        writes = writes || PyArray_ISWRITEABLE(one);
+        addresses[i] = fine ? address_of((PyArrayObject *)given[i]) : 0;
+    }
+    if (!fine || writes)
+        return in_full(slow, given, count);
+    PyObject *made[MOST_ADDRESSES], *result = NULL;
+    Py_ssize_t ready = 0;
+    for (; ready < results; ready++) {
+        PyArrayObject *one = (PyArrayObject *)PyTuple_GetItem(like, ready);
+        made[ready] = new_array(one, PyArray_NDIM(one), PyArray_DIMS(one));
+        if (!made[ready])
+            goto end;
+        addresses[arrays + ready] = address_of((PyArrayObject *)made[ready]);
+    }
+    int64_t *code = PyArray_DATA((PyArrayObject *)PyTuple_GetItem(self, 0));
+    PyThreadState *others = PyTuple_GetItem(self, 6) == Py_True ? PyEval_SaveThread() : NULL;
+    const int status = fdl_program_run(code, addresses);
+    if (others)
+        PyEval_RestoreThread(others);
+    PyObject *kinds = PyTuple_GetItem(self, 3);
+    if (status != FDL_OK) {
+        result = PyObject_CallFunction(PyTuple_GetItem(self, 8), "i", status);
+    } else if (PyTuple_GetItem(self, 4) == Py_True) {
+        result = result_of(PyTuple_GetItem(kinds, 0), given, made);
+    } else {
+        result = PyTuple_New(PyTuple_Size(kinds));
+        for (Py_ssize_t i = 0; result && i < PyTuple_Size(kinds); i++) {
+            PyObject *item = result_of(PyTuple_GetItem(kinds, i), given, made);
+            if (!item)
+                Py_CLEAR(result);
+            else
+                PyTuple_SetItem(result, i, item);
+        }
+    }
+end:
+    while (ready > 0)
+        Py_DECREF(made[--ready]);
+    return result;
+}
+
+static PyMethodDef run_program_method = {"program", (PyCFunction)(void (*)(void))run_program, METH_FASTCALL, NULL};
+
+/* program_runner(tuple): run_program of it. */
+static PyObject *program_runner(PyObject *module, PyObject *self)
+{
+    (void)module;
+    return PyCFunction_New(&run_program_method, self);
+}
+
 /* ---- what layers save ---- */
 
 /* sample(a): a number from the bits of three elements of an array of numbers, enough to see that it was filled with
@@ -783,6 +878,7 @@ static PyMethodDef functions[] = {
     {"take_gradients", (PyCFunction)(void (*)(void))take_gradients, METH_FASTCALL, NULL},
     {"find_overlap", (PyCFunction)(void (*)(void))find_overlap, METH_FASTCALL, NULL},
     {"sample", sample, METH_O, NULL},
+    {"program_runner", program_runner, METH_O, NULL},
     {"set_recorder", set_recorder, METH_O, NULL},
     {"get_recorder", get_recorder, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
