@@ -37,6 +37,8 @@ _HEADER = _kernels.PROGRAM_HEADER
 _BUSY, _STALE = 9, 10
 _LINE = 64
 """Bytes between the beginnings of planned arrays: a cache line."""
+_PATTERN = 1 << 15
+"""How many numbers without meaning there are."""
 _GEOMETRY = frozenset({"geometry"})
 """Parameters that hold sizes: arrays that are made from shapes at each call."""
 _WORDS = {"arrays", "table"}
@@ -135,17 +137,19 @@ class _Call(NamedTuple):
 class _Run:
     """The recorder of one dry run."""
 
-    def __init__(self, scale: float, seed: int) -> None:
+    def __init__(self, scale: float, seed: int, before: _Memory | None) -> None:
         self.calls: list[_Call] = []
         self.memory = _Memory()
-        self.restore: list[tuple[Array, Array]] = []
+        self.before = before
+        """What the first run used, which is still there: what another run makes for itself is elsewhere."""
+        self.restore: dict[tuple[int, int], tuple[Array, Array]] = {}
         self.held: list[Any] = []
         self.touched: dict[int, tuple[Any, dict[str, Any]]] = {}
         self.advances: dict[tuple[int, int], tuple[Array, int, int]] = {}
         self.values: dict[float, tuple[int, Any]] = {}
         """Numbers that kernels would have computed: what stands for them, and where."""
         random = np.random.default_rng(seed)
-        self.pattern = (scale * random.uniform(1, 2, 4099)).astype(np.float32)
+        self.pattern = (scale * random.uniform(1, 2, 2 * _PATTERN)).astype(np.float32)
         self.single = iter((scale * random.uniform(2, 4, 1 << 16)).astype(np.float32))
 
     # What the rest of the library calls (fastdl/_recording.py).
@@ -243,8 +247,9 @@ class _Run:
         memory = _bytes(array)
         address = memory.ctypes.data
         found, _ = self.memory.at(address)
-        if not any(kept.ctypes.data == address and kept.size == memory.size for kept, _ in self.restore):
-            self.restore.append((memory, memory.copy()))
+        key = address, memory.size
+        if key not in self.restore and (self.before is None or _has(self.before, address)):
+            self.restore[key] = memory, memory.copy()
         flat = array.reshape(-1)
         if array.dtype.kind != "f":
             flat[:] = 0
@@ -252,9 +257,9 @@ class _Run:
             flat[0] = value = next(self.single)
             self.values[float(value)] = address, array.dtype
         else:
-            for begin in range(0, array.size, self.pattern.size):
-                part = flat[begin : begin + self.pattern.size]
-                part[:] = np.roll(self.pattern, call)[: part.size] if begin == 0 else self.pattern[: part.size]
+            for begin in range(0, array.size, _PATTERN):
+                part = flat[begin : begin + _PATTERN]
+                part[:] = self.pattern[call % 997 :][: part.size]
         low, high = address, address + memory.size
         for key in [k for k in found.expected if k[0] < high and low < k[1]]:
             del found.expected[key]
@@ -274,7 +279,7 @@ class _Run:
             self.undo()
 
     def undo(self) -> None:
-        for memory, before in reversed(self.restore):
+        for memory, before in reversed(self.restore.values()):
             memory[:] = before
         for owner, state in self.touched.values():
             owner.__dict__.clear()
@@ -373,8 +378,10 @@ class _Dry(NamedTuple):
     result: Any
 
 
-def _dry_run(function: Callable[..., Any], arguments: tuple[Any, ...], scale: float, seed: int) -> _Dry:
-    run = _Run(scale, seed)
+def _dry_run(
+    function: Callable[..., Any], arguments: tuple[Any, ...], scale: float, seed: int, before: _Memory | None
+) -> _Dry:
+    run = _Run(scale, seed, before)
     copies: list[Any] = []
     for i, (_, leaf) in enumerate(_leaves(arguments, "")):
         if isinstance(leaf, np.ndarray):
@@ -425,7 +432,8 @@ def _compare(one: _Dry, other: _Dry) -> None:
             if kind in "id" and x != y and not (x != x and y != y):
                 raise RecordError(
                     f"record: found {_slot_name(a, i, at)} to be {x} and, in the next run, {y}, expected the same "
-                    "number: one that changes from call to call has to lie in an array, or in an optimizer or layer"
+                    "number: control flow depends on values, or it is one that changes from call to call, which has to "
+                    "lie in an array, or in an optimizer or layer"
                 )
             if kind == "w" and (x.array is not y.array or x.index != y.index or x.by != y.by):
                 raise RecordError(f"record: found {_slot_name(a, i, at)} taken from two generators")
@@ -608,9 +616,10 @@ def record(function: Callable[..., Any], *arguments: Any, verify: bool = True) -
     """
     if not callable(function):
         raise TypeError(f"function: found {type(function).__name__}, expected a function")
-    runs = [_dry_run(function, arguments, scale, seed) for seed, scale in enumerate((1e30, -1e30, 1e-30), 1)]
-    for other in runs[1:]:
-        _compare(runs[0], other)
+    runs: list[_Dry] = []
+    for seed, scale in enumerate((1e30, -1e30, 1e-30)):
+        runs.append(_dry_run(function, arguments, scale, seed, runs[0].run.memory if runs else None))
+        _compare(runs[0], runs[-1])
     program = Program(function, arguments, runs)
     if verify:
         _verify(program, arguments)
@@ -766,7 +775,7 @@ class Program:
         makers: list[_Maker] = []
         for i, ((name, leaf), (_, other)) in enumerate(zip(leaves, others, strict=True)):
             if isinstance(leaf, np.ndarray):
-                makers.append(self._array_result(name, leaf))
+                makers.append(_Maker(lambda arguments, new, leaf=leaf: leaf, (leaf,)) if leaf is other else self._array_result(name, leaf))
             elif isinstance(leaf, (float, np.floating)) and (value := first.run.values.get(float(leaf))) is not None:
                 if float(other) not in second.run.values:
                     raise RecordError(f"record: found {name} to be a number of another kind in the next run")

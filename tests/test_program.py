@@ -1,0 +1,474 @@
+"""Programs: what is recorded replays to the last bit, and what cannot be recorded is refused by name."""
+
+import copy
+import gc
+import os
+import pickle
+import threading
+import weakref
+
+import numpy as np
+import pytest
+
+import fastdl
+from fastdl import nn, optim
+from fastdl.program import RecordError
+
+F32 = np.float32
+
+
+def mlp(dropout=0.0, seed=0):
+    layers = [nn.Linear(4, 16, rng=seed), nn.ReLU(), nn.Linear(16, 3, rng=seed + 1)]
+    if dropout:
+        layers.insert(2, nn.Dropout(dropout, seed=seed))
+    return nn.Sequential(*layers)
+
+
+def batch(rows=5, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.standard_normal((rows, 4), dtype=F32), rng.integers(0, 3, rows)
+
+
+def training_step(net, optimizer, **options):
+    loss = nn.CrossEntropyLoss()
+
+    def step(x, target):
+        value = loss(net(x), target)
+        net.backward(loss.backward(), input_grad=False)
+        optimizer.step(net.grads, **options)
+        return value
+
+    return step
+
+
+OPTIMIZERS = {
+    "sgd": lambda p: optim.SGD(p, lr=0.1),
+    "momentum": lambda p: optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=0.01),
+    "adam": lambda p: optim.Adam(p, lr=0.01),
+    "amsgrad": lambda p: optim.Adam(p, lr=0.01, amsgrad=True),
+    "adamw": lambda p: optim.AdamW(p, lr=0.01),
+    "nadam": lambda p: optim.NAdam(p, lr=0.01),
+    "rmsprop": lambda p: optim.RMSprop(p, lr=0.01, centered=True, momentum=0.5),
+    "adagrad": lambda p: optim.Adagrad(p, lr=0.1),
+    "adadelta": lambda p: optim.Adadelta(p),
+    "lion": lambda p: optim.Lion(p, lr=0.01),
+}
+SCALINGS = {"plain": {}, "scaled": {"grad_scale": 0.5}, "norm": {"max_norm": 0.3}, "value": {"clip_value": 0.01}}
+
+
+@pytest.mark.parametrize("scaling", SCALINGS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_training_step(name, scaling):
+    nets = mlp(), mlp()
+    optimizers = [OPTIMIZERS[name](net.parameters()) for net in nets]
+    plain, recorded = (training_step(n, o, **SCALINGS[scaling]) for n, o in zip(nets, optimizers, strict=True))
+    program = fastdl.record(recorded, *batch())
+    for i in range(6):
+        x, target = batch(seed=i)
+        np.testing.assert_array_equal(program(x, target), plain(x, target))
+    for a, b in zip(nets[0].parameters().values(), nets[1].parameters().values(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    for key, value in optimizers[0].state_dict().items():
+        np.testing.assert_array_equal(optimizers[1].state_dict()[key], value, err_msg=key)
+
+
+def test_recording_changes_nothing():
+    net = nn.Sequential(nn.Linear(4, 8, rng=0), nn.BatchNorm1d(8), nn.Dropout(0.5, seed=3), nn.Linear(8, 3, rng=1))
+    optimizer = optim.Adam(net.parameters(), lr=0.1)
+    step = training_step(net, optimizer)
+    step(*batch())
+    grads = {name: g.copy() for name, g in net.grads.items()}
+    before, states = net.state_dict(), optimizer.state_dict()
+    position = net[2].seed, net[2].offset
+    fastdl.record(step, *batch())
+    after = net.state_dict()
+    assert all(np.array_equal(before[k], after[k]) for k in before)
+    assert all(np.array_equal(v, optimizer.state_dict()[k]) for k, v in states.items())
+    assert (net[2].seed, net[2].offset) == position
+    assert all(np.array_equal(g, net.grads[name]) for name, g in grads.items())
+    assert type(net[2].offset) is int
+
+
+def test_what_moves_on_lies_in_memory():
+    def make():
+        net = nn.Sequential(nn.Linear(4, 8, rng=0), nn.BatchNorm1d(8), nn.Dropout(0.5, seed=3), nn.Linear(8, 3, rng=1))
+        optimizer = optim.SGD(net.parameters(), lr=0.1)
+        return net, optimizer, training_step(net, optimizer)
+
+    net, optimizer, recorded = make()
+    other, other_optimizer, plain = make()
+    program = fastdl.record(recorded, *batch())
+    schedules = [optim.lr_scheduler.StepLR(o, step_size=2, gamma=0.5) for o in (optimizer, other_optimizer)]
+    for i in range(6):
+        x, target = batch(seed=i)
+        np.testing.assert_array_equal(program(x, target), plain(x, target))
+        for schedule in schedules:
+            schedule.step()
+    assert optimizer.lr == other_optimizer.lr < 0.1
+    assert net[2].offset == other[2].offset > 0
+    assert net[1].num_batches_tracked == 6
+    for key, value in other.state_dict().items():
+        np.testing.assert_array_equal(net.state_dict()[key], value, err_msg=key)
+    net[2].offset = other[2].offset = 0  # and may be set between calls
+    np.testing.assert_array_equal(program(x, target), plain(x, target))
+
+
+def test_a_layer_that_draws_twice_in_a_step():
+    drop = nn.Dropout(0.5, seed=1)
+
+    def function(x):
+        return drop(x), drop(x)
+
+    program = fastdl.record(function, np.ones(64, F32))
+    one, two = program(np.ones(64, F32))
+    again = nn.Dropout(0.5, seed=1)
+    np.testing.assert_array_equal(one, again(np.ones(64, F32)))
+    np.testing.assert_array_equal(two, again(np.ones(64, F32)))
+    np.testing.assert_array_equal(program(np.ones(64, F32))[0], again(np.ones(64, F32)))
+
+
+def test_two_networks_and_two_optimizers():
+    def make():
+        generator, critic = nn.Linear(4, 4, rng=0), mlp()
+        optimizers = optim.Adam(generator.parameters(), lr=0.01), optim.SGD(critic.parameters(), lr=0.1)
+        loss = nn.CrossEntropyLoss()
+
+        def step(x, target):
+            fake = generator(x)
+            value = loss(critic(fake), target)
+            grad = critic.backward(loss.backward())
+            generator.backward(grad, input_grad=False)
+            optimizers[1].step(critic.grads)
+            optimizers[0].step(generator.grads, max_norm=1.0)
+            return {"loss": value, "both": (float(value), fake)}
+
+        return generator, step
+
+    (one, plain), (two, recorded) = make(), make()
+    program = fastdl.record(recorded, *batch())
+    for i in range(4):
+        a, b = program(*batch(seed=i)), plain(*batch(seed=i))
+        np.testing.assert_array_equal(a["loss"], b["loss"])
+        assert a["both"][0] == b["both"][0] and type(a["both"][0]) is float
+        np.testing.assert_array_equal(a["both"][1], b["both"][1])
+    np.testing.assert_array_equal(one.weight, two.weight)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_results_of_every_kind(dtype):
+    weight = np.ones((3, 4), dtype)
+    kept = np.zeros((2, 4), dtype)
+
+    def function(x):
+        y = fastdl.relu(x)
+        fastdl.relu(x, out=kept)
+        return y, y.T, x, weight, kept, x[0], None, 7, "name", y.reshape(4, 2), np.empty((0, 3), dtype)
+
+    x = np.arange(-3, 5, dtype=dtype).reshape(2, 4)
+    program = fastdl.record(function, x)
+    kept[:] = -1
+    got, wanted = program(x), function(x)
+    for a, b in zip(got, wanted, strict=True):
+        assert type(a) is type(b)
+        np.testing.assert_array_equal(a, b)
+    assert got[2] is x and got[3] is weight and got[4] is kept
+    assert got[1].base is not None and np.shares_memory(got[0], got[1])
+    assert not np.shares_memory(program(x)[0], got[0])  # a new array at each call
+
+
+def test_an_argument_that_is_written():
+    def function(x):
+        fastdl.relu(x, out=x)
+
+    program = fastdl.record(function, np.ones(4, F32))
+    x = np.array([-1, 2, -3, 4], F32)
+    assert program(x) is None
+    np.testing.assert_array_equal(x, [0, 2, 0, 4])
+    with pytest.raises(ValueError, match=r"argument\[0\].*not C-contiguous and writable"):
+        program(np.zeros((4, 2), F32)[:, 0])
+
+
+def test_results_go_in_again():
+    program = fastdl.record(lambda h: fastdl.tanh(fastdl.linear(h, SQUARE)), np.ones((2, 4), F32))
+    h = plain = np.full((2, 4), 0.5, F32)
+    for _ in range(5):
+        h, plain = program(h), np.tanh(plain)
+    np.testing.assert_allclose(h, plain, rtol=1e-5)
+
+
+def test_nested_arguments():
+    def function(pair, more):
+        return [fastdl.relu(pair[0]), fastdl.relu(more["x"])]
+
+    x = np.array([-1, 1], F32)
+    program = fastdl.record(function, (x, None), {"x": x})
+    np.testing.assert_array_equal(program((x, None), {"x": -x})[1], [1, 0])
+    with pytest.raises(ValueError, match="arguments"):
+        program((x, None), {"y": x})
+    with pytest.raises(ValueError, match=r"argument\[0\]\[1\]: found 3, expected None"):
+        program((x, 3), {"x": x})
+
+
+# ---- what is refused at a call ----
+
+
+def test_arguments_of_another_shape_or_dtype():
+    program = fastdl.record(training_step(net := mlp(), optim.SGD(net.parameters(), lr=0.1)), *batch())
+    before = net.state_dict()
+    x, target = batch()
+    with pytest.raises(ValueError, match=r"argument\[0\]: found shape \(4, 4\), expected shape \(5, 4\), with which"):
+        program(x[:4], target)
+    with pytest.raises(TypeError, match=r"argument\[0\]: found dtype float64, expected float32, with which"):
+        program(x.astype(np.float64), target)
+    with pytest.raises(ValueError, match="arguments: found .*expected"):
+        program(x)
+    assert all(np.array_equal(v, net.state_dict()[k]) for k, v in before.items())
+    wide = np.zeros((5, 8), F32)
+    wide[:, ::2] = x
+    np.testing.assert_array_equal(fastdl.record(fastdl.relu, x)(wide[:, ::2]), fastdl.relu(x))  # copied
+
+
+def test_what_a_kernel_refuses_is_raised_with_its_place():
+    program = fastdl.record(lambda x, t: fastdl.cross_entropy(x, t), np.ones((2, 3), F32), np.array([0, 1]))
+    with pytest.raises(ValueError, match=r"target: found a class index outside.*call 0 of the program, cross_entropy"):
+        program(np.ones((2, 3), F32), np.array([0, 7]))
+    assert program(np.ones((2, 3), F32), np.array([0, 2])) > 0
+
+
+def test_a_replaced_parameter():
+    net = mlp()
+    program = fastdl.record(net.forward, batch()[0])
+    net[0].weight[...] = 0  # in place: seen
+    np.testing.assert_array_equal(program(batch()[0]), net(batch()[0]))
+    net.load_state_dict(mlp(seed=5).state_dict())
+    np.testing.assert_array_equal(program(batch()[0]), net(batch()[0]))
+    net[0].weight = np.ones_like(net[0].weight)
+    with pytest.raises(RuntimeError, match="replaced since it was recorded"):
+        program(batch()[0])
+
+
+def test_replaced_states():
+    net = mlp()
+    optimizer = optim.Adam(net.parameters(), lr=0.1)
+    program = fastdl.record(training_step(net, optimizer), *batch())
+    optimizer.load_state_dict(optimizer.state_dict())
+    with pytest.raises(RuntimeError, match="replaced since it was recorded"):
+        program(*batch())
+
+
+def test_threads_and_copies():
+    x = np.ones((64, 64), F32)
+    program = fastdl.record(lambda x: fastdl.tanh(fastdl.tanh(fastdl.linear(x, x))), x)
+    other = program.copy()
+    wanted = program(x)
+    failures, results = [], []
+
+    def many(p):
+        for _ in range(200):
+            try:
+                results.append(np.array_equal(p(x), wanted))
+            except RuntimeError as error:
+                failures.append(str(error))
+
+    threads = [threading.Thread(target=many, args=(p,)) for p in (program, other)]
+    [t.start() for t in threads], [t.join() for t in threads]
+    assert all(results) and len(results) == 400 and not failures
+    program._code[0] = 1  # as if another thread were in it
+    with pytest.raises(RuntimeError, match="found it running"):
+        program(x)
+    program._code[0] = 0
+
+
+def test_no_pickle_and_no_leak():
+    program = fastdl.record(fastdl.relu, np.ones(3, F32))
+    for attempt in (pickle.dumps, copy.deepcopy):
+        with pytest.raises(TypeError, match="cannot be pickled"):
+            attempt(program)
+    gone = weakref.ref(program)
+    del program
+    gc.collect()
+    assert gone() is None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork is of POSIX systems only")
+def test_a_forked_child_goes_on():
+    program = fastdl.record(fastdl.relu, np.ones(3, F32))
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if np.array_equal(program(np.full(3, -1, F32)), np.zeros(3, F32)) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+# ---- what cannot be recorded ----
+
+X = np.linspace(-1, 1, 12, dtype=F32).reshape(3, 4)
+SQUARE = np.eye(4, dtype=F32)
+
+
+def numpy_in_between(x):
+    return fastdl.relu(fastdl.relu(x) * 2)
+
+
+def numpy_in_place(x):
+    y = fastdl.relu(x)
+    y *= 2
+    return fastdl.tanh(y)
+
+
+def numpy_at_the_end(x):
+    y = fastdl.relu(x)
+    y += 1
+    return y
+
+
+def numpy_result(x):
+    return fastdl.relu(x) * 2
+
+
+def array_by_hand(x):
+    return fastdl.linear(x, np.eye(4, dtype=F32))
+
+
+def control_flow(x):
+    loss = fastdl.mse_loss(x, x)
+    return fastdl.relu(x) if float(loss) < 0.1 else fastdl.tanh(x)
+
+
+def magnitude(x):
+    loss = fastdl.mse_loss(x, x)
+    return fastdl.relu(x) if abs(float(loss)) > 1 else fastdl.tanh(x)
+
+
+def a_loop(x):
+    while float(fastdl.mse_loss(x, x)) > 1e20:
+        return fastdl.relu(x)
+    return x
+
+
+def shape_by_values(x):
+    y = fastdl.relu(x)
+    return fastdl.relu(y[: 1 + int(y.max() > 1)])
+
+
+def number_of_results(x):
+    return fastdl.leaky_relu(x, float(np.clip(fastdl.mse_loss(x, x), 0, 1)))
+
+
+def random_seed(x):
+    return fastdl.dropout(x, 0.5, True, int(np.random.default_rng().integers(2**40)))
+
+
+def printing(x):
+    print("step")
+    return fastdl.relu(x)
+
+
+def raising(x):
+    y = fastdl.relu(x)
+    if y.max() > 10:
+        raise OverflowError("too large")
+    return y
+
+
+def a_number_of_numbers(x):
+    return float(fastdl.mse_loss(x, x)) * 2
+
+
+STATE = {"calls": 0}
+
+
+def counting(x):
+    STATE["calls"] += 1
+    return fastdl.leaky_relu(x, 0.01 * STATE["calls"])
+
+
+def set_generator(x, layer=nn.Dropout(0.5, seed=0)):  # noqa: B008
+    layer.offset = 5
+    return layer(x)
+
+
+REFUSED = [
+    (numpy_in_between, r"x of elementwise \(call 1\).*something else than fastdl made"),
+    (numpy_in_place, r"x of elementwise \(call 1\) changed since fastdl wrote it"),
+    (numpy_at_the_end, "NumPy changed after fastdl used it"),
+    (numpy_result, "result to be an array that NumPy made"),
+    (array_by_hand, r"weight of linear \(call 0\).*make it before, or pass it"),
+    (control_flow, "control flow depends on values"),
+    (magnitude, "control flow depends on values"),
+    (a_loop, "control flow depends on values"),
+    (shape_by_values, r"size of elementwise \(call 1\) to be"),
+    (number_of_results, "raises ValueError|alpha of elementwise"),
+    (random_seed, r"seed of dropout \(call 0\).*one that changes from call to call, which has to lie in an array"),
+    (printing, "the function prints .'step'"),
+    (raising, r"raises OverflowError \(too large\) when values are replaced"),
+    (a_number_of_numbers, "result to be .*a number that Python made"),
+    (counting, r"alpha of elementwise \(call 0\) to be 0.01 and, in the next run, 0.02"),
+    (set_generator, "a generator set to 5 inside of the function"),
+]
+
+
+@pytest.mark.parametrize(("function", "message"), REFUSED, ids=[f.__name__ for f, _ in REFUSED])
+def test_refused(function, message):
+    before = X.copy()
+    with pytest.raises(RecordError, match=message):
+        fastdl.record(function, X)
+    np.testing.assert_array_equal(X, before)
+    np.testing.assert_array_equal(fastdl.relu(X), np.maximum(X, 0))  # kernels run again
+
+
+def test_parameters_changed_by_numpy():
+    net = mlp()
+    optimizer = optim.SGD(net.parameters(), lr=0.1)
+    step = training_step(net, optimizer)
+
+    def decayed(x, target):
+        value = step(x, target)
+        net[0].weight *= 0.9
+        return value
+
+    before = net.state_dict()
+    with pytest.raises(RecordError, match="NumPy changed"):
+        fastdl.record(decayed, *batch())
+    assert all(np.array_equal(v, net.state_dict()[k]) for k, v in before.items())
+
+
+def test_a_schedule_inside():
+    net = mlp()
+    optimizer = optim.SGD(net.parameters(), lr=0.1)
+    step = training_step(net, optimizer)
+    schedule = optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+
+    def scheduled(x, target):
+        value = step(x, target)
+        schedule.step()
+        return value
+
+    with pytest.raises(RecordError):
+        fastdl.record(scheduled, *batch())
+
+
+def test_cumulative_averages():
+    layer = nn.BatchNorm1d(4, momentum=None)
+    with pytest.raises(RecordError, match="momentum=None"):
+        fastdl.record(layer.forward, X)
+
+
+def test_not_a_function():
+    with pytest.raises(TypeError, match="function: found int, expected a function"):
+        fastdl.record(3, X)
+
+
+def test_memory_is_shared_by_what_does_not_live_at_once():
+    def deep(x):
+        for _ in range(10):
+            x = fastdl.tanh(x)
+        return x
+
+    memory = fastdl.record(deep, np.ones(1000, F32)).memory
+    assert memory["planned"] == 2 * 4032 and memory["unplanned"] == 9 * 4032
+
+
+def test_a_program_in_a_program():
+    inner = fastdl.record(fastdl.relu, X)
+    outer = fastdl.record(lambda x: fastdl.tanh(inner(x)), X)
+    np.testing.assert_array_equal(outer(X), fastdl.tanh(fastdl.relu(X)))
