@@ -217,6 +217,13 @@ int64_t fdl_active_level(void);
 int64_t fdl_slot_kernel(int64_t index);
 /* Run a program with these addresses as its arguments. */
 int fdl_program_run(int64_t *program, const int64_t *arguments);
+/* Run it for each row of order [steps, batch], which are indices of rows. Before each, rows are gathered: gathers
+ * [gather_count, 3] has the address of an array, the bytes of its rows, and the address of where `batch` of them go.
+ * After each, results are collected: collects [collect_count, 3] has an address, so many bytes there, and the address of
+ * where those of all steps go. *done: the steps that were made. */
+int fdl_program_batches(int64_t *program, const int64_t *arguments, const int64_t *order, int64_t steps, int64_t batch,
+                        const int64_t *gathers, int64_t gather_count, const int64_t *collects, int64_t collect_count,
+                        int64_t *done);
 
 /* 0: as many as there are cores that the calling thread may run on, but no more than the limit (0: none). */
 void fdl_set_num_threads(int64_t threads);

@@ -19,6 +19,7 @@ import weakref
 from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from time import perf_counter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,7 +28,7 @@ from fastdl import _kernels
 from fastdl._call import get_recorder, program_runner
 from fastdl._native import ffi, lib
 from fastdl._recording import Counter, depends, set_recorder
-from fastdl.functional.verbs import Array, fail
+from fastdl.functional.verbs import Array, ArrayLike, fail, integer, natural
 
 __all__ = ["Program", "RecordError", "record"]
 
@@ -35,6 +36,9 @@ _SIGNATURES = _kernels.SIGNATURES
 _INDEX = {name: i for i, name in enumerate(_SIGNATURES)}
 _HEADER = _kernels.PROGRAM_HEADER
 _BUSY, _STALE = 9, 10
+_FLOAT = np.dtype(np.float32).num
+_PIECE = 0.05
+"""Seconds without a look at Ctrl-C."""
 _LINE = 64
 """Bytes between the beginnings of planned arrays: a cache line."""
 _PATTERN = 1 << 15
@@ -635,6 +639,8 @@ class _Maker(NamedTuple):
     """What call.c makes it from; None: nothing."""
     like: Any = None
     """Where it is a new array, one like it."""
+    at: Callable[[list[Array]], tuple[int, Any]] | None = None
+    """Where it is one number: its address and dtype."""
 
 
 def _weakly(program: Program, method: str) -> Callable[..., Any]:
@@ -755,6 +761,18 @@ class Program:
         self._code_pointer = ffi.from_buffer("int64_t[]", self._code)
         self._written = self._written_arguments()
         self._template, self._returned = self._results()
+        self._flat = (
+            not any(shape is None for _, shape, _ in self._expected)
+            and len(self._arguments) == len(self._expected)
+            and type(self._template) in (tuple, np.ndarray, float, type(None))
+            and len(self._template if type(self._template) is tuple else (None,)) == len(self._returned)
+        )
+        """Whether arguments are arrays, and results a tuple or one alone."""
+        kinds = [maker.kind for maker in self._returned if isinstance(maker.kind, int) and maker.kind >= 0]
+        self._order = kinds != list(range(len(kinds)))
+        self._numbers = np.array([m.kind[0] for m in self._returned if type(m.kind) is tuple and len(m.kind) == 2] + [0])
+        begin = int(self._block.ctypes.data)
+        self._native = int(self._code.ctypes.data), int(self._numbers.ctypes.data), begin, begin + plan.block
         self._run = self._quick() or self._slow
 
     def _written_arguments(self) -> frozenset[int]:
@@ -811,7 +829,8 @@ class Program:
         if kind != "result":
             raise RecordError(f"record: found {name} to be an array that something else than fastdl made")
         if offset == 0 and leaf.flags.c_contiguous and leaf.nbytes == found.end - found.start:
-            return _Maker(lambda arguments, new: new[base].view(dtype).reshape(shape), base, np.empty_like(leaf))
+            at = (lambda new: (new[base].ctypes.data, dtype)) if leaf.size == 1 else None
+            return _Maker(lambda arguments, new: new[base].view(dtype).reshape(shape), base, np.empty_like(leaf), at)
         return _Maker(lambda arguments, new: np.ndarray(shape, dtype, new[base].data, offset, strides))
 
     def _number_result(self, address: int, dtype: Any, type_: type) -> _Maker:
@@ -823,13 +842,172 @@ class Program:
         elif where == "persistent":
             memory = _view(base + offset, dtype.itemsize, None)
         else:
-            return _Maker(lambda arguments, new: type_(new[base][offset:][: dtype.itemsize].view(dtype)[0]))
-        kind = (memory.ctypes.data, dtype.num) if type_ is float else None
-        return _Maker(lambda arguments, new: type_(memory.view(dtype)[0]), kind)
+            return _Maker(
+                lambda arguments, new: type_(new[base][offset:][: dtype.itemsize].view(dtype)[0]),
+                at=lambda new: (new[base].ctypes.data + offset, dtype),
+            )
+        address = int(memory.ctypes.data)
+        kind = (address, dtype.num) if type_ is float else None
+        return _Maker(lambda arguments, new: type_(memory.view(dtype)[0]), kind, None, lambda new: (address, dtype))
 
     def __call__(self, *arguments: Any) -> Any:
         """What the function would return."""
         return self._run(*arguments)
+
+    def run_epochs(
+        self,
+        *arrays: ArrayLike,
+        epochs: int = 1,
+        order: ArrayLike | None = None,
+        rng: np.random.Generator | int | None = None,
+        callback: Callable[[int, Any], Any] | None = None,
+        every: int = 0,
+    ) -> Any:
+        """Go over data in mini-batches without Python in between: rows are gathered, and the program runs, in C.
+
+        Parameters
+        ----------
+        *arrays : array of shape (n, ...)
+            The data, one for each argument of the program: what has shape (batch, ...) there.
+        epochs : int
+            How often to go over all rows, each time in another order; what is left of n / batch is left out. Not
+            with `order`.
+        order : (steps, batch) array of int64, optional
+            The rows of each batch, instead.
+        rng : numpy.random.Generator, int or None
+            What orders are drawn from: a generator, which moves on, or a seed.
+        callback : callable, optional
+            Called as ``callback(step, results)`` after every `every` steps, and after the last, with the number of
+            steps made and the results of those since the last call. Where it returns True, that was the last.
+        every : int
+            Steps between calls of it; 0: an epoch.
+
+        Returns
+        -------
+        array or tuple of arrays, or None
+            For each result of the program that is one number, those of all steps, (steps,).
+
+        Raises
+        ------
+        ValueError, TypeError
+            For arrays that do not fit the program's arguments, or an order with other rows than they have.
+
+        Notes
+        -----
+        Ctrl-C is answered between two steps; what was done until then stays done.
+
+        Examples
+        --------
+        >>> import numpy as np, fastdl
+        >>> from fastdl import nn, optim
+        >>> net, loss = nn.Linear(2, 1, rng=0), nn.MSELoss()
+        >>> optimizer = optim.SGD(net.parameters(), lr=0.1)
+        >>> def step(x, target):
+        ...     value = loss(net(x), target)
+        ...     net.backward(loss.backward(), input_grad=False)
+        ...     optimizer.step(net.grads)
+        ...     return value
+        >>> x = np.random.default_rng(0).standard_normal((64, 2), dtype=np.float32)
+        >>> program = fastdl.record(step, x[:8], x[:8, :1])
+        >>> losses = program.run_epochs(x, x[:, :1].copy(), epochs=20, rng=0)
+        >>> losses.shape, bool(losses[-1] < 1e-3)
+        ((160,), True)
+        """
+        if not self._flat or self._written:
+            fail("program", "nested arguments, or some that it writes", "arrays that it reads, for run_epochs")
+        if len(arrays) != len(self._expected):
+            fail("arrays", f"{len(arrays)} arrays", f"{len(self._expected)}, one for each argument of the program")
+        data = [self._data(array, i) for i, array in enumerate(arrays)]
+        rows = {len(array) for array in data}
+        batches = {shape[0] for _, shape, _ in self._expected}
+        if len(rows) != 1 or len(batches) != 1:
+            fail("arrays", f"{sorted(rows)} rows for batches of {sorted(batches)}", "as many rows in each")
+        n, batch = rows.pop(), batches.pop()
+        orders = self._orders(n, batch, epochs, order, rng)
+        natural(every, "every")
+        buffers = [np.empty(shape, dtype) for _, shape, dtype in self._expected]
+        new = [np.empty(size, np.uint8) for size in self._plan.results]
+        addresses = np.array([a.ctypes.data for a in (*buffers, *new)] or [0], np.int64)
+        gathers = np.array(
+            [[a.ctypes.data, a.nbytes // max(1, n), b.ctypes.data] for a, b in zip(data, buffers, strict=True)], np.int64
+        )
+        found: list[list[Array]] = []
+        done = 0
+        for steps in orders:
+            made = self._batches(steps, addresses, gathers, new, every or len(steps), done, callback)
+            found.append(made[0])
+            done += len(steps)
+            if made[1]:
+                break
+        joined = [np.concatenate(parts) for parts in zip(*found, strict=True)]
+        return None if not joined else joined[0] if len(joined) == 1 else tuple(joined)
+
+    def _data(self, array: ArrayLike, i: int) -> Array:
+        name, shape, dtype = self._expected[i]
+        found = np.asarray(array)
+        if found.dtype != dtype:
+            raise TypeError(f"arrays[{i}]: found dtype {found.dtype}, expected {dtype}, as {name} was recorded")
+        if not shape or found.shape[1:] != shape[1:] or found.ndim != len(shape):
+            fail(f"arrays[{i}]", f"shape {found.shape}", f"(n, {', '.join(map(str, shape[1:]))}), rows of {name}")
+        return np.ascontiguousarray(found)
+
+    @staticmethod
+    def _orders(n: int, batch: int, epochs: int, order: Any, rng: Any) -> Iterator[Array]:
+        """The rows of each step, an epoch at a time."""
+        integer(epochs, "epochs", 0)
+        if order is not None:
+            rows = np.ascontiguousarray(order)
+            if rows.dtype.kind not in "iu":
+                raise TypeError(f"order: found dtype {rows.dtype}, expected int64")
+            if rows.ndim != 2 or rows.shape[1] != batch:
+                fail("order", f"shape {rows.shape}", f"(steps, {batch})")
+            if rows.size and not 0 <= rows.min() <= rows.max() < n:
+                fail("order", f"rows from {rows.min()} to {rows.max()}", f"rows of arrays that have {n}")
+            return iter([rows.astype(np.int64, copy=False)])
+        if n < batch:
+            fail("arrays", f"{n} rows", f"at least {batch}, a batch")
+        generator = np.random.default_rng(rng)
+        return (generator.permutation(n)[: n // batch * batch].reshape(-1, batch) for _ in range(epochs))
+
+    def _batches(
+        self,
+        order: Array,
+        addresses: Array,
+        gathers: Array,
+        new: list[Array],
+        every: int,
+        before: int,
+        callback: Callable[[int, Any], Any] | None,
+    ) -> tuple[list[Array], bool]:
+        """One epoch, in pieces short enough for Ctrl-C; and whether the callback ended it."""
+        numbers = [(a, d) for a, d in (maker.at(new) for maker in self._returned if maker.at is not None)]
+        results = [np.empty(len(order), dtype) for _, dtype in numbers]
+        step, told, piece, many = 0, 0, 1, np.zeros(1, np.int64)
+        while step < len(order):
+            piece = min(piece, len(order) - step, told + every - step)
+            collects = np.array(
+                [[a, d.itemsize, r[step:].ctypes.data] for (a, d), r in zip(numbers, results, strict=True)] or [[0] * 3],
+                np.int64,
+            )
+            begin = perf_counter()
+            status = lib.fdl_program_batches(
+                self._code_pointer,
+                *(ffi.from_buffer("int64_t[]", a) for a in (addresses, order[step:])),
+                *(piece, order.shape[1]),
+                *(ffi.from_buffer("int64_t[]", gathers), len(gathers)),
+                *(ffi.from_buffer("int64_t[]", collects), len(numbers)),
+                ffi.from_buffer("int64_t[]", many),
+            )
+            if status:
+                self._raise(status)
+            step += piece
+            piece = max(1, min(1 << 20, int(piece * _PIECE / max(perf_counter() - begin, 1e-7))))
+            if step - told == every or step == len(order):
+                part = [r[told:step] for r in results]
+                told = step
+                if callback is not None and callback(before + step, part[0] if len(part) == 1 else tuple(part)):
+                    return [r[:step] for r in results], True
+        return results, False
 
     def _slow(self, *arguments: Any) -> Any:
         """The same, complete: the quick form, in call.c, leaves to it what is not as it should be."""
@@ -844,16 +1022,37 @@ class Program:
         made = iter([maker.make(leaves, new) for maker in self._returned])
         return _rebuilt(self._template, made)
 
-    def _quick(self) -> Any:
-        """The call in C, for arguments and results that are arrays, a tuple of results at most."""
-        if any(shape is None for _, shape, _ in self._expected) or any(
-            isinstance(argument, (tuple, list, dict)) for argument in self._arguments
+    def _described(self) -> Any:
+        """For Numba (fastdl/numba/programs.py): its arguments and results; None where they are nested."""
+        if not self._flat or any(maker.kind is None for maker in self._returned):
+            return None
+        results: list[tuple[Any, ...]] = []
+        numbers = 0
+        for maker in self._returned:
+            if isinstance(maker.kind, int):
+                new = "new", maker.like.dtype.str, maker.like.shape
+                results.append(new if maker.kind >= 0 else ("argument", -1 - maker.kind))
+            elif len(maker.kind) == 2:
+                results.append(("number", numbers, 4 if maker.kind[1] == _FLOAT else 8))
+                numbers += 1
+            elif maker.kind == (None,):
+                results.append(("none",))
+            else:
+                return None
+        if sorted(m.kind for m in self._returned if isinstance(m.kind, int) and m.kind >= 0) != list(
+            range(len(self._plan.results))
         ):
             return None
-        one = not isinstance(self._template, tuple)
-        flat = [self._template] if one else list(self._template)
-        if type(self._template) not in (tuple, np.ndarray, float, type(None)) or len(flat) != len(self._returned):
+        if self._order:
             return None
+        arguments = tuple((d.str, shape, i in self._written) for i, (_, shape, d) in enumerate(self._expected))
+        return arguments, tuple(results), not isinstance(self._template, tuple)
+
+    def _quick(self) -> Any:
+        """The call in C, for arguments and results that are arrays, a tuple of results at most."""
+        if not self._flat:
+            return None
+        one = not isinstance(self._template, tuple)
         wanted = [np.empty(shape, dtype) for _, shape, dtype in self._expected]
         for i, array in enumerate(wanted):
             array.flags.writeable = i in self._written

@@ -2,6 +2,7 @@
  * fastdl.h has their layout. */
 #include <stdatomic.h>
 #include <stddef.h>
+#include <string.h>
 
 #include "fastdl.h"
 
@@ -39,5 +40,38 @@ int fdl_program_run(int64_t *program, const int64_t *arguments)
     for (int64_t i = 0; i < program[FDL_PROGRAM_ADVANCES] && status == FDL_OK; i++, advance += 2)
         *(int64_t *)(intptr_t)advance[0] += advance[1];
     atomic_store_explicit(busy, 0, memory_order_release);
+    return status;
+}
+
+/* to [batch, size bytes]: these rows of `from`. */
+static void gather(const char *from, const int64_t *rows, int64_t batch, int64_t size, char *to)
+{
+    enum { AHEAD = 4 }; /* rows that are fetched before: they are anywhere */
+    for (int64_t i = 0; i < batch; i++, to += size) {
+        if (i + AHEAD < batch)
+            __builtin_prefetch(from + rows[i + AHEAD] * size);
+        if (size == 4)
+            memcpy(to, from + rows[i] * 4, 4);
+        else if (size == 8)
+            memcpy(to, from + rows[i] * 8, 8);
+        else
+            memcpy(to, from + rows[i] * size, (size_t)size);
+    }
+}
+
+int fdl_program_batches(int64_t *program, const int64_t *arguments, const int64_t *order, int64_t steps, int64_t batch,
+                        const int64_t *gathers, int64_t gather_count, const int64_t *collects, int64_t collect_count,
+                        int64_t *done)
+{
+    int status = FDL_OK;
+    for (*done = 0; *done < steps; ++*done) {
+        for (const int64_t *g = gathers; g < gathers + 3 * gather_count; g += 3)
+            gather((const char *)(intptr_t)g[0], order + *done * batch, batch, g[1], (char *)(intptr_t)g[2]);
+        status = fdl_program_run(program, arguments);
+        if (status != FDL_OK)
+            break;
+        for (const int64_t *c = collects; c < collects + 3 * collect_count; c += 3)
+            memcpy((char *)(intptr_t)c[2] + *done * c[1], (const char *)(intptr_t)c[0], (size_t)c[1]);
+    }
     return status;
 }

@@ -15,4 +15,4 @@ from __future__ import annotations
 
 def register() -> None:
     """Teach Numba about fastdl. Called by Numba itself; calling it again does nothing."""
-    from fastdl.numba import kernels, operations, verbs  # noqa: F401
+    from fastdl.numba import kernels, operations, programs, verbs  # noqa: F401
