@@ -43,9 +43,9 @@ enum {
     /* ValueError: lengths: found one outside the sequences, expected 1 <= length <= steps */
     FDL_BAD_LENGTH = 8,
     /* RuntimeError: program: found it running, in another thread or in itself, expected one call at a time (program.copy() has memory of its own) */
-    FDL_PROGRAM_IS_BUSY = 9,
+    FDL_BUSY = 9,
     /* RuntimeError: program: found a parameter or state that was replaced since it was recorded, expected the same (record it again) */
-    FDL_PROGRAM_IS_STALE = 10,
+    FDL_STALE = 10,
 };
 
 /* Activations, element by element; vector/activation.h has their formulas. */

@@ -23,8 +23,8 @@ int fdl_program_run(int64_t *program, const int64_t *arguments)
     _Atomic int64_t *busy = (_Atomic int64_t *)&program[FDL_PROGRAM_BUSY];
     int64_t free = 0;
     if (!atomic_compare_exchange_strong_explicit(busy, &free, 1, memory_order_acquire, memory_order_relaxed))
-        return FDL_PROGRAM_IS_BUSY;
-    int status = program[FDL_PROGRAM_STALE] ? FDL_PROGRAM_IS_STALE : FDL_OK;
+        return FDL_BUSY;
+    int status = program[FDL_PROGRAM_STALE] ? FDL_STALE : FDL_OK;
     const int64_t *call = program + FDL_PROGRAM_HEADER, *calls_end = call + 2 * program[FDL_PROGRAM_CALLS];
     const int64_t *binding = calls_end, *load = binding + 3 * program[FDL_PROGRAM_BINDINGS];
     const int64_t *advance = load + 3 * program[FDL_PROGRAM_LOADS];

@@ -2,6 +2,7 @@
 
 from fastdl._backend import backend as backend
 from fastdl.nn.activation import *
+from fastdl.nn.compile import *
 from fastdl.nn.container import *
 from fastdl.nn.conv import *
 from fastdl.nn.dropout import *

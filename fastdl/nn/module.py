@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
-from fastdl._recording import replaced
+from fastdl._recording import replaced, touch
 from fastdl.functional.verbs import Array, fail, view
 from fastdl.nn import _saved
 from fastdl.nn._saved import is_grad_enabled, no_grad
@@ -531,6 +531,50 @@ class Module:
             child.apply(function)
         function(self)
         return self
+
+    def bind(self, *inputs: Any) -> Any:
+        """Inference as a program: what this module does in eval mode with inputs like these, in one call of C.
+
+        Parameters
+        ----------
+        *inputs : array, or what forward takes
+            Examples: later ones have to have their shapes and dtypes.
+
+        Returns
+        -------
+        fastdl.Program
+            Called like this module. It sees what is written into parameters later (load_state_dict), and refuses to
+            run where one is replaced.
+
+        See Also
+        --------
+        fastdl.record : What makes it, and what can be recorded.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from fastdl import nn
+        >>> net = nn.Sequential(nn.Linear(3, 4, rng=0), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4, 2, rng=1))
+        >>> x = np.ones((1, 3), np.float32)
+        >>> infer = net.bind(x)
+        >>> bool((infer(x) == net.eval()(x)).all())
+        True
+        """
+        from fastdl.program import record
+
+        modes = [(module, module.training) for module in self.modules()]
+
+        def infer(*inputs: Any) -> Any:
+            for module, _ in modes:
+                touch(module)
+            try:
+                with no_grad():
+                    return self.eval()(*inputs)
+            finally:
+                for module, mode in modes:
+                    module.__dict__["training"] = mode
+
+        return record(infer, *inputs)
 
     def features(self, x: Any, names: Iterable[str], **options: Any) -> dict[str, Any]:
         """What modules inside of this one return, by name, when it is called with x.

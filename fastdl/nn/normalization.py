@@ -139,7 +139,7 @@ class _RunningNorm(_Norm):
             raise RuntimeError(
                 "record: found a norm with momentum=None, whose average changes from call to call, expected a number"
             )
-        return 1 / (int(self.num_batches_tracked) + self.counts)
+        return 1 / (int(self.num_batches_tracked or 0) + self.counts)
 
     def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
         x, mean, variance, of_input, *stats, alone = self.saved

@@ -1,6 +1,6 @@
-"""A Program (fastdl/program.py) as an argument of compiled code, which calls it like a function.
+"""A Program (fastdl/program/) as an argument of compiled code, which calls it like a function.
 
-Its type says the shapes and dtypes that it was recorded with, so that a call is a comparison of shapes and one of C; what
+Its type says the shapes and dtypes that it was recorded with, so that a call compares shapes and calls C; what
 differs between programs of one type, the addresses, is in its value."""
 
 from __future__ import annotations
@@ -146,7 +146,11 @@ def _implementation(program: ProgramType) -> Any:
     """The body of a call, in Python."""
     names = [f"a{i}" for i in range(len(program.arguments))]
     known: dict[str, Any] = {
-        "np": np, "run": _run, "number": _number, "in_block": _in_block, "raise_status": _kernels.raise_status
+        "np": np,
+        "run": _run,
+        "number": _number,
+        "in_block": _in_block,
+        "raise_status": _kernels.raise_status,
     }
     lines = [f"def call(program, {', '.join(names)}):" if names else "def call(program):"]
     for i, (_, shape, written) in enumerate(program.arguments):
@@ -156,7 +160,9 @@ def _implementation(program: ProgramType) -> Any:
         if not written and shape != ():
             lines += [f"    if in_block(program, a{i}):", f"        a{i} = a{i}.copy()"]
         for j in range(len(names)) if written else ():
-            text = f"argument[{j}]: found memory shared with argument[{i}], which is written, expected memory of its own"
+            text = (
+                f"argument[{j}]: found memory shared with argument[{i}], which is written, expected memory of its own"
+            )
             if i != j:
                 lines += [
                     f"    if a{i}.ctypes.data < a{j}.ctypes.data + a{j}.nbytes and "

@@ -121,7 +121,9 @@ class Table:
         """What the next steps make of gradients, first and then."""
         self._run("scale_grads", self.words, None, None, 0, 2.0, grad_scale, inf, clip_value)
 
-    def scale_to(self, max_norm: float, norms: Array, norm: Array, norm_type: float, scaling: tuple[float, float]) -> None:
+    def scale_to(
+        self, max_norm: float, norms: Array, norm: Array, norm_type: float, scaling: tuple[float, float]
+    ) -> None:
         """The same, so that the norm of all tables' gradients, whose parts are `norms`, is at most max_norm."""
         self._run("scale_grads", self.words, norms, norm, len(norms), norm_type, scaling[0], max_norm, scaling[1])
 

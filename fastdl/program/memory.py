@@ -1,0 +1,99 @@
+"""Memory that one run of a function uses: ranges of addresses, by their owners."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Any
+
+import numpy as np
+
+from fastdl._native import ffi
+from fastdl.functional.verbs import Array
+
+
+class Range:
+    """Memory of one owner, or of several that overlap."""
+
+    __slots__ = ("end", "expected", "first", "keep", "last", "made", "read_first", "start", "wrote")
+
+    def __init__(self, start: int, end: int, keep: Any, call: int) -> None:
+        self.start, self.end, self.keep = start, end, [keep]
+        self.first = self.last = call
+        self.made = False
+        """Whether a kernel wrote to it before any read from it."""
+        self.wrote: list[tuple[int, int]] = []
+        """What kernels wrote, as offsets."""
+        self.read_first: Array | None = None
+        """What was read of it first, as bytes."""
+        self.expected: dict[tuple[int, int], tuple[Array, int]] = {}
+        """What it has to hold until a kernel writes to it: bytes, and their sum."""
+
+
+class Memory:
+    """All ranges, in order of their addresses."""
+
+    def __init__(self) -> None:
+        self.starts: list[int] = []
+        self.ranges: list[Range] = []
+
+    def find(self, start: int, end: int, keep: Any, call: int) -> Range:
+        """The range that has [start, end), made or grown."""
+        i = bisect_right(self.starts, start) - 1
+        if i >= 0 and end <= self.ranges[i].end:
+            return self.ranges[i]
+        first = i if i >= 0 and start < self.ranges[i].end else i + 1
+        last = first
+        while last < len(self.ranges) and self.ranges[last].start < end:
+            last += 1
+        if first == last:
+            new = Range(start, end, keep, call)
+            self.starts.insert(first, start)
+            self.ranges.insert(first, new)
+            return new
+        one, *others = self.ranges[first:last]
+        for other in others:
+            one.keep += other.keep
+            one.first, one.made = min(one.first, other.first), one.made and other.made
+            one.expected |= other.expected
+        one.start, one.end = min(one.start, start), max(one.end, end, *(o.end for o in others))
+        one.keep.append(keep)
+        self.starts[first:last], self.ranges[first:last] = [one.start], [one]
+        return one
+
+    def at(self, address: int) -> tuple[Range, int]:
+        found = self.ranges[bisect_right(self.starts, address) - 1]
+        return found, address - found.start
+
+
+def has(memory: Memory, address: int) -> bool:
+    i = bisect_right(memory.starts, address) - 1
+    return i >= 0 and address < memory.ranges[i].end
+
+
+def known(memory: Memory, array: Array) -> bool:
+    address = array.ctypes.data
+    i = bisect_right(memory.starts, address) - 1
+    return i >= 0 and address < memory.ranges[i].end
+
+
+def owner_of(array: Array) -> Array:
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def bytes_of(array: Array) -> Array:
+    """The memory of a C-contiguous array."""
+    return array.reshape(-1).view(np.uint8)
+
+
+def sum_of(memory: Array) -> int:
+    whole = memory.size // 8 * 8
+    total = int(np.add.reduce(memory[:whole].view(np.uint64))) if whole else 0
+    return total + int(np.add.reduce(memory[whole:], dtype=np.uint64)) * 0x9E3779B1
+
+
+def view(address: int, size: int, dtype: int | None) -> Array:
+    """`size` bytes at an address, as bytes or as numbers."""
+    memory = np.frombuffer(ffi.buffer(ffi.cast("char *", address), size), np.uint8)
+    return memory if dtype is None else memory.view((np.float32, np.float64)[dtype])

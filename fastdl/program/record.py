@@ -1,0 +1,143 @@
+"""Recording, and the proof that a program computes what its function does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from fastdl.program.errors import RecordError
+from fastdl.program.memory import bytes_of, view
+from fastdl.program.nest import leaves_of, rebuilt
+from fastdl.program.plan import compare
+from fastdl.program.program import Program
+from fastdl.program.run import Dry, dry_run
+
+
+def record(function: Callable[..., Any], *arguments: Any, verify: bool = True) -> Program:
+    """Record what a function does, for calls that cost no more than its kernels.
+
+    The function may be anything over fastdl's functions, layers, losses and optimizers: a network, a training step.
+    What it does may depend on shapes, dtypes and options, not on values. It runs several times here, without computing
+    anything, and nothing that it would have changed changes: parameters, states, statistics and generators are as
+    before.
+
+    Parameters
+    ----------
+    function : callable
+        Takes arrays, or nested tuples, lists and dicts of them, and returns such. Whatever else it uses (parameters,
+        an optimizer's states) has to be there before, and is used where it is.
+    *arguments
+        Examples: later arguments have to have their shapes and dtypes. Their values do not matter, but for integers
+        that Python code looks at.
+    verify : bool
+        Whether to compare two calls of the program with two of the function, on the arguments and on others, to the
+        last bit; everything is put back after that.
+
+    Returns
+    -------
+    Program
+
+    Raises
+    ------
+    RecordError
+        A RuntimeError, for a function that cannot be recorded: because of NumPy between two calls of fastdl, a number
+        that changes, or control flow that depends on values. It says which kernel and argument, and the likely cause.
+
+    See Also
+    --------
+    Program : What it returns.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> from fastdl import nn, optim
+    >>> net, loss = nn.Sequential(nn.Linear(4, 8, rng=0), nn.ReLU(), nn.Linear(8, 3, rng=1)), nn.CrossEntropyLoss()
+    >>> optimizer = optim.Adam(net.parameters(), lr=0.01)
+    >>> def step(x, target):
+    ...     value = loss(net(x), target)
+    ...     net.backward(loss.backward(), input_grad=False)
+    ...     optimizer.step(net.grads)
+    ...     return value
+    >>> x, target = np.ones((5, 4), np.float32), np.array([0, 1, 2, 0, 1])
+    >>> program = fastdl.record(step, x, target)
+    >>> losses = [float(program(x, target)) for _ in range(50)]
+    >>> losses[-1] < losses[0]
+    True
+    """
+    if not callable(function):
+        raise TypeError(f"function: found {type(function).__name__}, expected a function")
+    runs: list[Dry] = []
+    for seed, scale in enumerate((1e30, -1e30, 1e-30)):
+        runs.append(dry_run(function, arguments, scale, seed, runs[0].run.memory if runs else None))
+        compare(runs[0], runs[-1])
+    program = Program(function, arguments, runs)
+    if verify:
+        compare_calls(program, arguments)
+    return program
+
+
+def others(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Arguments with other values: their rows in another order, and floats a little less."""
+    leaves = []
+    for _, leaf in leaves_of(arguments, ""):
+        if isinstance(leaf, np.ndarray) and leaf.size:
+            rolled = np.roll(leaf, 1, 0) if leaf.ndim else leaf
+            leaves.append((rolled * leaf.dtype.type(0.875)).astype(leaf.dtype) if leaf.dtype.kind == "f" else rolled)
+        else:
+            leaves.append(leaf)
+    return rebuilt(arguments, iter(leaves))  # type: ignore[no-any-return]
+
+
+def copied(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+    leaves = (np.array(leaf) if isinstance(leaf, np.ndarray) else leaf for _, leaf in leaves_of(arguments, ""))
+    return rebuilt(arguments, leaves)  # type: ignore[no-any-return]
+
+
+def compare_calls(program: Program, arguments: tuple[Any, ...]) -> None:
+    """Refuse a program that does not compute, on these arguments and on others, what its function does."""
+    first = program._runs[0].run
+    persistent = [
+        view(r.start + low, high - low, None)
+        for r in first.memory.ranges
+        if program._plan.of.get(r.start, ("",))[0] == "persistent"
+        for low, high in set(r.wrote)
+    ] + [bytes_of(array[..., None]) for array, _, _ in first.advances.values()]
+    before = [memory.copy() for memory in persistent]
+    states = [(owner, dict(vars(owner))) for owner, _ in first.touched.values()]
+    found = []
+    try:
+        for call in (program.function, program):
+            for owner, state in states:
+                owner.__dict__.clear()
+                owner.__dict__.update(state)
+                if "_memories" in state:
+                    owner.__dict__["_memories"] = type(state["_memories"])()
+            for memory, old in zip(persistent, before, strict=True):
+                memory[:] = old
+            outcome: list[Any] = []
+            for values in (arguments, others(arguments)):
+                own = copied(values)
+                result = call(*own)
+                outcome += [*leaves_of(result, "result"), *leaves_of(own, "argument")]
+                outcome = [(n, np.array(v) if isinstance(v, np.ndarray) else v) for n, v in outcome]
+            outcome += [("a parameter or state", memory.copy()) for memory in persistent]
+            found.append(outcome)
+    finally:
+        for memory, old in zip(persistent, before, strict=True):
+            memory[:] = old
+        for owner, state in states:
+            owner.__dict__.clear()
+            owner.__dict__.update(state)
+    for (name, a), (_, b) in zip(*found, strict=True):
+        equal = (
+            np.array_equal(a, b, equal_nan=getattr(a, "dtype", np.dtype(bool)).kind == "f")
+            if isinstance(a, np.ndarray)
+            else a == b or (a != a and b != b)
+        )
+        if not equal:
+            raise RecordError(
+                f"record: found {name} of the program to differ from the function's, expected the same: the function "
+                "changes something that fastdl's kernels do not know of"
+            )

@@ -1,0 +1,285 @@
+"""Dry runs: what a function calls is noted in place of being done, and nothing stays changed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from fastdl import _kernels
+from fastdl._recording import Counter, set_recorder
+from fastdl.functional.verbs import Array
+from fastdl.program.errors import RecordError
+from fastdl.program.memory import Memory, bytes_of, has, owner_of, sum_of, view
+from fastdl.program.nest import leaves_of, rebuilt
+
+SIGNATURES = _kernels.SIGNATURES
+_PATTERN = 1 << 15
+"""How many numbers without meaning there are."""
+_WORDS = {"arrays", "table"}
+"""Parameters that hold addresses of arrays, in rows."""
+
+
+class Use(NamedTuple):
+    """An array that a kernel is given."""
+
+    name: str
+    address: int
+    size: int
+    """In bytes."""
+    shape: tuple[int, ...]
+    writes: bool
+
+
+class Call(NamedTuple):
+    """A call of a kernel."""
+
+    kernel: str
+    dtype: int
+    slots: list[tuple[str, Any]]
+    """Of each argument: "i" and "d" a number, "w" a Counter, "p" an address (None: NULL), "s" the words of a struct,
+    "t" the words of a table of addresses and where in it they are."""
+    uses: list[Use]
+
+
+class Run:
+    """The recorder of one dry run."""
+
+    def __init__(self, scale: float, seed: int, before: Memory | None) -> None:
+        self.calls: list[Call] = []
+        self.memory = Memory()
+        self.before = before
+        """What the first run used, which is still there: what another run makes for itself is elsewhere."""
+        self.restore: dict[tuple[int, int], tuple[Array, Array]] = {}
+        self.held: list[Any] = []
+        self.touched: dict[int, tuple[Any, dict[str, Any]]] = {}
+        self.advances: dict[tuple[int, int], tuple[Array, int, int]] = {}
+        self.values: dict[float, tuple[int, Any]] = {}
+        """Numbers that kernels would have computed: what stands for them, and where."""
+        random = np.random.default_rng(seed)
+        self.pattern = (scale * random.uniform(1, 2, 2 * _PATTERN)).astype(np.float32)
+        self.single = iter((scale * random.uniform(2, 4, 1 << 16)).astype(np.float32))
+
+    # What the rest of the library calls (fastdl/_recording.py).
+
+    def word(self, array: Array, index: int) -> int:
+        self.hold(array)
+        by = self.advances.get((id(array), index), (array, index, 0))[2]
+        return Counter(int(array[index]) + by, array, index, by)
+
+    def advance(self, array: Array, index: int, by: int) -> None:
+        self.hold(array)
+        if array.ndim == 0 or array.size == 1:
+            by += self.advances.get((id(array), index), (array, index, 0))[2]
+        self.advances[id(array), index] = array, index, by
+
+    def touch(self, owner: Any) -> None:
+        if id(owner) in self.touched:
+            return
+        self.touched[id(owner)] = owner, dict(vars(owner))
+        memories = getattr(owner, "_memories", None)
+        if memories is not None:
+            owner.__dict__["_memories"] = type(memories)()
+
+    def hold(self, *objects: Any) -> None:
+        self.held += objects
+
+    # What call.c calls.
+
+    def __call__(self, kernel: str, dtype: int, given: tuple[Any, ...]) -> None:
+        slots: list[tuple[str, Any]] = []
+        uses: list[Use] = []
+        written: list[Array] = []
+        for (type_, name, optional), value in zip(SIGNATURES[kernel], given, strict=True):
+            writes = type_.endswith("*") and not type_.startswith("const ")
+            if not type_.endswith("*"):
+                kind = "d" if type_ == "double" else "w" if isinstance(value, Counter) else "i"
+                slots.append((kind, value if kind == "w" else float(value) if kind == "d" else int(value)))
+            elif value is None:
+                slots.append(("p", None))
+            elif isinstance(value, tuple):
+                slots.append(("s", tuple(int(v) for v in value)))
+            elif name in _WORDS:
+                words = np.array(value, np.int64).reshape(-1)
+                places = list(addresses_in(name, kernel, dtype, words))
+                for _, address, size, updates in places:
+                    self._use(address, size, None, updates, name, kernel)
+                    uses.append(Use(name, address, size, (size // (4, 8)[dtype],), updates))
+                    if updates:
+                        written.append(view(address, size, dtype))
+                slots.append(("t", (words, [place for place, *_ in places])))
+            elif value.size == 0:
+                slots.append(("p", None if optional else value.ctypes.data))
+            else:
+                address = value.ctypes.data
+                self._use(address, value.nbytes, value, writes, name, kernel)
+                uses.append(Use(name, address, value.nbytes, value.shape, writes))
+                if writes:
+                    written.append(value)
+                slots.append(("p", address))
+        self.calls.append(Call(kernel, dtype, slots, uses))
+        for array in written:
+            self._fill(array)
+
+    def _use(self, address: int, size: int, array: Array | None, writes: bool, name: str, kernel: str) -> None:
+        start, end, keep = address, address + size, array
+        if array is not None:
+            keep = whole = owner_of(array)
+            if whole.flags.c_contiguous or whole.flags.f_contiguous:
+                start, end = whole.ctypes.data, whole.ctypes.data + whole.nbytes
+        here = len(self.calls)
+        found = self.memory.find(start, end, keep, here)
+        found.last = here
+        for (low, high), (memory, total) in found.expected.items():
+            if low < address + size and address < high and sum_of(memory) != total:
+                raise RecordError(
+                    f"record: found {name} of {kernel} (call {here}) changed since fastdl wrote it or read it, by "
+                    "NumPy, expected that only fastdl changes it: between two calls of a program nothing else runs"
+                )
+        offset = address - found.start
+        if writes:
+            found.made = found.made or (found.first == here and found.read_first is None)
+            found.wrote.append((offset, offset + size))
+        elif not any(low <= offset and offset + size <= high for low, high in found.wrote):
+            found.made = False
+            if found.read_first is None:
+                found.read_first = view(address, size, None).copy()
+        key = (address, address + size)
+        if not writes and key not in found.expected:
+            memory = view(address, size, None)
+            found.expected[key] = memory, sum_of(memory)
+
+    def _fill(self, array: Array) -> None:
+        """With numbers that mean nothing, in place of what a kernel would have written."""
+        memory = bytes_of(array)
+        address = memory.ctypes.data
+        found, _ = self.memory.at(address)
+        key = address, memory.size
+        if key not in self.restore and (self.before is None or has(self.before, address)):
+            self.restore[key] = memory, memory.copy()
+        flat = array.reshape(-1)
+        if array.dtype.kind != "f":
+            flat[:] = 0
+        elif array.size == 1:
+            flat[0] = value = next(self.single)
+            self.values[float(value)] = address, array.dtype
+        else:
+            for begin in range(0, array.size, _PATTERN):
+                part = flat[begin : begin + _PATTERN]
+                part[:] = self.pattern[len(self.calls) % 997 :][: part.size]
+        low, high = address, address + memory.size
+        for key in [k for k in found.expected if k[0] < high and low < k[1]]:
+            del found.expected[key]
+        found.expected[low, high] = memory, sum_of(memory)
+
+    def finish(self) -> None:
+        """All memory as it was before the run, and what only Python knows."""
+        try:
+            for found in self.memory.ranges:
+                for memory, total in found.expected.values():
+                    if sum_of(memory) != total:
+                        raise RecordError(
+                            "record: found an array that NumPy changed after fastdl used it, expected that only fastdl "
+                            "changes it: between two calls of a program nothing else runs"
+                        )
+        finally:
+            self.undo()
+
+    def undo(self) -> None:
+        for memory, before in reversed(self.restore.values()):
+            memory[:] = before
+        for owner, state in self.touched.values():
+            owner.__dict__.clear()
+            owner.__dict__.update(state)
+
+
+def addresses_in(name: str, kernel: str, dtype: int, words: Array) -> Iterator[tuple[int, int, int, bool]]:
+    """Of a table (fastdl.h): the place of an address, the address, the bytes there, and whether they are written."""
+    width = (4, 8)[dtype]
+    if name == "arrays":
+        for row in range(0, len(words), 3):
+            size = int(words[row + 2]) * width
+            if words[row] and size:
+                yield row, int(words[row]), size, False
+            if words[row + 1] and size:
+                yield row + 1, int(words[row + 1]), size, True
+        return
+    begin = 0
+    columns = _kernels.TABLE_COLUMNS
+    for row in range(0, len(words), columns):
+        end = int(words[row + _kernels.TABLE_END])
+        size, begin = (end - begin) * width, end
+        steps = kernel == "optimizer_step"
+        if not words[row + _kernels.TABLE_GRAD] or not size:
+            continue
+        yield row + _kernels.TABLE_GRAD, int(words[row + _kernels.TABLE_GRAD]), size, False
+        for column in range(_kernels.TABLE_PARAM, columns) if steps else ():
+            if column in (_kernels.TABLE_GRAD, _kernels.TABLE_END) or not words[row + column]:
+                continue
+            scalar = column in (_kernels.TABLE_STEP, _kernels.TABLE_MU_PRODUCT)
+            yield row + column, int(words[row + column]), 8 if scalar else size, True
+
+
+class _Silent:
+    """In place of standard output."""
+
+    def write(self, text: str) -> int:
+        if text.strip():
+            raise RecordError(
+                f"record: found that the function prints ({text.strip()[:40]!r}), expected that it only computes: a "
+                "program would print nothing; print what it returns"
+            )
+        return len(text)
+
+    def flush(self) -> None:
+        pass
+
+
+@contextmanager
+def _recording(run: Run) -> Iterator[None]:
+    before, output = set_recorder(run), sys.stdout
+    sys.stdout = _Silent()
+    try:
+        yield
+    finally:
+        set_recorder(None if before is None else before)
+        sys.stdout = output
+
+
+class Dry(NamedTuple):
+    run: Run
+    arguments: list[Array | None]
+    """The copies that the function was given."""
+    result: Any
+
+
+def dry_run(
+    function: Callable[..., Any], arguments: tuple[Any, ...], scale: float, seed: int, before: Memory | None
+) -> Dry:
+    run = Run(scale, seed, before)
+    copies: list[Any] = []
+    for i, (_, leaf) in enumerate(leaves_of(arguments, "")):
+        if isinstance(leaf, np.ndarray):
+            copy = np.array(leaf, order="C")
+            copies.append(copy)
+            if copy.dtype in (np.float32, np.float64) and copy.size:
+                copy.reshape(-1)[:] = np.resize(np.roll(run.pattern, 7 * i), copy.size)
+        else:
+            copies.append(leaf)
+    try:
+        with _recording(run):
+            result = function(*rebuilt(arguments, iter(copies)))
+    except RecordError:
+        run.undo()
+        raise
+    except Exception as error:
+        run.undo()
+        raise RecordError(
+            f"record: found that the function raises {type(error).__name__} ({error}) when values are replaced by "
+            "others, expected that what it does depends on shapes and dtypes only"
+        ) from error
+    run.finish()
+    return Dry(run, [c if isinstance(c, np.ndarray) else None for c in copies], result)
