@@ -28,6 +28,7 @@
  * Sums are `real` over at most FOLD terms a lane, then double. Their pieces depend on the shape alone, and are added in
  * order, so that results are the same for any number of threads. */
 #include "vector/elementwise.h"
+#include "vector/interleave.h"
 #include "vector/softmax.h"
 
 /* Elements, or rows, summed at a time. */
@@ -583,6 +584,28 @@ FDL_INLINE bool named_classes(const classes_of *c, int64_t row, int64_t count, c
     return good;
 }
 
+/* Of few classes, rows are put side by side, so that vectors are full: as many as a vector has lanes. */
+enum { FEW = 128 };
+FDL_INLINE double cross_entropy_few(const classes_of *c, int64_t row, const int64_t *named, int64_t rows,
+                                    const int kind, const bool gradient)
+{
+    const int64_t classes = c->classes, start = row * classes;
+    real x[FEW * LANES], probabilities[FEW * LANES], grad[FEW * LANES]; /* [classes, LANES] */
+    classes_of strip = *c;
+    strip.inner = LANES;
+    strip.x = x, strip.probabilities = probabilities, strip.grad_input = grad;
+    interleave(c->x + start, classes, rows, classes, x);
+    if (kind == PROBABILITIES)
+        interleave(c->probabilities + start, classes, rows, classes, probabilities);
+    strip.loss = c->loss && c->reduction == FDL_REDUCTION_NONE ? c->loss + row : NULL;
+    if (c->grad_output && c->reduction == FDL_REDUCTION_NONE)
+        strip.grad_output = c->grad_output + row;
+    const double losses = cross_entropy_strip(&strip, 0, named, rows, kind, gradient);
+    if (gradient)
+        separate(grad, classes, rows, classes, c->grad_input + start);
+    return losses;
+}
+
 /* Pieces: blocks of rows or, where inner is more than 1, strips, of which each outer index has ceil(inner / STRIP). */
 FDL_INLINE int cross_entropy_pieces(const classes_of *c, int64_t begin, int64_t end, const int kind,
                                     const bool gradient)
@@ -598,7 +621,15 @@ FDL_INLINE int cross_entropy_pieces(const classes_of *c, int64_t begin, int64_t 
                 return FDL_BAD_TARGET;
             sum = cross_entropy_strip(c, row, named, width, kind, gradient);
         }
-        for (int64_t row = piece * c->block; c->inner == 1 && row < min64((piece + 1) * c->block, c->outer); row++) {
+        const int64_t end_row = min64((piece + 1) * c->block, c->outer);
+        const bool few = c->classes > 0 && c->classes <= FEW;
+        for (int64_t row = piece * c->block, rows; c->inner == 1 && few && row < end_row; row += rows) {
+            rows = min64(LANES, end_row - row);
+            if (!named_classes(c, row, rows, kind, named))
+                return FDL_BAD_TARGET;
+            sum += cross_entropy_few(c, row, named, rows, kind, gradient);
+        }
+        for (int64_t row = piece * c->block; c->inner == 1 && !few && row < end_row; row++) {
             if (!named_classes(c, row, 1, kind, named))
                 return FDL_BAD_TARGET;
             const double loss = cross_entropy_row(c, row, named[0], kind, gradient);
@@ -637,7 +668,7 @@ int fdl_cross_entropy(const real *x, const int64_t *target, const real *probabil
     if (status != FDL_OK)
         return status;
     const int64_t item = max64(1, classes * min64(inner, STRIP));
-    c.block = inner > 1 ? 1 : max64(1, PIECE / item);
+    c.block = inner > 1 ? 1 : ceil_div(max64(1, PIECE / item), LANES) * LANES;
     const int64_t pieces = inner > 1 ? outer * ceil_div(inner, STRIP) : ceil_div(outer, c.block);
     real unwanted;
     return summed(pieces, ceil_div(COMPUTE_GRAIN, item * c.block), cross_entropy_task, &c, &c.partial,
