@@ -36,14 +36,15 @@ static int64_t row_bytes(const plan *p)
     return p->v->channels * p->v->w.kernel_depth * p->line * (int64_t)sizeof(real);
 }
 
-/* One padded row: x [width], or NULL outside the image. */
+/* One padded row: x [width], or NULL outside the image. What is not x's is zero already. */
 static void fill_line(const plan *p, const real *x, real *line)
 {
     const fdl_window *w = &p->v->w;
     const int64_t stride = w->stride_width, before = w->padding_width;
-    memset(line, 0, (size_t)p->line * sizeof(real));
-    if (!x)
+    if (!x) {
+        memset(line, 0, (size_t)p->line * sizeof(real));
         return;
+    }
     if (stride == 1) {
         memcpy(line + before, x, (size_t)min64(w->width, p->phase - before) * sizeof(real));
         return;
@@ -52,17 +53,13 @@ static void fill_line(const plan *p, const real *x, real *line)
         /* x[i] is the padded row's element before + i: of one parity, and the next of the other. */
         real *first = line + before % 2 * p->phase + before / 2;
         real *second = line + (before + 1) % 2 * p->phase + (before + 1) / 2;
-        const int64_t pairs = min64(w->width / 2, p->phase - (before + 1) / 2);
-        int64_t i = 0;
-        for (; i + LANES <= pairs; i += LANES) { /* main loop */
-            const vreal low = vload(x + 2 * i), high = vload(x + 2 * i + LANES);
-            vstore(first + i, veven(low, high));
-            vstore(second + i, vodd(low, high));
+        const int64_t count = min64(w->width, 2 * (p->phase - (before + 1) / 2));
+        for (int64_t i = 0; i < count; i += 2 * LANES) { /* main loop and tail */
+            const int64_t left = count - i;
+            const vreal low = vload_up_to(x + i, left), high = vload_up_to(x + i + LANES, max64(0, left - LANES));
+            vstore_up_to(first + i / 2, veven(low, high), (left + 1) / 2);
+            vstore_up_to(second + i / 2, vodd(low, high), left / 2);
         }
-        for (; i < pairs; i++) /* tail */
-            first[i] = x[2 * i], second[i] = x[2 * i + 1];
-        if (2 * i < w->width && before / 2 + i < p->phase)
-            first[i] = x[2 * i];
         return;
     }
     for (int64_t i = 0, j = before / stride, q = before % stride; i < w->width && j < p->phase; i++) {
@@ -79,9 +76,11 @@ static int rows_task(void *context, int64_t begin, int64_t end)
     const convolution *v = p->v;
     const fdl_window *w = &v->w;
     const fdl_mark mark = fdl_scratch_mark();
-    real *lines = fdl_scratch(v->channels * w->kernel_depth * p->lines * p->line * (int64_t)sizeof(real));
+    const size_t size = (size_t)(v->channels * w->kernel_depth * p->lines * p->line) * sizeof(real);
+    real *lines = fdl_scratch((int64_t)size);
     if (!lines)
         return FDL_OUT_OF_MEMORY;
+    memset(lines, 0, size); /* where zeros stay */
     for (int64_t item = begin; item < end; item++) {
         const int64_t plane = item / p->blocks, n = plane / w->out_depth, d = plane % w->out_depth;
         const int64_t i_begin = item % p->blocks * p->block, i_end = min64(w->out_height, i_begin + p->block);
