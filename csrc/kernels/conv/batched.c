@@ -698,11 +698,6 @@ bool conv_batched_applies(const convolution *v)
 #define MOVE (2 + LANES / 2.0) /* a vector to or from a sheet */
 #define TILE_ENDS 30.0         /* to begin and end a tile of results */
 
-static double multiply_adds(const convolution *v)
-{
-    return (double)v->filters * (double)v->terms * (double)v->positions;
-}
-
 /* Of the sheets of one block of images, without padding. */
 static int64_t sheet_vectors(const convolution *v) { return v->channels * v->pixels + v->filters * v->positions; }
 
@@ -710,12 +705,17 @@ static int64_t sheet_vectors(const convolution *v) { return v->channels * v->pix
 static double batched_cycles(const convolution *v, double tiles)
 {
     const double moved = (double)sheet_vectors(v);
-    return (double)ceil_div(v->w.batch, LANES) * (multiply_adds(v) * MULTIPLY_ADD + moved * MOVE + tiles * TILE_ENDS) +
+    return (double)ceil_div(v->w.batch, LANES) *
+               (conv_multiply_adds(v) * MULTIPLY_ADD + moved * MOVE + tiles * TILE_ENDS) +
            0.6 * (double)(v->filters * v->terms);
 }
 
-/* Too large for any cache. */
+/* Too large for any cache: whole sheets, or what one row of results sees. */
 static bool is_large(const convolution *v) { return sheet_vectors(v) * VECTOR_BYTES > 3 << 20; }
+static bool has_large_rows(const convolution *v)
+{
+    return v->channels * v->w.kernel_height * v->w.width * VECTOR_BYTES > 2 * BAND;
+}
 
 /* To copy what one tap sees along one row of positions, `columns` of them `stride` apart. */
 static double run_cycles(int64_t columns, int64_t stride, double whole, double part, double single)
@@ -727,23 +727,21 @@ static double run_cycles(int64_t columns, int64_t stride, double whole, double p
 
 bool conv_batched_pays(const convolution *v)
 {
-    const fdl_window *w = &v->w;
-    if (v->is_matrix || is_large(v))
+    if (v->is_matrix || has_large_rows(v))
         return false;
-    const double work = multiply_adds(v) * MULTIPLY_ADD / LANES;
+    const double multiplied = 0.45 * conv_multiply_adds(v), moved = MOVE * (double)sheet_vectors(v);
+    const double blocks = (double)ceil_div(v->w.batch, LANES), packed = (double)(v->filters * v->terms);
     double rival;
     if (conv_winograd_pays(v, 4) || conv_winograd_pays(v, 2)) {
         if (sheet_vectors(v) * VECTOR_BYTES > SHEETS)
             return false;
-        rival = 1.25 * work;
+        rival = 1.3 * multiplied / LANES;
     } else if (conv_rows_applies(v) && conv_rows_pays(v)) {
-        const double vectors = (double)ceil_div(w->out_width, LANES);
-        rival = work * vectors * LANES / (double)w->out_width + (double)(v->channels * w->height) * (8 + 2 * vectors);
+        rival = conv_rows_cycles(v);
     } else {
-        rival = work + (double)(v->terms * w->out_height) * run_cycles(w->out_width, w->stride_width, 3, 12, 2.4);
+        rival = conv_products_cycles(v);
     }
-    const double tiles = (double)(ceil_div(v->filters, GEMM_ROWS) * w->out_height * ceil_div(w->out_width, 2));
-    return batched_cycles(v, tiles) < 0.95 * rival * (double)w->batch;
+    return blocks * (multiplied + moved) + packed < 0.95 * rival * (double)v->w.batch;
 }
 
 /* At stride 1 it is a forward pass. */
@@ -755,7 +753,8 @@ bool conv_batched_grad_x_pays(const convolution *v)
     const double rows = (double)(v->filters * v->taps) * (double)w->height / (double)w->stride_height;
     const double columns = (double)ceil_div(w->width, w->stride_width);
     const double tiles = (double)(ceil_div(v->channels, GEMM_ROWS) * w->height * w->stride_width) * (columns + 1) / 2;
-    const double rival = multiply_adds(v) * MULTIPLY_ADD / LANES + rows * run_cycles((int64_t)columns, 1, 3, 8, 0) +
+    const double rival = conv_multiply_adds(v) * MULTIPLY_ADD / LANES +
+                         rows * run_cycles((int64_t)columns, 1, 3, 8, 0) +
                          (double)(v->channels * v->pixels) * 8 / LANES;
     return batched_cycles(v, tiles) < 0.95 * rival * (double)w->batch;
 }
@@ -766,9 +765,9 @@ bool conv_batched_grad_weight_pays(const convolution *v)
     if (v->is_matrix || is_large(v))
         return false;
     const double copies = (double)(v->terms * w->out_height) * run_cycles(w->out_width, w->stride_width, 22, 25, 7);
-    const double rival = multiply_adds(v) * MULTIPLY_ADD / LANES + copies;
+    const double rival = conv_multiply_adds(v) * MULTIPLY_ADD / LANES + copies;
     const double tiles = (double)(ceil_div(v->filters, FILTERS) * ceil_div(v->terms, TAPS));
     const double unused = (double)ceil_div(v->filters, FILTERS) * FILTERS / (double)v->filters - 1;
-    const double more = unused * multiply_adds(v) * MULTIPLY_ADD * (double)ceil_div(w->batch, LANES);
+    const double more = unused * conv_multiply_adds(v) * MULTIPLY_ADD * (double)ceil_div(w->batch, LANES);
     return batched_cycles(v, tiles) + more < 0.95 * rival * (double)w->batch;
 }

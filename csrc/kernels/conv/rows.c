@@ -145,13 +145,24 @@ bool conv_rows_applies(const convolution *v)
            !v->is_matrix && row_bytes(&p) <= BUFFER / extent;
 }
 
-/* In cycles for one row of one tap: a multiply-add a filter and vector, and where windows are packed their copy, while
- * their vectors are full even where rows end within one. The constants were found by timing both ways. */
-bool conv_rows_pays(const convolution *v)
+/* Vectors are partly empty where rows end within one; each line is copied once, but where blocks overlap. */
+double conv_rows_cycles(const convolution *v)
 {
-    const double vectors = (double)ceil_div(v->w.out_width, LANES), full = (double)v->w.out_width / LANES;
-    return (double)v->filters * (vectors - full) < 6 + 4 * vectors;
+    const fdl_window *w = &v->w;
+    const int64_t vectors = ceil_div(w->out_width, LANES), results = w->out_depth * w->out_height;
+    const double multiplied = (double)(v->filters * v->terms) * (double)(results * vectors);
+    const double tiles = (double)(ceil_div(v->filters, GEMM_ROWS) * results * ceil_div(vectors, 2));
+    const double lines = (double)(v->channels * w->kernel_depth) * (double)(w->out_depth * w->height);
+    const double pixels = (double)ceil_div(w->width, LANES);
+    double line = 3.2 * (double)w->width;
+    if (w->stride_width == 1)
+        line = 8 + 10 * pixels;
+    else if (w->stride_width == 2 || w->stride_width == 4)
+        line = 11 + 12 * pixels;
+    return 0.5 * multiplied + 80 * tiles + lines * line;
 }
+
+bool conv_rows_pays(const convolution *v) { return conv_rows_cycles(v) < conv_products_cycles(v); }
 
 int conv_rows_forward(const convolution *v)
 {
