@@ -108,8 +108,14 @@ static void spread(const sheet *s, const real *x, int64_t step, int64_t images, 
         for (int64_t e = 0, n = until_aligned(from, size); e < size; e += n, n = min64(LANES, size - e)) {
             vreal block[LANES];
             load_side_by_side(from + e, step, images, n, block);
-            for (int64_t l = 0; l < n; l++)
-                vstore(to + take_place(s, &at), block[l]);
+            if (n == LANES) { /* main loop */
+                FDL_UNROLL
+                for (int l = 0; l < LANES; l++)
+                    vstore(to + take_place(s, &at), block[l]);
+            } else {
+                for (int64_t l = 0; l < n; l++) /* tail */
+                    vstore(to + take_place(s, &at), block[l]);
+            }
         }
     }
 }
