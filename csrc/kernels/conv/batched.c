@@ -735,7 +735,8 @@ bool conv_batched_pays(const convolution *v)
 {
     if (v->is_matrix || has_large_rows(v))
         return false;
-    const double multiplied = 0.45 * conv_multiply_adds(v), moved = MOVE * (double)sheet_vectors(v);
+    const double move = is_large(v) ? 1.5 * MOVE : MOVE; /* to and from memory */
+    const double multiplied = 0.45 * conv_multiply_adds(v), moved = move * (double)sheet_vectors(v);
     const double blocks = (double)ceil_div(v->w.batch, LANES), packed = (double)(v->filters * v->terms);
     double rival;
     if (conv_winograd_pays(v, 4) || conv_winograd_pays(v, 2)) {
