@@ -112,6 +112,11 @@ static int rows_task(void *context, int64_t begin, int64_t end)
                 for (int64_t r = top; r < top + p->lines; r++, line += p->line)
                     fill_line(p, z >= 0 && z < w->depth && r >= 0 && r < w->height ? x + r * w->width : NULL, line);
             }
+        /* Whole vectors are stored where what they spill over is of rows to come. Not where addends lie, which may be
+         * y's own, nor where an activation would be computed for nothing. */
+        const bool spills =
+            !v->residual && (v->activation.kind == FDL_ACTIVATION_NONE || v->activation.kind == FDL_ACTIVATION_RELU);
+        const int64_t whole = spills ? ceil_div(w->out_width, LANES) * LANES : w->out_width;
         for (int64_t f = 0, rows; f < v->filters; f += rows) {
             rows = gemm_packed_rows(f, v->filters);
             const real *weights = p->weights + f / GEMM_A_PANEL * GEMM_A_PANEL * v->terms + f % GEMM_A_PANEL;
@@ -119,7 +124,7 @@ static int rows_task(void *context, int64_t begin, int64_t end)
                 const int64_t y = n * v->filters * v->positions + (d * w->out_height + i) * w->out_width;
                 const gemm_problem product = {
                     .m = v->filters,
-                    .n = w->out_width,
+                    .n = (i_end - i) * w->out_width < whole ? w->out_width : whole,
                     .k = v->terms,
                     .c = v->y + y,
                     .c_row = v->positions,
