@@ -114,8 +114,7 @@ static int rows_task(void *context, int64_t begin, int64_t end)
             }
         /* Whole vectors are stored where what they spill over is of rows to come. Not where addends lie, which may be
          * y's own, nor where an activation would be computed for nothing. */
-        const bool spills =
-            !v->residual && (v->activation.kind == FDL_ACTIVATION_NONE || v->activation.kind == FDL_ACTIVATION_RELU);
+        const bool spills = !v->residual && (v->activation.kind == FDL_ACTIVATION_NONE || is_relu(&v->activation));
         const int64_t whole = spills ? ceil_div(w->out_width, LANES) * LANES : w->out_width;
         for (int64_t f = 0, rows; f < v->filters; f += rows) {
             rows = gemm_packed_rows(f, v->filters);
