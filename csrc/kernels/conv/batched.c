@@ -38,13 +38,11 @@ enum {
 typedef struct {
     int64_t channels, height, width;
     int64_t before, stride, columns; /* of a phase; there are `stride` */
-    int64_t held;                    /* rows of a channel that it has room for */
-    int64_t row, plane, size;        /* elements of a row, of a channel and in all */
+    int64_t row, plane, size;        /* elements of a row, of the rows of a channel that it has room for, and in all */
 } sheet;
 
 static void hold_rows(sheet *s, int64_t rows)
 {
-    s->held = rows;
     s->row = s->stride * s->columns * LANES;
     s->plane = rows * s->row;
     s->size = s->channels * s->plane;
@@ -53,7 +51,7 @@ static void hold_rows(sheet *s, int64_t rows)
 static sheet describe_sheet(int64_t channels, int64_t height, int64_t width, int64_t before, int64_t stride,
                             int64_t columns)
 {
-    sheet s = {channels, height, width, before, stride, max64(columns, ceil_div(before + width, stride)), 0, 0, 0, 0};
+    sheet s = {channels, height, width, before, stride, max64(columns, ceil_div(before + width, stride)), 0, 0, 0};
     hold_rows(&s, height);
     return s;
 }
@@ -93,7 +91,7 @@ typedef struct {
 
 FDL_INLINE int64_t count_pieces(const sheet *s, band rows)
 {
-    return rows.end - rows.begin == s->height && s->held == s->height ? 1 : s->channels;
+    return rows.end - rows.begin == s->height && s->plane == s->height * s->row ? 1 : s->channels;
 }
 
 /* For each lane, an image, to[place of e] = x[image * step + e], the first of the rows at `to`; 0 in lanes past the last
@@ -128,7 +126,10 @@ static void collect(const sheet *s, const real *from, const real *addend, real *
     const int64_t size = s->channels / pieces * (rows.end - rows.begin) * s->width;
     const bool in_order = !addend && s->stride == 1 && s->row == s->width * LANES;
     for (int64_t c = 0; c < pieces; c++) {
-        const int64_t to = (c * s->height + rows.begin) * s->width;
+        const int64_t to = (c * s->height + rows.begin) * s->width, next = to + s->height * s->width;
+        for (int64_t i = 0; i < images && c + 1 < pieces; i++) /* too short a piece for the hardware to see it coming */
+            for (int64_t e = 0; e < size; e += LANES)
+                __builtin_prefetch(y + next + i * step + e, 1);
         if (in_order) {
             separate(from + c * s->plane, step, images, size, y + to);
             continue;
