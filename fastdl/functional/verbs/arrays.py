@@ -56,6 +56,14 @@ def floats_like(x: Any, argument: str, like: Array, ndim: int = -1) -> Array:
     return array
 
 
+def packed_data(data: Array, x: Array) -> Array:
+    """The elements of a packed weight, which may have been pickled: its dtype is then equal, but not NumPy's own."""
+    data = floats(data, "weight", 1)
+    if data.dtype is not x.dtype:
+        raise TypeError(f"weight: found dtype {data.dtype} (packed), expected {x.dtype}")
+    return data
+
+
 @shortcut
 def optional_vector(x: Any, argument: str, like: Array, size: int) -> Array | None:
     """x as floats_like of shape (size,), which a list or tuple of numbers may give as well, or of shape () where size
