@@ -3,6 +3,7 @@
 
 enum {
     MOST_SUMS = VECTOR_REGISTERS == 32 ? 24 : 12, /* vectors in registers */
+    ROWS_AHEAD = 16, /* of B, fetched by high tiles, which are narrow: the hardware is late for rows read in part */
 };
 
 /* ---- B's rows are contiguous ---- */
@@ -25,6 +26,10 @@ FDL_INLINE void rows_tile(const real *a, int64_t a_row, int64_t a_step, const re
         FDL_UNROLL
         for (int v = 0; v < vectors; v++)
             bv[v] = v < vectors - 1 ? vload(b + v * LANES) : vload_up_to(b + v * LANES, last);
+        for (int v = 0; v < vectors && rows > 4; v++)
+            __builtin_prefetch(b + ROWS_AHEAD * b_row + v * LANES);
+        for (int v = 0; v < vectors && rows > 1 && (rows + 1) * vectors < VECTOR_REGISTERS; v++)
+            bv[v] = vkeep(bv[v]); /* there are registers enough: loaded once, not for every row */
         FDL_UNROLL
         for (int i = 0; i < rows; i++) {
             const vreal av = vset1(a[i * a_row]);
