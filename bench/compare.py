@@ -65,7 +65,9 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--with-forward", action="store_true", help="time the forward along with this backward")
     parser.add_argument("--algorithm", default="", help="fastdl's, for convolution (default: auto)")
-    parser.add_argument("--packed", action="store_true", help="give fastdl weights that were packed before (conv2d)")
+    parser.add_argument(
+        "--packed", action="store_true", help="give fastdl weights that were packed before (conv2d, linear)"
+    )
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.02, help="of each contender in each round")
     parser.add_argument("--json", help="write the report to this file too")
@@ -173,7 +175,7 @@ def contender(
     if algorithm and name == "fastdl":
         arguments["algorithm"] = algorithm
     if packed and name == "fastdl":
-        arguments["weight"] = packed_weight(arguments)
+        arguments["weight"] = packed_weight(case.operation, arguments)
     if name in ("fastdl", "numpy"):
         arguments = case.complete(arguments, fastdl if name == "fastdl" else reference)
     call = peers.prepare(name, case.operation, arguments, threads)

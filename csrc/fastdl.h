@@ -270,9 +270,14 @@ FDL_KERNEL int fdl_log_softmax_backward(const real *grad_output, const real *y, 
 /* glu.c: x [outer, 2, inner], y [outer, inner] */
 FDL_KERNEL int fdl_glu(const real *x, real *y, int64_t outer, int64_t inner);
 FDL_KERNEL int fdl_glu_backward(const real *grad_output, const real *x, real *grad_input, int64_t outer, int64_t inner);
-/* linear.c: y [rows, out] = activation(x [rows, in] weight[out, in]^T + bias[out]) */
+/* linear.c: y [rows, out] = activation(x [rows, in] weight[out, in]^T + bias[out]); packed 1: weight is what
+ * fdl_linear_pack made of it. */
 FDL_KERNEL int fdl_linear(const real *x, const real *weight, FDL_OPTIONAL const real *bias, real *y, int64_t rows,
-                          int64_t in_features, int64_t out_features, int64_t activation, double alpha, double beta);
+                          int64_t in_features, int64_t out_features, int64_t packed, int64_t activation, double alpha,
+                          double beta);
+/* The weight laid out as the kernels read it, and the size of that in elements. */
+FDL_KERNEL int fdl_linear_packed_size(const real *weight, int64_t *size, int64_t in_features, int64_t out_features);
+FDL_KERNEL int fdl_linear_pack(const real *weight, real *packed, int64_t in_features, int64_t out_features);
 FDL_KERNEL int fdl_linear_backward(const real *grad_output, const real *x, const real *weight,
                                    FDL_OPTIONAL real *grad_x, FDL_OPTIONAL real *grad_weight,
                                    FDL_OPTIONAL real *grad_bias, int64_t rows, int64_t in_features,

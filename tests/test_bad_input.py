@@ -488,6 +488,7 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     ("relu", {"x": 1.0}, TypeError, "x", "float", "array"),
     ("softmax", {"x": np.zeros((2, 3), int)}, TypeError, "x", "<i8", "float32 or float64"),
     ("linear", {"weight": _zeros(4, 3, dtype=F64)}, TypeError, "weight", "float64", "float32"),
+    ("linear", {"weight": fastdl.pack_linear_weight(_zeros(4, 3, dtype=F64))}, TypeError, "weight", "64", "float32"),
     ("linear", {"bias": _zeros(4, dtype=F64)}, TypeError, "bias", "float64", "float32"),
     ("conv2d", {"x": np.zeros((2, 4, 5, 6), int)}, TypeError, "x", "<i8", "float32 or float64"),
     ("conv2d", {"weight": _zeros(6, 4, 3, 3, dtype=F64)}, TypeError, "weight", "float64", "float32"),

@@ -88,6 +88,8 @@ _VERBS: list[tuple[str, tuple[Any, ...]]] = [
     ("optional_vector", (None, "x", _X, 3)),
     ("optional_like", (_X, "x", _X, (2, 3))),
     ("optional_like", (None, "x", _X, (2, 3))),
+    ("linear_weight", (_X, _X)),
+    ("linear_weight", (fastdl.pack_linear_weight(_X), _X)),
     ("conv_weight", (_X, _X, 2, 1, "NCHW")),
     ("output", (None, (2, 3), _X)),
     ("output", (None, (), _X)),

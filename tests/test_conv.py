@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 from itertools import product
@@ -83,6 +84,12 @@ def test_packed_weights_are_refused_where_they_do_not_fit() -> None:
         fastdl.conv2d(x.astype(np.float64), packed)
     with pytest.raises(TypeError, match="weight: found PackedConv2dWeight"):
         fastdl.conv2d_backward(np.ones((1, 4, 4, 4), np.float32), x, packed)
+
+
+def test_packed_weights_can_be_pickled() -> None:
+    x, weight = np.ones((1, 4, 6, 6), np.float32), np.ones((4, 4, 3, 3), np.float32)
+    packed = pickle.loads(pickle.dumps(fastdl.pack_conv2d_weight(weight)))
+    np.testing.assert_array_equal(fastdl.conv2d(x, packed), fastdl.conv2d(x, weight))
 
 
 def test_packed_weights_in_numba() -> None:

@@ -126,6 +126,7 @@ def test_threads_of_linear(rows: int, inputs: int, outputs: int, level: str) -> 
     for number in (1, 2, 3, 4, 5):
         with fastdl.threads(number):
             found.append([fastdl.linear(x, weight), *fastdl.linear_backward(grad, x, weight)])
+            found[-1].append(fastdl.linear(x, fastdl.pack_linear_weight(weight)))
     for other in found[1:]:
         _assert_same(other, found[0], level)
 

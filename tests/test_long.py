@@ -145,6 +145,10 @@ def test_cuts_of_a_long_row_do_not_show(kernel: int, stride: int, dilation: int)
     np.testing.assert_array_equal(fastdl.avg_pool1d_backward(grad, x, **form, divisor_override=1), back)
 
 
+def _packed_linear(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    return fastdl.linear(x, fastdl.pack_linear_weight(weight))
+
+
 def _sums() -> dict[str, Callable[[], tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]]]:
     """Calls, made when they are needed, each of which adds up some _TERMS numbers."""
     n, u = _TERMS, _uniform
@@ -193,6 +197,7 @@ def _sums() -> dict[str, Callable[[], tuple[Callable[..., Any], tuple[Any, ...],
         )
     calls |= {
         "linear": lambda: (fastdl.linear, (u(2, n), u(2, n)), {}),
+        "linear packed": lambda: (_packed_linear, (u(2, n // 4), u(20, n // 4)), {}),
         "linear of many rows": lambda: (fastdl.linear, (u(40, n // 4), u(20, n // 4)), {}),
         "linear outputs backward": lambda: (fastdl.linear_backward, (u(2, n), u(2, 2), u(n, 2)), {}),
         "conv2d kernel": lambda: (fastdl.conv2d, (u(1, 1, 2048, 2048), u(1, 1, 2048, 2048)), {}),

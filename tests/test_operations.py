@@ -102,6 +102,20 @@ def test_packed_weights(case: Case, dtype: Any, level: str, algorithm: str) -> N
     guarded.check()
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("case", parameters(all_cases("linear")))
+@on_each_level
+def test_packed_linear_weights(case: Case, dtype: Any, level: str) -> None:
+    """The same for linear."""
+    arguments, expected = made(case, dtype)
+    fastdl.use_isa(fastdl.supported_isas()[0])
+    packed = fastdl.pack_linear_weight(arguments["weight"])
+    fastdl.use_isa(level)
+    guarded = Guarded.holding(packed.data)
+    case.check(case.run(arguments | {"weight": packed._replace(data=guarded.array)}), arguments, expected)
+    guarded.check()
+
+
 @pytest.mark.parametrize("algorithm", ["direct", "winograd_2x2", "winograd"])
 @pytest.mark.parametrize("size", [(3, 4), (7, 7), (40, 31)])
 def test_packed_weights_serve_any_size(size: tuple[int, int], algorithm: str) -> None:

@@ -1,4 +1,4 @@
-"""Products of every few rows, columns and terms: each tile of loose.c, and where packing begins."""
+"""Products of every few rows, columns and terms: each tile of loose.c, and where packing begins; packed beforehand."""
 
 from __future__ import annotations
 
@@ -25,26 +25,29 @@ def test_linear_and_its_gradients(terms: int, columns: int, dtype: type) -> None
         bias, grad = rng.standard_normal(columns).astype(dtype), rng.standard_normal((rows, columns)).astype(dtype)
         guarded = [Guarded.holding(a) for a in (x, weight, bias, grad)]
         a, w, b, g = (guard.array for guard in guarded)
-        out = Guarded((rows, columns), dtype)
+        out, again = Guarded((rows, columns), dtype), Guarded((rows, columns), dtype)
         fastdl.linear(a, w, b, activation="relu", out=out.array)
+        packed = fastdl.pack_linear_weight(w)
+        guarded.append(Guarded.holding(packed.data))
+        fastdl.linear(a, packed._replace(data=guarded[-1].array), b, activation="relu", out=again.array)
         wide = [v.astype(np.float64) for v in (x, weight, bias, grad)]
         eps = float(np.finfo(dtype).eps)
-        found = out.array, *fastdl.linear_backward(g, a, w)
+        found = out.array, again.array, *fastdl.linear_backward(g, a, w)
         expected = (
-            np.maximum(wide[0] @ wide[1].T + wide[2], 0),
+            *[np.maximum(wide[0] @ wide[1].T + wide[2], 0)] * 2,
             wide[3] @ wide[1],
             wide[3].T @ wide[0],
             wide[3].sum(0),
         )
         bounds = (
-            np.abs(wide[0]) @ np.abs(wide[1].T) + np.abs(wide[2]),
+            *[np.abs(wide[0]) @ np.abs(wide[1].T) + np.abs(wide[2])] * 2,
             np.abs(wide[3]) @ np.abs(wide[1]),
             np.abs(wide[3].T) @ np.abs(wide[0]),
             np.abs(wide[3]).sum(0),
         )
         for value, right, bound, summands in zip(
-            found, expected, bounds, (terms + 1, columns, rows, rows), strict=True
+            found, expected, bounds, (terms + 1, terms + 1, columns, rows, rows), strict=True
         ):
             assert (np.abs(value - right) <= (summands + 1) * eps * bound).all(), (rows, value.shape)
-        for guard in (*guarded, out):
+        for guard in (*guarded, out, again):
             guard.check()

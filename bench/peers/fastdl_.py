@@ -29,8 +29,10 @@ def together(operation: str, arguments: dict[str, Any], threads: int) -> Call | 
     return lambda: backward(saved=forward()[-1])
 
 
-def packed_weight(arguments: dict[str, Any]) -> Any:
-    """conv2d's weight as fastdl.pack_conv2d_weight makes it for these very arguments."""
+def packed_weight(operation: str, arguments: dict[str, Any]) -> Any:
+    """The weight of conv2d or linear as fastdl.pack_..._weight makes it for these very arguments."""
+    if operation == "linear":
+        return fastdl.pack_linear_weight(arguments["weight"])
     names = inspect.signature(fastdl.pack_conv2d_weight).parameters
     given = {name: value for name, value in arguments.items() if name in names}
     return fastdl.pack_conv2d_weight(**given, x_shape=arguments["x"].shape)

@@ -279,6 +279,29 @@ SHORTCUT(optional_like) /* x, argument, like, shape */
     return x && has_shape(x, given[3]) ? Py_NewRef(given[0]) : in_full(function, given, count);
 }
 
+SHORTCUT(linear_weight) /* weight, x */
+{
+    static PyObject *packed_type; /* PackedLinearWeight (data, shape), once it is known */
+    if (!packed_type) {
+        PyObject *globals = PyObject_GetAttrString(function, "__globals__");
+        packed_type = globals ? Py_XNewRef(PyDict_GetItemString(globals, "PackedLinearWeight")) : NULL;
+        Py_XDECREF(globals);
+        PyErr_Clear();
+    }
+    const bool is_packed = count == 2 && (PyObject *)Py_TYPE(given[0]) == packed_type;
+    PyObject *elements = is_packed ? PyTuple_GetItem(given[0], 0) : given[0];
+    PyArrayObject *weight = count == 2 ? plain_like(elements, given[1]) : NULL;
+    if (!weight)
+        return in_full(function, given, count);
+    PyObject *shape = is_packed ? Py_NewRef(PyTuple_GetItem(given[0], 1))
+                                : PyArray_IntTupleFromIntp(PyArray_NDIM(weight), PyArray_DIMS(weight));
+    PyObject *packed = PyLong_FromLong(is_packed);
+    PyObject *result = shape && packed ? PyTuple_Pack(3, elements, shape, packed) : NULL;
+    Py_XDECREF(shape);
+    Py_XDECREF(packed);
+    return result;
+}
+
 SHORTCUT(conv_weight) /* weight, x, ndim, groups, data_format */
 {
     PyArrayObject *weight = count == 5 ? plain_like(given[0], given[1]) : NULL;
@@ -511,6 +534,7 @@ static PyMethodDef shortcuts[] = {
     ROW(floats_like),
     ROW(optional_vector),
     ROW(optional_like),
+    ROW(linear_weight),
     ROW(conv_weight),
     ROW(output),
     ROW(in_place),

@@ -6,11 +6,15 @@
  * All three products are the building block; the sums are `real`, as in every BLAS. */
 #include "product/gemm.h"
 
+/* Few outputs are computed from weights as they are: one narrow panel would keep too few sums under way. */
+static bool has_panels(int64_t out_features) { return out_features > 96 / (int)sizeof(real); }
+
 int fdl_linear(const real *x, const real *weight, const real *bias, real *y, int64_t rows, int64_t in_features,
-               int64_t out_features, int64_t kind, double alpha, double beta)
+               int64_t out_features, int64_t packed, int64_t kind, double alpha, double beta)
 {
     const gemm_matrix a = {x, in_features, 1}, b = {weight, 1, in_features};
-    const gemm_problem p = {
+    const gemm_packed_columns panels = {weight, out_features};
+    gemm_problem p = {
         .m = rows,
         .n = out_features,
         .k = in_features,
@@ -22,7 +26,25 @@ int fdl_linear(const real *x, const real *weight, const real *bias, real *y, int
         .column_bias = bias,
         .activation = {kind, (real)alpha, (real)beta},
     };
+    if (packed && has_panels(out_features))
+        p.pack_b = gemm_packed_b, p.b = &panels, p.b_panel = GEMM_B_PANEL;
     return gemm_parallel(&p);
+}
+
+int fdl_linear_packed_size(const real *weight, int64_t *size, int64_t in_features, int64_t out_features)
+{
+    (void)weight;
+    *size = has_panels(out_features) ? gemm_packed_b_size(in_features, out_features) : in_features * out_features;
+    return FDL_OK;
+}
+
+int fdl_linear_pack(const real *weight, real *packed, int64_t in_features, int64_t out_features)
+{
+    if (has_panels(out_features))
+        gemm_pack_b_columns(&(gemm_matrix){weight, 1, in_features}, in_features, out_features, packed);
+    else
+        memcpy(packed, weight, (size_t)(in_features * out_features) * sizeof(real));
+    return FDL_OK;
 }
 
 int fdl_linear_backward(const real *grad_output, const real *x, const real *weight, real *grad_x, real *grad_weight,

@@ -14,7 +14,10 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { STRIP_BYTES = 512 * 1024 };
+enum {
+    STRIP_BYTES = 512 * 1024,
+    FEW_ROWS = 16, /* up to which A is not copied where B is packed beforehand */
+};
 #define LINE ((int)(64 / sizeof(real))) /* elements in a cache line */
 
 /* How a block of A is packed: the way it lies in memory. */
@@ -311,15 +314,31 @@ static void thin_kernel(const tile *t, int64_t rows, int64_t a_row, const real *
     }
 }
 
+/* Columns in the panels of B, but the last. */
+FDL_INLINE int64_t panel_columns(const gemm_problem *p) { return max64(GEMM_COLUMNS, p->b_panel); }
+
+/* So many columns as whole cache lines hold them. */
+FDL_INLINE int64_t whole_lines(int64_t columns) { return ceil_div(columns, LINE) * LINE; }
+
+/* The `width` columns from j on, of a strip's panels, and what is between their rows. */
+FDL_INLINE const real *panel_at(const gemm_problem *p, const real *panels, int64_t strip, int64_t terms, int64_t j,
+                                int64_t width, int64_t *row)
+{
+    const int64_t first = p->b_panel ? j - j % p->b_panel : j;
+    *row = p->b_panel ? min64(p->b_panel, whole_lines(strip - first)) : width;
+    return panels + first * terms + (j - first);
+}
+
 /* Where the last panel of a strip is thin: its columns as rows of `out`, for thin_kernel. */
-static void unpack_thin(const real *panels, int64_t strip, int64_t terms, real *out)
+static void unpack_thin(const gemm_problem *p, const real *panels, int64_t strip, int64_t terms, real *out)
 {
     const int64_t columns = strip % LANES;
-    const real *panel = panels + (strip - columns) * terms;
+    int64_t row;
+    const real *panel = panel_at(p, panels, strip, terms, strip - columns, LANES, &row);
     if (columns <= GEMM_THIN)
         for (int64_t j = 0; j < columns; j++)
             for (int64_t k = 0; k < terms; k++)
-                out[j * GEMM_A_STRIDE + k] = panel[k * LANES + j];
+                out[j * GEMM_A_STRIDE + k] = panel[k * row + j];
 }
 
 /* out = A[row : row + rows, : terms], as it lies in memory. */
@@ -491,17 +510,70 @@ static int loose_block(const gemm_problem *p, gemm_range range, int64_t k, int64
     return FDL_OK;
 }
 
+/* ---- B packed beforehand ---- */
+
+int64_t gemm_packed_b_size(int64_t k, int64_t n) { return k * whole_lines(n); }
+
+void gemm_pack_b_columns(const gemm_matrix *b, int64_t k_total, int64_t n, real *packed)
+{
+    const int64_t slices = gemm_slices(k_total);
+    for (int64_t slice = 0, k = 0, terms; slice < slices; slice++, k += terms) {
+        terms = gemm_slice_terms(k_total, k, slices - slice);
+        for (int64_t j = 0; j < n; j += GEMM_B_PANEL)
+            gemm_transpose_panel(b->data + j * b->column + k, b->column, terms, min64(GEMM_B_PANEL, n - j),
+                                 min64(GEMM_B_PANEL, whole_lines(n - j)), packed + k * whole_lines(n) + j * terms);
+    }
+}
+
+const real *gemm_packed_b(const void *context, int64_t k, int64_t terms, int64_t column, int64_t columns, real *out)
+{
+    (void)columns, (void)out;
+    const gemm_packed_columns *b = context;
+    return b->data + k * whole_lines(b->n) + column * terms;
+}
+
+/* As packed_block, of such a B and few rows: panel by panel, A where it lies. */
+static int few_rows_block(const gemm_problem *p, gemm_range range, int64_t k_begin, int64_t k_end)
+{
+    const gemm_packed_columns *packed = p->b;
+    const int64_t slices = gemm_slices(p->k);
+    gemm_problem part = *p;
+    for (int64_t slice = 0, k = 0, terms; slice < slices; slice++, k += terms) {
+        terms = gemm_slice_terms(p->k, k, slices - slice);
+        if (k < k_begin || k >= k_end)
+            continue;
+        const bool last = slice == slices - 1;
+        part.column_bias = last ? p->column_bias : NULL;
+        part.activation.kind = last ? p->activation.kind : FDL_ACTIVATION_NONE;
+        const bool plain = !part.accumulate && !part.column_bias && part.activation.kind == FDL_ACTIVATION_NONE;
+        const gemm_matrix a = {p->a.data + k, p->a.row, 1};
+        for (int64_t j = range.column, end; j < range.column_end; j = end) {
+            const int64_t first = j - j % GEMM_B_PANEL, width = min64(GEMM_B_PANEL, whole_lines(p->n - first));
+            const real *panel = gemm_packed_b(packed, k, terms, first, width, NULL);
+            end = min64(first + width, range.column_end);
+            const gemm_matrix b = {(real *)((uintptr_t)panel - (uintptr_t)first * sizeof(real)), width, 1};
+            loose_product(&a, &b, range.row, range.row_end, j, end, terms, plain ? p->c : NULL, p->c_row, finish_loose,
+                          &part);
+        }
+        part.accumulate = true;
+    }
+    return FDL_OK;
+}
+
 /* Of the slices that begin in [k_begin, k_end). */
 static int packed_block(const gemm_problem *p, gemm_range range, int64_t k_begin, int64_t k_end)
 {
+    if (p->pack_b == gemm_packed_b && p->m <= FEW_ROWS)
+        return few_rows_block(p, range, k_begin, k_end);
     const int64_t columns = range.column_end - range.column;
     const bool steady = p->steady || fdl_get_deterministic();
     /* Slices of equal terms unless it is given, strips of equal width. */
     const int64_t slices = p->k_slice ? max64(1, ceil_div(p->k, p->k_slice)) : gemm_slices(p->k);
     const int64_t most_depth = p->k_slice ? min64(p->k, p->k_slice) : ceil_div(p->k, slices);
-    const int64_t most_strip = max64(1, STRIP_BYTES / (int64_t)sizeof(real) / max64(1, most_depth) / GEMM_COLUMNS);
-    const int64_t panels = ceil_div(columns, GEMM_COLUMNS), strips = ceil_div(panels, most_strip);
-    const int64_t strip_columns = ceil_div(panels, strips) * GEMM_COLUMNS;
+    const int64_t panel = panel_columns(p);
+    const int64_t most_strip = max64(1, STRIP_BYTES / (int64_t)sizeof(real) / max64(1, most_depth) / panel);
+    const int64_t panels = ceil_div(columns, panel), strips = ceil_div(panels, most_strip);
+    const int64_t strip_columns = ceil_div(panels, strips) * panel;
 
     const bool by_rows = p->pack_a || (!p->packed_a.data && p->a.column == 1);
     const int layout = by_rows ? BY_ROWS : BY_COLUMNS;
@@ -527,7 +599,7 @@ static int packed_block(const gemm_problem *p, gemm_range range, int64_t k_begin
             begins = false;
             const real *panels = p->pack_b(p->b, k, terms, column, strip, packed_b);
             if (!steady)
-                unpack_thin(panels, strip, terms, packed_thin);
+                unpack_thin(p, panels, strip, terms, packed_thin);
             int64_t fetched = p->b_step ? 0 : strip; /* columns of the B to come */
             for (int64_t row = range.row, rows; row < range.row_end; row += rows) {
                 const int64_t left = range.row_end - row;
@@ -552,12 +624,9 @@ static int packed_block(const gemm_problem *p, gemm_range range, int64_t k_begin
                 }
                 for (int64_t j = 0, width; j < strip; j += width) {
                     width = gemm_panel_width(strip - j);
-                    const int64_t wide = p->b_panel ? min64(p->b_panel, strip - (j - j % p->b_panel)) : 0;
                     const bool fetch_b = fetched < strip; /* rather than A, which is the one from nearer */
                     tile t = {
                         .a = a,
-                        .b = wide ? panels + (j - j % p->b_panel) * terms + j % p->b_panel : panels + j * terms,
-                        .b_row = wide ? wide : width,
                         .terms = terms,
                         /* late enough that it is not evicted before it is wanted */
                         .next_a = fetch_b                          ? panels + p->b_step + fetched * terms
@@ -573,6 +642,7 @@ static int packed_block(const gemm_problem *p, gemm_range range, int64_t k_begin
                         .relu = last && is_relu(&p->activation),
                         .later = last ? &p->activation : NULL,
                     };
+                    t.b = panel_at(p, panels, strip, terms, j, width, &t.b_row);
                     fetched += LINE;
                     const bool is_thin = t.columns <= GEMM_THIN && !steady;
                     compiled_kernel *kernel = is_thin ? NULL : micro_kernels[rows - 1][width / LANES - 1][layout];
@@ -667,10 +737,10 @@ void gemm_in_place(const gemm_problem *p, int64_t row, int64_t rows, const real 
 gemm_range gemm_split(const gemm_problem *p, int64_t parts, int64_t index)
 {
     gemm_range range = {0, p->m, 0, p->n};
-    const int64_t panels = ceil_div(p->n, GEMM_COLUMNS);
+    const int64_t panel = panel_columns(p), panels = ceil_div(p->n, panel);
     if (panels >= 4 * parts || p->n >= p->m) {
-        range.column = min64(p->n, panels * index / parts * GEMM_COLUMNS);
-        range.column_end = min64(p->n, panels * (index + 1) / parts * GEMM_COLUMNS);
+        range.column = min64(p->n, panels * index / parts * panel);
+        range.column_end = min64(p->n, panels * (index + 1) / parts * panel);
     } else {
         const int64_t blocks = ceil_div(p->m, GEMM_ROWS);
         range.row = min64(p->m, blocks * index / parts * GEMM_ROWS);

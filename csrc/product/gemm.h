@@ -56,7 +56,7 @@ typedef struct {
     const void *b;
     const real *a_next; /* of the product to come, where packed: fetched ahead; NULL: none */
     int64_t b_panel;    /* columns of the panels that pack_b gives, but the last, where they are wider than those of
-                      * gemm_panel_width; C's columns are whole vectors then. 0: they are not */
+                      * gemm_panel_width; the last are whole cache lines then. 0: they are not */
     int64_t b_step; /* from B, where its callback finds it packed and A lies by rows, to that of the product to come:
                          * fetched ahead; 0: none */
     real *c;
@@ -74,6 +74,9 @@ typedef struct {
 #define gemm_packed_size FDL_NAME(gemm_packed_size)
 #define gemm_pack_rows FDL_NAME(gemm_pack_rows)
 #define gemm_pack FDL_NAME(gemm_pack)
+#define gemm_packed_b_size FDL_NAME(gemm_packed_b_size)
+#define gemm_pack_b_columns FDL_NAME(gemm_pack_b_columns)
+#define gemm_packed_b FDL_NAME(gemm_packed_b)
 #define gemm_in_place FDL_NAME(gemm_in_place)
 #define gemm_parallel FDL_NAME(gemm_parallel)
 #define gemm_matrix_b FDL_NAME(gemm_matrix_b)
@@ -121,6 +124,20 @@ void gemm_pack_rows(const gemm_matrix *a, int64_t row, int64_t row_end, int64_t 
 
 /* pack_b for a gemm_matrix. */
 gemm_pack_b gemm_matrix_b;
+
+/* B [k, n] packed once, for every product with it: for each slice of k, panels [terms of the slice, GEMM_B_PANEL] of its
+ * columns, the last one as wide as whole cache lines hold its columns, filled up with zeros; the same on every level.
+ * b is given by columns (its row is 1). Size in elements. */
+enum { GEMM_B_PANEL = 256 / (int)sizeof(real) };
+int64_t gemm_packed_b_size(int64_t k, int64_t n);
+void gemm_pack_b_columns(const gemm_matrix *b, int64_t k, int64_t n, real *packed);
+/* pack_b for it; the problem's b_panel is GEMM_B_PANEL, and A lies by rows. A few rows of it are taken where they lie,
+ * by the tiles of loose.h, which read each panel once and in order: the same sums, but for thin columns. */
+typedef struct {
+    const real *data;
+    int64_t n;
+} gemm_packed_columns;
+gemm_pack_b gemm_packed_b;
 
 /* One panel from the transpose: out[i * width + j] = from[j * stride + i], i < terms, j < columns <= width,
  * 0 for columns <= j < width; width is LANES or GEMM_COLUMNS. */

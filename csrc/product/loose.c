@@ -28,6 +28,8 @@ FDL_INLINE void rows_tile(const real *a, int64_t a_row, int64_t a_step, const re
         FDL_UNROLL
         for (int v = 0; v < vectors; v++)
             bv[v] = v < vectors - 1 ? vload(b + v * LANES) : vload_up_to(b + v * LANES, last);
+        for (int v = 0; v < vectors && rows > 1 && (rows + 1) * vectors < VECTOR_REGISTERS; v++)
+            bv[v] = vkeep(bv[v]); /* there are registers enough: loaded once, not for every row */
         FDL_UNROLL
         for (int i = 0; i < rows; i++) {
             const vreal av = vset1(a[i * a_row]);

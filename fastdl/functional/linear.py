@@ -8,33 +8,37 @@ import numpy as np
 
 from fastdl import _kernels
 from fastdl._docs import doc
-from fastdl.functional._operation import cached_helper, operation
+from fastdl.functional._operation import cached_helper, helper, operation
 from fastdl.functional.activation.elementwise import fused_activation
 from fastdl.functional.verbs import (
     Array,
     ArrayLike,
+    PackedLinearWeight,
     disjoint,
     fail,
     flag,
     floats,
     floats_like,
     gradient,
+    linear_weight,
     optional_vector,
     output,
 )
 
 __all__ = [
     "LinearGrad",
+    "PackedLinearWeight",
     "linear",
     "linear_backward",
+    "pack_linear_weight",
 ]
+
+_LINE = 64  # bytes of a cache line, at which packed weights begin: vectors are loaded from one, not two
 
 _TEXTS = {
     "x": """
         x : array of shape (..., in)
             float32 or float64. Any number of leading dimensions, also none.
-        weight : array of shape (out, in) or (in,)
-            As x. One of shape (in,) gives one number in place of the last dimension, which results then do not have.
         """,
     "raises": """
         Raises
@@ -68,7 +72,7 @@ class LinearGrad(NamedTuple):
 @doc(_TEXTS)
 def linear(
     x: ArrayLike,
-    weight: ArrayLike,
+    weight: ArrayLike | PackedLinearWeight,
     bias: ArrayLike | None = None,
     activation: str = "none",
     activation_args: tuple[float, ...] = (),
@@ -83,6 +87,9 @@ def linear(
     Parameters
     ----------
     {x}
+    weight : array of shape (out, in) or (in,), or PackedLinearWeight
+        As x, or what pack_linear_weight made of it. One of shape (in,) gives one number in place of the last dimension,
+        which results then do not have.
     bias : array of shape (out,), or () where weight is (in,), optional
         As x.
     activation : str
@@ -102,6 +109,7 @@ def linear(
     See Also
     --------
     linear_backward : its gradients.
+    pack_linear_weight : for repeated calls with the same weight.
 
     Examples
     --------
@@ -113,17 +121,62 @@ def linear(
     array([16.,  0.], dtype=float32)
     """
     x = floats(x, "x")
-    weight = floats_like(weight, "weight", x)
-    rows, inputs, features, shape, biases = _sizes(x.shape, weight.shape)
+    elements, weight_shape, packed = linear_weight(weight, x)
+    rows, inputs, features, shape, biases = _sizes(x.shape, weight_shape)
     bias = optional_vector(bias, "bias", x, biases)
     result = output(out, shape, x)
     if out is not None:
         disjoint(result, "x", x)
-        disjoint(result, "weight", weight)
+        disjoint(result, "weight", elements)
         disjoint(result, "bias", bias)
     act = fused_activation(activation, activation_args)
-    _kernels.linear(x, weight, bias, result, rows, inputs, features, act[0], act[1], act[2])
+    _kernels.linear(x, elements, bias, result, rows, inputs, features, packed, act[0], act[1], act[2])
     return result
+
+
+@helper
+@doc(_TEXTS)
+def pack_linear_weight(weight: ArrayLike) -> PackedLinearWeight:
+    """A weight as linear's kernels read it, for repeated calls with the same one (inference).
+
+    linear takes the result in place of the weight, for any number of samples. The copy is independent of `weight`, good
+    on every instruction-set level, and as large, but for outputs that fill up its last cache lines. The gradients
+    (linear_backward) need the plain weight.
+
+    Parameters
+    ----------
+    weight : array of shape (out, in) or (in,)
+        float32 or float64.
+
+    Returns
+    -------
+    PackedLinearWeight
+        What linear takes as its weight.
+
+    {raises}
+
+    See Also
+    --------
+    pack_conv2d_weight : the same for conv2d.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdl
+    >>> x, weight = np.ones((8, 20), np.float32), np.ones((100, 20), np.float32)
+    >>> packed = fastdl.pack_linear_weight(weight)
+    >>> bool((fastdl.linear(x, packed) == fastdl.linear(x, weight)).all())
+    True
+    """
+    weight = floats(weight, "weight")
+    _, inputs, features, _, _ = _sizes(weight.shape[-1:], weight.shape)
+    size = np.empty(1, np.int64)
+    _kernels.linear_packed_size(weight, size, inputs, features)
+    data = np.empty(size[0] + _LINE // weight.itemsize, weight.dtype)
+    first = -data.ctypes.data % _LINE // weight.itemsize
+    data = data[first : first + size[0]]
+    _kernels.linear_pack(weight, data, inputs, features)
+    return PackedLinearWeight(data, weight.shape)
 
 
 @operation
@@ -142,6 +195,8 @@ def linear_backward(grad_output: ArrayLike, x: ArrayLike, weight: ArrayLike, inp
     grad_output : array of shape (..., out) or (...)
         The gradient of what linear returned.
     {x}
+    weight : array of shape (out, in) or (in,)
+        As x; not packed.
     input_grad : bool
         Without it `input` is an empty array, and its product is not computed: a network's first layer does not need it.
 

@@ -10,7 +10,8 @@
  * in which what a tap sees at neighbouring positions of an output row lies side by side. A row of results is then a
  * product on the building block (gemm_in_place), of as many terms as there are taps whose rows lie inside the image:
  * weights are packed with the kernel's rows outermost, and rows outside are left out. Results are a sheet too, which
- * is transposed back.
+ * is transposed back. Where sheets would be too large for the second-level cache they hold a band of rows at a time, and
+ * the next band keeps the rows that it sees too.
  *
  * The gradient of the input is the same for each phase of its rows and columns, the positions with the same remainder
  * by the stride, with the taps that reach them. The gradient of the weights is
@@ -24,7 +25,9 @@
 #include "vector/interleave.h"
 
 enum {
-    BLOCK = 1 << 18,   /* bytes of rows that are multiplied together: they stay in the second-level cache */
+    BLOCK = 1 << 18, /* bytes of rows that are multiplied together: they stay in the second-level cache */
+    BAND = 1 << 19,  /* of both sheets, where no channel has less than RUN pixels in it */
+    RUN = 4 * LANES,
     SHEETS = 3 << 18,  /* of images, for the gradient of the weights, whose lanes sum at most */
     MOST_TERMS = 1024, /* at a time, if an image has not more */
     FILTERS = 4,       /* of a tile of the gradient of the weights, by this many taps: */
@@ -35,16 +38,21 @@ enum {
 typedef struct {
     int64_t channels, height, width;
     int64_t before, stride, columns; /* of a phase; there are `stride` */
-    int64_t row, plane, size;        /* elements of a row, of a channel and in all */
+    int64_t row, plane, size;        /* elements of a row, of the rows of a channel that it has room for, and in all */
 } sheet;
+
+static void hold_rows(sheet *s, int64_t rows)
+{
+    s->row = s->stride * s->columns * LANES;
+    s->plane = rows * s->row;
+    s->size = s->channels * s->plane;
+}
 
 static sheet describe_sheet(int64_t channels, int64_t height, int64_t width, int64_t before, int64_t stride,
                             int64_t columns)
 {
     sheet s = {channels, height, width, before, stride, max64(columns, ceil_div(before + width, stride)), 0, 0, 0};
-    s.row = s.stride * s.columns * LANES;
-    s.plane = s.height * s.row;
-    s.size = s.channels * s.plane;
+    hold_rows(&s, height);
     return s;
 }
 
@@ -55,53 +63,100 @@ static int64_t column_of(const sheet *s, int64_t j)
     return s->stride == 1 ? padded * LANES : (padded % s->stride * s->columns + padded / s->stride) * LANES;
 }
 
-/* The places of LANES successive pixels, counted over rows and channels alike. */
+/* The places of successive pixels, counted over rows and channels alike. */
 typedef struct {
-    int64_t j, row;
+    int64_t j, phase, row, place;
 } cursor;
+
+FDL_INLINE cursor first_place(const sheet *s, int64_t row)
+{
+    return (cursor){0, s->before % s->stride, row, row + column_of(s, 0)};
+}
 
 FDL_INLINE int64_t take_place(const sheet *s, cursor *at)
 {
-    const int64_t place = at->row + column_of(s, at->j);
+    const int64_t place = at->place, phase = s->columns * LANES;
+    at->place += phase;
+    if (++at->phase == s->stride)
+        at->phase = 0, at->place += LANES - s->stride * phase;
     if (++at->j == s->width)
-        at->j = 0, at->row += s->row;
+        *at = first_place(s, at->row + s->row);
     return place;
 }
 
-/* to[place of e] = x[image * step + e] for each lane, an image; 0 in the lanes past the last. */
-static void spread(const sheet *s, const real *x, int64_t step, int64_t images, real *to)
+/* Rows [begin, end) of images [channels, height, width], in pieces whose pixels lie end to end: a channel each, or all. */
+typedef struct {
+    int64_t begin, end;
+} band;
+
+FDL_INLINE int64_t count_pieces(const sheet *s, band rows)
 {
-    const int64_t size = s->channels * s->height * s->width;
-    cursor at = {0, 0};
-    for (int64_t e = 0, n = until_aligned(x, size); e < size; e += n, n = min64(LANES, size - e)) {
-        vreal block[LANES];
-        load_side_by_side(x + e, step, images, n, block);
-        for (int64_t l = 0; l < n; l++)
-            vstore(to + take_place(s, &at), block[l]);
+    return rows.end - rows.begin == s->height && s->plane == s->height * s->row ? 1 : s->channels;
+}
+
+/* For each lane, an image, to[place of e] = x[image * step + e], the first of the rows at `to`; 0 in lanes past the last
+ * image. */
+static void spread(const sheet *s, const real *x, int64_t step, int64_t images, band rows, real *to)
+{
+    const int64_t pieces = count_pieces(s, rows);
+    const int64_t size = s->channels / pieces * (rows.end - rows.begin) * s->width;
+    for (int64_t c = 0; c < pieces; c++) {
+        const real *from = x + (c * s->height + rows.begin) * s->width;
+        cursor at = first_place(s, c * s->plane);
+        for (int64_t e = 0, n = until_aligned(from, size); e < size; e += n, n = min64(LANES, size - e)) {
+            vreal block[LANES];
+            load_side_by_side(from + e, step, images, n, block);
+            if (n == LANES) { /* main loop */
+                FDL_UNROLL
+                for (int l = 0; l < LANES; l++)
+                    vstore(to + take_place(s, &at), block[l]);
+            } else {
+                for (int64_t l = 0; l < n; l++) /* tail */
+                    vstore(to + take_place(s, &at), block[l]);
+            }
+        }
     }
 }
 
 /* The other way round: y[image * step + e] = from[place of e] (+ addend, laid out as y). */
-static void collect(const sheet *s, const real *from, const real *addend, real *y, int64_t step, int64_t images)
+static void collect(const sheet *s, const real *from, const real *addend, real *y, int64_t step, int64_t images,
+                    band rows)
 {
-    const int64_t size = s->channels * s->height * s->width;
-    if (!addend && s->stride == 1 && s->row == s->width * LANES) {
-        separate(from, step, images, size, y);
-        return;
-    }
-    cursor at = {0, 0};
-    for (int64_t e = 0, n; e < size; e += n) { /* main loop and tail */
-        n = min64(LANES, size - e);
-        vreal block[LANES];
-        for (int64_t l = 0; l < LANES; l++)
-            block[l] = l < n ? vload(from + take_place(s, &at)) : (vreal){0};
-        vtranspose(block);
-        for (int64_t i = 0; i < images; i++) {
-            if (addend)
-                block[i] += vload_up_to(addend + i * step + e, n);
-            vstore_up_to(y + i * step + e, block[i], n);
+    const int64_t pieces = count_pieces(s, rows);
+    const int64_t size = s->channels / pieces * (rows.end - rows.begin) * s->width;
+    const bool in_order = !addend && s->stride == 1 && s->row == s->width * LANES;
+    for (int64_t c = 0; c < pieces; c++) {
+        const int64_t to = (c * s->height + rows.begin) * s->width, next = to + s->height * s->width;
+        for (int64_t i = 0; i < images && c + 1 < pieces; i++) /* too short a piece for the hardware to see it coming */
+            for (int64_t e = 0; e < size; e += LANES)
+                __builtin_prefetch(y + next + i * step + e, 1);
+        if (in_order) {
+            separate(from + c * s->plane, step, images, size, y + to);
+            continue;
+        }
+        cursor at = first_place(s, c * s->plane);
+        for (int64_t e = 0, n; e < size; e += n) { /* main loop and tail */
+            n = min64(LANES, size - e);
+            vreal block[LANES];
+            for (int64_t l = 0; l < LANES; l++)
+                block[l] = l < n ? vload(from + take_place(s, &at)) : (vreal){0};
+            vtranspose(block);
+            for (int64_t i = 0; i < images; i++) {
+                if (addend)
+                    block[i] += vload_up_to(addend + to + i * step + e, n);
+                vstore_up_to(y + to + i * step + e, block[i], n);
+            }
         }
     }
+}
+
+/* The sheet goes on from rows `held` to rows `next`, further down: it keeps those that are of both. */
+static void advance(const sheet *s, const real *x, int64_t step, int64_t images, band held, band next, real *to)
+{
+    const int64_t kept = max64(0, held.end - next.begin), moved = (next.begin - held.begin) * s->row;
+    for (int64_t c = 0; c < s->channels && kept && moved; c++)
+        memmove(to + c * s->plane, to + c * s->plane + moved, (size_t)(kept * s->row) * sizeof(real));
+    spread(s, x, step, images, (band){next.begin + kept, next.end}, to + kept * s->row);
 }
 
 /* One phase of one dimension: output m, first <= m < first + count, is position m out_scale + out_shift, and sees with
@@ -161,6 +216,9 @@ typedef struct {
     real *weights;          /* [groups, panels, terms, GEMM_A_PANEL] */
     int64_t panels, height; /* of the output's channels, as many in each but the last */
     int64_t blocks;         /* of images */
+    int64_t rows_end;       /* of all phases */
+    int64_t together;       /* rows of each phase that are computed while what they see is in the sheet */
+    band seen;              /* by the first of them, whether inside the image or not */
     int64_t parts;          /* that a block's panels are cut into */
 } plan;
 
@@ -207,7 +265,44 @@ static plan make_plan(const convolution *v, bool backward, axis *rows, axis *col
         p.height = ceil_div(p.out.channels, ceil_div(p.out.channels, GEMM_ROWS)) * (GEMM_A_PANEL / GEMM_ROWS);
     p.panels = ceil_div(p.out.channels, p.height);
     p.blocks = ceil_div(w->batch, LANES);
+    for (int64_t a = 0; a < p.row_phases; a++) {
+        const axis *row = rows + a;
+        const int64_t last = row->shift + (row->taps - 1) * row->slope;
+        p.rows_end = max64(p.rows_end, row->first + row->count);
+        if (row->taps) {
+            p.seen.begin = min64(p.seen.begin, min64(row->shift, last));
+            p.seen.end = max64(p.seen.end, max64(row->shift, last) + 1);
+        }
+    }
+    p.together = p.rows_end;
     return p;
+}
+
+/* Cut a plan's sheets into bands of nearly as many rows. */
+static void cut_bands(plan *p)
+{
+    const int64_t down = p->rows->scale, out_down = p->rows->out_scale, more = p->seen.end - p->seen.begin - down;
+    const int64_t row = p->in.channels * p->in.row, out_row = p->out.channels * p->out.row;
+    const int64_t fit = (BAND / (int64_t)sizeof(real) - more * row) / (down * row + out_down * out_row);
+    const int64_t least = ceil_div(RUN, max64(1, min64(down * p->in.width, out_down * p->out.width)));
+    const int64_t bands = max64(1, ceil_div(p->rows_end, max64(fit, least)));
+    p->together = ceil_div(p->rows_end, bands);
+    if (bands > 1) {
+        hold_rows(&p->in, min64(p->in.height, p->together * down + more));
+        hold_rows(&p->out, min64(p->out.height, p->together * out_down));
+    }
+}
+
+/* The rows from m on, of all phases: what they see, and where their results lie. */
+static band find_seen(const plan *p, int64_t m)
+{
+    const int64_t at = m * p->rows->scale, end = at + (p->together - 1) * p->rows->scale + p->seen.end;
+    return (band){min64(p->in.height, max64(0, at + p->seen.begin)), max64(0, min64(p->in.height, end))};
+}
+static band find_results(const plan *p, int64_t m)
+{
+    const int64_t at = m * p->rows->out_scale + p->rows->out_shift, end = at + p->together * p->rows->out_scale;
+    return (band){max64(0, at), min64(p->out.height, end)};
 }
 
 /* Where taps lie and what they see: phase by phase, the kernel's rows outermost, then its columns, then channels. */
@@ -280,9 +375,9 @@ static int repack_task(void *context, int64_t begin, int64_t end)
     return FDL_OK;
 }
 
-/* The channels of a panel, in rows [begin, end) of every phase. */
-static void multiply(const plan *p, const gemm_problem *fused, const real *in, const real *panel, int64_t first,
-                     int64_t begin, int64_t end)
+/* The channels of a panel, in rows [begin, end) of every phase; the sheets' first rows are those. */
+static void multiply(const plan *p, const gemm_problem *fused, const real *in, int64_t in_first, int64_t out_first,
+                     const real *panel, int64_t first, int64_t begin, int64_t end)
 {
     const int64_t channels = min64(p->height, fused->m - first);
     gemm_problem product = *fused;
@@ -291,16 +386,16 @@ static void multiply(const plan *p, const gemm_problem *fused, const real *in, c
         for (int64_t m = max64(begin, row->first); m < min64(end, row->first + row->count); m++) {
             int64_t tap, tap_end;
             find_taps(row, m, p->in.height, &tap, &tap_end);
-            const real *seen = in + (m * row->scale + row->shift + tap * row->slope) * p->in.row;
+            const int64_t seen = (m * row->scale + row->shift + tap * row->slope - in_first) * p->in.row;
             for (int64_t b = 0; b < p->column_phases; b++) {
                 const axis *column = p->columns + b;
                 const int64_t start = p->start[a * p->column_phases + b], step = column->taps * p->in.channels;
                 product.k = (tap_end - tap) * step;
                 product.n = column->count * LANES;
-                product.c = fused->c + (m * row->out_scale + row->out_shift) * p->out.row +
+                product.c = fused->c + (m * row->out_scale + row->out_shift - out_first) * p->out.row +
                             column_of(&p->out, column->first * column->out_scale + column->out_shift);
                 const real *weights = panel + (start + tap * step) * GEMM_A_PANEL;
-                const real *pixels = product.k ? seen + column->first * LANES : in;
+                const real *pixels = product.k ? in + seen + column->first * LANES : in;
                 for (int64_t i = 0, rows; i < channels; i += rows) {
                     rows = min64(p->height / (GEMM_A_PANEL / GEMM_ROWS), channels - i);
                     gemm_in_place(&product, first + i, rows, weights + i, pixels, p->offset + start);
@@ -325,18 +420,15 @@ static int multiply_task(void *context, int64_t begin, int64_t end)
     const int64_t groups = v->w.groups, in_pixels = p->in.height * p->in.width, pixels = p->out.height * p->out.width;
     const int64_t in_step = groups * p->in.channels * in_pixels, step = groups * p->out.channels * pixels;
     /* Rows that all panels take before the next ones, so that what they see stays in the second-level cache. */
-    const int64_t seen = p->in.channels * p->in.row * p->rows->scale * (int64_t)sizeof(real);
-    const int64_t together = max64(1, BLOCK / seen);
-    int64_t last = 0;
-    for (int64_t a = 0; a < p->row_phases; a++)
-        last = max64(last, p->rows[a].first + p->rows[a].count);
+    const int64_t together = max64(1, BLOCK / (p->in.channels * p->in.row * p->rows->scale * (int64_t)sizeof(real)));
+    band held = {0, 0};
     const bool later = v->residual && !p->backward; /* bias and addend come before the activation */
     for (int64_t item = begin, spread_of = -1; item < end; item++) {
         const int64_t pair = item / p->parts, part = item % p->parts, n = pair / groups * LANES, g = pair % groups;
         const int64_t images = min64(LANES, v->w.batch - n), channel = g * p->out.channels;
-        if (pair != spread_of)
-            spread(&p->in, (p->backward ? v->grad_y : v->x) + n * in_step + g * p->in.channels * in_pixels, in_step,
-                   images, in);
+        const real *x = (p->backward ? v->grad_y : v->x) + n * in_step + g * p->in.channels * in_pixels;
+        if (pair != spread_of || p->together < p->rows_end)
+            held = (band){0, 0};
         spread_of = pair;
         const int64_t panel_begin = p->panels * part / p->parts, panel_end = p->panels * (part + 1) / p->parts;
         const gemm_problem fused = {
@@ -346,16 +438,23 @@ static int multiply_task(void *context, int64_t begin, int64_t end)
             .row_bias = v->bias ? v->bias + channel : NULL,
             .activation = later ? (activation){0} : v->activation,
         };
-        for (int64_t m = 0; m < last; m += together)
-            for (int64_t i = panel_begin; i < panel_end; i++)
-                multiply(p, &fused, in, p->weights + (g * p->panels + i) * p->terms * GEMM_A_PANEL, i * p->height, m,
-                         m + together);
         const int64_t first = panel_begin * p->height;
         sheet done = p->out;
         done.channels = min64(panel_end * p->height, done.channels) - first;
         const int64_t to = n * step + (channel + first) * pixels;
         real *y = (p->backward ? v->grad_x : v->y) + to;
-        collect(&done, out + first * done.plane, later ? v->residual + to : NULL, y, step, images);
+        for (int64_t row = 0; row < p->rows_end; row += p->together) {
+            const int64_t row_end = min64(p->rows_end, row + p->together);
+            const band seen = find_seen(p, row), results = find_results(p, row);
+            advance(&p->in, x, in_step, images, held, seen, in);
+            held = seen;
+            for (int64_t m = row; m < row_end; m += together)
+                for (int64_t i = panel_begin; i < panel_end; i++)
+                    multiply(p, &fused, in, seen.begin, results.begin,
+                             p->weights + (g * p->panels + i) * p->terms * GEMM_A_PANEL, i * p->height, m,
+                             min64(row_end, m + together));
+            collect(&done, out + first * done.plane, later ? v->residual + to : NULL, y, step, images, results);
+        }
         if (later && v->activation.kind != FDL_ACTIVATION_NONE)
             activate_rows(&v->activation, y, step, images, done.channels * pixels);
     }
@@ -387,6 +486,7 @@ static int run_pass(const convolution *v, bool backward)
     int status = axes ? FDL_OK : FDL_OUT_OF_MEMORY;
     if (axes) {
         plan p = make_plan(v, backward, axes, axes + v->w.stride_height);
+        cut_bands(&p);
         status = run_plan(&p);
     }
     fdl_scratch_release(mark);
@@ -530,9 +630,9 @@ static int weight_group(const weight_plan *p, int64_t g, int64_t f_begin, int64_
         for (int64_t i = 0; i < blocks; i++) {
             const int64_t image = n + i * LANES, images = min64(LANES, w->batch - image);
             spread(&p->x, v->x + (image * w->channels + g * v->channels) * v->pixels, w->channels * v->pixels, images,
-                   x + i * p->x.size);
+                   (band){0, p->x.height}, x + i * p->x.size);
             spread(&grads, v->grad_y + (image * w->out_channels + g * v->filters + f_begin) * v->positions,
-                   w->out_channels * v->positions, images, y + i * y_block);
+                   w->out_channels * v->positions, images, (band){0, p->y.height}, y + i * y_block);
         }
         for (int64_t f = 0; f < filters; f += FILTERS)
             dot_filters(p, x, y + f * p->y.plane, blocks, y_block, min64(FILTERS, filters - f),
@@ -605,11 +705,6 @@ bool conv_batched_applies(const convolution *v)
 #define MOVE (2 + LANES / 2.0) /* a vector to or from a sheet */
 #define TILE_ENDS 30.0         /* to begin and end a tile of results */
 
-static double multiply_adds(const convolution *v)
-{
-    return (double)v->filters * (double)v->terms * (double)v->positions;
-}
-
 /* Of the sheets of one block of images, without padding. */
 static int64_t sheet_vectors(const convolution *v) { return v->channels * v->pixels + v->filters * v->positions; }
 
@@ -617,12 +712,17 @@ static int64_t sheet_vectors(const convolution *v) { return v->channels * v->pix
 static double batched_cycles(const convolution *v, double tiles)
 {
     const double moved = (double)sheet_vectors(v);
-    return (double)ceil_div(v->w.batch, LANES) * (multiply_adds(v) * MULTIPLY_ADD + moved * MOVE + tiles * TILE_ENDS) +
+    return (double)ceil_div(v->w.batch, LANES) *
+               (conv_multiply_adds(v) * MULTIPLY_ADD + moved * MOVE + tiles * TILE_ENDS) +
            0.6 * (double)(v->filters * v->terms);
 }
 
-/* Too large for any cache. */
+/* Too large for any cache: whole sheets, or what one row of results sees. */
 static bool is_large(const convolution *v) { return sheet_vectors(v) * VECTOR_BYTES > 3 << 20; }
+static bool has_large_rows(const convolution *v)
+{
+    return v->channels * v->w.kernel_height * v->w.width * VECTOR_BYTES > 2 * BAND;
+}
 
 /* To copy what one tap sees along one row of positions, `columns` of them `stride` apart. */
 static double run_cycles(int64_t columns, int64_t stride, double whole, double part, double single)
@@ -634,23 +734,22 @@ static double run_cycles(int64_t columns, int64_t stride, double whole, double p
 
 bool conv_batched_pays(const convolution *v)
 {
-    const fdl_window *w = &v->w;
-    if (v->is_matrix || is_large(v))
+    if (v->is_matrix || has_large_rows(v))
         return false;
-    const double work = multiply_adds(v) * MULTIPLY_ADD / LANES;
+    const double move = is_large(v) ? 1.5 * MOVE : MOVE; /* to and from memory */
+    const double multiplied = 0.45 * conv_multiply_adds(v), moved = move * (double)sheet_vectors(v);
+    const double blocks = (double)ceil_div(v->w.batch, LANES), packed = (double)(v->filters * v->terms);
     double rival;
     if (conv_winograd_pays(v, 4) || conv_winograd_pays(v, 2)) {
         if (sheet_vectors(v) * VECTOR_BYTES > SHEETS)
             return false;
-        rival = 1.25 * work;
+        rival = 1.3 * multiplied / LANES;
     } else if (conv_rows_applies(v) && conv_rows_pays(v)) {
-        const double vectors = (double)ceil_div(w->out_width, LANES);
-        rival = work * vectors * LANES / (double)w->out_width + (double)(v->channels * w->height) * (8 + 2 * vectors);
+        rival = conv_rows_cycles(v);
     } else {
-        rival = work + (double)(v->terms * w->out_height) * run_cycles(w->out_width, w->stride_width, 3, 12, 2.4);
+        rival = conv_products_cycles(v);
     }
-    const double tiles = (double)(ceil_div(v->filters, GEMM_ROWS) * w->out_height * ceil_div(w->out_width, 2));
-    return batched_cycles(v, tiles) < 0.95 * rival * (double)w->batch;
+    return blocks * (multiplied + moved) + packed < 0.95 * rival * (double)v->w.batch;
 }
 
 /* At stride 1 it is a forward pass. */
@@ -662,7 +761,8 @@ bool conv_batched_grad_x_pays(const convolution *v)
     const double rows = (double)(v->filters * v->taps) * (double)w->height / (double)w->stride_height;
     const double columns = (double)ceil_div(w->width, w->stride_width);
     const double tiles = (double)(ceil_div(v->channels, GEMM_ROWS) * w->height * w->stride_width) * (columns + 1) / 2;
-    const double rival = multiply_adds(v) * MULTIPLY_ADD / LANES + rows * run_cycles((int64_t)columns, 1, 3, 8, 0) +
+    const double rival = conv_multiply_adds(v) * MULTIPLY_ADD / LANES +
+                         rows * run_cycles((int64_t)columns, 1, 3, 8, 0) +
                          (double)(v->channels * v->pixels) * 8 / LANES;
     return batched_cycles(v, tiles) < 0.95 * rival * (double)w->batch;
 }
@@ -673,9 +773,9 @@ bool conv_batched_grad_weight_pays(const convolution *v)
     if (v->is_matrix || is_large(v))
         return false;
     const double copies = (double)(v->terms * w->out_height) * run_cycles(w->out_width, w->stride_width, 22, 25, 7);
-    const double rival = multiply_adds(v) * MULTIPLY_ADD / LANES + copies;
+    const double rival = conv_multiply_adds(v) * MULTIPLY_ADD / LANES + copies;
     const double tiles = (double)(ceil_div(v->filters, FILTERS) * ceil_div(v->terms, TAPS));
     const double unused = (double)ceil_div(v->filters, FILTERS) * FILTERS / (double)v->filters - 1;
-    const double more = unused * multiply_adds(v) * MULTIPLY_ADD * (double)ceil_div(w->batch, LANES);
+    const double more = unused * conv_multiply_adds(v) * MULTIPLY_ADD * (double)ceil_div(w->batch, LANES);
     return batched_cycles(v, tiles) + more < 0.95 * rival * (double)w->batch;
 }

@@ -69,6 +69,15 @@ typedef struct {
     int64_t end_channel, end_tap; /* and ends */
 } tap_column;
 
+/* A number of lanes, where it may be more or less. */
+FDL_INLINE int64_t clamp(int64_t lanes) { return max64(0, min64(LANES, lanes)); }
+
+/* Every other element of two vectors, of which the lanes `part` are loaded. */
+FDL_INLINE vreal load_even(const real *p, const vmask part[2])
+{
+    return veven(vload_masked(p, part[0]), vload_masked(p + LANES, part[1]));
+}
+
 /* to[(channel * taps + tap - k) * out_row + l] = lane l of the run in row i, for the taps and channels of t. Constant
  * wherever inlined: stride (0: any). */
 FDL_INLINE void gather(const convolution *v, const tap_column *t, run lanes, int64_t length, const real *x, real *to,
@@ -81,10 +90,12 @@ FDL_INLINE void gather(const convolution *v, const tap_column *t, run lanes, int
         const int64_t n = min64(LANES, length - l);
         const int64_t first = min64(n, max64(0, lanes.first - l)), last = max64(first, min64(n, lanes.last - l));
         const vmask store = vmask_range(0, n), inside = vmask_range(first, last);
-        /* At stride 2, two vectors hold the run; no byte past its last lane is read. */
-        const int64_t begin = 2 * first, end = max64(begin, 2 * last - 1);
-        const vmask low = vmask_range(min64(begin, LANES), min64(end, LANES));
-        const vmask high = vmask_range(max64(begin - LANES, 0), max64(end - LANES, 0));
+        /* At stride 2 or 4, as many vectors hold the run; no byte past its last lane is read. */
+        const int64_t begin = step * first, end = max64(begin, step * (last - 1) + 1);
+        vmask part[4];
+        FDL_UNROLL
+        for (int i = 0; i < 4; i++)
+            part[i] = vmask_range(clamp(begin - i * LANES), clamp(end - i * LANES));
         const bool both_whole = first == 0 && last == LANES && lanes.column + 2 * (l + LANES) <= w->width;
         int64_t q = t->row / w->kernel_height, r = t->row % w->kernel_height, tap = t->tap + t->row * t->tap_step;
         for (int64_t q_r = 0; q_r < t->rows; q_r++, tap += t->tap_step) {
@@ -119,8 +130,11 @@ FDL_INLINE void gather(const convolution *v, const tap_column *t, run lanes, int
                 for (int64_t c = c_begin; c < c_end; c++, p += v->pixels, target += to_step) {
                     __builtin_prefetch(p + ahead);
                     __builtin_prefetch(p + ahead + LANES);
-                    vstore_masked(target, veven(vload_masked(p, low), vload_masked(p + LANES, high)), store);
+                    vstore_masked(target, load_even(p, part), store);
                 }
+            } else if (stride == 4) {
+                for (int64_t c = c_begin; c < c_end; c++, p += v->pixels, target += to_step)
+                    vstore_masked(target, veven(load_even(p, part), load_even(p + 2 * LANES, part + 2)), store);
             } else {
                 for (int64_t c = c_begin; c < c_end; c++, p += v->pixels, target += to_step)
                     for (int64_t i = 0; i < n; i++)
@@ -128,6 +142,61 @@ FDL_INLINE void gather(const convolution *v, const tap_column *t, run lanes, int
             }
         }
     }
+}
+
+/* The same for large strides, of a run from column j of row i in output plane d: at each position, what the taps of one
+ * row of the kernel see lies side by side, and is transposed. */
+static void gather_rows(const convolution *v, const tap_column *t, int64_t j, int64_t length, const real *x, real *to,
+                        int64_t terms, int64_t out_row)
+{
+    const fdl_window *w = &v->w;
+    const int64_t step = w->stride_width;
+    for (int64_t k = 0, taps; k < terms; k += taps, to += taps * out_row) {
+        const int64_t c = (t->k + k) / v->taps, tap = (t->k + k) % v->taps, s = tap % w->kernel_width;
+        const int64_t q_r = tap / w->kernel_width;
+        taps = min64(min64(LANES, w->kernel_width - s), terms - k);
+        const int64_t row = locate_row(w, t->d, t->i, q_r / w->kernel_height, q_r % w->kernel_height);
+        for (int64_t l = 0; l < length; l += LANES) {
+            const int64_t n = min64(LANES, length - l), column = (j + l) * step - w->padding_width + s;
+            const real *p = x + c * v->pixels + row * w->width + column;
+            vreal block[LANES];
+            if (row >= 0 && column >= 0 && column + (LANES - 1) * step + LANES <= w->width) { /* main loop */
+                vload_transposed(p, step, block);
+            } else { /* edges and tail */
+                for (int64_t m = 0; m < LANES; m++)
+                    block[m] = row >= 0 && m < n
+                                   ? vload_between(p + m * step, -column - m * step, w->width - column - m * step)
+                                   : (vreal){0};
+                vtranspose(block);
+            }
+            for (int64_t m = 0; m < taps; m++)
+                vstore_up_to(to + m * out_row + l, block[m], n);
+        }
+    }
+}
+
+/* Whether that is the better way: not where every other element of every other one is what is seen. */
+static bool is_far(const fdl_window *w)
+{
+    return w->stride_width > 2 && w->stride_width != 4 && w->kernel_width > 3 && w->dilation_width == 1;
+}
+
+/* The constants, like those of all such estimates, were found by timing hundreds of shapes. */
+double conv_columns_cycles(const convolution *v)
+{
+    const fdl_window *w = &v->w;
+    const double rows = (double)(w->out_depth * w->out_height), columns = (double)w->out_width;
+    const double runs = 1 + columns / GEMM_COLUMNS, vectors = columns / LANES + 0.5; /* of a row, which panels cut */
+    double run = 1.45 * columns;
+    if (is_far(w))
+        run = 14 * runs + columns / 2;
+    else if (w->stride_width == 1)
+        run = runs + 5.3 * vectors;
+    else if (w->stride_width == 2)
+        run = runs + 7 * vectors;
+    else if (w->stride_width == 4)
+        run = runs + 8.3 * vectors;
+    return rows * ((double)v->terms * run + (double)w->kernel_width * runs * 42);
 }
 
 /* The adjoint: add from[0 : length] to where the run's lanes lie, for one channel. */
@@ -167,6 +236,7 @@ void conv_fill_columns(const convolution *v, const real *x, int64_t k, int64_t t
         .end_tap = k_end % v->taps,
         .rows = w->kernel_depth * w->kernel_height,
     };
+    const bool in_rows = is_far(w);
     const int64_t rows_of_slice = terms / w->kernel_width + 2;
     if (rows_of_slice < t.rows)
         t.row = t.k_tap / w->kernel_width, t.rows = rows_of_slice;
@@ -175,6 +245,10 @@ void conv_fill_columns(const convolution *v, const real *x, int64_t k, int64_t t
         t.i = (position + done) / w->out_width % w->out_height;
         t.d = (position + done) / w->out_width / w->out_height;
         length = min64(count - done, w->out_width - j);
+        if (in_rows) {
+            gather_rows(v, &t, j, length, x, out + done, terms, out_row);
+            continue;
+        }
         /* The slice may hold taps of few of the kernel's columns. */
         const int64_t few = min64(w->kernel_width, terms), first = few < w->kernel_width ? k % w->kernel_width : 0;
         for (int64_t s = 0; s < few; s++) {
@@ -184,6 +258,8 @@ void conv_fill_columns(const convolution *v, const real *x, int64_t k, int64_t t
                 gather(v, &t, q, length, x, out + done, out_row, 1);
             else if (w->stride_width == 2)
                 gather(v, &t, q, length, x, out + done, out_row, 2);
+            else if (w->stride_width == 4)
+                gather(v, &t, q, length, x, out + done, out_row, 4);
             else
                 gather(v, &t, q, length, x, out + done, out_row, 0);
         }

@@ -37,6 +37,12 @@ typedef struct {
     int64_t parts;  /* pieces that one product is cut into */
 } convolution;
 
+/* Of one group of one image. */
+FDL_INLINE double conv_multiply_adds(const convolution *v)
+{
+    return (double)v->filters * (double)v->terms * (double)v->positions;
+}
+
 /* Images of which each is to be computed as if it were alone (fdl_set_deterministic), or 1: all of them at once. */
 FDL_INLINE int64_t conv_apart(const convolution *v) { return fdl_get_deterministic() ? max64(1, v->w.batch) : 1; }
 
@@ -94,9 +100,12 @@ convolution conv_describe(const fdl_window *w, const real *weight);
 gemm_pack_b conv_pack_columns;
 gemm_pack_b conv_pack_columns_transposed;
 
+#define conv_columns_cycles FDL_NAME(conv_columns_cycles)
 #define conv_fill_columns FDL_NAME(conv_fill_columns)
 #define conv_add_columns FDL_NAME(conv_add_columns)
 
+/* What it costs to pack all columns of one group of one image, by estimate. */
+double conv_columns_cycles(const convolution *v);
 /* out[i * out_row + j] = columns[k + i, position + j] of the image x [channels, (depth,) height, width]. */
 void conv_fill_columns(const convolution *v, const real *x, int64_t k, int64_t terms, int64_t position, int64_t count,
                        real *out, int64_t out_row);
@@ -104,13 +113,16 @@ void conv_fill_columns(const convolution *v, const real *x, int64_t k, int64_t t
 void conv_add_columns(const convolution *v, const real *columns, int64_t columns_row, int64_t position, int64_t count,
                       real *x, int64_t channels);
 
+#define conv_products_cycles FDL_NAME(conv_products_cycles)
 #define conv_products_forward FDL_NAME(conv_products_forward)
 #define conv_products_grad_x FDL_NAME(conv_products_grad_x)
 #define conv_products_grad_weight FDL_NAME(conv_products_grad_weight)
 #define conv_sum_planes FDL_NAME(conv_sum_planes)
 
-/* By products over columns, for every convolution whose channels are not last. grad_x: plus v's bias (one a channel),
+/* By products over columns, for every convolution whose channels are not last: what the forward pass costs, for one
+ * group of one image by estimate; the passes. grad_x: plus v's bias (one a channel),
  * activated. */
+double conv_products_cycles(const convolution *v);
 int conv_products_forward(const convolution *v);
 int conv_products_grad_x(const convolution *v);
 int conv_products_grad_weight(const convolution *v);
@@ -129,6 +141,7 @@ int conv_whole_grad_x(const convolution *v);
 int conv_whole_grad_weight(const convolution *v);
 
 #define conv_rows_applies FDL_NAME(conv_rows_applies)
+#define conv_rows_cycles FDL_NAME(conv_rows_cycles)
 #define conv_rows_pays FDL_NAME(conv_rows_pays)
 #define conv_rows_forward FDL_NAME(conv_rows_forward)
 #define conv_winograd_2x2_packed_size FDL_NAME(conv_winograd_2x2_packed_size)
@@ -141,9 +154,10 @@ int conv_whole_grad_weight(const convolution *v);
 #define conv_winograd_4x4_pack FDL_NAME(conv_winograd_4x4_pack)
 #define conv_winograd_4x4_forward FDL_NAME(conv_winograd_4x4_forward)
 
-/* The algorithms that have files of their own: whether they compute a convolution, whether they are worth it, and the
- * forward pass. */
+/* The algorithms that have files of their own: whether they compute a convolution, what one image costs by estimate,
+ * whether they are worth it, and the forward pass. */
 bool conv_rows_applies(const convolution *v);
+double conv_rows_cycles(const convolution *v);
 bool conv_rows_pays(const convolution *v);
 int conv_rows_forward(const convolution *v);
 

@@ -36,39 +36,55 @@ static int64_t row_bytes(const plan *p)
     return p->v->channels * p->v->w.kernel_depth * p->line * (int64_t)sizeof(real);
 }
 
-/* One padded row: x [width], or NULL outside the image. */
+/* The row x [width] to the phases of a stride of 2 or 4, a constant wherever inlined. */
+FDL_INLINE void deal_line(const plan *p, const real *x, real *line, const int64_t stride)
+{
+    const int64_t before = p->v->w.padding_width;
+    real *to[4]; /* where elements i of each i % stride begin */
+    for (int64_t q = 0; q < stride; q++)
+        to[q] = line + (before + q) % stride * p->phase + (before + q) / stride;
+    const int64_t count = min64(p->v->w.width, stride * (p->phase - (before + stride - 1) / stride));
+    for (int64_t i = 0; i < count; i += stride * LANES) { /* main loop and tail */
+        vreal part[4];
+        for (int64_t q = 0; q < stride; q++)
+            part[q] = vload_up_to(x + i + q * LANES, max64(0, count - i - q * LANES));
+        for (int64_t q = 0; q < stride; q += 2) {
+            const vreal even = veven(part[q], part[q + 1]), odd = vodd(part[q], part[q + 1]);
+            part[q] = even, part[q + 1] = odd;
+        }
+        if (stride == 4) {
+            const vreal even = part[0], odd = part[1];
+            part[0] = veven(even, part[2]), part[1] = veven(odd, part[3]);
+            part[2] = vodd(even, part[2]), part[3] = vodd(odd, part[3]);
+        }
+        for (int64_t q = 0; q < stride; q++)
+            vstore_up_to(to[q] + i / stride, part[q], (count - i + stride - 1 - q) / stride);
+    }
+}
+
+/* One padded row: x [width], or NULL outside the image. What is not x's is zero already. */
 static void fill_line(const plan *p, const real *x, real *line)
 {
     const fdl_window *w = &p->v->w;
     const int64_t stride = w->stride_width, before = w->padding_width;
-    memset(line, 0, (size_t)p->line * sizeof(real));
-    if (!x)
+    if (!x) {
+        memset(line, 0, (size_t)p->line * sizeof(real));
         return;
+    }
     if (stride == 1) {
         memcpy(line + before, x, (size_t)min64(w->width, p->phase - before) * sizeof(real));
         return;
     }
     if (stride == 2) {
-        /* x[i] is the padded row's element before + i: of one parity, and the next of the other. */
-        real *first = line + before % 2 * p->phase + before / 2;
-        real *second = line + (before + 1) % 2 * p->phase + (before + 1) / 2;
-        const int64_t pairs = min64(w->width / 2, p->phase - (before + 1) / 2);
-        int64_t i = 0;
-        for (; i + LANES <= pairs; i += LANES) { /* main loop */
-            const vreal low = vload(x + 2 * i), high = vload(x + 2 * i + LANES);
-            vstore(first + i, veven(low, high));
-            vstore(second + i, vodd(low, high));
+        deal_line(p, x, line, 2);
+    } else if (stride == 4) {
+        deal_line(p, x, line, 4);
+    } else {
+        for (int64_t i = 0, j = before / stride, q = before % stride; i < w->width && j < p->phase; i++) {
+            line[q * p->phase + j] = x[i];
+            if (++q == stride)
+                q = 0, j++;
         }
-        for (; i < pairs; i++) /* tail */
-            first[i] = x[2 * i], second[i] = x[2 * i + 1];
-        if (2 * i < w->width && before / 2 + i < p->phase)
-            first[i] = x[2 * i];
-        return;
-    }
-    for (int64_t i = 0, j = before / stride, q = before % stride; i < w->width && j < p->phase; i++) {
-        line[q * p->phase + j] = x[i];
-        if (++q == stride)
-            q = 0, j++;
     }
 }
 
@@ -79,9 +95,11 @@ static int rows_task(void *context, int64_t begin, int64_t end)
     const convolution *v = p->v;
     const fdl_window *w = &v->w;
     const fdl_mark mark = fdl_scratch_mark();
-    real *lines = fdl_scratch(v->channels * w->kernel_depth * p->lines * p->line * (int64_t)sizeof(real));
+    const size_t size = (size_t)(v->channels * w->kernel_depth * p->lines * p->line) * sizeof(real);
+    real *lines = fdl_scratch((int64_t)size);
     if (!lines)
         return FDL_OUT_OF_MEMORY;
+    memset(lines, 0, size); /* where zeros stay */
     for (int64_t item = begin; item < end; item++) {
         const int64_t plane = item / p->blocks, n = plane / w->out_depth, d = plane % w->out_depth;
         const int64_t i_begin = item % p->blocks * p->block, i_end = min64(w->out_height, i_begin + p->block);
@@ -94,6 +112,10 @@ static int rows_task(void *context, int64_t begin, int64_t end)
                 for (int64_t r = top; r < top + p->lines; r++, line += p->line)
                     fill_line(p, z >= 0 && z < w->depth && r >= 0 && r < w->height ? x + r * w->width : NULL, line);
             }
+        /* Whole vectors are stored where what they spill over is of rows to come. Not where addends lie, which may be
+         * y's own, nor where an activation would be computed for nothing. */
+        const bool spills = !v->residual && (v->activation.kind == FDL_ACTIVATION_NONE || is_relu(&v->activation));
+        const int64_t whole = spills ? ceil_div(w->out_width, LANES) * LANES : w->out_width;
         for (int64_t f = 0, rows; f < v->filters; f += rows) {
             rows = gemm_packed_rows(f, v->filters);
             const real *weights = p->weights + f / GEMM_A_PANEL * GEMM_A_PANEL * v->terms + f % GEMM_A_PANEL;
@@ -101,7 +123,7 @@ static int rows_task(void *context, int64_t begin, int64_t end)
                 const int64_t y = n * v->filters * v->positions + (d * w->out_height + i) * w->out_width;
                 const gemm_problem product = {
                     .m = v->filters,
-                    .n = w->out_width,
+                    .n = (i_end - i) * w->out_width < whole ? w->out_width : whole,
                     .k = v->terms,
                     .c = v->y + y,
                     .c_row = v->positions,
@@ -127,13 +149,24 @@ bool conv_rows_applies(const convolution *v)
            !v->is_matrix && row_bytes(&p) <= BUFFER / extent;
 }
 
-/* In cycles for one row of one tap: a multiply-add a filter and vector, and where windows are packed their copy, while
- * their vectors are full even where rows end within one. The constants were found by timing both ways. */
-bool conv_rows_pays(const convolution *v)
+/* Vectors are partly empty where rows end within one; each line is copied once, but where blocks overlap. */
+double conv_rows_cycles(const convolution *v)
 {
-    const double vectors = (double)ceil_div(v->w.out_width, LANES), full = (double)v->w.out_width / LANES;
-    return (double)v->filters * (vectors - full) < 6 + 4 * vectors;
+    const fdl_window *w = &v->w;
+    const int64_t vectors = ceil_div(w->out_width, LANES), results = w->out_depth * w->out_height;
+    const double multiplied = (double)(v->filters * v->terms) * (double)(results * vectors);
+    const double tiles = (double)(ceil_div(v->filters, GEMM_ROWS) * results * ceil_div(vectors, 2));
+    const double lines = (double)(v->channels * w->kernel_depth) * (double)(w->out_depth * w->height);
+    const double pixels = (double)ceil_div(w->width, LANES);
+    double line = 3.2 * (double)w->width;
+    if (w->stride_width == 1)
+        line = 8 + 10 * pixels;
+    else if (w->stride_width == 2 || w->stride_width == 4)
+        line = 11 + 12 * pixels;
+    return 0.5 * multiplied + 80 * tiles + lines * line;
 }
+
+bool conv_rows_pays(const convolution *v) { return conv_rows_cycles(v) < conv_products_cycles(v); }
 
 int conv_rows_forward(const convolution *v)
 {

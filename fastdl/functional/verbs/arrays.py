@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy import empty, float32, float64, int64, ndarray
@@ -54,6 +54,38 @@ def floats_like(x: Any, argument: str, like: Array, ndim: int = -1) -> Array:
             f"{argument}: found dtype {array.dtype}, expected {like.dtype}, the dtype of the first argument"
         )
     return array
+
+
+class PackedLinearWeight(NamedTuple):
+    """What pack_linear_weight returns: accepted by linear in place of the weight. Its fields but shape are private.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import fastdl
+    >>> fastdl.pack_linear_weight(np.ones((8, 4))).shape
+    (8, 4)
+    """
+
+    data: Array
+    shape: tuple[int, ...]
+
+
+@shortcut
+def linear_weight(weight: Any, x: Array) -> tuple[Array, tuple[int, ...], int]:
+    """A weight, plain or packed: its elements, its shape, and 1 if it is packed."""
+    if type(weight) is not PackedLinearWeight:
+        weight = floats_like(weight, "weight", x)
+        return weight, weight.shape, 0
+    return packed_data(weight.data, x), weight.shape, 1
+
+
+def packed_data(data: Array, x: Array) -> Array:
+    """The elements of a packed weight, which may have been pickled: its dtype is then equal, but not NumPy's own."""
+    data = floats(data, "weight", 1)
+    if data.dtype is not x.dtype:
+        raise TypeError(f"weight: found dtype {data.dtype} (packed), expected {x.dtype}")
+    return data
 
 
 @shortcut

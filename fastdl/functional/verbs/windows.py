@@ -8,7 +8,7 @@ import numpy as np
 from numpy import int64
 
 from fastdl._call import shortcut
-from fastdl.functional.verbs.arrays import Array, floats_like
+from fastdl.functional.verbs.arrays import Array, floats_like, packed_data
 from fastdl.functional.verbs.errors import fail
 from fastdl.functional.verbs.scalars import choice, is_int
 
@@ -41,8 +41,7 @@ def conv_weight(
     if type(weight) is not PackedConv2dWeight:
         weight = floats_like(weight, "weight", x, ndim)
         return weight, None, weight.shape, -1
-    if weight.data.dtype is not x.dtype:
-        raise TypeError(f"weight: found dtype {weight.data.dtype} (packed), expected {x.dtype}")
+    data = packed_data(weight.data, x)
     packed_for = weight.groups, weight.channels_last
     if ndim != 4 or packed_for != (groups, channels_last(data_format, (1, 1, 1, 1))):
         fail(
@@ -50,7 +49,7 @@ def conv_weight(
             ("one packed for conv2d with groups", packed_for[0], "and data_format", DATA_FORMATS[1][packed_for[1]]),
             ("one packed for", ndim - 2, "dimensions, groups", groups, "and data_format", data_format),
         )
-    return None, weight.data, weight.shape, weight.tile
+    return None, data, weight.shape, weight.tile
 
 
 def ints(rank: int) -> str:

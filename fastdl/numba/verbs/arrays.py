@@ -51,6 +51,20 @@ def _floats_like(x, argument, like, ndim=-1):
     return lambda x, argument, like, ndim=-1: np.ascontiguousarray(x)
 
 
+@overload(verbs.linear_weight, prefer_literal=True)
+def _linear_weight(weight, x):
+    if getattr(weight, "instance_class", None) is not verbs.PackedLinearWeight:
+
+        def plain(weight, x):
+            array = verbs.floats_like(weight, "weight", x)
+            return array, array.shape, 0
+
+        return plain
+    if weight.types[0].dtype != x.dtype:
+        raise TypingError(f"weight: found one packed for {weight.types[0].dtype}, expected one for {x.dtype}")
+    return lambda weight, x: (weight.data, weight.shape, 1)
+
+
 @overload(verbs.optional_vector, prefer_literal=True)
 def _optional_vector(x, argument, like, size):
     if is_none(x):
