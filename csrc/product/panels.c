@@ -15,10 +15,11 @@ enum { SLICE_BYTES = 16 * 1024 };
      : (rows) * (vectors) * 2 <= PANEL_SUMS ? 2                                                                        \
                                             : 1)
 
-/* sums[i * panels * vectors * LANES + p * vectors * LANES + v * LANES] (+)= A[rows, terms] panel p[terms, vectors].
+/* sums[i * panels * vectors * LANES + p * vectors * LANES + v * LANES] (+)= A[rows, terms] panel p[terms, vectors]. From
+ * `next` on, a vector is fetched each term: what is read after this, from a cache further away.
  * `rows`, `vectors` and `panels` are constants wherever this is inlined. */
 FDL_INLINE void tile(const real *a, int64_t a_row, const real *panel, int64_t size, int64_t terms, real *sums,
-                     const int rows, const int vectors, const int panels, bool accumulate)
+                     const real *next, const int rows, const int vectors, const int panels, bool accumulate)
 {
     const int width = vectors * panels;
     vreal sum[PANEL_SUMS];
@@ -30,6 +31,8 @@ FDL_INLINE void tile(const real *a, int64_t a_row, const real *panel, int64_t si
     for (int i = 0; i < rows; i++)
         row[i] = a + i * a_row;
     for (int64_t k = 0; k < terms; k++, panel += vectors * LANES) {
+        if (panels == 1)
+            __builtin_prefetch(next + k * LANES, 0, 2);
         if (rows <= vectors) { /* the shorter side of the tile stays in registers for the step */
             vreal av[PANEL_ROWS];
             FDL_UNROLL
@@ -63,12 +66,12 @@ FDL_INLINE void tile(const real *a, int64_t a_row, const real *panel, int64_t si
 
 /* One compiled tile for each number of rows and vectors, of a group of panels and of one alone. */
 typedef void compiled_tile(const real *a, int64_t a_row, const real *panel, int64_t size, int64_t terms, real *sums,
-                           bool accumulate);
+                           const real *next, bool accumulate);
 #define TILE(name, rows, vectors, panels)                                                                              \
     static void name(const real *a, int64_t a_row, const real *panel, int64_t size, int64_t terms, real *sums,         \
-                     bool accumulate)                                                                                  \
+                     const real *next, bool accumulate)                                                                \
     {                                                                                                                  \
-        tile(a, a_row, panel, size, terms, sums, rows, vectors, panels, accumulate);                                   \
+        tile(a, a_row, panel, size, terms, sums, next, rows, vectors, panels, accumulate);                             \
     }
 #define TILES(rows, vectors)                                                                                           \
     TILE(group_##rows##x##vectors, rows, vectors, GROUP(rows, vectors))                                                \
@@ -159,7 +162,8 @@ void panel_product(const panel_weights *w, const real *a, int64_t a_row, int64_t
             const bool group = done + t->panels <= last - first;
             n = group ? t->panels : 1;
             const int64_t p = down ? last - done - n : first + done;
-            (group ? t->group : t->single)(a, a_row, w->packed + p * size, size, w->terms, buffer, false);
+            const real *panel = w->packed + p * size;
+            (group ? t->group : t->single)(a, a_row, panel, size, w->terms, buffer, panel, false);
             epilogue(context, first_row, rows, p * units, n, buffer, n * vectors * LANES);
         }
         return;
@@ -169,12 +173,16 @@ void panel_product(const panel_weights *w, const real *a, int64_t a_row, int64_t
     const int64_t terms = max64(1, ceil_div(w->terms, slices));
     for (int64_t done = 0; done < last - first; done++) {
         const int64_t p = down ? last - done - 1 : first + done;
-        for (int64_t k = 0; k < w->terms; k += terms)
-            for (int64_t i = 0, n; i < rows; i += n) {
+        for (int64_t k = 0; k < w->terms; k += terms) {
+            const real *slice = w->packed + p * size + k * row_size, *next = slice + terms * row_size;
+            if (down && k + terms >= w->terms)
+                next = slice - k * row_size - size;
+            for (int64_t i = 0, n; i < rows; i += n, next += terms * LANES) {
                 n = ceil_div(rows - i, ceil_div(rows - i, most_rows)); /* nearly equal heights */
-                tiles[n - 1].single(a + i * a_row + k, a_row, w->packed + p * size + k * row_size, size,
-                                    min64(terms, w->terms - k), buffer + i * row_size, k > 0);
+                tiles[n - 1].single(a + i * a_row + k, a_row, slice, size, min64(terms, w->terms - k),
+                                    buffer + i * row_size, next, k > 0);
             }
+        }
         epilogue(context, first_row, rows, p * units, 1, buffer, row_size);
     }
 }
