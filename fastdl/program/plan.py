@@ -71,6 +71,15 @@ class Place(NamedTuple):
     """The argument's number; the address; the offset in the block; the result's number."""
 
 
+def returned_by(dry: Dry) -> tuple[set[int], set[int]]:
+    """The starts of the ranges that arrays lie in which a run returns, and of those that numbers were taken from."""
+    memory = dry.run.memory
+    leaves = [leaf for _, leaf in leaves_of(dry.result, "")]
+    arrays = [leaf for leaf in leaves if isinstance(leaf, np.ndarray) and leaf.size and known(memory, leaf)]
+    numbers = [dry.run.values[float(n)] for n in leaves if isinstance(n, (float, np.floating)) and n in dry.run.values]
+    return {memory.at(a.ctypes.data)[0].start for a in arrays}, {memory.at(address)[0].start for address, _ in numbers}
+
+
 class Plan:
     """What becomes of the memory of the first run, compared with that of the others."""
 
@@ -93,11 +102,7 @@ class Plan:
                     addresses = [tuple(int(s[1][0][p]) for s in slots) for p in slots[0][1][1]]
                 for group in addresses:
                     self._pair(runs, group, slot_name(calls[0], i, at), pairs)
-        returned = {
-            first.run.memory.at(leaf.ctypes.data)[0].start
-            for _, leaf in leaves_of(first.result, "")
-            if isinstance(leaf, np.ndarray) and leaf.size and known(first.run.memory, leaf)
-        }
+        returned, read = returned_by(first)
         planned: list[Range] = []
         for start, (a, b, name) in pairs.items():
             size = a.end - a.start
@@ -112,6 +117,7 @@ class Plan:
                     self.of[start] = Place("result", len(self.results))
                     self.results.append(size)
                 else:
+                    a.last = 1 << 62 if start in read else a.last  # what is read in the end lives until then
                     planned.append(a)
             else:
                 self.of[start] = Place("constant", self._constant(a, b, name))

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from fastdl.functional.verbs import fail
 from fastdl.program.errors import RecordError
 from fastdl.program.memory import bytes_of, view
 from fastdl.program.nest import leaves_of, rebuilt
-from fastdl.program.plan import compare
+from fastdl.program.passes import PASSES, shorten
+from fastdl.program.plan import compare, returned_by
 from fastdl.program.program import Program
 from fastdl.program.run import Dry, dry_run
 
 
-def record(function: Callable[..., Any], *arguments: Any, verify: bool = True) -> Program:
+def record(
+    function: Callable[..., Any],
+    *arguments: Any,
+    verify: bool = True,
+    passes: Sequence[str] = ("losses", "activations"),
+) -> Program:
     """Record what a function does, for calls that cost no more than its kernels.
 
     The function may be anything over fastdl's functions, layers, losses and optimizers: a network, a training step.
@@ -34,6 +41,10 @@ def record(function: Callable[..., Any], *arguments: Any, verify: bool = True) -
     verify : bool
         Whether to compare two calls of the program with two of the function, on the arguments and on others, to the
         last bit; everything is put back after that.
+    passes : sequence of str
+        What makes the program shorter, with the same results to the last bit: "losses" computes a loss and its gradient
+        in one kernel, "activations" applies activations within the products before them. () leaves all as it was
+        recorded.
 
     Returns
     -------
@@ -68,10 +79,16 @@ def record(function: Callable[..., Any], *arguments: Any, verify: bool = True) -
     """
     if not callable(function):
         raise TypeError(f"function: found {type(function).__name__}, expected a function")
+    for name in passes:
+        if name not in PASSES:
+            fail("passes", repr(name), f"among {list(PASSES)}")
     runs: list[Dry] = []
     for seed, scale in enumerate((1e30, -1e30, 1e-30)):
         runs.append(dry_run(function, arguments, scale, seed, runs[0].run.memory if runs else None))
         compare(runs[0], runs[-1])
+    for dry in runs:
+        kept = frozenset().union(*returned_by(dry))
+        dry.run.calls = shorten(dry.run.calls, dry.run.memory, kept, passes)
     program = Program(function, arguments, runs)
     if verify:
         compare_calls(program, arguments)
