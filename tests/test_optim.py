@@ -916,3 +916,23 @@ def test_an_optimizer_is_in_five_files() -> None:
         "fastdl/optim/__init__.py",
         "fastdl/reference/optim.py",
     }
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("make", [optim.SGD, optim.Adam, optim.NAdam, optim.RMSprop, optim.Lion, optim.Adadelta])
+def test_states_do_not_stay_subnormal(make: Any, dtype: Any) -> None:
+    """Arithmetic on subnormal numbers takes a hundred cycles each, and a decaying average never gets beyond them."""
+    options = {"momentum": 0.9} if make is optim.SGD else {}
+    param = np.ones(33, dtype)
+    optimizer = make([param], **options)
+    optimizer.step([np.zeros(33, dtype)])
+    tiny = np.finfo(dtype).smallest_normal
+    for state in optimizer.state["0"].values():
+        if state.shape == param.shape:
+            state[:] = tiny / 8
+            state[7] = np.nan
+    optimizer.step([np.zeros(33, dtype)])
+    for state in optimizer.state["0"].values():
+        if state.shape == param.shape:
+            assert np.isnan(state[7])
+            assert not np.delete(state, 7).any()

@@ -305,6 +305,8 @@ def test_a_forked_child_goes_on():
 
 X = np.linspace(-1, 1, 12, dtype=F32).reshape(3, 4)
 SQUARE = np.eye(4, dtype=F32)
+ZEROS = np.zeros((2, 4), F32)
+KERNEL = np.ones((2, 3, 3, 3), F32)
 
 
 def numpy_in_between(x):
@@ -474,3 +476,249 @@ def test_a_program_in_a_program():
     inner = fastdl.record(fastdl.relu, X)
     outer = fastdl.record(lambda x: fastdl.tanh(inner(x)), X)
     np.testing.assert_array_equal(outer(X), fastdl.tanh(fastdl.relu(X)))
+
+
+# ---- passes ----
+
+
+def test_passes_change_no_bit():
+    net, loss = nn.Sequential(nn.Linear(4, 16, rng=0), nn.GELU(), nn.Linear(16, 3, rng=1)), nn.CrossEntropyLoss()
+
+    def step(x, target):
+        hidden = fastdl.relu(fastdl.linear(x, SQUARE))
+        value = loss(net(hidden), target)
+        return value, net.backward(loss.backward())
+
+    whole = fastdl.record(step, *batch(), passes=())
+    short = fastdl.record(step, *batch())
+    assert len(short) < len(whole)
+    for i in range(3):
+        for a, b in zip(whole(*batch(seed=i)), short(*batch(seed=i)), strict=True):
+            np.testing.assert_array_equal(a, b)
+    with pytest.raises(ValueError, match="passes: found 'faster', expected among"):
+        fastdl.record(step, *batch(), passes=("faster",))
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu", "sigmoid"])
+@pytest.mark.parametrize("product", ["linear", "conv2d", "conv_transpose2d"])
+def test_activations_within_products(product, activation):
+    x = np.random.default_rng(0).standard_normal((2, 3, 6, 6), dtype=F32)
+    weight = np.random.default_rng(1).standard_normal((4, 6) if product == "linear" else (3, 3, 3, 3), dtype=F32)
+
+    def function(x):
+        return getattr(fastdl, activation)(getattr(fastdl, product)(x, weight))
+
+    program = fastdl.record(function, x)
+    assert len(program) == 1
+    np.testing.assert_array_equal(program(x), function(x))
+
+
+def test_what_is_used_elsewhere_is_not_fused():
+    def twice(x):
+        y = fastdl.linear(x, SQUARE)
+        return fastdl.relu(y), fastdl.tanh(y)
+
+    def returned(x):
+        y = fastdl.linear(x, SQUARE)
+        return y, fastdl.relu(y)
+
+    def read_before(x):
+        y = fastdl.linear(x, SQUARE)
+        z = fastdl.tanh(y)
+        return z, fastdl.relu(y, out=y)
+
+    for function in (twice, returned, read_before):
+        program = fastdl.record(function, X)
+        for a, b in zip(program(X), function(X), strict=True):
+            np.testing.assert_array_equal(a, b)
+    assert len(fastdl.record(twice, X)) == 3
+    assert len(fastdl.record(returned, X)) == 2
+
+
+def test_numbers_outlive_what_comes_after():
+    def function(x):
+        loss = float(fastdl.mse_loss(x, X))
+        for _ in range(6):
+            x = fastdl.tanh(x)
+        return loss, x
+
+    program = fastdl.record(function, X)
+    other = X * 2
+    assert program(other)[0] == function(other)[0]
+
+
+# ---- over data ----
+
+
+def epoch_data(rows=50):
+    rng = np.random.default_rng(7)
+    return rng.standard_normal((rows, 4), dtype=F32), rng.integers(0, 3, rows)
+
+
+def test_epochs_are_the_steps_that_they_stand_for():
+    x, target = epoch_data()
+    nets = mlp(0.5), mlp(0.5)
+    optimizers = [optim.Adam(net.parameters(), lr=0.01) for net in nets]
+    recorded, plain = (training_step(n, o) for n, o in zip(nets, optimizers, strict=True))
+    program = fastdl.record(recorded, x[:8], target[:8])
+    losses = program.run_epochs(x, target, epochs=3, rng=1)
+    order, wanted = np.random.default_rng(1), []
+    for _ in range(3):
+        for rows in order.permutation(50)[:48].reshape(-1, 8):
+            wanted.append(plain(x[rows], target[rows]))
+    np.testing.assert_array_equal(losses, np.array(wanted))
+    for a, b in zip(nets[0].parameters().values(), nets[1].parameters().values(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_given_order_and_a_callback():
+    x, _ = epoch_data()
+    program = fastdl.record(lambda x: (fastdl.mse_loss(x, ZEROS), float(3)), x[:2])
+    order = np.array([[0, 1], [5, 5], [2, 49]])
+    calls = []
+    losses = program.run_epochs(x, order=order, every=2, callback=lambda step, part: calls.append((step, len(part))))
+    np.testing.assert_array_equal(losses, [program(x[rows])[0] for rows in order])
+    assert calls == [(2, 2), (3, 1)]
+    stopped = program.run_epochs(x, order=order, every=1, callback=lambda step, part: step == 2)
+    assert stopped.shape == (2,)
+
+
+def test_epochs_refuse_what_does_not_fit():
+    x, target = epoch_data()
+    net = mlp()
+    program = fastdl.record(training_step(net, optim.SGD(net.parameters(), lr=0.1)), x[:8], target[:8])
+    before = net.state_dict()
+    for arguments, options, kind, message in (
+        ((x,), {}, ValueError, "arrays: found 1 arrays, expected 2"),
+        ((x, target[:-1]), {}, ValueError, r"arrays: found \[49, 50\] rows"),
+        ((x[:, :3], target), {}, ValueError, r"arrays\[0\]: found shape \(50, 3\)"),
+        ((x.astype(np.float64), target), {}, TypeError, r"arrays\[0\]: found dtype float64, expected float32"),
+        ((x[:4], target[:4]), {}, ValueError, "arrays: found 4 rows, expected at least 8"),
+        ((x, target), {"order": np.array([[0] * 8, [50] * 8])}, ValueError, "order: found rows from 0 to 50"),
+        (
+            (x, target),
+            {"order": np.zeros((2, 7), int)},
+            ValueError,
+            r"order: found shape \(2, 7\), expected",
+        ),
+        ((x, target), {"order": np.zeros((2, 8))}, TypeError, "order: found dtype float64"),
+        ((x, target), {"epochs": -1}, ValueError, "epochs: found -1"),
+        ((x, target), {"every": 1.5}, TypeError, "every: found 1.5"),
+    ):
+        with pytest.raises(kind, match=message):
+            program.run_epochs(*arguments, **options)
+    assert all(np.array_equal(v, net.state_dict()[k]) for k, v in before.items())
+    wrong = target.copy()
+    wrong[20] = 9
+    with pytest.raises(ValueError, match="target: found a class index outside"):
+        program.run_epochs(x, wrong, rng=0)
+
+
+# ---- training steps and inference in one line ----
+
+
+def test_compile_step():
+    x, target = batch()
+    nets = mlp(), mlp()
+    optimizers = [optim.SGD(net.parameters(), lr=0.1) for net in nets]
+    program = nn.compile_step(nets[0], nn.CrossEntropyLoss(), optimizers[0], x, target, max_norm=0.5)
+    plain = training_step(nets[1], optimizers[1], max_norm=0.5)
+    for i in range(4):
+        np.testing.assert_array_equal(program(*batch(seed=i)), plain(*batch(seed=i)))
+
+
+def test_bind():
+    net = nn.Sequential(nn.Linear(4, 8, rng=0), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2, rng=1))
+    net(batch()[0])  # statistics
+    program = net.bind(batch()[0])
+    assert net.training
+    assert net[2].training
+    wanted = net.eval()(batch(seed=3)[0])
+    np.testing.assert_array_equal(program(batch(seed=3)[0]), wanted)
+    net[1].running_mean[:] = 1
+    np.testing.assert_array_equal(program(batch(seed=3)[0]), net(batch(seed=3)[0]))
+
+
+# ---- explained ----
+
+
+def test_explain():
+    x, target = batch()
+    net = mlp()
+    program = fastdl.record(training_step(net, optim.SGD(net.parameters(), lr=0.1)), x, target)
+    before = net.state_dict()
+    text = program.explain(time=True)
+    assert all(np.array_equal(v, net.state_dict()[k]) for k, v in before.items())
+    assert [row.kernel for row in text.rows].count("linear") == 2
+    linear = text.rows[0]
+    assert (linear.kernel, linear.reads, linear.writes, linear.flops) == ("linear", (5, 4), (5, 16), 2 * 5 * 4 * 16)
+    assert linear.traffic == 4 * (20 + 64 + 16 + 80)
+    assert all(row.seconds > 0 for row in text.rows)
+    assert f"{len(program)} kernels" in str(program)
+    step = fastdl.record(lambda x: fastdl.conv2d(x, KERNEL), np.ones((1, 3, 8, 8), F32))
+    assert step.explain().rows[0].flops == 2 * 2 * 36 * 27
+
+
+# ---- inside compiled code ----
+
+
+def test_inside_njit():
+    numba = pytest.importorskip("numba")
+    x, target = epoch_data(5)
+    nets = mlp(), mlp()
+    optimizers = [optim.Adam(net.parameters(), lr=0.01) for net in nets]
+
+    def both(step):
+        return lambda x, target: (step(x, target), float(fastdl.mse_loss(x, x)), None)
+
+    recorded, plain = (both(training_step(n, o)) for n, o in zip(nets, optimizers, strict=True))
+    program = fastdl.record(recorded, x, target)
+
+    @numba.njit
+    def loop(program, x, target, losses):
+        number = 0.0
+        for i in range(len(losses)):
+            loss, number, nothing = program(x, target)
+            losses[i] = loss[()]
+        return number, nothing
+
+    losses = np.zeros(6)
+    assert loop(program, x, target, losses) == (0.0, None)
+    np.testing.assert_array_equal(losses, [plain(x, target)[0] for _ in range(6)])
+    with pytest.raises(ValueError, match=r"argument\[0\]: found another shape, expected shape \(5, 4\)"):
+        loop(program, x[:4], target, losses)
+    with pytest.raises(ValueError, match="target: found a class index outside"):
+        loop(program, x, target + 5, losses)
+    for wrong in (x.astype(np.float64), x.T.copy().T):
+        with pytest.raises(numba.TypingError, match=r"argument\[0\]: found array.*with which the program was recorded"):
+            loop(program, wrong, target, losses)
+    with pytest.raises(numba.TypingError, match="arguments: found 1, expected 2"):
+        numba.njit(lambda program, x: program(x))(program, x)
+    nets[0][0].weight = nets[0][0].weight.copy()
+    with pytest.raises(RuntimeError, match="replaced since it was recorded"):
+        loop(program, x, target, losses)
+
+
+def test_written_arguments_inside_njit():
+    numba = pytest.importorskip("numba")
+
+    def function(x, y):
+        fastdl.relu(x, out=y)
+        return x
+
+    program = fastdl.record(function, np.ones(4, F32), np.ones(4, F32))
+    call = numba.njit(lambda program, x, y: program(x, y))
+    x, y = np.array([-1, 1, -2, 2], F32), np.zeros(4, F32)
+    assert call(program, x, y).ctypes.data == x.ctypes.data
+    np.testing.assert_array_equal(y, [0, 1, 0, 2])
+    with pytest.raises(ValueError, match=r"argument\[0\]: found memory shared with argument\[1\]"):
+        call(program, x, x)
+    with pytest.raises(ValueError, match=r"argument\[0\]: found memory shared with argument\[1\]"):
+        program(x, x)
+
+
+def test_nested_programs_are_refused_inside_njit():
+    numba = pytest.importorskip("numba")
+    program = fastdl.record(lambda pair: fastdl.relu(pair[0]), (X, X))
+    with pytest.raises(numba.TypingError, match="program: found nested arguments"):
+        numba.njit(lambda program, x: program((x, x)))(program, X)

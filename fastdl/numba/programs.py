@@ -112,7 +112,7 @@ def _run(typing_context, program, arrays):
     return types.int32(program, arrays), lower
 
 
-@intrinsic
+@intrinsic(prefer_literal=True)
 def _number(typing_context, program, index, size):
     """A result that is a number: number `index`, of so many bytes (both literals)."""
     at, width = index.literal_value, size.literal_value

@@ -446,9 +446,10 @@ class Program:
         results: list[tuple[Any, ...]] = []
         numbers = 0
         for maker in self._returned:
-            if isinstance(maker.kind, int):
-                new = "new", maker.like.dtype.str, maker.like.shape
-                results.append(new if maker.kind >= 0 else ("argument", -1 - maker.kind))
+            if isinstance(maker.kind, int) and maker.kind < 0:
+                results.append(("argument", -1 - maker.kind))
+            elif isinstance(maker.kind, int):
+                results.append(("new", maker.like.dtype.str, maker.like.shape))
             elif len(maker.kind) == 2:
                 results.append(("number", numbers, 4 if maker.kind[1] == _FLOAT else 8))
                 numbers += 1
