@@ -109,6 +109,13 @@ def _owner(array: Array) -> Array:
     return array
 
 
+def _extent(array: Array) -> tuple[int, int]:
+    """The lowest address of an array that has elements, of whatever strides, and the bytes from there to its end."""
+    reach = [(n - 1) * step for n, step in zip(array.shape, array.strides, strict=True)]
+    low = sum(r for r in reach if r < 0)
+    return array.ctypes.data + low, sum(map(abs, reach)) + array.itemsize
+
+
 def _bytes(array: Array) -> Array:
     """The memory of a C-contiguous array."""
     return array.reshape(-1).view(np.uint8)
@@ -193,6 +200,10 @@ class _Run:
                     if writes:
                         written.append(_view(address, size, dtype))
                 slots.append(("t", (words, [place for place, *_ in places])))
+            elif name == "strided":  # an array of any strides, read
+                first, size = _extent(value)
+                self._read_or_write(first, size, value, False, name, kernel)
+                slots.append(("p", value.ctypes.data))
             elif value.size == 0:
                 slots.append(("p", None if _SIGNATURES[kernel][len(slots)][2] else value.ctypes.data))
             else:

@@ -141,7 +141,9 @@ def test_any_strides(case: Case, layout: Any) -> None:
 
 @pytest.mark.parametrize(
     "case",
-    parameters(c for c in everyday() if c.operation.startswith(("relu", "softmax", "log_", "dropout", "alpha_"))),
+    parameters(
+        c for c in everyday() if c.operation.startswith(("add", "relu", "softmax", "log_", "dropout", "alpha_"))
+    ),
 )
 def test_in_place(case: Case) -> None:
     """Operations that go element by element, or row by row, may write over any of their inputs."""

@@ -51,6 +51,19 @@ def _floats_like(x, argument, like, ndim=-1):
     return lambda x, argument, like, ndim=-1: np.ascontiguousarray(x)
 
 
+@overload(verbs.floats_as, prefer_literal=True)
+def _floats_as(x, argument, like):
+    name, ndim = literal(argument), like.ndim
+
+    def implementation(x, argument, like):
+        x = verbs.floats_like(x, name, like, ndim)
+        if x.shape != like.shape:
+            verbs.fail(name, x.shape, like.shape)
+        return x
+
+    return implementation
+
+
 @overload(verbs.optional_vector, prefer_literal=True)
 def _optional_vector(x, argument, like, size):
     if is_none(x):
@@ -76,6 +89,11 @@ def _optional_vector(x, argument, like, size):
         return x
 
     return implementation
+
+
+@overload(verbs.zeros)
+def _zeros(shape, like):
+    return lambda shape, like: np.zeros(shape, like.dtype)
 
 
 @overload(verbs.loss_grad, prefer_literal=True)
