@@ -81,9 +81,11 @@ static void *take_array(arguments *a, int i, int type, bool written, bool option
     return optional && size == 0 ? NULL : PyArray_DATA(array);
 }
 
-/* Whether the elements of an array lie at whole elements from each other. */
+/* Whether the elements of an array lie at whole elements from each other, as those of records' fields need not. */
 static bool has_whole_strides(PyArrayObject *array)
 {
+    if (!PyArray_ISALIGNED(array))
+        return false;
     for (int d = 0; d < PyArray_NDIM(array); d++)
         if (PyArray_STRIDE(array, d) % (npy_intp)PyArray_ITEMSIZE(array) != 0)
             return false;

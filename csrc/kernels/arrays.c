@@ -327,7 +327,7 @@ static int give_rows(void *context, int64_t begin, int64_t end)
     const taking *t = context;
     memset(t->to + begin * t->row, 0, (size_t)((end - begin) * t->row) * sizeof(real));
     for (int64_t i = 0; i < t->count; i++) {
-        const uint64_t at = (uint64_t)(load_index(t->index + i) - begin);
+        const uint64_t at = (uint64_t)load_index(t->index + i) - (uint64_t)begin;
         if (at < (uint64_t)(end - begin))
             add_run(t->to + (begin + (int64_t)at) * t->row, t->from + i * t->row, t->row);
     }

@@ -41,7 +41,7 @@ _F32, _F64, _I64 = np.dtype(float32), np.dtype(float64), np.dtype(int64)
 def copied(x: Any) -> Array:
     """A copy of x, float32 or float64, in C order. By a kernel: what NumPy copies cannot be recorded."""
     result, width = empty(x.shape, x.dtype), x.itemsize
-    if any(step % width for step in x.strides):  # fields of something else
+    if not x.flags.aligned or any(step % width for step in x.strides):  # fields of records
         result[...] = x
     elif x.size:
         sizes = zip(x.shape, x.strides, result.strides, strict=True)
