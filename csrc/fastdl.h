@@ -46,6 +46,8 @@ enum {
     FDL_BUSY = 9,
     /* RuntimeError: program: found a parameter or state that was replaced since it was recorded, expected the same (record it again) */
     FDL_STALE = 10,
+    /* ValueError: index: found one outside the rows, expected 0 <= index < their number */
+    FDL_BAD_ROW = 11,
 };
 
 /* Activations, element by element; vector/activation.h has their formulas. */
@@ -249,6 +251,21 @@ FDL_KERNEL const char *fdl_compiled_level(void);
  * memory traffic; the number of floating-point operations done goes to *flops. */
 FDL_KERNEL int fdl_peak_fma(int64_t iterations, double *flops, real *sink);
 
+/* arrays.c */
+/* out = x + alpha y, all [size]; out may be x or y */
+FDL_KERNEL int fdl_add(const real *x, const real *y, real *out, int64_t size, double alpha);
+FDL_KERNEL int fdl_fill(real *y, int64_t size, double value);
+/* geometry [rank, 3]: the size of each dimension, and the elements from one index to the next in x and in y. `strided`
+ * is x, of any strides, 0 and less included: the only array that need not be dense. */
+FDL_KERNEL int fdl_copy(const real *strided, real *y, const int64_t *geometry, int64_t rank);
+/* x [rows, row], index [count], y [count, row]: y[i] = x[index[i]] */
+FDL_KERNEL int fdl_take(const real *x, const int64_t *index, real *y, int64_t rows, int64_t row, int64_t count);
+FDL_KERNEL int fdl_take_backward(const real *grad_output, const int64_t *index, real *grad_input, int64_t rows,
+                                 int64_t row, int64_t count);
+/* y [outer, width], whose columns are those of one array [outer, size / outer] after the other. arrays [count, 3]: the
+ * address of each, 0, its size; backward, where they are written, 0, the address, the size. */
+FDL_KERNEL int fdl_cat(real *y, const int64_t *arrays, int64_t count, int64_t outer);
+FDL_KERNEL int fdl_cat_backward(const real *grad_output, const int64_t *arrays, int64_t count, int64_t outer);
 /* activation/elementwise.c: an activation above, element by element. backward: x is the result for those of which
  * activation.h says so. */
 FDL_KERNEL int fdl_elementwise(const real *x, real *y, int64_t size, int64_t activation, double alpha, double beta);

@@ -41,6 +41,11 @@ _RIGHT: dict[str, dict[str, Any]] = {
     **{f"{name}_backward": {"grad_output": _zeros(2, 3), _saved(name): _zeros(2, 3)} for name in ELEMENTWISE},
     "threshold": {"x": _zeros(2, 3), "threshold": 0.5, "value": 1.0},
     "threshold_backward": {"grad_output": _zeros(2, 3), "x": _zeros(2, 3), "threshold": 0.5},
+    "add": {"x": _zeros(2, 3), "y": _zeros(2, 3)},
+    "take": {"x": _zeros(4, 3), "index": _ints(3, 0)},
+    "take_backward": {"grad_output": _zeros(2, 3), "index": _ints(3, 0), "rows": 4},
+    "cat": {"arrays": (_zeros(2, 3), _zeros(2, 4)), "dim": 1},
+    "cat_backward": {"grad_output": _zeros(2, 7), "sizes": (3, 4), "dim": 1},
     "prelu": {"x": _zeros(2, 3), "weight": _zeros(3)},
     "prelu_backward": {"grad_output": _zeros(2, 3), "x": _zeros(2, 3), "weight": _zeros(3)},
     "softmax": {"x": _zeros(2, 3)},
@@ -771,6 +776,47 @@ _ROWS += [
         (op, {state: _zeros(5, dtype=F64)}, TypeError, state, "float64", "float32"),
     )
     if op != "sgd_step" and (state != "mu_product" or (row[2] is ValueError and "overlaps" not in row))
+]
+_ROWS += [
+    ("add", {"y": _zeros(3, 2)}, ValueError, "y", "(3, 2)", "(2, 3)"),
+    ("add", {"y": _zeros(3)}, ValueError, "y", "(3,)", "(2, 3)"),
+    ("add", {"y": _zeros(2, 3, dtype=F64)}, TypeError, "y", "float64", "float32"),
+    ("add", {"x": np.zeros((2, 3), int)}, TypeError, "x", "<i8", "float32 or float64"),
+    ("add", {"alpha": "1"}, TypeError, "alpha", "'1'", "a number"),
+    ("add", {"alpha": True}, TypeError, "alpha", "True", "a number"),
+    ("take", {"x": _zeros(), "index": _ints(0)}, ValueError, "x", "()", "at least 1 dimension"),
+    ("take", {"index": np.zeros(2)}, TypeError, "index", "float64", "integers"),
+    ("take", {"index": [0.5]}, TypeError, "index", "float64", "integers"),
+    *(
+        ("take", {"index": _ints(0, i)}, ValueError, "index", "outside the rows", "0 <= index")
+        for i in (4, -1, -(2**63))
+    ),
+    ("take", {"x": _zeros(0, 3)}, ValueError, "index", "outside the rows", "0 <= index"),
+    *(
+        ("take_backward", {"index": _ints(0, i)}, ValueError, "index", "outside the rows", "0 <= index")
+        for i in (4, -1, 2**63 - 1)
+    ),
+    ("take_backward", {"index": _ints(0, 1, 2)}, ValueError, "grad_output", "(2, 3)", "begins with (3,)"),
+    ("take_backward", {"index": _ints(*range(6)).reshape(2, 3, 1)}, ValueError, "grad_output", "(2, 3)", "(2, 3, 1)"),
+    ("take_backward", {"rows": -1}, ValueError, "rows", "-1", "at least 0"),
+    ("take_backward", {"rows": 4.0}, TypeError, "rows", "4.0", "an int"),
+    ("take_backward", {"grad_output": [1.0, 2.0]}, TypeError, "grad_output", "list", "array"),
+    ("cat", {"arrays": _zeros(2, 3)}, TypeError, "arrays", "ndarray", "tuple or a list"),
+    ("cat", {"arrays": ()}, ValueError, "arrays", "no arrays", "at least one"),
+    ("cat", {"arrays": (_zeros(2, 3), 1.0)}, TypeError, "arrays[1]", "float", "array"),
+    ("cat", {"arrays": (_zeros(2, 3), _zeros(2, 3, dtype=F64))}, TypeError, "arrays[1]", "float64", "float32"),
+    ("cat", {"arrays": (_zeros(2, 3), _zeros(6))}, ValueError, "arrays[1]", "(6,)", "2 dimensions"),
+    ("cat", {"arrays": (_zeros(), _zeros())}, ValueError, "arrays[0]", "()", "at least 1 dimension"),
+    ("cat", {"arrays": (_zeros(2, 3), _zeros(3, 3))}, ValueError, "arrays", "(3, 3) as number 1", "(2, 3) but for"),
+    ("cat", {"dim": 2}, ValueError, "dim", "2", "at least -2 and at most 1"),
+    ("cat", {"dim": 1.0}, TypeError, "dim", "1.0", "an int"),
+    ("cat_backward", {"sizes": (3, 3)}, ValueError, "sizes", "(3, 3)", "add up to 7"),
+    ("cat_backward", {"sizes": (8, -1)}, ValueError, "sizes", "(8, -1)", "add up to 7"),
+    ("cat_backward", {"sizes": ()}, ValueError, "sizes", "()", "add up to 7"),
+    ("cat_backward", {"sizes": (3.0, 4)}, TypeError, "sizes", "(3.0, 4)", "a tuple of ints"),
+    ("cat_backward", {"sizes": 7}, TypeError, "sizes", "7", "a tuple of ints"),
+    ("cat_backward", {"dim": -3}, ValueError, "dim", "-3", "at least -2 and at most 1"),
+    ("cat_backward", {"grad_output": _zeros()}, ValueError, "grad_output", "()", "at least 1 dimension"),
 ]
 _FIVE = _SHARED[:5]
 _ROWS += [

@@ -22,6 +22,7 @@ from fastdl.functional import verbs
 
 _X = np.ones((2, 3), np.float32)
 _RELU = (1, 0.0, 0.0)
+_RECORDS = np.zeros(3, [("a", "i1"), ("b", "f4")])
 _READ_ONLY = np.ones((2, 3), np.float32)
 _READ_ONLY.flags.writeable = False
 _WINDOW = Window(*[1] * len(Window._fields))
@@ -43,6 +44,11 @@ _WINDOW = Window(*[1] * len(Window._fields))
         ("elementwise", (_X, _X, 6.0, *_RELU)),
         ("elementwise", (_X, _X, None, *_RELU)),
         ("cross_entropy", (_X, np.zeros(2, np.int32), np.zeros(1, np.float32), 2, 3, 1)),
+        ("copy", ([1.0], _X, np.array([[6, 1, 1]]), 1)),
+        ("copy", (_X.astype(np.float64), _X.astype(np.int64), np.array([[6, 1, 1]]), 1)),
+        ("copy", (_X.astype(">f4"), _X, np.array([[6, 1, 1]]), 1)),
+        ("copy", (_RECORDS["b"], _X[0], np.array([[3, 1, 1]]), 1)),
+        ("copy", (_X, _X.T, np.array([[6, 1, 1]]), 1)),
         ("im2col", (_X, _X, _WINDOW[1:])),
         ("im2col", (_X, _X, list(_WINDOW))),
         ("im2col", (_X, _X, _WINDOW._replace(height=1.5))),

@@ -155,6 +155,31 @@ def _conv_and_backward(x: Any, weight: Any, padding: Any, padding_mode: Any) -> 
     return y, fastdl.conv2d_backward(y, x, weight, padding=padding, padding_mode=padding_mode)
 
 
+@numba.njit
+def _add(x: Any, y: Any) -> Any:
+    return fastdl.add(x, y)
+
+
+@numba.njit
+def _take(x: Any, index: Any) -> Any:
+    return fastdl.take(x, index)
+
+
+@numba.njit
+def _give(grad: Any, index: Any, rows: Any) -> Any:
+    return fastdl.take_backward(grad, index, rows)
+
+
+@numba.njit
+def _cat(arrays: Any, dim: Any) -> Any:
+    return fastdl.cat(arrays, dim)
+
+
+@numba.njit
+def _cat_back(grad: Any, sizes: Any, dim: Any) -> Any:
+    return fastdl.cat_backward(grad, sizes, dim)
+
+
 _X, _IMAGE = np.ones((2, 3), np.float32), np.ones((1, 1, 4, 4), np.float32)
 
 
@@ -177,6 +202,16 @@ _X, _IMAGE = np.ones((2, 3), np.float32), np.ones((1, 1, 4, 4), np.float32)
         (_loss, (_X, np.array([0, 3])), "target"),
         (_loss, (_X, np.array([0, -1])), "target"),
         (_loss, (_X, np.array([0, 1, 2])), "target"),
+        (_add, (_X, _X.T), "y"),
+        (_take, (_X, np.array([0, 2])), "index"),
+        (_take, (_X, np.array([0, -1])), "index"),
+        (_give, (_X, np.array([0, 3]), 3), "index"),
+        (_give, (_X, np.array([0, 1, 2]), 3), "grad_output"),
+        (_give, (_X, np.array([0, 1]), -1), "rows"),
+        (_cat, ((_X, _X.T.copy()), 0), "arrays"),
+        (_cat, ((_X, _X), 2), "dim"),
+        (_cat_back, (_X, (1, 2), 0), "sizes"),
+        (_cat_back, (_X, (3, -1), 0), "sizes"),
     ],
 )
 def test_mistakes_in_values_raise(function: Any, arguments: tuple[Any, ...], argument: str) -> None:
@@ -224,11 +259,37 @@ def test_overlapping_out_raises() -> None:
         (_pad, (_X, 1, "reflect"), "pad: found .* expected a tuple of ints"),
         (_loss, (_X, np.array([0.0, 1.0])), "target: found array.* expected an array of integers"),
         (_loss, (np.ones(3, np.float32), np.array([0])), "target: found 1 dimensions, expected 0"),
+        (_add, (_X, np.ones((2, 3))), "y: found dtype float64, expected float32"),
+        (_take, (np.ones(()), np.array([0])), "x: found 0 dimensions, expected at least 1"),
+        (_take, (_X, np.array([0.0])), "index: found array.* expected an array of integers"),
+        (_give, (_X, np.zeros((2, 3, 1), np.int64), 3), "grad_output: found 2 dimensions, expected at least 3"),
+        (_cat, (_X, 0), "arrays: found array.* expected a tuple of arrays"),
+        (_cat, ((_X, np.ones((2, 3))), 0), "arrays: found dtype float64, expected float32"),
+        (_cat, ((_X, _IMAGE), 0), "arrays: found 4 dimensions, expected as many as the first has"),
+        (_cat, ((np.ones(()), np.ones(())), 0), "arrays: found 0 dimensions, .* at least 1"),
+        (_cat, ((_X, 1.0), 0), "arrays: found float64, expected an array"),
+        (_cat_back, (_X, 2, 0), "sizes: found int.* expected a tuple of ints"),
+        (_cat_back, (_X, (1.0, 1.0), 0), "sizes: found .*float.* expected a tuple of ints"),
+        (_cat_back, (np.ones(()), (1,), 0), "grad_output: found 0 dimensions, expected at least 1"),
     ],
 )
 def test_mistakes_in_types_do_not_compile(function: Any, arguments: tuple[Any, ...], message: str) -> None:
     with pytest.raises(numba.TypingError, match=message):
         function(*arguments)
+
+
+def test_arrays_of_several_layouts_and_rows_of_any_shape() -> None:
+    x = np.arange(24.0).reshape(4, 6)
+    np.testing.assert_array_equal(_cat((x, x[:, ::2], x[::-1]), -1), np.concatenate((x, x[:, ::2], x[::-1]), -1))
+    np.testing.assert_array_equal(_cat((x,), 1), x)
+    for found, expected in zip(_cat_back(x, (1, 0, 5), 1), fastdl.cat_backward(x, (1, 0, 5), 1), strict=True):
+        np.testing.assert_array_equal(found, expected)
+    for index in (3, [0, 3], np.array([[1, 1], [3, 0]]), np.zeros((2, 0), np.int32)):
+        given = tuple(index) if isinstance(index, list) else index
+        y = _take(x, given)
+        np.testing.assert_array_equal(y, x[index])
+        np.testing.assert_array_equal(_give(y, given, 5), fastdl.take_backward(y, index, 5))
+    np.testing.assert_array_equal(_take(np.arange(3.0), np.array([2, 2])), [2, 2])
 
 
 def test_views_are_inputs() -> None:
@@ -283,7 +344,7 @@ def test_indices_and_none_in_tuples() -> None:
         np.testing.assert_array_equal(got, want)
 
 
-_ONLY_IN_PYTHON = {"is_int", "optional_in_place", "phrase", "shown", "view"}
+_ONLY_IN_PYTHON = {"copied", "is_int", "optional_in_place", "phrase", "shown", "view"}
 """What no operation's body calls: other verbs do, layers and optimizers."""
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import fastdl
+from fastdl.functional import verbs
 from fastdl.functional.conv._shared import ALGORITHMS
 from tests.cases import Case, all_cases, results
 from tests.cases.case import flat, mapped
@@ -155,7 +156,9 @@ def test_any_strides(case: Case, layout: Any) -> None:
 
 @pytest.mark.parametrize(
     "case",
-    parameters(c for c in everyday() if c.operation.startswith(("relu", "softmax", "log_", "dropout", "alpha_"))),
+    parameters(
+        c for c in everyday() if c.operation.startswith(("add", "relu", "softmax", "log_", "dropout", "alpha_"))
+    ),
 )
 def test_in_place(case: Case) -> None:
     """Operations that go element by element, or row by row, may write over any of their inputs."""
@@ -187,6 +190,46 @@ def test_fields_of_gradients() -> None:
     assert fastdl.linear_backward(np.ones((2, 4), np.float32), x, weight)._fields == ("input", "weight", "bias")
     image, kernel = np.ones((1, 1, 2, 2), np.float32), np.ones((1, 1, 1, 1), np.float32)
     assert fastdl.conv2d_backward(image, image, kernel)._fields == ("input", "weight", "bias")
+
+
+@pytest.mark.parametrize(
+    "dtype", [[("b", "f4"), ("c", "f4")], [("a", "i1"), ("b", "f4")], [("a", "i2"), ("b", "f4"), ("c", "i2")]]
+)
+def test_fields_of_records(dtype: Any) -> None:
+    """Whose elements lie anywhere."""
+    records = np.zeros((5, 3), dtype)
+    records["b"] = np.linspace(-1, 1, 15, dtype=np.float32).reshape(5, 3)
+    x = records["b"].copy()
+    for view in (records["b"], records["b"].T, records["b"][::-2]):
+        np.testing.assert_array_equal(fastdl.relu(view), fastdl.relu(np.array(view)))
+    np.testing.assert_array_equal(records["b"], x)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@on_each_level
+def test_views_of_any_kind_are_copied(dtype: Any, level: str) -> None:
+    """Dimensions in any order, steps of either sign, repeated, of sizes around vectors and the parts of a copy."""
+    rng = np.random.default_rng(0)
+    for shape in (
+        (3, 40, 70),
+        (70, 3, 40),
+        (2, 1, 129, 3),
+        (33, 300),
+        (20_000, 3),
+        (3, 20_000),
+        (2, 2, 2, 2, 2),
+        (7,),
+        (),
+    ):
+        x = rng.standard_normal(shape).astype(dtype)
+        for _ in range(12):
+            view = x.transpose(rng.permutation(x.ndim))
+            view = view[(..., *[slice(None, None, int(rng.choice([1, 1, -1, 2, -3]))) for _ in range(x.ndim)])]
+            view = np.broadcast_to(view[..., None], (*view.shape, 3)) if rng.random() < 0.2 else view
+            copy = verbs.copied(view)
+            assert copy.flags.c_contiguous
+            assert not np.may_share_memory(copy, x)
+            np.testing.assert_array_equal(copy, view, strict=True)
 
 
 class _DLPack:

@@ -320,6 +320,9 @@ _TORCH: dict[str, Callable[..., Any]] = {
         x * (torch.erfc(-x * math.sqrt(0.5)) / 2 if approximate == "none" else torch.sigmoid(2 * _gelu_inner(x)))
     ),
     "hardsigmoid": lambda x: F.relu6(x + 3) / 6,
+    "add": lambda x, y, alpha=1.0: torch.add(x, y, alpha=alpha),
+    "take": lambda x, index: x[index],
+    "cat": lambda arrays, dim=0: torch.cat(arrays, dim),
     "prelu": lambda x, weight: F.prelu(x, weight),
     "glu": lambda x, dim: F.glu(x, dim),
     "softmax": lambda x, dim: F.softmax(x, dim),

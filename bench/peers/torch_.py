@@ -390,6 +390,12 @@ OPERATIONS: dict[str, Callable[..., Call | None]] = {
     "l1_penalty": lambda x, coefficient=1.0: lambda: coefficient * x.abs().sum(),
     "l2_penalty": lambda x, coefficient=1.0: lambda: coefficient / 2 * torch.dot(x.ravel(), x.ravel()),
     **_elementwise(),
+    "add": lambda x, y, alpha=1.0: functools.partial(torch.add, x, y, alpha=alpha),
+    "take": lambda x, index: functools.partial(F.embedding, index, x),
+    "take_backward": lambda grad_output, index, rows: functools.partial(
+        torch.ops.aten.embedding_dense_backward, grad_output, index, rows, -1, False
+    ),
+    "cat": lambda arrays, dim=0: functools.partial(torch.cat, arrays, dim),
     "prelu": lambda x, weight: functools.partial(F.prelu, x, weight),
     "prelu_backward": _prelu_backward,
     "softmax": lambda x, dim=-1: functools.partial(torch.softmax, x, dim),

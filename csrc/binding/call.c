@@ -81,6 +81,30 @@ static void *take_array(arguments *a, int i, int type, bool written, bool option
     return optional && size == 0 ? NULL : PyArray_DATA(array);
 }
 
+/* Whether the elements of an array lie at whole elements from each other, as those of records' fields need not. */
+static bool has_whole_strides(PyArrayObject *array)
+{
+    if (!PyArray_ISALIGNED(array))
+        return false;
+    for (int d = 0; d < PyArray_NDIM(array); d++)
+        if (PyArray_STRIDE(array, d) % (npy_intp)PyArray_ITEMSIZE(array) != 0)
+            return false;
+    return true;
+}
+
+/* The first element of an array of any such strides, which is read. */
+static void *take_strided(arguments *a, int i, int type, bool written, bool optional)
+{
+    PyArrayObject *array = (PyArrayObject *)a->given[i];
+    if (a->failed)
+        return NULL;
+    if (written || optional || !PyArray_Check(a->given[i]) || PyArray_ISBYTESWAPPED(array) ||
+        PyArray_TYPE(array) != type || !has_whole_strides(array))
+        return fail(a, i, "an array of the dtype that the kernel takes, of strides that are whole elements");
+    a->work += PyArray_SIZE(array);
+    return PyArray_DATA(array);
+}
+
 static int64_t take_integer(arguments *a, int i)
 {
     if (!a->failed && !PyLong_CheckExact(a->given[i]) && PyArray_IsScalar(a->given[i], Bool)) /* which is no int */
@@ -246,7 +270,40 @@ static PyObject *new_array(PyArrayObject *like, int ndim, const npy_intp *shape)
     return PyArray_NewFromDescr(&PyArray_Type, dtype, ndim, shape, NULL, NULL, 0, NULL);
 }
 
+/* The same elements in C order, in a new array; NULL after an error. */
+static PyObject *contiguous_copy(PyArrayObject *x)
+{
+    const int ndim = PyArray_NDIM(x);
+    PyObject *result = new_array(x, ndim, PyArray_DIMS(x));
+    if (!result)
+        return NULL;
+    int64_t geometry[3 * MAX_NDIM];
+    const npy_intp itemsize = (npy_intp)PyArray_ITEMSIZE(x);
+    for (int d = 0; d < ndim; d++) {
+        geometry[3 * d] = PyArray_DIM(x, d);
+        geometry[3 * d + 1] = PyArray_STRIDE(x, d) / itemsize;
+        geometry[3 * d + 2] = PyArray_STRIDE((PyArrayObject *)result, d) / itemsize;
+    }
+    const void *from = PyArray_DATA(x);
+    void *to = PyArray_DATA((PyArrayObject *)result);
+    PyThreadState *others = PyArray_SIZE(x) >= WORTH_RELEASING ? PyEval_SaveThread() : NULL;
+    const int status =
+        PyArray_DESCR(x) == float32 ? fdl_copy_f32(from, to, geometry, ndim) : fdl_copy_f64(from, to, geometry, ndim);
+    PyObject *none = end_call(others, status);
+    if (!none)
+        Py_DECREF(result);
+    Py_XDECREF(none);
+    return none ? result : NULL;
+}
+
 #define SHORTCUT(name) static PyObject *name(PyObject *function, PyObject *const *given, Py_ssize_t count)
+
+SHORTCUT(copied) /* x */
+{
+    PyArrayObject *x = count == 1 && !recorder && PyArray_CheckExact(given[0]) ? (PyArrayObject *)given[0] : NULL;
+    const bool fine = x && (PyArray_DESCR(x) == float32 || PyArray_DESCR(x) == float64) && has_whole_strides(x);
+    return fine ? contiguous_copy(x) : in_full(function, given, count);
+}
 
 SHORTCUT(floats) /* x, argument, ndim = -1 */
 {
@@ -258,6 +315,13 @@ SHORTCUT(floats_like) /* x, argument, like, ndim = -1 */
 {
     PyArrayObject *x = count == 3 || count == 4 ? plain_like(given[0], given[2]) : NULL;
     return x && (count == 3 || has_ndim(x, given[3])) ? Py_NewRef(given[0]) : in_full(function, given, count);
+}
+
+SHORTCUT(floats_as) /* x, argument, like */
+{
+    PyArrayObject *x = count == 3 ? plain_like(given[0], given[2]) : NULL;
+    const bool fine = x && PyArray_SAMESHAPE(x, (PyArrayObject *)given[2]);
+    return fine ? Py_NewRef(given[0]) : in_full(function, given, count);
 }
 
 SHORTCUT(optional_vector) /* x, argument, like, size */
@@ -503,28 +567,96 @@ SHORTCUT(many_like) /* x, argument, like */
     return right > 0 && right == size ? Py_NewRef(given[0]) : in_full(function, given, count);
 }
 
+SHORTCUT(several_floats) /* x, argument */
+{
+    const Py_ssize_t size = count == 2 && PyTuple_CheckExact(given[0]) ? PyTuple_Size(given[0]) : 0;
+    PyArrayObject *first = size > 0 ? plain(PyTuple_GetItem(given[0], 0)) : NULL;
+    const int ndim = first ? PyArray_NDIM(first) : 0;
+    Py_ssize_t right = 0;
+    while (ndim > 0 && right < size && plain_like(PyTuple_GetItem(given[0], right), (PyObject *)first) &&
+           PyArray_NDIM((PyArrayObject *)PyTuple_GetItem(given[0], right)) == ndim)
+        right++;
+    return right > 0 && right == size ? Py_NewRef(given[0]) : in_full(function, given, count);
+}
+
+SHORTCUT(shapes_of) /* arrays */
+{
+    const Py_ssize_t size = count == 1 && PyTuple_Check(given[0]) ? PyTuple_Size(given[0]) : -1;
+    PyObject *shapes = size >= 0 ? PyTuple_New(size) : in_full(function, given, count);
+    for (Py_ssize_t i = 0; shapes && i < size; i++) {
+        PyArrayObject *array = (PyArrayObject *)PyTuple_GetItem(given[0], i);
+        PyObject *shape = PyArray_IntTupleFromIntp(PyArray_NDIM(array), PyArray_DIMS(array));
+        if (!shape || PyTuple_SetItem(shapes, i, shape) < 0)
+            Py_CLEAR(shapes);
+    }
+    return shapes;
+}
+
+SHORTCUT(split_along) /* like, argument, sizes, dim */
+{
+    PyArrayObject *like = count == 4 && PyTuple_CheckExact(given[2]) ? plain(given[0]) : NULL;
+    const Py_ssize_t size = like ? PyTuple_Size(given[2]) : 0;
+    const long dim = size > 0 ? PyLong_AsLong(given[3]) : -1;
+    npy_intp shape[MAX_NDIM], total = 0;
+    int parts = 0;
+    bool fine = dim >= 0 && dim < PyArray_NDIM(like);
+    for (Py_ssize_t i = 0; i < size && fine; i++) {
+        PyObject *item = PyTuple_GetItem(given[2], i);
+        const npy_intp n = PyLong_CheckExact(item) ? PyLong_AsSsize_t(item) : -1;
+        fine = n >= 0 && n <= PyArray_DIM(like, (int)dim) - total;
+        total += n;
+    }
+    if (!fine || total != PyArray_DIM(like, (int)dim)) {
+        PyErr_Clear();
+        return in_full(function, given, count);
+    }
+    PyObject *result = PyTuple_New(size);
+    memcpy(shape, PyArray_DIMS(like), (size_t)PyArray_NDIM(like) * sizeof *shape);
+    for (; result && parts < size; parts++) {
+        shape[dim] = PyLong_AsSsize_t(PyTuple_GetItem(given[2], parts));
+        PyObject *part = new_array(like, PyArray_NDIM(like), shape);
+        if (!part || PyTuple_SetItem(result, parts, part) < 0)
+            Py_CLEAR(result);
+    }
+    return result;
+}
+
+/* Rows of addresses in `first` and in `second` (NULL: 0), tuples of as many arrays as each other, and sizes; NULL
+ * without an error if what is in them is not plain. */
+static PyObject *table_of(PyObject *first, PyObject *second, Py_ssize_t size)
+{
+    for (Py_ssize_t i = 0; i < size; i++)
+        if ((first && !plain(PyTuple_GetItem(first, i))) || (second && !plain(PyTuple_GetItem(second, i))))
+            return NULL;
+    const npy_intp shape[] = {size, 3};
+    PyObject *table = PyArray_SimpleNew(2, shape, NPY_INT64);
+    int64_t *row = table ? PyArray_DATA((PyArrayObject *)table) : NULL;
+    for (Py_ssize_t i = 0; row && i < size; i++, row += 3) {
+        PyArrayObject *a = first ? (PyArrayObject *)PyTuple_GetItem(first, i) : NULL;
+        PyArrayObject *b = second ? (PyArrayObject *)PyTuple_GetItem(second, i) : NULL;
+        row[0] = a ? (int64_t)(intptr_t)PyArray_DATA(a) : 0;
+        row[1] = b ? (int64_t)(intptr_t)PyArray_DATA(b) : 0;
+        row[2] = PyArray_SIZE(a ? a : b);
+    }
+    return table;
+}
+
 SHORTCUT(array_table) /* first, second, both */
 {
     const bool tuples = !recorder && count == 3 && PyTuple_Check(given[0]) && PyTuple_Check(given[1]);
     const Py_ssize_t size = tuples ? PyTuple_Size(given[0]) : -1;
     const int both = tuples && PyTuple_Size(given[1]) == size ? PyObject_IsTrue(given[2]) : -1;
-    for (Py_ssize_t i = 0; i < size && both >= 0; i++)
-        if (!plain(PyTuple_GetItem(given[0], i)) || !plain(PyTuple_GetItem(given[1], i)))
-            return in_full(function, given, count);
-    if (both < 0) {
+    PyObject *table = both >= 0 ? table_of(given[0], both ? given[1] : NULL, size) : NULL;
+    if (!table && both < 0)
         PyErr_Clear();
-        return in_full(function, given, count);
-    }
-    const npy_intp shape[] = {size, 3};
-    PyObject *table = PyArray_SimpleNew(2, shape, NPY_INT64);
-    int64_t *row = table ? PyArray_DATA((PyArrayObject *)table) : NULL;
-    for (Py_ssize_t i = 0; row && i < size; i++, row += 3) {
-        PyArrayObject *array = (PyArrayObject *)PyTuple_GetItem(given[0], i);
-        row[0] = (int64_t)(intptr_t)PyArray_DATA(array);
-        row[1] = both ? (int64_t)(intptr_t)PyArray_DATA((PyArrayObject *)PyTuple_GetItem(given[1], i)) : 0;
-        row[2] = PyArray_SIZE(array);
-    }
-    return table;
+    return table || PyErr_Occurred() ? table : in_full(function, given, count);
+}
+
+SHORTCUT(result_table) /* arrays */
+{
+    const bool tuple = !recorder && count == 1 && PyTuple_Check(given[0]);
+    PyObject *table = tuple ? table_of(NULL, given[0], PyTuple_Size(given[0])) : NULL;
+    return table || PyErr_Occurred() ? table : in_full(function, given, count);
 }
 
 #define ROW(name) {#name, (PyCFunction)(void (*)(void))name, METH_FASTCALL, NULL}
@@ -554,6 +686,12 @@ static PyMethodDef shortcuts[] = {
     ROW(pair),
     ROW(integer),
     ROW(flag),
+    ROW(floats_as),
+    ROW(shapes_of),
+    ROW(split_along),
+    ROW(result_table),
+    ROW(copied),
+    ROW(several_floats),
     {NULL, NULL, 0, NULL},
 };
 

@@ -200,7 +200,8 @@ def call_table(functions: list[Function]) -> str:
             if "*" in p.type:
                 dtype = {"real": "a.real", "double": "NPY_DOUBLE", "int64_t": "NPY_INT64"}[c_type]
                 flags = f"{int('const' not in p.type)}, {int(p.optional)}"
-                lines += [f"    void *{local} = take_array(&a, {i}, {dtype}, {flags});"]
+                take = "take_strided" if p.name == "strided" else "take_array"
+                lines += [f"    void *{local} = {take}(&a, {i}, {dtype}, {flags});"]
             else:
                 take = "take_number" if c_type == "double" else "take_integer"
                 lines += [f"    const {c_type} {local} = {take}(&a, {i});"]

@@ -10,6 +10,7 @@ from fastdl.functional.activation.piecewise import *
 from fastdl.functional.activation.prelu import *
 from fastdl.functional.activation.smooth import *
 from fastdl.functional.activation.softmax import *
+from fastdl.functional.arrays import *
 from fastdl.functional.conv.columns import *
 from fastdl.functional.conv.conv import *
 from fastdl.functional.conv.packing import *

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastdl._backend import functions
 from fastdl._docs import doc
-from fastdl.functional.verbs import Array, fail, flag, integer
+from fastdl.functional.verbs import Array, copied, fail, flag, floats, integer
 from fastdl.nn._arguments import (
     blame_input,
     example,
@@ -20,6 +20,7 @@ from fastdl.nn._arguments import (
 )
 from fastdl.nn._layer import Layer
 from fastdl.nn._parameters import PARAMETERS
+from fastdl.nn._saved import is_grad_enabled
 
 __all__ = [
     "CELU",
@@ -78,7 +79,7 @@ class _Elementwise(Layer):
 
     def forward(self, x: Any) -> Array:
         if self.inplace:
-            kept = x if self.from_result else np.array(x)
+            kept = x if self.from_result or not is_grad_enabled() else copied(floats(x, "x"))
             y: Array = in_place(getattr(functions(), self.function), x, *self._arguments())
         else:
             y = getattr(functions(), self.function)(x, *self._arguments())

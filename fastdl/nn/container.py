@@ -9,6 +9,7 @@ from typing import Any, TypeVar, overload
 
 import numpy as np
 
+from fastdl._backend import functions
 from fastdl.functional.verbs import Array, fail
 from fastdl.nn._layer import Layer
 from fastdl.nn.module import Module, _repr, tree_changed
@@ -202,17 +203,17 @@ class Concat(_Listed):
         sizes: list[int] = []
         self.save_for_backward(x, sizes)  # x, so that a module that works in place is found out
         results = [module(x, **routes.get(name, {})) for name, module in self._modules.items()]
-        y = np.concatenate(results, self.dim)
+        y: Array = functions().cat(tuple(results), self.dim)
         sizes += [result.shape[self.dim] for result in results]
         return y
 
     def backward(self, grad_output: Any, input_grad: bool = True) -> Any:
         _, sizes = self.saved
-        parts = np.split(grad_output, np.cumsum(sizes)[:-1], self.dim)
+        parts = functions().cat_backward(grad_output, tuple(sizes), self.dim)
         total: Any = None
         for module, part in zip(reversed(self._modules.values()), reversed(parts), strict=True):
-            grad = back(module, np.ascontiguousarray(part), input_grad)
-            total = grad if total is None or not input_grad else total + grad
+            grad = back(module, part, input_grad)
+            total = grad if total is None or not input_grad else functions().add(total, grad)
         return total
 
     def extra_repr(self) -> str:
@@ -254,14 +255,14 @@ class Residual(Module):
         if y.shape != past.shape:
             hint = "" if self.shortcut is not None else " (a shortcut, Residual(module, shortcut), may change it)"
             fail("x", f"shape {past.shape} beside the module", f"{y.shape}, which the module returns{hint}")
-        result: Array = y + past
+        result: Array = functions().add(y, past)
         return result
 
     def backward(self, grad_output: Any, input_grad: bool = True) -> Any:
         _ = self.saved
         past = grad_output if self.shortcut is None else back(self.shortcut, grad_output, input_grad)
         grad = back(self.module, grad_output, input_grad)
-        return grad + past if input_grad else grad
+        return functions().add(grad, past) if input_grad else grad
 
 
 class Identity(Layer):

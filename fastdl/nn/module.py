@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
+from fastdl._backend import functions
 from fastdl._recording import replaced, touch
 from fastdl.functional.verbs import Array, fail, view
 from fastdl.nn import _saved
@@ -193,7 +194,7 @@ class Module:
                 continue
             if (grad.shape if isinstance(grad, np.ndarray) else np.shape(grad)) != parameter.shape:
                 fail(f"{type(self).__name__}.set_grads: {name}", np.shape(grad), parameter.shape)
-            found[name] = found[name] + grad if name in found else grad
+            found[name] = functions().add(found[name], grad) if name in found else grad
         number = memory.backward.number if memory.backward is not None else 0
         self.__dict__["_grads_of"] = max(number, self._grads_of) if adding else number
         self.__dict__["_grads"] = found
@@ -226,7 +227,7 @@ class Module:
         sums: dict[int, Array] = {}
         for key, grad in parts:
             if key not in frozen:
-                sums[key] = sums[key] + grad if key in sums else grad
+                sums[key] = functions().add(sums[key], grad) if key in sums else grad
         return {name: sums[key] for key, name in names.items() if key in sums}
 
     def zero_grad(self, accumulate: bool = True) -> None:
@@ -254,6 +255,7 @@ class Module:
         >>> _ = optimizer.step(net.grads, grad_scale=1 / 4)
         """
         for module in self.modules():
+            touch(module)
             module.__dict__["_accumulate"] = accumulate
             module.__dict__["_grads"] = {}
 

@@ -9,10 +9,11 @@ import numpy as np
 from fastdl._backend import functions
 from fastdl._docs import doc
 from fastdl._recording import count, get_recorder
-from fastdl.functional.verbs import Array, fail, flag, floats
+from fastdl.functional.verbs import Array, copied, fail, flag, floats
 from fastdl.nn._arguments import blame_input, dtype_of, example, float_dtype, normalized_size_of, real, size_of
 from fastdl.nn._layer import Layer
 from fastdl.nn._parameters import PARAMETERS
+from fastdl.nn._saved import is_grad_enabled
 
 __all__ = [
     "BatchNorm1d",
@@ -129,8 +130,8 @@ class _RunningNorm(_Norm):
             count(self.num_batches_tracked)
         if of_input:
             self.save_for_backward(x, None, None, True, found[1], found[2], alone)
-        else:  # the gradient is taken with the running statistics as they are now
-            self.save_for_backward(x, np.array(self.running_mean), np.array(self.running_var), False, None, None, alone)
+        elif is_grad_enabled():  # the gradient is taken with the running statistics as they are now
+            self.save_for_backward(x, copied(self.running_mean), copied(self.running_var), False, None, None, alone)
         return found[0][0] if alone else found[0]  # type: ignore[no-any-return]
 
     def _share(self) -> float:

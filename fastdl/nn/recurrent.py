@@ -12,7 +12,7 @@ from fastdl._backend import functions
 from fastdl._docs import doc
 from fastdl.functional.recurrent._shared import NONLINEARITIES
 from fastdl.functional.recurrent.cell import bound_step, cell_kind
-from fastdl.functional.verbs import Array, fail, flag, floats, natural, view
+from fastdl.functional.verbs import Array, fail, flag, floats, natural, view, zeros
 from fastdl.nn._arguments import blame_input, example, float_dtype, one_of, real, size_of
 from fastdl.nn._layer import Layer, RandomLayer
 from fastdl.nn._parameters import PARAMETERS, generator, within_root
@@ -191,7 +191,7 @@ class _Recurrent(RandomLayer, Generic[State]):
         if saved is None:
             saved = getattr(functions(), self.function)(x, weights, *states, **options, return_saved=True)[-1]
         if grad_output is None:
-            grad_output = np.zeros(shape, x.dtype)
+            grad_output = zeros(shape, x)
         grads = _split_state(grad_state, "grad_state", self.states)
         options = options | {"truncate": self.truncate, "input_grad": input_grad, "state_grad_norms": state_grad_norms}
         backward = getattr(functions(), self.function_backward)
@@ -465,7 +465,7 @@ class _Cell(Layer, Generic[State]):
         if x.ndim not in (1, 2) or x.shape[-1] != self.input_size:
             fail("x", x.shape, f"(batch, {self.input_size}) or ({self.input_size},)")
         parts = _split_state(state, "state", self.states)
-        states = [np.zeros((*x.shape[:-1], self.hidden_size), x.dtype) if s is None else s for s in parts]
+        states = [zeros((*x.shape[:-1], self.hidden_size), x) if s is None else s for s in parts]
         try:
             after: State = getattr(functions(), self.function)(x, *states, *self._weights(), **self._options())
         except (TypeError, ValueError):
@@ -478,7 +478,7 @@ class _Cell(Layer, Generic[State]):
         x, *states = self.saved
         grad_h, *grad_c = _split_state(grad_output, "grad_output", self.states)
         if grad_h is None:
-            grad_h = np.zeros_like(states[0])
+            grad_h = zeros(states[0].shape, states[0])
         backward = getattr(functions(), self.function_backward)
         grad = backward(grad_h, x, *states, *self._weights(), *grad_c, **self._options())
         self.set_grads(**{name: getattr(grad, name) for name in self.parameter_names})

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from fastdl.functional.verbs import Array, fail
+from fastdl._backend import functions
+from fastdl.functional.verbs import Array, fail, floats
 from fastdl.nn.module import Module
 
 __all__ = ["LastState"]
@@ -38,11 +37,12 @@ class LastState(Module):
         h: Array = state[0] if pair else state
         directions = output.shape[-1] // h.shape[-1] if h.shape[-1] else 1
         self.save_for_backward(h.shape, directions, pair)
-        last = h[-directions:]
-        return np.concatenate(last, -1)  # (directions, batch, hidden) or without a batch
+        return functions().cat(tuple(h[-directions:]), -1)  # type: ignore[no-any-return]
 
     def backward(self, grad_output: Any, input_grad: bool = True) -> tuple[None, Any]:
         shape, directions, pair = self.saved
-        grad = np.zeros(shape, grad_output.dtype)
-        grad[-directions:] = np.split(grad_output, directions, -1)
+        grad_output = floats(grad_output, "grad_output")
+        last = grad_output.reshape(*shape[1:-1], directions, shape[-1])
+        last = last.swapaxes(0, -2)  # (directions, batch, hidden), or without a batch
+        grad = functions().pad(last, (0, 0) * (len(shape) - 1) + (shape[0] - directions, 0))
         return None, (grad, None) if pair else grad

@@ -82,6 +82,13 @@ def owner_of(array: Array) -> Array:
     return array
 
 
+def extent_of(array: Array) -> tuple[int, int]:
+    """The lowest address of an array that has elements, of whatever strides, and the bytes from there to its end."""
+    reach = [(n - 1) * step for n, step in zip(array.shape, array.strides, strict=True)]
+    low = sum(r for r in reach if r < 0)
+    return array.ctypes.data + low, sum(map(abs, reach)) + array.itemsize
+
+
 def bytes_of(array: Array) -> Array:
     """The memory of a C-contiguous array."""
     return array.reshape(-1).view(np.uint8)

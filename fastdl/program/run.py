@@ -111,6 +111,11 @@ class Run:
                     if updates:
                         written.append(view(address, size, dtype))
                 slots.append(("t", (words, [place for place, *_ in places])))
+            elif name == "strided":  # an array of any strides, read
+                low, size = extent_of(value)
+                self._use(low, size, value, False, name, kernel)
+                uses.append(Use(name, low, size, value.shape, False))
+                slots.append(("p", value.ctypes.data))
             elif value.size == 0:
                 slots.append(("p", None if optional else value.ctypes.data))
             else:

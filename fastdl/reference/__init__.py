@@ -5,6 +5,7 @@ its arguments, and computes in whatever dtype it is given.
 """
 
 from fastdl.reference.activation import *
+from fastdl.reference.arrays import *
 from fastdl.reference.conv import *
 from fastdl.reference.linear import *
 from fastdl.reference.loss import *

@@ -6,6 +6,7 @@ Numba, and the benchmarks, all go through `all_cases`.
 
 from tests.cases import (
     activation,
+    arrays,
     conv,
     linear,
     loss,
@@ -30,6 +31,9 @@ def all_cases(operation: str | None = None, tag: str | None = None) -> list[Case
     "not-in-torch", something that torch refuses or does not have;
     "batch8", the network's shapes for thread scaling; "grid", small sizes for comparisons.
     """
-    families = (activation, linear, conv, pooling, padding, loss, optim, regularization, normalization, recurrent)
+    families = (
+        *(activation, arrays, linear, conv, pooling, padding),
+        *(loss, optim, regularization, normalization, recurrent),
+    )
     cases = [case for family in families for form in family.CASES for case in (form, form.backward) if case]
     return [c for c in cases if operation in (None, c.operation) and (tag is None or tag in c.tags)]

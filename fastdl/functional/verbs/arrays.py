@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy import empty, float32, float64, int64, ndarray
 
+from fastdl import _kernels
 from fastdl._call import shortcut
 from fastdl.functional.verbs.errors import fail
 from fastdl.functional.verbs.scalars import is_int, number_or_nan
@@ -30,7 +31,30 @@ class SupportsDLPack(Protocol):
 ArrayLike = Array | np.generic | memoryview | SupportsArrayInterface | SupportsDLPack
 """What functions take for an array: whatever NumPy can see without copying. (No lists: their dtype is a guess.)"""
 
+Arrays = tuple[Array, ...]
+"""Several that are returned."""
+
 _F32, _F64, _I64 = np.dtype(float32), np.dtype(float64), np.dtype(int64)
+
+
+@shortcut
+def copied(x: Any) -> Array:
+    """A copy of x, float32 or float64, in C order. By a kernel: what NumPy copies cannot be recorded."""
+    result, width = empty(x.shape, x.dtype), x.itemsize
+    if not x.flags.aligned or any(step % width for step in x.strides):  # fields of records
+        result[...] = x
+    elif x.size:
+        sizes = zip(x.shape, x.strides, result.strides, strict=True)
+        geometry = [(n, step // width, own // width) for n, step, own in sizes]
+        _kernels.copy(x, result, np.array(geometry, int64).reshape(-1, 3), x.ndim)
+    return result
+
+
+def zeros(shape: tuple[int, ...], like: Array) -> Array:
+    """A new array of zeros with the dtype of `like`. By a kernel, likewise."""
+    result = empty(shape, like.dtype)
+    _kernels.fill(result, result.size, 0.0)
+    return result
 
 
 @shortcut
@@ -41,8 +65,9 @@ def floats(x: Any, argument: str, ndim: int = -1) -> Array:
         raise TypeError(f"{argument}: found dtype {array.dtype.str}, expected float32 or float64 in native byte order")
     if ndim >= 0 and array.ndim != ndim:
         fail(argument, f"shape {array.shape}", f"{ndim} dimensions")
-    array = np.require(array, requirements="C")
-    return array if array.dtype is _F32 or array.dtype is _F64 else array.view(_F32 if array.dtype == _F32 else _F64)
+    if not (array.dtype is _F32 or array.dtype is _F64):  # equal to one of them
+        array = array.view(_F32 if array.dtype == _F32 else _F64)
+    return array if array.flags.c_contiguous else copied(array)
 
 
 @shortcut
@@ -86,6 +111,15 @@ def packed_data(data: Array, x: Array) -> Array:
     if data.dtype is not x.dtype:
         raise TypeError(f"weight: found dtype {data.dtype} (packed), expected {x.dtype}")
     return data
+
+
+@shortcut
+def floats_as(x: Any, argument: str, like: Array) -> Array:
+    """The same, with the dtype and the shape of `like`."""
+    array = floats_like(x, argument, like)
+    if array.shape != like.shape:
+        fail(argument, array.shape, like.shape)
+    return array
 
 
 @shortcut
@@ -133,7 +167,7 @@ def optional_broadcast(x: Any, argument: str, like: Array) -> Array | None:
     own = (1,) * (like.ndim - array.ndim) + array.shape
     if len(own) != like.ndim or any(n not in (1, m) for n, m in zip(own, like.shape, strict=True)):
         fail(argument, array.shape, ("one that broadcasts to", like.shape))
-    return np.ascontiguousarray(np.broadcast_to(array, like.shape))
+    return copied(np.broadcast_to(array, like.shape))
 
 
 def running_stat(x: Any, argument: str, like: Array, size: int, updated: bool) -> Array | None:

@@ -16,12 +16,12 @@ from fastdl.functional.verbs.scalars import integer, is_int
 
 @shortcut
 def class_indices(x: Any, argument: str, ndim: int) -> Array:
-    """x as a C-contiguous int64 array: any integer dtype that int64 holds, or a list of ints, or one for no dimensions;
-    floats (so NaN) are refused."""
+    """x as a C-contiguous int64 array of that many dimensions (-1: any): any integer dtype that int64 holds, or a list
+    of ints, or one for no dimensions; floats (so NaN) are refused."""
     x = view(np.int64(integer(x, argument)) if is_int(x) else listed(x, argument, _I64), argument)
     if x.dtype.kind not in "iu" or not np.can_cast(x.dtype, _I64):
         raise TypeError(f"{argument}: found dtype {x.dtype}, expected integers that fit int64")
-    if x.ndim != ndim:
+    if ndim >= 0 and x.ndim != ndim:
         fail(argument, f"shape {x.shape}", f"{ndim} dimensions")
     return np.require(x, _I64, "C")
 
@@ -50,6 +50,20 @@ def class_split(shape: tuple[int, ...]) -> tuple[int, int, int]:
     if not shape:
         fail("x", shape, "at least 1 dimension")
     return (1, shape[0], 1) if len(shape) == 1 else (shape[0], shape[1], math.prod(shape[2:]))
+
+
+def rows_of(shape: tuple[int, ...], argument: str) -> tuple[int, tuple[int, ...]]:
+    """How many rows there are along the first dimension, and the shape of one."""
+    if not shape:
+        fail(argument, ("shape", shape), "at least 1 dimension")
+    return shape[0], shape[1:]
+
+
+def leading_sizes(shape: tuple[int, ...], argument: str, leading: tuple[int, ...]) -> tuple[int, ...]:
+    """What of `shape` is after `leading`, which it has to begin with."""
+    if shape[: len(leading)] != leading:
+        fail(argument, ("shape", shape), ("one that begins with", leading))
+    return shape[len(leading) :]
 
 
 def row_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from fastdl._call import shortcut
 from fastdl._recording import hold
 from fastdl.functional.verbs.arrays import Array, floats, same_or_disjoint, writable
 from fastdl.functional.verbs.errors import fail
+from fastdl.functional.verbs.scalars import is_int
 
 
 def many_floats(x: Any, argument: str) -> tuple[Array, ...]:
@@ -37,6 +38,36 @@ def many_like(x: Any, argument: str, like: Array) -> tuple[Array, ...]:
     if arrays[0].dtype is not like.dtype:
         raise TypeError(f"{argument}: found dtype {arrays[0].dtype}, expected {like.dtype}, the dtype of x")
     return arrays
+
+
+@shortcut
+def several_floats(x: Any, argument: str) -> tuple[Array, ...]:
+    """The arrays of a tuple or a list, as many_floats, of one number of dimensions, which is at least 1."""
+    if not isinstance(x, (tuple, list)):
+        raise TypeError(f"{argument}: found {type(x).__name__}, expected a tuple or a list of arrays")
+    arrays = many_floats(x, argument)
+    for i, array in enumerate(arrays):
+        if array.ndim == 0:
+            fail(f"{argument}[{i}]", "shape ()", "at least 1 dimension")
+        if array.ndim != arrays[0].ndim:
+            fail(f"{argument}[{i}]", ("shape", array.shape), (arrays[0].ndim, "dimensions, as the first has"))
+    return arrays
+
+
+@shortcut
+def shapes_of(arrays: tuple[Array, ...]) -> tuple[tuple[int, ...], ...]:
+    """The shape of each."""
+    return tuple([a.shape for a in arrays])
+
+
+@shortcut
+def split_along(like: Array, argument: str, sizes: Any, dim: int) -> tuple[Array, ...]:
+    """New arrays like parts of `like`, of those sizes along a dimension, which they add up to."""
+    if not isinstance(sizes, (tuple, list)) or not all(map(is_int, sizes)):
+        raise TypeError(f"{argument}: found {sizes!r}, expected a tuple of ints")
+    if min(sizes, default=-1) < 0 or sum(sizes) != like.shape[dim]:
+        fail(argument, sizes, ("sizes that add up to", like.shape[dim]))
+    return tuple([np.empty((*like.shape[:dim], n, *like.shape[dim + 1 :]), like.dtype) for n in sizes])
 
 
 def matrix_shapes(arrays: tuple[Array, ...]) -> tuple[tuple[int, int], ...]:
@@ -67,6 +98,13 @@ def array_table(first: tuple[Array, ...], second: tuple[Array, ...], both: int) 
     hold(first, second)
     rows = [(a.ctypes.data, b.ctypes.data if both else 0, a.size) for a, b in zip(first, second, strict=True)]
     return np.array(rows, int64)
+
+
+@shortcut
+def result_table(arrays: tuple[Array, ...]) -> Array:
+    """array_table of arrays that are written only: 0, the address, the size."""
+    hold(arrays)
+    return np.array([(0, a.ctypes.data, a.size) for a in arrays], int64)
 
 
 def as_given(arrays: tuple[Array, ...], x: Any) -> Any:

@@ -65,6 +65,19 @@ def _linear_weight(weight, x):
     return lambda weight, x: (weight.data, weight.shape, 1)
 
 
+@overload(verbs.floats_as, prefer_literal=True)
+def _floats_as(x, argument, like):
+    name, ndim = literal(argument), like.ndim
+
+    def implementation(x, argument, like):
+        x = verbs.floats_like(x, name, like, ndim)
+        if x.shape != like.shape:
+            verbs.fail(name, x.shape, like.shape)
+        return x
+
+    return implementation
+
+
 @overload(verbs.optional_vector, prefer_literal=True)
 def _optional_vector(x, argument, like, size):
     if is_none(x):
@@ -90,6 +103,11 @@ def _optional_vector(x, argument, like, size):
         return x
 
     return implementation
+
+
+@overload(verbs.zeros)
+def _zeros(shape, like):
+    return lambda shape, like: np.zeros(shape, like.dtype)
 
 
 @overload(verbs.loss_grad, prefer_literal=True)

@@ -16,7 +16,7 @@ def _class_indices(x, argument, ndim):
     name = literal(argument)
     if is_list(x):
         return lambda x, argument, ndim: verbs.class_indices(np.array(x), name, ndim)
-    if isinstance(x, types.Integer) and literal(ndim) == 0:
+    if isinstance(x, types.Integer) and literal(ndim) in (0, -1):
 
         def of_an_int(x, argument, ndim):
             array = np.empty((), np.int64)
@@ -26,7 +26,7 @@ def _class_indices(x, argument, ndim):
         return of_an_int
     if not isinstance(x, types.Array) or not isinstance(x.dtype, types.Integer):
         raise TypingError(f"{literal(argument)}: found {x}, expected an array of integers")
-    if x.ndim != literal(ndim):
+    if literal(ndim) not in (x.ndim, -1):
         raise TypingError(f"{literal(argument)}: found {x.ndim} dimensions, expected {literal(ndim)}")
     if x.dtype == types.int64 and x.layout == "C":
         return lambda x, argument, ndim: x
@@ -78,6 +78,27 @@ def _row_shape(shape):
     if len(shape) == 1:
         return lambda shape: ()
     return lambda shape: shape[:1] + shape[2:]
+
+
+@overload(verbs.rows_of)
+def _rows_of(shape, argument):
+    if len(shape) == 0:
+        raise TypingError(f"{literal(argument)}: found 0 dimensions, expected at least 1")
+    return lambda shape, argument: (shape[0], shape[1:])
+
+
+@overload(verbs.leading_sizes, prefer_literal=True)
+def _leading_sizes(shape, argument, leading):
+    name, count = literal(argument), len(leading)
+    if len(shape) < count:
+        raise TypingError(f"{name}: found {len(shape)} dimensions, expected at least {count}")
+
+    def implementation(shape, argument, leading):
+        if shape[:count] != leading:
+            verbs.fail(name, ("shape", shape), ("one that begins with", leading))
+        return shape[count:]
+
+    return implementation
 
 
 @overload(verbs.optional_indices, prefer_literal=True)

@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 from numba.core.errors import TypingError
+from numba.cpython.unsafe.tuple import tuple_setitem
 from numba.extending import overload, register_jitable
 
 from fastdl.functional import verbs
 from fastdl.numba.verbs.arrays import address, check_floats, check_floats_like
-from fastdl.numba.verbs.types import is_none, is_several, literal
+from fastdl.numba.verbs.types import are_ints, is_none, is_several, literal
 
 
 @overload(verbs.many_floats, prefer_literal=True)
@@ -38,6 +39,66 @@ def _many_like(x, argument, like):
     for item in x if is_several(x) else [x]:
         check_floats_like(item, name, like)
     return lambda x, argument, like: verbs.many_floats(x, name)
+
+
+@overload(verbs.several_floats, prefer_literal=True)
+def _several_floats(x, argument):
+    name = literal(argument)
+    if not is_several(x):
+        raise TypingError(f"{name}: found {x}, expected a tuple of arrays")
+    for item in x:
+        ndim = getattr(item, "ndim", x[0].ndim)  # what is no array is found by many_floats
+        if ndim == 0 or ndim != x[0].ndim:
+            raise TypingError(f"{name}: found {ndim} dimensions, expected as many as the first has, at least 1")
+    return lambda x, argument: verbs.many_floats(x, name)
+
+
+@overload(verbs.shapes_of)
+def _shapes_of(arrays):
+    if len(arrays) == 1:
+        return lambda arrays: (arrays[0].shape,)
+    return lambda arrays: (arrays[0].shape, *verbs.shapes_of(arrays[1:]))
+
+
+def _parts(like, sizes, dim):
+    """New arrays of those sizes along a dimension."""
+
+
+@overload(_parts)
+def _parts_of(like, sizes, dim):
+    if len(sizes) == 1:
+        return lambda like, sizes, dim: (np.empty(tuple_setitem(like.shape, dim, sizes[0]), like.dtype),)
+    return lambda like, sizes, dim: (
+        np.empty(tuple_setitem(like.shape, dim, sizes[0]), like.dtype),
+        *_parts(like, sizes[1:], dim),
+    )
+
+
+@overload(verbs.split_along)
+def _split_along(like, argument, sizes, dim):
+    name, count = literal(argument), len(sizes) if is_several(sizes) else 0
+    if count == 0 or not are_ints(sizes, count):
+        raise TypingError(f"{name}: found {sizes}, expected a tuple of ints")
+
+    def implementation(like, argument, sizes, dim):
+        total = 0
+        for n in sizes:
+            total += n
+        if min(sizes) < 0 or total != like.shape[dim]:
+            verbs.fail(argument, sizes, ("sizes that add up to", like.shape[dim]))
+        return _parts(like, sizes, dim)
+
+    return implementation
+
+
+@overload(verbs.result_table)
+def _result_table(arrays):
+    def implementation(arrays):
+        table = verbs.array_table(arrays, arrays, 1)
+        table[:, 0] = 0
+        return table
+
+    return implementation
 
 
 @overload(verbs.matrix_shapes)

@@ -1,0 +1,44 @@
+"""Arrays as wholes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastdl import functional
+from fastdl.reference._implements import implements
+
+__all__ = [
+    "add",
+    "cat",
+    "cat_backward",
+    "take",
+    "take_backward",
+]
+
+
+@implements(functional.add)
+def add(x, y, alpha):
+    return x + alpha * y
+
+
+@implements(functional.take)
+def take(x, index):
+    return np.asarray(x[np.asarray(index, np.int64)])
+
+
+@implements(functional.take_backward)
+def take_backward(grad_output, index, rows):
+    index = np.asarray(index, np.int64)
+    grad = np.zeros((rows, *grad_output.shape[index.ndim :]), grad_output.dtype)
+    np.add.at(grad, index, grad_output)
+    return grad
+
+
+@implements(functional.cat)
+def cat(arrays, dim):
+    return np.concatenate(arrays, dim)
+
+
+@implements(functional.cat_backward)
+def cat_backward(grad_output, sizes, dim):
+    return tuple(part.copy() for part in np.split(grad_output, np.cumsum(sizes)[:-1], dim))
