@@ -13,7 +13,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.core.datamodel import models
 from numba.core.errors import TypingError
-from numba.core.typing import signature
+from numba.core.typing.templates import signature
 from numba.extending import (
     NativeValue,
     intrinsic,
@@ -34,7 +34,7 @@ _INT64 = ir.IntType(64)
 _FIELDS = ("code", "numbers", "block", "block_end")
 
 
-class ProgramType(types.Callable):  # type: ignore[misc]
+class ProgramType(types.Callable):
     """arguments: (dtype, shape, whether it is written) of each; results: ("new", dtype, shape), ("argument", index),
     ("number", index, bytes) or ("none",) of each; one: whether the only result stands alone."""
 
@@ -42,7 +42,7 @@ class ProgramType(types.Callable):  # type: ignore[misc]
         self.arguments, self.results, self.one = arguments, results, one
         super().__init__(name=f"fastdl.Program({arguments}, {results}, {one})")
 
-    def get_call_type(self, context: Any, args: tuple[Any, ...], kws: dict[str, Any]) -> Any:
+    def get_call_type(self, context: Any, args: Any, kws: Any) -> Any:
         if kws or len(args) != len(self.arguments):
             raise TypingError(f"arguments: found {len(args) + len(kws)}, expected {len(self.arguments)} by position")
         for i, (given, (dtype, shape, written)) in enumerate(zip(args, self.arguments, strict=True)):
@@ -69,13 +69,13 @@ class ProgramType(types.Callable):  # type: ignore[misc]
 
 
 @register_model(ProgramType)
-class _ProgramModel(models.StructModel):  # type: ignore[misc]
+class _ProgramModel(models.StructModel):
     def __init__(self, manager: Any, program: Any) -> None:
         super().__init__(manager, program, [(name, types.int64) for name in _FIELDS])
 
 
 @typeof_impl.register(Program)
-def _typeof(program: Program, context: Any) -> ProgramType:
+def _typeof(program, context):
     found = program._described()
     if found is None:
         raise TypingError("program: found nested arguments or results, expected arrays, which compiled code can pass")
@@ -83,7 +83,7 @@ def _typeof(program: Program, context: Any) -> ProgramType:
 
 
 @unbox(ProgramType)
-def _unbox(program_type: Any, value: Any, c: Any) -> NativeValue:
+def _unbox(program_type, value, c):
     native = cgutils.create_struct_proxy(program_type)(c.context, c.builder)
     held = c.pyapi.object_getattr_string(value, "_native")
     for i, name in enumerate(_FIELDS):
@@ -194,5 +194,5 @@ def _implementation(program: ProgramType) -> Any:
 
 
 @lower_builtin("fastdl.Program", ProgramType, types.VarArg(types.Any))
-def _call(context: Any, builder: Any, sig: Any, args: Any) -> Any:
+def _call(context, builder, sig, args):
     return context.compile_internal(builder, _implementation(sig.args[0]), sig, args)

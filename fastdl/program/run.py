@@ -13,7 +13,7 @@ from fastdl import _kernels
 from fastdl._recording import Counter, set_recorder
 from fastdl.functional.verbs import Array
 from fastdl.program.errors import RecordError
-from fastdl.program.memory import Memory, bytes_of, has, owner_of, sum_of, view
+from fastdl.program.memory import Memory, bytes_of, extent_of, has, owner_of, sum_of, view
 from fastdl.program.nest import leaves_of, rebuilt
 
 SIGNATURES = _kernels.SIGNATURES

@@ -1,0 +1,280 @@
+"""Whole networks: plain fastdl, recorded programs, and what users would pick instead, from the same weights.
+
+    python -m bench.programs [NETWORK ...] [--rounds 9] [--against torch jax] [--json FILE]
+
+For each network its training step, and for some one call of inference, is made by
+
+    plain      fastdl.nn, as written
+    program    fastdl.record of that, called from Python
+    njit       the same program in a loop inside compiled code
+    epoch      the same program over mini-batches, Program.run_epochs
+    torch      eager
+    jax        jit; "jax loop" is fori_loop over the same step
+
+and the losses of the first 100 steps are compared with plain fastdl's before anything is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+import fastdl
+from bench.timing import interleave, median_ratio
+from fastdl import nn, optim
+
+STEPS = 100
+"""Compared."""
+LOOP = 64
+"""Steps of one call where a loop is compiled."""
+
+
+def mlp(library: Any, *sizes: int, **options: Any) -> list[Any]:
+    layers: list[Any] = []
+    for one, other in pairwise(sizes):
+        layers += [library.Linear(one, other, **options), library.ReLU()]
+    return layers[:-1]
+
+
+def lenet(library: Any, **options: Any) -> list[Any]:
+    return [
+        *(library.Conv2d(1, 6, 5, padding=2, **options), library.ReLU(), library.MaxPool2d(2)),
+        *(library.Conv2d(6, 16, 5, **options), library.ReLU(), library.MaxPool2d(2), library.Flatten()),
+        *mlp(library, 400, 120, 84, 10, **options),
+    ]
+
+
+def digits(library: Any, **options: Any) -> list[Any]:
+    return [
+        *(library.Conv2d(1, 16, 5, padding=2, **options), library.ReLU()),
+        *(library.Conv2d(16, 32, 3, padding=1, **options), library.ReLU(), library.MaxPool2d(2), library.Flatten()),
+        *mlp(library, 512, 128, 10, **options),
+    ]
+
+
+def vgg(library: Any, **options: Any) -> list[Any]:
+    layers: list[Any] = []
+    channels = 3
+    for width in (32, 64, 128):
+        for _ in range(2):
+            convolution = library.Conv2d(channels, width, 3, padding=1, bias=False, **options)
+            layers += [convolution, library.BatchNorm2d(width), library.ReLU()]
+            channels = width
+        layers += [library.MaxPool2d(2)]
+    return [*layers, library.Flatten(), library.Linear(2048, 10, **options)]
+
+
+def sequence(library: Any, **options: Any) -> list[Any]:
+    last = nn.LastState() if library is nn else _torch_last()
+    return [library.LSTM(32, 128, **options), last, library.Linear(128, 10, **options)]
+
+
+def _torch_last() -> Any:
+    import torch
+
+    class Last(torch.nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x[1][0][-1]
+
+    return Last()
+
+
+NETWORKS: dict[str, tuple[Callable[..., list[Any]], tuple[int, ...], int, int]] = {
+    "mlp 4-64-64-2": (lambda library, **o: mlp(library, 4, 64, 64, 2, **o), (32, 4), 0, 2),
+    "mlp 784-256-10": (lambda library, **o: mlp(library, 784, 256, 10, **o), (128, 784), 0, 10),
+    "lenet": (lenet, (64, 1, 28, 28), 0, 10),
+    "digits": (digits, (64, 1, 8, 8), 0, 10),
+    "vgg": (vgg, (32, 3, 32, 32), 0, 10),
+    "lstm": (sequence, (50, 32, 32), 1, 10),
+}
+"""What makes the layers, the shape of a batch, which of its dimensions is the batch, and the classes."""
+
+
+def data(name: str) -> tuple[np.ndarray, np.ndarray]:
+    _, shape, dim, classes = NETWORKS[name]
+    rng = np.random.default_rng(0)
+    return rng.standard_normal(shape, np.float32), rng.integers(0, classes, shape[dim])
+
+
+def plain_step(name: str) -> tuple[nn.Module, Callable[..., Any]]:
+    net, loss = nn.Sequential(*NETWORKS[name][0](nn, rng=np.random.default_rng(1))), nn.CrossEntropyLoss()
+    optimizer = optim.Adam(net.parameters(), lr=1e-3)
+
+    def step(x: Any, target: Any) -> Any:
+        value = loss(net(x), target)
+        net.backward(loss.backward(), input_grad=False)
+        optimizer.step(net.grads)
+        return value
+
+    return net, step
+
+
+def torch_step(name: str) -> tuple[Any, Callable[[], Any]]:
+    import torch
+
+    torch.set_num_threads(fastdl.get_num_threads())
+    net = torch.nn.Sequential(*NETWORKS[name][0](torch.nn))
+    net.load_state_dict({k: torch.from_numpy(v) for k, v in plain_step(name)[0].state_dict().items()})
+    optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
+    x, target = map(torch.from_numpy, data(name))
+
+    def step() -> Any:
+        optimizer.zero_grad()
+        value = torch.nn.functional.cross_entropy(net(x), target)
+        value.backward()
+        optimizer.step()
+        return value.detach()
+
+    return net, step
+
+
+def jax_steps(name: str) -> dict[str, Callable[[], Any]]:
+    """Of networks of linear layers; Adam as written in its paper."""
+    import jax
+    import jax.numpy as jnp
+
+    state = plain_step(name)[0].state_dict()
+    start = [jnp.asarray(v) for v in state.values()]
+    x, target = map(jnp.asarray, data(name))
+
+    def loss(parameters: Any, x: Any, target: Any) -> Any:
+        pairs = list(zip(parameters[::2], parameters[1::2], strict=True))
+        for i, (weight, bias) in enumerate(pairs):
+            x = x @ weight.T + bias
+            x = jax.nn.relu(x) if i + 1 < len(pairs) else x
+        return -jnp.take_along_axis(jax.nn.log_softmax(x), target[:, None], 1).mean()
+
+    def step(carry: Any, x: Any, target: Any) -> Any:
+        parameters, means, squares, t = carry
+        value, grads = jax.value_and_grad(loss)(parameters, x, target)
+        t = t + 1
+        means = [0.9 * m + 0.1 * g for m, g in zip(means, grads, strict=True)]
+        squares = [0.999 * s + 0.001 * g * g for s, g in zip(squares, grads, strict=True)]
+        rate, correction = 1e-3 / (1 - 0.9**t), 1 / jnp.sqrt(1 - 0.999**t)
+        parameters = [
+            p - rate * m / (jnp.sqrt(s) * correction + 1e-8) for p, m, s in zip(parameters, means, squares, strict=True)
+        ]
+        return (parameters, means, squares, t), value
+
+    jitted = jax.jit(step)
+    looped = jax.jit(lambda carry: jax.lax.fori_loop(0, LOOP, lambda _, c: step(c, x, target)[0], carry))
+    zeros = [jnp.zeros_like(p) for p in start]
+    carries = {"jax": (start, zeros, zeros, jnp.float32(0)), "jax loop": (start, zeros, zeros, jnp.float32(0))}
+
+    def once() -> Any:
+        carries["jax"], value = jitted(carries["jax"], x, target)
+        return value.block_until_ready()
+
+    def loop() -> Any:
+        carries["jax loop"] = looped(carries["jax loop"])
+        return carries["jax loop"][0][0].block_until_ready()
+
+    return {"jax": once, "jax loop": loop}
+
+
+def contenders(name: str, against: Sequence[str]) -> tuple[dict[str, Callable[[], Any]], dict[str, int]]:
+    """What takes part, all of which have been seen to compute the same; and how many steps a call of each is."""
+    x, target = data(name)
+    _, plain = plain_step(name)
+    program = fastdl.record(plain_step(name)[1], x, target)
+    calls: dict[str, Callable[[], Any]] = {
+        "plain": lambda: plain(x, target),
+        "program": lambda: program(x, target),
+    }
+    if "torch" in against:
+        calls["torch"] = torch_step(name)[1]
+    steps = dict.fromkeys(calls, 1)
+    if "jax" in against and name.startswith("mlp"):
+        for who, call in jax_steps(name).items():
+            calls[who] = call
+            steps[who] = LOOP if who == "jax loop" else 1
+    losses = {who: [float(calls[who]()) for _ in range(STEPS)] for who in calls if steps[who] == 1}
+    for who, found in losses.items():
+        # Rounding grows along a training; the first steps say that it is the same step.
+        np.testing.assert_allclose(found[:10], losses["plain"][:10], rtol=2e-3, atol=1e-3, err_msg=f"{name}: {who}")
+        np.testing.assert_allclose(found[-1], losses["plain"][-1], rtol=0.1, atol=0.02, err_msg=f"{name}: {who}")
+    if NETWORKS[name][2] == 0:
+        wide, targets = np.concatenate([x] * 4), np.concatenate([target] * 4)
+        order = np.random.default_rng(0).integers(0, len(wide), (LOOP, len(x)))
+        calls["epoch"] = lambda: program.run_epochs(wide, targets, order=order)
+        steps["epoch"] = LOOP
+    try:
+        import numba
+    except ImportError:
+        return calls, steps
+
+    @numba.njit
+    def loop(program, x, target):  # type: ignore[no-untyped-def]
+        for _ in range(LOOP):
+            program(x, target)
+
+    calls["njit"] = lambda: loop(program, x, target)
+    steps["njit"] = LOOP
+    return calls, steps
+
+
+def inference(name: str, against: Sequence[str]) -> dict[str, Callable[[], Any]]:
+    """One sample, one call."""
+    net, _ = plain_step(name)
+    x = data(name)[0][:1]
+    program = net.bind(x)
+    calls: dict[str, Callable[[], Any]] = {"plain": lambda: net(x), "program": lambda: program(x)}
+    net.eval()
+    if "torch" in against:
+        import torch
+
+        other, sample = torch_step(name)[0].eval(), torch.from_numpy(x)
+
+        def call() -> Any:
+            with torch.inference_mode():
+                return other(sample)
+
+        np.testing.assert_allclose(call().numpy(), program(x), rtol=1e-4, atol=1e-5)
+        calls["torch"] = call
+    return calls
+
+
+def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
+    parser = argparse.ArgumentParser(prog="python -m bench.programs", description=__doc__.splitlines()[0])
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help=f"among {', '.join(NETWORKS)}; all if none")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=0.05, help="of each contender in each round")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--against", nargs="*", default=["torch", "jax"], choices=["torch", "jax"])
+    parser.add_argument("--json", help="a file for the figures")
+    options = parser.parse_args(arguments)
+    fastdl.set_num_threads(options.threads)
+    report: dict[str, Any] = {}
+    for name in options.networks or NETWORKS:
+        calls, steps = contenders(name, options.against)
+        _measure(f"{name}, training step", calls, steps, options, report)
+        if name == "mlp 4-64-64-2":
+            calls = inference(name, options.against)
+            _measure(f"{name}, inference of one", calls, dict.fromkeys(calls, 1), options, report)
+    if options.json:
+        with open(options.json, "w") as file:
+            json.dump(report, file, indent=1)
+    return report
+
+
+def _measure(
+    title: str, calls: Any, steps: dict[str, int], options: argparse.Namespace, report: dict[str, Any]
+) -> None:
+    times = interleave(calls, options.rounds, options.seconds)
+    times = {who: [t / steps[who] for t in found] for who, found in times.items()}
+    print(title)
+    report[title] = {}
+    for who, found in times.items():
+        ratio = median_ratio(found, times["program"])
+        report[title][who] = {"us": statistics.median(found) * 1e6, "over program": ratio}
+        print(f"  {who:10} {statistics.median(found) * 1e6:10.1f} us   {ratio:6.2f}x of the program's", flush=True)
+
+
+if __name__ == "__main__":
+    main()
