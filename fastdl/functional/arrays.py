@@ -120,6 +120,8 @@ def take(x: ArrayLike, index: ArrayLike | Sequence[int]) -> Array:
 
         y[i] = x[index[i]]
 
+    For an index of one dimension, torch.index_select along dimension 0. (torch.take is of single elements.)
+
     Parameters
     ----------
     x : array of shape (rows, ...)
