@@ -1,4 +1,4 @@
-"""What README.md shows, run."""
+"""What README.md and docs/programs.md show, run."""
 
 from __future__ import annotations
 
@@ -24,6 +24,20 @@ def test_example(number: int, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout
+
+
+def test_programs(tmp_path: Path) -> None:
+    pytest.importorskip("numba")
+    text = Path(__file__).parents[1].joinpath("docs", "programs.md").read_text()
+    blocks = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
+    assert len(blocks) == 4  # one program, in parts
+    path = tmp_path / "programs.py"
+    path.write_text("\n".join(blocks))
+    done = subprocess.run(
+        [sys.executable, path], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert 0 < float(done.stdout) < 1
 
 
 def test_there_are_examples() -> None:
