@@ -11,7 +11,6 @@ from fastdl.optim.adam import *
 from fastdl.optim.adaptive import *
 from fastdl.optim.clipping import *
 from fastdl.optim.momentum import *
-from fastdl.program import *
 
 __version__ = "0.1.0"
 _threadpoolctl.announce()
@@ -19,9 +18,14 @@ _threadpoolctl.announce()
 if TYPE_CHECKING:
     from fastdl import nn as nn
     from fastdl.nn.receptive_field import *
+    from fastdl.program import *
 else:
-    # Layers take a third of the time that an import takes: they are imported when they are first used.
-    _LATER = {"nn": "", "ReceptiveField": ".nn.receptive_field", "receptive_field": ".nn.receptive_field"}
+    # Layers and programs take half of the time that an import takes: they are imported when they are first used.
+    _LATER = {
+        "nn": "",
+        **dict.fromkeys(("ReceptiveField", "receptive_field"), ".nn.receptive_field"),
+        **dict.fromkeys(("Program", "RecordError", "record"), ".program"),
+    }
 
     def __getattr__(name):
         from importlib import import_module

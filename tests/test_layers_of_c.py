@@ -15,7 +15,7 @@ import pytest
 SOURCES = Path(__file__).resolve().parents[1] / "csrc"
 LAYERS = ["runtime", "vector", "product", "kernels", "binding"]
 """A folder may include its own headers and those of the folders before it; binding is over everything."""
-GENERATED = {"names.h", "dispatch_table.h", "call_table.h", "fastdl.h"}
+GENERATED = {"names.h", "dispatch_table.h", "call_table.h", "program_table.h", "fastdl.h"}
 
 _COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.S)
 _STRING = re.compile(r'"(?:\\.|[^"\\\n])*"')

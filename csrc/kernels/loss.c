@@ -586,24 +586,27 @@ FDL_INLINE bool named_classes(const classes_of *c, int64_t row, int64_t count, c
 
 /* Of few classes, rows are put side by side, so that vectors are full: as many as a vector has lanes. */
 enum { FEW = 128 };
-FDL_INLINE double cross_entropy_few(const classes_of *c, int64_t row, const int64_t *named, int64_t rows,
-                                    const int kind, const bool gradient)
+
+/* What such rows are while they lie so: x, probabilities and grad [classes, LANES]. */
+typedef struct {
+    real x[FEW * LANES], probabilities[FEW * LANES], grad[FEW * LANES];
+} few_rows;
+
+/* Rows of few classes from `row` on, at most LANES, as a strip. */
+static classes_of side_by_side(const classes_of *c, int64_t row, int64_t rows, few_rows *few)
 {
     const int64_t classes = c->classes, start = row * classes;
-    real x[FEW * LANES], probabilities[FEW * LANES], grad[FEW * LANES]; /* [classes, LANES] */
     classes_of strip = *c;
     strip.inner = LANES;
-    strip.x = x, strip.probabilities = probabilities, strip.grad_input = grad;
-    interleave(c->x + start, classes, rows, classes, x);
-    if (kind == PROBABILITIES)
-        interleave(c->probabilities + start, classes, rows, classes, probabilities);
-    strip.loss = c->loss && c->reduction == FDL_REDUCTION_NONE ? c->loss + row : NULL;
-    if (c->grad_output && c->reduction == FDL_REDUCTION_NONE)
-        strip.grad_output = c->grad_output + row;
-    const double losses = cross_entropy_strip(&strip, 0, named, rows, kind, gradient);
-    if (gradient)
-        separate(grad, classes, rows, classes, c->grad_input + start);
-    return losses;
+    strip.x = few->x, strip.probabilities = few->probabilities, strip.grad_input = c->grad_input ? few->grad : NULL;
+    interleave(c->x + start, classes, rows, classes, few->x);
+    if (!c->target)
+        interleave(c->probabilities + start, classes, rows, classes, few->probabilities);
+    if (c->reduction == FDL_REDUCTION_NONE) {
+        strip.loss = c->loss ? c->loss + row : NULL;
+        strip.grad_output = c->grad_output ? c->grad_output + row : NULL;
+    }
+    return strip;
 }
 
 /* Pieces: blocks of rows or, where inner is more than 1, strips, of which each outer index has ceil(inner / STRIP). */
@@ -611,27 +614,27 @@ FDL_INLINE int cross_entropy_pieces(const classes_of *c, int64_t begin, int64_t 
                                     const bool gradient)
 {
     const int64_t strips = ceil_div(c->inner, STRIP);
+    const bool few = c->inner == 1 && c->classes > 0 && c->classes <= FEW;
     int64_t named[STRIP];
+    few_rows beside;
     for (int64_t piece = begin; piece < end; piece++) {
         double sum = 0;
-        if (c->inner > 1) {
-            const int64_t column = piece % strips * STRIP, width = min64(STRIP, c->inner - column);
-            const int64_t row = piece / strips * c->inner + column;
-            if (!named_classes(c, row, width, kind, named))
-                return FDL_BAD_TARGET;
-            sum = cross_entropy_strip(c, row, named, width, kind, gradient);
-        }
-        const int64_t end_row = min64((piece + 1) * c->block, c->outer);
-        const bool few = c->classes > 0 && c->classes <= FEW;
-        for (int64_t row = piece * c->block, rows; c->inner == 1 && few && row < end_row; row += rows) {
-            rows = min64(LANES, end_row - row);
+        const int64_t column = c->inner > 1 ? piece % strips * STRIP : 0;
+        int64_t row = c->inner > 1 ? piece / strips * c->inner + column : piece * c->block;
+        const int64_t last = c->inner > 1    ? row + min64(STRIP, c->inner - column)
+                             : c->inner == 1 ? min64(row + c->block, c->outer)
+                                             : row;
+        for (int64_t rows; row < last; row += rows) {
+            rows = c->inner > 1 ? last - row : few ? min64(LANES, last - row) : 1;
             if (!named_classes(c, row, rows, kind, named))
                 return FDL_BAD_TARGET;
-            sum += cross_entropy_few(c, row, named, rows, kind, gradient);
-        }
-        for (int64_t row = piece * c->block; c->inner == 1 && !few && row < end_row; row++) {
-            if (!named_classes(c, row, 1, kind, named))
-                return FDL_BAD_TARGET;
+            if (few || c->inner > 1) {
+                const classes_of strip = few ? side_by_side(c, row, rows, &beside) : *c;
+                sum += cross_entropy_strip(&strip, few ? 0 : row, named, rows, kind, gradient);
+                if (few && gradient)
+                    separate(beside.grad, c->classes, rows, c->classes, c->grad_input + row * c->classes);
+                continue;
+            }
             const double loss = cross_entropy_row(c, row, named[0], kind, gradient);
             if (c->loss && c->reduction == FDL_REDUCTION_NONE)
                 c->loss[row] = (real)loss;
