@@ -227,7 +227,7 @@ def program_table(functions: list[Function]) -> str:
     lines: list[str] = [declarations(functions)]
     rows = []
     for f in functions:
-        for dtype, real in DTYPES.items() if f.kernel else ():
+        for dtype in DTYPES if f.kernel else ():
             if f.returns != "int":
                 rows += ["    NULL,"]
                 continue
