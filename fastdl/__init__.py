@@ -24,7 +24,7 @@ else:
     _LATER = {
         "nn": "",
         **dict.fromkeys(("ReceptiveField", "receptive_field"), ".nn.receptive_field"),
-        **dict.fromkeys(("Program", "RecordError", "record"), ".program"),
+        **dict.fromkeys(("Program", "RecordError", "Recorded", "record", "recorded"), ".program"),
     }
 
     def __getattr__(name):

@@ -436,6 +436,38 @@ def test_parameters_changed_by_numpy():
     assert all(np.array_equal(v, net.state_dict()[k]) for k, v in before.items())
 
 
+def test_buffers_filled_by_numpy():
+    kept = np.zeros((3, 4), F32)
+
+    def function(x):
+        kept[...] = x
+        return fastdl.relu(kept)
+
+    with pytest.raises(RecordError, match=r"x of elementwise \(call 0\) to hold other numbers"):
+        fastdl.record(function, X, verify=False)
+
+
+def test_one_program_for_each_shape():
+    net = mlp()
+    step = fastdl.recorded(training_step(net, optim.SGD(net.parameters(), lr=0.1)), limit=2)
+    other = mlp()
+    plain = training_step(other, optim.SGD(other.parameters(), lr=0.1))
+    for rows in (5, 5, 3, 5, 2, 3, 3):
+        np.testing.assert_array_equal(step(*batch(rows)), plain(*batch(rows)))
+        assert len(step.programs) <= 2
+    assert "recorded for 2 of at most 2" in repr(step)
+    assert step.program(*batch(3)) is step.program(*batch(3))
+    for limit, kind in ((0, ValueError), (1.5, TypeError)):
+        with pytest.raises(kind, match="limit: found"):
+            fastdl.recorded(fastdl.relu, limit=limit)
+    with pytest.raises(TypeError, match="function: found int"):
+        fastdl.recorded(3)
+    nested = fastdl.recorded(lambda pair: fastdl.relu(pair[0]))
+    np.testing.assert_array_equal(nested((X, 1)), fastdl.relu(X))
+    assert nested((X, 2)) is not None
+    assert len(nested.programs) == 2
+
+
 def test_a_schedule_inside():
     net = mlp()
     optimizer = optim.SGD(net.parameters(), lr=0.1)

@@ -15,5 +15,6 @@ optimizer's number of steps and learning rate, the position of a generator, runn
 from fastdl.program.errors import RecordError
 from fastdl.program.program import Program
 from fastdl.program.record import record
+from fastdl.program.recorded import Recorded, recorded
 
-__all__ = ["Program", "RecordError", "record"]
+__all__ = ["Program", "RecordError", "Recorded", "record", "recorded"]

@@ -112,6 +112,11 @@ class Plan:
                 self.of[start] = Place("argument", own[0][a.start])
             elif a.start == b.start:
                 self.of[start] = Place("persistent", a.start)
+                if a.read_first is not None and not np.array_equal(a.read_first, b.read_first):
+                    raise RecordError(
+                        f"record: found {name} to hold other numbers in the next run, expected the same: NumPy writes "
+                        "to it inside of the function, which a program does not; pass it as an argument"
+                    )
             elif a.made and b.made:
                 if start in returned:
                     self.of[start] = Place("result", len(self.results))
