@@ -43,6 +43,8 @@ def _check_speeds_and_figure(report: str, figure: Path) -> None:
     speeds = re.search(r"\(threads: 1\): fastdl ([\d,]+) \| NumPy ([\d,]+), fastdl is ([\d.]+)x", report).groups()
     own, numpy, ratio = (float(value.replace(",", "")) for value in speeds)
     assert ratio == pytest.approx(own / numpy, abs=0.06)
+    plain, gain = re.search(r"not recorded ([\d,]+): a program is ([\d.]+)x", report).groups()
+    assert float(gain) == pytest.approx(own / float(plain.replace(",", "")), abs=0.02)
     width, height = _png_size(figure)
     assert width > 1000
     assert height > 500

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -109,6 +110,7 @@ def train(net: nn.Sequential, digits: Digits, epochs: int, batch_size: int, lr: 
 
     loss = nn.CrossEntropyLoss()
     optimizer = optim.SGD(net.parameters(), lr=lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True)
+    step = fastdl.recorded(partial(train_step, net, loss, optimizer))
     history = History([], [], [])
     count = len(digits.train_images)
     columns = (
@@ -124,7 +126,7 @@ def train(net: nn.Sequential, digits: Digits, epochs: int, batch_size: int, lr: 
             total = 0.0
             for done, (images, labels) in _batches(digits, batch_size, rng):
                 optimizer.lr = lr * (1 - (epoch + done / count) / epochs)
-                total += train_step(net, loss, optimizer, _distorted(images, rng), labels) * len(images)
+                total += step(_distorted(images, rng), labels) * len(images)
             history.train_loss.append(total / count)
             scores = net(digits.test_images)
             history.test_loss.append(float(loss(scores, digits.test_labels)))
@@ -142,21 +144,24 @@ def train_step(net: Any, loss: Any, optimizer: Any, images: Array, labels: Array
 
 
 def speeds(digits: Digits, batch_size: int, lr: float, seed: int, with_torch: bool) -> str:
-    """Images a second of the same training steps on fastdl, on its NumPy reference and, if asked, on PyTorch."""
+    """Images a second of the same training steps on fastdl, recorded and not, on its NumPy reference and, if asked, on
+    PyTorch."""
     from fastdl import reference
 
-    steps = {"fastdl": _fastdl_step(fastdl, seed, lr), "NumPy": _fastdl_step(reference, seed, lr)}
+    steps = {"fastdl": _recorded_step(seed, lr), "plain": _fastdl_step(fastdl, seed, lr)}
+    steps["NumPy"] = _fastdl_step(reference, seed, lr)
     has_torch = find_spec("torch") is not None
     if with_torch and has_torch:
         steps["PyTorch"] = _torch_step(seed, lr)
     batches = [batch for _, batch in _batches(digits, batch_size, np.random.default_rng(seed))]
     threads = fastdl.get_num_threads()
     found = rates(steps, batches, threads)
-    own = found.pop("fastdl")
+    own, plain = found.pop("fastdl"), found.pop("plain")
     others = "".join(f" | {name} {rate:,.0f}, fastdl is {own / rate:.1f}x" for name, rate in found.items())
     if with_torch and not has_torch:
         others += " | PyTorch is not installed"
-    return f"training, images/s (threads: {threads}): fastdl {own:,.0f}{others}"
+    gain = f" | not recorded {plain:,.0f}: a program is {own / plain:.2f}x"
+    return f"training, images/s (threads: {threads}): fastdl {own:,.0f}{others}{gain}"
 
 
 def draw(path: Path, net: nn.Sequential, digits: Digits, history: History) -> None:
@@ -232,13 +237,23 @@ def _distorted(images: Array, rng: Any) -> Array:
     return ((1 - down) * above + down * below).reshape(images.shape)
 
 
-def _fastdl_step(functions: Any, seed: int, lr: float) -> Callable[[Batch], float]:
+def _step(seed: int, lr: float) -> Callable[..., float]:
     net, loss = network(nn, rng=seed), nn.CrossEntropyLoss()
     optimizer = optim.SGD(net.parameters(), lr=lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True)
+    return partial(train_step, net, loss, optimizer)
+
+
+def _recorded_step(seed: int, lr: float) -> Callable[[Batch], float]:
+    recorded = fastdl.recorded(_step(seed, lr))
+    return lambda batch: recorded(*batch)
+
+
+def _fastdl_step(functions: Any, seed: int, lr: float) -> Callable[[Batch], float]:
+    plain = _step(seed, lr)
 
     def step(batch: Batch) -> float:
         with nn.backend(functions):
-            return train_step(net, loss, optimizer, *batch)
+            return plain(*batch)
 
     return step
 

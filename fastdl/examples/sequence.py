@@ -11,6 +11,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -165,6 +166,7 @@ def train(
         for name, model in models.items():
             task = progress.add_task(name, total=epochs, state="")
             optimizer = optim.Adam(model.parameters(), lr=lr)
+            step = fastdl.recorded(partial(train_step, model, loss, optimizer))
             history = histories[name] = History([], [], 0.0)
             seconds, count = 0.0, 0
             for epoch in range(epochs):
@@ -172,7 +174,7 @@ def train(
                 start = time.perf_counter()
                 for done, batch in _stretches(text.train, batch_size, steps, len(text.alphabet)):
                     optimizer.lr = lr * (1 - (epoch + done) / epochs)
-                    value, state = train_step(model, loss, optimizer, batch, state)
+                    value, state = step(batch, state)
                     total, seen = total + value * batch[1].size, seen + batch[1].size
                 seconds, count = seconds + time.perf_counter() - start, count + seen
                 history.train.append(float(np.exp(total / seen)))
@@ -234,13 +236,14 @@ def write(model: Model, text: Text, count: int, rng: Any, temperature: float = 0
 
 
 def speeds(text: Text, arguments: argparse.Namespace) -> str:
-    """Characters a second of the same training steps of an LSTM on fastdl, on its NumPy reference and, if asked, on
-    PyTorch."""
+    """Characters a second of the same training steps of an LSTM on fastdl, recorded and not, on its NumPy reference
+    and, if asked, on PyTorch."""
     from fastdl import reference
 
     size, hidden, lr, seed = len(text.alphabet), arguments.hidden, arguments.lr, arguments.seed
-    modules = {"fastdl": fastdl, "NumPy": reference}
-    steps = {name: _fastdl_step(module, size, hidden, lr, seed) for name, module in modules.items()}
+    modules = {"plain": fastdl, "NumPy": reference}
+    steps = {"fastdl": _recorded_step(size, hidden, lr, seed)}
+    steps |= {name: _fastdl_step(module, size, hidden, lr, seed) for name, module in modules.items()}
     has_torch = find_spec("torch") is not None
     if arguments.compare and has_torch:
         steps["PyTorch"] = _torch_step(size, hidden, lr, seed)
@@ -248,11 +251,12 @@ def speeds(text: Text, arguments: argparse.Namespace) -> str:
     batches = [batch for (_, batch), _ in zip(stretches, range(8), strict=False)]
     threads = fastdl.get_num_threads()
     found = rates(steps, batches, threads)
-    own = found.pop("fastdl")
+    own, plain = found.pop("fastdl"), found.pop("plain")
     others = "".join(f" | {name} {rate:,.0f}, fastdl is {own / rate:.1f}x" for name, rate in found.items())
     if arguments.compare and not has_torch:
         others += " | PyTorch is not installed"
-    return f"training the LSTM, characters/s (threads: {threads}): fastdl {own:,.0f}{others}"
+    gain = f" | not recorded {plain:,.0f}: a program is {own / plain:.2f}x"
+    return f"training the LSTM, characters/s (threads: {threads}): fastdl {own:,.0f}{others}{gain}"
 
 
 def draw(path: Path, baselines: dict[str, float], histories: dict[str, History], norms: dict[str, Array]) -> None:
@@ -300,13 +304,22 @@ def _stretches(text: Array, batch_size: int, steps: int, characters: int) -> Ite
         yield start / length, (ones[before[start : start + steps]], after[start : start + steps])
 
 
-def _fastdl_step(functions: Any, characters: int, hidden: int, lr: float, seed: int) -> Callable[[Batch], float]:
+def _step(characters: int, hidden: int, lr: float, seed: int) -> Callable[..., tuple[float, Any]]:
     model, loss = Model("LSTM", characters, hidden, seed), nn.CrossEntropyLoss()
-    optimizer = optim.Adam(model.parameters(), lr=lr)
+    return partial(train_step, model, loss, optim.Adam(model.parameters(), lr=lr))
+
+
+def _recorded_step(characters: int, hidden: int, lr: float, seed: int) -> Callable[[Batch], float]:
+    recorded = fastdl.recorded(_step(characters, hidden, lr, seed))
+    return lambda batch: recorded(batch, None)[0]
+
+
+def _fastdl_step(functions: Any, characters: int, hidden: int, lr: float, seed: int) -> Callable[[Batch], float]:
+    plain = _step(characters, hidden, lr, seed)
 
     def step(batch: Batch) -> float:
         with nn.backend(functions):
-            return train_step(model, loss, optimizer, batch, None)[0]
+            return plain(batch, None)[0]
 
     return step
 

@@ -112,7 +112,8 @@ class Plan:
                 self.of[start] = Place("argument", own[0][a.start])
             elif a.start == b.start:
                 self.of[start] = Place("persistent", a.start)
-                if a.read_first is not None and not np.array_equal(a.read_first, b.read_first):
+                one, other = a.read_first, b.read_first
+                if one is not None and other is not None and not np.array_equal(one, other):
                     raise RecordError(
                         f"record: found {name} to hold other numbers in the next run, expected the same: NumPy writes "
                         "to it inside of the function, which a program does not; pass it as an argument"
