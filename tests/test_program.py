@@ -292,6 +292,28 @@ def test_no_pickle_and_no_leak():
     assert gone() is None
 
 
+def test_what_recording_made_is_not_kept():
+    made = []
+    net = mlp()
+    optimizer = optim.Adam(net.parameters(), lr=0.1)
+    step = training_step(net, optimizer, max_norm=1.0)
+
+    def watched(x, target):
+        made.append(weakref.ref(hidden := fastdl.relu(x)))
+        value = step(hidden, target)
+        made.extend(weakref.ref(grad) for grad in net.grads.values())
+        return value
+
+    program = fastdl.record(watched, *batch(), verify=False)
+    gc.collect()
+    optimizer.step({})  # which keeps the last gradients it was given
+    gc.collect()
+    assert not [i for i, ref in enumerate(made) if ref() is not None]
+    assert len(made) == 3 * 5
+    program(*batch())
+    program.copy()(*batch())
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="fork is of POSIX systems only")
 def test_a_forked_child_goes_on():
     program = fastdl.record(fastdl.relu, np.ones(3, F32))

@@ -42,7 +42,7 @@ class Explanation(str):
 
 
 def explain(program: Program, time: bool) -> Explanation:
-    calls = program._runs[0].run.calls
+    calls = program._first.run.calls
     seconds = _seconds(program) if time else [None] * len(calls)
     rows = tuple(_row(program, call, s) for call, s in zip(calls, seconds, strict=True))
     header = ["kernel", "input", "result", "flops", "bytes", "result lies in"] + ["us"] * time
@@ -88,7 +88,7 @@ def _row(program: Program, call: Call, seconds: float | None) -> Row:
 
 
 def _place(program: Program, address: int) -> str:
-    memory = program._runs[0].run.memory
+    memory = program._first.run.memory
     if not has(memory, address):
         return ""
     kind, base = program._plan.of[memory.at(address)[0].start]
@@ -124,7 +124,7 @@ def _flops(call: Call) -> int:
 
 def _seconds(program: Program) -> list[float]:
     """Of each call alone, the least of several; everything is put back after that."""
-    first = program._runs[0].run
+    first = program._first.run
     kept = [
         view(r.start + low, high - low, None)
         for r in first.memory.ranges

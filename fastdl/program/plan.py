@@ -130,6 +130,10 @@ class Plan:
         self._lay_out(planned)
         self.unplanned = sum(rounded(r.end - r.start) for r in planned)
 
+    def is_persistent(self, start: int) -> bool:
+        """Whether the range that starts there was there before, and stays."""
+        return start in self.of and self.of[start].kind == "persistent"
+
     @staticmethod
     def _pair(runs: list[Dry], addresses: tuple[int, ...], name: str, pairs: dict[int, Any]) -> None:
         places = [run.run.memory.at(address) for run, address in zip(runs, addresses, strict=True)]

@@ -51,6 +51,29 @@ def _weakly(program: Program, method: str) -> Callable[..., Any]:
     return call
 
 
+def _sorts_of(first: Dry, second: Dry) -> list[str]:
+    """What each result is: "array", a "number" out of one, or the "same" object always."""
+    leaves, others = leaves_of(first.result, "result"), leaves_of(second.result, "result")
+    if [name for name, _ in leaves] != [name for name, _ in others]:
+        raise RecordError("record: found results of another form in the next run: control flow depends on values")
+    sorts = []
+    for (name, leaf), (_, other) in zip(leaves, others, strict=True):
+        if isinstance(leaf, np.ndarray):
+            sorts.append("same" if leaf is other else "array")
+        elif isinstance(leaf, (float, np.floating)) and float(leaf) in first.run.values:
+            if float(other) not in second.run.values:
+                raise RecordError(f"record: found {name} to be a number of another kind in the next run")
+            sorts.append("number")
+        elif type(leaf) is type(other) and (leaf is other or leaf == other or (leaf != leaf and other != other)):
+            sorts.append("same")
+        else:
+            raise RecordError(
+                f"record: found {name} to be {leaf!r} and, with other values, {other!r}, expected what fastdl "
+                "computed: a number that Python made of its results; return those"
+            )
+    return sorts
+
+
 def _same(leaf: Any) -> Maker:
     return Maker(lambda arguments, new: leaf, (leaf,))
 
@@ -83,7 +106,10 @@ class Program:
 
     def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...], runs: list[Dry]) -> None:
         self.function = function
-        self._arguments, self._runs = arguments, runs
+        self._arguments, self._first = arguments, runs[0]
+        self._plan = Plan(runs)
+        self._sorts = _sorts_of(runs[0], runs[1])
+        runs[0].run.forget(self._plan.is_persistent)
         self._kernels = [c.kernel for c in runs[0].run.calls]
         leaves = leaves_of(arguments, "argument")
         self._expected: list[tuple[str, Any, Any]] = [
@@ -92,14 +118,11 @@ class Program:
         ]
         """Of each argument its name, shape and dtype; of what is no array None and itself."""
         self._build()
-        for owner, _ in runs[0].run.touched.values():
+        for owner in runs[0].run.owners:
             depends(self, owner)
 
     def _build(self) -> None:
-        first = self._runs[0]
-        plan = self._plan = Plan(self._runs)
-        held = [(r.keep, r.start) for r in first.run.memory.ranges if plan.of.get(r.start, ("",))[0] == "persistent"]
-        self._held = [first.run.held, held]
+        first, plan = self._first, self._plan
         block = np.empty(plan.block + LINE, np.uint8)
         self._block = block[-block.ctypes.data % LINE :][: plan.block]
         self._nothing = np.zeros(8, np.int64)
@@ -190,7 +213,7 @@ class Program:
         self._run = self._quick() or self._slow
 
     def _written_arguments(self) -> frozenset[int]:
-        first = self._runs[0]
+        first = self._first
         found = set()
         for r in first.run.memory.ranges:
             kind, base = self._plan.of.get(r.start, Place("", 0))
@@ -200,29 +223,18 @@ class Program:
 
     def _results(self) -> tuple[Any, list[Maker]]:
         """The nest of results, and for each leaf what makes it from the arguments and the new arrays."""
-        first, second = self._runs[0], self._runs[1]
-        leaves, others = leaves_of(first.result, "result"), leaves_of(second.result, "result")
-        if [name for name, _ in leaves] != [name for name, _ in others]:
-            raise RecordError("record: found results of another form in the next run: control flow depends on values")
         makers: list[Maker] = []
-        for (name, leaf), (_, other) in zip(leaves, others, strict=True):
-            if isinstance(leaf, np.ndarray):
-                makers.append(_same(leaf) if leaf is other else self._array_result(name, leaf))
-            elif isinstance(leaf, (float, np.floating)) and (value := first.run.values.get(float(leaf))) is not None:
-                if float(other) not in second.run.values:
-                    raise RecordError(f"record: found {name} to be a number of another kind in the next run")
-                makers.append(self._number_result(*value, type(leaf)))
-            elif type(leaf) is type(other) and (leaf == other or leaf is other or (leaf != leaf and other != other)):
-                makers.append(_same(leaf))
+        for sort, (name, leaf) in zip(self._sorts, leaves_of(self._first.result, "result"), strict=True):
+            if sort == "array":
+                makers.append(self._array_result(name, leaf))
+            elif sort == "number":
+                makers.append(self._number_result(*self._first.run.values[float(leaf)], type(leaf)))
             else:
-                raise RecordError(
-                    f"record: found {name} to be {leaf!r} and, with other values, {other!r}, expected what fastdl "
-                    "computed: a number that Python made of its results; return those"
-                )
-        return first.result, makers
+                makers.append(_same(leaf))
+        return self._first.result, makers
 
     def _array_result(self, name: str, leaf: Array) -> Maker:
-        first = self._runs[0]
+        first = self._first
         if leaf.size == 0:
             return Maker(lambda arguments, new: leaf.copy())
         if not known(first.run.memory, leaf):
@@ -248,7 +260,7 @@ class Program:
         return Maker(lambda arguments, new: np.ndarray(shape, dtype, new[base].data, offset, strides))
 
     def _number_result(self, address: int, dtype: Any, type_: type) -> Maker:
-        first = self._runs[0]
+        first = self._first
         found, offset = first.run.memory.at(address)
         where, base = self._plan.of[found.start]
         if where == "planned":
@@ -484,7 +496,7 @@ class Program:
                 new[maker.kind] = maker.like
         if any(like is None for like in new):
             return None
-        release = sum(r.end - r.start for r in self._runs[0].run.memory.ranges) > 1 << 16
+        release = sum(r.end - r.start for r in self._first.run.memory.ranges) > 1 << 16
         parts = self._code, tuple(wanted), tuple(new), tuple(kinds), one, self._block, release
         return program_runner((*parts, _weakly(self, "_slow"), _weakly(self, "_raise")))
 
@@ -535,7 +547,7 @@ class Program:
         """Something that was recorded is replaced; an array, or all of an optimizer's."""
         if array is not None:
             address = array.__array_interface__["data"][0]
-            memory = self._runs[0].run.memory
+            memory = self._first.run.memory
             if not has(memory, address) or self._plan.of.get(memory.at(address)[0].start, ("",))[0] != "persistent":
                 return
         self._code[_kernels.PROGRAM_STALE] = 1
@@ -545,7 +557,7 @@ class Program:
         other = object.__new__(Program)
         other.__dict__.update(self.__dict__)
         other._build()
-        for owner, _ in self._runs[0].run.touched.values():
+        for owner in self._first.run.owners:
             depends(other, owner)
         return other
 

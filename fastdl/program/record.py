@@ -114,7 +114,7 @@ def copied(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
 
 def compare_calls(program: Program, arguments: tuple[Any, ...]) -> None:
     """Refuse a program that does not compute, on these arguments and on others, what its function does."""
-    first = program._runs[0].run
+    first = program._first.run
     persistent = [
         view(r.start + low, high - low, None)
         for r in first.memory.ranges
@@ -122,7 +122,7 @@ def compare_calls(program: Program, arguments: tuple[Any, ...]) -> None:
         for low, high in set(r.wrote)
     ] + [bytes_of(array[..., None]) for array, _, _ in first.advances.values()]
     before = [memory.copy() for memory in persistent]
-    states = [(owner, dict(vars(owner))) for owner, _ in first.touched.values()]
+    states = [(owner, dict(vars(owner))) for owner in first.owners]
     found = []
     try:
         for call in (program.function, program):

@@ -56,6 +56,8 @@ class Run:
         self.restore: dict[tuple[int, int], tuple[Array, Array]] = {}
         self.held: list[Any] = []
         self.touched: dict[int, tuple[Any, dict[str, Any]]] = {}
+        self.owners: list[Any] = []
+        """Those of `touched`, when that is forgotten."""
         self.advances: dict[tuple[int, int], tuple[Array, int, int]] = {}
         self.values: dict[float, tuple[int, Any]] = {}
         """Numbers that kernels would have computed: what stands for them, and where."""
@@ -192,6 +194,28 @@ class Run:
                         )
         finally:
             self.undo()
+
+    def forget(self, is_persistent: Callable[[int], bool]) -> None:
+        """What a program made of this does not need: above all the memory that this run made for itself."""
+        for found in self.memory.ranges:
+            if not is_persistent(found.start):
+                found.keep.clear()
+            found.expected.clear()
+            found.read_first = None
+        self.owners = [owner for owner, _ in self.touched.values()]
+        self.restore.clear()
+        self.touched.clear()
+        self.before = None
+        self.held = [
+            one
+            for group in self.held
+            for one in (group if isinstance(group, tuple) else (group,))
+            if not (
+                isinstance(one, np.ndarray)
+                and has(self.memory, one.ctypes.data)
+                and not is_persistent(self.memory.at(one.ctypes.data)[0].start)
+            )
+        ]
 
     def undo(self) -> None:
         for memory, before in reversed(self.restore.values()):
