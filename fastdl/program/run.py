@@ -13,11 +13,11 @@ from fastdl import _kernels
 from fastdl._recording import Counter, set_recorder
 from fastdl.functional.verbs import Array
 from fastdl.program.errors import RecordError
-from fastdl.program.memory import Memory, bytes_of, extent_of, has, owner_of, sum_of, view
+from fastdl.program.memory import Memory, bytes_of, ends_of, extent_of, has, owner_of, sum_of, view
 from fastdl.program.nest import leaves_of, rebuilt
 
 SIGNATURES = _kernels.SIGNATURES
-_PATTERN = 1 << 15
+_PATTERN = 1 << 16
 """How many numbers without meaning there are."""
 _WORDS = {"arrays", "table"}
 """Parameters that hold addresses of arrays, in rows."""
@@ -164,19 +164,18 @@ class Run:
         memory = bytes_of(array)
         address = memory.ctypes.data
         found, _ = self.memory.at(address)
-        key = address, memory.size
-        if key not in self.restore and (self.before is None or has(self.before, address)):
-            self.restore[key] = memory, memory.copy()
-        flat = array.reshape(-1)
-        if array.dtype.kind != "f":
-            flat[:] = 0
-        elif array.size == 1:
-            flat[0] = value = next(self.single)
-            self.values[float(value)] = address, array.dtype
-        else:
-            for begin in range(0, array.size, _PATTERN):
-                part = flat[begin : begin + _PATTERN]
-                part[:] = self.pattern[len(self.calls) % 997 :][: part.size]
+        for part in ends_of(memory):
+            key = part.ctypes.data, part.size
+            if key not in self.restore and (self.before is None or has(self.before, address)):
+                self.restore[key] = part, part.copy()
+            numbers = part.view(array.dtype)
+            if array.dtype.kind != "f":
+                numbers[:] = 0
+            elif array.size == 1:
+                numbers[0] = value = next(self.single)
+                self.values[float(value)] = address, array.dtype
+            else:
+                numbers[:] = self.pattern[len(self.calls) % 997 :][: numbers.size]
         low, high = address, address + memory.size
         for key in [k for k in found.expected if k[0] < high and low < k[1]]:
             del found.expected[key]
