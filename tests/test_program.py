@@ -329,6 +329,7 @@ X = np.linspace(-1, 1, 12, dtype=F32).reshape(3, 4)
 SQUARE = np.eye(4, dtype=F32)
 ZEROS = np.zeros((2, 4), F32)
 KERNEL = np.ones((2, 3, 3, 3), F32)
+SAME = np.ones((3, 3, 3, 3), F32)
 
 
 def numpy_in_between(x):
@@ -565,6 +566,44 @@ def test_activations_within_products(product, activation):
     program = fastdl.record(function, x)
     assert len(program) == 1
     np.testing.assert_array_equal(program(x), function(x))
+
+
+@pytest.mark.parametrize("swapped", [False, True])
+@pytest.mark.parametrize("shape", [(1, 3, 9, 9), (2, 64, 14, 14), (64, 16, 8, 8), (1, 64, 28, 28)])
+def test_residuals_within_convolutions(shape, swapped):
+    x = np.random.default_rng(0).standard_normal(shape, dtype=F32)
+    weight = np.random.default_rng(1).standard_normal((shape[1], shape[1], 3, 3), dtype=F32)
+
+    def function(x):
+        y = fastdl.conv2d(x, weight, padding=1)
+        return fastdl.relu(fastdl.add(x, y) if swapped else fastdl.add(y, x))
+
+    program = fastdl.record(function, x)
+    assert len(program) == 1
+    np.testing.assert_array_equal(program(x), fastdl.record(function, x, passes=())(x))
+
+
+def test_residuals_that_come_later_are_not_fused():
+    def after(x):
+        y = fastdl.conv2d(x, SAME, padding=1)
+        return fastdl.add(y, fastdl.tanh(x))
+
+    def twice(x):
+        y = fastdl.conv2d(x, SAME, padding=1)
+        return fastdl.add(y, y)
+
+    def scaled(x):
+        return fastdl.add(fastdl.conv2d(x, SAME, padding=1), x, alpha=0.5)
+
+    def in_place(x):
+        y = fastdl.conv2d(x, SAME, padding=1)
+        return fastdl.add(y, x, out=y)
+
+    x = np.random.default_rng(0).standard_normal((2, 3, 5, 5), dtype=F32)
+    for function in (after, twice, scaled, in_place):
+        program = fastdl.record(function, x)
+        np.testing.assert_array_equal(program(x), function(x))
+        assert len(program) >= 2
 
 
 def test_what_is_used_elsewhere_is_not_fused():

@@ -80,6 +80,35 @@ def activations(calls: list[Call], uses: Uses) -> list[Call]:
     return list(fused.values())
 
 
+def residuals(calls: list[Call], uses: Uses) -> list[Call]:
+    """What is added to what a convolution gives, and was there before it, is added by the convolution."""
+    fused = dict(enumerate(calls))
+    for at, call in enumerate(calls):
+        if call.kernel != "add" or value_of(call, "alpha") != 1 or value_of(call, "x") == value_of(call, "y"):
+            continue
+        out = value_of(call, "out")
+        for name, other in (("x", "y"), ("y", "x")):
+            y, residual = value_of(call, name), next(u for u in call.uses if u.name == other)
+            made = [i for i, writes in uses.by[uses.memory.at(y)[0].start] if writes and i != at]
+            if len(made) != 1 or made[0] not in fused or made[0] > at or fused[made[0]].kernel != "conv":
+                continue
+            first = made[0]
+            conv = fused[first]
+            free = value_of(conv, "residual") is None and value_of(conv, "activation") == _kernels.ACTIVATION_NONE
+            if not free or value_of(conv, "y") != y or conv.dtype != call.dtype:
+                continue
+            alone = uses.only(y, residual.size, (first, at)) and uses.unwritten(residual.address, first, at)
+            if out in (y, residual.address) or not alone or not uses.untouched(out, first - 1, at):
+                continue
+            kept = [u for u in conv.uses if u.name != "y"] + [residual._replace(name="residual")]
+            kept += [u._replace(name="y") for u in call.uses if u.name == "out"]
+            both = replaced(conv, residual=("p", residual.address), y=("p", out))
+            fused[first] = both._replace(uses=kept)
+            del fused[at]
+            break
+    return list(fused.values())
+
+
 def losses(calls: list[Call], uses: Uses) -> list[Call]:
     """A loss and its gradient, of the same inputs, are one call."""
     fused = dict(enumerate(calls))
@@ -105,7 +134,11 @@ def losses(calls: list[Call], uses: Uses) -> list[Call]:
     return list(fused.values())
 
 
-PASSES: dict[str, Callable[[list[Call], Uses], list[Call]]] = {"losses": losses, "activations": activations}
+PASSES: dict[str, Callable[[list[Call], Uses], list[Call]]] = {
+    "losses": losses,
+    "residuals": residuals,
+    "activations": activations,
+}
 
 
 def shorten(calls: list[Call], memory: Memory, kept: frozenset[int], passes: Iterable[str]) -> list[Call]:

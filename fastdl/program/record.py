@@ -21,7 +21,7 @@ def record(
     function: Callable[..., Any],
     *arguments: Any,
     verify: bool = True,
-    passes: Sequence[str] = ("losses", "activations"),
+    passes: Sequence[str] = ("losses", "residuals", "activations"),
 ) -> Program:
     """Record what a function does, for calls that cost no more than its kernels.
 
@@ -43,8 +43,8 @@ def record(
         last bit; everything is put back after that.
     passes : sequence of str
         What makes the program shorter, with the same results to the last bit: "losses" computes a loss and its gradient
-        in one kernel, "activations" applies activations within the products before them. () leaves all as it was
-        recorded.
+        in one kernel, "residuals" adds to a convolution's result within it, "activations" applies activations within
+        the products before them. () leaves all as it was recorded.
 
     Returns
     -------
