@@ -381,6 +381,14 @@ def number_of_results(x):
     return fastdl.leaky_relu(x, float(np.clip(fastdl.mse_loss(x, x), 0, 1)))
 
 
+def integers_that_steer(x, indices):
+    return fastdl.relu(x) if indices[0] == 0 else fastdl.tanh(x)
+
+
+def integers_that_count(x, indices):
+    return fastdl.relu(x[: int(indices[0])])
+
+
 def random_seed(x):
     return fastdl.dropout(x, 0.5, True, int(np.random.default_rng().integers(2**40)))
 
@@ -441,6 +449,12 @@ def test_refused(function, message):
         fastdl.record(function, X)
     np.testing.assert_array_equal(X, before)
     np.testing.assert_array_equal(fastdl.relu(X), np.maximum(X, 0))  # kernels run again
+
+
+@pytest.mark.parametrize("function", [integers_that_steer, integers_that_count])
+def test_integers_that_python_looks_at(function):
+    with pytest.raises(RecordError, match="control flow depends on values"):
+        fastdl.record(function, X, np.array([0, 1, 2]), verify=False)
 
 
 def test_parameters_changed_by_numpy():

@@ -36,8 +36,8 @@ def record(
         Takes arrays, or nested tuples, lists and dicts of them, and returns such. Whatever else it uses (parameters,
         an optimizer's states) has to be there before, and is used where it is.
     *arguments
-        Examples: later arguments have to have their shapes and dtypes. Their values do not matter, but for integers
-        that Python code looks at.
+        Examples: later arguments have to have their shapes and dtypes. Their values do not matter, but that integers
+        have to be such as may come (class indices, say): they are seen in another order.
     verify : bool
         Whether to compare two calls of the program with two of the function, on the arguments and on others, to the
         last bit; everything is put back after that.

@@ -295,6 +295,8 @@ def dry_run(
             copies.append(copy)
             if copy.dtype in (np.float32, np.float64) and copy.size:
                 copy.reshape(-1)[:] = np.resize(np.roll(run.pattern, 7 * i), copy.size)
+            elif copy.size:
+                copy.reshape(-1)[:] = np.roll(copy.reshape(-1), seed)  # others, but such as there may be
         else:
             copies.append(leaf)
     try:
