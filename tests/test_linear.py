@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastdl
-from tests.support import DTYPES, on_each_level
+from tests.support import DTYPES, HOME, on_each_level
 
 
 def _arrays(rows: int, inputs: int, outputs: int, dtype: Any = np.float32) -> tuple[np.ndarray, ...]:
@@ -91,7 +91,11 @@ def test_a_pickle_is_good_on_every_level() -> None:
     )
     for level in fastdl.supported_isas():
         run = subprocess.run(
-            [sys.executable, "-c", script, level], input=pickle.dumps((x, packed)), capture_output=True, check=True
+            [sys.executable, "-c", script, level],
+            cwd=HOME,
+            input=pickle.dumps((x, packed)),
+            capture_output=True,
+            check=True,
         )
         found = np.frombuffer(run.stdout, np.float32).reshape(5, 70)
         np.testing.assert_allclose(found, x @ weight.T, rtol=1e-4, atol=1e-3)
