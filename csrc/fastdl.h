@@ -195,7 +195,7 @@ enum {
  * the address of a slot, of the int64_t that goes there, and what is added to it; for each advance the address of an
  * int64_t and what is added to it in the end. */
 enum {
-    FDL_PROGRAM_BUSY = 0,   /* 1: it runs */
+    FDL_PROGRAM_BUSY = 0,   /* not 0: it runs */
     FDL_PROGRAM_STALE = 1,  /* 1: something that it uses was replaced */
     FDL_PROGRAM_FAILED = 2, /* the call that returned a status other than FDL_OK */
     FDL_PROGRAM_CALLS = 3,

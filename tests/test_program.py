@@ -309,7 +309,7 @@ def test_what_recording_made_is_not_kept():
     optimizer.step({})  # which keeps the last gradients it was given
     gc.collect()
     assert not [i for i, ref in enumerate(made) if ref() is not None]
-    assert len(made) == 3 * 5
+    assert len(made) == 4 * 5
     program(*batch())
     program.copy()(*batch())
 
@@ -417,6 +417,23 @@ def counting(x):
     return fastdl.leaky_relu(x, 0.01 * STATE["calls"])
 
 
+def finite_only(x):
+    y = fastdl.relu(x)
+    return fastdl.tanh(y) if np.isfinite(y).all() else y
+
+
+def by_position(x):
+    y, indices = fastdl.max_pool1d(x[None], 2, return_indices=True)
+    return fastdl.relu(y) if int(indices[0, 0, 0]) == 0 else fastdl.tanh(y)
+
+
+def a_number_read_too_early(x):
+    y = fastdl.linear(x[:1], SQUARE[:1])
+    value = float(y[0, 0])
+    fastdl.relu(y, out=y)
+    return value
+
+
 def set_generator(x, layer=nn.Dropout(0.5, seed=0)):  # noqa: B008
     layer.offset = 5
     return layer(x)
@@ -438,6 +455,9 @@ REFUSED = [
     (raising, r"raises OverflowError \(too large\) when values are replaced"),
     (a_number_of_numbers, "result to be .*a number that Python made"),
     (counting, r"alpha of elementwise \(call 0\) to be 0.01 and, in the next run, 0.02"),
+    (finite_only, "control flow depends on values"),
+    (by_position, "control flow depends on values|to be 1 and"),
+    (a_number_read_too_early, "read before its array was written again"),
     (set_generator, "a generator set to 5 inside of the function"),
 ]
 
@@ -451,7 +471,11 @@ def test_refused(function, message):
     np.testing.assert_array_equal(fastdl.relu(X), np.maximum(X, 0))  # kernels run again
 
 
-@pytest.mark.parametrize("function", [integers_that_steer, integers_that_count])
+def integers_that_sum(x, indices):
+    return fastdl.leaky_relu(x, 1 / (1 + float(indices.sum())))
+
+
+@pytest.mark.parametrize("function", [integers_that_steer, integers_that_count, integers_that_sum])
 def test_integers_that_python_looks_at(function):
     with pytest.raises(RecordError, match="control flow depends on values"):
         fastdl.record(function, X, np.array([0, 1, 2]), verify=False)
@@ -829,3 +853,175 @@ def test_nested_programs_are_refused_inside_njit():
     program = fastdl.record(lambda pair: fastdl.relu(pair[0]), (X, X))
     with pytest.raises(numba.TypingError, match="program: found nested arguments"):
         numba.njit(lambda program, x: program((x, x)))(program, X)
+
+
+# ---- what a review found ----
+
+
+def test_gradients_are_clipped_in_place():
+    """The options of the kernel that clips are filled in by Python, in part: they come along."""
+
+    def value(grad):
+        fastdl.clip_grad_value_([grad], 0.5)
+
+    def norm(grad):
+        return fastdl.clip_grad_norm_([grad], 1.0)
+
+    for function in (value, norm):
+        program = fastdl.record(function, np.zeros(3, F32))
+        junk = [np.full(64, i, np.int64) for i in range(32)]
+        del junk
+        for call in (program, program.copy()):
+            grad, plain = np.array([1, -2, 0.1], F32), np.array([1, -2, 0.1], F32)
+            assert call(grad) == function(plain)
+            np.testing.assert_array_equal(grad, plain)
+
+
+def test_statistics_and_parameters_made_inside_are_refused():
+    def function(x):
+        mean, var = np.zeros(4, F32), np.ones(4, F32)
+        return fastdl.batch_norm(x, mean, var, training=True)
+
+    with pytest.raises(RecordError, match="running_mean of normalize"):
+        fastdl.record(function, X)
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_leaves_everything_as_it_was(interrupt):
+    net = mlp()
+    optimizer = optim.Adam(net.parameters(), lr=0.1)
+    step = training_step(net, optimizer)
+    before = net.state_dict()
+
+    def interrupted(x, target):
+        step(x, target)
+        raise interrupt
+
+    with pytest.raises(interrupt):
+        fastdl.record(interrupted, *batch())
+    assert all(np.array_equal(v, net.state_dict()[k]) for k, v in before.items())
+    assert net.grads == {}
+
+
+def test_arrays_of_the_user_are_written_all_the_same():
+    kept = np.zeros((3, 4), F32)
+
+    def function(x):
+        fastdl.linear(x, SQUARE, out=kept)
+        return fastdl.relu(kept)
+
+    program = fastdl.record(function, X)
+    assert not kept.any()
+    program(X)
+    np.testing.assert_array_equal(kept, fastdl.linear(X, SQUARE))
+
+    def argument(x, out):
+        fastdl.linear(x, SQUARE, out=out)
+        return fastdl.relu(out)
+
+    out = np.zeros((3, 4), F32)
+    fastdl.record(argument, X, out)(X, out)
+    np.testing.assert_array_equal(out, fastdl.linear(X, SQUARE))
+
+
+def test_an_activation_of_a_part_is_not_one_of_the_whole():
+    def function(x):
+        y = fastdl.linear(x, SQUARE)
+        fastdl.relu(y[:1], out=y[:1])
+        return y
+
+    program = fastdl.record(function, abs(X))
+    np.testing.assert_array_equal(program(-abs(X)), function(-abs(X)))
+
+
+@pytest.mark.parametrize("change", ["states", "group"])
+def test_options_that_need_other_states(change):
+    net = mlp()
+    optimizer = optim.SGD(net.parameters(), lr=0.1)
+    program = fastdl.record(training_step(net, optimizer), *batch())
+    if change == "states":
+        optimizer.param_groups[0]["momentum"] = 0.9
+    else:
+        optimizer.add_param_group({"params": [np.ones(2, F32)]})
+    for call in (program, program.copy()):
+        with pytest.raises(RuntimeError, match="replaced since it was recorded"):
+            call(*batch())
+    assert program.stale
+
+
+def test_two_groups_are_clipped_together():
+    def make():
+        net = mlp()
+        layers = [{"params": net[0].parameters()}, {"params": {f"2.{k}": v for k, v in net[2].parameters().items()}}]
+        layers[0]["params"] = {f"0.{k}": v for k, v in layers[0]["params"].items()}
+        return net, training_step(net, optim.SGD(layers, lr=0.1), max_norm=0.1)
+
+    (one, recorded), (two, plain) = make(), make()
+    program = fastdl.record(recorded, *batch())
+    for i in range(3):
+        np.testing.assert_array_equal(program(*batch(seed=i)), plain(*batch(seed=i)))
+    np.testing.assert_array_equal(one[2].weight, two[2].weight)
+
+
+def test_empty_arrays():
+    for shape in ((0, 4), (3, 0)):
+        x = np.zeros(shape, F32)
+        np.testing.assert_array_equal(fastdl.record(fastdl.relu, x)(x), x)
+    net = nn.Sequential(nn.Linear(4, 3, rng=0), nn.ReLU())
+    assert net.bind(np.zeros((0, 4), F32))(np.zeros((0, 4), F32)).shape == (0, 3)
+
+
+def test_parts_of_arguments_and_of_intermediates():
+    def joined(x):
+        return fastdl.cat([x[2:], x[:2]])
+
+    def in_parts(x):
+        whole = np.empty((6, 4), F32)
+        fastdl.relu(x, out=whole[:3])
+        fastdl.tanh(x, out=whole[3:])
+        return fastdl.linear(whole, SQUARE)
+
+    for function in (joined, in_parts):
+        np.testing.assert_array_equal(fastdl.record(function, X)(X), function(X))
+
+
+def test_recorded_records_again_what_is_stale():
+    layer = nn.Linear(4, 2, rng=0)
+    infer = fastdl.recorded(layer)
+    infer(X)
+    layer.weight = 2 * layer.weight
+    np.testing.assert_array_equal(infer(X), layer(X))
+    layer.bias = None
+    np.testing.assert_array_equal(infer(X), layer(X))
+    nested = fastdl.recorded(lambda x, more: fastdl.relu(x) if more == [] else fastdl.tanh(x))
+    np.testing.assert_array_equal(nested(X, []), fastdl.relu(X))
+    np.testing.assert_array_equal(nested(X, {}), fastdl.tanh(X))
+
+
+def test_modes_are_put_back():
+    net = nn.Sequential(nn.Linear(4, 2, rng=0), nn.Dropout(0.5))
+    program = fastdl.record(lambda x: net.eval()(x), X)
+    assert [net.training, net[1].training] == [True, True]
+    np.testing.assert_array_equal(program(X), net[0](X))
+
+
+def test_others_may_print_meanwhile(capsys):
+    def function(x):
+        thread = threading.Thread(target=print, args=("from another thread",))
+        thread.start()
+        thread.join()
+        return fastdl.relu(x)
+
+    fastdl.record(function, X)
+    assert "from another thread" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="fork is of POSIX systems only")
+def test_a_child_of_a_fork_in_the_middle():
+    program = fastdl.record(fastdl.relu, X)
+    program._code[0] = 1  # as if another thread were in it
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if np.array_equal(program(-abs(X)), np.zeros_like(X)) else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    program._code[0] = 0

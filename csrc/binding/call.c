@@ -929,8 +929,8 @@ static bool is_bound(PyObject *x, PyArrayObject *wanted, PyArrayObject *block)
            (end <= block_begin || block_begin + PyArray_SIZE(block) <= begin);
 }
 
-/* A result: an int, the number of a new array, or -1 less that of an argument; (address, type), a number there; or
- * (object,). */
+/* A result: an int, the number of a new array, or -1 less that of an argument; (that number, type), what the new array
+ * holds; or (object,). */
 static PyObject *result_of(PyObject *kind, PyObject *const *given, PyObject *const *made)
 {
     if (PyLong_Check(kind)) {
@@ -939,7 +939,7 @@ static PyObject *result_of(PyObject *kind, PyObject *const *given, PyObject *con
     }
     if (PyTuple_Size(kind) == 1)
         return Py_NewRef(PyTuple_GetItem(kind, 0));
-    const void *at = (const void *)(intptr_t)PyLong_AsLongLong(PyTuple_GetItem(kind, 0));
+    const void *at = PyArray_DATA((PyArrayObject *)made[PyLong_AsLong(PyTuple_GetItem(kind, 0))]);
     const bool single = PyLong_AsLong(PyTuple_GetItem(kind, 1)) == NPY_FLOAT;
     return PyFloat_FromDouble(single ? (double)*(const float *)at : *(const double *)at);
 }

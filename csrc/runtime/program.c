@@ -1,5 +1,8 @@
 /* Programs: kernel calls that were recorded, made again without anything in between. fastdl/program.py records them, and
  * fastdl.h has their layout. */
+#ifndef _WIN32
+#include <pthread.h>
+#endif
 #include <stdatomic.h>
 #include <stddef.h>
 #include <string.h>
@@ -16,14 +19,22 @@ typedef int kernel_of_slots(const slot *);
 
 #include "program_table.h"
 
+/* What stands for "busy": another number after each fork, because a child has no thread that is in a program. */
+static int64_t busy_now = 1;
+#ifndef _WIN32
+static void after_fork(void) { busy_now++; }
+__attribute__((constructor)) static void watch_forks(void) { pthread_atfork(NULL, NULL, after_fork); }
+#endif
+
 int64_t fdl_slot_kernel(int64_t index) { return (int64_t)(intptr_t)kernels_of_slots[index]; }
 
 int fdl_program_run(int64_t *program, const int64_t *arguments)
 {
     _Atomic int64_t *busy = (_Atomic int64_t *)&program[FDL_PROGRAM_BUSY];
-    int64_t free = 0;
-    if (!atomic_compare_exchange_strong_explicit(busy, &free, 1, memory_order_acquire, memory_order_relaxed))
-        return FDL_BUSY;
+    int64_t found = 0;
+    while (!atomic_compare_exchange_weak_explicit(busy, &found, busy_now, memory_order_acquire, memory_order_relaxed))
+        if (found == busy_now)
+            return FDL_BUSY;
     int status = program[FDL_PROGRAM_STALE] ? FDL_STALE : FDL_OK;
     const int64_t *call = program + FDL_PROGRAM_HEADER, *calls_end = call + 2 * program[FDL_PROGRAM_CALLS];
     const int64_t *binding = calls_end, *load = binding + 3 * program[FDL_PROGRAM_BINDINGS];

@@ -132,11 +132,12 @@ class Module:
         if name in self.parameter_names and not (value is None or isinstance(value, np.ndarray)):
             raise TypeError(f"{type(self).__name__}.{name}: found {type(value).__name__}, expected an array or None")
         changes = isinstance(value, (Module, *_CONTAINERS)) or isinstance(self.__dict__.get(name), Module)
-        before = self.__dict__.get(name)
+        before = self.__dict__.get(name, self)
         super().__setattr__(name, value)
         if changes:
             tree_changed()
-        if isinstance(before, np.ndarray) and before is not value:
+        known = name in self.parameter_names or name in self.buffer_names
+        if known and before is not self and before is not value:
             replaced(self, before)
 
     def __delattr__(self, name: str) -> None:
@@ -295,6 +296,7 @@ class Module:
                 fail("names", repr(name), f"among {list(known)}")
         for module, own in known.values() if not names else map(known.__getitem__, names):
             frozen = module._frozen - {own} if requires_grad else module._frozen | {own}
+            touch(module)
             module.__dict__["_frozen"] = frozen
         return self
 
@@ -468,6 +470,7 @@ class Module:
         if not isinstance(mode, (bool, np.bool_)):
             raise TypeError(f"mode: found {mode!r}, expected True or False")
         for module in self.modules():
+            touch(module)
             module.training = bool(mode)
         return self
 

@@ -31,12 +31,12 @@ from fastdl.program import Program
 llvmlite.binding.add_symbol("fdl_program_run", int(ffi.cast("intptr_t", ffi.addressof(lib, "fdl_program_run"))))
 
 _INT64 = ir.IntType(64)
-_FIELDS = ("code", "numbers", "block", "block_end")
+_FIELDS = ("code", "block", "block_end")
 
 
 class ProgramType(types.Callable):
     """arguments: (dtype, shape, whether it is written) of each; results: ("new", dtype, shape), ("argument", index),
-    ("number", index, bytes) or ("none",) of each; one: whether the only result stands alone."""
+    ("number", dtype, ()) or ("none",) of each; one: whether the only result stands alone."""
 
     def __init__(self, arguments: tuple[Any, ...], results: tuple[Any, ...], one: bool) -> None:
         self.arguments, self.results, self.one = arguments, results, one
@@ -112,22 +112,6 @@ def _run(typing_context, program, arrays):
     return types.int32(program, arrays), lower
 
 
-@intrinsic(prefer_literal=True)
-def _number(typing_context, program, index, size):
-    """A result that is a number: number `index`, of so many bytes (both literals)."""
-    at, width = index.literal_value, size.literal_value
-
-    def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
-        native = cgutils.create_struct_proxy(program)(context, builder, values[0])
-        table = builder.inttoptr(native.numbers, _INT64.as_pointer())
-        address = builder.load(cgutils.gep_inbounds(builder, table, at))
-        real = ir.FloatType() if width == 4 else ir.DoubleType()
-        value = builder.load(builder.inttoptr(address, real.as_pointer()))
-        return builder.fpext(value, ir.DoubleType()) if width == 4 else value
-
-    return types.float64(program, index, size), lower
-
-
 @intrinsic
 def _in_block(typing_context, program, array):
     """Whether an array lies in the memory between the program's kernels."""
@@ -148,7 +132,6 @@ def _implementation(program: ProgramType) -> Any:
     known: dict[str, Any] = {
         "np": np,
         "run": _run,
-        "number": _number,
         "in_block": _in_block,
         "raise_status": _kernels.raise_status,
     }
@@ -172,14 +155,14 @@ def _implementation(program: ProgramType) -> Any:
     made = []
     values = []
     for i, kind in enumerate(program.results):
-        if kind[0] == "new":
+        if kind[0] in ("new", "number"):
             known[f"dtype{i}"], known[f"new{i}"] = from_dtype(np.dtype(kind[1])), kind[2]
             lines += [f"    r{i} = np.empty(new{i}, dtype{i})"]
             made += [f"r{i}"]
         values += [
             f"r{i}" if kind[0] == "new"
             else f"a{kind[1]}" if kind[0] == "argument"
-            else f"number(program, {kind[1]}, {kind[2]})" if kind[0] == "number"
+            else f"np.float64(r{i}[()])" if kind[0] == "number"
             else "None"
         ]  # fmt: skip
     given = ", ".join([*names, *made])

@@ -282,6 +282,7 @@ class Optimizer:
         self.param_groups.append(ParamGroup(self, new, self.defaults | options))
         self._given |= {name: (array.shape, array.dtype) for name, array in new.items()}
         self.params, self._names, self._ready = self.params | new, self._names | names, None
+        replaced(self)
 
     @property
     def state(self) -> dict[str, Mapping[str, Array]]:
@@ -607,6 +608,7 @@ class Optimizer:
             return
         if self._needed(group._options) != self._ready.needed[id(group)]:
             self._ready = None  # it needs other states, which it gets at the next step
+            replaced(self)
             return
         values = {name: value for name, value in group._options.items() if name in FIELDS}
         if "betas" in group._options:

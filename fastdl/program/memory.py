@@ -94,14 +94,29 @@ def bytes_of(array: Array) -> Array:
     return array.reshape(-1).view(np.uint8)
 
 
-_END = 1 << 17
-"""Bytes at either end of a large array that are looked at, and filled: what is changed as a whole is changed there, and
-the rest is compared when a program is verified."""
+_END, _PIECE, _PIECES = 1 << 17, 1 << 12, 14
+"""Bytes at either end of a large array that are looked at, and filled, and in so many pieces between: what is changed
+as a whole is changed there, and the rest is compared when a program is verified."""
 
 
 def ends_of(memory: Array) -> list[Array]:
-    """Of bytes: all of a few, else the first and the last."""
-    return [memory] if memory.size <= 2 * _END else [memory[:_END], memory[-_END:]]
+    """Of bytes: all of a few, else the first, the last, and pieces between."""
+    if memory.size <= 2 * _END + _PIECE * _PIECES:
+        return [memory]
+    step = (memory.size - 2 * _END) // _PIECES // 8 * 8
+    starts = [_END + i * step for i in range(_PIECES)]
+    return [memory[:_END], memory[memory.size - _END :], *(memory[at : at + _PIECE] for at in starts)]
+
+
+def united(ranges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Those that touch or overlap as one."""
+    found: list[tuple[int, int]] = []
+    for low, high in sorted(ranges):
+        if found and low <= found[-1][1]:
+            found[-1] = found[-1][0], max(high, found[-1][1])
+        else:
+            found.append((low, high))
+    return found
 
 
 def sum_of(memory: Array) -> int:

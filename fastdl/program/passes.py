@@ -56,7 +56,7 @@ def activations(calls: list[Call], uses: Uses) -> list[Call]:
     """An activation of what a product gives, and nobody else takes, is applied by the product."""
     fused = dict(enumerate(calls))
     for at, call in enumerate(calls):
-        if call.kernel != "elementwise":
+        if call.kernel != "elementwise" or not call.uses:
             continue
         x, y = value_of(call, "x"), value_of(call, "y")
         made = [i for i, writes in uses.by[uses.memory.at(x)[0].start] if writes and i != at]
@@ -70,7 +70,8 @@ def activations(calls: list[Call], uses: Uses) -> list[Call]:
         if value_of(product, "activation") != _kernels.ACTIVATION_NONE or value_of(product, "y") != x:
             continue
         alone = uses.only(x, size, (first, at)) and uses.untouched(y, first - 1, at)
-        if not (uses.untouched(x, first, at) if y == x else alone):
+        whole = next(u.size for u in product.uses if u.name == "y") == size
+        if not whole or not (uses.untouched(x, first, at) if y == x else alone):
             continue
         names = ("activation", "alpha", "beta")
         slots = {name: call.slots[_PLACES[call.kernel][name]] for name in names}
@@ -84,7 +85,9 @@ def residuals(calls: list[Call], uses: Uses) -> list[Call]:
     """What is added to what a convolution gives, and was there before it, is added by the convolution."""
     fused = dict(enumerate(calls))
     for at, call in enumerate(calls):
-        if call.kernel != "add" or value_of(call, "alpha") != 1 or value_of(call, "x") == value_of(call, "y"):
+        if call.kernel != "add" or not call.uses:
+            continue
+        if value_of(call, "alpha") != 1 or value_of(call, "x") == value_of(call, "y"):
             continue
         out = value_of(call, "out")
         for name, other in (("x", "y"), ("y", "x")):
@@ -114,7 +117,9 @@ def losses(calls: list[Call], uses: Uses) -> list[Call]:
     fused = dict(enumerate(calls))
     same = ("x", "target", "probabilities", "weight", "outer", "classes", "inner", "ignore_index")
     for first, call in enumerate(calls):
-        if call.kernel != "cross_entropy" or first not in fused or value_of(call, "grad_input") is not None:
+        if call.kernel != "cross_entropy" or first not in fused or not call.uses:
+            continue
+        if value_of(call, "grad_input") is not None:
             continue
         for at in range(first + 1, len(calls)):
             other = calls[at]

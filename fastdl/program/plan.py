@@ -119,11 +119,10 @@ class Plan:
                         "to it inside of the function, which a program does not; pass it as an argument"
                     )
             elif a.made and b.made:
-                if start in returned:
+                if start in returned or start in read:
                     self.of[start] = Place("result", len(self.results))
                     self.results.append(size)
                 else:
-                    a.last = 1 << 62 if start in read else a.last  # what is read in the end lives until then
                     planned.append(a)
             else:
                 self.of[start] = Place("constant", self._constant(a, b, name))
@@ -155,7 +154,8 @@ class Plan:
         type_ = next(t for t, n, _ in SIGNATURES[kernel] if n == parameter)
         if a.read_first is not None and b.read_first is not None:
             same = np.array_equal(a.read_first, b.read_first)
-            if same and not a.wrote and (parameter in _GEOMETRY or ("int64_t" not in type_ and a.end - a.start <= 8)):
+            number = "int64_t" not in type_ and a.end - a.start <= 8
+            if same and ("fdl_" in type_ or (not a.wrote and (parameter in _GEOMETRY or number))):
                 self.constants.append(np.array(a.read_first))
                 return len(self.constants) - 1
         raise RecordError(

@@ -16,7 +16,7 @@ from fastdl._recording import depends
 from fastdl.functional.verbs import Array, ArrayLike, fail, integer, natural
 from fastdl.program.errors import RecordError
 from fastdl.program.explain import Explanation, explain
-from fastdl.program.memory import has, known, view
+from fastdl.program.memory import bytes_of, has, known, view
 from fastdl.program.nest import leaves_of, rebuilt
 from fastdl.program.plan import LINE, Place, Plan
 from fastdl.program.run import SIGNATURES, Dry
@@ -63,6 +63,11 @@ def _sorts_of(first: Dry, second: Dry) -> list[str]:
         elif isinstance(leaf, (float, np.floating)) and float(leaf) in first.run.values:
             if float(other) not in second.run.values:
                 raise RecordError(f"record: found {name} to be a number of another kind in the next run")
+            if first.run.newest[first.run.values[float(leaf)][0]] != float(leaf):
+                raise RecordError(
+                    f"record: found {name} to be a number that was read before its array was written again, expected "
+                    "one that is still there in the end"
+                )
             sorts.append("number")
         elif type(leaf) is type(other) and (leaf is other or leaf == other or (leaf != leaf and other != other)):
             sorts.append("same")
@@ -126,6 +131,7 @@ class Program:
         block = np.empty(plan.block + LINE, np.uint8)
         self._block = block[-block.ctypes.data % LINE :][: plan.block]
         self._nothing = np.zeros(8, np.int64)
+        self._constants = [constant.copy() for constant in plan.constants]
         words: list[int] = []
         """Slots, and after them structs and tables."""
         bindings: list[tuple[int, int, int]] = []
@@ -152,7 +158,7 @@ class Program:
             if kind == "persistent":
                 return base + offset
             if kind == "constant":
-                return int(plan.constants[base].ctypes.data) + offset
+                return int(self._constants[base].ctypes.data) + offset
             bindings.append((at, base if kind == "argument" else len(self._expected) + base, offset))
             return 0
 
@@ -170,6 +176,8 @@ class Program:
                     words.append(0)
                 elif kind == "p":
                     words.append(place(value, at))
+                elif kind == "z":
+                    words.append(int(self._nothing.ctypes.data))
                 else:
                     inner.append((at, after + len(extra)))
                     words.append(0)
@@ -203,13 +211,13 @@ class Program:
             and len(self._template if type(self._template) is tuple else (None,)) == len(self._returned)
         )
         """Whether arguments are arrays, and results a tuple or one alone."""
-        kinds = [maker.kind for maker in self._returned if isinstance(maker.kind, int) and maker.kind >= 0]
-        self._order = kinds != list(range(len(kinds)))
+        kinds = [m.kind if isinstance(m.kind, int) else m.kind[0] for m in self._returned if m.like is not None]
+        self._order = kinds != list(range(len(plan.results)))
         self._numbers = np.array(
             [m.kind[0] for m in self._returned if type(m.kind) is tuple and len(m.kind) == 2] + [0]
         )
         begin = int(self._block.ctypes.data)
-        self._native = int(self._code.ctypes.data), int(self._numbers.ctypes.data), begin, begin + plan.block
+        self._native = int(self._code.ctypes.data), begin, begin + plan.block
         self._run = self._quick() or self._slow
 
     def _written_arguments(self) -> frozenset[int]:
@@ -260,21 +268,23 @@ class Program:
         return Maker(lambda arguments, new: np.ndarray(shape, dtype, new[base].data, offset, strides))
 
     def _number_result(self, address: int, dtype: Any, type_: type) -> Maker:
-        first = self._first
-        found, offset = first.run.memory.at(address)
+        found, offset = self._first.run.memory.at(address)
         where, base = self._plan.of[found.start]
-        if where == "planned":
-            memory = self._block[base + offset :][: dtype.itemsize]
-        elif where == "persistent":
+        if where == "persistent":
             memory = view(base + offset, dtype.itemsize, None)
-        else:
+            there = int(memory.ctypes.data)
+            return Maker(lambda arguments, new: type_(memory.view(dtype)[0]), at=lambda new: (there, dtype))
+        if where == "argument":
             return Maker(
-                lambda arguments, new: type_(new[base][offset:][: dtype.itemsize].view(dtype)[0]),
-                at=lambda new: (new[base].ctypes.data + offset, dtype),
+                lambda arguments, new: type_(bytes_of(arguments[base])[offset:][: dtype.itemsize].view(dtype)[0])
             )
-        address = int(memory.ctypes.data)
-        kind = (address, dtype.num) if type_ is float else None
-        return Maker(lambda arguments, new: type_(memory.view(dtype)[0]), kind, None, lambda new: (address, dtype))
+        whole = type_ is float and offset == 0 and found.end - found.start == dtype.itemsize
+        return Maker(
+            lambda arguments, new: type_(new[base][offset:][: dtype.itemsize].view(dtype)[0]),
+            (base, dtype.num) if whole else None,
+            np.empty((), dtype) if whole else None,
+            lambda new: (new[base].ctypes.data + offset, dtype),
+        )
 
     def __call__(self, *arguments: Any) -> Any:
         """What the function would return."""
@@ -456,23 +466,16 @@ class Program:
         if not self._flat or any(maker.kind is None for maker in self._returned):
             return None
         results: list[tuple[Any, ...]] = []
-        numbers = 0
         for maker in self._returned:
-            if isinstance(maker.kind, int) and maker.kind < 0:
-                results.append(("argument", -1 - maker.kind))
+            if maker.like is not None:
+                kind = "new" if isinstance(maker.kind, int) else "number"
+                results.append((kind, maker.like.dtype.str, maker.like.shape))
             elif isinstance(maker.kind, int):
-                results.append(("new", maker.like.dtype.str, maker.like.shape))
-            elif len(maker.kind) == 2:
-                results.append(("number", numbers, 4 if maker.kind[1] == _FLOAT else 8))
-                numbers += 1
-            elif maker.kind == (None,):
+                results.append(("argument", -1 - maker.kind))
+            elif type(maker.kind) is tuple and maker.kind[0] is None:
                 results.append(("none",))
             else:
                 return None
-        if sorted(m.kind for m in self._returned if isinstance(m.kind, int) and m.kind >= 0) != list(
-            range(len(self._plan.results))
-        ):
-            return None
         if self._order:
             return None
         arguments = tuple((d.str, shape, i in self._written) for i, (_, shape, d) in enumerate(self._expected))
@@ -492,8 +495,8 @@ class Program:
             if maker.kind is None:
                 return None
             kinds.append(maker.kind)
-            if isinstance(maker.kind, int) and maker.kind >= 0:
-                new[maker.kind] = maker.like
+            if maker.like is not None:
+                new[maker.kind if isinstance(maker.kind, int) else maker.kind[0]] = maker.like
         if any(like is None for like in new):
             return None
         release = sum(r.end - r.start for r in self._first.run.memory.ranges) > 1 << 16
@@ -552,11 +555,17 @@ class Program:
                 return
         self._code[_kernels.PROGRAM_STALE] = 1
 
+    @property
+    def stale(self) -> bool:
+        """Whether something that it uses was replaced since it was recorded."""
+        return bool(self._code[_kernels.PROGRAM_STALE])
+
     def copy(self) -> Program:
         """The same program with memory of its own, for another thread: parameters and states are shared."""
         other = object.__new__(Program)
         other.__dict__.update(self.__dict__)
         other._build()
+        other._code[_kernels.PROGRAM_STALE] = self._code[_kernels.PROGRAM_STALE]
         for owner in self._first.run.owners:
             depends(other, owner)
         return other

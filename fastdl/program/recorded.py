@@ -10,7 +10,6 @@ import numpy as np
 
 from fastdl._call import get_recorder
 from fastdl.functional.verbs import integer
-from fastdl.program.nest import leaves_of
 from fastdl.program.program import Program
 from fastdl.program.record import record
 
@@ -34,12 +33,9 @@ class Recorded:
         if all(type(a) is np.ndarray for a in arguments):
             key: Any = tuple([(a.shape, a.dtype) for a in arguments])
         else:
-            key = tuple(
-                (name, leaf.shape, leaf.dtype) if isinstance(leaf, np.ndarray) else (name, type(leaf), leaf)
-                for name, leaf in leaves_of(arguments, "")
-            )
+            key = _key_of(arguments)
         found = self.programs.get(key)
-        if found is None:
+        if found is None or found.stale:
             found = self.programs[key] = record(self.function, *arguments, **self._options)
             while len(self.programs) > self.limit:
                 self.programs.popitem(last=False)
@@ -49,6 +45,17 @@ class Recorded:
     def __repr__(self) -> str:
         name = getattr(self.function, "__qualname__", type(self.function).__name__)
         return f"<{name}, recorded for {len(self.programs)} of at most {self.limit} combinations of shapes>"
+
+
+def _key_of(value: Any) -> Any:
+    """What tells nests of arguments apart."""
+    if isinstance(value, np.ndarray):
+        return value.shape, value.dtype
+    if isinstance(value, (tuple, list)):
+        return type(value), tuple(map(_key_of, value))
+    if isinstance(value, dict):
+        return dict, tuple((repr(name), _key_of(item)) for name, item in value.items())
+    return type(value), repr(value)
 
 
 def recorded(function: Callable[..., Any], *, limit: int = 8, **options: Any) -> Recorded:

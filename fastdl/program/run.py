@@ -5,15 +5,16 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastdl import _kernels
-from fastdl._recording import Counter, set_recorder
+from fastdl._recording import Counter, get_recorder, set_recorder
 from fastdl.functional.verbs import Array
 from fastdl.program.errors import RecordError
-from fastdl.program.memory import Memory, bytes_of, ends_of, extent_of, has, owner_of, sum_of, view
+from fastdl.program.memory import Memory, bytes_of, ends_of, extent_of, has, owner_of, sum_of, united, view
 from fastdl.program.nest import leaves_of, rebuilt
 
 SIGNATURES = _kernels.SIGNATURES
@@ -21,6 +22,11 @@ _PATTERN = 1 << 16
 """How many numbers without meaning there are."""
 _WORDS = {"arrays", "table"}
 """Parameters that hold addresses of arrays, in rows."""
+_UPDATED = frozenset({"param", "running_mean", "running_var", "h", "c", "optimizer"}) | {
+    *("momentum_buffer", "state_sum", "square_avg", "grad_avg", "acc_delta", "mu_product"),
+    *("exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
+}
+"""Parameters whose arrays kernels read as well as write."""
 
 
 class Use(NamedTuple):
@@ -48,11 +54,12 @@ class Call(NamedTuple):
 class Run:
     """The recorder of one dry run."""
 
-    def __init__(self, scale: float, seed: int, before: Memory | None) -> None:
+    def __init__(self, scale: float, seed: int) -> None:
         self.calls: list[Call] = []
         self.memory = Memory()
-        self.before = before
-        """What the first run used, which is still there: what another run makes for itself is elsewhere."""
+        self.seed = seed
+        self.newest: dict[int, float] = {}
+        """The number that stands at an address now."""
         self.restore: dict[tuple[int, int], tuple[Array, Array]] = {}
         self.held: list[Any] = []
         self.touched: dict[int, tuple[Any, dict[str, Any]]] = {}
@@ -108,6 +115,8 @@ class Run:
                 words = np.array(value, np.int64).reshape(-1)
                 places = list(addresses_in(name, kernel, dtype, words))
                 for _, address, size, updates in places:
+                    if updates and name == "table":
+                        self._use(address, size, None, False, name, kernel)
                     self._use(address, size, None, updates, name, kernel)
                     uses.append(Use(name, address, size, (size // (4, 8)[dtype],), updates))
                     if updates:
@@ -119,9 +128,11 @@ class Run:
                 uses.append(Use(name, low, size, value.shape, False))
                 slots.append(("p", value.ctypes.data))
             elif value.size == 0:
-                slots.append(("p", None if optional else value.ctypes.data))
+                slots.append(("p", None) if optional else ("z", None))
             else:
                 address = value.ctypes.data
+                if writes and name in _UPDATED:
+                    self._use(address, value.nbytes, value, False, name, kernel)
                 self._use(address, value.nbytes, value, writes, name, kernel)
                 uses.append(Use(name, address, value.nbytes, value.shape, writes))
                 if writes:
@@ -149,7 +160,7 @@ class Run:
         offset = address - found.start
         if writes:
             found.made = found.made or (found.first == here and found.read_first is None)
-            found.wrote.append((offset, offset + size))
+            found.wrote = united([*found.wrote, (offset, offset + size)])
         elif not any(low <= offset and offset + size <= high for low, high in found.wrote):
             found.made = False
             if found.read_first is None:
@@ -166,14 +177,15 @@ class Run:
         found, _ = self.memory.at(address)
         for part in ends_of(memory):
             key = part.ctypes.data, part.size
-            if key not in self.restore and (self.before is None or has(self.before, address)):
+            if key not in self.restore:
                 self.restore[key] = part, part.copy()
             numbers = part.view(array.dtype)
             if array.dtype.kind != "f":
-                numbers[:] = 0
+                numbers[:] = self.seed
             elif array.size == 1:
                 numbers[0] = value = next(self.single)
                 self.values[float(value)] = address, array.dtype
+                self.newest[address] = float(value)
             else:
                 numbers[:] = self.pattern[len(self.calls) % 997 :][: numbers.size]
         low, high = address, address + memory.size
@@ -204,7 +216,6 @@ class Run:
         self.owners = [owner for owner, _ in self.touched.values()]
         self.restore.clear()
         self.touched.clear()
-        self.before = None
         self.held = [
             one
             for group in self.held
@@ -252,29 +263,42 @@ def addresses_in(name: str, kernel: str, dtype: int, words: Array) -> Iterator[t
 
 
 class _Silent:
-    """In place of standard output."""
+    """In place of standard output: refuses what a function writes that is recorded, and hands on all else."""
 
-    def write(self, text: str) -> int:
-        if text.strip():
+    lock = Lock()
+    recordings = 0
+    output: Any = None
+
+    def write(self, text: str) -> Any:
+        if get_recorder() is not None and text.strip():
             raise RecordError(
                 f"record: found that the function prints ({text.strip()[:40]!r}), expected that it only computes: a "
                 "program would print nothing; print what it returns"
             )
-        return len(text)
+        return self.output.write(text)
 
-    def flush(self) -> None:
-        pass
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.output, name)
+
+
+_silent = _Silent()
 
 
 @contextmanager
 def _recording(run: Run) -> Iterator[None]:
-    before, output = set_recorder(run), sys.stdout
-    sys.stdout = _Silent()
+    with _Silent.lock:  # several threads may record
+        if _Silent.recordings == 0:
+            _Silent.output, sys.stdout = sys.stdout, _silent
+        _Silent.recordings += 1
+    before = set_recorder(run)
     try:
         yield
     finally:
-        set_recorder(None if before is None else before)
-        sys.stdout = output
+        set_recorder(before)
+        with _Silent.lock:
+            _Silent.recordings -= 1
+            if _Silent.recordings == 0 and sys.stdout is _silent:
+                sys.stdout = _Silent.output
 
 
 class Dry(NamedTuple):
@@ -284,29 +308,29 @@ class Dry(NamedTuple):
     result: Any
 
 
-def dry_run(
-    function: Callable[..., Any], arguments: tuple[Any, ...], scale: float, seed: int, before: Memory | None
-) -> Dry:
-    run = Run(scale, seed, before)
+def dry_run(function: Callable[..., Any], arguments: tuple[Any, ...], scale: float, seed: int) -> Dry:
+    run = Run(scale, seed)
     copies: list[Any] = []
     for i, (_, leaf) in enumerate(leaves_of(arguments, "")):
         if isinstance(leaf, np.ndarray):
             copy = np.array(leaf, order="C")
             copies.append(copy)
+            if copy.size:
+                run.memory.find(copy.ctypes.data, copy.ctypes.data + copy.nbytes, copy, -1)
             if copy.dtype in (np.float32, np.float64) and copy.size:
                 copy.reshape(-1)[:] = np.resize(np.roll(run.pattern, 7 * i), copy.size)
             elif copy.size:
-                copy.reshape(-1)[:] = np.roll(copy.reshape(-1), seed)  # others, but such as there may be
+                flat = copy.reshape(-1)  # other numbers, but such as there are
+                flat[:] = np.random.default_rng(seed).choice(flat, flat.size) if seed else flat
         else:
             copies.append(leaf)
     try:
         with _recording(run):
             result = function(*rebuilt(arguments, iter(copies)))
-    except RecordError:
+    except BaseException as error:
         run.undo()
-        raise
-    except Exception as error:
-        run.undo()
+        if isinstance(error, RecordError) or not isinstance(error, Exception):
+            raise
         raise RecordError(
             f"record: found that the function raises {type(error).__name__} ({error}) when values are replaced by "
             "others, expected that what it does depends on shapes and dtypes only"
