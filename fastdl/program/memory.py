@@ -94,7 +94,7 @@ def bytes_of(array: Array) -> Array:
     return array.reshape(-1).view(np.uint8)
 
 
-_END, _PIECE, _PIECES = 1 << 17, 1 << 12, 14
+_END, _PIECE, _PIECES = 1 << 16, 1 << 12, 6
 """Bytes at either end of a large array that are looked at, and filled, and in so many pieces between: what is changed
 as a whole is changed there, and the rest is compared when a program is verified."""
 
@@ -124,7 +124,8 @@ def sum_of(memory: Array) -> int:
     for part in ends_of(memory):
         whole = part.size // 8 * 8
         total += int(np.add.reduce(part[:whole].view(np.uint64)))
-        total += int(np.add.reduce(part[whole:], dtype=np.uint64)) * 0x9E3779B1
+        if whole < part.size:
+            total += int(np.add.reduce(part[whole:], dtype=np.uint64)) * 0x9E3779B1
     return total
 
 
