@@ -5,8 +5,8 @@ A Program is the list of those calls that one run of ordinary Python code made. 
 (csrc/runtime/program.c): no Python, no allocation, no checks in between.
 
 Recording is dry: kernels do not run, and what they would have written is filled with numbers that mean nothing (huge,
-of either sign, tiny, NaN, no two alike). It happens four times with other such numbers, and the lists have to be the same
-but for the memory that each run made for itself. Whatever depends on what kernels compute, or on the arguments'
+of either sign, tiny, NaN, no two alike). It happens four times with other such numbers, and the lists have to be the
+same but for the memory that each run made for itself. Whatever depends on what kernels compute, or on the arguments'
 values, then differs: control flow, sizes, numbers that were taken out of an array, arrays that NumPy computed in
 between. That is an error which says where. What has to change from call to call lies in memory that kernels read: an
 optimizer's number of steps and learning rate, the position of a generator, running statistics.
