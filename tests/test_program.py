@@ -985,6 +985,16 @@ def test_parts_of_arguments_and_of_intermediates():
         np.testing.assert_array_equal(fastdl.record(function, X)(X), function(X))
 
 
+def test_arguments_that_no_kernel_takes():
+    def function(x, unused):
+        return fastdl.relu(x), unused, unused[1:], unused.T
+
+    program = fastdl.record(function, X, X)
+    other = X + 1
+    for a, b in zip(program(X, other), function(X, other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
 def test_recorded_records_again_what_is_stale():
     layer = nn.Linear(4, 2, rng=0)
     infer = fastdl.recorded(layer)

@@ -245,7 +245,8 @@ class Program:
         first = self._first
         if leaf.size == 0:
             return Maker(lambda arguments, new: leaf.copy())
-        if not known(first.run.memory, leaf):
+        memory = first.run.memory
+        if not known(memory, leaf) or memory.at(leaf.ctypes.data)[0].start not in self._plan.of:
             for i, argument in enumerate(first.arguments):
                 if argument is not None and np.may_share_memory(argument, leaf):
                     return view_of(i, leaf, argument)
@@ -253,7 +254,7 @@ class Program:
                 f"record: found {name} to be an array that NumPy made, expected one that fastdl computed: compute it "
                 "with fastdl, or after the program"
             )
-        found, offset = first.run.memory.at(leaf.ctypes.data)
+        found, offset = memory.at(leaf.ctypes.data)
         kind, base = self._plan.of[found.start]
         shape, strides, dtype = leaf.shape, leaf.strides, leaf.dtype
         if kind == "persistent":
