@@ -10,7 +10,8 @@ import numpy as np
 
 from fastdl import _kernels
 from fastdl._native import ffi, lib
-from fastdl.program.memory import has, view
+from fastdl.program.memory import has
+from fastdl.program.nest import copied
 from fastdl.program.run import SIGNATURES, Call
 
 if TYPE_CHECKING:
@@ -124,24 +125,15 @@ def _flops(call: Call) -> int:
 
 def _seconds(program: Program) -> list[float]:
     """Of each call alone, the least of several; everything is put back after that."""
-    first = program._first.run
-    kept = [
-        view(r.start + low, high - low, None)
-        for r in first.memory.ranges
-        if program._plan.of.get(r.start, ("",))[0] == "persistent"
-        for low, high in set(r.wrote)
-    ] + [array.reshape(-1).view(np.uint8) for array, _, _ in first.advances.values()]
-    before = [memory.copy() for memory in kept]
-    arguments = program._copies()
     header = _kernels.PROGRAM_HEADER
     found = []
-    try:
-        program(*arguments)
-        bound = program._bound(program._copies())
+    with program.kept():
+        bound = program._bound(copied(program._arguments))
         new = [np.empty(size, np.uint8) for size in program._plan.results]
         given = [a.ctypes.data if isinstance(a, np.ndarray) else 0 for a in (*bound, *new)]
-        addresses = np.array(given or [0], np.int64)
-        lib.fdl_program_run(program._code_pointer, ffi.from_buffer("int64_t[]", addresses))
+        addresses = np.array(given or [0], np.int64)  # to which the first run binds the slots
+        if status := lib.fdl_program_run(program._code_pointer, ffi.from_buffer("int64_t[]", addresses)):
+            program._raise(status)
         for i in range(len(program)):
             code = np.zeros(header + 2, np.int64)
             code[_kernels.PROGRAM_CALLS] = 1
@@ -155,9 +147,6 @@ def _seconds(program: Program) -> list[float]:
                 times.append((perf_counter() - begin) / many)
                 many = max(1, min(1000, int(2e-4 / max(times[-1], 1e-8))))
             found.append(min(times))
-    finally:
-        for memory, old in zip(kept, before, strict=True):
-            memory[:] = old
     return found
 
 

@@ -70,12 +70,6 @@ def has(memory: Memory, address: int) -> bool:
     return i >= 0 and address < memory.ranges[i].end
 
 
-def known(memory: Memory, array: Array) -> bool:
-    address = array.ctypes.data
-    i = bisect_right(memory.starts, address) - 1
-    return i >= 0 and address < memory.ranges[i].end
-
-
 def owner_of(array: Array) -> Array:
     while isinstance(array.base, np.ndarray):
         array = array.base

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 
 def leaves_of(value: Any, name: str) -> list[tuple[str, Any]]:
     """What is in nested tuples, lists and dicts, with a name for each."""
@@ -13,6 +15,13 @@ def leaves_of(value: Any, name: str) -> list[tuple[str, Any]]:
     if isinstance(value, dict):
         return [leaf for key, item in value.items() for leaf in leaves_of(item, f"{name}[{key!r}]")]
     return [(name, value)]
+
+
+def copied(value: Any) -> Any:
+    """The same nest with copies of the arrays."""
+    return rebuilt(
+        value, (np.array(leaf) if isinstance(leaf, np.ndarray) else leaf for _, leaf in leaves_of(value, ""))
+    )
 
 
 def rebuilt(value: Any, leaves: Iterator[Any]) -> Any:

@@ -43,6 +43,11 @@ class Uses:
         whole = offset == 0 and found.end - found.start == size and found.made and found.start not in self.kept
         return whole and {at for at, _ in self.by[found.start]} == set(calls)
 
+    def maker(self, address: int, at: int) -> int | None:
+        """The only call that writes to the memory, but this one, which comes later; None: there is none, or several."""
+        made = [i for i, writes in self.by[self.memory.at(address)[0].start] if writes and i != at]
+        return made[0] if len(made) == 1 and made[0] < at else None
+
     def untouched(self, address: int, first: int, last: int) -> bool:
         """Whether no call between these two uses the memory."""
         return not any(first < at < last for at, _ in self.by[self.memory.at(address)[0].start])
@@ -59,10 +64,9 @@ def activations(calls: list[Call], uses: Uses) -> list[Call]:
         if call.kernel != "elementwise" or not call.uses:
             continue
         x, y = value_of(call, "x"), value_of(call, "y")
-        made = [i for i, writes in uses.by[uses.memory.at(x)[0].start] if writes and i != at]
-        if len(made) != 1 or made[0] not in fused or made[0] > at:
+        first = uses.maker(x, at)
+        if first is None or first not in fused:
             continue
-        first = made[0]
         product = fused[first]
         size = next(u.size for u in call.uses if u.name == "x")
         if product.kernel not in ("linear", "conv", "conv_transpose") or product.dtype != call.dtype:
@@ -92,10 +96,9 @@ def residuals(calls: list[Call], uses: Uses) -> list[Call]:
         out = value_of(call, "out")
         for name, other in (("x", "y"), ("y", "x")):
             y, residual = value_of(call, name), next(u for u in call.uses if u.name == other)
-            made = [i for i, writes in uses.by[uses.memory.at(y)[0].start] if writes and i != at]
-            if len(made) != 1 or made[0] not in fused or made[0] > at or fused[made[0]].kernel != "conv":
+            first = uses.maker(y, at)
+            if first is None or first not in fused or fused[first].kernel != "conv":
                 continue
-            first = made[0]
             conv = fused[first]
             free = value_of(conv, "residual") is None and value_of(conv, "activation") == _kernels.ACTIVATION_NONE
             if not free or value_of(conv, "y") != y or conv.dtype != call.dtype:

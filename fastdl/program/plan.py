@@ -9,7 +9,7 @@ import numpy as np
 
 from fastdl.functional.verbs import Array
 from fastdl.program.errors import RecordError
-from fastdl.program.memory import Range, known
+from fastdl.program.memory import Range, has
 from fastdl.program.nest import leaves_of
 from fastdl.program.run import SIGNATURES, Call, Dry
 
@@ -75,7 +75,7 @@ def returned_by(dry: Dry) -> tuple[set[int], set[int]]:
     """The starts of the ranges that arrays lie in which a run returns, and of those that numbers were taken from."""
     memory = dry.run.memory
     leaves = [leaf for _, leaf in leaves_of(dry.result, "")]
-    arrays = [leaf for leaf in leaves if isinstance(leaf, np.ndarray) and leaf.size and known(memory, leaf)]
+    arrays = [leaf for leaf in leaves if isinstance(leaf, np.ndarray) and leaf.size and has(memory, leaf.ctypes.data)]
     numbers = [dry.run.values[float(n)] for n in leaves if isinstance(n, (float, np.floating)) and n in dry.run.values]
     return {memory.at(a.ctypes.data)[0].start for a in arrays}, {memory.at(address)[0].start for address, _ in numbers}
 

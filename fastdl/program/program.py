@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -16,13 +17,12 @@ from fastdl._recording import depends
 from fastdl.functional.verbs import Array, ArrayLike, fail, integer, natural
 from fastdl.program.errors import RecordError
 from fastdl.program.explain import Explanation, explain
-from fastdl.program.memory import bytes_of, has, known, view
+from fastdl.program.memory import bytes_of, has, view
 from fastdl.program.nest import leaves_of, rebuilt
 from fastdl.program.plan import LINE, Place, Plan
 from fastdl.program.run import SIGNATURES, Dry
 
 _INDEX = {name: i for i, name in enumerate(SIGNATURES)}
-_BUSY, _STALE = 9, 10
 _FLOAT = np.dtype(np.float32).num
 _PIECE = 0.05
 """Seconds without a look at Ctrl-C."""
@@ -194,7 +194,6 @@ class Program:
         for at, target in inner:
             self._words[at] = base + 8 * target
         advances = list(first.run.advances.values())
-        self._advances = advances
         code = [0, 0, 0, len(calls), len(bindings), len(loads), len(advances)]
         code += [w for kernel, at in starts for w in (kernel, base + 8 * at)]
         code += [w for at, argument, offset in bindings for w in (base + 8 * at, argument, offset)]
@@ -213,9 +212,6 @@ class Program:
         """Whether arguments are arrays, and results a tuple or one alone."""
         kinds = [m.kind if isinstance(m.kind, int) else m.kind[0] for m in self._returned if m.like is not None]
         self._order = kinds != list(range(len(plan.results)))
-        self._numbers = np.array(
-            [m.kind[0] for m in self._returned if type(m.kind) is tuple and len(m.kind) == 2] + [0]
-        )
         begin = int(self._block.ctypes.data)
         self._native = int(self._code.ctypes.data), begin, begin + plan.block
         self._run = self._quick() or self._slow
@@ -246,7 +242,7 @@ class Program:
         if leaf.size == 0:
             return Maker(lambda arguments, new: leaf.copy())
         memory = first.run.memory
-        if not known(memory, leaf) or memory.at(leaf.ctypes.data)[0].start not in self._plan.of:
+        if not has(memory, leaf.ctypes.data) or memory.at(leaf.ctypes.data)[0].start not in self._plan.of:
             for i, argument in enumerate(first.arguments):
                 if argument is not None and np.may_share_memory(argument, leaf):
                     return view_of(i, leaf, argument)
@@ -542,7 +538,7 @@ class Program:
         try:
             _kernels.raise_status(status)
         except Exception as error:
-            if status in (_BUSY, _STALE):
+            if status in (lib.FDL_BUSY, lib.FDL_STALE):
                 raise
             at = int(self._code[_kernels.PROGRAM_FAILED])
             raise type(error)(f"{error} (call {at} of the program, {self._kernels[at]})") from None
@@ -552,7 +548,7 @@ class Program:
         if array is not None:
             address = array.__array_interface__["data"][0]
             memory = self._first.run.memory
-            if not has(memory, address) or self._plan.of.get(memory.at(address)[0].start, ("",))[0] != "persistent":
+            if not has(memory, address) or not self._plan.is_persistent(memory.at(address)[0].start):
                 return
         self._code[_kernels.PROGRAM_STALE] = 1
 
@@ -571,10 +567,23 @@ class Program:
             depends(other, owner)
         return other
 
-    def _copies(self) -> tuple[Any, ...]:
-        """Of the arguments that it was recorded with."""
-        own = (np.array(a) if isinstance(a, np.ndarray) else a for _, a in leaves_of(self._arguments, ""))
-        return rebuilt(self._arguments, own)  # type: ignore[no-any-return]
+    @contextmanager
+    def kept(self) -> Iterator[list[Array]]:
+        """Inside this context what was there before recording may change: parameters, states, generators, which are
+        handed out as bytes. They are put back at the end."""
+        run = self._first.run
+        memories = [
+            view(r.start + low, high - low, None)
+            for r in run.memory.ranges
+            if self._plan.is_persistent(r.start)
+            for low, high in r.wrote
+        ] + [bytes_of(array) for array, _, _ in run.advances.values()]
+        before = [memory.copy() for memory in memories]
+        try:
+            yield memories
+        finally:
+            for memory, old in zip(memories, before, strict=True):
+                memory[:] = old
 
     def __reduce__(self) -> Any:
         raise TypeError("a Program cannot be pickled: it holds addresses; record it again, which takes milliseconds")

@@ -10,8 +10,7 @@ import numpy as np
 
 from fastdl.functional.verbs import fail
 from fastdl.program.errors import RecordError
-from fastdl.program.memory import bytes_of, view
-from fastdl.program.nest import leaves_of, rebuilt
+from fastdl.program.nest import copied, leaves_of, rebuilt
 from fastdl.program.passes import PASSES, shorten
 from fastdl.program.plan import compare, returned_by
 from fastdl.program.program import Program
@@ -111,46 +110,28 @@ def others(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
     return rebuilt(arguments, iter(leaves))  # type: ignore[no-any-return]
 
 
-def copied(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-    leaves = (np.array(leaf) if isinstance(leaf, np.ndarray) else leaf for _, leaf in leaves_of(arguments, ""))
-    return rebuilt(arguments, leaves)  # type: ignore[no-any-return]
-
-
 def compare_calls(program: Program, arguments: tuple[Any, ...]) -> None:
     """Refuse a program that does not compute, on these arguments and on others, what its function does."""
-    first = program._first.run
-    persistent = [
-        view(r.start + low, high - low, None)
-        for r in first.memory.ranges
-        if program._plan.of.get(r.start, ("",))[0] == "persistent"
-        for low, high in set(r.wrote)
-    ] + [bytes_of(array[..., None]) for array, _, _ in first.advances.values()]
-    before = [memory.copy() for memory in persistent]
-    states = [(owner, dict(vars(owner))) for owner in first.owners]
+    states = [(owner, dict(vars(owner))) for owner in program._first.run.owners]
     found = []
-    try:
-        for call in (program.function, program):
-            for owner, state in states:
-                owner.__dict__.clear()
-                owner.__dict__.update(state)
-                if "_memories" in state:
-                    owner.__dict__["_memories"] = type(state["_memories"])()
-            for memory, old in zip(persistent, before, strict=True):
-                memory[:] = old
-            outcome: list[Any] = []
-            for values in (arguments, others(arguments)):
-                own = copied(values)
-                result = call(*own)
-                outcome += [*leaves_of(result, "result"), *leaves_of(own, "argument")]
-                outcome = [(n, np.array(v) if isinstance(v, np.ndarray) else v) for n, v in outcome]
-            outcome += [("a parameter or state", memory.copy()) for memory in persistent]
-            found.append(outcome)
-    finally:
-        for memory, old in zip(persistent, before, strict=True):
-            memory[:] = old
-        for owner, state in states:
-            owner.__dict__.clear()
-            owner.__dict__.update(state)
+    for call in (program.function, program):
+        with program.kept() as memories:
+            try:
+                for owner, state in states:
+                    if "_memories" in state:
+                        owner.__dict__["_memories"] = type(state["_memories"])()
+                outcome: list[Any] = []
+                for values in (arguments, others(arguments)):
+                    own = copied(values)
+                    result = call(*own)
+                    outcome += [*leaves_of(result, "result"), *leaves_of(own, "argument")]
+                    outcome = [(n, np.array(v) if isinstance(v, np.ndarray) else v) for n, v in outcome]
+                outcome += [("a parameter or state", memory.copy()) for memory in memories]
+                found.append(outcome)
+            finally:
+                for owner, state in states:
+                    owner.__dict__.clear()
+                    owner.__dict__.update(state)
     for (name, a), (_, b) in zip(*found, strict=True):
         equal = (
             np.array_equal(a, b, equal_nan=getattr(a, "dtype", np.dtype(bool)).kind == "f")

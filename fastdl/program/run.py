@@ -47,7 +47,7 @@ class Call(NamedTuple):
     dtype: int
     slots: list[tuple[str, Any]]
     """Of each argument: "i" and "d" a number, "w" a Counter, "p" an address (None: NULL), "s" the words of a struct,
-    "t" the words of a table of addresses and where in it they are."""
+    "t" the words of a table of addresses and where in it they are, "z" an array without elements."""
     uses: list[Use]
 
 
