@@ -9,39 +9,18 @@
  *
  * All of it is limited by memory. No result depends on how work is cut into pieces. */
 #include "vector/elementwise.h"
+#include "vector/runs.h"
 
 /* ---- runs of elements ---- */
 
 enum { SHORT_RUN = 256 }; /* elements up to which a loop is faster than a call */
 
-FDL_INLINE void copy_run(real *y, const real *x, int64_t n)
+FDL_INLINE void copy_many(real *y, const real *x, int64_t n)
 {
-    if (n == 1) {
-        *y = *x;
-        return;
-    }
-    if (n > SHORT_RUN) {
+    if (n > SHORT_RUN)
         memcpy(y, x, (size_t)n * sizeof(real));
-        return;
-    }
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES) /* main loop */
-        vstore(y + i, vload(x + i));
-    if (i < n) /* tail */
-        vstore_first(y + i, vload_first(x + i, n - i), n - i);
-}
-
-FDL_INLINE void add_run(real *y, const real *x, int64_t n)
-{
-    if (n == 1) {
-        *y += *x;
-        return;
-    }
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES) /* main loop */
-        vstore(y + i, vload(y + i) + vload(x + i));
-    if (i < n) /* tail */
-        vstore_first(y + i, vload_first(y + i, n - i) + vload_first(x + i, n - i), n - i);
+    else
+        copy_run(y, x, n);
 }
 
 /* ---- add, fill ---- */
@@ -188,7 +167,7 @@ FDL_INLINE void copy_row(const copying *c, const real *x, real *y, int64_t n)
 {
     const int64_t from = c->row.from, to = c->row.to;
     if (from == 1 && to == 1) {
-        copy_run(y, x, n);
+        copy_many(y, x, n);
     } else if (from == 0 && to == 1) {
         const vreal value = vset1(*x);
         for (int64_t i = 0; i < n; i += LANES)
@@ -308,7 +287,7 @@ static int take_rows(void *context, int64_t begin, int64_t end)
         const uint64_t at = (uint64_t)load_index(t->index + i);
         if (at >= (uint64_t)t->rows)
             return FDL_BAD_ROW;
-        copy_run(t->to + i * t->row, t->from + (int64_t)at * t->row, t->row);
+        copy_many(t->to + i * t->row, t->from + (int64_t)at * t->row, t->row);
     }
     return FDL_OK;
 }
@@ -365,7 +344,7 @@ FDL_INLINE void join(const joining *j, int64_t begin, int64_t end, const bool ba
             const int64_t at = row * j->width + column, low = max64(begin, at), high = min64(end, at + run);
             real *here = part + row * run + (low - at);
             if (low < high)
-                copy_run(back ? here : j->whole + low, back ? j->whole + low : here, high - low);
+                copy_many(back ? here : j->whole + low, back ? j->whole + low : here, high - low);
         }
         column += run;
     }

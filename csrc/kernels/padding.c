@@ -12,6 +12,7 @@
  * the forward pass, added whole in the gradient. Every element of grad_input is first written from the middle of
  * grad_output, which costs no pass of zeros, then the borders are added to it, in `real`. */
 #include "vector/sums.h"
+#include "vector/runs.h"
 
 /* Below this many elements a second thread costs more than it saves. */
 enum { GRAIN = 1 << 17 };
@@ -98,33 +99,6 @@ FDL_INLINE int64_t source(const dimension *d, int64_t i, int64_t mode)
     }
 }
 
-FDL_INLINE void fill(real *y, int64_t n, real value)
-{
-    if (n == 1) {
-        *y = value;
-        return;
-    }
-    const vreal v = vset1(value);
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES) /* main loop */
-        vstore(y + i, v);
-    if (i < n) /* tail */
-        vstore_first(y + i, v, n - i);
-}
-
-FDL_INLINE void copy(real *y, const real *x, int64_t n)
-{
-    if (n == 1) {
-        *y = *x;
-        return;
-    }
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES) /* main loop */
-        vstore(y + i, vload(x + i));
-    if (i < n) /* tail */
-        vstore_first(y + i, vload_first(x + i, n - i), n - i);
-}
-
 /* Constant wherever that matters: many, that there is p->low. */
 FDL_INLINE void add(const padding *p, real *y, const real *x, int64_t n, const bool many)
 {
@@ -132,25 +106,17 @@ FDL_INLINE void add(const padding *p, real *y, const real *x, int64_t n, const b
         total_add(y, p->low + (y - p->to), x, n);
         return;
     }
-    if (n == 1) {
-        *y += *x;
-        return;
-    }
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES) /* main loop */
-        vstore(y + i, vload(y + i) + vload(x + i));
-    if (i < n) /* tail */
-        vstore_first(y + i, vload_first(y + i, n - i) + vload_first(x + i, n - i), n - i);
+    add_run(y, x, n);
 }
 
 /* y [begin, end) of the border of a row, from the whole row x. */
 FDL_INLINE void pad_border(const padding *p, const dimension *d, const real *x, real *y, int64_t begin, int64_t end)
 {
     if (p->mode == FDL_PAD_CONSTANT)
-        fill(y + begin * d->step, (end - begin) * d->step, p->value);
+        fill_run(y + begin * d->step, (end - begin) * d->step, p->value);
     else
         for (int64_t i = begin; i < end; i++)
-            copy(y + i * d->step, x + source(d, i, p->mode) * d->step, d->step);
+            copy_run(y + i * d->step, x + source(d, i, p->mode) * d->step, d->step);
 }
 
 /* Where the elements of a row's border come from, unless there are many. */
@@ -172,7 +138,7 @@ static void pad_row(const padding *p, const dimension *d, const real *x, real *y
     if (p->borders) {
         for (int64_t i = 0; i < d->before; i++)
             y[i] = x[p->seen[i]];
-        copy(y + d->before, x, d->size);
+        copy_run(y + d->before, x, d->size);
         for (int64_t i = d->before; i < p->borders; i++)
             y[i + d->size] = x[p->seen[i]];
         return;
@@ -183,7 +149,7 @@ static void pad_row(const padding *p, const dimension *d, const real *x, real *y
         return;
     }
     pad_border(p, d, x, y, 0, first + d->before);
-    copy(y + (first + d->before) * d->step, x + first * d->step, (last - first) * d->step);
+    copy_run(y + (first + d->before) * d->step, x + first * d->step, (last - first) * d->step);
     pad_border(p, d, x, y, last + d->before, end);
 }
 
@@ -194,7 +160,7 @@ static void pad_part(const padding *p, int64_t dim, const real *x, real *y, int6
     for (int64_t i = begin; i < end; i++) {
         const int64_t from = source(d, i, p->mode);
         if (from < 0)
-            fill(y + i * d->out_step, d->out_step, p->value);
+            fill_run(y + i * d->out_step, d->out_step, p->value);
         else if (dim + 2 == p->rank)
             pad_row(p, next, x + from * d->step, y + i * d->out_step);
         else
@@ -223,7 +189,7 @@ FDL_INLINE void add_row_of(const padding *p, const dimension *d, const real *gra
 {
     const real *middle = grad_output + d->before * d->step;
     if (first)
-        copy(grad_input, middle, d->size * d->step);
+        copy_run(grad_input, middle, d->size * d->step);
     else
         add(p, grad_input, middle, d->size * d->step, many);
     for (int64_t i = 0; i < d->before + d->after; i++) {
