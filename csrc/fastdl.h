@@ -99,6 +99,9 @@ enum {
 };
 
 /* Of convolution; fastdl/functional/conv.py has them by name, kernels/conv/conv.c says what each is for. */
+/* How weights are packed: not at all, or still to be in the best way; else for Winograd's tiles of that size, 2 or 4, or
+ * (0) without. */
+enum { FDL_TILE_PLAIN = -1, FDL_TILE_ANY = 6 };
 enum {
     FDL_ALGORITHM_AUTO = 0,
     FDL_ALGORITHM_DIRECT = 1,
@@ -193,7 +196,8 @@ enum {
  * for each call the address of the kernel that takes its arguments from slots (fdl_slot_kernel), and that of its slots;
  * for each binding the address of a slot, which argument of the program goes there, and so many bytes on; for each load
  * the address of a slot, of the int64_t that goes there, and what is added to it; for each advance the address of an
- * int64_t and what is added to it in the end. */
+ * int64_t and what is added to it in the end; for each watch the address of an int64_t, and what it was when the
+ * prepared calls were last made. */
 enum {
     FDL_PROGRAM_BUSY = 0,   /* not 0: it runs */
     FDL_PROGRAM_STALE = 1,  /* 1: something that it uses was replaced */
@@ -202,7 +206,10 @@ enum {
     FDL_PROGRAM_BINDINGS = 4,
     FDL_PROGRAM_LOADS = 5,
     FDL_PROGRAM_ADVANCES = 6,
-    FDL_PROGRAM_HEADER = 7, /* words */
+    FDL_PROGRAM_PREPARED = 7, /* the first of the calls, which are made only where something changed */
+    FDL_PROGRAM_CHANGED = 8,  /* 1: something did */
+    FDL_PROGRAM_WATCHES = 9,
+    FDL_PROGRAM_HEADER = 10, /* words */
 };
 
 /* ---- the library itself (runtime/) ---- */
@@ -300,12 +307,21 @@ FDL_KERNEL int fdl_linear_backward(const real *grad_output, const real *x, const
                                    FDL_OPTIONAL real *grad_bias, int64_t rows, int64_t in_features,
                                    int64_t out_features);
 /* normalization.c: x, y [batch, groups, channels, inner], weight, bias [groups, channels]; mean and rstd of each
- * statistic, in double, [batch, groups] or, of BATCH and FIXED (with channels = 1), [groups]; running_mean and
- * running_var [groups], which BATCH and GROUP update. RMS has neither means nor bias. */
-FDL_KERNEL int fdl_normalize(const real *x, FDL_OPTIONAL real *running_mean, FDL_OPTIONAL real *running_var,
+ * statistic, in double, [batch, groups] or, of BATCH and FIXED (with channels = 1), [groups]; fixed_mean and fixed_var
+ * [groups], with which FIXED normalizes; running_mean and running_var [groups], which BATCH and GROUP update. RMS has
+ * neither means nor bias. */
+FDL_KERNEL int fdl_normalize(const real *x, FDL_OPTIONAL const real *fixed_mean, FDL_OPTIONAL const real *fixed_var,
+                             FDL_OPTIONAL real *running_mean, FDL_OPTIONAL real *running_var,
                              FDL_OPTIONAL const real *weight, FDL_OPTIONAL const real *bias, real *y,
                              FDL_OPTIONAL double *mean, FDL_OPTIONAL double *rstd, int64_t batch, int64_t groups,
                              int64_t channels, int64_t inner, int64_t kind, double momentum, double eps);
+/* The weight and bias of a product (linear, convolution) so that its results are those of FIXED: with s = norm_weight *
+ * rsqrt(fixed_var + eps), fused_weight [out, inner] = s * weight, fused_bias [out] = norm_bias + s * (bias - fixed_mean).
+ * In double. */
+FDL_KERNEL int fdl_fuse_norm(const real *weight, FDL_OPTIONAL const real *bias, const real *fixed_mean,
+                             const real *fixed_var, FDL_OPTIONAL const real *norm_weight,
+                             FDL_OPTIONAL const real *norm_bias, real *fused_weight, real *fused_bias, int64_t out,
+                             int64_t inner, double eps);
 /* Without rstd, statistics are taken from x again. */
 FDL_KERNEL int fdl_normalize_backward(const real *grad_output, const real *x, FDL_OPTIONAL const real *running_mean,
                                       FDL_OPTIONAL const real *running_var, FDL_OPTIONAL const real *weight,
@@ -455,8 +471,7 @@ FDL_KERNEL int fdl_conv_packed_size(const real *weight, int64_t *size, const fdl
 FDL_KERNEL int fdl_conv_pack(const real *weight, real *packed, const fdl_window *window, int64_t packed_tile);
 /* What fdl_conv (or, `which` FDL_PASS_..., a gradient) runs where the algorithm plan[0] is asked for: plan[0] the
  * algorithm, plan[1] the row of the table that says so, plan[2] the row of the convolution that a gradient is computed
- * as, or -1. With plain weights (packed_tile -1), with packed ones (0, 2, 4), or with ones still to be packed in the
- * best way (6). x is not read. */
+ * as, or -1. x is not read. */
 FDL_KERNEL int fdl_conv_plan(const real *x, int64_t *plan, const fdl_window *window, int64_t packed_tile, int64_t which,
                              int64_t precision);
 /* Why a row of the table is chosen, in words. */

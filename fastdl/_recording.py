@@ -4,14 +4,31 @@ lie in memory, and what programs hold on to."""
 from __future__ import annotations
 
 import weakref
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from fastdl._call import get_recorder, set_recorder
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from fastdl.functional.verbs import Array
 
-__all__ = ["Counter", "count", "get_recorder", "get_word", "hold", "replaced", "set_recorder", "set_word", "touch"]
+__all__ = [
+    "Counter",
+    "count",
+    "get_recorder",
+    "get_word",
+    "hold",
+    "replaced",
+    "set_recorder",
+    "set_word",
+    "touch",
+    "writing",
+]
 
 
 class Recorder(Protocol):
@@ -102,3 +119,78 @@ def replaced(owner: Any, array: Any = None) -> None:
     """Arrays of `owner`, or this one of them, are no longer those that programs were recorded with."""
     for program in _programs.get(owner, ()) if _programs else ():
         program._replaced(array)
+
+
+# Frozen programs (record's freeze) work with what they made of parameters before: packed weights, say. Each array has a
+# version, a number that everything in fastdl which writes to parameters adds to, programs in C among them, and that
+# frozen programs compare. From all else, which could not be noticed, parameters are kept by being read-only.
+
+_VERSIONS = np.zeros(1 << 12, np.int64)
+"""Of arrays, by where their memory begins; several may share one."""
+_frozen: dict[int, tuple[Array, int]] = {}
+"""By id: arrays that are read-only for frozen programs, and for how many of them."""
+
+
+def owner_of(array: Array) -> Array:
+    """The array whose memory this one's is."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def version_at(start: int) -> Array:
+    """The version, one int64, of arrays whose owner's memory begins there."""
+    place = (start // 64 * 0x9E3779B1 >> 8) % len(_VERSIONS)
+    return _VERSIONS[place : place + 1]
+
+
+def freeze(arrays: Iterable[Array]) -> None:
+    """Make these read-only."""
+    for array in arrays:
+        known = _frozen.get(id(array))
+        if known is not None:
+            _frozen[id(array)] = array, known[1] + 1
+        elif array.flags.writeable:
+            array.flags.writeable = False
+            _frozen[id(array)] = array, 1
+
+
+def thaw(arrays: Iterable[Array]) -> None:
+    """Undo a `freeze` of these."""
+    for array in arrays:
+        known = _frozen.get(id(array))
+        if known is not None and known[1] > 1:
+            _frozen[id(array)] = array, known[1] - 1
+        elif known is not None:
+            del _frozen[id(array)]
+            array.flags.writeable = True
+
+
+def changed(arrays: Iterable[Array]) -> None:
+    """Let frozen programs know."""
+    for start in {owner_of(array).ctypes.data for array in arrays}:
+        version = version_at(start)
+        version += 1
+
+
+_NOTHING = nullcontext()
+
+
+def writing(arrays: Iterable[Array | None]) -> AbstractContextManager[None]:
+    """Inside this context fastdl may write to arrays, although programs are frozen that use them."""
+    return _writing([a for a in arrays if a is not None]) if _frozen else _NOTHING
+
+
+@contextmanager
+def _writing(arrays: list[Array]) -> Iterator[None]:
+    owners = [owner_of(array) for array in arrays]
+    every = *owners, *arrays  # owners first: no view is writable where its owner is not
+    locked = [a for a in every if id(a) in _frozen and not a.flags.writeable]
+    for array in locked:
+        array.flags.writeable = True
+    try:
+        yield
+    finally:
+        for array in locked:
+            array.flags.writeable = False
+        changed(owners)

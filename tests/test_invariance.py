@@ -155,7 +155,7 @@ def _batched(case: Case, arguments: dict[str, Any]) -> tuple[dict[str, int], dic
     backward = family != case.operation
     if family.endswith(("_step", "_penalty")) or family in RANDOM or case.updates or options.get("return_saved"):
         return None
-    if family in ("take", "cat"):  # of rows by index, and of arrays
+    if family in ("take", "cat", "fuse_conv_bn_weights"):  # of rows by index, of arrays, of weights
         return None
     if family == "batch_norm" and options.get("training"):
         return None
@@ -237,7 +237,7 @@ def test_most_operations_have_samples() -> None:
     """Where the test above has nothing to compare, and why."""
     found = {c.operation for c in everyday() if _batched(c, c.make(np.float32))}
     families = {name.removesuffix("_backward") for name in set(OPERATIONS) - found}
-    apart = {*RANDOM, "l1_penalty", "l2_penalty", "take", "cat"}
+    apart = {*RANDOM, "l1_penalty", "l2_penalty", "take", "cat", "fuse_conv_bn_weights"}
     assert {name for name in families if not name.endswith("_step")} == apart
 
 

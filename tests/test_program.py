@@ -562,7 +562,7 @@ def test_memory_is_shared_by_what_does_not_live_at_once():
         return x
 
     memory = fastdl.record(deep, np.ones(1000, F32)).memory
-    assert memory == {"planned": 2 * 4032, "unplanned": 9 * 4032}
+    assert memory == {"planned": 2 * 4032, "unplanned": 9 * 4032, "prepared": 0}
 
 
 def test_a_program_in_a_program():
@@ -761,13 +761,27 @@ def test_compile_step():
 def test_bind():
     net = nn.Sequential(nn.Linear(4, 8, rng=0), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 2, rng=1))
     net(batch()[0])  # statistics
-    program = net.bind(batch()[0])
+    program = net.bind(batch()[0], freeze=False)
     assert net.training
     assert net[2].training
     wanted = net.eval()(batch(seed=3)[0])
     np.testing.assert_array_equal(program(batch(seed=3)[0]), wanted)
     net[1].running_mean[:] = 1
     np.testing.assert_array_equal(program(batch(seed=3)[0]), net(batch(seed=3)[0]))
+
+
+def test_what_nobody_takes_is_not_computed():
+    def step(x):
+        fastdl.tanh(x)
+        y = fastdl.relu(x)
+        fastdl.add(y, y)
+        return fastdl.sigmoid(y)
+
+    x = np.linspace(-1, 1, 9, dtype=F32)
+    program = fastdl.record(step, x)
+    assert len(program) == 2
+    assert len(fastdl.record(step, x, passes=())) == 4
+    np.testing.assert_array_equal(program(x), step(x))
 
 
 # ---- explained ----

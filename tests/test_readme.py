@@ -30,7 +30,7 @@ def test_programs(tmp_path: Path) -> None:
     pytest.importorskip("numba")
     text = Path(__file__).parents[1].joinpath("docs", "programs.md").read_text()
     blocks = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
-    assert len(blocks) == 4  # one program, in parts
+    assert len(blocks) == 5  # one program, in parts
     path = tmp_path / "programs.py"
     path.write_text("\n".join(blocks))
     done = subprocess.run(

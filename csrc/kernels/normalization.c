@@ -811,18 +811,18 @@ static void update_running(const norm *t, real *mean, real *variance, double mom
     }
 }
 
-int fdl_normalize(const real *x, real *running_mean, real *running_var, const real *weight, const real *bias, real *y,
-                  double *mean, double *rstd, int64_t batch, int64_t groups, int64_t channels, int64_t inner,
-                  int64_t kind, double momentum, double eps)
+int fdl_normalize(const real *x, const real *fixed_mean, const real *fixed_var, real *running_mean, real *running_var,
+                  const real *weight, const real *bias, real *y, double *mean, double *rstd, int64_t batch,
+                  int64_t groups, int64_t channels, int64_t inner, int64_t kind, double momentum, double eps)
 {
     norm t = {.x = x, .weight = weight, .bias = bias, .out = y, .mean_out = mean, .rstd_out = rstd};
-    t.fixed_mean = running_mean, t.fixed_variance = running_var;
+    t.fixed_mean = fixed_mean, t.fixed_variance = fixed_var;
     t.batch = batch, t.groups = groups, t.channels = channels, t.inner = inner, t.kind = kind, t.eps = eps;
     const int64_t all = batch * groups * channels * inner, each = channels * inner;
     t.streams = x != y && pass_streams(all);
     const fdl_mark mark = fdl_scratch_mark();
     int status = FDL_OUT_OF_MEMORY;
-    const bool updates = running_mean && kind != FDL_NORM_FIXED;
+    const bool updates = running_mean;
     const int64_t statistics = kind == FDL_NORM_BATCH ? groups : batch * groups;
     t.moments = updates ? fdl_scratch(max64(1, 2 * statistics) * (int64_t)sizeof(double)) : NULL;
     if (!updates || t.moments) {
@@ -841,13 +841,27 @@ int fdl_normalize(const real *x, real *running_mean, real *running_var, const re
         }
     }
     for (int64_t c = 0; kind == FDL_NORM_FIXED && mean && rstd && c < groups; c++) {
-        mean[c] = (double)running_mean[c];
-        rstd[c] = 1 / sqrt((double)running_var[c] + eps);
+        mean[c] = (double)fixed_mean[c];
+        rstd[c] = 1 / sqrt((double)fixed_var[c] + eps);
     }
     if (status == FDL_OK && updates)
         update_running(&t, running_mean, running_var, momentum);
     fdl_scratch_release(mark);
     return status;
+}
+
+int fdl_fuse_norm(const real *weight, const real *bias, const real *fixed_mean, const real *fixed_var,
+                  const real *norm_weight, const real *norm_bias, real *fused_weight, real *fused_bias, int64_t out,
+                  int64_t inner, double eps)
+{
+    for (int64_t c = 0; c < out; c++) {
+        const double scale = (norm_weight ? (double)norm_weight[c] : 1) / sqrt((double)fixed_var[c] + eps);
+        const double shifted = (bias ? (double)bias[c] : 0) - (double)fixed_mean[c];
+        fused_bias[c] = (real)((norm_bias ? (double)norm_bias[c] : 0) + scale * shifted);
+        for (int64_t i = 0; i < inner; i++)
+            fused_weight[c * inner + i] = (real)(scale * (double)weight[c * inner + i]);
+    }
+    return FDL_OK;
 }
 
 int fdl_normalize_backward(const real *grad_output, const real *x, const real *running_mean, const real *running_var,

@@ -28,6 +28,35 @@ __attribute__((constructor)) static void watch_forks(void) { pthread_atfork(NULL
 
 int64_t fdl_slot_kernel(int64_t index) { return (int64_t)(intptr_t)kernels_of_slots[index]; }
 
+/* The calls from one to another of them. */
+static int make_calls(int64_t *program, int64_t from, int64_t to)
+{
+    const int64_t *calls = program + FDL_PROGRAM_HEADER;
+    for (int64_t i = from; i < to; i++) {
+        const int status = ((kernel_of_slots *)(intptr_t)calls[2 * i])((const slot *)(intptr_t)calls[2 * i + 1]);
+        if (status != FDL_OK) {
+            program[FDL_PROGRAM_FAILED] = i;
+            return status;
+        }
+    }
+    return FDL_OK;
+}
+
+/* The prepared calls, where something changed that they read. */
+static int prepare(int64_t *program, int64_t *watch)
+{
+    for (int64_t *end = watch + 2 * program[FDL_PROGRAM_WATCHES]; watch < end; watch += 2) {
+        const int64_t now = *(const int64_t *)(intptr_t)watch[0];
+        if (watch[1] != now)
+            program[FDL_PROGRAM_CHANGED] = 1, watch[1] = now;
+    }
+    int status = FDL_OK;
+    if (program[FDL_PROGRAM_CHANGED])
+        status = make_calls(program, 0, program[FDL_PROGRAM_PREPARED]);
+    program[FDL_PROGRAM_CHANGED] = status != FDL_OK;
+    return status;
+}
+
 int fdl_program_run(int64_t *program, const int64_t *arguments)
 {
     _Atomic int64_t *busy = (_Atomic int64_t *)&program[FDL_PROGRAM_BUSY];
@@ -36,19 +65,18 @@ int fdl_program_run(int64_t *program, const int64_t *arguments)
         if (found == busy_now)
             return FDL_BUSY;
     int status = program[FDL_PROGRAM_STALE] ? FDL_STALE : FDL_OK;
-    const int64_t *call = program + FDL_PROGRAM_HEADER, *calls_end = call + 2 * program[FDL_PROGRAM_CALLS];
-    const int64_t *binding = calls_end, *load = binding + 3 * program[FDL_PROGRAM_BINDINGS];
-    const int64_t *advance = load + 3 * program[FDL_PROGRAM_LOADS];
-    for (const int64_t *end = load; binding < end; binding += 3)
+    const int64_t *binding = program + FDL_PROGRAM_HEADER + 2 * program[FDL_PROGRAM_CALLS];
+    const int64_t *load = binding + 3 * program[FDL_PROGRAM_BINDINGS], *advance = load + 3 * program[FDL_PROGRAM_LOADS];
+    const int64_t *watch = advance + 2 * program[FDL_PROGRAM_ADVANCES];
+    for (; binding < load; binding += 3)
         ((slot *)(intptr_t)binding[0])->i = arguments[binding[1]] + binding[2];
-    for (const int64_t *end = advance; load < end; load += 3)
+    for (; load < advance; load += 3)
         ((slot *)(intptr_t)load[0])->i = *(const int64_t *)(intptr_t)load[1] + load[2];
-    for (; call < calls_end && status == FDL_OK; call += 2) {
-        status = ((kernel_of_slots *)(intptr_t)call[0])((const slot *)(intptr_t)call[1]);
-        if (status != FDL_OK)
-            program[FDL_PROGRAM_FAILED] = (call - program - FDL_PROGRAM_HEADER) / 2;
-    }
-    for (int64_t i = 0; i < program[FDL_PROGRAM_ADVANCES] && status == FDL_OK; i++, advance += 2)
+    if (status == FDL_OK && program[FDL_PROGRAM_PREPARED])
+        status = prepare(program, program + (watch - program));
+    if (status == FDL_OK)
+        status = make_calls(program, program[FDL_PROGRAM_PREPARED], program[FDL_PROGRAM_CALLS]);
+    for (; advance < watch && status == FDL_OK; advance += 2)
         *(int64_t *)(intptr_t)advance[0] += advance[1];
     atomic_store_explicit(busy, 0, memory_order_release);
     return status;

@@ -41,6 +41,7 @@ __all__ = [
     "RMSNormGrad",
     "batch_norm",
     "batch_norm_backward",
+    "fuse_conv_bn_weights",
     "group_norm",
     "group_norm_backward",
     "instance_norm",
@@ -280,24 +281,46 @@ def batch_norm(
         _check_updates(x, weight, bias, running_mean, running_var)
     mean = stats_output((channels,), return_stats)
     rstd = stats_output((channels,), return_stats)
-    kind = BATCH if training else FIXED
-    _kernels.normalize(
-        x,
-        running_mean,
-        running_var,
-        weight,
-        bias,
-        result,
-        mean,
-        rstd,
-        batch,
-        channels,
-        1,
-        inner,
-        kind,
-        momentum,
-        eps,
-    )
+    if training:
+        _kernels.normalize(
+            x,
+            None,
+            None,
+            running_mean,
+            running_var,
+            weight,
+            bias,
+            result,
+            mean,
+            rstd,
+            batch,
+            channels,
+            1,
+            inner,
+            BATCH,
+            momentum,
+            eps,
+        )
+    else:
+        _kernels.normalize(
+            x,
+            running_mean,
+            running_var,
+            None,
+            None,
+            weight,
+            bias,
+            result,
+            mean,
+            rstd,
+            batch,
+            channels,
+            1,
+            inner,
+            FIXED,
+            0.0,
+            eps,
+        )
     return with_mean_and_rstd(result, mean, rstd, return_stats)
 
 
@@ -388,6 +411,75 @@ def batch_norm_backward(
         eps,
     )
     return result
+
+
+@operation
+@doc(_TEXTS)
+def fuse_conv_bn_weights(
+    weight: ArrayLike,
+    bias: ArrayLike | None,
+    running_mean: ArrayLike,
+    running_var: ArrayLike,
+    eps: float = 1e-5,
+    norm_weight: ArrayLike | None = None,
+    norm_bias: ArrayLike | None = None,
+) -> tuple[Array, Array]:
+    """The weight and bias of a layer that computes what it and a batch_norm after it do in inference.
+    torch.nn.utils.fusion.fuse_conv_bn_weights and fuse_linear_bn_weights.
+
+    ::
+
+        scale  = norm_weight / sqrt(running_var + eps)
+        weight = weight * scale
+        bias   = (bias - running_mean) * scale + norm_bias
+
+    Parameters
+    ----------
+    weight : array of shape (out, ...)
+        Of linear or of a convolution (not a transposed one): float32 or float64, which is then the dtype of all others.
+    bias : array of shape (out,) or None
+        The layer's.
+    running_mean, running_var : array of shape (out,)
+        The norm's statistics.
+    {eps}
+    norm_weight, norm_bias : array of shape (out,), optional
+        The norm's.
+
+    Returns
+    -------
+    tuple of arrays
+        The weight and the bias, (out, ...) and (out,), computed in float64 and rounded once.
+
+    {raises}
+
+    See Also
+    --------
+    record : with freeze=True it does this by itself.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> rng = np.random.default_rng(0)
+    >>> x, weight = rng.standard_normal((4, 3)), rng.standard_normal((2, 3))
+    >>> mean, var = rng.standard_normal(2), rng.uniform(1, 2, 2)
+    >>> one = fastdl.linear(x, *fastdl.fuse_conv_bn_weights(weight, None, mean, var))
+    >>> bool(np.allclose(one, fastdl.batch_norm(fastdl.linear(x, weight), mean, var)))
+    True
+    """
+    weight = floats(weight, "weight")
+    eps = number(eps, "eps", 0.0)
+    outputs, inner = _outputs(weight.shape)
+    bias = optional_vector(bias, "bias", weight, outputs)
+    mean, var = floats_like(running_mean, "running_mean", weight, 1), floats_like(running_var, "running_var", weight, 1)
+    if len(mean) != outputs:
+        fail("running_mean", mean.shape, (outputs,))
+    if len(var) != outputs:
+        fail("running_var", var.shape, (outputs,))
+    norm_weight = optional_vector(norm_weight, "norm_weight", weight, outputs)
+    norm_bias = optional_vector(norm_bias, "norm_bias", weight, outputs)
+    fused, fused_bias = np.empty_like(weight), np.empty(outputs, weight.dtype)
+    _kernels.fuse_norm(weight, bias, mean, var, norm_weight, norm_bias, fused, fused_bias, outputs, inner, eps)
+    return fused, fused_bias
 
 
 @overload
@@ -500,25 +592,47 @@ def instance_norm(
         _check_updates(x, weight, bias, running_mean, running_var)
     mean = stats_output((batch, channels), return_stats)
     rstd = stats_output((batch, channels), return_stats)
-    kind = GROUP if use_input_stats else FIXED
-    _kernels.normalize(
-        x,
-        running_mean,
-        running_var,
-        weight,
-        bias,
-        result,
-        mean,
-        rstd,
-        batch,
-        channels,
-        1,
-        inner,
-        kind,
-        momentum,
-        eps,
-    )
-    if kind == FIXED and return_stats:
+    if use_input_stats:
+        _kernels.normalize(
+            x,
+            None,
+            None,
+            running_mean,
+            running_var,
+            weight,
+            bias,
+            result,
+            mean,
+            rstd,
+            batch,
+            channels,
+            1,
+            inner,
+            GROUP,
+            momentum,
+            eps,
+        )
+    else:
+        _kernels.normalize(
+            x,
+            running_mean,
+            running_var,
+            None,
+            None,
+            weight,
+            bias,
+            result,
+            mean,
+            rstd,
+            batch,
+            channels,
+            1,
+            inner,
+            FIXED,
+            0.0,
+            eps,
+        )
+    if not use_input_stats and return_stats:
         for sample in range(1, batch):  # the kernel has written those of the channels once
             mean[sample], rstd[sample] = mean[0], rstd[0]
     return with_mean_and_rstd(result, mean, rstd, return_stats)
@@ -694,7 +808,9 @@ def group_norm(
         _check_out(result, weight, bias, None, None)
     mean = stats_output((batch, num_groups), return_stats)
     rstd = stats_output((batch, num_groups), return_stats)
-    _kernels.normalize(x, None, None, weight, bias, result, mean, rstd, batch, num_groups, each, inner, GROUP, 0.0, eps)
+    _kernels.normalize(
+        x, None, None, None, None, weight, bias, result, mean, rstd, batch, num_groups, each, inner, GROUP, 0.0, eps
+    )
     return with_mean_and_rstd(result, mean, rstd, return_stats)
 
 
@@ -859,7 +975,7 @@ def layer_norm(
         _check_out(result, weight, bias, None, None)
     mean = stats_output(rows, return_stats)
     rstd = stats_output(rows, return_stats)
-    _kernels.normalize(x, None, None, weight, bias, result, mean, rstd, outer, 1, inner, 1, GROUP, 0.0, eps)
+    _kernels.normalize(x, None, None, None, None, weight, bias, result, mean, rstd, outer, 1, inner, 1, GROUP, 0.0, eps)
     return with_mean_and_rstd(result, mean, rstd, return_stats)
 
 
@@ -1015,7 +1131,7 @@ def rms_norm(
         same_or_disjoint(result, "x", x)
         _check_out(result, weight, None, None, None)
     rstd = stats_output(rows, return_stats)
-    _kernels.normalize(x, None, None, weight, None, result, None, rstd, outer, 1, inner, 1, RMS, 0.0, least)
+    _kernels.normalize(x, None, None, None, None, weight, None, result, None, rstd, outer, 1, inner, 1, RMS, 0.0, least)
     return with_rstd(result, rstd, return_stats)
 
 
@@ -1088,6 +1204,17 @@ def rms_norm_backward(
         least,
     )
     return result
+
+
+@cached_helper
+def _outputs(weight: tuple[int, ...]) -> tuple[int, int]:
+    """Of a weight: outputs, elements of each."""
+    if len(weight) == 0:
+        fail("weight", weight, "(out, ...)")
+    inner = 1
+    for i in range(1, len(weight)):
+        inner *= weight[i]
+    return weight[0], inner
 
 
 @cached_helper

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastdl._backend import functions
 from fastdl._docs import doc
-from fastdl._recording import count, get_recorder
+from fastdl._recording import count, get_recorder, writing
 from fastdl.functional.verbs import Array, copied, fail, flag, floats
 from fastdl.nn._arguments import blame_input, dtype_of, example, float_dtype, normalized_size_of, real, size_of
 from fastdl.nn._layer import Layer
@@ -112,17 +112,18 @@ class _RunningNorm(_Norm):
         if alone:
             x = x[None]
         try:
-            found = getattr(functions(), self.function)(
-                x,
-                self.running_mean,
-                self.running_var,
-                self.weight,
-                self.bias,
-                of_input,
-                momentum,
-                self.eps,
-                return_stats=True,
-            )
+            with writing((self.running_mean, self.running_var) if of_input else ()):
+                found = getattr(functions(), self.function)(
+                    x,
+                    self.running_mean,
+                    self.running_var,
+                    self.weight,
+                    self.bias,
+                    of_input,
+                    momentum,
+                    self.eps,
+                    return_stats=True,
+                )
         except (TypeError, ValueError):
             blame_input(x, dtype_of(self.weight, self.running_mean), self.num_features, 1 - x.ndim, "channels")
             raise

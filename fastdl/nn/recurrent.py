@@ -485,7 +485,7 @@ class _Cell(Layer, Generic[State]):
         self.state_grad = grad.h if self.states == 1 else (grad.h, grad.c)
         return grad.input  # type: ignore[no-any-return]
 
-    def bind(self, batch: int = 1) -> BoundCell:
+    def bind(self, batch: int = 1) -> BoundCell:  # type: ignore[override]
         """This cell for streaming, with the parameters that it has now."""
         return BoundCell(self, size_of(batch, "batch"))
 

@@ -32,7 +32,7 @@ from fastdl import _kernels
 from fastdl._backend import DEFAULT, functions
 from fastdl._call import find_overlap, take_gradients
 from fastdl._docs import doc
-from fastdl._recording import get_recorder, hold, replaced, touch
+from fastdl._recording import get_recorder, hold, replaced, touch, writing
 from fastdl.functional._operation import OPERATIONS
 from fastdl.functional.verbs import Array, fail, floats_like, in_place, number, view
 from fastdl.optim._shared import SHARED
@@ -277,7 +277,8 @@ class Optimizer:
             fail("param_group", f"another parameter named {min(twice)!r}", "a name of its own")
         first = {id(array): name for name, array in self.params.items()}
         names = {name: first.setdefault(id(array), name) for name, array in given.items()}
-        new = {name: in_place(given[name], f"params[{name!r}]") for name in given if names[name] == name}
+        with writing(given.values()):
+            new = {name: in_place(given[name], f"params[{name!r}]") for name in given if names[name] == name}
         _refuse_shared(self.params | new)
         self.param_groups.append(ParamGroup(self, new, self.defaults | options))
         self._given |= {name: (array.shape, array.dtype) for name, array in new.items()}
@@ -346,59 +347,8 @@ class Optimizer:
         >>> params
         {'weight': array([0.94, 0.92]), 'bias': array([0.])}
         """
-        plain = max_norm is None and clip_value is None and grad_scale == 1
-        module = functions()
-        if plain and module is DEFAULT and self._has_kernel and get_recorder() is None:
-            ready = self._ready
-            given = (
-                tuple(grads)
-                if ready is not None and type(grads) is list and len(grads) == len(self.params)
-                else self._ordered(grads)
-            )
-            if ready is None:
-                ready = self._prepare()
-            for look in ready.looks:
-                if take_gradients(given, *look):
-                    self._take(given, changed=True)
-                    ready = self._ready or ready
-                    break
-            for kernel, options, table, count in ready.calls:
-                kernel(options, table, count)
-            return None
-        number(grad_scale, "grad_scale", 0.0)
-        if max_norm is not None:
-            number(max_norm, "max_norm", 0.0, inf)
-        if clip_value is not None:
-            number(clip_value, "clip_value", 0.0, inf)
-        if self._ready is None:
-            self._prepare()
-        touch(self)
-        arrays = self._take(self._ordered(grads))
-        ready = self._ready or self._prepare()
-        limit = inf if clip_value is None else clip_value
-        norm = None if max_norm is None else clip(ready.all, max_norm, 2.0, grad_scale, limit)
-        if module is DEFAULT and self._has_kernel:
-            hold(self, arrays)
-            for table in ready.all:
-                if norm is None and not plain:
-                    table.scale(grad_scale, limit)
-                try:
-                    table.step()
-                finally:
-                    if not plain:
-                        table.scale()
-        else:
-            if norm is not None:
-                grad_scale = ready.all[0].options.grad_scale if ready.all else 1.0
-                for table in ready.all:
-                    table.scale()
-            function = getattr(module, self.update.__name__) if self._has_kernel else self.update
-            for group in self.param_groups:
-                for name, param in group.named.items():
-                    grad = arrays[ready.places[name]]
-                    if grad is not None:
-                        self._update(function, param, grad, group.state[name], group._options, grad_scale, limit)
-        return None if norm is None else float(norm[0]) if ready.all else 0.0
+        with writing(self.params.values()):
+            return self._step(grads, grad_scale, max_norm, clip_value)
 
     def bind(self, grads: Grads) -> Callable[[], None]:
         """Make a function that makes a step with these very gradients, whatever they hold by then.
@@ -445,19 +395,21 @@ class Optimizer:
             if get_recorder() is not None:
                 self.step(arrays)
                 return
-            if self._ready is not ready:
-                take()
-            for look in looks:
-                if look():
+            with writing(self.params.values()):
+                if self._ready is not ready:
                     take()
-                    break
-            for call in calls:
-                call()
+                for look in looks:
+                    if look():
+                        take()
+                        break
+                for call in calls:
+                    call()
 
         def step_by_update() -> None:
             self.step(arrays)
 
-        take()
+        with writing(self.params.values()):
+            take()
         return step if self._has_kernel else step_by_update
 
     def state_dict(self) -> dict[str, Any]:
@@ -566,6 +518,61 @@ class Optimizer:
         groups = "".join(f"\n  {i}: {group!r}" for i, group in enumerate(self.param_groups))
         return f"{type(self).__name__}({groups}\n)"
 
+    def _step(self, grads: Grads, grad_scale: float, max_norm: float | None, clip_value: float | None) -> float | None:
+        plain = max_norm is None and clip_value is None and grad_scale == 1
+        module = functions()
+        if plain and module is DEFAULT and self._has_kernel and get_recorder() is None:
+            ready = self._ready
+            given = (
+                tuple(grads)
+                if ready is not None and type(grads) is list and len(grads) == len(self.params)
+                else self._ordered(grads)
+            )
+            if ready is None:
+                ready = self._prepare()
+            for look in ready.looks:
+                if take_gradients(given, *look):
+                    self._take(given, changed=True)
+                    ready = self._ready or ready
+                    break
+            for kernel, options, table, count in ready.calls:
+                kernel(options, table, count)
+            return None
+        number(grad_scale, "grad_scale", 0.0)
+        if max_norm is not None:
+            number(max_norm, "max_norm", 0.0, inf)
+        if clip_value is not None:
+            number(clip_value, "clip_value", 0.0, inf)
+        if self._ready is None:
+            self._prepare()
+        touch(self)
+        arrays = self._take(self._ordered(grads))
+        ready = self._ready or self._prepare()
+        limit = inf if clip_value is None else clip_value
+        norm = None if max_norm is None else clip(ready.all, max_norm, 2.0, grad_scale, limit)
+        if module is DEFAULT and self._has_kernel:
+            hold(self, arrays)
+            for table in ready.all:
+                if norm is None and not plain:
+                    table.scale(grad_scale, limit)
+                try:
+                    table.step()
+                finally:
+                    if not plain:
+                        table.scale()
+        else:
+            if norm is not None:
+                grad_scale = ready.all[0].options.grad_scale if ready.all else 1.0
+                for table in ready.all:
+                    table.scale()
+            function = getattr(module, self.update.__name__) if self._has_kernel else self.update
+            for group in self.param_groups:
+                for name, param in group.named.items():
+                    grad = arrays[ready.places[name]]
+                    if grad is not None:
+                        self._update(function, param, grad, group.state[name], group._options, grad_scale, limit)
+        return None if norm is None else float(norm[0]) if ready.all else 0.0
+
     def _needed(self, options: Options) -> list[str]:
         """The states that a step with these options needs."""
         optional = self.optional_states
@@ -627,8 +634,10 @@ class Optimizer:
                 for name, value in initial.items()
                 if name in SCALARS
             }
+            with writing(group.named.values()):
+                for name, param in group.named.items():
+                    in_place(param, f"params[{name!r}]")
             for i, (name, param) in enumerate(group.named.items()):
-                in_place(param, f"params[{name!r}]")
                 if self._given[name] != (found := (param.shape, param.dtype)):
                     fail(f"params[{name!r}]", found, f"{self._given[name]}, as when it was given")
                 own = group.state[name]

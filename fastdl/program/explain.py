@@ -43,7 +43,8 @@ class Explanation(str):
 
 
 def explain(program: Program, time: bool) -> Explanation:
-    calls = program._first.run.calls
+    every = program._first.run.calls
+    calls = [call for call in every if not call.prepared]
     seconds = _seconds(program) if time else [None] * len(calls)
     rows = tuple(_row(program, call, s) for call, s in zip(calls, seconds, strict=True))
     header = ["kernel", "input", "result", "flops", "bytes", "result lies in"] + ["us"] * time
@@ -61,6 +62,8 @@ def explain(program: Program, time: bool) -> Explanation:
     memory = program.memory
     text = [text[0], rule, *text[1:], rule, f"{len(rows)} kernels: {flops:,} flops, {traffic:,} bytes"]
     text += [f"between kernels: {memory['planned']:,} bytes planned, {memory['unplanned']:,} if each array had its own"]
+    if program.frozen:
+        text += [f"of parameters beforehand: {len(every) - len(calls)} kernels, {memory['prepared']:,} bytes"]
     if time:
         peak, bandwidth = _limits(calls[0].dtype if calls else 0)
         took = sum(r.seconds or 0 for r in rows)
@@ -134,7 +137,8 @@ def _seconds(program: Program) -> list[float]:
         addresses = np.array(given or [0], np.int64)  # to which the first run binds the slots
         if status := lib.fdl_program_run(program._code_pointer, ffi.from_buffer("int64_t[]", addresses)):
             program._raise(status)
-        for i in range(len(program)):
+        before = int(program._code[_kernels.PROGRAM_PREPARED])
+        for i in range(before, before + len(program)):
             code = np.zeros(header + 2, np.int64)
             code[_kernels.PROGRAM_CALLS] = 1
             code[header:] = program._code[header + 2 * i : header + 2 * i + 2]

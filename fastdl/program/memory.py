@@ -17,7 +17,9 @@ class Range:
     __slots__ = ("end", "expected", "first", "keep", "last", "made", "read_first", "start", "wrote")
 
     def __init__(self, start: int, end: int, keep: Any, call: int) -> None:
-        self.start, self.end, self.keep = start, end, [keep]
+        self.start, self.end = start, end
+        self.keep: dict[int, Any] = {id(keep): keep}
+        """By id: what has to live as long as its memory is used."""
         self.first = self.last = call
         self.made = False
         """Whether a kernel wrote to it before any read from it."""
@@ -52,11 +54,11 @@ class Memory:
             return new
         one, *others = self.ranges[first:last]
         for other in others:
-            one.keep += other.keep
+            one.keep |= other.keep
             one.first, one.made = min(one.first, other.first), one.made and other.made
             one.expected |= other.expected
         one.start, one.end = min(one.start, start), max(one.end, end, *(o.end for o in others))
-        one.keep.append(keep)
+        one.keep[id(keep)] = keep
         self.starts[first:last], self.ranges[first:last] = [one.start], [one]
         return one
 
@@ -68,12 +70,6 @@ class Memory:
 def has(memory: Memory, address: int) -> bool:
     i = bisect_right(memory.starts, address) - 1
     return i >= 0 and address < memory.ranges[i].end
-
-
-def owner_of(array: Array) -> Array:
-    while isinstance(array.base, np.ndarray):
-        array = array.base
-    return array
 
 
 def extent_of(array: Array) -> tuple[int, int]:

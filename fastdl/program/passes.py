@@ -1,14 +1,18 @@
-"""What makes a list of calls shorter and leaves its results the same, to the last bit. A pass takes a list and returns
-another, by what it finds in the list alone, so that all runs of a function are changed alike."""
+"""What makes a list of calls shorter, or their work less. A pass takes a list and returns another, by what it finds in
+the list alone, so that all runs of a function are changed alike. Results stay the same, to the last bit; those of the
+passes in FREEZING, which compute with parameters beforehand, to rounding."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
+
 from fastdl import _kernels
-from fastdl.program.memory import Memory
-from fastdl.program.run import SIGNATURES, Call
+from fastdl.functional.verbs import Array
+from fastdl.program.memory import Memory, view
+from fastdl.program.run import SIGNATURES, Call, Use
 
 _PLACES = {kernel: {name: i for i, (_, name, _) in enumerate(rows)} for kernel, rows in SIGNATURES.items()}
 
@@ -29,13 +33,14 @@ def replaced(call: Call, **values: tuple[str, Any]) -> Call:
 class Uses:
     """Who uses which memory."""
 
-    def __init__(self, calls: list[Call], memory: Memory, kept: frozenset[int]) -> None:
-        self.memory, self.kept = memory, kept
+    def __init__(self, calls: list[Call], memory: Memory, kept: frozenset[int], constant: frozenset[int]) -> None:
+        self.memory, self.kept, self._constant = memory, kept, constant
         self.by: dict[int, list[tuple[int, bool]]] = {}
         """Of each range, by its start: the calls that use it, and whether they write to it."""
         for at, call in enumerate(calls):
             for use in call.uses:
                 self.by.setdefault(memory.at(use.address)[0].start, []).append((at, use.writes))
+        self._prepared = [call.prepared for call in calls]
 
     def only(self, address: int, size: int, calls: Iterable[int]) -> bool:
         """Whether memory that the program makes, just these bytes, is used by these calls alone."""
@@ -55,6 +60,161 @@ class Uses:
     def unwritten(self, address: int, first: int, last: int) -> bool:
         """Whether no call from one to the other writes to it."""
         return not any(first <= at <= last and w for at, w in self.by[self.memory.at(address)[0].start])
+
+    def constant(self, address: int | None) -> bool:
+        """Whether the memory was there before and no call writes to it, but those that prepare it (None: it is)."""
+        if address is None:
+            return True
+        start = self.memory.at(address)[0].start
+        writers = [at for at, writes in self.by[start] if writes]
+        return all(self._prepared[at] for at in writers) and (start in self._constant or bool(writers))
+
+    def new(self, name: str, shape: tuple[int, ...], dtype: int) -> Use:
+        """Memory that a prepared call writes."""
+        array = np.empty(shape, (np.float32, np.float64)[dtype])
+        address = array.ctypes.data
+        found = self.memory.find(address, address + array.nbytes, array, -1)
+        found.made = True
+        found.wrote = [(0, array.nbytes)]
+        return Use(name, address, array.nbytes, shape, True)
+
+
+def prepared(kernel: str, dtype: int, uses: list[Use], **values: Any) -> Call:
+    """A call of a kernel: its arrays by name, and its numbers and structs."""
+    arrays = {use.name: use.address for use in uses}
+    slots: list[tuple[str, Any]] = []
+    for type_, name, _ in SIGNATURES[kernel]:
+        if name in values:
+            value = values[name]
+            slots.append(("s" if isinstance(value, tuple) else "d" if type_ == "double" else "i", value))
+        else:
+            slots.append(("p", arrays.get(name)))
+    return Call(kernel, dtype, slots, uses, prepared=True)
+
+
+def use_of(call: Call, name: str) -> Use | None:
+    return next((use for use in call.uses if use.name == name), None)
+
+
+def norms(calls: list[Call], uses: Uses) -> list[Call]:
+    """A normalization by fixed statistics of what a product gives, and nobody else takes, becomes part of the product's
+    weight and bias."""
+    fused = dict(enumerate(calls))
+    first: list[Call] = []
+    for at, call in enumerate(calls):
+        if call.kernel != "normalize" or value_of(call, "kind") != _kernels.NORM_FIXED or not call.uses:
+            continue
+        x, y = use_of(call, "x"), use_of(call, "y")
+        statistics = [u for u in call.uses if u.name in ("mean", "rstd")]
+        made_by = None if x is None else uses.maker(x.address, at)
+        if x is None or y is None or made_by not in fused:
+            continue
+        if not all(uses.only(u.address, u.size, (at,)) for u in statistics):
+            continue  # somebody reads them
+        product = fused[made_by]
+        if product.kernel not in ("linear", "conv") or product.dtype != call.dtype:
+            continue
+        given, weight = use_of(product, "y"), use_of(product, "weight")
+        if given is None or weight is None or (given.address, given.size) != (x.address, x.size):
+            continue
+        out, of_product = _channels_of(product)
+        parameters = ["fixed_mean", "fixed_var", "weight", "bias"]
+        constants = [weight.address, value_of(product, "bias"), *(value_of(call, name) for name in parameters)]
+        plain = value_of(product, "activation") == _kernels.ACTIVATION_NONE
+        plain = plain and (product.kernel == "linear" or value_of(product, "residual") is None)
+        alone = uses.only(x.address, x.size, (made_by, at)) and uses.untouched(y.address, made_by - 1, at)
+        whole = uses.untouched(x.address, made_by, at) if y.address == x.address else alone
+        fits = (value_of(call, "groups"), value_of(call, "inner")) == of_product
+        if not (plain and whole and fits and all(map(uses.constant, constants))):
+            continue
+        size = weight.size // (4, 8)[call.dtype]
+        both = uses.new("fused_weight", (out, size // out), call.dtype), uses.new("fused_bias", (out,), call.dtype)
+        renamed = {"fixed_mean": "fixed_mean", "fixed_var": "fixed_var", "weight": "norm_weight", "bias": "norm_bias"}
+        read = [weight, use_of(product, "bias")]
+        read += [None if (u := use_of(call, name)) is None else u._replace(name=to) for name, to in renamed.items()]
+        sizes = {"out": out, "inner": size // out, "eps": value_of(call, "eps")}
+        first.append(prepared("fuse_norm", call.dtype, [*(u for u in read if u is not None), *both], **sizes))
+        new_weight, new_bias = (
+            use._replace(name=name, writes=False) for use, name in zip(both, ("weight", "bias"), strict=True)
+        )
+        kept = [u for u in product.uses if u.name not in ("weight", "bias", "y")] + [new_weight, new_bias, y]
+        slots = {u.name: ("p", u.address) for u in (new_weight, new_bias, y)}
+        fused[made_by] = replaced(product, **slots)._replace(uses=kept)
+        del fused[at]
+    return first + list(fused.values())
+
+
+def _channels_of(product: Call) -> tuple[int, tuple[int, int]]:
+    """The results of each sample of a product, and how a norm of its channels sees it: channels, elements of each."""
+    if product.kernel == "linear":
+        out = value_of(product, "out_features")
+        return out, (out, 1)
+    window = _kernels.Window(*value_of(product, "window"))
+    positions = window.out_depth * window.out_height * window.out_width
+    inner = positions if not window.channels_last else 1
+    return window.out_channels, (window.out_channels, inner)
+
+
+def weights(calls: list[Call], uses: Uses) -> list[Call]:
+    """Weights that are constant are packed beforehand, where the kernel gains by it."""
+    changed: list[Call] = []
+    first: list[Call] = []
+    for call in calls:
+        weight = use_of(call, "weight") if call.kernel in ("linear", "conv") else None
+        pack = None
+        if weight is not None and not call.prepared and uses.constant(weight.address):
+            array = view(weight.address, weight.size, call.dtype)
+            pack = (_packed_linear if call.kernel == "linear" else _packed_conv)(call, weight, array, uses)
+        if pack is not None:
+            first.append(pack[0])
+            call = pack[1]
+        changed.append(call)
+    return [c for c in changed if c.prepared] + first + [c for c in changed if not c.prepared]
+
+
+def _packed_linear(call: Call, weight: Use, array: Array, uses: Uses) -> tuple[Call, Call] | None:
+    if value_of(call, "packed"):
+        return None
+    sizes = {name: value_of(call, name) for name in ("in_features", "out_features")}
+    found = np.empty(1, np.int64)
+    _kernels.linear_packed_size(array, found, *sizes.values())
+    packed = uses.new("packed", (int(found[0]),), call.dtype)
+    now = packed._replace(name="weight", writes=False)
+    kept = [u for u in call.uses if u.name != "weight"] + [now]
+    made = prepared("linear_pack", call.dtype, [weight, packed], **sizes)
+    return made, replaced(call, weight=("p", now.address), packed=("i", 1))._replace(uses=kept)
+
+
+def _packed_conv(call: Call, weight: Use, array: Array, uses: Uses) -> tuple[Call, Call] | None:
+    words = value_of(call, "window")
+    window = _kernels.Window(*words)
+    precision, algorithm = value_of(call, "precision"), value_of(call, "algorithm")
+    plan, packed_plan = np.array([algorithm, 0, 0]), np.array([algorithm, 0, 0])
+    _kernels.conv_plan(array, plan, window, _kernels.TILE_PLAIN, 0, precision)
+    _kernels.conv_plan(array, packed_plan, window, _kernels.TILE_ANY, 0, precision)
+    tile = {_kernels.ALGORITHM_WINOGRAD: 4, _kernels.ALGORITHM_WINOGRAD_2X2: 2}.get(int(packed_plan[0]), 0)
+    if not tile and plan[1] != packed_plan[1]:
+        return None  # what is done with plain weights cannot be done with packed ones
+    found = np.empty(1, np.int64)
+    _kernels.conv_packed_size(array, found, window, tile)
+    packed = uses.new("packed", (int(found[0]),), call.dtype)
+    kept = [u for u in call.uses if u.name != "weight"] + [packed._replace(writes=False)]
+    made = prepared("conv_pack", call.dtype, [weight, packed], window=words, packed_tile=tile)
+    slots = {"weight": ("p", None), "packed": ("p", packed.address), "packed_tile": ("i", tile)}
+    return made, replaced(call, **slots)._replace(uses=kept)
+
+
+def unused(calls: list[Call], uses: Uses) -> list[Call]:
+    """What nobody takes is not computed."""
+    needed: list[Call] = []
+    live: set[int] = set()
+    for call in reversed(calls):
+        found = [uses.memory.at(use.address)[0] for use in call.uses]
+        written = [r for r, use in zip(found, call.uses, strict=True) if use.writes]
+        if not written or any(not r.made or r.start in uses.kept or r.start in live for r in written):
+            needed.append(call)
+            live.update(r.start for r in found)
+    return needed[::-1]
 
 
 def activations(calls: list[Call], uses: Uses) -> list[Call]:
@@ -143,17 +303,28 @@ def losses(calls: list[Call], uses: Uses) -> list[Call]:
 
 
 PASSES: dict[str, Callable[[list[Call], Uses], list[Call]]] = {
+    "unused": unused,
     "losses": losses,
+    "norms": norms,
     "residuals": residuals,
     "activations": activations,
+    "weights": weights,
 }
+FREEZING = frozenset({"norms", "weights"})
+"""Those for which parameters have to be frozen."""
 
 
-def shorten(calls: list[Call], memory: Memory, kept: frozenset[int], passes: Iterable[str]) -> list[Call]:
-    """The list after these passes; kept: the starts of ranges that are returned."""
+def shorten(
+    calls: list[Call], memory: Memory, kept: frozenset[int], constant: frozenset[int], passes: Iterable[str]
+) -> list[Call]:
+    """The list after these passes; kept: the starts of ranges that are not the program's own; constant: of those of
+    them, the ones that were there before."""
     for name in passes:
-        calls = PASSES[name](calls, Uses(calls, memory, kept))
+        calls = PASSES[name](calls, Uses(calls, memory, kept, constant))
+    before = sum(call.prepared for call in calls)
     for found in memory.ranges:
         at = [i for i, call in enumerate(calls) for u in call.uses if found.start <= u.address < found.end]
         found.first, found.last = (min(at), max(at)) if at else (-1, -1)
+        if found.first < before <= found.last:
+            found.last = len(calls)  # prepared: it stays, also where the calls before it are made again
     return calls

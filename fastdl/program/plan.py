@@ -19,8 +19,8 @@ _GEOMETRY = frozenset({"geometry"})
 """Parameters that hold sizes: arrays that are made from shapes at each call."""
 
 
-def slot_name(call: Call, index: int, at: int) -> str:
-    return f"{SIGNATURES[call.kernel][index][1]} of {call.kernel} (call {at})"
+def slot_name(call: Call, index: int) -> str:
+    return f"{SIGNATURES[call.kernel][index][1]} of {call.kernel} (call {call.at})"
 
 
 def compare(one: Dry, other: Dry) -> None:
@@ -35,24 +35,24 @@ def compare(one: Dry, other: Dry) -> None:
         for i, ((kind, x), (kind2, y)) in enumerate(zip(a.slots, b.slots, strict=True)):
             if kind != kind2 or (kind == "p" and (x is None) != (y is None)):
                 raise RecordError(
-                    f"record: found {slot_name(a, i, at)} given and, with other values, not given, expected one of "
+                    f"record: found {slot_name(a, i)} given and, with other values, not given, expected one of "
                     "them always: control flow depends on values"
                 )
             if kind in "id" and x != y and not (x != x and y != y):
                 raise RecordError(
-                    f"record: found {slot_name(a, i, at)} to be {x} and, in the next run, {y}, expected the same "
+                    f"record: found {slot_name(a, i)} to be {x} and, in the next run, {y}, expected the same "
                     "number: control flow depends on values, or it is one that changes from call to call, which has to "
                     "lie in an array, or in an optimizer or layer"
                 )
             if kind == "w" and (x.array is not y.array or x.index != y.index or x.by != y.by):
-                raise RecordError(f"record: found {slot_name(a, i, at)} taken from two generators")
+                raise RecordError(f"record: found {slot_name(a, i)} taken from two generators")
             if kind == "s" and x != y:
                 raise RecordError(
-                    f"record: found other sizes in {slot_name(a, i, at)} in the next run, expected the same: a shape "
+                    f"record: found other sizes in {slot_name(a, i)} in the next run, expected the same: a shape "
                     "depends on values"
                 )
             if kind == "t" and len(x[0]) != len(y[0]):
-                raise RecordError(f"record: found more arrays in {slot_name(a, i, at)} in one run than in another")
+                raise RecordError(f"record: found more arrays in {slot_name(a, i)} in one run than in another")
     if len(names) != len(others):
         longer = names if len(names) > len(others) else others
         raise RecordError(
@@ -92,7 +92,7 @@ class Plan:
         """The bytes of each range that is returned."""
         own = [{a.ctypes.data: i for i, a in enumerate(r.arguments) if a is not None and a.size} for r in runs]
         pairs: dict[int, tuple[Range, Range, str]] = {}
-        for at, calls in enumerate(zip(*(r.run.calls for r in runs), strict=True)):
+        for calls in zip(*(r.run.calls for r in runs), strict=True):
             for i, slots in enumerate(zip(*(c.slots for c in calls), strict=True)):
                 kind = slots[0][0]
                 addresses = []
@@ -101,7 +101,7 @@ class Plan:
                 elif kind == "t":
                     addresses = [tuple(int(s[1][0][p]) for s in slots) for p in slots[0][1][1]]
                 for group in addresses:
-                    self._pair(runs, group, slot_name(calls[0], i, at), pairs)
+                    self._pair(runs, group, slot_name(calls[0], i), pairs)
         returned, read = returned_by(first)
         planned: list[Range] = []
         for start, (a, b, name) in pairs.items():
@@ -127,7 +127,10 @@ class Plan:
             else:
                 self.of[start] = Place("constant", self._constant(a, b, name))
         self._lay_out(planned)
-        self.unplanned = sum(rounded(r.end - r.start) for r in planned)
+        stays = [r for r in planned if r.last == len(first.run.calls)]
+        self.prepared = sum(rounded(r.end - r.start) for r in stays)
+        """Bytes of what is prepared from parameters, and stays in the block."""
+        self.unplanned = sum(rounded(r.end - r.start) for r in planned) - self.prepared
 
     def is_persistent(self, start: int) -> bool:
         """Whether the range that starts there was there before, and stays."""

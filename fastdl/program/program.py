@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from time import perf_counter
 from typing import Any, NamedTuple
@@ -13,14 +13,14 @@ import numpy as np
 from fastdl import _kernels
 from fastdl._call import get_recorder, program_runner
 from fastdl._native import ffi, lib
-from fastdl._recording import depends
+from fastdl._recording import depends, freeze, owner_of, thaw, version_at
 from fastdl.functional.verbs import Array, ArrayLike, fail, integer, natural
 from fastdl.program.errors import RecordError
 from fastdl.program.explain import Explanation, explain
 from fastdl.program.memory import bytes_of, has, view
 from fastdl.program.nest import leaves_of, rebuilt
 from fastdl.program.plan import LINE, Place, Plan
-from fastdl.program.run import SIGNATURES, Dry
+from fastdl.program.run import SIGNATURES, Dry, Use
 
 _INDEX = {name: i for i, name in enumerate(SIGNATURES)}
 _FLOAT = np.dtype(np.float32).num
@@ -122,9 +122,30 @@ class Program:
             for name, leaf in leaves
         ]
         """Of each argument its name, shape and dtype; of what is no array None and itself."""
+        self._read_only = self._sources()
         self._build()
         for owner in runs[0].run.owners:
             depends(self, owner)
+
+    def _owner(self, address: int) -> int:
+        """Where the memory begins that an array at this address, which was there before, lies in."""
+        for array in self._first.run.memory.at(address)[0].keep.values():
+            owner = owner_of(array) if isinstance(array, np.ndarray) else None
+            if owner is not None and owner.ctypes.data <= address < owner.ctypes.data + owner.nbytes:
+                return int(owner.ctypes.data)
+        return address
+
+    def _persistent(self, uses: Iterable[Use]) -> list[Use]:
+        """Those of what was there before."""
+        memory = self._first.run.memory
+        return [u for u in uses if self._plan.is_persistent(memory.at(u.address)[0].start)]
+
+    def _sources(self) -> list[Array]:
+        """The arrays from which something is prepared."""
+        memory = self._first.run.memory
+        prepared = [use for call in self._first.run.calls if call.prepared for use in call.uses]
+        ranges = {id(r): r for r in (memory.at(use.address)[0] for use in self._persistent(prepared))}
+        return [array for r in ranges.values() for array in r.keep.values() if isinstance(array, np.ndarray)]
 
     def _build(self) -> None:
         first, plan = self._first, self._plan
@@ -140,6 +161,10 @@ class Program:
         """Words that are the address of another word."""
         starts: list[tuple[int, int]] = []
         calls = first.run.calls
+        prepared = [use for c in calls if c.prepared for use in c.uses]
+        written = [use for c in calls for use in c.uses if use.writes]
+        watched = {int(version_at(self._owner(u.address)).ctypes.data) for u in self._persistent(prepared)}
+        trained = {int(version_at(self._owner(u.address)).ctypes.data) for u in self._persistent(written)}
         sizes = [len(c.slots) for c in calls]
         after = sum(sizes)
         extra: list[int] = []
@@ -193,12 +218,15 @@ class Program:
         base = int(self._words.ctypes.data)
         for at, target in inner:
             self._words[at] = base + 8 * target
-        advances = list(first.run.advances.values())
+        advances = [(a.ctypes.data + 8 * index, by) for a, index, by in first.run.advances.values()]
+        advances += [(version, 1) for version in trained]
         code = [0, 0, 0, len(calls), len(bindings), len(loads), len(advances)]
+        code += [sum(c.prepared for c in calls), 1, len(watched)]
         code += [w for kernel, at in starts for w in (kernel, base + 8 * at)]
         code += [w for at, argument, offset in bindings for w in (base + 8 * at, argument, offset)]
         code += [w for at, c in loads for w in (base + 8 * at, c.array.ctypes.data + 8 * c.index, c.by)]
-        code += [w for array, index, by in advances for w in (array.ctypes.data + 8 * index, by)]
+        code += [w for advance in advances for w in advance]
+        code += [w for version in watched for w in (version, 0)]
         self._code = np.array(code, np.int64)
         self._code_pointer = ffi.from_buffer("int64_t[]", self._code)
         self._written = self._written_arguments()
@@ -215,6 +243,9 @@ class Program:
         begin = int(self._block.ctypes.data)
         self._native = int(self._code.ctypes.data), begin, begin + plan.block
         self._run = self._quick() or self._slow
+        if self._read_only:
+            freeze(self._read_only)
+            weakref.finalize(self, thaw, self._read_only)
 
     def _written_arguments(self) -> frozenset[int]:
         first = self._first
@@ -557,6 +588,11 @@ class Program:
         """Whether something that it uses was replaced since it was recorded."""
         return bool(self._code[_kernels.PROGRAM_STALE])
 
+    @property
+    def frozen(self) -> bool:
+        """Whether it computes with what it made of parameters before."""
+        return bool(self._code[_kernels.PROGRAM_PREPARED])
+
     def copy(self) -> Program:
         """The same program with memory of its own, for another thread: parameters and states are shared."""
         other = object.__new__(Program)
@@ -584,17 +620,20 @@ class Program:
         finally:
             for memory, old in zip(memories, before, strict=True):
                 memory[:] = old
+            for use in self._persistent(use for call in run.calls for use in call.uses if use.writes):
+                version = version_at(self._owner(use.address))
+                version += 1
 
     def __reduce__(self) -> Any:
         raise TypeError("a Program cannot be pickled: it holds addresses; record it again, which takes milliseconds")
 
     def __len__(self) -> int:
-        """How many kernels it calls."""
-        return len(self._kernels)
+        """How many kernels a call of it calls."""
+        return sum(not call.prepared for call in self._first.run.calls)
 
     def __repr__(self) -> str:
         name = getattr(self.function, "__qualname__", type(self.function).__name__)
-        return f"<Program of {name}: {len(self)} kernels, {self._plan.block} bytes between them>"
+        return f"<Program of {name}: {len(self)} kernels, {self.memory['planned']} bytes between them>"
 
     def __str__(self) -> str:
         return self.explain()
@@ -629,5 +668,10 @@ class Program:
 
     @property
     def memory(self) -> dict[str, int]:
-        """Bytes of what lies between kernels: as planned, and what it would be if each array had memory of its own."""
-        return {"planned": self._plan.block, "unplanned": self._plan.unplanned}
+        """Bytes of what lies between kernels: as planned, and what it would be if each array had memory of its own; and
+        of what is prepared from parameters."""
+        return {
+            "planned": self._plan.block - self._plan.prepared,
+            "unplanned": self._plan.unplanned,
+            "prepared": self._plan.prepared,
+        }

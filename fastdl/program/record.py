@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from fastdl.functional.verbs import fail
+from fastdl.functional.verbs import fail, flag
 from fastdl.program.errors import RecordError
 from fastdl.program.nest import copied, leaves_of, rebuilt
-from fastdl.program.passes import PASSES, shorten
+from fastdl.program.passes import FREEZING, PASSES, shorten
 from fastdl.program.plan import compare, returned_by
 from fastdl.program.program import Program
 from fastdl.program.run import Dry, dry_run
@@ -21,7 +21,8 @@ def record(
     function: Callable[..., Any],
     *arguments: Any,
     verify: bool = True,
-    passes: Sequence[str] = ("losses", "residuals", "activations"),
+    freeze: bool = False,
+    passes: Sequence[str] = tuple(PASSES),
 ) -> Program:
     """Record what a function does, for calls that cost no more than its kernels.
 
@@ -41,10 +42,17 @@ def record(
     verify : bool
         Whether to compare two calls of the program with two of the function, on the arguments and on others, to the
         last bit; everything is put back after that.
+    freeze : bool
+        For inference: parameters become part of the program. Batch-norms by running statistics become part of the
+        convolution or linear layer before them, and weights are packed once, so that results differ by rounding. What
+        fastdl writes to parameters later (another program or an optimizer that trains them, load_state_dict) is seen:
+        the next call packs again. For everything else they are read-only as long as the program lives.
     passes : sequence of str
-        What makes the program shorter, with the same results to the last bit: "losses" computes a loss and its gradient
-        in one kernel, "residuals" adds to a convolution's result within it, "activations" applies activations within
-        the products before them. () leaves all as it was recorded.
+        What makes the program shorter, in this order, with the same results to the last bit: "unused" leaves out what
+        nobody takes (what layers keep for a backward that is not made), "losses" computes a loss and its gradient in
+        one kernel, "residuals" adds to a convolution's result within it, "activations" applies activations within the
+        products before them. With `freeze`, "norms" before residuals, and "weights" in the end, do what it says above.
+        () leaves all as it was recorded.
 
     Returns
     -------
@@ -79,9 +87,11 @@ def record(
     """
     if not callable(function):
         raise TypeError(f"function: found {type(function).__name__}, expected a function")
+    flag(freeze, "freeze")
     for name in passes:
         if name not in PASSES:
             fail("passes", repr(name), f"among {list(PASSES)}")
+    names = [name for name in passes if freeze or name not in FREEZING]
     runs: list[Dry] = []
     for seed, scale in enumerate((1e30, -1e30, 1e-30, nan)):
         runs.append(dry_run(function, arguments, scale, seed))
@@ -89,9 +99,10 @@ def record(
     starts = [{r.start for r in dry.run.memory.ranges} for dry in runs[:2]]
     runs = runs[:3]  # by a NaN no number can be found again
     for dry in runs:
-        given = (a.ctypes.data for a in dry.arguments if a is not None)
-        kept = frozenset(starts[0] & starts[1]).union(given, *returned_by(dry))
-        dry.run.calls = shorten(dry.run.calls, dry.run.memory, kept, passes)
+        given = {a.ctypes.data for a in dry.arguments if a is not None}
+        before = frozenset(starts[0] & starts[1]).difference(given)
+        kept = before.union(given, *returned_by(dry))
+        dry.run.calls = shorten(dry.run.calls, dry.run.memory, kept, before, names)
     program = Program(function, arguments, runs)
     if verify:
         compare_calls(program, arguments)
@@ -108,6 +119,22 @@ def others(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         else:
             leaves.append(leaf)
     return rebuilt(arguments, iter(leaves))  # type: ignore[no-any-return]
+
+
+def equal(a: Any, b: Any) -> bool:
+    if isinstance(a, np.ndarray):
+        return np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+    return bool(a == b or (a != a and b != b))
+
+
+def nearly_equal(a: Any, b: Any) -> bool:
+    """What rounding may do to results of frozen programs. Of integers nothing is said: where two numbers are nearly
+    equal, their order may be another."""
+    if not isinstance(a, (np.ndarray, float, np.floating)) or np.asarray(a).dtype.kind != "f":
+        return np.asarray(a).dtype.kind in "iu" or equal(a, b)
+    a, b = np.asarray(a), np.asarray(b)
+    largest = np.max(np.abs(a), where=np.isfinite(a), initial=0)
+    return np.allclose(b, a, rtol=0, atol=np.sqrt(np.finfo(a.dtype).eps) * largest, equal_nan=True)
 
 
 def compare_calls(program: Program, arguments: tuple[Any, ...]) -> None:
@@ -132,13 +159,9 @@ def compare_calls(program: Program, arguments: tuple[Any, ...]) -> None:
                 for owner, state in states:
                     owner.__dict__.clear()
                     owner.__dict__.update(state)
+    same = nearly_equal if program.frozen else equal
     for (name, a), (_, b) in zip(*found, strict=True):
-        equal = (
-            np.array_equal(a, b, equal_nan=getattr(a, "dtype", np.dtype(bool)).kind == "f")
-            if isinstance(a, np.ndarray)
-            else a == b or (a != a and b != b)
-        )
-        if not equal:
+        if not same(a, b):
             raise RecordError(
                 f"record: found {name} of the program to differ from the function's, expected the same: the function "
                 "changes something that fastdl's kernels do not know of"

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastdl import _kernels
-from fastdl._recording import Counter, get_recorder, set_recorder
+from fastdl._recording import Counter, get_recorder, owner_of, set_recorder
 from fastdl.functional.verbs import Array
 from fastdl.program.errors import RecordError
-from fastdl.program.memory import Memory, bytes_of, ends_of, extent_of, has, owner_of, sum_of, united, view
+from fastdl.program.memory import Memory, ends_of, extent_of, has, sum_of, united, view
 from fastdl.program.nest import leaves_of, rebuilt
 
 SIGNATURES = _kernels.SIGNATURES
@@ -49,6 +49,10 @@ class Call(NamedTuple):
     """Of each argument: "i" and "d" a number, "w" a Counter, "p" an address (None: NULL), "s" the words of a struct,
     "t" the words of a table of addresses and where in it they are, "z" an array without elements."""
     uses: list[Use]
+    at: int = -1
+    """Which one of the function's calls it is."""
+    prepared: bool = False
+    """Whether it is made only where a parameter changed."""
 
 
 class Run:
@@ -138,7 +142,7 @@ class Run:
                 if writes:
                     written.append(value)
                 slots.append(("p", address))
-        self.calls.append(Call(kernel, dtype, slots, uses))
+        self.calls.append(Call(kernel, dtype, slots, uses, len(self.calls)))
         for array in written:
             self._fill(array)
 
@@ -150,6 +154,7 @@ class Run:
                 start, end = whole.ctypes.data, whole.ctypes.data + whole.nbytes
         here = len(self.calls)
         found = self.memory.find(start, end, keep, here)
+        found.keep |= {id(array): array, id(keep): keep}
         found.last = here
         for (low, high), (memory, total) in found.expected.items():
             if low < address + size and address < high and sum_of(memory) != total:
@@ -172,8 +177,8 @@ class Run:
 
     def _fill(self, array: Array) -> None:
         """With numbers that mean nothing, in place of what a kernel would have written."""
-        memory = bytes_of(array)
-        address = memory.ctypes.data
+        address = array.ctypes.data
+        memory = view(address, array.nbytes, None)  # it may be read-only, for frozen programs
         found, _ = self.memory.at(address)
         for part in ends_of(memory):
             key = part.ctypes.data, part.size

@@ -16,6 +16,7 @@ from fastdl.reference._window import fill
 __all__ = [
     "batch_norm",
     "batch_norm_backward",
+    "fuse_conv_bn_weights",
     "group_norm",
     "group_norm_backward",
     "instance_norm",
@@ -48,6 +49,14 @@ def batch_norm_backward(grad_output, x, running_mean, running_var, weight, train
     stats = None if mean is None else (_column(mean), _column(rstd))
     grad, weight_terms = _backward(_flat(grad_output), _flat(x), _column(weight), (0, 2), eps, stats)
     return NormGrad(grad.reshape(x.shape), weight_terms.sum((0, 2)), _flat(grad_output).sum((0, 2)))
+
+
+@implements(functional.fuse_conv_bn_weights)
+def fuse_conv_bn_weights(weight, bias, running_mean, running_var, eps, norm_weight, norm_bias):
+    scale = (1 if norm_weight is None else norm_weight) / np.sqrt(running_var + eps)
+    shifted = (0 if bias is None else bias) - running_mean
+    fused = weight * scale.reshape(-1, *(1,) * (weight.ndim - 1))
+    return fused, (0 if norm_bias is None else norm_bias) + scale * shifted
 
 
 @implements(functional.instance_norm)

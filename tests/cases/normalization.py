@@ -212,6 +212,28 @@ def _all(x: Shape, values: Draw | None = None, groups: int = 2, **form: Any) -> 
 
 
 _LENGTHS = (1, 2, 7, 8, 15, 16, 17, 31, 33, 63, 65, 257, 2049, 5000)
+
+
+def _fused(a: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...]:
+    """Both are computed in float64 and rounded; of float64 the terms of the bias may cancel."""
+
+    def size(name: str, default: float) -> Any:
+        return default if a[name] is None else np.abs(a[name])
+
+    scale = size("norm_weight", 1) / np.sqrt(a["running_var"] + a.get("eps", 1e-5))
+    terms = scale * (size("bias", 0) + np.abs(a["running_mean"])) + size("norm_bias", 0)
+    return 8 * np.abs(expected[0]), 8 * terms
+
+
+def _fuse(weight: Shape, given: tuple[str, ...] = ("bias", "norm_weight", "norm_bias"), **form: Any) -> Case:
+    out = weight[:1]
+    inputs: dict[str, Any] = {"weight": weight, "bias": out if "bias" in given else None}
+    inputs |= {"running_mean": out, "running_var": _positive(*out)}
+    inputs |= {name: out if name in given else None for name in ("norm_weight", "norm_bias")}
+    form = {"note": "_".join(given) if len(given) < 3 else "", "flops": 2 * math.prod(weight)} | form
+    return declare("fuse_conv_bn_weights", inputs, (weight, out), tolerance=_fused, **form)
+
+
 _LARGE: dict[str, Any] = {"tags": ("bench", "large"), "return_stats": True}
 _BENCH: dict[str, Any] = {"tags": ("bench",), "return_stats": True}
 
@@ -271,6 +293,10 @@ CASES = [
             shape, _scaled(scale, *shape), note=_name(f"{scale:g}", shape), tags=("special", "not-in-torch"), eps=eps
         )
     ),
+    *(_fuse((5, n)) for n in _LENGTHS),
+    *(_fuse((4, 3, 3, 2), given) for given in ((), ("bias",), ("norm_weight",), ("norm_bias", "bias"))),
+    *(_fuse(shape, eps=0.1) for shape in ((7,), (0, 3), (2, 3, 2, 2, 3), (17, 1, 4))),
+    _fuse((64, 64, 3, 3), tags=("bench",)),
     *_all((2, 6, 30), **_BENCH),
     norm("batch_norm", (32, 64, 56, 56), training=True, **_LARGE),
     norm("batch_norm", (128, 256), training=True, **_LARGE),

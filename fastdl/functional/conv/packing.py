@@ -20,7 +20,6 @@ __all__ = [
 ]
 
 _WINOGRAD, _WINOGRAD_2X2 = _kernels.ALGORITHM_WINOGRAD, _kernels.ALGORITHM_WINOGRAD_2X2
-_ANY_TILE = 6  # for fdl_conv_plan: weights that are still to be packed
 
 
 @helper
@@ -80,7 +79,7 @@ def pack_conv2d_weight(
     )
     found = np.zeros(3, np.int64)
     found[0] = codes[0]
-    _kernels.conv_plan(weight, found, window, _ANY_TILE, 0, codes[1])
+    _kernels.conv_plan(weight, found, window, _kernels.TILE_ANY, 0, codes[1])
     tile = 4 if found[0] == _WINOGRAD else 2 if found[0] == _WINOGRAD_2X2 else 0
     _kernels.conv_packed_size(weight, found, window, tile)
     data = np.empty(found[0], weight.dtype)

@@ -1,0 +1,291 @@
+"""Frozen programs: parameters become part of them, and what changes parameters later is seen or refused."""
+
+import gc
+import threading
+
+import numpy as np
+import pytest
+
+import fastdl
+from fastdl import nn, optim
+from fastdl.program import RecordError
+
+F32, F64 = np.float32, np.float64
+
+
+def settled(net, shape, dtype=F32):
+    """With running statistics of its own, in eval mode."""
+    net.to(dtype)
+    rng = np.random.default_rng(0)
+    for _ in range(3):
+        net(rng.standard_normal(shape).astype(dtype) + 0.5)
+    for module in net.modules():
+        if isinstance(module, (nn.BatchNorm1d, nn.BatchNorm2d)) and module.affine:
+            module.weight[:], module.bias[:] = rng.uniform(0.5, 2, (2, module.num_features))
+    return net.eval()
+
+
+def convolutional(**options):
+    return nn.Sequential(
+        nn.Conv2d(3, 40, 3, padding=1, rng=0),
+        nn.BatchNorm2d(40),
+        nn.ReLU(),
+        nn.Conv2d(40, 64, 3, bias=False, rng=1, **options),
+        nn.BatchNorm2d(64, affine=False),
+        nn.Flatten(),
+        nn.Linear(64 * 36, 30, rng=2),
+        nn.BatchNorm1d(30),
+        nn.Tanh(),
+        nn.Linear(30, 10, rng=3),
+    )
+
+
+def kernels(program):
+    return [row.kernel for row in program.explain().rows]
+
+
+def near(found, wanted, roundings=1000):
+    scale = roundings * np.finfo(wanted.dtype).eps * np.abs(wanted).max()
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=scale)
+
+
+@pytest.mark.parametrize("dtype", [F32, F64])
+def test_batch_norms_become_part_of_products(dtype, level):
+    shape = (4, 3, 8, 8)
+    net = settled(convolutional(), shape, dtype)
+    x = np.random.default_rng(1).standard_normal(shape).astype(dtype)
+    program = net.bind(x)
+    assert kernels(program) == ["conv", "conv", "linear", "linear"]
+    near(program(x), net(x))
+    assert program.frozen
+    assert not net.bind(x, freeze=False).frozen
+
+
+@pytest.mark.parametrize("kind", ["1d", "3d", "last", "groups", "depthwise", "one"])
+def test_every_convolution(kind):
+    rng = np.random.default_rng(0)
+    options = {
+        "1d": (nn.Conv1d(8, 32, 3, rng=0), (2, 8, 20)),
+        "3d": (nn.Conv3d(4, 16, 3, rng=0), (2, 4, 6, 7, 8)),
+        "last": (nn.Conv2d(8, 32, 3, data_format="NHWC", rng=0), (2, 9, 9, 8)),
+        "groups": (nn.Conv2d(8, 32, 3, groups=2, rng=0), (2, 8, 9, 9)),
+        "depthwise": (nn.Conv2d(8, 8, 3, groups=8, rng=0), (2, 8, 9, 9)),
+        "one": (nn.Conv2d(64, 32, 1, rng=0), (2, 64, 7, 7)),
+    }
+    net, shape = options[kind]
+    x = rng.standard_normal(shape).astype(F32)
+    near(net.bind(x)(x), net.eval()(x))
+
+
+def test_what_is_not_a_norm_of_a_product_stays():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((4, 6)).astype(F32)
+    linear, norm = nn.Linear(6, 32, rng=0), nn.BatchNorm1d(32)
+    settled(nn.Sequential(linear, norm), (9, 6))
+
+    def twice(x):
+        y = linear(x)
+        return norm(y), y  # also what the norm is taken of
+
+    def by_input(x, mean):
+        return fastdl.batch_norm(linear(x), mean, norm.running_var)
+
+    def of_batch(x):
+        return fastdl.batch_norm(linear(x), training=True)
+
+    for function, arguments in ((twice, (x,)), (by_input, (x, norm.running_mean.copy())), (of_batch, (x,))):
+        program = fastdl.record(function, *arguments, freeze=True)
+        assert kernels(program) == ["linear", "normalize"]
+        found, wanted = program(*arguments), function(*arguments)
+        for a, b in zip(found, wanted, strict=True) if isinstance(wanted, tuple) else ((found, wanted),):
+            near(a, b)
+
+
+def test_residual_after_a_norm():
+    conv, norm = nn.Conv2d(16, 16, 3, padding=1, rng=0), nn.BatchNorm2d(16)
+    settled(nn.Sequential(conv, norm), (2, 16, 8, 8))
+    x = np.random.default_rng(0).standard_normal((2, 16, 8, 8)).astype(F32)
+
+    def block(x):
+        return fastdl.relu(fastdl.add(norm(conv(x)), x))
+
+    program = fastdl.record(block, x, freeze=True)
+    assert kernels(program) == ["conv"]
+    near(program(x), block(x))
+
+
+@pytest.mark.parametrize("passes", [(), ("norms",), ("weights",), ("activations",)])
+def test_each_pass_alone(passes):
+    shape = (4, 3, 8, 8)
+    net = settled(convolutional(), shape)
+    x = np.random.default_rng(1).standard_normal(shape).astype(F32)
+    program = fastdl.record(net, x, freeze=True, passes=passes)
+    assert program.frozen == bool({"norms", "weights"} & {*passes})
+    near(program(x), net(x))
+
+
+def test_what_trains_them_is_seen():
+    shape = (4, 3, 8, 8)
+    net = settled(convolutional(), shape)
+    rng = np.random.default_rng(1)
+    x, target = rng.standard_normal(shape).astype(F32), np.arange(4)
+    loss, program = nn.CrossEntropyLoss(), net.bind(x)
+    optimizer = optim.Adam(net.parameters(), lr=0.01)
+
+    def step(x, target):
+        value = loss(net(x), target)
+        net.backward(loss.backward(), input_grad=False)
+        optimizer.step(net.grads)
+        return value
+
+    def check():
+        net.eval()
+        near(program(x), net(x))
+        net.train()
+
+    check()
+    step(x, target)
+    check()
+    trainer = nn.compile_step(net, loss, optimizer, x, target)
+    check()
+    for _ in range(3):
+        before = program(x)
+        trainer(x, target)
+        assert not np.array_equal(before, program(x))
+        check()
+    trainer.run_epochs(np.concatenate([x, x]), np.concatenate([target, target]), rng=0)
+    check()
+    bound = optimizer.bind(net.grads)
+    bound()
+    check()
+    net(x)  # running statistics alone
+    check()
+    state = {name: np.asarray(0.9 * value, value.dtype) for name, value in net.state_dict().items()}
+    net.load_state_dict(state)
+    check()
+    trainer.explain(time=True)  # which changes parameters, and puts them back
+    check()
+
+
+def test_a_program_that_was_there_before_is_seen():
+    net, x, target = nn.Linear(4, 40, rng=0), np.ones((3, 4), F32), np.arange(3)
+    trainer = nn.compile_step(net, nn.CrossEntropyLoss(), optim.SGD(net.parameters(), lr=1.0), x, target)
+    program = net.bind(x)
+    for _ in range(3):
+        trainer(x, target)
+        near(program(x), net(x))
+
+
+def test_inside_njit():
+    numba = pytest.importorskip("numba")
+    net, x, target = nn.Linear(4, 40, rng=0), np.ones((3, 4), F32), np.arange(3)
+    program = net.bind(x)
+    trainer = nn.compile_step(net, nn.CrossEntropyLoss(), optim.SGD(net.parameters(), lr=1.0), x, target)
+
+    @numba.njit
+    def run(program, trainer, x, target):
+        for _ in range(5):
+            trainer(x, target)
+        return program(x)
+
+    near(run(program, trainer, x, target), net(x))
+
+
+def test_parameters_are_read_only_meanwhile():
+    net = nn.Sequential(nn.Linear(4, 40, rng=0), nn.BatchNorm1d(40))
+    x = np.ones((3, 4), F32)
+    program, other = net.bind(x), net.bind(x)
+    kept = program.copy()
+    arrays = net[0].weight, net[1].running_mean
+    del program, other
+    gc.collect()
+    for array in arrays:
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = 1
+    with pytest.raises(ValueError, match=r"param: found .* not C-contiguous and writable"):
+        fastdl.sgd_step(net[0].weight, np.zeros_like(net[0].weight), lr=0.1)
+    assert net(x).shape == (3, 40)
+    assert not net[1].running_mean.flags.writeable
+    del kept
+    gc.collect()
+    for array in arrays:
+        array[0] = 1
+
+
+def test_views_of_one_array():
+    flat = np.random.default_rng(0).standard_normal(4 * 40 + 40).astype(F32)
+    weight, bias, x = flat[:160].reshape(40, 4), flat[160:], np.ones((3, 4), F32)
+    program = fastdl.record(lambda x: fastdl.linear(x, weight, bias), x, freeze=True)
+    with pytest.raises(ValueError, match="read-only"):
+        weight[0] = 1
+    with pytest.raises(ValueError, match="read-only"):
+        flat[0] = 1
+    optimizer = optim.SGD([flat], lr=1.0)
+    optimizer.step([np.ones_like(flat)])
+    near(program(x), fastdl.linear(x, weight, bias))
+    other = optim.SGD([weight, bias], lr=1.0)
+    other.step([np.ones_like(weight), np.ones_like(bias)])
+    near(program(x), fastdl.linear(x, weight, bias))
+
+
+def test_a_replaced_parameter_is_an_error():
+    net, x = nn.Linear(4, 40, rng=0), np.ones((3, 4), F32)
+    program = net.bind(x)
+    net.weight = np.zeros((40, 4), F32)
+    with pytest.raises(RuntimeError, match="record"):
+        program(x)
+
+
+def test_weights_that_the_program_itself_changes():
+    net, x = nn.Linear(4, 40, rng=0), np.ones((3, 4), F32)
+    optimizer = optim.SGD(net.parameters(), lr=0.1)
+    grads = {"weight": np.ones((40, 4), F32), "bias": np.ones(40, F32)}
+
+    def step(x):
+        y = net(x)
+        optimizer.step(grads)
+        return y
+
+    program = fastdl.record(step, x, freeze=True)
+    assert not program.frozen
+    before = net(x)
+    np.testing.assert_array_equal(program(x), before)
+    assert not np.array_equal(program(x), before)
+
+
+def test_copies_in_threads():
+    net = nn.Sequential(nn.Linear(64, 64, rng=0), nn.ReLU(), nn.Linear(64, 64, rng=1)).eval()
+    x = np.random.default_rng(0).standard_normal((8, 64)).astype(F32)
+    program, wanted, wrong = net.bind(x), net(x), []
+
+    def work(own):
+        for _ in range(200):
+            if not np.allclose(own(x), wanted, atol=1e-5):
+                wrong.append(1)
+
+    threads = [threading.Thread(target=work, args=(program.copy(),)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_a_difference_is_found():
+    """The comparison of a frozen program with its function can fail."""
+    net, x, history = nn.Linear(4, 40, rng=0), np.ones((3, 4), F32), []
+
+    def grows(x):
+        history.append(1)
+        state = np.full(3, 1.0 + len(history) // 6, F32)
+        return net(x), state
+
+    with pytest.raises(RecordError):
+        fastdl.record(grows, x, freeze=True)
+    with pytest.raises(TypeError, match="freeze: found 1"):
+        fastdl.record(net, x, freeze=1)
+
+
+def test_empty():
+    net = nn.Linear(4, 40, rng=0)
+    assert net.bind(np.zeros((0, 4), F32))(np.zeros((0, 4), F32)).shape == (0, 40)
