@@ -448,15 +448,16 @@ FDL_KERNEL int fdl_recurrent_cell_backward(const real *grad_h_next, FDL_OPTIONAL
                                            FDL_OPTIONAL real *grad_c, real *grad_weight_ih, real *grad_weight_hh,
                                            FDL_OPTIONAL real *grad_bias_ih, FDL_OPTIONAL real *grad_bias_hh,
                                            int64_t batch, int64_t input, int64_t hidden, int64_t kind);
-/* The same with weights packed once, the states updated in place: no allocation, once a thread has made its first step.
+/* The same with weights packed once: no allocation, once a thread has made its first step. h_next may be h, c_next c.
  * `packed` is for the level that packed it (else FDL_BAD_LEVEL); its size in elements: */
 FDL_KERNEL int fdl_recurrent_packed_size(const real *weight_hh, int64_t *size, int64_t input, int64_t hidden,
                                          int64_t kind);
 FDL_KERNEL int fdl_recurrent_pack(const real *weight_ih, const real *weight_hh, FDL_OPTIONAL const real *bias_ih,
                                   FDL_OPTIONAL const real *bias_hh, real *packed, int64_t input, int64_t hidden,
                                   int64_t kind);
-FDL_KERNEL int fdl_recurrent_step(const real *x, const real *packed, real *h, FDL_OPTIONAL real *c, int64_t batch,
-                                  int64_t input, int64_t hidden, int64_t kind);
+FDL_KERNEL int fdl_recurrent_step(const real *x, const real *packed, const real *h, FDL_OPTIONAL const real *c,
+                                  real *h_next, FDL_OPTIONAL real *c_next, int64_t batch, int64_t input, int64_t hidden,
+                                  int64_t kind);
 
 /* conv/: weight [out_channels, channels / groups, kernel_depth, kernel_height, kernel_width] */
 /* residual, as y: added before the activation. Either weight or packed, which fdl_conv_pack made. */

@@ -11,6 +11,7 @@ from typing import Literal
 
 from fastdl import _kernels
 from fastdl._native import ffi, lib
+from fastdl._recording import LEVEL, version_at
 
 __all__ = [
     "active_isa",
@@ -84,6 +85,8 @@ def use_isa(name: str) -> None:
         reason = "not supported by this CPU" if name in LEVELS else "unknown"
         raise ValueError(f"isa: found {name!r} ({reason}), expected one of {', '.join(supported)}")
     lib.fdl_use_level(LEVELS.index(name))
+    version = version_at(LEVEL)
+    version += 1
 
 
 def active_isa() -> str:

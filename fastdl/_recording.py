@@ -127,6 +127,8 @@ def replaced(owner: Any, array: Any = None) -> None:
 
 _VERSIONS = np.zeros(1 << 12, np.int64)
 """Of arrays, by where their memory begins; several may share one."""
+LEVEL = 0
+"""In place of where memory begins: the version of the instruction-set level, for which some weights are packed."""
 _frozen: dict[int, tuple[Array, int]] = {}
 """By id: arrays that are read-only for frozen programs, and for how many of them."""
 

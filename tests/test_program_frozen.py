@@ -124,6 +124,54 @@ def test_each_pass_alone(passes):
     near(program(x), net(x))
 
 
+@pytest.mark.parametrize("kind", [nn.RNNCell, nn.LSTMCell, nn.GRUCell])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_cells_with_packed_weights(kind, batch, level):
+    cell, rng = kind(5, 20, rng=0), np.random.default_rng(0)
+    x, *state = (rng.standard_normal((batch, n)).astype(F32) for n in (5, 20, 20))
+    state = tuple(state) if kind is nn.LSTMCell else state[0]
+
+    def step(x, state):
+        return cell(x, state)
+
+    program = fastdl.record(step, x, state, freeze=True)
+    assert kernels(program) == ["recurrent_step"]
+    for found, wanted in zip(np.atleast_2d(program(x, state)), np.atleast_2d(step(x, state)), strict=True):
+        near(found, wanted)
+
+
+def test_another_level_packs_again():
+    cell, x = nn.LSTMCell(5, 20, rng=0), np.ones((1, 5), F32)
+    program, before = cell.bind(), fastdl.active_isa()
+    try:
+        for name in fastdl.supported_isas():
+            fastdl.use_isa(name)
+            program.reset()
+            near(program(x), cell(x)[0])
+    finally:
+        fastdl.use_isa(before)
+
+
+def test_what_is_computed_from_parameters_is_computed_once():
+    net, norm, x = nn.Linear(4, 40, rng=0), nn.BatchNorm1d(40), np.ones((3, 4), F32)
+    settled(nn.Sequential(net, norm), (9, 4))
+
+    def by_hand(x):
+        weight, bias = fastdl.fuse_conv_bn_weights(net.weight, net.bias, norm.running_mean, norm.running_var)
+        return fastdl.linear(x, fastdl.tanh(weight), fastdl.dropout(bias, 0.5, seed=3))
+
+    def random(x):
+        return fastdl.linear(x, nn_dropout(net.weight))
+
+    program = fastdl.record(by_hand, x, freeze=True)
+    assert kernels(program) == ["linear"]
+    near(program(x), by_hand(x))
+    nn_dropout = nn.Dropout(0.5, seed=0)
+    program = fastdl.record(random, x, freeze=True)
+    assert kernels(program) == ["dropout", "linear"]
+    assert not np.array_equal(program(x), program(x))
+
+
 def test_what_trains_them_is_seen():
     shape = (4, 3, 8, 8)
     net = settled(convolutional(), shape)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -11,7 +10,7 @@ import numpy as np
 from fastdl._backend import functions
 from fastdl._docs import doc
 from fastdl.functional.recurrent._shared import NONLINEARITIES
-from fastdl.functional.recurrent.cell import bound_step, cell_kind
+from fastdl.functional.recurrent.cell import cell_kind, step_in_place
 from fastdl.functional.verbs import Array, fail, flag, floats, natural, view, zeros
 from fastdl.nn._arguments import blame_input, example, float_dtype, one_of, real, size_of
 from fastdl.nn._layer import Layer, RandomLayer
@@ -486,7 +485,7 @@ class _Cell(Layer, Generic[State]):
         return grad.input  # type: ignore[no-any-return]
 
     def bind(self, batch: int = 1) -> BoundCell:  # type: ignore[override]
-        """This cell for streaming, with the parameters that it has now."""
+        """This cell for streaming."""
         return BoundCell(self, size_of(batch, "batch"))
 
     def _weights(self) -> tuple[Any, ...]:
@@ -623,7 +622,8 @@ class GRUCell(_Cell[Array], function="gru_cell", gates=3):
 class BoundCell:
     """A cell that steps over arrays of its own, so that a step allocates nothing: what ``cell.bind(batch)`` returns.
 
-    The parameters are those that the cell had then: after a change, bind it again.
+    A step is a frozen program (fastdl.record): the cell's weights are packed once, again where fastdl changed them
+    (training, load_state_dict), and are read-only for all else meanwhile. Where one is replaced, bind again.
 
     Attributes
     ----------
@@ -651,7 +651,7 @@ class BoundCell:
     def __init__(self, cell: _Cell[Any], batch: int) -> None:
         dtype = cell.weight_ih.dtype
         states = [np.zeros((batch, cell.hidden_size), dtype) for _ in range(cell.states)]
-        self.__setstate__((copy.deepcopy(cell), np.zeros((batch, cell.input_size), dtype), states))
+        self.__setstate__((cell, np.zeros((batch, cell.input_size), dtype), states))
 
     def __call__(self, x: Any) -> Array:
         if type(x) is np.ndarray and x.dtype is self._x.dtype and x.shape in self._shapes:
@@ -715,12 +715,18 @@ def _assign(array: Array, value: Any, argument: str) -> None:
 
 
 def _stepper(cell: _Cell[Any], x: Array, states: list[Array]) -> Callable[[], None]:
-    """What makes a step with these arrays. The cell is the bound one's own."""
+    """What makes a step with these arrays."""
     import fastdl
+    from fastdl.program import record
 
     if functions() is fastdl:
         h, c = states if len(states) == 2 else (states[0], None)
-        return bound_step(cell_kind(cell.function, **cell._options()), x, h, c, *cell._weights())
+        kind = cell_kind(cell.function, **cell._options())
+
+        def in_place() -> None:
+            step_in_place(kind, x, h, c, *cell._weights())
+
+        return record(in_place, freeze=True, verify=False)
     function = getattr(functions(), cell.function)
 
     def step() -> None:

@@ -96,6 +96,27 @@ def use_of(call: Call, name: str) -> Use | None:
     return next((use for use in call.uses if use.name == name), None)
 
 
+def constants(calls: list[Call], uses: Uses) -> list[Call]:
+    """What is computed from parameters alone is computed beforehand."""
+    found: list[Call] = []
+    ready: set[int] = set()
+    for at, call in enumerate(calls):
+        ranges = [uses.memory.at(use.address)[0] for use in call.uses]
+        pairs = list(zip(ranges, call.uses, strict=True))
+        own = all(
+            r.made and r.start not in uses.kept and {i for i, writes in uses.by[r.start] if writes} == {at}
+            for r, use in pairs
+            if use.writes
+        )
+        known = all(use.writes or r.start in ready or uses.constant(use.address) for r, use in pairs)
+        counts = any(kind == "w" for kind, _ in call.slots)  # random numbers: others at each call
+        if pairs and own and known and not counts:
+            ready.update(r.start for r, use in pairs if use.writes)
+            call = call._replace(prepared=True)
+        found.append(call)
+    return [c for c in found if c.prepared] + [c for c in found if not c.prepared]
+
+
 def norms(calls: list[Call], uses: Uses) -> list[Call]:
     """A normalization by fixed statistics of what a product gives, and nobody else takes, becomes part of the product's
     weight and bias."""
@@ -161,7 +182,9 @@ def weights(calls: list[Call], uses: Uses) -> list[Call]:
     first: list[Call] = []
     for call in calls:
         weight = use_of(call, "weight") if call.kernel in ("linear", "conv") else None
-        pack = None
+        pack: tuple[Call, Call] | None = None
+        if call.kernel == "recurrent_cell" and not call.prepared:
+            pack = _packed_cell(call, uses)
         if weight is not None and not call.prepared and uses.constant(weight.address):
             array = view(weight.address, weight.size, call.dtype)
             pack = (_packed_linear if call.kernel == "linear" else _packed_conv)(call, weight, array, uses)
@@ -183,6 +206,24 @@ def _packed_linear(call: Call, weight: Use, array: Array, uses: Uses) -> tuple[C
     kept = [u for u in call.uses if u.name != "weight"] + [now]
     made = prepared("linear_pack", call.dtype, [weight, packed], **sizes)
     return made, replaced(call, weight=("p", now.address), packed=("i", 1))._replace(uses=kept)
+
+
+def _packed_cell(call: Call, uses: Uses) -> tuple[Call, Call] | None:
+    names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+    read = [use for use in call.uses if use.name in names]
+    sizes = {name: value_of(call, name) for name in ("input", "hidden", "kind")}
+    batch, hidden = value_of(call, "batch"), sizes["hidden"]
+    small = batch * hidden * (sizes["input"] + hidden) < 1 << 20  # this kernel runs in one thread
+    if not small or not all(uses.constant(use.address) for use in read):
+        return None
+    weight = next(use for use in read if use.name == "weight_hh")
+    found = np.empty(1, np.int64)
+    _kernels.recurrent_packed_size(view(weight.address, weight.size, call.dtype), found, *sizes.values())
+    packed = uses.new("packed", (int(found[0]),), call.dtype)
+    made = prepared("recurrent_pack", call.dtype, [*read, packed], **sizes)
+    kept = [use for use in call.uses if use not in read] + [packed._replace(writes=False)]
+    step = prepared("recurrent_step", call.dtype, kept, batch=batch, **sizes)
+    return made, step._replace(prepared=False, at=call.at)
 
 
 def _packed_conv(call: Call, weight: Use, array: Array, uses: Uses) -> tuple[Call, Call] | None:
@@ -305,12 +346,13 @@ def losses(calls: list[Call], uses: Uses) -> list[Call]:
 PASSES: dict[str, Callable[[list[Call], Uses], list[Call]]] = {
     "unused": unused,
     "losses": losses,
+    "constants": constants,
     "norms": norms,
     "residuals": residuals,
     "activations": activations,
     "weights": weights,
 }
-FREEZING = frozenset({"norms", "weights"})
+FREEZING = frozenset({"constants", "norms", "weights"})
 """Those for which parameters have to be frozen."""
 
 
@@ -323,8 +365,12 @@ def shorten(
         calls = PASSES[name](calls, Uses(calls, memory, kept, constant))
     before = sum(call.prepared for call in calls)
     for found in memory.ranges:
-        at = [i for i, call in enumerate(calls) for u in call.uses if found.start <= u.address < found.end]
-        found.first, found.last = (min(at), max(at)) if at else (-1, -1)
-        if found.first < before <= found.last:
+        found.first = found.last = -1
+    for i, call in enumerate(calls):
+        for use in call.uses:
+            found, _ = memory.at(use.address)
+            found.first, found.last = found.first if found.first >= 0 else i, i
+    for found in memory.ranges:
+        if 0 <= found.first < before <= found.last:
             found.last = len(calls)  # prepared: it stays, also where the calls before it are made again
     return calls

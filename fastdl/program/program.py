@@ -13,7 +13,7 @@ import numpy as np
 from fastdl import _kernels
 from fastdl._call import get_recorder, program_runner
 from fastdl._native import ffi, lib
-from fastdl._recording import depends, freeze, owner_of, thaw, version_at
+from fastdl._recording import LEVEL, depends, freeze, owner_of, thaw, version_at
 from fastdl.functional.verbs import Array, ArrayLike, fail, integer, natural
 from fastdl.program.errors import RecordError
 from fastdl.program.explain import Explanation, explain
@@ -163,7 +163,8 @@ class Program:
         calls = first.run.calls
         prepared = [use for c in calls if c.prepared for use in c.uses]
         written = [use for c in calls for use in c.uses if use.writes]
-        watched = {int(version_at(self._owner(u.address)).ctypes.data) for u in self._persistent(prepared)}
+        sources = {LEVEL, *(self._owner(use.address) for use in self._persistent(prepared))} if prepared else set()
+        watched = {int(version_at(start).ctypes.data) for start in sources}
         trained = {int(version_at(self._owner(u.address)).ctypes.data) for u in self._persistent(written)}
         sizes = [len(c.slots) for c in calls]
         after = sum(sizes)

@@ -43,16 +43,17 @@ def record(
         Whether to compare two calls of the program with two of the function, on the arguments and on others, to the
         last bit; everything is put back after that.
     freeze : bool
-        For inference: parameters become part of the program. Batch-norms by running statistics become part of the
-        convolution or linear layer before them, and weights are packed once, so that results differ by rounding. What
+        For inference: parameters become part of the program. What is computed from them alone is computed once,
+        batch-norms by running statistics become part of the convolution or linear layer before them, and weights of
+        linear, convolutions and recurrent cells are packed, so that results differ by rounding. What
         fastdl writes to parameters later (another program or an optimizer that trains them, load_state_dict) is seen:
         the next call packs again. For everything else they are read-only as long as the program lives.
     passes : sequence of str
         What makes the program shorter, in this order, with the same results to the last bit: "unused" leaves out what
         nobody takes (what layers keep for a backward that is not made), "losses" computes a loss and its gradient in
         one kernel, "residuals" adds to a convolution's result within it, "activations" applies activations within the
-        products before them. With `freeze`, "norms" before residuals, and "weights" in the end, do what it says above.
-        () leaves all as it was recorded.
+        products before them. With `freeze`, "constants" and "norms" before residuals, and "weights" in the end, do what
+        it says above. () leaves all as it was recorded.
 
     Returns
     -------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from threading import Lock
 from typing import Any, NamedTuple
 
@@ -22,7 +23,9 @@ _PATTERN = 1 << 16
 """How many numbers without meaning there are."""
 _WORDS = {"arrays", "table"}
 """Parameters that hold addresses of arrays, in rows."""
-_UPDATED = frozenset({"param", "running_mean", "running_var", "h", "c", "optimizer"}) | {
+_SIZES = frozenset(kernel for kernel in SIGNATURES if kernel.endswith(("_size", "_plan")))
+"""Kernels that compute from sizes alone: they are made while recording."""
+_UPDATED = frozenset({"param", "running_mean", "running_var", "optimizer"}) | {
     *("momentum_buffer", "state_sum", "square_avg", "grad_avg", "acc_delta", "mu_product"),
     *("exp_avg", "exp_avg_sq", "max_exp_avg_sq"),
 }
@@ -55,6 +58,14 @@ class Call(NamedTuple):
     """Whether it is made only where a parameter changed."""
 
 
+@cache
+def _numbers(scale: float, seed: int) -> tuple[Array, Array]:
+    """Numbers without meaning, for arrays and for single ones."""
+    random = np.random.default_rng(seed)
+    many = (scale * random.uniform(1, 2, 2 * _PATTERN)).astype(np.float32)
+    return many, (scale * random.uniform(2, 4, _PATTERN)).astype(np.float32)
+
+
 class Run:
     """The recorder of one dry run."""
 
@@ -72,9 +83,8 @@ class Run:
         self.advances: dict[tuple[int, int], tuple[Array, int, int]] = {}
         self.values: dict[float, tuple[int, Any]] = {}
         """Numbers that kernels would have computed: what stands for them, and where."""
-        random = np.random.default_rng(seed)
-        self.pattern = (scale * random.uniform(1, 2, 2 * _PATTERN)).astype(np.float32)
-        self.single = iter((scale * random.uniform(2, 4, 1 << 16)).astype(np.float32))
+        self.pattern, single = _numbers(scale, seed)
+        self.single = iter(single)
 
     # What the rest of the library calls (fastdl/_recording.py).
 
@@ -103,6 +113,13 @@ class Run:
     # What call.c calls.
 
     def __call__(self, kernel: str, dtype: int, given: tuple[Any, ...]) -> None:
+        if kernel in _SIZES:
+            before = set_recorder(None)
+            try:
+                getattr(_kernels, kernel)(*given)
+            finally:
+                set_recorder(before)
+            return
         slots: list[tuple[str, Any]] = []
         uses: list[Use] = []
         written: list[Array] = []

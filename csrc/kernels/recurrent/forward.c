@@ -534,17 +534,17 @@ int fdl_recurrent_pack(const real *weight_ih, const real *weight_hh, const real 
     return status;
 }
 
-int fdl_recurrent_step(const real *x, const real *packed, real *h, real *c, int64_t batch, int64_t input,
-                       int64_t hidden, int64_t kind)
+int fdl_recurrent_step(const real *x, const real *packed, const real *h, const real *c, real *h_next, real *c_next,
+                       int64_t batch, int64_t input, int64_t hidden, int64_t kind)
 {
     if (packed[0] != LANES)
         return FDL_BAD_LEVEL;
     packed_layout at = lay_out(NULL, NULL, input, hidden, kind);
     const int64_t columns = recurrent_gates(kind) * hidden;
     const fdl_mark mark = fdl_scratch_mark();
-    real *x_part = recurrent_scratch(batch * columns), *h_next = recurrent_scratch(batch * hidden);
+    real *x_part = recurrent_scratch(batch * columns), *result = h_next == h ? recurrent_scratch(batch * hidden) : h_next;
     real *buffer = recurrent_scratch(panel_buffer_size(batch)), *between = recurrent_scratch(batch * 2 * hidden);
-    if (!x_part || !h_next || !buffer || !between) {
+    if (!x_part || !result || !buffer || !between) {
         fdl_scratch_release(mark);
         return FDL_OUT_OF_MEMORY;
     }
@@ -557,10 +557,10 @@ int fdl_recurrent_step(const real *x, const real *packed, real *h, real *c, int6
         .x_row = columns,
         .h_prev = h,
         .h_prev_row = hidden,
-        .h = h_next,
+        .h = result,
         .h_row = hidden,
         .c_prev = c,
-        .c = c,
+        .c = c_next,
         .between = at.phase_count == 2 ? between : NULL,
         .bias_n = packed + at.bias_n,
     };
@@ -569,7 +569,8 @@ int fdl_recurrent_step(const real *x, const real *packed, real *h, real *c, int6
         panel_product(&at.phase[p].w, p == 0 ? h : between, p == 0 ? hidden : 2 * hidden, 0, batch, 0,
                       panel_count(&at.phase[p].w), buffer, at.phase[p].epilogue, &state);
     }
-    memcpy(h, h_next, (size_t)(batch * hidden) * sizeof(real));
+    if (result != h_next)
+        memcpy(h_next, result, (size_t)(batch * hidden) * sizeof(real));
     fdl_scratch_release(mark);
     return FDL_OK;
 }

@@ -501,7 +501,7 @@ def cell_kind(function: str, nonlinearity: str = "tanh", linear_before_reset: bo
     return LSTM if function == "lstm_cell" else GRU if linear_before_reset else GRU_RESET_FIRST
 
 
-def bound_step(
+def step_in_place(
     kind: int,
     x: Array,
     h: Array,
@@ -510,16 +510,15 @@ def bound_step(
     weight_hh: Array,
     bias_ih: Array | None,
     bias_hh: Array | None,
-) -> Callable[[], None]:
-    """A function that makes a step of such a cell from x (batch, in), replacing h and c (batch, hidden), as they are by
-    then. The weights are packed now, for the instruction-set level in use."""
+) -> None:
+    """A step of such a cell from x (batch, in), replacing h and c (batch, hidden), by weights that are packed for it."""
     batch, size = x.shape
     hidden = h.shape[1]
     needed = np.empty(1, np.int64)
     _kernels.recurrent_packed_size(weight_hh, needed, size, hidden, kind)
-    packed = np.zeros(needed[0], x.dtype)
+    packed = np.empty(needed[0], x.dtype)
     _kernels.recurrent_pack(weight_ih, weight_hh, bias_ih, bias_hh, packed, size, hidden, kind)
-    return partial(_kernels.recurrent_step, x, packed, h, c, batch, size, hidden, kind)
+    _kernels.recurrent_step(x, packed, h, c, h, c, batch, size, hidden, kind)
 
 
 @cached_helper
