@@ -1,6 +1,6 @@
 """Whole networks: plain fastdl, recorded programs, and what users would pick instead, from the same weights.
 
-    python -m bench.programs [NETWORK ...] [--rounds 9] [--against torch jax] [--json FILE]
+    python -m bench.programs [NETWORK ...] [--rounds 9] [--against torch compile jax] [--json FILE]
 
 For each network its training step, and for some one call of inference, is made by
 
@@ -9,6 +9,7 @@ For each network its training step, and for some one call of inference, is made 
     njit       the same program in a loop inside compiled code
     epoch      the same program over mini-batches, Program.run_epochs
     torch      eager
+    compile    torch.compile of the network and the loss, which needs a C++ compiler and seconds to minutes
     jax        jit; "jax loop" is fori_loop over the same step
 
 and the losses of the first 100 steps are compared with plain fastdl's before anything is timed. After that the learning
@@ -97,9 +98,16 @@ NETWORKS: dict[str, tuple[Callable[..., list[Any]], tuple[int, ...], int, int]] 
 """What makes the layers, the shape of a batch, which of its dimensions is the batch, and the classes."""
 
 
+GAN = "gan"
+"""A generator of 2 numbers from 16 and a discriminator, each with two hidden layers of 64, and an optimizer each."""
+EVERY = (*NETWORKS, GAN)
+
+
 def data(name: str) -> tuple[np.ndarray, np.ndarray]:
-    _, shape, dim, classes = NETWORKS[name]
     rng = np.random.default_rng(0)
+    if name == GAN:
+        return rng.standard_normal((64, 2), np.float32) + 1, rng.standard_normal((64, 16), np.float32)
+    _, shape, dim, classes = NETWORKS[name]
     return rng.standard_normal(shape, np.float32), rng.integers(0, classes, shape[dim])
 
 
@@ -109,6 +117,8 @@ STILL = 1e-9
 
 def plain_step(name: str) -> tuple[nn.Module, Callable[..., Any], Callable[[], Any]]:
     """A network, its training step, and what stops it."""
+    if name == GAN:
+        return plain_gan()
     net, loss = nn.Sequential(*NETWORKS[name][0](nn, rng=np.random.default_rng(1))), nn.CrossEntropyLoss()
     optimizer = optim.Adam(net.parameters(), lr=1e-3)
 
@@ -121,18 +131,81 @@ def plain_step(name: str) -> tuple[nn.Module, Callable[..., Any], Callable[[], A
     return net, step, lambda: setattr(optimizer, "lr", STILL)
 
 
-def torch_step(name: str) -> tuple[Any, Callable[[], Any], Callable[[], Any]]:
+def plain_gan() -> tuple[nn.Module, Callable[..., Any], Callable[[], Any]]:
+    rng = np.random.default_rng(1)
+    generator = nn.Sequential(*mlp(nn, 16, 64, 64, 2, rng=rng))
+    discriminator = nn.Sequential(*mlp(nn, 2, 64, 64, 1, rng=rng))
+    loss = nn.BCEWithLogitsLoss()
+    optimizers = [optim.Adam(net.parameters(), lr=1e-3) for net in (generator, discriminator)]
+    rows = len(data(GAN)[0])
+    yes, both = np.ones((rows, 1), np.float32), np.repeat(np.float32([[1], [0]]), rows, 0)
+
+    def step(real: Any, noise: Any) -> Any:
+        first = loss(discriminator(fastdl.cat([real, generator(noise)])), both)
+        discriminator.backward(loss.backward(), input_grad=False)
+        optimizers[1].step(discriminator.grads)
+        second = loss(discriminator(generator(noise)), yes)
+        generator.backward(discriminator.backward(loss.backward()), input_grad=False)
+        optimizers[0].step(generator.grads)
+        return fastdl.add(first, second)
+
+    def stop() -> None:
+        for optimizer in optimizers:
+            optimizer.lr = STILL
+
+    return nn.ModuleList([generator, discriminator]), step, stop
+
+
+def torch_gan() -> tuple[Any, Callable[[], Any], Callable[[], Any]]:
+    import torch
+
+    nets = torch.nn.ModuleList(
+        torch.nn.Sequential(*mlp(torch.nn, *sizes, 64, 64, out)) for sizes, out in (((16,), 2), ((2,), 1))
+    )
+    nets.load_state_dict({k: torch.from_numpy(v) for k, v in plain_gan()[0].state_dict().items()})
+    generator, discriminator = nets
+    optimizers = [torch.optim.Adam(net.parameters(), lr=1e-3) for net in nets]
+    loss = torch.nn.functional.binary_cross_entropy_with_logits
+    real, noise = map(torch.from_numpy, data(GAN))
+    yes, both = torch.ones(len(real), 1), torch.cat([torch.ones(len(real), 1), torch.zeros(len(real), 1)])
+
+    def step() -> Any:
+        optimizers[1].zero_grad()
+        first = loss(discriminator(torch.cat([real, generator(noise).detach()])), both)
+        first.backward()
+        optimizers[1].step()
+        optimizers[0].zero_grad()
+        second = loss(discriminator(generator(noise)), yes)
+        second.backward(inputs=list(generator.parameters()))
+        optimizers[0].step()
+        return (first + second).detach()
+
+    def stop() -> None:
+        for optimizer in optimizers:
+            optimizer.param_groups[0].update(lr=STILL)
+
+    return nets, step, stop
+
+
+def torch_step(name: str, compiled: bool = False) -> tuple[Any, Callable[[], Any], Callable[[], Any]]:
     import torch
 
     torch.set_num_threads(fastdl.get_num_threads())
+    if name == GAN:
+        return torch_gan()
     net = torch.nn.Sequential(*NETWORKS[name][0](torch.nn))
     net.load_state_dict({k: torch.from_numpy(v) for k, v in plain_step(name)[0].state_dict().items()})
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3)
     x, target = map(torch.from_numpy, data(name))
 
+    def loss(x: Any, target: Any) -> Any:
+        return torch.nn.functional.cross_entropy(net(x), target)
+
+    loss = torch.compile(loss) if compiled else loss
+
     def step() -> Any:
         optimizer.zero_grad()
-        value = torch.nn.functional.cross_entropy(net(x), target)
+        value = loss(x, target)
         value.backward()
         optimizer.step()
         return value.detach()
@@ -202,6 +275,9 @@ def contenders(name: str, against: Sequence[str]) -> tuple[dict[str, Callable[[]
     if "torch" in against:
         _, calls["torch"], stop = torch_step(name)
         stops.append(stop)
+    if "compile" in against and name != GAN:
+        _, calls["compile"], stop = torch_step(name, compiled=True)
+        stops.append(stop)
     steps = dict.fromkeys(calls, 1)
     if "jax" in against and name.startswith("mlp"):
         found, stop = jax_steps(name)
@@ -216,7 +292,7 @@ def contenders(name: str, against: Sequence[str]) -> tuple[dict[str, Callable[[]
         # Rounding grows along a training; the first steps say that it is the same step.
         np.testing.assert_allclose(values[:10], losses["plain"][:10], rtol=2e-3, atol=1e-3, err_msg=f"{name}: {who}")
         np.testing.assert_allclose(values[-1], losses["plain"][-1], rtol=0.1, atol=0.02, err_msg=f"{name}: {who}")
-    if NETWORKS[name][2] == 0:
+    if name == GAN or NETWORKS[name][2] == 0:
         wide, targets = np.concatenate([x] * 4), np.concatenate([target] * 4)
         order = np.random.default_rng(0).integers(0, len(wide), (LOOP, len(x)))
         calls["epoch"] = lambda: program.run_epochs(wide, targets, order=order)
@@ -243,32 +319,35 @@ def inference(name: str, against: Sequence[str]) -> dict[str, Callable[[], Any]]
     program = net.bind(x)
     calls: dict[str, Callable[[], Any]] = {"plain": lambda: net(x), "program": lambda: program(x)}
     net.eval()
-    if "torch" in against:
+    for who in ("torch", "compile"):
+        if who not in against:
+            continue
         import torch
 
         other, sample = torch_step(name)[0].eval(), torch.from_numpy(x)
+        other = torch.compile(other) if who == "compile" else other
 
-        def call() -> Any:
+        def call(other: Any = other, sample: Any = sample) -> Any:
             with torch.inference_mode():
                 return other(sample)
 
         np.testing.assert_allclose(call().numpy(), program(x), rtol=1e-4, atol=1e-5)
-        calls["torch"] = call
+        calls[who] = call
     return calls
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(prog="python -m bench.programs", description=__doc__.splitlines()[0])
-    parser.add_argument("networks", nargs="*", metavar="NETWORK", help=f"among {', '.join(NETWORKS)}; all if none")
+    parser.add_argument("networks", nargs="*", metavar="NETWORK", help=f"among {', '.join(EVERY)}; all if none")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.05, help="of each contender in each round")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--against", nargs="*", default=["torch", "jax"], choices=["torch", "jax"])
+    parser.add_argument("--against", nargs="*", default=["torch", "jax"], choices=["torch", "compile", "jax"])
     parser.add_argument("--json", help="a file for the figures")
     options = parser.parse_args(arguments)
     fastdl.set_num_threads(options.threads)
     report: dict[str, Any] = {}
-    for name in options.networks or NETWORKS:
+    for name in options.networks or EVERY:
         calls, steps = contenders(name, options.against)
         _measure(f"{name}, training step", calls, steps, options, report)
         if name == "mlp 4-64-64-2":

@@ -784,6 +784,32 @@ def test_what_nobody_takes_is_not_computed():
     np.testing.assert_array_equal(program(x), step(x))
 
 
+@pytest.mark.parametrize("net", ["linear", "conv", "transposed", "norm"])
+def test_gradients_that_nobody_takes_are_not_computed(net):
+    layer, shape = {
+        "linear": (nn.Linear(6, 40, rng=0), (5, 6)),
+        "conv": (nn.Conv2d(3, 20, 3, rng=0), (5, 3, 8, 8)),
+        "transposed": (nn.ConvTranspose2d(3, 20, 3, rng=0), (5, 3, 8, 8)),
+        "norm": (nn.BatchNorm2d(3), (5, 3, 8, 8)),
+    }[net]
+    x = np.random.default_rng(0).standard_normal(shape).astype(F32)
+
+    def backward(x, names):
+        y = layer(x)
+        grad_input = layer.backward(fastdl.tanh(y))
+        return tuple(grad_input if name == "input" else layer.grads[name] for name in names)
+
+    kinds = ("input", "weight", "bias")
+    for names in [(a,) for a in kinds] + [(a, b) for a in kinds for b in kinds if a != b]:
+        program = fastdl.record(lambda x, names=names: backward(x, names), x)
+        (call,) = [c for c in program._first.run.calls if c.kernel.endswith("_backward")]
+        parts = {"input": "grad_x", "weight": "grad_weight", "bias": "grad_bias"}
+        written = {use.name for use in call.uses if use.writes} - {"grad_input"}  # which norms always compute
+        assert written <= {parts[name] for name in names}
+        for found, right in zip(program(x), backward(x, names), strict=True):
+            np.testing.assert_array_equal(found, right)
+
+
 # ---- explained ----
 
 

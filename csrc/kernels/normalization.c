@@ -884,7 +884,7 @@ int fdl_normalize_backward(const real *grad_output, const real *x, const real *r
         t.partial = fdl_scratch(max64(1, blocks * 2 * groups * each) * (int64_t)sizeof(real));
         if (t.weight && t.partial)
             status = in_parallel(&t, blocks * groups, t.block * each, rows_backward_range);
-        if (status == FDL_OK)
+        if (status == FDL_OK && grad_weight)
             status = add_partial(&t, t.partial, grad_weight);
         if (status == FDL_OK && grad_bias)
             status = add_partial(&t, t.partial + groups * each, grad_bias);
@@ -902,8 +902,10 @@ int fdl_normalize_backward(const real *grad_output, const real *x, const real *r
             for (int64_t n = 0; n < sums_of_each; n++)
                 for (int k = 0; k < 2; k++)
                     sum[k] += t.channel_sums[2 * (n * groups * channels + c) + k];
-            grad_bias[c] = (real)sum[0];
-            grad_weight[c] = (real)sum[1];
+            if (grad_bias)
+                grad_bias[c] = (real)sum[0];
+            if (grad_weight)
+                grad_weight[c] = (real)sum[1];
         }
     }
     fdl_scratch_release(mark);

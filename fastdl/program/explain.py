@@ -121,8 +121,10 @@ def _flops(call: Call) -> int:
         r = _kernels.Recurrence(*(values[field] for field in _kernels.Recurrence._fields))
         inputs = r.input + (r.layers - 1) * r.directions * r.output
         a_step = _GATES.get(r.kind, 1) * r.hidden * (inputs + r.layers * r.output) * r.directions
-        passes = 1 if call.kernel == "recurrent" else 1 + gradients / 2 if gradients < 2 else 2
-        return int(2 * passes * r.steps * r.batch * a_step)
+        a_step *= 1 if call.kernel == "recurrent" else 2  # gradients of states and inputs, and of weights
+        if call.kernel == "recurrent_backward" and values.get("grad_x") is None:
+            a_step -= _GATES.get(r.kind, 1) * r.hidden * r.input * r.directions
+        return int(2 * r.steps * r.batch * a_step)
     return max((math.prod(u.shape) for u in call.uses), default=0)
 
 

@@ -245,16 +245,34 @@ def _packed_conv(call: Call, weight: Use, array: Array, uses: Uses) -> tuple[Cal
     return made, replaced(call, **slots)._replace(uses=kept)
 
 
+_LEFT_OUT = {
+    kernel: frozenset(name for _, name, optional in rows if optional)
+    & {"grad_x", "grad_input", "grad_weight", "grad_bias"}
+    for kernel, rows in SIGNATURES.items()
+}
+"""Gradients that kernels need not compute."""
+
+
 def unused(calls: list[Call], uses: Uses) -> list[Call]:
-    """What nobody takes is not computed."""
+    """What nobody takes is not computed: whole calls, and gradients that kernels may leave out."""
     needed: list[Call] = []
     live: set[int] = set()
     for call in reversed(calls):
-        found = [uses.memory.at(use.address)[0] for use in call.uses]
-        written = [r for r, use in zip(found, call.uses, strict=True) if use.writes]
-        if not written or any(not r.made or r.start in uses.kept or r.start in live for r in written):
-            needed.append(call)
-            live.update(r.start for r in found)
+        written = [use for use in call.uses if use.writes]
+        found = [uses.memory.at(use.address)[0] for use in written]
+        idle = [
+            use
+            for use, r in zip(written, found, strict=True)
+            if r.made and r.start not in live and r.start not in uses.kept
+        ]
+        if written and len(idle) == len(written):
+            continue
+        left_out = {use.name for use in idle} & _LEFT_OUT[call.kernel]
+        if left_out:
+            call = replaced(call, **dict.fromkeys(left_out, ("p", None)))
+            call = call._replace(uses=[use for use in call.uses if use.name not in left_out])
+        live.update(uses.memory.at(use.address)[0].start for use in call.uses)
+        needed.append(call)
     return needed[::-1]
 
 

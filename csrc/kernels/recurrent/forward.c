@@ -542,7 +542,8 @@ int fdl_recurrent_step(const real *x, const real *packed, const real *h, const r
     packed_layout at = lay_out(NULL, NULL, input, hidden, kind);
     const int64_t columns = recurrent_gates(kind) * hidden;
     const fdl_mark mark = fdl_scratch_mark();
-    real *x_part = recurrent_scratch(batch * columns), *result = h_next == h ? recurrent_scratch(batch * hidden) : h_next;
+    real *x_part = recurrent_scratch(batch * columns),
+         *result = h_next == h ? recurrent_scratch(batch * hidden) : h_next;
     real *buffer = recurrent_scratch(panel_buffer_size(batch)), *between = recurrent_scratch(batch * 2 * hidden);
     if (!x_part || !result || !buffer || !between) {
         fdl_scratch_release(mark);

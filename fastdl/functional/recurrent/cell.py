@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -511,7 +509,7 @@ def step_in_place(
     bias_ih: Array | None,
     bias_hh: Array | None,
 ) -> None:
-    """A step of such a cell from x (batch, in), replacing h and c (batch, hidden), by weights that are packed for it."""
+    """A step of such a cell from x (batch, in), replacing h and c (batch, hidden), by weights packed for it."""
     batch, size = x.shape
     hidden = h.shape[1]
     needed = np.empty(1, np.int64)
