@@ -745,6 +745,33 @@ def test_epochs_refuse_what_does_not_fit():
         program.run_epochs(x, wrong, rng=0)
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.uint8, np.int16])
+def test_integers_of_any_size(dtype):
+    x, target = epoch_data(20)
+    small = target.astype(dtype)
+    nets = mlp(), mlp()
+    plain, recorded = (training_step(net, optim.SGD(net.parameters(), lr=0.1)) for net in nets)
+    program = fastdl.record(recorded, x[:5], small[:5])
+    for i in range(0, 20, 5):
+        np.testing.assert_array_equal(program(x[i : i + 5], small[i : i + 5]), plain(x[i : i + 5], small[i : i + 5]))
+    np.testing.assert_array_equal(program(x[:5], target[:5]), plain(x[:5], target[:5]))
+    order = np.arange(20).reshape(4, 5)
+    losses = [plain(x[rows], small[rows]) for rows in order]
+    np.testing.assert_array_equal(program.run_epochs(x, small, order=order), losses)
+    with pytest.raises(TypeError, match=r"argument\[1\]: found dtype float32"):
+        program(x[:5], x[:5, 0])
+    with pytest.raises(ValueError, match="target: found a class index"):
+        program(x[:5], np.full(5, 9, dtype))
+
+
+def test_an_argument_that_is_returned_is_itself():
+    def both(x, index):
+        return fastdl.take(x, index), index
+
+    x, index = np.arange(6.0, dtype=F32), np.array([1, 0], np.int32)
+    assert fastdl.record(both, x, index)(x, index)[1] is index
+
+
 # ---- training steps and inference in one line ----
 
 

@@ -229,3 +229,36 @@ def test_inference_in_place_records_no_copy() -> None:
         program = fastdl.record(net, x)
     assert len(program) == 3
     np.testing.assert_array_equal(program(x), net(x))
+
+
+@pytest.mark.parametrize("kind", [nn.RNN, nn.LSTM, nn.GRU])
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}])
+def test_sequences_of_any_length(kind, options):
+    """Their lengths are an argument: others at each call."""
+    steps, batch, rng = 7, 5, np.random.default_rng(0)
+    nets = [kind(4, 6, rng=0, **options) for _ in range(2)]
+    optimizers = [optim.SGD(net.parameters(), lr=0.1) for net in nets]
+
+    def training_step(net, optimizer):
+        def step(x, lengths):
+            y, state = net(x, lengths=lengths)
+            net.backward(fastdl.tanh(y), input_grad=False)
+            optimizer.step(net.grads)
+            return y, state
+
+        return step
+
+    plain, recorded = map(training_step, nets, optimizers)
+    x = rng.standard_normal((steps, batch, 4)).astype(np.float32)
+    program = fastdl.record(recorded, x, np.array([7, 2, 5, 1, 3]))
+    infer = fastdl.record(lambda x, lengths: nets[0].eval()(x, lengths=lengths)[0], x, np.array([7, 2, 5, 1, 3]))
+    nets[0].train()
+    for _ in range(4):
+        lengths = rng.integers(1, steps + 1, batch)
+        found, wanted = program(x, lengths), plain(x, lengths)
+        np.testing.assert_array_equal(found[0], wanted[0])
+        np.testing.assert_array_equal(np.asarray(found[1]), np.asarray(wanted[1]))
+    nets[0].eval()
+    np.testing.assert_array_equal(infer(x, lengths), nets[0](x, lengths=lengths)[0])
+    with pytest.raises(ValueError, match="lengths: found one outside"):
+        program(x, np.array([7, 2, 5, 1, 8]))

@@ -20,7 +20,7 @@ from fastdl.program.explain import Explanation, explain
 from fastdl.program.memory import bytes_of, has, view
 from fastdl.program.nest import leaves_of, rebuilt
 from fastdl.program.plan import LINE, Place, Plan
-from fastdl.program.run import SIGNATURES, Dry, Use
+from fastdl.program.run import SIGNATURES, Dry, Use, used_dtype
 
 _INDEX = {name: i for i, name in enumerate(SIGNATURES)}
 _FLOAT = np.dtype(np.float32).num
@@ -389,7 +389,7 @@ class Program:
         n, batch = rows.pop(), batches.pop()
         orders = self._orders(n, batch, epochs, order, rng)
         natural(every, "every")
-        buffers = [np.empty(shape, dtype) for _, shape, dtype in self._expected]
+        buffers = [np.empty(shape, used_dtype(dtype)) for _, shape, dtype in self._expected]
         new: list[Array] = [np.empty(size, np.uint8) for size in self._plan.results]
         addresses = np.array([a.ctypes.data for a in (*buffers, *new)] or [0], np.int64)
         gathers = np.array(
@@ -410,11 +410,11 @@ class Program:
     def _data(self, array: ArrayLike, i: int) -> Array:
         name, shape, dtype = self._expected[i]
         found = np.asarray(array)
-        if found.dtype != dtype:
+        if found.dtype not in (dtype, used_dtype(dtype)):
             raise TypeError(f"arrays[{i}]: found dtype {found.dtype}, expected {dtype}, as {name} was recorded")
         if not shape or found.shape[1:] != shape[1:] or found.ndim != len(shape):
             fail(f"arrays[{i}]", f"shape {found.shape}", f"(n, {', '.join(map(str, shape[1:]))}), rows of {name}")
-        return np.ascontiguousarray(found)
+        return np.ascontiguousarray(found, used_dtype(dtype))
 
     @staticmethod
     def _orders(n: int, batch: int, epochs: int, order: Any, rng: Any) -> Iterator[Array]:
@@ -487,7 +487,8 @@ class Program:
         status = lib.fdl_program_run(self._code_pointer, ffi.from_buffer("int64_t[]", addresses))
         if status:
             self._raise(status)
-        made = iter([maker.make(leaves, new) for maker in self._returned])
+        given = [leaf for _, leaf in leaves_of(arguments, "")]
+        made = iter([m.make(given if type(m.kind) is int and m.kind < 0 else leaves, new) for m in self._returned])
         return rebuilt(self._template, made)
 
     def _described(self) -> Any:
@@ -507,7 +508,9 @@ class Program:
                 return None
         if self._order:
             return None
-        arguments = tuple((d.str, shape, i in self._written) for i, (_, shape, d) in enumerate(self._expected))
+        arguments = tuple(
+            (used_dtype(dtype).str, shape, i in self._written) for i, (_, shape, dtype) in enumerate(self._expected)
+        )
         return arguments, tuple(results), not isinstance(self._template, tuple)
 
     def _quick(self) -> Any:
@@ -515,7 +518,7 @@ class Program:
         if not self._flat:
             return None
         one = not isinstance(self._template, tuple)
-        wanted = [np.empty(shape, dtype) for _, shape, dtype in self._expected]
+        wanted = [np.empty(shape, used_dtype(dtype)) for _, shape, dtype in self._expected]
         for i, array in enumerate(wanted):
             array.flags.writeable = i in self._written
         new: list[Any] = [None] * len(self._plan.results)
@@ -547,11 +550,11 @@ class Program:
             array = leaf if isinstance(leaf, np.ndarray) else np.asarray(leaf)
             if array.shape != shape:
                 fail(name, f"shape {array.shape}", f"shape {shape}, with which the program was recorded")
-            if array.dtype != expected:
+            if array.dtype not in (expected, used_dtype(expected)):
                 raise TypeError(
                     f"{name}: found dtype {array.dtype}, expected {expected}, with which the program was recorded"
                 )
-            contiguous = np.require(array, expected, "C")
+            contiguous = np.require(array, used_dtype(expected), "C")
             if i in self._written:
                 if contiguous is not leaf or not array.flags.writeable:
                     fail(

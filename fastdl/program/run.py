@@ -330,12 +330,18 @@ class Dry(NamedTuple):
     result: Any
 
 
+def used_dtype(dtype: Any) -> Any:
+    """In which a program uses an argument of that dtype: integers are class indices or rows, which kernels take as
+    int64."""
+    return np.dtype(np.int64) if dtype.kind in "iu" and np.can_cast(dtype, np.int64) else dtype
+
+
 def dry_run(function: Callable[..., Any], arguments: tuple[Any, ...], scale: float, seed: int) -> Dry:
     run = Run(scale, seed)
     copies: list[Any] = []
     for i, (_, leaf) in enumerate(leaves_of(arguments, "")):
         if isinstance(leaf, np.ndarray):
-            copy = np.array(leaf, order="C")
+            copy = np.array(leaf, used_dtype(leaf.dtype), order="C")
             copies.append(copy)
             if copy.size:
                 run.memory.find(copy.ctypes.data, copy.ctypes.data + copy.nbytes, copy, -1)

@@ -18,6 +18,7 @@ from fastdl.functional.verbs import (
     integer,
     number,
     optional_writable,
+    total_steps,
     with_batch,
 )
 
@@ -257,7 +258,7 @@ def _rows(r: Recurrence, lengths: Any) -> int:
     """The steps of all sequences together."""
     if lengths is None:
         return r.steps * r.batch
-    return int(lengths.sum())
+    return total_steps(lengths, r.steps * r.batch)
 
 
 @helper

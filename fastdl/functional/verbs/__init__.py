@@ -51,6 +51,7 @@ from fastdl.functional.verbs.classes import (
     row_shape,
     rows_of,
     sequence_lengths,
+    total_steps,
     with_indices,
 )
 from fastdl.functional.verbs.errors import fail, phrase, shown
@@ -163,6 +164,7 @@ __all__ = [
     "same_or_disjoint",
     "same_padding",
     "sequence_lengths",
+    "total_steps",
     "several_floats",
     "shapes_of",
     "shown",

@@ -8,7 +8,7 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy import empty, int64
 
-from fastdl._call import shortcut
+from fastdl._call import get_recorder, shortcut
 from fastdl.functional.verbs.arrays import _I64, Array, floats_like, listed, view
 from fastdl.functional.verbs.errors import fail
 from fastdl.functional.verbs.scalars import integer, is_int
@@ -81,6 +81,11 @@ def optional_indices(x: Any, argument: str, shape: tuple[int, ...]) -> Array | N
     return array
 
 
+def total_steps(lengths: Array, most: int) -> int:
+    """Of all sequences together; at most, if a program is recorded, whose lengths will be others."""
+    return int(lengths.sum()) if get_recorder() is None else most
+
+
 def sequence_lengths(x: Any, batch: int, steps: int) -> Array | None:
     """The lengths of that many sequences, an array or a list of ints between 1 and `steps`, or None. Always a new int64
     array, so that what is checked here is what kernels read, whatever other threads do to x."""
@@ -88,7 +93,8 @@ def sequence_lengths(x: Any, batch: int, steps: int) -> Array | None:
         return None
     if isinstance(x, (tuple, list)):
         x = np.array([integer(n, f"lengths[{i}]") for i, n in enumerate(x)], int64)
-    lengths = np.array(class_indices(x, "lengths", 1))
+    lengths = class_indices(x, "lengths", 1)
+    lengths = lengths.copy() if get_recorder() is None else lengths  # programs read the argument
     if lengths.shape != (batch,):
         fail("lengths", lengths.shape, (batch,))
     for wrong in lengths[(lengths < 1) | (lengths > steps)]:

@@ -137,6 +137,11 @@ def _sequence_lengths(x, batch, steps):
     return lambda x, batch, steps: checked(verbs.class_indices(x, "lengths", 1).copy(), batch, steps)
 
 
+@overload(verbs.total_steps)
+def _total_steps(lengths, most):
+    return lambda lengths, most: lengths.sum()
+
+
 @overload(verbs.position_array, prefer_literal=True)
 def _position_array(x, argument, shape, rank):
     name, ndim, last = literal(argument), len(shape), literal(rank)
