@@ -193,7 +193,16 @@ COLUMNS(1)
 COLUMNS(2)
 COLUMNS(3)
 COLUMNS(4)
-COLUMNS(5) static compiled_columns *const column_tiles[] = {columns_1, columns_2, columns_3, columns_4, columns_5};
+COLUMNS(5)
+static compiled_columns *const column_tiles[] = {columns_1, columns_2, columns_3, columns_4, columns_5};
+
+/* One row, where columns of B lie so far apart that all of them fall into the same sets of the cache. */
+enum { ALIASED = 4096 / (int)sizeof(real), FEW_COLUMNS = LANES < 4 ? LANES : 4 };
+static void columns_1_few(const real *a, int64_t a_row, const real *const *b, int64_t terms, real *sums,
+                          int64_t sums_row)
+{
+    columns_tile(a, a_row, b, terms, sums, sums_row, 1, FEW_COLUMNS);
+}
 
 /* The rows of the tiles that take least time: of each its multiply-adds, or its loads at half their rate, and
  * what its end costs, about as much as 50 of them. */
@@ -215,8 +224,10 @@ static void product_of_columns(const gemm_matrix *a, const gemm_matrix *b, int64
 {
     enum { BLOCK = 16, AT_A_TIME = 4 * LANES, ROW = AT_A_TIME + LANES }; /* sums that are handed on together */
     real sums[(BLOCK + MOST_OF_COLUMNS) * ROW];
-    const int64_t high = best_height(row_end - row, column_end - column, terms), width = WIDTH(high);
-    compiled_columns *const tile = column_tiles[high - 1];
+    const int64_t high = best_height(row_end - row, column_end - column, terms);
+    const bool few = high == 1 && b->column % ALIASED == 0;
+    const int64_t width = few ? FEW_COLUMNS : WIDTH(high);
+    compiled_columns *const tile = few ? columns_1_few : column_tiles[high - 1];
     for (int64_t i = row, rows; i < row_end; i += rows) {
         rows = row_end - i < BLOCK + high ? row_end - i : BLOCK / high * high; /* at least a tile each */
         for (int64_t j = column, columns; j < column_end; j += columns) {
