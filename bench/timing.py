@@ -9,14 +9,21 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 Call = Callable[[], Any]
+_clock = time.perf_counter
+
+
+def use_cpu_time() -> None:
+    """From now on take this process's processor time: beside other work, one thread's ratios are steadier so."""
+    global _clock
+    _clock = time.process_time
 
 
 def seconds_per_call(call: Call, calls: int) -> float:
     repeat = itertools.repeat(None, calls)
-    start = time.perf_counter()
+    start = _clock()
     for _ in repeat:
         call()
-    return (time.perf_counter() - start) / calls
+    return (_clock() - start) / calls
 
 
 def calls_lasting(call: Call, seconds: float) -> int:

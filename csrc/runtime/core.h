@@ -7,6 +7,8 @@
 
 /* 1 if this CPU and operating system can run the named level. */
 int fdl_cpu_supports(const char *level);
+/* 1 if it executes vectors of 64 bytes as two halves. */
+int fdl_cpu_halves(void);
 
 /* A piece of parallel work: items [begin, end). Returns a status. */
 typedef int fdl_task(void *context, int64_t begin, int64_t end);

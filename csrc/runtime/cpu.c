@@ -33,6 +33,19 @@ static features read_features(void)
 
 static int has(unsigned word, unsigned mask) { return (word & mask) == mask; }
 
+/* AMD's Zen 4 (family 19h) has AVX-512, and executes it as two halves of 32 bytes; Zen 5 (1Ah) does not. */
+int fdl_cpu_halves(void)
+{
+    static int known; /* 1: no, 2: yes; cpuid takes thousands of cycles where a hypervisor answers */
+    if (!known) {
+        unsigned a, b, c, d;
+        const int amd = __get_cpuid(0, &a, &b, &c, &d) && b == signature_AMD_ebx;
+        const unsigned version = amd && __get_cpuid(1, &a, &b, &c, &d) ? a : 0;
+        known = 1 + (((version >> 8) & 15) + ((version >> 20) & 255) == 0x19);
+    }
+    return known == 2;
+}
+
 int fdl_cpu_supports(const char *level)
 {
     const features f = read_features();
@@ -52,6 +65,8 @@ int fdl_cpu_supports(const char *level)
 }
 
 #else
+
+int fdl_cpu_halves(void) { return 0; }
 
 /* aarch64 always has NEON; the generic level is whatever the compiler targets by default. */
 int fdl_cpu_supports(const char *level) { return !strcmp(level, "neon") || !strcmp(level, "generic"); }

@@ -701,9 +701,9 @@ bool conv_batched_applies(const convolution *v)
 }
 
 /* What follows estimates cycles, of this way and of the others. The constants were found by timing them: */
-#define MULTIPLY_ADD 0.59      /* of a vector, as the micro-kernels come to on average */
-#define MOVE (2 + LANES / 2.0) /* a vector to or from a sheet */
-#define TILE_ENDS 30.0         /* to begin and end a tile of results */
+#define MULTIPLY_ADD (0.59 * conv_slowness()) /* of a vector, as the micro-kernels come to on average */
+#define MOVE (2 + LANES / 2.0)                /* a vector to or from a sheet */
+#define TILE_ENDS 30.0                        /* to begin and end a tile of results */
 
 /* Of the sheets of one block of images, without padding. */
 static int64_t sheet_vectors(const convolution *v) { return v->channels * v->pixels + v->filters * v->positions; }
@@ -737,7 +737,7 @@ bool conv_batched_pays(const convolution *v)
     if (v->is_matrix || has_large_rows(v))
         return false;
     const double move = is_large(v) ? 1.5 * MOVE : MOVE; /* to and from memory */
-    const double multiplied = 0.45 * conv_multiply_adds(v), moved = move * (double)sheet_vectors(v);
+    const double multiplied = 0.45 * conv_slowness() * conv_multiply_adds(v), moved = move * (double)sheet_vectors(v);
     const double blocks = (double)ceil_div(v->w.batch, LANES), packed = (double)(v->filters * v->terms);
     double rival;
     if (conv_winograd_pays(v, 4) || conv_winograd_pays(v, 2)) {

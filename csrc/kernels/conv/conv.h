@@ -106,6 +106,8 @@ gemm_pack_b conv_pack_columns_transposed;
 
 /* What it costs to pack all columns of one group of one image, by estimate. */
 double conv_columns_cycles(const convolution *v);
+/* Estimates of cycles are for processors that multiply two vectors a cycle: how many times as long it takes here. */
+static inline double conv_slowness(void) { return VECTOR_BYTES == 64 && fdl_cpu_halves() ? 2 : 1; }
 /* out[i * out_row + j] = columns[k + i, position + j] of the image x [channels, (depth,) height, width]. */
 void conv_fill_columns(const convolution *v, const real *x, int64_t k, int64_t terms, int64_t position, int64_t count,
                        real *out, int64_t out_row);

@@ -26,7 +26,7 @@ static int take_columns(const convolution *v, real **columns)
 double conv_products_cycles(const convolution *v)
 {
     const double tiles = (double)(ceil_div(v->filters, GEMM_ROWS) * v->positions) / GEMM_COLUMNS;
-    return 0.47 * conv_multiply_adds(v) / LANES + 140 * tiles + conv_columns_cycles(v);
+    return 0.47 * conv_slowness() * conv_multiply_adds(v) / LANES + 140 * tiles + conv_columns_cycles(v);
 }
 
 /* Items are groups, or images and groups where columns are explicit. */

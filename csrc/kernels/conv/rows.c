@@ -163,7 +163,7 @@ double conv_rows_cycles(const convolution *v)
         line = 8 + 10 * pixels;
     else if (w->stride_width == 2 || w->stride_width == 4)
         line = 11 + 12 * pixels;
-    return 0.5 * multiplied + 80 * tiles + lines * line;
+    return 0.5 * conv_slowness() * multiplied + 80 * tiles + lines * line;
 }
 
 bool conv_rows_pays(const convolution *v) { return conv_rows_cycles(v) < conv_products_cycles(v); }

@@ -34,7 +34,7 @@ static double winograd_cost(const convolution *v, int64_t out)
     }
     const double reading = elements * sizeof(real) > 1 << 20 ? elements / LANES * (out == 4 ? 12 : 6) : 0;
     const double making = v->packed_tile < 0 ? channels / LANES * filters * (points * 4 + 80) : 0;
-    return computing + reading + making + 10000;
+    return computing + reading + making + 10000 / conv_slowness();
 }
 
 static double direct_cost(const convolution *v, int64_t positions)
@@ -45,7 +45,7 @@ static double direct_cost(const convolution *v, int64_t positions)
 
 bool conv_winograd_saves(const convolution *v, int64_t out, int64_t positions)
 {
-    return v->channels >= 16 && v->filters >= 16 && winograd_cost(v, out) < 0.9 * direct_cost(v, positions);
+    return v->channels >= 16 && v->filters >= 16 && winograd_cost(v, out) < direct_cost(v, positions);
 }
 
 bool conv_winograd_pays(const convolution *v, int64_t out)
