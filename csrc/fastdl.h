@@ -196,8 +196,8 @@ enum {
  * for each call the address of the kernel that takes its arguments from slots (fdl_slot_kernel), and that of its slots;
  * for each binding the address of a slot, which argument of the program goes there, and so many bytes on; for each load
  * the address of a slot, of the int64_t that goes there, and what is added to it; for each advance the address of an
- * int64_t and what is added to it in the end; for each watch the address of an int64_t, and what it was when the
- * prepared calls were last made. */
+ * int64_t and what is added to it in the end; for each watch the address of a version, an int64_t, and what it was when
+ * the prepared calls were last made; for each version the address of one that moves on because memory was written. */
 enum {
     FDL_PROGRAM_BUSY = 0,   /* not 0: it runs */
     FDL_PROGRAM_STALE = 1,  /* 1: something that it uses was replaced */
@@ -209,7 +209,8 @@ enum {
     FDL_PROGRAM_PREPARED = 7, /* the first of the calls, which are made only where something changed */
     FDL_PROGRAM_CHANGED = 8,  /* 1: something did */
     FDL_PROGRAM_WATCHES = 9,
-    FDL_PROGRAM_HEADER = 10, /* words */
+    FDL_PROGRAM_VERSIONS = 10,
+    FDL_PROGRAM_HEADER = 11, /* words */
 };
 
 /* ---- the library itself (runtime/) ---- */
@@ -278,6 +279,9 @@ FDL_KERNEL int fdl_cat_backward(const real *grad_output, const int64_t *arrays, 
 FDL_KERNEL int fdl_elementwise(const real *x, real *y, int64_t size, int64_t activation, double alpha, double beta);
 FDL_KERNEL int fdl_elementwise_backward(const real *grad_output, const real *x, real *grad_input, int64_t size,
                                         int64_t activation, double alpha, double beta);
+/* activation/apply.c: the same for a function that is compiled elsewhere, by its address; NULL: forward. */
+FDL_KERNEL int fdl_apply(const real *x, FDL_OPTIONAL const real *grad_output, real *y, const double *parameters,
+                         int64_t function, int64_t size);
 /* activation/prelu.c: x, y [outer, channels, inner], weight [weights], as many as channels or one for all. */
 FDL_KERNEL int fdl_prelu(const real *x, const real *weight, real *y, int64_t outer, int64_t channels, int64_t inner,
                          int64_t weights);

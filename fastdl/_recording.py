@@ -6,6 +6,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
+from threading import RLock
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -37,6 +38,7 @@ class Recorder(Protocol):
     def advance(self, array: Array, index: int, by: int) -> None: ...
     def touch(self, owner: Any) -> None: ...
     def hold(self, *objects: Any) -> None: ...
+    def approximate(self) -> None: ...
 
 
 class Counter(int):
@@ -107,18 +109,22 @@ def hold(*objects: Any) -> None:
         recorder.hold(*objects)
 
 
-_programs: weakref.WeakKeyDictionary[Any, weakref.WeakSet[Any]] = weakref.WeakKeyDictionary()
+_programs: weakref.WeakSet[Any] = weakref.WeakSet()
+_of_optimizers: weakref.WeakKeyDictionary[Any, weakref.WeakSet[Any]] = weakref.WeakKeyDictionary()
 
 
-def depends(program: Any, owner: Any) -> None:
-    """The program uses arrays of `owner`, a module or an optimizer."""
-    _programs.setdefault(owner, weakref.WeakSet()).add(program)
+def depends(program: Any, owners: Iterable[Any]) -> None:
+    """The program is there, and uses what these hold."""
+    _programs.add(program)
+    for owner in owners:
+        _of_optimizers.setdefault(owner, weakref.WeakSet()).add(program)
 
 
 def replaced(owner: Any, array: Any = None) -> None:
-    """Arrays of `owner`, or this one of them, are no longer those that programs were recorded with."""
-    for program in _programs.get(owner, ()) if _programs else ():
-        program._replaced(array)
+    """Programs that use this array are out of date, or (None) those that use anything of `owner`."""
+    if _programs:
+        for program in list(_programs if array is not None else _of_optimizers.get(owner, ())):
+            program._replaced(array)
 
 
 # Frozen programs (record's freeze) work with what they made of parameters before: packed weights, say. Each array has a
@@ -129,8 +135,6 @@ _VERSIONS = np.zeros(1 << 12, np.int64)
 """Of arrays, by where their memory begins; several may share one."""
 LEVEL = 0
 """In place of where memory begins: the version of the instruction-set level, for which some weights are packed."""
-_frozen: dict[int, tuple[Array, int]] = {}
-"""By id: arrays that are read-only for frozen programs, and for how many of them."""
 
 
 def owner_of(array: Array) -> Array:
@@ -146,33 +150,56 @@ def version_at(start: int) -> Array:
     return _VERSIONS[place : place + 1]
 
 
+class _Lock:
+    """On the memory of one array, `owner`."""
+
+    def __init__(self, owner: Array) -> None:
+        self.owner, self.programs, self.writers = owner, 0, 0
+        """How many programs are frozen over it, and how many of fastdl's functions write to it now."""
+        self.arrays: dict[int, tuple[Array, bool]] = {}
+        """By id: the owner first, then views; and whether they may be written otherwise."""
+        self.add(owner)
+
+    def add(self, array: Array) -> None:
+        if id(array) not in self.arrays:
+            # A view that was made meanwhile is read-only because its owner is.
+            own = array.flags.writeable or (array is not self.owner and self.arrays[id(self.owner)][1])
+            self.arrays[id(array)] = array, own
+
+    def apply(self) -> None:
+        free = self.programs == 0 or self.writers > 0
+        for array, own in self.arrays.values():
+            if array.flags.writeable != (free and own):
+                array.flags.writeable = free and own
+
+
+_locks: dict[int, _Lock] = {}
+"""By the owner's id."""
+_locking = RLock()
+
+
 def freeze(arrays: Iterable[Array]) -> None:
-    """Make these read-only."""
-    for array in arrays:
-        known = _frozen.get(id(array))
-        if known is not None:
-            _frozen[id(array)] = array, known[1] + 1
-        elif array.flags.writeable:
-            array.flags.writeable = False
-            _frozen[id(array)] = array, 1
+    """Make these read-only, for one program more."""
+    with _locking:
+        found = {}
+        for array in arrays:
+            owner = owner_of(array)
+            lock = found[id(owner)] = _locks.setdefault(id(owner), _Lock(owner))
+            lock.add(array)
+        for lock in found.values():
+            lock.programs += 1
+            lock.apply()
 
 
 def thaw(arrays: Iterable[Array]) -> None:
     """Undo a `freeze` of these."""
-    for array in arrays:
-        known = _frozen.get(id(array))
-        if known is not None and known[1] > 1:
-            _frozen[id(array)] = array, known[1] - 1
-        elif known is not None:
-            del _frozen[id(array)]
-            array.flags.writeable = True
-
-
-def changed(arrays: Iterable[Array]) -> None:
-    """Let frozen programs know."""
-    for start in {owner_of(array).ctypes.data for array in arrays}:
-        version = version_at(start)
-        version += 1
+    with _locking:
+        for key in {id(owner_of(array)) for array in arrays}:
+            lock = _locks[key]
+            lock.programs -= 1
+            lock.apply()
+            if lock.programs == lock.writers == 0:
+                del _locks[key]
 
 
 _NOTHING = nullcontext()
@@ -180,19 +207,37 @@ _NOTHING = nullcontext()
 
 def writing(arrays: Iterable[Array | None]) -> AbstractContextManager[None]:
     """Inside this context fastdl may write to arrays, although programs are frozen that use them."""
-    return _writing([a for a in arrays if a is not None]) if _frozen else _NOTHING
+    if not _locks:
+        return _NOTHING
+    given = [(id(owner_of(array)), array) for array in arrays if array is not None]
+    return _NOTHING if _locks.keys().isdisjoint(key for key, _ in given) else _writing(given)
+
+
+def is_frozen(owners: frozenset[int]) -> bool:
+    """Whether programs are frozen that use arrays with these owners, by their ids."""
+    return bool(_locks) and not _locks.keys().isdisjoint(owners)
 
 
 @contextmanager
-def _writing(arrays: list[Array]) -> Iterator[None]:
-    owners = [owner_of(array) for array in arrays]
-    every = *owners, *arrays  # owners first: no view is writable where its owner is not
-    locked = [a for a in every if id(a) in _frozen and not a.flags.writeable]
-    for array in locked:
-        array.flags.writeable = True
+def _writing(given: list[tuple[int, Array]]) -> Iterator[None]:
+    def count(by: int) -> None:
+        for key, lock in found.items():
+            lock.writers += by
+            lock.apply()
+            if lock.programs == lock.writers == 0:
+                _locks.pop(key, None)
+
+    with _locking:
+        found = {key: _locks[key] for key, _ in given if key in _locks}
+        for key, array in given:
+            if key in found:
+                found[key].add(array)
+        count(1)
     try:
         yield
     finally:
-        for array in locked:
-            array.flags.writeable = False
-        changed(owners)
+        with _locking:
+            count(-1)
+            for lock in found.values():
+                version = version_at(lock.owner.ctypes.data)
+                version += 1

@@ -1,6 +1,7 @@
 """Frozen programs: parameters become part of them, and what changes parameters later is seen or refused."""
 
 import gc
+import pickle
 import threading
 
 import numpy as np
@@ -337,3 +338,178 @@ def test_a_difference_is_found():
 def test_empty():
     net = nn.Linear(4, 40, rng=0)
     assert net.bind(np.zeros((0, 4), F32))(np.zeros((0, 4), F32)).shape == (0, 40)
+
+
+# ---- found by trying to break it ----
+
+
+def test_what_a_failed_program_wrote_is_seen():
+    net, loss = nn.Linear(4, 40, rng=0), nn.CrossEntropyLoss()
+    optimizer, x = optim.SGD(net.parameters(), lr=1.0), np.ones((3, 4), F32)
+    grads = {"weight": np.ones((40, 4), F32), "bias": np.ones(40, F32)}
+
+    def step(x, target):
+        optimizer.step(grads)
+        return loss(net(x), target)
+
+    trainer, program = fastdl.record(step, x, np.arange(3)), net.bind(x)
+    program(x)
+    with pytest.raises(ValueError, match="target"):
+        trainer(x, np.array([0, 1, 99]))
+    near(program(x), net(x))
+
+
+def test_a_recorded_step_of_views_alone():
+    flat, x = np.ones(200, F32), np.ones((3, 4), F32)
+    weight = flat[40:].reshape(40, 4)
+    program = fastdl.record(lambda x: fastdl.linear(x, weight), x, freeze=True)
+    optimizer = optim.SGD([weight], lr=1.0)
+    trainer = fastdl.record(lambda grad: optimizer.step([grad]), np.ones_like(weight))
+    program(x)
+    trainer(np.ones_like(weight))
+    near(program(x), fastdl.linear(x, weight))
+
+
+def test_memory_that_others_know_is_not_frozen():
+    memory, x = bytearray(800), np.ones((3, 4), F32)
+    flat, weight = np.frombuffer(memory, F32), np.frombuffer(memory, F32, 160, 160).reshape(40, 4)
+    program = fastdl.record(lambda x: fastdl.linear(x, weight), x, freeze=True)
+    assert not program.frozen
+    flat[:] = 5
+    np.testing.assert_array_equal(program(x), fastdl.linear(x, weight))
+    net = nn.Linear(4, 40, rng=0)
+    net.weight = np.from_dlpack(net.weight.copy())
+    program = net.bind(x)
+    optim.SGD(net.parameters(), lr=1.0).step([np.ones((40, 4), F32), np.ones(40, F32)])
+    near(program(x), net(x))
+
+
+def test_a_parameter_that_is_replaced_is_known_by_its_address():
+    layer, x = nn.Linear(4, 40, rng=0), np.ones((3, 4), F32)
+    program = fastdl.record(lambda x: fastdl.linear(x, layer.weight), x, freeze=True)
+    layer.weight = np.zeros((40, 4), F32)
+    assert program.stale
+
+
+@pytest.mark.parametrize("passes", [("weights", "norms"), ("norms", "norms", "weights"), ("norms", "weights", "norms")])
+def test_passes_in_any_order(passes):
+    net = settled(nn.Sequential(nn.Linear(4, 40, rng=0), nn.BatchNorm1d(40), nn.BatchNorm1d(40)), (9, 4))
+    x = np.random.default_rng(0).standard_normal((3, 4)).astype(F32)
+    near(fastdl.record(net, x, freeze=True, passes=passes)(x), net(x))
+
+
+def test_locks_of_views_and_owners_go_with_their_programs():
+    flat, x = np.ones(320, F32), np.ones((3, 4), F32)
+    one, other = flat[:160].reshape(40, 4), flat[160:].reshape(40, 4)
+    programs = [fastdl.record(lambda x, w=w: fastdl.linear(x, w), x, freeze=True) for w in (one, other)]
+    del programs[0]
+    gc.collect()
+    assert not other.flags.writeable
+    programs.clear()
+    gc.collect()
+    assert flat.flags.writeable
+    assert one.flags.writeable
+    assert other.flags.writeable
+    net = nn.Linear(4, 40, rng=0)
+    program = net.bind(x)
+    net.weight = net.weight.reshape(40, 4)  # made while its owner is read-only
+    optim.SGD(net.parameters(), lr=0.1).step([np.ones((40, 4), F32), np.ones(40, F32)])
+    second = net.bind(x)
+    del program, second
+    gc.collect()
+    net.weight[:] = 0
+
+
+def test_programs_come_and_go_while_another_thread_trains():
+    net = nn.Linear(64, 64, rng=0)
+    program, errors, stop = net.bind(np.ones((3, 64), F32)), [], []
+    grads = {name: np.ones_like(value) for name, value in net.parameters().items()}
+    optimizer = optim.SGD(net.parameters(), lr=1e-4)
+
+    def train():
+        while not stop:
+            try:
+                optimizer.step(grads)
+            except ValueError as error:
+                errors.append(error)
+
+    thread = threading.Thread(target=train)
+    thread.start()
+    for _ in range(1000):
+        program.copy()
+    del program
+    gc.collect()
+    stop.append(1)
+    thread.join()
+    gc.collect()
+    assert not errors
+    assert net.weight.flags.writeable
+
+
+def test_inside_another_recorded_function():
+    net = settled(nn.Sequential(nn.Linear(4, 40, rng=0), nn.BatchNorm1d(40)), (9, 4))
+    x = np.ones((3, 4), F32)
+    infer = net.bind(x)
+    program = fastdl.record(lambda x: fastdl.relu(infer(x)), x)
+    near(program(x), fastdl.relu(net(x)))
+    lazy = fastdl.recorded(net, freeze=True)
+    lazy(x)
+    near(fastdl.record(lambda x: fastdl.relu(lazy(x)), x)(x), fastdl.relu(net(x)))
+
+
+def test_a_result_and_a_view_of_it():
+    def both(x):
+        y = fastdl.relu(x)
+        return y, y.reshape(-1)
+
+    x = np.linspace(-1, 1, 12, dtype=F32).reshape(3, 4)
+    y, flat = fastdl.record(both, x)(x)
+    np.testing.assert_array_equal(y, fastdl.relu(x))
+    np.testing.assert_array_equal(flat, y.ravel())
+
+
+@pytest.mark.parametrize("protocol", range(2, pickle.HIGHEST_PROTOCOL + 1))
+def test_pickles_are_not_read_only(protocol):
+    net, x = nn.Linear(4, 40, rng=0), np.ones((3, 4), F32)
+    program = net.bind(x)
+    again = pickle.loads(pickle.dumps(net, protocol))
+    again.weight[:] = 0
+    assert program.frozen
+
+
+def test_results_that_are_zero():
+    net = settled(nn.Sequential(nn.Linear(4, 40, rng=0), nn.BatchNorm1d(40)), (9, 4))
+    x = np.ones((3, 4), F32)
+    wanted = net(x)
+    assert fastdl.record(lambda x: fastdl.mse_loss(net(x), wanted), x, freeze=True)(x) < 1e-9
+
+
+def test_running_statistics_of_instances():
+    net = nn.Sequential(nn.Conv2d(3, 20, 3, rng=0), nn.InstanceNorm2d(20, track_running_stats=True))
+    x = np.random.default_rng(0).standard_normal((4, 3, 8, 8)).astype(F32)
+    net(x)
+    program = net.bind(x)
+    assert kernels(program) == ["conv"]
+    near(program(x), net.eval()(x))
+
+
+def test_a_weight_that_is_used_often_is_packed_once():
+    net, x = nn.Linear(64, 64, rng=0), np.ones((3, 64), F32)
+
+    def often(x):
+        for _ in range(5):
+            x = net(x)
+        return x
+
+    program = fastdl.record(often, x, freeze=True)
+    assert program.memory["prepared"] < 2 * net.weight.nbytes
+    near(program(x), often(x))
+
+
+def test_no_convolution_gets_slower_by_another_algorithm():
+    """Kernels as large as the image are one product, which packed weights are not for."""
+    conv = nn.Conv2d(96, 8, 3, rng=0)
+    x = np.ones((2, 96, 3, 3), F32)
+    program = conv.bind(x)
+    assert not program.frozen
+    near(program(x), conv(x))

@@ -46,7 +46,7 @@ static int make_calls(int64_t *program, int64_t from, int64_t to)
 static int prepare(int64_t *program, int64_t *watch)
 {
     for (int64_t *end = watch + 2 * program[FDL_PROGRAM_WATCHES]; watch < end; watch += 2) {
-        const int64_t now = *(const int64_t *)(intptr_t)watch[0];
+        const int64_t now = atomic_load_explicit((_Atomic int64_t *)(intptr_t)watch[0], memory_order_acquire);
         if (watch[1] != now)
             program[FDL_PROGRAM_CHANGED] = 1, watch[1] = now;
     }
@@ -68,14 +68,18 @@ int fdl_program_run(int64_t *program, const int64_t *arguments)
     const int64_t *binding = program + FDL_PROGRAM_HEADER + 2 * program[FDL_PROGRAM_CALLS];
     const int64_t *load = binding + 3 * program[FDL_PROGRAM_BINDINGS], *advance = load + 3 * program[FDL_PROGRAM_LOADS];
     const int64_t *watch = advance + 2 * program[FDL_PROGRAM_ADVANCES];
+    const int64_t *version = watch + 2 * program[FDL_PROGRAM_WATCHES], *end = version + program[FDL_PROGRAM_VERSIONS];
     for (; binding < load; binding += 3)
         ((slot *)(intptr_t)binding[0])->i = arguments[binding[1]] + binding[2];
     for (; load < advance; load += 3)
         ((slot *)(intptr_t)load[0])->i = *(const int64_t *)(intptr_t)load[1] + load[2];
     if (status == FDL_OK && program[FDL_PROGRAM_PREPARED])
         status = prepare(program, program + (watch - program));
-    if (status == FDL_OK)
+    if (status == FDL_OK) {
         status = make_calls(program, program[FDL_PROGRAM_PREPARED], program[FDL_PROGRAM_CALLS]);
+        for (; version < end; version++) /* also after an error: what was written is */
+            atomic_fetch_add_explicit((_Atomic int64_t *)(intptr_t)version[0], 1, memory_order_release);
+    }
     for (; advance < watch && status == FDL_OK; advance += 2)
         *(int64_t *)(intptr_t)advance[0] += advance[1];
     atomic_store_explicit(busy, 0, memory_order_release);

@@ -36,6 +36,11 @@ class IncompatibleKeys(NamedTuple):
     unexpected_keys: list[str]
 
 
+def _writable(value: Any) -> Any:
+    """A copy of a parameter that is read-only for a frozen program: pickles would be so for ever."""
+    return value.copy() if isinstance(value, np.ndarray) and not value.flags.writeable else value
+
+
 class Module:
     """A layer or a network of layers. torch.nn.Module.
 
@@ -145,7 +150,7 @@ class Module:
         tree_changed()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in vars(self).items() if name not in _TRANSIENT}
+        return {name: _writable(value) for name, value in vars(self).items() if name not in _TRANSIENT}
 
     # What a layer of one's own calls.
 

@@ -122,7 +122,7 @@ class _RunningNorm(_Norm):
                     of_input,
                     momentum,
                     self.eps,
-                    return_stats=True,
+                    return_stats=of_input,
                 )
         except (TypeError, ValueError):
             blame_input(x, dtype_of(self.weight, self.running_mean), self.num_features, 1 - x.ndim, "channels")
@@ -133,7 +133,8 @@ class _RunningNorm(_Norm):
             self.save_for_backward(x, None, None, True, found[1], found[2], alone)
         elif is_grad_enabled():  # the gradient is taken with the running statistics as they are now
             self.save_for_backward(x, copied(self.running_mean), copied(self.running_var), False, None, None, alone)
-        return found[0][0] if alone else found[0]  # type: ignore[no-any-return]
+        y = found[0] if of_input else found
+        return y[0] if alone else y  # type: ignore[no-any-return]
 
     def _share(self) -> float:
         """Of the next batch in an average over all."""

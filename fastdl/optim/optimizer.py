@@ -32,7 +32,7 @@ from fastdl import _kernels
 from fastdl._backend import DEFAULT, functions
 from fastdl._call import find_overlap, take_gradients
 from fastdl._docs import doc
-from fastdl._recording import get_recorder, hold, replaced, touch, writing
+from fastdl._recording import get_recorder, hold, is_frozen, owner_of, replaced, touch, writing
 from fastdl.functional._operation import OPERATIONS
 from fastdl.functional.verbs import Array, fail, floats_like, in_place, number, view
 from fastdl.optim._shared import SHARED
@@ -130,6 +130,8 @@ class _Tables:
                 step = _kernels.OPTIMIZER_CLIP if method is None else method
                 self.of_group.append((group, Table(dtype, arrays, step, places, columns)))
         self.all = [table for _, table in self.of_group]
+        self.owners = frozenset(id(owner_of(array)) for array in params.values())
+        """The ids of the arrays whose memory parameters are."""
         self.looks = [table.look for table in self.all]
         self.calls = [table.call for table in self.all]
         states = [array for group in optimizer.param_groups for own in group.state.values() for array in own.values()]
@@ -347,6 +349,8 @@ class Optimizer:
         >>> params
         {'weight': array([0.94, 0.92]), 'bias': array([0.])}
         """
+        if self._ready is not None and not is_frozen(self._ready.owners):
+            return self._step(grads, grad_scale, max_norm, clip_value)
         with writing(self.params.values()):
             return self._step(grads, grad_scale, max_norm, clip_value)
 
@@ -395,7 +399,7 @@ class Optimizer:
             if get_recorder() is not None:
                 self.step(arrays)
                 return
-            with writing(self.params.values()):
+            with writing(self.params.values()) if ready is None or is_frozen(ready.owners) else nullcontext():
                 if self._ready is not ready:
                     take()
                 for look in looks:

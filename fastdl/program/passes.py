@@ -4,13 +4,12 @@ passes in FREEZING, which compute with parameters beforehand, to rounding."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from fastdl import _kernels
-from fastdl.functional.verbs import Array
 from fastdl.program.memory import Memory, view
 from fastdl.program.run import SIGNATURES, Call, Use
 
@@ -40,7 +39,10 @@ class Uses:
         for at, call in enumerate(calls):
             for use in call.uses:
                 self.by.setdefault(memory.at(use.address)[0].start, []).append((at, use.writes))
-        self._prepared = [call.prepared for call in calls]
+        self._before = [call.prepared for call in calls]
+        self.prepared: list[Call] = []
+        """Calls that a pass adds to those that are made beforehand."""
+        self._made: dict[tuple[Any, ...], list[Use]] = {}
 
     def only(self, address: int, size: int, calls: Iterable[int]) -> bool:
         """Whether memory that the program makes, just these bytes, is used by these calls alone."""
@@ -67,10 +69,28 @@ class Uses:
             return True
         start = self.memory.at(address)[0].start
         writers = [at for at, writes in self.by[start] if writes]
-        return all(self._prepared[at] for at in writers) and (start in self._constant or bool(writers))
+        return all(self._before[at] for at in writers) and (start in self._constant or bool(writers))
 
-    def new(self, name: str, shape: tuple[int, ...], dtype: int) -> Use:
-        """Memory that a prepared call writes."""
+    def prepare(
+        self,
+        kernel: str,
+        dtype: int,
+        read: Iterable[Use | None],
+        made: Mapping[str, tuple[int, ...]],
+        key: tuple[Any, ...] | None = None,
+        **values: Any,
+    ) -> list[Use]:
+        """The arrays `made`, of these shapes, that a call of the kernel writes beforehand: one call for the same arrays
+        and numbers (or `key` in place of these)."""
+        given = [use for use in read if use is not None]
+        same = (kernel, dtype, *((u.name, u.address) for u in given), *(key or values.items()))
+        found = self._made.get(same)
+        if found is None:
+            found = self._made[same] = [self._new(name, shape, dtype) for name, shape in made.items()]
+            self.prepared.append(call_of(kernel, dtype, [*given, *found], **values)._replace(prepared=True))
+        return [use._replace(writes=False) for use in found]
+
+    def _new(self, name: str, shape: tuple[int, ...], dtype: int) -> Use:
         array = np.empty(shape, (np.float32, np.float64)[dtype])
         address = array.ctypes.data
         found = self.memory.find(address, address + array.nbytes, array, -1)
@@ -78,8 +98,13 @@ class Uses:
         found.wrote = [(0, array.nbytes)]
         return Use(name, address, array.nbytes, shape, True)
 
+    def after_prepared(self, calls: Iterable[Call]) -> list[Call]:
+        """All of them, the prepared ones first: those that were, and the new."""
+        every = list(calls)
+        return [c for c in every if c.prepared] + self.prepared + [c for c in every if not c.prepared]
 
-def prepared(kernel: str, dtype: int, uses: list[Use], **values: Any) -> Call:
+
+def call_of(kernel: str, dtype: int, uses: list[Use], **values: Any) -> Call:
     """A call of a kernel: its arrays by name, and its numbers and structs."""
     arrays = {use.name: use.address for use in uses}
     slots: list[tuple[str, Any]] = []
@@ -89,7 +114,7 @@ def prepared(kernel: str, dtype: int, uses: list[Use], **values: Any) -> Call:
             slots.append(("s" if isinstance(value, tuple) else "d" if type_ == "double" else "i", value))
         else:
             slots.append(("p", arrays.get(name)))
-    return Call(kernel, dtype, slots, uses, prepared=True)
+    return Call(kernel, dtype, slots, uses)
 
 
 def use_of(call: Call, name: str) -> Use | None:
@@ -121,7 +146,6 @@ def norms(calls: list[Call], uses: Uses) -> list[Call]:
     """A normalization by fixed statistics of what a product gives, and nobody else takes, becomes part of the product's
     weight and bias."""
     fused = dict(enumerate(calls))
-    first: list[Call] = []
     for at, call in enumerate(calls):
         if call.kernel != "normalize" or value_of(call, "kind") != _kernels.NORM_FIXED or not call.uses:
             continue
@@ -142,27 +166,25 @@ def norms(calls: list[Call], uses: Uses) -> list[Call]:
         parameters = ["fixed_mean", "fixed_var", "weight", "bias"]
         constants = [weight.address, value_of(product, "bias"), *(value_of(call, name) for name in parameters)]
         plain = value_of(product, "activation") == _kernels.ACTIVATION_NONE
-        plain = plain and (product.kernel == "linear" or value_of(product, "residual") is None)
+        plain = plain and value_of(product, "packed" if product.kernel == "linear" else "residual") in (0, None)
         alone = uses.only(x.address, x.size, (made_by, at)) and uses.untouched(y.address, made_by - 1, at)
         whole = uses.untouched(x.address, made_by, at) if y.address == x.address else alone
         fits = (value_of(call, "groups"), value_of(call, "inner")) == of_product
         if not (plain and whole and fits and all(map(uses.constant, constants))):
             continue
         size = weight.size // (4, 8)[call.dtype]
-        both = uses.new("fused_weight", (out, size // out), call.dtype), uses.new("fused_bias", (out,), call.dtype)
         renamed = {"fixed_mean": "fixed_mean", "fixed_var": "fixed_var", "weight": "norm_weight", "bias": "norm_bias"}
         read = [weight, use_of(product, "bias")]
         read += [None if (u := use_of(call, name)) is None else u._replace(name=to) for name, to in renamed.items()]
+        made = {"fused_weight": (out, size // out), "fused_bias": (out,)}
         sizes = {"out": out, "inner": size // out, "eps": value_of(call, "eps")}
-        first.append(prepared("fuse_norm", call.dtype, [*(u for u in read if u is not None), *both], **sizes))
-        new_weight, new_bias = (
-            use._replace(name=name, writes=False) for use, name in zip(both, ("weight", "bias"), strict=True)
-        )
-        kept = [u for u in product.uses if u.name not in ("weight", "bias", "y")] + [new_weight, new_bias, y]
-        slots = {u.name: ("p", u.address) for u in (new_weight, new_bias, y)}
+        both = uses.prepare("fuse_norm", call.dtype, read, made, **sizes)
+        new = [use._replace(name=name) for use, name in zip(both, ("weight", "bias"), strict=True)] + [y]
+        kept = [u for u in product.uses if u.name not in ("weight", "bias", "y")] + new
+        slots = {u.name: ("p", u.address) for u in new}
         fused[made_by] = replaced(product, **slots)._replace(uses=kept)
         del fused[at]
-    return first + list(fused.values())
+    return uses.after_prepared(fused.values())
 
 
 def _channels_of(product: Call) -> tuple[int, tuple[int, int]]:
@@ -178,71 +200,65 @@ def _channels_of(product: Call) -> tuple[int, tuple[int, int]]:
 
 def weights(calls: list[Call], uses: Uses) -> list[Call]:
     """Weights that are constant are packed beforehand, where the kernel gains by it."""
-    changed: list[Call] = []
-    first: list[Call] = []
-    for call in calls:
-        weight = use_of(call, "weight") if call.kernel in ("linear", "conv") else None
-        pack: tuple[Call, Call] | None = None
-        if call.kernel == "recurrent_cell" and not call.prepared:
-            pack = _packed_cell(call, uses)
-        if weight is not None and not call.prepared and uses.constant(weight.address):
-            array = view(weight.address, weight.size, call.dtype)
-            pack = (_packed_linear if call.kernel == "linear" else _packed_conv)(call, weight, array, uses)
-        if pack is not None:
-            first.append(pack[0])
-            call = pack[1]
-        changed.append(call)
-    return [c for c in changed if c.prepared] + first + [c for c in changed if not c.prepared]
+    pack = {"linear": _packed_linear, "conv": _packed_conv, "recurrent_cell": _packed_cell}
+    changed = [
+        pack[call.kernel](call, uses) if call.kernel in pack and call.uses and not call.prepared else call
+        for call in calls
+    ]
+    return uses.after_prepared(changed)
 
 
-def _packed_linear(call: Call, weight: Use, array: Array, uses: Uses) -> tuple[Call, Call] | None:
-    if value_of(call, "packed"):
-        return None
+def _packed_linear(call: Call, uses: Uses) -> Call:
+    weight = use_of(call, "weight")
     sizes = {name: value_of(call, name) for name in ("in_features", "out_features")}
+    if weight is None or value_of(call, "packed") or sizes["in_features"] == 1 or not uses.constant(weight.address):
+        return call
     found = np.empty(1, np.int64)
-    _kernels.linear_packed_size(array, found, *sizes.values())
-    packed = uses.new("packed", (int(found[0]),), call.dtype)
-    now = packed._replace(name="weight", writes=False)
-    kept = [u for u in call.uses if u.name != "weight"] + [now]
-    made = prepared("linear_pack", call.dtype, [weight, packed], **sizes)
-    return made, replaced(call, weight=("p", now.address), packed=("i", 1))._replace(uses=kept)
+    _kernels.linear_packed_size(view(weight.address, weight.size, call.dtype), found, *sizes.values())
+    (packed,) = uses.prepare("linear_pack", call.dtype, [weight], {"packed": (int(found[0]),)}, **sizes)
+    kept = [u for u in call.uses if u is not weight] + [packed._replace(name="weight")]
+    return replaced(call, weight=("p", packed.address), packed=("i", 1))._replace(uses=kept)
 
 
-def _packed_cell(call: Call, uses: Uses) -> tuple[Call, Call] | None:
+def _packed_cell(call: Call, uses: Uses) -> Call:
     names = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     read = [use for use in call.uses if use.name in names]
     sizes = {name: value_of(call, name) for name in ("input", "hidden", "kind")}
     batch, hidden = value_of(call, "batch"), sizes["hidden"]
-    small = batch * hidden * (sizes["input"] + hidden) < 1 << 20  # this kernel runs in one thread
+    small = batch * hidden * (sizes["input"] + hidden) < 1 << 20  # that kernel runs in one thread
     if not small or not all(uses.constant(use.address) for use in read):
-        return None
+        return call
     weight = next(use for use in read if use.name == "weight_hh")
     found = np.empty(1, np.int64)
     _kernels.recurrent_packed_size(view(weight.address, weight.size, call.dtype), found, *sizes.values())
-    packed = uses.new("packed", (int(found[0]),), call.dtype)
-    made = prepared("recurrent_pack", call.dtype, [*read, packed], **sizes)
-    kept = [use for use in call.uses if use not in read] + [packed._replace(writes=False)]
-    step = prepared("recurrent_step", call.dtype, kept, batch=batch, **sizes)
-    return made, step._replace(prepared=False, at=call.at)
+    packed = uses.prepare("recurrent_pack", call.dtype, read, {"packed": (int(found[0]),)}, **sizes)
+    kept = [use for use in call.uses if use not in read] + packed
+    return call_of("recurrent_step", call.dtype, kept, batch=batch, **sizes)._replace(at=call.at)
 
 
-def _packed_conv(call: Call, weight: Use, array: Array, uses: Uses) -> tuple[Call, Call] | None:
-    words = value_of(call, "window")
-    window = _kernels.Window(*words)
+def _packed_conv(call: Call, uses: Uses) -> Call:
+    weight, words = use_of(call, "weight"), value_of(call, "window")
+    if weight is None or not uses.constant(weight.address):
+        return call
+    window, array = _kernels.Window(*words), view(weight.address, weight.size, call.dtype)
+    few = min(window.channels // window.groups, window.out_channels // window.groups) < 16
+    if window.channels_last and few and window.kernel_height * window.kernel_width * window.kernel_depth == 1:
+        return call  # panels would be mostly empty
     precision, algorithm = value_of(call, "precision"), value_of(call, "algorithm")
     plan, packed_plan = np.array([algorithm, 0, 0]), np.array([algorithm, 0, 0])
     _kernels.conv_plan(array, plan, window, _kernels.TILE_PLAIN, 0, precision)
     _kernels.conv_plan(array, packed_plan, window, _kernels.TILE_ANY, 0, precision)
     tile = {_kernels.ALGORITHM_WINOGRAD: 4, _kernels.ALGORITHM_WINOGRAD_2X2: 2}.get(int(packed_plan[0]), 0)
     if not tile and plan[1] != packed_plan[1]:
-        return None  # what is done with plain weights cannot be done with packed ones
+        return call  # what is done with plain weights cannot be done with packed ones
     found = np.empty(1, np.int64)
     _kernels.conv_packed_size(array, found, window, tile)
-    packed = uses.new("packed", (int(found[0]),), call.dtype)
-    kept = [u for u in call.uses if u.name != "weight"] + [packed._replace(writes=False)]
-    made = prepared("conv_pack", call.dtype, [weight, packed], window=words, packed_tile=tile)
+    shape = {"packed": (int(found[0]),)}
+    same = (*weight.shape, window.groups, window.channels_last, tile)
+    (packed,) = uses.prepare("conv_pack", call.dtype, [weight], shape, same, window=words, packed_tile=tile)
+    kept = [u for u in call.uses if u is not weight] + [packed]
     slots = {"weight": ("p", None), "packed": ("p", packed.address), "packed_tile": ("i", tile)}
-    return made, replaced(call, **slots)._replace(uses=kept)
+    return replaced(call, **slots)._replace(uses=kept)
 
 
 _LEFT_OUT = {

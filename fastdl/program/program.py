@@ -13,14 +13,14 @@ import numpy as np
 from fastdl import _kernels
 from fastdl._call import get_recorder, program_runner
 from fastdl._native import ffi, lib
-from fastdl._recording import LEVEL, depends, freeze, owner_of, thaw, version_at
+from fastdl._recording import LEVEL, depends, freeze, thaw, version_at
 from fastdl.functional.verbs import Array, ArrayLike, fail, integer, natural
 from fastdl.program.errors import RecordError
 from fastdl.program.explain import Explanation, explain
 from fastdl.program.memory import bytes_of, has, view
 from fastdl.program.nest import leaves_of, rebuilt
 from fastdl.program.plan import LINE, Place, Plan
-from fastdl.program.run import SIGNATURES, Dry, Use, used_dtype
+from fastdl.program.run import SIGNATURES, Dry, Use, memory_start, used_dtype
 
 _INDEX = {name: i for i, name in enumerate(SIGNATURES)}
 _FLOAT = np.dtype(np.float32).num
@@ -124,16 +124,7 @@ class Program:
         """Of each argument its name, shape and dtype; of what is no array None and itself."""
         self._read_only = self._sources()
         self._build()
-        for owner in runs[0].run.owners:
-            depends(self, owner)
-
-    def _owner(self, address: int) -> int:
-        """Where the memory begins that an array at this address, which was there before, lies in."""
-        for array in self._first.run.memory.at(address)[0].keep.values():
-            owner = owner_of(array) if isinstance(array, np.ndarray) else None
-            if owner is not None and owner.ctypes.data <= address < owner.ctypes.data + owner.nbytes:
-                return int(owner.ctypes.data)
-        return address
+        depends(self, runs[0].run.owners)
 
     def _persistent(self, uses: Iterable[Use]) -> list[Use]:
         """Those of what was there before."""
@@ -163,9 +154,13 @@ class Program:
         calls = first.run.calls
         prepared = [use for c in calls if c.prepared for use in c.uses]
         written = [use for c in calls for use in c.uses if use.writes]
-        sources = {LEVEL, *(self._owner(use.address) for use in self._persistent(prepared))} if prepared else set()
+        sources = (
+            {LEVEL, *(memory_start(first.run, use.address) for use in self._persistent(prepared))}
+            if prepared
+            else set()
+        )
         watched = {int(version_at(start).ctypes.data) for start in sources}
-        trained = {int(version_at(self._owner(u.address)).ctypes.data) for u in self._persistent(written)}
+        trained = {int(version_at(memory_start(first.run, u.address)).ctypes.data) for u in self._persistent(written)}
         sizes = [len(c.slots) for c in calls]
         after = sum(sizes)
         extra: list[int] = []
@@ -220,14 +215,14 @@ class Program:
         for at, target in inner:
             self._words[at] = base + 8 * target
         advances = [(a.ctypes.data + 8 * index, by) for a, index, by in first.run.advances.values()]
-        advances += [(version, 1) for version in trained]
         code = [0, 0, 0, len(calls), len(bindings), len(loads), len(advances)]
-        code += [sum(c.prepared for c in calls), 1, len(watched)]
+        code += [sum(c.prepared for c in calls), 1, len(watched), len(trained)]
         code += [w for kernel, at in starts for w in (kernel, base + 8 * at)]
         code += [w for at, argument, offset in bindings for w in (base + 8 * at, argument, offset)]
         code += [w for at, c in loads for w in (base + 8 * at, c.array.ctypes.data + 8 * c.index, c.by)]
         code += [w for advance in advances for w in advance]
         code += [w for version in watched for w in (version, 0)]
+        code += trained
         self._code = np.array(code, np.int64)
         self._code_pointer = ffi.from_buffer("int64_t[]", self._code)
         self._written = self._written_arguments()
@@ -246,7 +241,7 @@ class Program:
         self._run = self._quick() or self._slow
         if self._read_only:
             freeze(self._read_only)
-            weakref.finalize(self, thaw, self._read_only)
+            weakref.finalize(self, thaw, self._read_only).atexit = False
 
     def _written_arguments(self) -> frozenset[int]:
         first = self._first
@@ -477,7 +472,10 @@ class Program:
 
     def _slow(self, *arguments: Any) -> Any:
         """The same, complete: the quick form, in call.c, leaves to it what is not as it should be."""
-        if get_recorder() is not None:  # part of another program
+        recorder = get_recorder()
+        if recorder is not None:  # part of another program
+            if self.frozen or self._first.run.rounds:
+                recorder.approximate()
             return self.function(*arguments)
         leaves = self._bound(arguments)
         new = [np.empty(size, np.uint8) for size in self._plan.results]
@@ -506,7 +504,7 @@ class Program:
                 results.append(("none",))
             else:
                 return None
-        if self._order:
+        if self._order or self._repeats():
             return None
         arguments = tuple(
             (used_dtype(dtype).str, shape, i in self._written) for i, (_, shape, dtype) in enumerate(self._expected)
@@ -529,11 +527,16 @@ class Program:
             kinds.append(maker.kind)
             if maker.like is not None:
                 new[maker.kind if isinstance(maker.kind, int) else maker.kind[0]] = maker.like
-        if any(like is None for like in new):
+        if any(like is None for like in new) or self._repeats():
             return None
         release = sum(r.end - r.start for r in self._first.run.memory.ranges) > 1 << 16
         parts = self._code, tuple(wanted), tuple(new), tuple(kinds), one, self._block, release
         return program_runner((*parts, _weakly(self, "_slow"), _weakly(self, "_raise")))
+
+    def _repeats(self) -> bool:
+        """Whether two results are made of one array."""
+        made = [m.kind if isinstance(m.kind, int) else m.kind[0] for m in self._returned if m.like is not None]
+        return len({*made}) < len(made)
 
     def _bound(self, arguments: tuple[Any, ...]) -> list[Any]:
         """The leaves of the arguments, checked, as a program uses them."""
@@ -603,8 +606,7 @@ class Program:
         other.__dict__.update(self.__dict__)
         other._build()
         other._code[_kernels.PROGRAM_STALE] = self._code[_kernels.PROGRAM_STALE]
-        for owner in self._first.run.owners:
-            depends(other, owner)
+        depends(other, self._first.run.owners)
         return other
 
     @contextmanager
@@ -625,7 +627,7 @@ class Program:
             for memory, old in zip(memories, before, strict=True):
                 memory[:] = old
             for use in self._persistent(use for call in run.calls for use in call.uses if use.writes):
-                version = version_at(self._owner(use.address))
+                version = version_at(memory_start(run, use.address))
                 version += 1
 
     def __reduce__(self) -> Any:

@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from fastdl._recording import owner_of
 from fastdl.functional.verbs import fail, flag
 from fastdl.program.errors import RecordError
+from fastdl.program.memory import Range
 from fastdl.program.nest import copied, leaves_of, rebuilt
 from fastdl.program.passes import FREEZING, PASSES, shorten
 from fastdl.program.plan import compare, returned_by
@@ -47,7 +49,9 @@ def record(
         batch-norms by running statistics become part of the convolution or linear layer before them, and weights of
         linear, convolutions and recurrent cells are packed, so that results differ by rounding. What
         fastdl writes to parameters later (another program or an optimizer that trains them, load_state_dict) is seen:
-        the next call packs again. For everything else they are read-only as long as the program lives.
+        the next call packs again. For everything else they are read-only as long as the program lives; views and
+        pointers that were made before are not, and what is written through them is not seen. Arrays over memory that
+        NumPy does not own are left as they are.
     passes : sequence of str
         What makes the program shorter, in this order, with the same results to the last bit: "unused" leaves out what
         nobody takes (what layers keep for a backward that is not made), "losses" computes a loss and its gradient in
@@ -101,13 +105,21 @@ def record(
     runs = runs[:3]  # by a NaN no number can be found again
     for dry in runs:
         given = {a.ctypes.data for a in dry.arguments if a is not None}
-        before = frozenset(starts[0] & starts[1]).difference(given)
-        kept = before.union(given, *returned_by(dry))
-        dry.run.calls = shorten(dry.run.calls, dry.run.memory, kept, before, names)
+        before = starts[0] & starts[1] - given
+        kept = frozenset(before.union(given, *returned_by(dry)))
+        constant = frozenset(r.start for r in dry.run.memory.ranges if r.start in before and is_own(r))
+        dry.run.calls = shorten(dry.run.calls, dry.run.memory, kept, constant, names)
     program = Program(function, arguments, runs)
     if verify:
         compare_calls(program, arguments)
     return program
+
+
+def is_own(found: Range) -> bool:
+    """Whether NumPy arrays own the memory, so that nobody writes to it who does not know them: no other library, no
+    other array over the same buffer."""
+    owners = [owner_of(array) for array in found.keep.values() if isinstance(array, np.ndarray)]
+    return bool(owners) and all(owner.base is None and owner.flags.owndata for owner in owners)
 
 
 def others(arguments: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -134,7 +146,7 @@ def nearly_equal(a: Any, b: Any) -> bool:
     if not isinstance(a, (np.ndarray, float, np.floating)) or np.asarray(a).dtype.kind != "f":
         return np.asarray(a).dtype.kind in "iu" or equal(a, b)
     a, b = np.asarray(a), np.asarray(b)
-    largest = np.max(np.abs(a), where=np.isfinite(a), initial=0)
+    largest = np.max(np.abs(a), where=np.isfinite(a), initial=0) or 1.0
     return np.allclose(b, a, rtol=0, atol=np.sqrt(np.finfo(a.dtype).eps) * largest, equal_nan=True)
 
 
@@ -160,10 +172,11 @@ def compare_calls(program: Program, arguments: tuple[Any, ...]) -> None:
                 for owner, state in states:
                     owner.__dict__.clear()
                     owner.__dict__.update(state)
-    same = nearly_equal if program.frozen else equal
+    same = nearly_equal if program.frozen or program._first.run.rounds else equal
     for (name, a), (_, b) in zip(*found, strict=True):
         if not same(a, b):
             raise RecordError(
-                f"record: found {name} of the program to differ from the function's, expected the same: the function "
-                "changes something that fastdl's kernels do not know of"
+                f"record: found {name} of the program to differ from the function's"
+                f"{' by more than rounding' * (same is nearly_equal)}, expected the same: the function changes "
+                "something that fastdl's kernels do not know of"
             )

@@ -24,7 +24,10 @@ class Recorded:
 
     def __call__(self, *arguments: Any) -> Any:
         """What the function would return."""
-        if get_recorder() is not None:
+        recorder = get_recorder()
+        if recorder is not None:
+            if self._options.get("freeze"):
+                recorder.approximate()
             return self.function(*arguments)
         return self.program(*arguments)(*arguments)
 

@@ -77,6 +77,10 @@ class Run:
         """The number that stands at an address now."""
         self.restore: dict[tuple[int, int], tuple[Array, Array]] = {}
         self.held: list[Any] = []
+        self.arrays: dict[int, Array] = {}
+        """Of tables, by their addresses."""
+        self.rounds = False
+        """Whether a frozen program is part of it, whose results differ by rounding from what is recorded."""
         self.touched: dict[int, tuple[Any, dict[str, Any]]] = {}
         self.owners: list[Any] = []
         """Those of `touched`, when that is forgotten."""
@@ -109,6 +113,13 @@ class Run:
 
     def hold(self, *objects: Any) -> None:
         self.held += objects
+        for group in objects:
+            for array in group if isinstance(group, tuple) else ():
+                if isinstance(array, np.ndarray):
+                    self.arrays[array.ctypes.data] = array
+
+    def approximate(self) -> None:
+        self.rounds = True
 
     # What call.c calls.
 
@@ -136,9 +147,10 @@ class Run:
                 words = np.array(value, np.int64).reshape(-1)
                 places = list(addresses_in(name, kernel, dtype, words))
                 for _, address, size, updates in places:
+                    array = self.arrays.get(address)
                     if updates and name == "table":
-                        self._use(address, size, None, False, name, kernel)
-                    self._use(address, size, None, updates, name, kernel)
+                        self._use(address, size, array, False, name, kernel)
+                    self._use(address, size, array, updates, name, kernel)
                     uses.append(Use(name, address, size, (size // (4, 8)[dtype],), updates))
                     if updates:
                         written.append(view(address, size, dtype))
@@ -236,6 +248,7 @@ class Run:
             found.expected.clear()
             found.read_first = None
         self.owners = [owner for owner, _ in self.touched.values()]
+        self.arrays.clear()
         self.restore.clear()
         self.touched.clear()
         self.held = [
@@ -328,6 +341,15 @@ class Dry(NamedTuple):
     arguments: list[Array | None]
     """The copies that the function was given."""
     result: Any
+
+
+def memory_start(run: Run, address: int) -> int:
+    """Where the memory begins that an array at this address, which was there before, lies in."""
+    for array in run.memory.at(address)[0].keep.values():
+        owner = owner_of(array) if isinstance(array, np.ndarray) else None
+        if owner is not None and owner.ctypes.data <= address < owner.ctypes.data + owner.nbytes:
+            return int(owner.ctypes.data)
+    return address
 
 
 def used_dtype(dtype: Any) -> Any:

@@ -453,8 +453,10 @@ int fdl_conv_plan(const real *x, int64_t *plan, const fdl_window *window, int64_
                   int64_t precision)
 {
     (void)x;
+    static const real none;
     convolution v = conv_describe(window, NULL);
     v.packed_tile = packed_tile;
+    v.packed = packed_tile != FDL_TILE_PLAIN && (window->channels_last || !filters_planes(&v)) ? &none : NULL;
     ask(&v, plan[0], precision);
     if (!choose(&v, FDL_PASS_FORWARD))
         return FDL_BAD_ALGORITHM;

@@ -32,7 +32,8 @@ static double winograd_cost(const convolution *v, int64_t out)
         const double transforms = rows * row_vectors * points * (11 * channels + 9 * filters);
         computing = points * filters * tile_vectors * (channels + 24) + transforms;
     }
-    const double reading = elements * sizeof(real) > 1 << 20 ? elements / LANES * (out == 4 ? 12 : 6) : 0;
+    const double cached = v->packed_tile < 0 ? 1 << 20 : 1 << 19; /* bytes of U; one that is packed is not just made */
+    const double reading = elements * sizeof(real) > cached ? elements / LANES * (out == 4 ? 12 : 6) : 0;
     const double making = v->packed_tile < 0 ? channels / LANES * filters * (points * 4 + 80) : 0;
     return computing + reading + making + 10000 / conv_slowness();
 }
