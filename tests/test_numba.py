@@ -124,6 +124,38 @@ def test_training_loop_is_cached(tmp_path: Path) -> None:
     assert losses[0] == losses[1] < 0.1
 
 
+_VERSIONS = """
+import json, sys, numba, numpy as np, fastdl
+
+fastdl.__version__ = sys.argv[1]
+
+@numba.njit(cache=True)
+def inner(x):
+    return fastdl.elu(x)
+
+@numba.njit(cache=True)
+def outer(x):
+    return inner(x)
+
+assert outer(np.ones(3)).sum() == 3
+print(json.dumps([sum(f.stats.cache_hits.values()) for f in (outer, inner)]))
+"""
+
+
+def test_another_version_compiles_anew(tmp_path: Path) -> None:
+    """Also what only calls a function that calls fastdl."""
+    script = tmp_path / "versions.py"
+    script.write_text(_VERSIONS)
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    found = []
+    for version in ("1", "1", "2", "2", "1"):
+        ran = subprocess.run([sys.executable, script, version], capture_output=True, text=True, env=environment)
+        assert ran.returncode == 0, ran.stderr
+        assert not ran.stderr
+        found.append(json.loads(ran.stdout))
+    assert found == [[0, 0], [1, 0], [0, 0], [1, 0], [0, 0]]
+
+
 @numba.njit
 def _relu_into(x: Any, out: Any) -> Any:
     return fastdl.relu(x, out=out)

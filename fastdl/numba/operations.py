@@ -17,7 +17,7 @@ from numba.core.datamodel import models
 from numba.core.errors import TypingError
 from numba.core.imputils import lower_constant
 from numba.core.registry import cpu_target
-from numba.core.typing.templates import Signature, infer_global
+from numba.core.typing.templates import AbstractTemplate, Signature, infer_global
 from numba.extending import lower_builtin, register_model
 
 import fastdl
@@ -173,3 +173,21 @@ twins.fixed_lists()
 for _function in [*_operation.OPERATIONS.values(), *_operation.HELPERS]:
     if getattr(fastdl, getattr(_function, "__name__", ""), None) is _function:
         _register(_function)
+
+
+@infer_global(float)
+class _FloatOfArray(AbstractTemplate):
+    """float(loss), of an array without dimensions."""
+
+    def generic(self, args: Any, kws: Any) -> Any:
+        if len(args) == 1 and isinstance(args[0], types.Array) and args[0].ndim == 0 and not kws:
+            return Signature(types.float64, args, None)
+        return None
+
+
+@lower_builtin(float, types.Array)
+def _float_of_array(context, builder, sig, args):
+    (array_type,) = sig.args
+    array = context.make_array(array_type)(context, builder, args[0])
+    value = context.unpack_value(builder, array_type.dtype, array.data)
+    return context.cast(builder, value, array_type.dtype, types.float64)
