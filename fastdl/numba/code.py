@@ -373,7 +373,7 @@ class Code:
                 slots.append(part)
                 continue
             stored = self._stored(part)
-            slots.append(("text" if isinstance(part, Text) else part.kind.__name__, len(stored)))
+            slots.append((part.kind.__name__ if isinstance(part, Number) else type(part).__name__, len(stored)))
             for value in stored:
                 self.builder.store(value, self._slot(taken))
                 taken += 1
@@ -393,6 +393,8 @@ class Code:
             if part.kind is float:
                 return [self.builder.bitcast(part.ir, INT)]
             return [self.ir(part, int)]
+        if isinstance(part, ListValue):
+            return self._stored_list(part)
         held = cgutils.create_struct_proxy(types.unicode_type)(self.context, self.builder, part.ir)
         kept = cgutils.alloca_once(self.builder, ir.ArrayType(INT, 8), zfill=True)
         size, most = held.length, ir.Constant(INT, 64)
@@ -401,6 +403,20 @@ class Code:
         size = self.builder.select(one_byte, size, ir.Constant(INT, 0))
         cgutils.raw_memcpy(self.builder, self.builder.bitcast(kept, POINTER), held.data, size, 1)
         return [self.builder.load(cgutils.gep_inbounds(self.builder, kept, 0, i)) for i in range(8)]
+
+    def _stored_list(self, part: ListValue) -> list[Any]:
+        """How many ints there are, and the first."""
+        items = self.list_of(part)
+        kept = cgutils.alloca_once(self.builder, ir.ArrayType(INT, 8), zfill=True)
+        size, most = items.size, ir.Constant(INT, 8)
+
+        def keep(i: Number) -> None:
+            value = self.lift(part.type.dtype, items.getitem(i.ir))
+            place = self.builder.gep(kept, [ir.Constant(INT, 0), i.ir])
+            self.builder.store(self.ir(value, int), place)
+
+        self.loop(Number(int, self.builder.select(self.builder.icmp_signed("<", size, most), size, most)), keep)
+        return [size, *(self.builder.load(cgutils.gep_inbounds(self.builder, kept, 0, i)) for i in range(8))]
 
     def _slot(self, index: int) -> Any:
         while len(self._numbers) <= index:
@@ -499,12 +515,12 @@ class Code:
             self.store(array, i, value)
         return array
 
-    def kernel(self, name: str, given: tuple[Any, ...]) -> None:
-        """Call a kernel of C, and raise what its status says."""
+    def kernel(self, name: str, given: tuple[Any, ...], dtype: str = "float32") -> None:
+        """Call a kernel of C, and raise what its status says. dtype: where no array says it."""
         parameters = symbols.SIGNATURES[name]
         lowered = [self._argument(c_type, value) for (c_type, _, _), value in zip(parameters, given, strict=True)]
         reals = [v for (c_type, _, _), v in zip(parameters, given, strict=True) if "real" in c_type and v is not None]
-        status = symbols.call(self.builder, name, reals[0].dtype.name if reals else "float32", lowered)
+        status = symbols.call(self.builder, name, reals[0].dtype.name if reals else dtype, lowered)
         for (c_type, _, _), value, block in zip(parameters, given, lowered, strict=True):
             if is_table(value) and not c_type.startswith("const"):
                 self._read_back(value, block)
@@ -525,6 +541,8 @@ class Code:
                 return self.ir(value, float if c_type == "double" else int)
             case None:
                 return ir.Constant(POINTER, None)
+            case ir.Value():  # an address
+                return self.builder.bitcast(value, POINTER)
             case ArrayValue():
                 size = self.size(value.shape)
                 if not isinstance(size, Number):

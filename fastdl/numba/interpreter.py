@@ -123,6 +123,9 @@ class Interpreter:
                 return self.code.array_of(found.ravel().tolist(), found.dtype, found.shape)
             return found.item() if isinstance(found, np.generic) else found
         except (TypeError, ValueError) as error:
+            body = plain(function)
+            if isinstance(body, python_types.FunctionType) and body.__module__.startswith("fastdl."):
+                return self.run(body, args, kwargs)  # which comes to the mistake, and beyond it
             self.code.fail(type(error).__name__, str(error))
 
     def run(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -311,7 +314,9 @@ class Interpreter:
         """What a loop over it goes through."""
         if isinstance(value, Conflict):
             raise self.code.needs_literal(value.sources)
-        if isinstance(value, (ListValue, ArrayValue, Memory, Number)):
+        if isinstance(value, ListValue):
+            raise Unsupported(f"{sorted(value.sources)[0]}: found {value.type}, expected a tuple")
+        if isinstance(value, (ArrayValue, Memory, Number)):
             raise NotImplementedError(f"a loop over a {type(value).__name__}")
         return list(value)
 

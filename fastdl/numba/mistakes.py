@@ -34,7 +34,9 @@ class Mistake(Exception):
 
 
 def _shown(kind: str, words: tuple[int, ...]) -> str:
-    if kind == "text":
+    if kind == "ListValue":
+        return str(list(words[1 : 1 + words[0]])) if words[0] <= 8 else f"a list of {words[0]} ints"
+    if kind == "Text":
         return struct.pack("<8q", *words).rstrip(b"\0").decode("latin-1")
     if kind == "float":
         return repr(struct.unpack("<d", struct.pack("<q", words[0]))[0])

@@ -22,17 +22,22 @@ from numba.extending import lower_builtin, register_model
 
 import fastdl
 from fastdl.functional import _operation
-from fastdl.numba import cache, twins
+from fastdl.numba import cache, clipping, twins
 from fastdl.numba.code import Code, Ended
 from fastdl.numba.interpreter import Interpreter, plain
 from fastdl.numba.values import Unsupported
 
 
+REGISTERED: set[str] = set()
+"""The names of what compiled code can call."""
+
+
 class Operation(types.Callable):
     """The type of one function of fastdl."""
 
-    def __init__(self, name: str, body: Any) -> None:
-        self.body, self.signature = body, inspect.signature(body)
+    def __init__(self, name: str, function: Any) -> None:
+        self.body, self.twin = plain(function), twins.TWINS.get(function)
+        self.signature = inspect.signature(self.body)
         self.results: dict[Any, Any] = {}
         super().__init__(name=f"fastdl.{name}")
 
@@ -75,6 +80,8 @@ class Operation(types.Callable):
             return self.write(context, module, "trial", given)
         except Unsupported as found:
             raise TypingError(f"{self.name}: {found}") from None
+        except NotImplementedError as found:
+            raise TypingError(f"{self.name}: found {found}, expected what compiled code can do") from None
 
     def write(self, context: Any, module: Any, name: str, given: tuple[Any, ...], result: Any = None) -> Any:
         """Write the function into a module, with all that Numba expects of one; without `result`, only to see what is
@@ -88,7 +95,7 @@ class Operation(types.Callable):
         names = list(self.signature.parameters)
         lifted = [code.lift(t, value, n) for t, value, n in zip(given, values, names, strict=True)]
         try:
-            returned = run.run(self.body, tuple(lifted), {})
+            returned = self.twin(run, *lifted) if self.twin else run.run(self.body, tuple(lifted), {})
             result_type, value = code.returned(returned)
         except Ended:
             raise Unsupported(code.impossible or "no result") from None
@@ -116,11 +123,26 @@ class Operation(types.Callable):
         return self.name
 
 
+class Refused(types.Callable):
+    """The type of what cannot be called in compiled code."""
+
+    def get_call_type(self, context: Any, args: Any, kws: Any) -> Any:
+        raise TypingError(f"{self.name}: found a call in compiled code, expected one in Python")
+
+    def get_call_signatures(self) -> tuple[tuple[Any, ...], bool]:
+        return (), False
+
+    def get_impl_key(self, sig: Any) -> str:
+        return self.name
+
+
+@register_model(Refused)
 @register_model(Operation)
 class _OperationModel(models.OpaqueModel):
     pass
 
 
+@lower_constant(Refused)
 @lower_constant(Operation)
 def _constant(context, builder, type_, value):
     return context.get_dummy_value()
@@ -148,11 +170,9 @@ def _either(
     option: Any = given[i]
     held = context.make_helper(builder, option, args[i])
     kept = cgutils.alloca_once(builder, context.get_value_type(result))
-    with builder.if_else(cgutils.as_bool_bit(builder, held.valid)) as (there, missing):
-        for side, type_, value in (
-            (there, option.type, held.data),
-            (missing, types.none, context.get_dummy_value()),
-        ):
+    both = (option.type, held.data), (types.none, context.get_dummy_value())
+    with builder.if_else(cgutils.as_bool_bit(builder, held.valid)) as sides:
+        for side, (type_, value) in zip(sides, both, strict=True):
             with side:
                 types_, values = (*given[:i], type_, *given[i + 1 :]), [*args[:i], value, *args[i + 1 :]]
                 builder.store(_call(context, builder, operation, result, types_, values), kept)
@@ -164,15 +184,21 @@ def _lower(operation: Operation, context: Any, builder: Any, sig: Any, args: Any
 
 
 def _register(function: Any) -> None:
-    operation = Operation(function.__name__, plain(function))
+    operation = Operation(function.__name__, function)
     infer_global(function, operation)
+    REGISTERED.add(function.__name__)
     lower_builtin(operation.name, types.VarArg(types.Any))(partial(_lower, operation))
 
 
 twins.fixed_lists()
-for _function in [*_operation.OPERATIONS.values(), *_operation.HELPERS]:
+_CLIPPING = [getattr(clipping, name) for name in clipping.__all__]
+for _function in [*_operation.OPERATIONS.values(), *_operation.HELPERS, *_CLIPPING]:
     if getattr(fastdl, getattr(_function, "__name__", ""), None) is _function:
         _register(_function)
+for _name in dir(fastdl):
+    _function = getattr(fastdl, _name)
+    if inspect.isfunction(_function) and _name not in REGISTERED:
+        infer_global(_function, Refused(f"fastdl.{_name}"))
 
 
 @infer_global(float)

@@ -29,6 +29,7 @@ from fastdl.numba.values import (
     Other,
     Table,
     Text,
+    Words,
     is_known,
     joined,
     python_type,
@@ -116,7 +117,7 @@ def _reshape(code: Code, array: ArrayValue, *shape: Any) -> ArrayValue:
 
 def _index(code: Code, names: tuple[Any, ...], value: Any) -> Any:
     if is_known(value):
-        return names.index(value)
+        return names.index(value) if value in names or not code.impossible else 0
     found: Any = 0
     for i, name in enumerate(names):
         found = code.select(code.compare(operator.eq, value, name), i, found)
@@ -680,7 +681,7 @@ def _fixed(run: Any, value: ListValue, rest: Any, rank: int, words: str) -> Any:
         _wrong(run, f"{argument}: found {value.type}, expected {words}")
     count = Number(int, items.size, value.sources)
     wrong = code.every(code.compare(operator.ne, count, n) for n in {1, rank})
-    said = (f"{argument}: found a list of ", text(count), f" ints, expected {words}")
+    said = (f"{argument}: found ", Words((value,)), f", expected {words}")
     code.check(wrong, "TypeError", joined(said))
     one = code.compare(operator.eq, count, 1)
     found = []
