@@ -214,8 +214,10 @@ def relu_in_numba(rounds: int) -> Report:
 
     calls = 100_000
     pointer = ctypes.c_void_p
-    prototype = ctypes.CFUNCTYPE(ctypes.c_int, pointer, pointer, ctypes.c_int64)
-    kernel = prototype(lib.fdl_address(2 * list(_kernels.SIGNATURES).index("relu")))  # float32 is the first of two
+    number, integer = ctypes.c_double, ctypes.c_int64
+    prototype = ctypes.CFUNCTYPE(ctypes.c_int, pointer, pointer, integer, integer, number, number)
+    kernel = prototype(lib.fdl_address(2 * list(_kernels.SIGNATURES).index("elementwise")))  # float32 is first of two
+    relu = _kernels.ACTIVATION_RELU
 
     @numba.njit
     def public(x, y):  # type: ignore[no-untyped-def]
@@ -231,7 +233,7 @@ def relu_in_numba(rounds: int) -> Report:
     @numba.njit
     def symbol(x, y):  # type: ignore[no-untyped-def]
         for _ in range(calls):
-            kernel(x.ctypes.data, y.ctypes.data, x.size)
+            kernel(x.ctypes.data, y.ctypes.data, x.size, relu, 0.0, 0.0)
 
     x = np.random.default_rng(0).standard_normal(VALUES).astype(np.float32)
     expected = np.maximum(x, 0)

@@ -151,7 +151,7 @@ def test_packed_weights_in_numba() -> None:
             np.testing.assert_array_equal(pack_and_apply(samples, weight[:, ::-1][:, ::-1], bias), want)
     one = fastdl.linear(x, fastdl.pack_linear_weight(weight[0]), bias[0], activation="tanh")
     np.testing.assert_array_equal(pack_and_apply(x, weight[0], np.array(bias[0])), one)
-    with pytest.raises(numba.TypingError, match="weight: found one packed for float32, expected one for float64"):
+    with pytest.raises(numba.TypingError, match=r"linear: weight: found dtype float32 .packed., expected float64"):
         apply(x.astype(np.float64), packed, None)
     with pytest.raises(ValueError, match="x"):
         apply(x[:, 1:].copy(), packed, bias)

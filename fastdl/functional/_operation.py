@@ -1,7 +1,7 @@
 """The registry of operations.
 
 An operation is one public function whose body is written in the verbs of verbs/ and the kernels of
-_kernels.py. @operation enters it here and returns it unchanged. From that one entry follow: the Numba overload
+_kernels.py. @operation enters it here and returns it unchanged. From that one entry follow: the function inside Numba
 (the same body, compiled), the test that its NumPy reference has the same signature, the cases and the benchmarks.
 """
 

@@ -1,13 +1,10 @@
 """fastdl's operations inside a user's @njit function, under their public names.
 
-Numba finds `register` through the numba_extensions entry point, so nothing has to be imported. Three steps, all
-driven by what exists already:
-
-1. every kernel's address is entered as a symbol, which compiled and cached code links against by name
-   (pointers baked into the code would break cache=True);
-2. every function of _kernels.py gets an overload that calls that symbol (symbols.py, from SIGNATURES);
-3. every @operation gets its own Python body as its overload, compiled, with Numba versions of the few verbs of
-   fastdl/functional/verbs that the bodies are written in (verbs/).
+Numba finds `register` through the numba_extensions entry point, so nothing has to be imported. Each operation is a
+type of its own (operations.py), whose call is compiled from the operation's Python body: read (interpreter.py) over
+what is known while compiling and what is not (values.py), it leaves the instructions that depend on values (code.py),
+which call the kernels by name (symbols.py). How mistakes become exceptions is in mistakes.py, what Python's and NumPy's
+functions are in compiled code in twins.py, when cached code is compiled anew in cache.py. Programs are in programs.py.
 """
 
 from __future__ import annotations
@@ -15,4 +12,4 @@ from __future__ import annotations
 
 def register() -> None:
     """Teach Numba about fastdl. Called by Numba itself; calling it again does nothing."""
-    from fastdl.numba import operations, programs, symbols, verbs  # noqa: F401
+    from fastdl.numba import operations, programs  # noqa: F401

@@ -18,6 +18,7 @@ from numba.extending import (
     NativeValue,
     intrinsic,
     lower_builtin,
+    overload,
     register_model,
     typeof_impl,
     unbox,
@@ -29,6 +30,8 @@ from fastdl._native import ffi, lib
 from fastdl.program import Program
 
 llvmlite.binding.add_symbol("fdl_program_run", int(ffi.cast("intptr_t", ffi.addressof(lib, "fdl_program_run"))))
+
+overload(_kernels.raise_status)(lambda status: _kernels.raise_status)
 
 _INT64 = ir.IntType(64)
 _FIELDS = ("code", "block", "block_end")

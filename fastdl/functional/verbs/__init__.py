@@ -1,8 +1,7 @@
 """The one place where an argument is checked and made ready for a kernel.
 
-These verbs are all that the functions' Python code is written in. Each has a second implementation, for Numba, in the
-file of the same name in fastdl/numba/verbs/; that is what lets the very same function body run in plain Python and
-compile inside a user's @njit function.
+These verbs are all that the functions' Python code is written in. Inside a user's @njit function the same code is
+compiled, theirs included (fastdl/numba/).
 """
 
 from fastdl.functional.verbs.arrays import (
