@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING
 
 from fastdl import _library  # noqa: F401  isort: skip  (first)
-from fastdl import _threadpoolctl
+from fastdl import _implementation, _threadpoolctl
 from fastdl import optim as optim
 from fastdl._config import *
+from fastdl._implementation import *
 from fastdl.functional import *
 from fastdl.optim.adam import *
 from fastdl.optim.adaptive import *
@@ -14,6 +15,7 @@ from fastdl.optim.momentum import *
 
 __version__ = "0.1.0"
 _threadpoolctl.announce()
+_implementation.from_environment()
 
 if TYPE_CHECKING:
     from fastdl import nn as nn

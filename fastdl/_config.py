@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Literal
 
 from fastdl import _kernels
+from fastdl._implementation import active_backend, available_backends
 from fastdl._native import ffi, lib
 from fastdl._recording import LEVEL, version_at
 
@@ -362,8 +363,8 @@ def show_config() -> dict[str, object]:
     Returns
     -------
     dict
-        "fastdl" (the version), "machine", "isa" (in use), "isa supported", "isa built", "threads", "conv precision",
-        "deterministic".
+        "fastdl" (the version), "machine", "backend" (in use), "backends", "isa" (in use), "isa supported", "isa built",
+        "threads", "conv precision", "deterministic".
 
     Examples
     --------
@@ -376,6 +377,8 @@ def show_config() -> dict[str, object]:
     return {
         "fastdl": __version__,
         "machine": platform.machine(),
+        "backend": active_backend(),
+        "backends": available_backends(),
         "isa": active_isa(),
         "isa supported": supported_isas(),
         "isa built": list(LEVELS),

@@ -13,6 +13,9 @@ if importlib.util.find_spec("fastdl._native") is None:
 
 from fastdl import _native
 
+COMPILED = True
+"""Whether the kernels in C are there."""
+
 _loader = ExtensionFileLoader("fastdl._call", _native.__file__)
 _call = _loader.create_module(ModuleSpec("fastdl._call", _loader, origin=_native.__file__))
 _loader.exec_module(_call)

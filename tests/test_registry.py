@@ -99,7 +99,8 @@ def _texts() -> dict[str, str]:
 
 @pytest.mark.skipif(not (ROOT / "csrc").is_dir(), reason="without the sources")
 def test_an_activation_touches_five_files() -> None:
-    """And one with an option a sixth, for what fuses it. Its kind stands once, in fastdl.h, besides its formulas."""
+    """One with an option a sixth, for what fuses it, and a seventh is its version in Numba, if there is to be one. Its
+    kind stands once, in fastdl.h, besides its formulas."""
     texts = _texts()
     for name in ("mish", "softsign", "logsigmoid", "softshrink", "tanhshrink"):
         function = getattr(fastdl, name)
@@ -110,6 +111,7 @@ def test_an_activation_touches_five_files() -> None:
             "csrc/vector/activation.h",
             "fastdl/reference/activation.py",
             "fastdl/nn/activation.py",
+            "fastdl/numba/kernels/activation.py",
             *(f"fastdl/functional/activation/{theme}.py" for theme in themes),
         }, name
     for kind in set(_kernels.ACTIVATION_NAMES) - {"none", "relu"}:

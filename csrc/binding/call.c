@@ -170,13 +170,69 @@ static PyObject *as_tuple(PyObject *const *given, Py_ssize_t count)
     return tuple;
 }
 
-static PyObject *note(const arguments *a, Py_ssize_t count)
+/* ---- other backends: docs in fastdl/_implementation.py ---- */
+
+/* Called instead of each kernel, as a recorder is, which goes first. NULL: the kernel itself; of a thread, what the
+ * process has. */
+static PyObject *backend;
+static _Thread_local PyObject *thread_backend; /* Py_None: the kernel itself */
+static bool diverted;                          /* since one of them was set for the first time */
+
+static PyObject *backend_in_use(void)
+{
+    if (!diverted || !thread_backend)
+        return backend;
+    return thread_backend == Py_None ? NULL : thread_backend;
+}
+
+static PyObject *diversion(void) { return recorder ? recorder : backend_in_use(); }
+
+/* Leave the call to a recorder or a backend. */
+static PyObject *divert(PyObject *instead, const arguments *a, Py_ssize_t count)
 {
     PyObject *given = as_tuple(a->given, count);
+    Py_INCREF(instead); /* which it may replace */
     PyObject *result =
-        given ? PyObject_CallFunction(recorder, "siO", a->name, a->real == NPY_FLOAT ? 0 : 1, given) : NULL;
+        given ? PyObject_CallFunction(instead, "siO", a->name, a->real == NPY_FLOAT ? 0 : 1, given) : NULL;
+    Py_DECREF(instead);
     Py_XDECREF(given);
     return result;
+}
+
+/* set_backend(callable, or None for the kernels themselves): of the process. Returns the one before. */
+static PyObject *set_backend(PyObject *module, PyObject *next)
+{
+    (void)module;
+    PyObject *before = backend ? backend : Py_NewRef(Py_None);
+    backend = next == Py_None ? NULL : Py_NewRef(next);
+    diverted = true;
+    return before;
+}
+
+/* set_thread_backend(the same, or ... for that of the process): of this thread. */
+static PyObject *set_thread_backend(PyObject *module, PyObject *next)
+{
+    (void)module;
+    PyObject *before = thread_backend ? thread_backend : Py_NewRef(Py_Ellipsis);
+    thread_backend = next == Py_Ellipsis ? NULL : Py_NewRef(next);
+    diverted = true;
+    return before;
+}
+
+/* get_diversion(): what is called instead of kernels in this thread, a recorder or a backend, or None. */
+static PyObject *get_diversion(PyObject *module, PyObject *nothing)
+{
+    (void)module, (void)nothing;
+    PyObject *found = diversion();
+    return Py_NewRef(found ? found : Py_None);
+}
+
+/* get_backend(): the same of backends only. */
+static PyObject *get_backend(PyObject *module, PyObject *nothing)
+{
+    (void)module, (void)nothing;
+    PyObject *found = backend_in_use();
+    return Py_NewRef(found ? found : Py_None);
 }
 
 /* set_recorder(callable or None): of this thread. Returns the one before. */
@@ -1043,6 +1099,10 @@ static PyMethodDef functions[] = {
     {"program_runner", program_runner, METH_O, NULL},
     {"set_recorder", set_recorder, METH_O, NULL},
     {"get_recorder", get_recorder, METH_NOARGS, NULL},
+    {"set_backend", set_backend, METH_O, NULL},
+    {"set_thread_backend", set_thread_backend, METH_O, NULL},
+    {"get_backend", get_backend, METH_NOARGS, NULL},
+    {"get_diversion", get_diversion, METH_NOARGS, NULL},
     {NULL, NULL, 0, NULL},
 };
 

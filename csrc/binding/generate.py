@@ -209,7 +209,9 @@ def call_table(functions: list[Function]) -> str:
         lines += [
             "    if (a.failed)",
             "        return NULL;",
-            *([] if f.answers else ["    if (recorder)", "        return note(&a, count);"]),
+            f"    PyObject *instead = {'backend_in_use' if f.answers else 'diversion'}();",
+            "    if (instead)",
+            "        return divert(instead, &a, count);",
             "    PyThreadState *others = let_others_run(&a);",
             f"    const int status = a.real == NPY_FLOAT ? {f.name}_f32({arguments})",
             f"                                           : {f.name}_f64({arguments});",

@@ -1,0 +1,24 @@
+"""The kernels of csrc/fastdl.h once more, written in Numba: for fastdl.use_backend("numba").
+
+Families and files are those of csrc/kernels/; product.py is the matrix product that linear, convolution and recurrent
+networks are made of, vmath.py has the elementary functions. A kernel that is not here runs on fastdl.reference, which
+has them all.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastdl.numba.kernels import activation, arrays, conv, linear, padding, pooling, softmax  # noqa: F401
+from fastdl.numba.kernels._kernel import KERNELS
+from fastdl.numba.kernels._kernel import call as call_kernel
+
+
+def call(name: str, dtype: int, given: tuple[Any, ...]) -> None:
+    """A kernel, with what fastdl/functional hands to it."""
+    if name in KERNELS:
+        call_kernel(name, dtype, given)
+        return
+    from fastdl.reference import kernels
+
+    kernels.call(name, dtype, given)

@@ -1,0 +1,156 @@
+"""What kernels are declared with: how they are compiled, how they are cut over threads, and how they are called.
+
+A kernel of csrc/fastdl.h is here a plain Python function of the same name and parameters, marked @kernel. It is given
+arrays as C is given pointers, flat; an optional one that is not there is an array without elements. It leaves the work
+to functions marked @compiled, by `share` where that pays, and returns a status of fastdl.h (None: OK).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import numba
+import numpy as np
+
+from fastdl import _kernels
+from fastdl._native import lib
+
+KERNELS: dict[str, Callable[..., int | None]] = {}
+"""By name, without fdl_."""
+MEMORY_GRAIN = 1 << 15
+"""Elements that are worth another thread where each is read once."""
+
+_SOURCES = [file.stat() for file in sorted(Path(__file__).parent.glob("*.py"))]
+_STAMP = max(source.st_mtime for source in _SOURCES), sum(source.st_size for source in _SOURCES)
+"""Numba looks whether the file of a function has changed, and not those of the functions that it calls."""
+
+
+def compiled(function: Any = None, *, sums: bool = False) -> Any:
+    """Compile for each combination of types at its first call, and keep that on disk. Products may be contracted to
+    multiply-adds, as in C; with `sums`, sums may be taken in another order, so that they are vectorised."""
+    if function is None:
+        return lambda function: compiled(function, sums=sums)
+    flags = {"contract", "reassoc", "nsz", "arcp"} if sums else {"contract"}
+    dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=flags)(function)
+    file: Any = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
+    if hasattr(file, "_source_stamp"):
+        file._source_stamp = _STAMP
+    return dispatcher
+
+
+def kernel(function: Callable[..., int | None]) -> Callable[..., int | None]:
+    KERNELS[function.__name__] = function
+    return function
+
+
+_pool: Any = None
+_pool_of = 0, 0
+"""The process, a fork of which has none of its threads, and how many there are."""
+
+
+def _workers(count: int) -> Any:
+    global _pool, _pool_of
+    if _pool is None or _pool_of[0] != os.getpid() or _pool_of[1] < count:
+        _pool, _pool_of = ThreadPoolExecutor(count, "fastdl"), (os.getpid(), count)
+    return _pool
+
+
+def share(function: Any, pieces: int, grain: int, *arguments: Any) -> None:
+    """function(*arguments, begin, end) over all of range(pieces), cut over threads into parts of at least `grain`.
+
+    Which pieces there are does not follow from the number of threads, so that no result does."""
+    threads = min(int(lib.fdl_get_num_threads()), pieces // max(1, grain))
+    if threads <= 1:
+        if pieces > 0:
+            function(*arguments, 0, pieces)
+        return
+    ends = [pieces * (i + 1) // threads for i in range(threads)]
+    others = [_workers(threads - 1).submit(function, *arguments, begin, end) for begin, end in pairwise(ends)]
+    function(*arguments, 0, ends[0])
+    for other in others:
+        other.result()
+
+
+def share_elements(function: Any, grain: int, arrays: tuple[Any, ...], *arguments: Any) -> None:
+    """function(*arrays, *arguments) over arrays of one size, cut into parts side by side. (A loop over all of an array
+    is one that Numba knows to count from 0: an index that may be negative, from the end, is not vectorised.)"""
+    size = arrays[0].size
+    if size < 2 * grain:
+        function(*arrays, *arguments)
+    else:
+        share(_part, size, grain, function, arrays, arguments)
+
+
+def _part(function: Any, arrays: tuple[Any, ...], arguments: tuple[Any, ...], begin: int, end: int) -> None:
+    function(*[array[begin:end] for array in arrays], *arguments)
+
+
+def blocks(size: int, block: int) -> int:
+    return ceil(size / block)
+
+
+# ---- the way in ----
+
+_DTYPES = {"real": (np.dtype(np.float32), np.dtype(np.float64)), "double": (np.dtype(np.float64),) * 2}
+_EMPTY: dict[Any, Any] = {np.dtype(t): np.empty(0, t) for t in (np.float32, np.float64, np.int64)}
+
+
+class _Memory:
+    """The elements of a C-contiguous array, flat, which may be written to as far as NumPy and Numba know: so that Numba
+    need not compile a kernel anew for arrays that are read-only."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+        self.__array_interface__ = {
+            "version": 3,
+            "shape": (array.size,),
+            "typestr": array.dtype.str,
+            "data": (array.ctypes.data, False),
+        }
+
+
+def flat(array: Any) -> Any:
+    if not array.flags.writeable:
+        return np.asarray(_Memory(array))
+    return array if array.ndim == 1 else array.reshape(-1)
+
+
+def _converter(c_type: str) -> Callable[[Any, int], Any]:
+    """From what fastdl/functional hands to a kernel to what it takes here."""
+    if c_type == "int64_t":
+        return lambda value, dtype: int(value)
+    if c_type == "double":
+        return lambda value, dtype: float(value)
+    if "fdl_window" in c_type or "fdl_recurrence" in c_type:
+        return lambda value, dtype: value
+    name = c_type.removeprefix("const ").removesuffix(" *")
+    dtypes = _DTYPES.get(name, (np.dtype(np.int64),) * 2)
+    empty = tuple(_EMPTY[dtype] for dtype in dtypes)
+    return lambda value, dtype: empty[dtype] if value is None else flat(value)
+
+
+_CONVERTERS = {
+    name: tuple(_converter(c_type) for c_type, _, _ in parameters) for name, parameters in _kernels.SIGNATURES.items()
+}
+
+
+def fallback(name: str, *arguments: Any) -> int | None:
+    """What NumPy makes of a kernel that is given something that there is no version of here."""
+    from fastdl.reference import kernels
+
+    given = [None if isinstance(a, np.ndarray) and a.size == 0 else a for a in arguments]
+    return kernels.KERNELS[name](*given) if arguments[0].size else None
+
+
+def call(name: str, dtype: int, given: tuple[Any, ...]) -> None:
+    """A kernel with what fastdl/functional hands to it; dtype 0: float32, 1: float64."""
+    function = KERNELS[name]
+    status = function(*[convert(value, dtype) for convert, value in zip(_CONVERTERS[name], given, strict=True)])
+    if status:
+        _kernels.raise_status(status)

@@ -1,0 +1,575 @@
+"""Convolution and its transpose, over volumes: images have a depth of 1, sequences a depth and a height of 1.
+
+    y[out, position] = sum over the terms (channel, tap) of weight[out, term] columns[term, position]
+
+`columns` is what im2col makes of an image; here it is never made as a whole, but packed panel by panel into the
+product. Where a group has few filters, a product would be mostly packing: there rows of the image are added up tap by
+tap (`_direct`). Arrays whose channels are last are turned round before and after.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastdl import _kernels
+from fastdl.numba.kernels._kernel import blocks, compiled, kernel, share
+from fastdl.numba.kernels.activation import activate
+from fastdl.numba.kernels.product import (
+    DEPTH,
+    PANEL,
+    PIECE_ROWS,
+    ROWS,
+    TERMS,
+    WORTH_SHARING,
+    multiply,
+    pack,
+    pack_rows,
+    packed_matrix,
+    packed_rows,
+    scratch_panel,
+    scratch_sums,
+)
+from fastdl.numba.kernels.vmath import like
+from fastdl.reference.packing import conv_weight
+
+FEW_FILTERS = 3
+
+
+# ---- windows ----
+
+
+def taps(w):
+    return w.kernel_depth * w.kernel_height * w.kernel_width
+
+
+def volume(w):
+    return w.depth * w.height * w.width
+
+
+def positions(w):
+    return w.out_depth * w.out_height * w.out_width
+
+
+def simplest(w):
+    """Of a window that is one element, at stride 1 without borders: the same, as long sequences."""
+    one = (w.kernel_depth, w.kernel_height, w.kernel_width, w.stride_depth, w.stride_height, w.stride_width)
+    borders = w.padding_depth, w.padding_height, w.padding_width
+    if set(one) != {1} or any(borders) or positions(w) != volume(w):
+        return w
+    size = volume(w)
+    return w._replace(depth=1, height=1, width=size, out_depth=1, out_height=1, out_width=size)
+
+
+def channels_first(x, channels, w, of_output=False):
+    """[batch, channels, volume] of an array of a window whose channels are last, flat."""
+    if not w.channels_last or x.size == 0:
+        return x
+    return np.ascontiguousarray(x.reshape(w.batch, -1, channels).swapaxes(1, 2)).reshape(-1)
+
+
+def channels_back(x, channels, w, to):
+    """The other way, into `to`."""
+    if w.channels_last and to.size:
+        to.reshape(w.batch, -1, channels)[...] = x.reshape(w.batch, channels, -1).swapaxes(1, 2)
+
+
+def room(to, w):
+    """Where what goes to `to` is computed, channels first."""
+    return np.empty_like(to) if w.channels_last else to
+
+
+@compiled
+def inside(position, size, count, stride):
+    """The range of i in [0, count) with 0 <= position + i stride < size."""
+    low = 0 if position >= 0 else (-position + stride - 1) // stride
+    high = 0 if position >= size else (size - position + stride - 1) // stride
+    return min(low, count), max(min(low, count), min(high, count))
+
+
+@compiled
+def _row(w, plane, height, at):
+    """Where a row of an image begins, counted from `at`; -1: outside."""
+    if plane < 0 or plane >= w.depth or height < 0 or height >= w.height:
+        return -1
+    return at + (plane * w.height + height) * w.width
+
+
+@compiled
+def _pack_columns(x, at, w, term, terms, column, columns, panel):
+    """panel [terms, PANEL] = those rows and columns of the image that begins at x[at]."""
+    zero, taps_, plane = like(0.0, x[0]), w.kernel_depth * w.kernel_height * w.kernel_width, w.out_height * w.out_width
+    for k in range(terms):
+        channel, tap = (term + k) // taps_, (term + k) % taps_
+        of_width, of_height = tap % w.kernel_width, tap // w.kernel_width % w.kernel_height
+        of_depth = tap // w.kernel_width // w.kernel_height
+        image = at + channel * w.depth * w.height * w.width
+        j, out_width = 0, column % w.out_width
+        out_height, out_depth = column // w.out_width % w.out_height, column // plane
+        while j < columns:
+            count = min(w.out_width - out_width, columns - j)
+            to = panel[k * PANEL + j : k * PANEL + j + count]
+            start = _row(
+                w,
+                out_depth * w.stride_depth - w.padding_depth + of_depth * w.dilation_depth,
+                out_height * w.stride_height - w.padding_height + of_height * w.dilation_height,
+                image,
+            )
+            first = out_width * w.stride_width - w.padding_width + of_width * w.dilation_width
+            low, high = inside(first, w.width, count, w.stride_width)
+            if start < 0:
+                to[:] = zero
+            else:
+                to[:low] = zero
+                to[high:] = zero
+                part = to[low:high]
+                if w.stride_width == 1:
+                    row = x[start + first + low : start + first + high]
+                    for i in range(part.size):
+                        part[i] = row[i]
+                else:
+                    row = x[start + first + low * w.stride_width :]
+                    for i in range(part.size):
+                        part[i] = row[i * w.stride_width]
+            j, out_width, out_height = j + count, 0, out_height + 1
+            if out_height == w.out_height:
+                out_height, out_depth = 0, out_depth + 1
+    for k in range(terms, (terms + TERMS - 1) // TERMS * TERMS):
+        panel[k * PANEL : (k + 1) * PANEL] = zero
+
+
+@compiled
+def _add_columns(x, at, w, term, terms, column, columns, panel):
+    """The adjoint: those rows and columns are added to the image, panel's rows being PANEL apart."""
+    taps_, plane = w.kernel_depth * w.kernel_height * w.kernel_width, w.out_height * w.out_width
+    for k in range(terms):
+        channel, tap = (term + k) // taps_, (term + k) % taps_
+        of_width, of_height = tap % w.kernel_width, tap // w.kernel_width % w.kernel_height
+        of_depth = tap // w.kernel_width // w.kernel_height
+        image = at + channel * w.depth * w.height * w.width
+        j, out_width = 0, column % w.out_width
+        out_height, out_depth = column // w.out_width % w.out_height, column // plane
+        while j < columns:
+            count = min(w.out_width - out_width, columns - j)
+            start = _row(
+                w,
+                out_depth * w.stride_depth - w.padding_depth + of_depth * w.dilation_depth,
+                out_height * w.stride_height - w.padding_height + of_height * w.dilation_height,
+                image,
+            )
+            first = out_width * w.stride_width - w.padding_width + of_width * w.dilation_width
+            low, high = inside(first, w.width, count, w.stride_width)
+            if start >= 0:
+                part = panel[k * PANEL + j + low : k * PANEL + j + high]
+                if w.stride_width == 1:
+                    row = x[start + first + low : start + first + high]
+                    for i in range(part.size):
+                        row[i] += part[i]
+                else:
+                    row = x[start + first + low * w.stride_width :]
+                    for i in range(part.size):
+                        row[i * w.stride_width] += part[i]
+            j, out_width, out_height = j + count, 0, out_height + 1
+            if out_height == w.out_height:
+                out_height, out_depth = 0, out_depth + 1
+
+
+# ---- forward ----
+
+
+@compiled
+def _products(x, packed, bias, residual, y, w, relu, row_pieces, piece_rows, panels, begin, end):
+    """Pieces are panels of positions of an image's group, times some of its filters."""
+    panel, sums = scratch_panel(x), scratch_sums(x)
+    volume_, positions_ = w.depth * w.height * w.width, w.out_depth * w.out_height * w.out_width
+    channels, filters = w.channels // w.groups, w.out_channels // w.groups
+    terms = channels * w.kernel_depth * w.kernel_height * w.kernel_width
+    for piece in range(begin, end):
+        row, column = piece % row_pieces * piece_rows, piece // row_pieces % panels * PANEL
+        image, group = piece // row_pieces // panels // w.groups, piece // row_pieces // panels % w.groups
+        rows, columns = min(piece_rows, filters - row), min(PANEL, positions_ - column)
+        y_begin = (image * w.out_channels + group * filters + row) * positions_ + column
+        given = bias.size > 0 or residual.size > 0
+        if given:
+            for i in range(rows):
+                start = bias[group * filters + row + i] if bias.size else like(0.0, x[0])
+                to = y[y_begin + i * positions_ : y_begin + i * positions_ + columns]
+                if residual.size:
+                    added = residual[y_begin + i * positions_ : y_begin + i * positions_ + columns]
+                    for j in range(columns):
+                        to[j] = start + added[j]
+                else:
+                    to[:] = start
+        of_group = packed[group * packed_rows(filters, terms) :]
+        x_begin = (image * w.channels + group * channels) * volume_
+        for term in range(0, terms, DEPTH):
+            _pack_columns(x, x_begin, w, term, min(DEPTH, terms - term), column, columns, panel)
+            first, last = term == 0 and not given, term + DEPTH >= terms
+            multiply(
+                of_group, filters, terms, row, rows, term, panel, y, y_begin, positions_, columns, first, relu and last,
+                sums,
+            )  # fmt: skip
+
+
+@compiled
+def _direct(x, weight, bias, residual, y, w, relu, begin, end):
+    """Planes of y: rows of x are added up, tap by tap."""
+    zero, positions_ = like(0.0, x[0]), w.out_depth * w.out_height * w.out_width
+    channels, filters = w.channels // w.groups, w.out_channels // w.groups
+    taps_ = w.kernel_depth * w.kernel_height * w.kernel_width
+    for plane in range(begin, end):
+        image, out = plane // w.out_channels, plane % w.out_channels
+        for line in range(w.out_depth * w.out_height):
+            out_depth, out_height = line // w.out_height, line % w.out_height
+            y_begin = plane * positions_ + line * w.out_width
+            to = y[y_begin : y_begin + w.out_width]
+            to[:] = bias[out] if bias.size else zero
+            if residual.size:
+                added = residual[y_begin : y_begin + w.out_width]
+                for j in range(to.size):
+                    to[j] += added[j]
+            for c in range(channels):
+                at = (image * w.channels + out // filters * channels + c) * w.depth * w.height * w.width
+                for tap in range(taps_):
+                    of_width, of_height = tap % w.kernel_width, tap // w.kernel_width % w.kernel_height
+                    of_depth = tap // w.kernel_width // w.kernel_height
+                    start = _row(
+                        w,
+                        out_depth * w.stride_depth - w.padding_depth + of_depth * w.dilation_depth,
+                        out_height * w.stride_height - w.padding_height + of_height * w.dilation_height,
+                        at,
+                    )
+                    if start < 0:
+                        continue
+                    factor = weight[(out * channels + c) * taps_ + tap]
+                    first = of_width * w.dilation_width - w.padding_width
+                    low, high = inside(first, w.width, w.out_width, w.stride_width)
+                    part = to[low:high]
+                    if w.stride_width == 1:
+                        row = x[start + first + low : start + first + high]
+                        for i in range(part.size):
+                            part[i] += factor * row[i]
+                    else:
+                        row = x[start + first + low * w.stride_width :]
+                        for i in range(part.size):
+                            part[i] += factor * row[i * w.stride_width]
+            if relu:
+                for j in range(to.size):
+                    to[j] = zero if to[j] < zero else to[j]
+
+
+def packed_filters(weight, w, filters, terms, transposed=False):
+    """Of each group, what `pack_rows` makes of the weight [filters, terms], or of its transpose."""
+    m, k = (terms, filters) if transposed else (filters, terms)
+    strides = (1, terms) if transposed else (terms, 1)
+    groups = [packed_matrix(weight, g * filters * terms, strides, m, k) for g in range(w.groups)]
+    return groups[0] if len(groups) == 1 else np.concatenate(groups)
+
+
+def is_direct(w, algorithm):
+    return algorithm == _kernels.ALGORITHM_DIRECT or (
+        algorithm == _kernels.ALGORITHM_AUTO and min(w.channels, w.out_channels) // w.groups <= FEW_FILTERS
+        and w.out_channels // w.groups <= FEW_FILTERS
+    )  # fmt: skip
+
+
+@kernel
+def conv(x, weight, packed, bias, residual, y, window, packed_tile, activation, alpha, beta, algorithm, precision):
+    if packed.size:
+        weight = conv_weight(packed, window)
+    w, relu = simplest(window), activation == _kernels.ACTIVATION_RELU
+    filters, terms = w.out_channels // w.groups, w.channels // w.groups * taps(w)
+    x, residual, to = channels_first(x, w.channels, w), channels_first(residual, w.out_channels, w), room(y, w)
+    if y.size == 0:
+        return
+    if terms == 0 or is_direct(w, algorithm):
+        work = max(1, positions(w) * terms)
+        x = x if x.size else np.zeros(1, y.dtype)
+        share(_direct, w.batch * w.out_channels, max(1, WORTH_SHARING // work), x, weight, bias, residual, to, w, relu)
+    else:
+        panels, row_pieces = blocks(positions(w), PANEL), blocks(filters, PIECE_ROWS)
+        pieces, grain = (
+            w.batch * w.groups * panels * row_pieces,
+            WORTH_SHARING // (min(filters, PIECE_ROWS) * terms * PANEL),
+        )
+        of_groups = packed_filters(weight, w, filters, terms)
+        share(_products, pieces, grain, x, of_groups, bias, residual, to, w, relu, row_pieces, PIECE_ROWS, panels)
+    channels_back(to, w.out_channels, w, y)
+    activate(y, activation, alpha, beta)
+
+
+# ---- gradients ----
+
+
+@compiled
+def _input_gradients(g, packed, grad_x, w, piece_channels, pieces, begin, end):
+    """Pieces are some channels of an image's group: weight^T g, of a panel of positions, is added to them."""
+    panel, sums = scratch_panel(g), scratch_sums(g)
+    volume_, positions_ = w.depth * w.height * w.width, w.out_depth * w.out_height * w.out_width
+    channels, filters = w.channels // w.groups, w.out_channels // w.groups
+    taps_ = w.kernel_depth * w.kernel_height * w.kernel_width
+    columns = np.empty((piece_channels * taps_ + 2 * ROWS) * PANEL, g.dtype)
+    for piece in range(begin, end):
+        channel, image = piece % pieces * piece_channels, piece // pieces // w.groups
+        group = piece // pieces % w.groups
+        count = min(piece_channels, channels - channel)
+        x_begin = (image * w.channels + group * channels) * volume_
+        grad_x[x_begin + channel * volume_ : x_begin + (channel + count) * volume_] = like(0.0, g[0])
+        # Rows are packed by ROWS: from the block in which the first is to that in which the last is.
+        row = channel * taps_ // ROWS * ROWS
+        skipped, rows = channel * taps_ - row, min(channels * taps_, (channel + count) * taps_) - row
+        of_group = packed[group * packed_rows(channels * taps_, filters) :]
+        for column in range(0, positions_, PANEL):
+            width = min(PANEL, positions_ - column)
+            for out in range(0, filters, DEPTH):
+                of = (image * w.out_channels + group * filters + out) * positions_ + column
+                pack(g, of, positions_, 1, min(DEPTH, filters - out), width, panel)
+                multiply(
+                    of_group, channels * taps_, filters, row, rows, out, panel, columns, 0, PANEL, width, out == 0,
+                    False, sums,
+                )  # fmt: skip
+            _add_columns(grad_x, x_begin, w, channel * taps_, count * taps_, column, width, columns[skipped * PANEL :])
+
+
+@compiled
+def _weight_gradients(g, x, grad_weight, w, row_pieces, piece_rows, panels, begin, end):
+    """Pieces are some filters of a group, of a panel of terms: g columns^T, of all images."""
+    panel, sums = scratch_panel(g), scratch_sums(g)
+    columns = scratch_panel(g)
+    volume_, positions_ = w.depth * w.height * w.width, w.out_depth * w.out_height * w.out_width
+    channels, filters = w.channels // w.groups, w.out_channels // w.groups
+    terms = channels * w.kernel_depth * w.kernel_height * w.kernel_width
+    packed = np.empty(packed_rows(piece_rows, DEPTH), g.dtype)
+    for piece in range(begin, end):
+        row, term = piece % row_pieces * piece_rows, piece // row_pieces % panels * PANEL
+        group = piece // row_pieces // panels
+        rows, width = min(piece_rows, filters - row), min(PANEL, terms - term)
+        to = (group * filters + row) * terms + term
+        for image in range(w.batch):
+            x_begin = (image * w.channels + group * channels) * volume_
+            for position in range(0, positions_, DEPTH):
+                depth = min(DEPTH, positions_ - position)
+                for column in range(0, depth, PANEL):
+                    here = min(PANEL, depth - column)
+                    _pack_columns(x, x_begin, w, term, width, position + column, here, columns)
+                    pack(columns, 0, 1, PANEL, here, width, panel[column * PANEL :])
+                of = (image * w.out_channels + group * filters + row) * positions_ + position
+                pack_rows(g, of, positions_, 1, rows, depth, packed, 0, (rows + ROWS - 1) // ROWS)
+                first = image == 0 and position == 0
+                multiply(packed, rows, depth, 0, rows, 0, panel, grad_weight, to, terms, width, first, False, sums)
+
+
+@compiled
+def _direct_input_gradients(g, weight, grad_x, w, begin, end):
+    """Planes of grad_x."""
+    volume_, positions_ = w.depth * w.height * w.width, w.out_depth * w.out_height * w.out_width
+    channels, filters = w.channels // w.groups, w.out_channels // w.groups
+    taps_ = w.kernel_depth * w.kernel_height * w.kernel_width
+    for plane in range(begin, end):
+        image, channel = plane // w.channels, plane % w.channels
+        group = channel // channels
+        grad_x[plane * volume_ : (plane + 1) * volume_] = like(0.0, g[0])
+        for out in range(group * filters, (group + 1) * filters):
+            for line in range(w.out_depth * w.out_height):
+                out_depth, out_height = line // w.out_height, line % w.out_height
+                g_begin = (image * w.out_channels + out) * positions_ + line * w.out_width
+                for tap in range(taps_):
+                    of_width, of_height = tap % w.kernel_width, tap // w.kernel_width % w.kernel_height
+                    of_depth = tap // w.kernel_width // w.kernel_height
+                    start = _row(
+                        w,
+                        out_depth * w.stride_depth - w.padding_depth + of_depth * w.dilation_depth,
+                        out_height * w.stride_height - w.padding_height + of_height * w.dilation_height,
+                        plane * volume_,
+                    )
+                    if start < 0:
+                        continue
+                    factor = weight[(out * channels + channel % channels) * taps_ + tap]
+                    first = of_width * w.dilation_width - w.padding_width
+                    low, high = inside(first, w.width, w.out_width, w.stride_width)
+                    part = g[g_begin + low : g_begin + high]
+                    if w.stride_width == 1:
+                        row = grad_x[start + first + low : start + first + high]
+                        for i in range(part.size):
+                            row[i] += factor * part[i]
+                    else:
+                        row = grad_x[start + first + low * w.stride_width :]
+                        for i in range(part.size):
+                            row[i * w.stride_width] += factor * part[i]
+
+
+@compiled(sums=True)
+def _direct_weight_gradients(g, x, grad_weight, w, begin, end):
+    """Filters."""
+    volume_, positions_ = w.depth * w.height * w.width, w.out_depth * w.out_height * w.out_width
+    channels, filters = w.channels // w.groups, w.out_channels // w.groups
+    taps_ = w.kernel_depth * w.kernel_height * w.kernel_width
+    for out in range(begin, end):
+        for term in range(channels * taps_):
+            channel, tap = out // filters * channels + term // taps_, term % taps_
+            of_width, of_height = tap % w.kernel_width, tap // w.kernel_width % w.kernel_height
+            of_depth = tap // w.kernel_width // w.kernel_height
+            first = of_width * w.dilation_width - w.padding_width
+            low, high = inside(first, w.width, w.out_width, w.stride_width)
+            total = 0.0
+            for image in range(w.batch):
+                for line in range(w.out_depth * w.out_height):
+                    start = _row(
+                        w,
+                        line // w.out_height * w.stride_depth - w.padding_depth + of_depth * w.dilation_depth,
+                        line % w.out_height * w.stride_height - w.padding_height + of_height * w.dilation_height,
+                        (image * w.channels + channel) * volume_,
+                    )
+                    if start < 0:
+                        continue
+                    g_begin = (image * w.out_channels + out) * positions_ + line * w.out_width
+                    part, row = g[g_begin + low : g_begin + high], x[start + first + low * w.stride_width :]
+                    of_line = like(0.0, g[0])
+                    if w.stride_width == 1:
+                        for i in range(part.size):
+                            of_line += part[i] * row[i]
+                    else:
+                        for i in range(part.size):
+                            of_line += part[i] * row[i * w.stride_width]
+                    total += of_line
+            grad_weight[out * channels * taps_ + term] = total
+
+
+@compiled(sums=True)
+def _plane_sums(g, sums, batch, channels, size, begin, end):
+    for channel in range(begin, end):
+        total = 0.0
+        for image in range(batch):
+            plane = g[(image * channels + channel) * size : (image * channels + channel + 1) * size]
+            for i in range(plane.size):
+                total += plane[i]
+        sums[channel] = total
+
+
+def plane_sums(g, sums, batch, channels, size):
+    """sums [channels] of g [batch, channels, size], in double."""
+    share(_plane_sums, channels, max(1, (1 << 16) // max(1, batch * size)), g, sums, batch, channels, size)
+
+
+def input_gradients(g, weight, grad_x, w, direct):
+    """grad_x = the adjoint of the convolution, of g."""
+    filters, terms = w.out_channels // w.groups, w.channels // w.groups * taps(w)
+    if g.size == 0 or weight.size == 0:
+        grad_x[:] = 0
+    elif direct:
+        grain = WORTH_SHARING // max(1, positions(w) * filters * taps(w))
+        share(_direct_input_gradients, w.batch * w.channels, max(1, grain), g, weight, grad_x, w)
+    else:
+        each = max(1, 2 * PIECE_ROWS // taps(w))
+        pieces = blocks(w.channels // w.groups, each)
+        packed = packed_filters(weight, w, filters, terms, transposed=True)
+        grain = WORTH_SHARING // (min(each * taps(w), terms) * filters * positions(w))
+        share(_input_gradients, w.batch * w.groups * pieces, grain, g, packed, grad_x, w, each, pieces)
+
+
+def weight_gradients(g, x, grad_weight, w, direct):
+    filters, terms = w.out_channels // w.groups, w.channels // w.groups * taps(w)
+    if g.size == 0 or x.size == 0:
+        grad_weight[:] = 0
+    elif direct:
+        grain = WORTH_SHARING // max(1, w.batch * positions(w) * terms)
+        share(_direct_weight_gradients, w.out_channels, max(1, grain), g, x, grad_weight, w)
+    else:
+        panels, row_pieces = blocks(terms, PANEL), blocks(filters, PIECE_ROWS)
+        grain = WORTH_SHARING // (min(filters, PIECE_ROWS) * PANEL * positions(w) * w.batch)
+        arguments = g, x, grad_weight, w, row_pieces, PIECE_ROWS, panels
+        share(_weight_gradients, w.groups * panels * row_pieces, grain, *arguments)
+
+
+@kernel
+def conv_backward(grad_output, x, weight, grad_x, grad_weight, grad_bias, window, algorithm, precision):
+    w = simplest(window)
+    direct = is_direct(w, algorithm)
+    g, x = channels_first(grad_output, w.out_channels, w), channels_first(x, w.channels, w)
+    if grad_x.size:
+        to = room(grad_x, w)
+        input_gradients(g, weight, to, w, direct)
+        channels_back(to, w.channels, w, grad_x)
+    if grad_weight.size:
+        weight_gradients(g, x, grad_weight, w, direct)
+    if grad_bias.size:
+        plane_sums(g, grad_bias, w.batch, w.out_channels, positions(w))
+
+
+# ---- the transpose: the window is that of the convolution whose adjoint it is ----
+
+
+@kernel
+def conv_transpose(x, weight, bias, y, window, activation, alpha, beta, precision):
+    w = simplest(window)
+    input_gradients(x, weight, y, w, is_direct(w, _kernels.ALGORITHM_AUTO))
+    if bias.size and y.size:
+        y = y.reshape(w.batch, w.channels, -1)
+        y += bias[:, None]
+    if activation == _kernels.ACTIVATION_RELU:
+        np.maximum(y, 0, out=y)
+    activate(y.reshape(-1), activation, alpha, beta)
+
+
+@kernel
+def conv_transpose_backward(grad_output, x, weight, grad_x, grad_weight, grad_bias, window, precision):
+    w, empty = simplest(window), np.empty(0, x.dtype)
+    direct = is_direct(w, _kernels.ALGORITHM_AUTO)
+    if grad_x.size:
+        algorithm = _kernels.ALGORITHM_DIRECT if direct else _kernels.ALGORITHM_IM2COL
+        none = _kernels.ACTIVATION_NONE
+        conv(grad_output, weight, empty, empty, empty, grad_x, w, -1, none, 0.0, 0.0, algorithm, precision)
+    if grad_weight.size:
+        weight_gradients(x, grad_output, grad_weight, w, direct)
+    if grad_bias.size:
+        plane_sums(grad_output, grad_bias, w.batch, w.channels, volume(w))
+
+
+# ---- im2col ----
+
+
+@compiled
+def _im2col(x, columns, w, begin, end):
+    """Rows of columns."""
+    panel = scratch_panel(x)
+    positions_ = w.out_depth * w.out_height * w.out_width
+    terms = w.channels * w.kernel_depth * w.kernel_height * w.kernel_width
+    for line in range(begin, end):
+        image, term = line // terms, line % terms
+        for column in range(0, positions_, PANEL):
+            count = min(PANEL, positions_ - column)
+            _pack_columns(x, image * w.channels * w.depth * w.height * w.width, w, term, 1, column, count, panel)
+            to = columns[line * positions_ + column : line * positions_ + column + count]
+            for i in range(count):
+                to[i] = panel[i]
+
+
+@compiled
+def _col2im(columns, x, w, begin, end):
+    """Planes of x."""
+    panel = scratch_panel(x)
+    positions_, volume_ = w.out_depth * w.out_height * w.out_width, w.depth * w.height * w.width
+    taps_ = w.kernel_depth * w.kernel_height * w.kernel_width
+    for plane in range(begin, end):
+        x[plane * volume_ : (plane + 1) * volume_] = like(0.0, x[0])
+        for tap in range(taps_):
+            for column in range(0, positions_, PANEL):
+                count = min(PANEL, positions_ - column)
+                start = (plane * taps_ + tap) * positions_ + column
+                part = columns[start : start + count]
+                for i in range(count):
+                    panel[i] = part[i]
+                _add_columns(x, plane * volume_, w, tap, 1, column, count, panel)
+
+
+@kernel
+def im2col(x, columns, window):
+    lines = window.batch * window.channels * taps(window)
+    if columns.size:
+        share(_im2col, lines, max(1, (1 << 15) // positions(window)), x, columns, window)
+
+
+@kernel
+def col2im(columns, x, window):
+    work = max(1, taps(window) * positions(window))
+    if x.size:
+        share(_col2im, window.batch * window.channels, max(1, (1 << 15) // work), columns, x, window)

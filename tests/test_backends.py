@@ -1,0 +1,135 @@
+"""Every case on the backends other than C, against the same tolerances; and how one is chosen."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastdl
+from fastdl import _kernels
+from tests.cases import Case, all_cases, results
+from tests.support import DTYPES, HOME, Guarded, made, parameters
+
+OTHERS = ("numba", "numpy")
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("backend", OTHERS)
+@pytest.mark.parametrize("case", parameters(all_cases()))
+def test_agrees_with_reference(case: Case, backend: str, dtype: Any) -> None:
+    """From and into poisoned, guarded memory."""
+    arguments, expected = made(case, dtype)
+    guards: list[Guarded] = []
+    with fastdl.use_backend(backend):
+        given = case.complete(arguments)
+        call = {name: Guarded.within(value, guards) for name, value in given.items()}
+        returned = getattr(fastdl, case.operation)(**call)
+    case.check(results(case, returned, call), arguments, expected)
+    for guard in guards:
+        guard.check()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("backend", OTHERS)
+@pytest.mark.parametrize("case", parameters(all_cases("linear")))
+def test_weights_packed_by_c(case: Case, backend: str, dtype: Any) -> None:
+    arguments, expected = made(case, dtype)
+    packed = fastdl.pack_linear_weight(arguments["weight"])
+    with fastdl.use_backend(backend):
+        case.check(case.run(arguments | {"weight": packed}), arguments, expected)
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+@pytest.mark.parametrize("data_format", ["NCHW", "NHWC"])
+@pytest.mark.parametrize(("groups", "algorithm"), [(1, "direct"), (1, "winograd"), (2, "direct"), (6, "direct")])
+def test_convolution_weights_packed_by_c(backend: str, data_format: str, groups: int, algorithm: str) -> None:
+    rng = np.random.default_rng(0)
+    x, weight = rng.standard_normal((2, 6, 9, 9)), rng.standard_normal((12, 6 // groups, 3, 3))
+    x = x if data_format == "NCHW" else np.ascontiguousarray(np.moveaxis(x, 1, -1))
+    options: Any = {"groups": groups, "data_format": data_format}
+    packed = fastdl.pack_conv2d_weight(weight, padding=1, algorithm=algorithm, **options)
+    with fastdl.use_backend(backend):
+        np.testing.assert_allclose(
+            fastdl.conv2d(x, packed, padding=1, **options), fastdl.conv2d(x, weight, padding=1, **options), rtol=1e-12
+        )
+
+
+def test_every_kernel_has_a_version_in_numpy() -> None:
+    from fastdl.reference import kernels
+
+    assert set(_kernels.SIGNATURES) - set(kernels.KERNELS) == {"compiled_level", "conv_reason"}
+
+
+def test_numba_is_not_numpy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs on "numba" really does: nothing that a network is made of falls back."""
+    from fastdl.numba.kernels import KERNELS
+    from fastdl.reference import kernels
+
+    assert set(KERNELS) <= set(_kernels.SIGNATURES)
+    monkeypatch.setattr(kernels, "call", lambda *_: pytest.fail("fell back"))
+    x = np.ones((2, 3, 8, 8), np.float32)
+    with fastdl.use_backend("numba"):
+        y = fastdl.relu(fastdl.conv2d(x, np.ones((4, 3, 3, 3), np.float32)))
+        fastdl.linear(y.reshape(2, -1), np.ones((5, 144), np.float32))
+
+
+def test_processwide_per_thread_and_as_a_context() -> None:
+    assert fastdl.active_backend() == "c"
+    seen: list[str] = []
+
+    def look() -> None:
+        seen.append(fastdl.active_backend())
+
+    def in_a_thread() -> list[str]:
+        seen.clear()
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+        return seen
+
+    with fastdl.use_backend("numpy"):
+        assert fastdl.active_backend() == "numpy"
+        assert in_a_thread() == ["numpy"]
+        with fastdl.use_backend("c", thread=True):
+            assert fastdl.active_backend() == "c"
+            assert in_a_thread() == ["numpy"]
+        assert fastdl.active_backend() == "numpy"
+    assert fastdl.active_backend() == "c"
+    assert in_a_thread() == ["c"]
+    assert fastdl.show_config()["backend"] == "c"
+
+
+@pytest.mark.parametrize("name", ["C", "", "cupy", None, 3])
+def test_unknown_backends(name: Any) -> None:
+    with pytest.raises(ValueError, match=r"backend: found .*, expected 'c', 'numba' or 'numpy'"):
+        fastdl.use_backend(name)
+    with pytest.raises(TypeError, match="thread: found 1, expected True or False"):
+        fastdl.use_backend("numpy", thread=1)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_environment(name: str) -> None:
+    code = "import fastdl, sys; print(fastdl.active_backend(), 'numba' in sys.modules)"
+    environment = os.environ | {"FASTDL_BACKEND": name, "PYTHONPATH": str(HOME)}
+    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == [name, str(name == "numba")]
+
+
+def test_unknown_environment() -> None:
+    environment = os.environ | {"FASTDL_BACKEND": "nunba", "PYTHONPATH": str(HOME)}
+    found = subprocess.run([sys.executable, "-c", "import fastdl"], env=environment, capture_output=True, text=True)
+    assert "FASTDL_BACKEND: found 'nunba', expected c, numba or numpy" in found.stderr
+
+
+def test_read_only_arrays_and_empty_ones() -> None:
+    x = np.linspace(-1, 1, 12, dtype=np.float32)
+    x.flags.writeable = False
+    with fastdl.use_backend("numba"):
+        np.testing.assert_array_equal(fastdl.relu(x), np.maximum(x, 0))
+        assert fastdl.relu(np.empty((0, 3), np.float32)).shape == (0, 3)
