@@ -29,7 +29,7 @@ CALLS = {
 }
 """digits: a training loop of the example's network, 25 calls forward and backward."""
 
-_SCRIPT = '''
+_SCRIPT = """
 import json, time
 import numba, numpy as np
 import fastdl
@@ -87,7 +87,7 @@ with event.install_recorder("numba:compile") as recorder:
     user(x, matrix, bias, images, filters, sequence, weights, labels)
     seconds = time.perf_counter() - start
 print(json.dumps([seconds, sum(e.is_start for _, e in recorder.buffer)]))
-'''
+"""
 
 
 def main() -> None:

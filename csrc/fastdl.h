@@ -279,9 +279,10 @@ FDL_KERNEL int fdl_cat_backward(const real *grad_output, const int64_t *arrays, 
 FDL_KERNEL int fdl_elementwise(const real *x, real *y, int64_t size, int64_t activation, double alpha, double beta);
 FDL_KERNEL int fdl_elementwise_backward(const real *grad_output, const real *x, real *grad_input, int64_t size,
                                         int64_t activation, double alpha, double beta);
-/* activation/apply.c: the same for a function that is compiled elsewhere, by its address; NULL: forward. */
-FDL_KERNEL int fdl_apply(const real *x, FDL_OPTIONAL const real *grad_output, real *y, const double *parameters,
-                         int64_t function, int64_t size);
+/* activation/apply.c: the same for a function that is compiled elsewhere, by its address, with parameters of its own;
+ * without grad_output: forward. */
+FDL_KERNEL int fdl_apply(const real *x, FDL_OPTIONAL const real *grad_output, real *y, int64_t size, int64_t function,
+                         double p0, double p1, double p2, double p3);
 /* activation/prelu.c: x, y [outer, channels, inner], weight [weights], as many as channels or one for all. */
 FDL_KERNEL int fdl_prelu(const real *x, const real *weight, real *y, int64_t outer, int64_t channels, int64_t inner,
                          int64_t weights);

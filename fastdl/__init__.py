@@ -6,6 +6,7 @@ from fastdl import _library  # noqa: F401  isort: skip  (first)
 from fastdl import _implementation, _threadpoolctl
 from fastdl import optim as optim
 from fastdl._config import *
+from fastdl._elementwise import *
 from fastdl._implementation import *
 from fastdl.functional import *
 from fastdl.optim.adam import *

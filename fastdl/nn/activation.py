@@ -28,6 +28,7 @@ __all__ = [
     "GELU",
     "GLU",
     "SELU",
+    "Elementwise",
     "Hardshrink",
     "Hardsigmoid",
     "Hardswish",
@@ -98,6 +99,51 @@ class _Inplace(_Elementwise):
 
     def extra_repr(self) -> str:
         return "inplace=True" if self.inplace else ""
+
+
+@doc(
+    _SHARED,
+    example(
+        ">>> import fastdl\n>>> layer = nn.Elementwise(fastdl.elementwise(lambda x: x * x))\n"
+        ">>> layer(np.array([1.0, 2.0]))\narray([1., 4.])\n"
+        ">>> layer.backward(np.ones(2))\narray([2., 4.])"
+    ),
+)
+class Elementwise(_Elementwise):
+    """A function of one's own: ``function(x, **parameters)``.
+
+    {elementwise}
+
+    Parameters
+    ----------
+    function : fastdl.elementwise
+        Or a scalar function that it takes.
+    **parameters
+        Numbers for the function's parameters; those that are left out have its defaults. They are not trained.
+
+    See Also
+    --------
+    fastdl.elementwise : What makes the function.
+
+    {example}
+    """
+
+    def __init__(self, function: Any, **parameters: float) -> None:
+        from fastdl._elementwise import elementwise
+
+        made = elementwise(function) if not hasattr(function, "backward") else function
+        made._values((), parameters)
+        self.made, self.options = made, parameters
+
+    def forward(self, x: Any) -> Array:
+        self.save_for_backward(x)
+        return self.made(x, **self.options)  # type: ignore[no-any-return]
+
+    def backward(self, grad_output: Any, input_grad: bool = True) -> Array:
+        return self.made.backward(grad_output, *self.saved, **self.options)  # type: ignore[no-any-return]
+
+    def extra_repr(self) -> str:
+        return ", ".join([self.made.name, *(f"{name}={value}" for name, value in self.options.items())])
 
 
 def _listed(*parts: str, inplace: bool = False) -> str:

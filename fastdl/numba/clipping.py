@@ -17,9 +17,9 @@ from fastdl import _kernels
 from fastdl.functional import verbs
 from fastdl.numba.code import Code
 from fastdl.numba.twins import address, twin
-from fastdl.numba.values import DOUBLE, INT, ListValue, Number, Other, joined, python_type, text
-from fastdl.optim.clipping import clip_grad_norm_, clip_grad_value_
+from fastdl.numba.values import DOUBLE, ListValue, Number, Other, joined, python_type, text
 from fastdl.optim._table import DTYPES
+from fastdl.optim.clipping import clip_grad_norm_, clip_grad_value_
 
 __all__ = ["clip_grad_norm_", "clip_grad_value_"]
 
@@ -71,15 +71,13 @@ def _value(run: Any, grads: Any, clip_value: Any) -> None:
 def _tables(run: Any, grads: Any) -> list[_Table]:
     """One for each dtype. A gradient that is given again has none, so that it is scaled once."""
     code: Code = run.code
-    if isinstance(grads, (ListValue, Other)) or python_type(grads) not in (np.ndarray, tuple) and not hasattr(
-        grads, "_fields"
+    if isinstance(grads, (ListValue, Other)) or (
+        python_type(grads) not in (np.ndarray, tuple) and not hasattr(grads, "_fields")
     ):
         found = grads.type if isinstance(grads, (ListValue, Other)) else python_type(grads).__name__
         code.fail("TypeError", f"grads: found {found}, expected an array or, in compiled code, a tuple of arrays")
     given = grads if isinstance(grads, tuple) else (grads,)
-    arrays = [
-        run.call(verbs.in_place, (grad, f"grads[{i}]"), {}) for i, grad in enumerate(given) if grad is not None
-    ]
+    arrays = [run.call(verbs.in_place, (grad, f"grads[{i}]"), {}) for i, grad in enumerate(given) if grad is not None]
     tables = []
     for dtype in DTYPES:
         chosen = [array for array in arrays if array.dtype == dtype]

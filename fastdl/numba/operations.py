@@ -27,7 +27,6 @@ from fastdl.numba.code import Code, Ended
 from fastdl.numba.interpreter import Interpreter, plain
 from fastdl.numba.values import Unsupported
 
-
 REGISTERED: set[str] = set()
 """The names of what compiled code can call."""
 

@@ -15,8 +15,8 @@ from fastdl.program.run import SIGNATURES, Call, Dry
 
 LINE = 64
 """Bytes between the beginnings of planned arrays: a cache line."""
-_NUMBERS = frozenset({"geometry", "parameters"})
-"""Parameters that hold numbers: arrays that are made from shapes and options at each call."""
+_GEOMETRY = frozenset({"geometry"})
+"""Parameters that hold sizes: arrays that are made from shapes at each call."""
 
 
 def slot_name(call: Call, index: int) -> str:
@@ -158,7 +158,7 @@ class Plan:
         if a.read_first is not None and b.read_first is not None:
             same = np.array_equal(a.read_first, b.read_first)
             number = "int64_t" not in type_ and a.end - a.start <= 8
-            if same and ("fdl_" in type_ or (not a.wrote and (parameter in _NUMBERS or number))):
+            if same and ("fdl_" in type_ or (not a.wrote and (parameter in _GEOMETRY or number))):
                 self.constants.append(np.array(a.read_first))
                 return len(self.constants) - 1
         raise RecordError(
