@@ -1,4 +1,4 @@
-"""What README.md and docs/programs.md show, run."""
+"""What README.md and pages of docs/ show, run."""
 
 from __future__ import annotations
 
@@ -26,18 +26,28 @@ def test_example(number: int, tmp_path: Path) -> None:
     assert done.stdout
 
 
-def test_programs(tmp_path: Path) -> None:
+def _page(name: str, parts: int, tmp_path: Path) -> list[str]:
+    """What a page prints, whose blocks are one program in so many parts."""
     pytest.importorskip("numba")
-    text = Path(__file__).parents[1].joinpath("docs", "programs.md").read_text()
+    text = Path(__file__).parents[1].joinpath("docs", name).read_text()
     blocks = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
-    assert len(blocks) == 5  # one program, in parts
-    path = tmp_path / "programs.py"
+    assert len(blocks) == parts
+    path = tmp_path / "page.py"
     path.write_text("\n".join(blocks))
     done = subprocess.run(
         [sys.executable, path], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert 0 < float(done.stdout) < 1
+    return done.stdout.splitlines()
+
+
+def test_programs(tmp_path: Path) -> None:
+    (loss,) = _page("programs.md", 5, tmp_path)
+    assert 0 < float(loss) < 1
+
+
+def test_vector_mathematics(tmp_path: Path) -> None:
+    assert _page("vector-math.md", 3, tmp_path) == ["True", "True", "(16384,) (16384,)"]
 
 
 def test_there_are_examples() -> None:

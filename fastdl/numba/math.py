@@ -15,34 +15,29 @@ cannot do with those of `math` and NumPy inside @njit. docs/numba.md says how ex
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import nan
 from typing import Any
 
+import numba
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from fastdl.numba.kernels._kernel import compiled
-from fastdl.numba.kernels.vmath import (
-    by_dtype,
-    erf,
-    exp,
-    expm1,
-    like,
-    log,
-    log1p,
-    magnitude,
-    multiply_add,
-    polynomial,
-    root,
-    rounded,
-    sigmoid,
-    tanh,
-    with_sign,
-)
+from fastdl.numba.kernels import vmath
+from fastdl.numba.kernels.vmath import by_dtype, like, magnitude, multiply_add, polynomial, root, rounded, with_sign
 
 __all__ = ["absolute", "arctan", "ceil", "cos", "cosh", "erf", "exp", "expm1", "floor", "log", "log1p", "power", "rint"]
 __all__ += ["select", "sigmoid", "sign", "sin", "sinh", "softplus", "sqrt", "tan", "tanh"]
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """Compiled into whatever calls it, where a loop can be vectorised."""
+    return numba.njit(error_model="numpy", fastmath={"contract"}, forceinline=True)(function)
+
+
+exp, expm1, log, log1p = (inlined(f.py_func) for f in (vmath.exp, vmath.expm1, vmath.log, vmath.log1p))
+tanh, sigmoid, erf = (inlined(f.py_func) for f in (vmath.tanh, vmath.sigmoid, vmath.erf))
 
 
 @intrinsic
@@ -62,41 +57,41 @@ def _hex(numbers: str) -> tuple[float, ...]:
 # ---- roots, signs and whole numbers ----
 
 
-@compiled
+@inlined
 def absolute(x):
     return magnitude(x)
 
 
-@compiled
+@inlined
 def sqrt(x):
     return root(x)
 
 
-@compiled
+@inlined
 def rint(x):
     """The nearest whole number; of two, the even one."""
     return rounded(x)
 
 
-@compiled
+@inlined
 def floor(x):
     y = rounded(x)
     return with_sign(select(y > x, y - like(1.0, x), y), x)
 
 
-@compiled
+@inlined
 def ceil(x):
     y = rounded(x)
     return with_sign(select(y < x, y + like(1.0, x), y), x)
 
 
-@compiled
+@inlined
 def sign(x):
     """-1, 0 or 1; NaN of NaN."""
-    return select(x == like(0.0, x), x, select(x == x, with_sign(like(1.0, x), x), x))
+    return select(x == like(0.0, x), like(0.0, x), select(x == x, with_sign(like(1.0, x), x), x))
 
 
-@compiled
+@inlined
 def power(x, y):
     """x**y: the one that is not vectorised."""
     return like(x**y, x)
@@ -105,8 +100,8 @@ def power(x, y):
 # ---- the circle ----
 
 # r = x - n pi / 2, |r| <= pi / 4, in float64: pi / 2 = p0 + p1 + ..., each to 53 bits. Good for |n| < 2^51.
-_HALF_PI = _hex("0x1.921fb54442d18p+0 0x1.1a62633145c07p-54")
-_P0, _P1 = _HALF_PI
+_HALF_PI = _hex("0x1.921fb54442d18p+0 0x1.1a62633145c07p-54 -0x1.f1976b7ed8fbcp-110")
+_P0, _P1, _P2 = _HALF_PI
 _OVER_HALF_PI = float.fromhex("0x1.45f306dc9c883p-1")
 _MOST = 2.0**51
 # sin r = r + r z s(z), cos r = 1 - z / 2 + z^2 c(z), z = r^2: least largest relative errors, 2^-28 and 2^-33 in
@@ -142,30 +137,30 @@ def _last_bits(typing, n):
     return types.int64(types.float64), lower
 
 
-@compiled
+@inlined
 def _turns(wide):
     return rounded(wide * _OVER_HALF_PI)
 
 
-@compiled
+@inlined
 def _rest(wide, n):
-    r = multiply_add(-n, _P1, multiply_add(-n, _P0, wide))
+    r = multiply_add(-n, _P2, multiply_add(-n, _P1, multiply_add(-n, _P0, wide)))
     return select(magnitude(wide) < _MOST, r, nan)
 
 
-@compiled
+@inlined
 def _sin_of(r):
     z = r * r
     return r + r * z * polynomial(z, _SIN_32, _SIN_64)
 
 
-@compiled
+@inlined
 def _cos_of(r):
     z = r * r
     return like(1.0, r) - (like(0.5, r) * z - z * z * polynomial(z, _COS_32, _COS_64))
 
 
-@compiled
+@inlined
 def sin(x):
     """NaN from 2^51 on, and of infinity."""
     n = _turns(_wide(x))
@@ -174,7 +169,7 @@ def sin(x):
     return select(x == like(0.0, x), x, select(quarter & 2 == 2, -y, y))
 
 
-@compiled
+@inlined
 def cos(x):
     """NaN from 2^51 on, and of infinity."""
     n = _turns(_wide(x))
@@ -183,7 +178,7 @@ def cos(x):
     return select(quarter & 2 == 2, -y, y)
 
 
-@compiled
+@inlined
 def tan(x):
     """NaN from 2^51 on, and of infinity."""
     n = _turns(_wide(x))
@@ -193,7 +188,8 @@ def tan(x):
 
 
 # The same for |x| < NEAR, without float64: r = x - n pi, |r| <= pi / 2, sin x = +-sin r, of which a longer polynomial
-# is good to 2^-27 and 2^-61. n is k - 1 / 2 for the cosine, whose sign is that of k likewise.
+# is good to 2^-27 and 2^-61: near its zeros that is the error in terms of 1, not of the sine. n is k - 1 / 2 for the
+# cosine, whose sign is that of k likewise.
 NEAR = 2.0**13
 _PI = _hex("0x1.921fb54442d18p+1 0x1.1a62633145c07p-53")
 _PI_0, _PI_1 = _PI
@@ -237,7 +233,7 @@ def _in_turn(typing, x, single, double):
     return x(x, single, double), lower
 
 
-@compiled
+@inlined
 def _near(x, n):
     r = multiply_add(-n, by_dtype(x, _PI_0_32, _PI_0), x)
     r = multiply_add(-n, by_dtype(x, _PI_1_32, _PI_1), r)
@@ -245,13 +241,13 @@ def _near(x, n):
     return r + r * z * _in_turn(z, _NEAR_32, _NEAR_64)
 
 
-@compiled
+@inlined
 def near_sin(x):
     n = rounded(x * like(1 / _PI_0, x))
     return select(x == like(0.0, x), x, _turned(_near(x, n), n))
 
 
-@compiled
+@inlined
 def near_cos(x):
     k, half = rounded(x * like(1 / _PI_0, x) + like(0.5, x)), like(0.5, x)
     return _turned(_near(x, k - half), k)
@@ -267,7 +263,7 @@ _ATAN_64 = _hex(
 _TAN_PI_8, _TAN_3_PI_8 = 2.0**0.5 - 1, 2.0**0.5 + 1
 
 
-@compiled
+@inlined
 def arctan(x):
     a, one = magnitude(x), like(1.0, x)
     far, middle = a > like(_TAN_3_PI_8, x), a > like(_TAN_PI_8, x)
@@ -282,7 +278,7 @@ def arctan(x):
 # ---- the hyperbola, and what is made of exponentials ----
 
 
-@compiled
+@inlined
 def sinh(x):
     a = magnitude(x)
     e, half = expm1(a), like(0.5, x)
@@ -291,14 +287,14 @@ def sinh(x):
     return with_sign(select(a < like(20.0, x), small, half * large * large), x)
 
 
-@compiled
+@inlined
 def cosh(x):
     half = like(0.5, x)
     large = exp(magnitude(x) * half)
     return half * large * large + half / large / large
 
 
-@compiled
+@inlined
 def softplus(x):
     """log(1 + exp(x))."""
     rest = log1p(exp(-magnitude(x)))
