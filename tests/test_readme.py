@@ -1,4 +1,4 @@
-"""What README.md and docs/programs.md show, run."""
+"""What README.md, docs/programs.md and docs/numba.md show, run."""
 
 from __future__ import annotations
 
@@ -38,6 +38,19 @@ def test_programs(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert 0 < float(done.stdout) < 1
+
+
+def test_numba(tmp_path: Path) -> None:
+    pytest.importorskip("numba")
+    text = Path(__file__).parents[1].joinpath("docs", "numba.md").read_text()
+    (block,) = re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
+    path = tmp_path / "inside.py"
+    path.write_text(block)
+    done = subprocess.run(
+        [sys.executable, path], cwd=tmp_path, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert 0 < float(done.stdout) < 0.4
 
 
 def test_there_are_examples() -> None:

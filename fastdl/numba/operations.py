@@ -22,11 +22,10 @@ from numba.extending import lower_builtin, register_model
 
 import fastdl
 from fastdl.functional import _operation
-from fastdl.numba import cache, clipping, twins
+from fastdl.numba import cache, clipping, symbols, twins
 from fastdl.numba.code import Code, Ended
 from fastdl.numba.interpreter import Interpreter, plain
 from fastdl.numba.values import Unsupported
-
 
 REGISTERED: set[str] = set()
 """The names of what compiled code can call."""
@@ -157,7 +156,12 @@ def _call(context: Any, builder: Any, operation: Operation, result: Any, given: 
     module = builder.module
     function = module.globals.get(name) or operation.write(context, module, name, given, result)
     cache.mark(context, module)
+    in_parallel_loop = "__numba_parfor_gufunc" in builder.function.name
+    if in_parallel_loop:
+        before = symbols.keep_to_one_thread(builder, ir.IntType(64)(1))
     status, value = context.call_conv.call_function(builder, function, result, given, args)
+    if in_parallel_loop:
+        symbols.keep_to_one_thread(builder, before)
     with cgutils.if_unlikely(builder, status.is_error):
         context.call_conv.return_status_propagate(builder, status)
     return value

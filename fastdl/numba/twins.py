@@ -34,6 +34,7 @@ from fastdl.numba.values import (
     joined,
     python_type,
     text,
+    type_name,
 )
 
 TWINS: dict[Any, Callable[..., Any]] = {}
@@ -427,7 +428,7 @@ def _view(run: Any, x: Any, argument: str) -> Any:
             return run.code.array_of(loaded, np.int64, x.shape)
         case Conflict():
             raise run.code.needs_literal(x.sources)
-    found = str(x.type) if isinstance(x, (Other, ListValue)) else python_type(x).__name__
+    found = type_name(x) if isinstance(x, (Other, ListValue)) else python_type(x).__name__
     return _wrong(run, f"{argument}: found {found}, expected an array (buffer or DLPack protocol)")
 
 
@@ -458,7 +459,7 @@ def _listed(run: Any, x: Any, argument: str, dtype: Any) -> Any:
 def _from_list(run: Any, x: ListValue, argument: str, dtype: Any, kinds: Any, expected: str) -> ArrayValue:
     code, items = run.code, run.code.list_of(x)
     if python_type(code.lift(x.type.dtype, None)) not in kinds:
-        _wrong(run, f"{argument}: found {x.type}, expected {expected}")
+        _wrong(run, f"{argument}: found {type_name(x)}, expected {expected}")
     array = code.empty((Number(int, items.size),), dtype)
 
     def one(i: Number) -> None:
@@ -678,7 +679,7 @@ def _fixed(run: Any, value: ListValue, rest: Any, rank: int, words: str) -> Any:
     code, items = run.code, run.code.list_of(value)
     argument = rest[0] if isinstance(rest[0], str) else "stride"
     if python_type(code.lift(value.type.dtype, None)) is not int:
-        _wrong(run, f"{argument}: found {value.type}, expected {words}")
+        _wrong(run, f"{argument}: found {type_name(value)}, expected {words}")
     count = Number(int, items.size, value.sources)
     wrong = code.every(code.compare(operator.ne, count, n) for n in {1, rank})
     said = (f"{argument}: found ", Words((value,)), f", expected {words}")
