@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from llvmlite import ir
@@ -21,6 +21,7 @@ from numba.core.typing.templates import AbstractTemplate, Signature, infer_globa
 from numba.extending import lower_builtin, register_model
 
 import fastdl
+from fastdl import program
 from fastdl.functional import _operation
 from fastdl.numba import cache, clipping, symbols, twins
 from fastdl.numba.code import Code, Ended
@@ -36,9 +37,12 @@ class Operation(types.Callable):
 
     def __init__(self, name: str, function: Any) -> None:
         self.body, self.twin = plain(function), twins.TWINS.get(function)
-        self.signature = inspect.signature(self.body)
         self.results: dict[Any, Any] = {}
         super().__init__(name=f"fastdl.{name}")
+
+    @cached_property
+    def signature(self) -> inspect.Signature:
+        return inspect.signature(self.body)
 
     def get_call_type(self, context: Any, args: Any, kws: Any) -> Any:
         try:
@@ -199,9 +203,8 @@ _CLIPPING = [getattr(clipping, name) for name in clipping.__all__]
 for _function in [*_operation.OPERATIONS.values(), *_operation.HELPERS, *_CLIPPING]:
     if getattr(fastdl, getattr(_function, "__name__", ""), None) is _function:
         _register(_function)
-for _name in dir(fastdl):
-    _function = getattr(fastdl, _name)
-    if inspect.isfunction(_function) and _name not in REGISTERED:
+for _name, _function in (vars(fastdl) | {name: getattr(program, name) for name in program.__all__}).items():
+    if inspect.isfunction(_function) and _name not in REGISTERED and not _name.startswith("_"):
         infer_global(_function, Refused(f"fastdl.{_name}"))
 
 
