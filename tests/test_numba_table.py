@@ -296,3 +296,57 @@ def test_results_are_let_go_of() -> None:
     many(x, weight, 1)
     made, freed = _allocations(lambda: many(x, weight, 50))
     assert made == freed > 200
+
+
+def _odd_types() -> list[Any]:
+    """Types of arguments, of which most are wrong anywhere."""
+    from numba.core import types
+
+    def array(dtype: Any, ndim: int, layout: Any = "C") -> Any:
+        return types.Array(dtype, ndim, layout)
+
+    pair = types.UniTuple(types.int64, 2)
+    return [
+        array(types.int32, 1),
+        array(types.float64, 2),
+        array(types.float32, 0),
+        array(types.float32, 3, "A"),
+        array(types.float32, 2, "F"),
+        array(types.float32, 6),
+        array(types.complex64, 2),
+        array(types.boolean, 1),
+        types.none,
+        types.unicode_type,
+        types.literal("none"),
+        types.float64,
+        types.int64,
+        types.literal(-1),
+        types.boolean,
+        types.complex128,
+        types.Tuple(()),
+        types.UniTuple(types.int64, 1),
+        pair,
+        types.UniTuple(types.float64, 3),
+        types.UniTuple(pair, 2),
+        types.UniTuple(array(types.float32, 2), 2),
+        types.List(types.int64),
+        types.List(array(types.float32, 2)),
+        types.Optional(array(types.float32, 2)),
+        types.DictType(types.int64, types.int64),
+    ]
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_any_type_is_taken_or_refused_in_one_line(operation: str) -> None:
+    """Each argument in turn of types that have no business there, a part of them for each operation."""
+    from fastdl.numba.operations import Operation
+
+    found = Operation(operation, OPERATIONS[operation])
+    case = _largest_group(operation, np.float32)[0]
+    _, given = _types(case, set(_spelt_out(case, np.float32)))
+    odd = _odd_types()
+    for i, name in enumerate(given):
+        for numba_type in odd[(len(operation) + i) % 4 :: 4]:
+            types = given | {name: numba_type}
+            said = _refusal(found, tuple(types[parameter] for parameter in found.signature.parameters))
+            assert not said or re.fullmatch(rf"fastdl\.{operation}: [\w\[\]]+: found .*, expected .*", said)

@@ -65,6 +65,7 @@ class Code:
         self.builder = ir.IRBuilder(function.append_basic_block("entry"))
         self.conditions: list[Any] = []  # what the code being written depends on
         self.impossible = ""  # the mistake that is certain, if any: the code after it is never reached
+        self.last_mistake = ""  # that was seen to
         self._owned: list[Any] = []  # where the arrays made here are held
         self._sites: list[tuple[str, tuple[Any, ...]]] = []
         self._exit: Any = None
@@ -362,6 +363,7 @@ class Code:
     def fail(self, kind: str, message: Any) -> None:
         """Raise that, at run time. Where that is certain, compiling goes on to see what would have been returned:
         the exception is raised at run time if that is seen, else while compiling."""
+        self.last_mistake = without_values(message)
         certain = not self.conditions and not self.returned_before
         if certain and kind == "TypeError":
             raise Unsupported(without_values(message))

@@ -343,6 +343,9 @@ class Interpreter:
         if python_type(a) is str and op is operator.add:
             return joined((a, b))
         if isinstance(a, (tuple, list)) or isinstance(b, (tuple, list)):
+            if isinstance(b, Number):
+                name = sorted(b.sources or {"an argument"})[0]
+                raise Unsupported(f"{name}: found a length known at run time only, expected an int or a tuple")
             return op(a, b)
         if isinstance(a, ArrayValue) or isinstance(b, ArrayValue):
             return ARITHMETIC[op](self, a, b, out=into)
@@ -409,10 +412,10 @@ class Interpreter:
             raise Unsupported(f"{sorted(sources_of(index.start, index.stop))}: expected literals")
         if not is_known(index):
             raise NotImplementedError("a part of what is not known")
-        found = base[index]
-        return (
-            tuple(found) if isinstance(index, slice) and type(base) is not tuple and isinstance(base, tuple) else found
-        )
+        try:
+            return base[index]
+        except IndexError:  # as the check before it would have said at run time
+            raise Unsupported(self.code.last_mistake) from None
 
     def _part(self, array: ArrayValue, index: Any) -> ArrayValue:
         """array[start:stop], of the first dimension of an array in C order."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, NoReturn, TypeVar
@@ -498,6 +499,13 @@ def _floats(run: Any, x: Any, argument: str, ndim: int = -1) -> ArrayValue:
     if ndim >= 0 and array.ndim != ndim:
         _fail(run, argument, joined(("shape ", text(array.shape))), f"{ndim} dimensions")
     return array if array.layout == "C" else run.call(verbs.copied, (array,), {})
+
+
+@twin(array_verbs.writable)
+def _writable(run: Any, out: Any, argument: str, shape: Any, like: Any) -> Any:
+    """As it is in Python; an array that passes is in C order, whatever its type says."""
+    array = run.run(array_verbs.writable, (out, argument, shape, like), {})
+    return array if array.layout == "C" else replace(array, layout="C", strides=None)
 
 
 @twin(np.broadcast_to)
