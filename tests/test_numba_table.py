@@ -14,6 +14,7 @@ import pytest
 import fastdl
 from fastdl.functional._operation import OPERATIONS
 from tests.cases import Case, results
+from tests.cases.case import flat
 from tests.support import everyday
 from tests.test_numba import _compiled, _largest_group, _spelt_out
 
@@ -230,6 +231,25 @@ def test_clipping_what_cannot_be_changed() -> None:
     for grads in (np.ones(3, np.int64), np.ones((4, 4))[:, ::2], (np.ones(3), 1.0), 1.0):
         with pytest.raises((TypeError, ValueError, numba.TypingError), match=r"grads(\[.\])?: found .*, expected"):
             _clip_norm(grads, 1.0, 2.0, True)
+
+
+def test_one_dimension_and_none() -> None:
+    """One sample, and the gradient of a reduced loss as a number."""
+
+    @numba.njit
+    def sample(x: Any, weight: Any, matrix: Any) -> Any:
+        y = fastdl.linear(x, matrix, weight[:3])
+        scores = fastdl.softmax(fastdl.linear(fastdl.relu(x), matrix))
+        grad = fastdl.cross_entropy_backward(2, scores, 1)
+        norms = fastdl.layer_norm(x, 4), fastdl.rms_norm(x, (4,), weight), fastdl.layer_norm(x, [4][0], weight, weight)
+        back = fastdl.layer_norm_backward(x, x, 4, weight), fastdl.rms_norm_backward(x, x, 4)
+        return y, grad, norms, back, fastdl.linear_backward(grad, x, matrix), fastdl.mse_loss_backward(0.5, x, weight)
+
+    rng = np.random.default_rng(0)
+    x, weight, matrix = rng.standard_normal(4), rng.standard_normal(4), rng.standard_normal((3, 4))
+    found, expected = sample(x, weight, matrix), sample.py_func(x, weight, matrix)
+    for a, b in zip(flat(found), flat(expected), strict=True):
+        np.testing.assert_array_equal(a, b, strict=True)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
