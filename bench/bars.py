@@ -49,6 +49,10 @@ def best(kind: str = "geometric mean") -> Callable[[Report], float]:
     return lambda report: report["ratio to the fastest"][kind]
 
 
+def first(name: str) -> Callable[[Report], float]:
+    return lambda report: report[f"{name}, s"]
+
+
 SQUARE = "bench.compare linear --tag bench large --against matmul"
 CONV = "bench.compare conv2d --tag bench large --against torch onnxruntime"
 PACKED = f"{CONV} --packed"
@@ -175,6 +179,18 @@ BARS = [
         "us",
     ),
     at_most("relu-numba", "bench.calls numba", lambda report: report["with out= above the symbol, ns"], 20, "ns"),
+    *(
+        at_most(f"first-{name}", f"bench.first_call {name}", first(name), limit, "s")
+        for name, limit in (
+            ("relu", 0.3),
+            ("linear", 0.5),
+            ("conv2d", 1.0),
+            ("lstm", 1.0),
+            ("adam_step", 0.5),
+            ("digits", 6.0),
+        )
+    ),
+    at_most("first-digits-cached", "bench.first_call digits --cached", first("digits"), 0.3, "s"),
     at_most("import", "bench.calls import", lambda report: report["import fastdl beyond numpy, ms"], 50, "ms"),
     at_most("wheel", "bench.calls wheel", lambda report: report["size, MB"], 3, "MB"),
 ]

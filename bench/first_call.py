@@ -24,7 +24,7 @@ CALLS = {
     "linear": "fastdl.linear(x, matrix, bias)",
     "conv2d": "fastdl.conv2d(images, filters, bias, padding=1)",
     "lstm": "fastdl.lstm(sequence, weights)",
-    "adam_step": "fastdl.adam_step(x, x + 1, x + 2, x + 3, 1)",
+    "adam_step": "fastdl.adam_step(x, weights[0], moments[0], moments[1], 1)",
     "digits": "train(images, labels, weights, 2)",
 }
 """digits: a training loop of the example's network, 25 calls forward and backward."""
@@ -38,7 +38,8 @@ from numba.core import event
 def real(*shape):
     return np.random.default_rng(0).standard_normal(shape).astype(np.float32) / 8
 
-x, matrix, bias = real(8, 4), real(3, 4), real(3)
+x, matrix, bias = real(16, 4), real(3, 4), real(3)
+moments = np.zeros((2, 16, 4), np.float32)
 images, filters, sequence = real(2, 3, 8, 8), real(3, 3, 3, 3), real(5, 2, 4)
 weights = real(16, 4), real(16, 4), real(16), real(16)
 labels = np.arange(32) % 10
@@ -79,12 +80,12 @@ def train(images, labels, weights, steps):
     return loss
 
 @numba.njit(cache=CACHE)
-def user(x, matrix, bias, images, filters, sequence, weights, labels):
+def user(x, matrix, bias, images, filters, sequence, weights, labels, moments):
     return CALL
 
 with event.install_recorder("numba:compile") as recorder:
     start = time.perf_counter()
-    user(x, matrix, bias, images, filters, sequence, weights, labels)
+    user(x, matrix, bias, images, filters, sequence, weights, labels, moments)
     seconds = time.perf_counter() - start
 print(json.dumps([seconds, sum(e.is_start for _, e in recorder.buffer)]))
 """

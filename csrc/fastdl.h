@@ -171,6 +171,8 @@ enum {
     FDL_OPTIMIZER_CLIP = 7,
 };
 
+enum { FDL_MISTAKE_WORDS = 64 };
+
 /* The options of all optimizers, by torch's names; each reads its own. */
 typedef struct {
     int64_t method, maximize, nesterov, decoupled_weight_decay;
@@ -239,6 +241,11 @@ int fdl_program_batches(int64_t *program, const int64_t *arguments, const int64_
 void fdl_set_num_threads(int64_t threads);
 void fdl_set_thread_limit(int64_t threads);
 int64_t fdl_get_num_threads(void);
+/* FDL_MISTAKE_WORDS of the calling thread, where code that Numba compiled leaves what the message of an exception says:
+ * the place that raises, numbers, and last 1 until the exception is made. */
+int64_t *fdl_mistake(void);
+/* 1: the calling thread's kernels use no other, since it works in a parallel loop already. Returns what was. */
+int64_t fdl_keep_to_one_thread(int64_t on);
 void fdl_set_conv_precision(int64_t precision);
 int64_t fdl_get_conv_precision(void);
 /* 1: no result of one sample depends on the others of a batch. */

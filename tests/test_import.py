@@ -43,6 +43,19 @@ def test_takes_at_most_50_ms_beyond_numpy() -> None:
     assert any(float(_run(code)) <= 0.050 for _ in range(10))
 
 
+def test_without_numba_it_says_what_to_install() -> None:
+    code = """
+import sys
+sys.modules["numba"] = None
+import fastdl
+try:
+    import fastdl.numba
+except ImportError as error:
+    print(error)
+"""
+    assert _run(code) == 'Numba is not installed: pip install "fastdl[numba]"\n'
+
+
 def test_a_source_folder_without_a_build_says_what_to_do(tmp_path: Path) -> None:
     source = Path(fastdl.__file__).parent
     shutil.copytree(source, tmp_path / "fastdl", ignore=shutil.ignore_patterns("*.so", "*.pyd", "_kernels.py*"))

@@ -50,6 +50,11 @@ def test_vector_mathematics(tmp_path: Path) -> None:
     assert _page("vector-math.md", 3, tmp_path) == ["True", "True", "(16384,) (16384,)"]
 
 
+def test_numba(tmp_path: Path) -> None:
+    (loss,) = _page("numba.md", 1, tmp_path)
+    assert 0 < float(loss) < 0.4
+
+
 def test_there_are_examples() -> None:
     assert len(BLOCKS) >= 2
 

@@ -30,6 +30,7 @@ enum {
 
 static _Atomic int64_t requested = 0, limit = 0; /* 0: not set */
 static _Thread_local bool busy = false;          /* in a piece, or waiting for others' */
+static _Thread_local int64_t kept = 0;           /* by fdl_keep_to_one_thread */
 
 static void relax(void)
 {
@@ -119,7 +120,24 @@ void fdl_set_num_threads(int64_t threads)
     atomic_store(&alone_until, 0), atomic_store(&penalty, 0); /* whoever sets it is to have it */
 }
 
-int64_t fdl_available_threads(void) { return busy || is_alone() ? 1 : fdl_get_num_threads(); }
+int64_t fdl_keep_to_one_thread(int64_t on)
+{
+    const int64_t before = kept;
+    kept = on;
+    return before;
+}
+
+/* Of Python's stable interface; missing where the library is used without. */
+extern void *PyGILState_GetThisThreadState(void) __attribute__((weak));
+
+/* Whether this thread works in somebody else's parallel loop: it was told so, or Python does not know it, which is so of
+ * those that Numba's prange runs on. */
+static bool in_parallel_loop(void)
+{
+    return kept || (PyGILState_GetThisThreadState && !PyGILState_GetThisThreadState());
+}
+
+int64_t fdl_available_threads(void) { return busy || in_parallel_loop() || is_alone() ? 1 : fdl_get_num_threads(); }
 
 /* ---- the pool ---- */
 

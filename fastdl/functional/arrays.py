@@ -192,7 +192,7 @@ def take_backward(grad_output: ArrayLike, index: ArrayLike | Sequence[int], rows
     index = class_indices(index, "index", -1)
     row = leading_sizes(grad_output.shape, "grad_output", index.shape)
     count = natural(rows, "rows")
-    result = output(None, (count,) + row, grad_output)  # noqa: RUF005 (Numba has no tuple unpacking)
+    result = output(None, (count, *row), grad_output)
     _kernels.take_backward(grad_output, index, result, count, result.size // max(count, 1), index.size)
     return result
 

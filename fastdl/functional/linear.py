@@ -242,4 +242,4 @@ def _sizes(x: tuple[int, ...], weight: tuple[int, ...]) -> tuple[int, int, int, 
         rows *= x[i]
     if len(weight) == 1:
         return rows, inputs, 1, x[:-1], -1
-    return rows, inputs, weight[0], x[:-1] + (weight[0],), weight[0]  # noqa: RUF005 (Numba has no tuple unpacking)
+    return rows, inputs, weight[0], (*x[:-1], weight[0]), weight[0]

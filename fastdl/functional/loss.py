@@ -1399,7 +1399,7 @@ def _loss(
     result = output(out, reduced_shape(x.shape, reduction), x)
     if out is not None:
         _apart(result, x, target, None, weight, pos_weight)
-    batch = (x.shape + (1,))[0]  # noqa: RUF005
+    batch = x.shape[0] if x.ndim > 0 else 1
     _kernels.elementwise_loss(x, target, weight, pos_weight, result, x.size, batch, kind, parameter, code)
     return result
 
@@ -1426,7 +1426,7 @@ def _loss_backward(
     if out is not None:
         disjoint(result, "grad_output", grad)
         _apart(result, x, target, None, weight, pos_weight)
-    batch = (x.shape + (1,))[0]  # noqa: RUF005
+    batch = x.shape[0] if x.ndim > 0 else 1
     _kernels.elementwise_loss_backward(
         grad, x, target, weight, pos_weight, result, x.size, batch, kind, parameter, code
     )
@@ -1454,7 +1454,7 @@ def _apart(result: Array, x: Array, target: Any, probabilities: Any, weight: Any
 def _pair_split(shape: tuple[int, ...]) -> tuple[int, int]:
     if len(shape) != 1 and len(shape) != 2:
         fail("x1", shape, "1 or 2 dimensions")
-    return ((1,) + shape)[-2], shape[-1]  # noqa: RUF005 (Numba has no stars)
+    return shape[0] if len(shape) == 2 else 1, shape[-1]
 
 
 @helper

@@ -9,6 +9,11 @@ functions are in compiled code in twins.py, when cached code is compiled anew in
 
 from __future__ import annotations
 
+try:
+    import numba  # noqa: F401
+except ImportError:
+    raise ImportError('Numba is not installed: pip install "fastdl[numba]"') from None
+
 
 def register() -> None:
     """Teach Numba about fastdl. Called by Numba itself; calling it again does nothing."""

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any
 
-import numpy as np
 from llvmlite import ir
 from numba.core import cgutils
 
@@ -17,7 +16,7 @@ from fastdl import _kernels
 from fastdl.functional import verbs
 from fastdl.numba.code import Code
 from fastdl.numba.twins import address, twin
-from fastdl.numba.values import DOUBLE, ListValue, Number, Other, joined, python_type, text
+from fastdl.numba.values import DOUBLE, ArrayValue, ListValue, Number, Other, joined, python_type, text, type_name
 from fastdl.optim._table import DTYPES
 from fastdl.optim.clipping import clip_grad_norm_, clip_grad_value_
 
@@ -69,12 +68,10 @@ def _value(run: Any, grads: Any, clip_value: Any) -> None:
 
 
 def _tables(run: Any, grads: Any) -> list[_Table]:
-    """One for each dtype. A gradient that is given again has none, so that it is scaled once."""
+    """One for each dtype. A gradient that is given again counts as empty."""
     code: Code = run.code
-    if isinstance(grads, (ListValue, Other)) or (
-        python_type(grads) not in (np.ndarray, tuple) and not hasattr(grads, "_fields")
-    ):
-        found = grads.type if isinstance(grads, (ListValue, Other)) else python_type(grads).__name__
+    if not isinstance(grads, (tuple, ArrayValue)):
+        found = type_name(grads) if isinstance(grads, (ListValue, Other)) else python_type(grads).__name__
         code.fail("TypeError", f"grads: found {found}, expected an array or, in compiled code, a tuple of arrays")
     given = grads if isinstance(grads, tuple) else (grads,)
     arrays = [run.call(verbs.in_place, (grad, f"grads[{i}]"), {}) for i, grad in enumerate(given) if grad is not None]
@@ -87,8 +84,8 @@ def _tables(run: Any, grads: Any) -> list[_Table]:
         rows: list[Any] = []
         places = [address(code, array) for array in chosen]
         for i, array in enumerate(chosen):
-            end = code.arithmetic(operator.add, end, code.size(array.shape))
             again = code.some(code.compare(operator.eq, places[i], earlier) for earlier in places[:i])
+            end = code.arithmetic(operator.add, end, code.select(again, 0, code.size(array.shape)))
             row: list[Any] = [0] * _kernels.TABLE_COLUMNS
             row[_kernels.TABLE_END], row[_kernels.TABLE_PARAM] = end, places[i]
             row[_kernels.TABLE_GRAD] = code.select(again, 0, places[i])

@@ -16,6 +16,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.np.numpy_support import from_dtype
 
+from fastdl._kernels import MISTAKE_WORDS
 from fastdl.numba import symbols
 from fastdl.numba.mistakes import Mistake
 from fastdl.numba.values import (
@@ -37,6 +38,7 @@ from fastdl.numba.values import (
     joined,
     sources_of,
     text,
+    type_name,
     without_values,
 )
 
@@ -63,11 +65,11 @@ class Code:
         self.builder = ir.IRBuilder(function.append_basic_block("entry"))
         self.conditions: list[Any] = []  # what the code being written depends on
         self.impossible = ""  # the mistake that is certain, if any: the code after it is never reached
+        self.last_mistake = ""  # that was seen to
         self._owned: list[Any] = []  # where the arrays made here are held
         self._sites: list[tuple[str, tuple[Any, ...]]] = []
         self._exit: Any = None
-        self._numbers: list[Any] = []  # of a mistake's message
-        self._site: Any = None
+        self.returned_before = 0  # how many ways there are to have returned already
 
     # ---- numbers ----
 
@@ -115,7 +117,7 @@ class Code:
         if isinstance(value, ArrayValue):
             return value.shape[0]
         if isinstance(value, Other):
-            raise Unsupported(f"found {value.type}")
+            raise Unsupported(f"found {type_name(value)}")
         return len(value)
 
     def arithmetic(self, op: Callable[[Any, Any], Any], a: Any, b: Any) -> Any:
@@ -253,7 +255,7 @@ class Code:
             return a
         kind = _common_kind([a, b])
         if kind is None:
-            return Conflict(condition.sources | sources_of(a, b))
+            return Conflict(condition.sources or sources_of(a, b))
         made = self.builder.select(condition.ir, self.ir(a, kind), self.ir(b, kind))
         return Number(kind, made, condition.sources | sources_of(a, b))
 
@@ -315,9 +317,9 @@ class Code:
         if all(isinstance(value, ArrayValue) for value in values):
             return self._array_phi(values, blocks, sources)
         kind = _common_kind(values)
-        sources = sources | sources_of(*values)
         if kind is None:
-            return Conflict(sources)
+            return Conflict(sources or sources_of(*values))
+        sources = sources | sources_of(*values)
         made = self.builder.phi(KINDS[kind])
         for value, block in zip(values, blocks, strict=True):
             made.add_incoming(value.ir if isinstance(value, Number) else ir.Constant(made.type, kind(value)), block)
@@ -361,26 +363,27 @@ class Code:
     def fail(self, kind: str, message: Any) -> None:
         """Raise that, at run time. Where that is certain, compiling goes on to see what would have been returned:
         the exception is raised at run time if that is seen, else while compiling."""
-        certain = not self.conditions
+        self.last_mistake = without_values(message)
+        certain = not self.conditions and not self.returned_before
         if certain and kind == "TypeError":
             raise Unsupported(without_values(message))
         parts = message.parts if isinstance(message, Words) else (message,)
         slots: list[Any] = []
-        taken = 0
-        self._exit = self._exit or self.block()
+        words = [ir.Constant(INT, len(self._sites))]
         for part in parts:
             if isinstance(part, str):
                 slots.append(part)
                 continue
             stored = self._stored(part)
             slots.append((part.kind.__name__ if isinstance(part, Number) else type(part).__name__, len(stored)))
-            for value in stored:
-                self.builder.store(value, self._slot(taken))
-                taken += 1
-        if self._site is None:
-            self._site = cgutils.alloca_once(self.builder, INT)
-        self.builder.store(ir.Constant(INT, len(self._sites)), self._site)
+            words += stored
         self._sites.append((kind, tuple(slots)))
+        place = symbols.mistake(self.builder)
+        if len(words) >= MISTAKE_WORDS:
+            raise NotImplementedError("a message of so many numbers")
+        for i, word in (*enumerate(words), (MISTAKE_WORDS - 1, ir.Constant(INT, 1))):
+            self.builder.store(word, self.builder.gep(place, [ir.Constant(INT, i)]))
+        self._exit = self._exit or self.block()
         self.builder.branch(self._exit)
         if not certain:
             raise Ended
@@ -418,11 +421,6 @@ class Code:
         self.loop(Number(int, self.builder.select(self.builder.icmp_signed("<", size, most), size, most)), keep)
         return [size, *(self.builder.load(cgutils.gep_inbounds(self.builder, kept, 0, i)) for i in range(8))]
 
-    def _slot(self, index: int) -> Any:
-        while len(self._numbers) <= index:
-            self._numbers.append(cgutils.alloca_once(self.builder, INT, zfill=True))
-        return self._numbers[index]
-
     def check(self, wrong: Any, kind: str, message: Any) -> None:
         """Raise that if it is wrong."""
         if not isinstance(wrong, Number):
@@ -442,14 +440,7 @@ class Code:
             return
         self.builder.position_at_end(self._exit)
         self.release()
-        site = self.builder.load(self._site)
-        numbers = [self.builder.load(slot) for slot in self._numbers]
-        self.context.call_conv.return_dynamic_user_exc(
-            self.builder,
-            Mistake,
-            (tuple(self._sites), site, *numbers),
-            [None, *[types.int64] * (1 + len(numbers))],
-        )
+        self.context.call_conv.return_user_exc(self.builder, Mistake, (tuple(self._sites),))
 
     # ---- arrays ----
 

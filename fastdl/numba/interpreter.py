@@ -32,6 +32,7 @@ from fastdl.numba.values import (
     ListValue,
     Memory,
     Number,
+    Sources,
     Unsupported,
     is_known,
     is_table,
@@ -39,6 +40,7 @@ from fastdl.numba.values import (
     python_type,
     sources_of,
     text,
+    type_name,
 )
 
 _OPERATORS: dict[type, Callable[[Any, Any], Any]] = {
@@ -66,6 +68,7 @@ class _Frame:
     def __init__(self, function: Any, variables: dict[str, Any]) -> None:
         self.function, self.variables = function, variables
         self.returns: list[tuple[Any, Any]] = []
+        self.sources: Sources = frozenset()  # of what decides where it returns
 
 
 def plain(function: Any) -> Any:
@@ -131,22 +134,24 @@ class Interpreter:
     def run(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What a Python function returns."""
         frame = _Frame(function, _bound(function, args, kwargs))
-        if self._block(_syntax(function).body, frame):
-            frame.returns.append((self.code.builder.block, None))
+        before = self.code.returned_before
+        try:
+            if self._block(_syntax(function).body, frame):
+                frame.returns.append((self.code.builder.block, None))
+        finally:
+            self.code.returned_before = before
         if not frame.returns:
             raise Ended
-        return self._joined(frame.returns)
+        return self._joined(frame.returns, frame.sources)
 
-    def _joined(self, ends: list[tuple[Any, Any]]) -> Any:
+    def _joined(self, ends: list[tuple[Any, Any]], sources: Sources) -> Any:
         """Go on after these blocks, with the value that each comes with."""
         blocks = [block for block, _ in ends]
         if len(ends) == 1:
             self.code.builder.position_at_end(blocks[0])
             return ends[0][1]
         self.code.merge(blocks)
-        return self.code.phi([value for _, value in ends], blocks, sources_of(*self._decided))
-
-    _decided: tuple[Any, ...] = ()  # what was last branched on: the arguments to name where types differ
+        return self.code.phi([value for _, value in ends], blocks, sources)
 
     # ---- statements: whether what comes after one is reached ----
 
@@ -183,6 +188,8 @@ class Interpreter:
             case ast.Return(value=value):
                 found = None if value is None else self.value(value, frame)
                 frame.returns.append((self.code.builder.block, found))
+                frame.sources |= sources_of(*self.code.conditions)
+                self.code.returned_before += 1
                 return False
             case ast.Raise(exc=ast.Call(func=ast.Name(id=kind), args=[message])):
                 self.code.fail(kind, self.value(message, frame))
@@ -222,7 +229,6 @@ class Interpreter:
         code = self.code
         blocks = [code.block() for _ in sides]
         code.builder.cbranch(condition.ir, *blocks)
-        self._decided = (*self._decided[-8:], condition)
         for block, side in zip(blocks, sides, strict=True):
             code.builder.position_at_end(block)
             with code.within(condition):
@@ -315,7 +321,7 @@ class Interpreter:
         if isinstance(value, Conflict):
             raise self.code.needs_literal(value.sources)
         if isinstance(value, ListValue):
-            raise Unsupported(f"{sorted(value.sources)[0]}: found {value.type}, expected a tuple")
+            raise Unsupported(f"{sorted(value.sources)[0]}: found {type_name(value)}, expected a tuple")
         if isinstance(value, (ArrayValue, Memory, Number)):
             raise NotImplementedError(f"a loop over a {type(value).__name__}")
         return list(value)
@@ -337,6 +343,9 @@ class Interpreter:
         if python_type(a) is str and op is operator.add:
             return joined((a, b))
         if isinstance(a, (tuple, list)) or isinstance(b, (tuple, list)):
+            if isinstance(b, Number):
+                name = sorted(b.sources or {"an argument"})[0]
+                raise Unsupported(f"{name}: found a length known at run time only, expected an int or a tuple")
             return op(a, b)
         if isinstance(a, ArrayValue) or isinstance(b, ArrayValue):
             return ARITHMETIC[op](self, a, b, out=into)
@@ -377,7 +386,7 @@ class Interpreter:
             ends.append((self.code.builder.block, found))
         if not ends:
             raise Ended
-        return self._joined(ends)
+        return self._joined(ends, condition.sources)
 
     def _comprehension(self, node: ast.GeneratorExp | ast.ListComp, frame: _Frame) -> list[Any]:
         (generator,) = node.generators
@@ -403,10 +412,10 @@ class Interpreter:
             raise Unsupported(f"{sorted(sources_of(index.start, index.stop))}: expected literals")
         if not is_known(index):
             raise NotImplementedError("a part of what is not known")
-        found = base[index]
-        return (
-            tuple(found) if isinstance(index, slice) and type(base) is not tuple and isinstance(base, tuple) else found
-        )
+        try:
+            return base[index]
+        except IndexError:  # as the check before it would have said at run time
+            raise Unsupported(self.code.last_mistake) from None
 
     def _part(self, array: ArrayValue, index: Any) -> ArrayValue:
         """array[start:stop], of the first dimension of an array in C order."""

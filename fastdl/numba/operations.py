@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from llvmlite import ir
@@ -21,8 +21,9 @@ from numba.core.typing.templates import AbstractTemplate, Signature, infer_globa
 from numba.extending import lower_builtin, register_model
 
 import fastdl
+from fastdl import program
 from fastdl.functional import _operation
-from fastdl.numba import cache, clipping, twins
+from fastdl.numba import cache, clipping, symbols, twins
 from fastdl.numba.code import Code, Ended
 from fastdl.numba.interpreter import Interpreter, plain
 from fastdl.numba.values import Unsupported
@@ -36,9 +37,12 @@ class Operation(types.Callable):
 
     def __init__(self, name: str, function: Any) -> None:
         self.body, self.twin = plain(function), twins.TWINS.get(function)
-        self.signature = inspect.signature(self.body)
         self.results: dict[Any, Any] = {}
         super().__init__(name=f"fastdl.{name}")
+
+    @cached_property
+    def signature(self) -> inspect.Signature:
+        return inspect.signature(self.body)
 
     def get_call_type(self, context: Any, args: Any, kws: Any) -> Any:
         try:
@@ -156,7 +160,12 @@ def _call(context: Any, builder: Any, operation: Operation, result: Any, given: 
     module = builder.module
     function = module.globals.get(name) or operation.write(context, module, name, given, result)
     cache.mark(context, module)
+    in_parallel_loop = "__numba_parfor_gufunc" in builder.function.name
+    if in_parallel_loop:
+        before = symbols.keep_to_one_thread(builder, ir.IntType(64)(1))
     status, value = context.call_conv.call_function(builder, function, result, given, args)
+    if in_parallel_loop:
+        symbols.keep_to_one_thread(builder, before)
     with cgutils.if_unlikely(builder, status.is_error):
         context.call_conv.return_status_propagate(builder, status)
     return value
@@ -194,9 +203,8 @@ _CLIPPING = [getattr(clipping, name) for name in clipping.__all__]
 for _function in [*_operation.OPERATIONS.values(), *_operation.HELPERS, *_CLIPPING]:
     if getattr(fastdl, getattr(_function, "__name__", ""), None) is _function:
         _register(_function)
-for _name in dir(fastdl):
-    _function = getattr(fastdl, _name)
-    if inspect.isfunction(_function) and _name not in REGISTERED:
+for _name, _function in (vars(fastdl) | {name: getattr(program, name) for name in program.__all__}).items():
+    if inspect.isfunction(_function) and _name not in REGISTERED and not _name.startswith("_"):
         infer_global(_function, Refused(f"fastdl.{_name}"))
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 from typing import Any, NoReturn, TypeVar
@@ -34,6 +35,7 @@ from fastdl.numba.values import (
     joined,
     python_type,
     text,
+    type_name,
 )
 
 TWINS: dict[Any, Callable[..., Any]] = {}
@@ -427,7 +429,7 @@ def _view(run: Any, x: Any, argument: str) -> Any:
             return run.code.array_of(loaded, np.int64, x.shape)
         case Conflict():
             raise run.code.needs_literal(x.sources)
-    found = str(x.type) if isinstance(x, (Other, ListValue)) else python_type(x).__name__
+    found = type_name(x) if isinstance(x, (Other, ListValue)) else python_type(x).__name__
     return _wrong(run, f"{argument}: found {found}, expected an array (buffer or DLPack protocol)")
 
 
@@ -458,7 +460,7 @@ def _listed(run: Any, x: Any, argument: str, dtype: Any) -> Any:
 def _from_list(run: Any, x: ListValue, argument: str, dtype: Any, kinds: Any, expected: str) -> ArrayValue:
     code, items = run.code, run.code.list_of(x)
     if python_type(code.lift(x.type.dtype, None)) not in kinds:
-        _wrong(run, f"{argument}: found {x.type}, expected {expected}")
+        _wrong(run, f"{argument}: found {type_name(x)}, expected {expected}")
     array = code.empty((Number(int, items.size),), dtype)
 
     def one(i: Number) -> None:
@@ -497,6 +499,13 @@ def _floats(run: Any, x: Any, argument: str, ndim: int = -1) -> ArrayValue:
     if ndim >= 0 and array.ndim != ndim:
         _fail(run, argument, joined(("shape ", text(array.shape))), f"{ndim} dimensions")
     return array if array.layout == "C" else run.call(verbs.copied, (array,), {})
+
+
+@twin(array_verbs.writable)
+def _writable(run: Any, out: Any, argument: str, shape: Any, like: Any) -> Any:
+    """As it is in Python; an array that passes is in C order, whatever its type says."""
+    array = run.run(array_verbs.writable, (out, argument, shape, like), {})
+    return array if array.layout == "C" else replace(array, layout="C", strides=None)
 
 
 @twin(np.broadcast_to)
@@ -683,7 +692,7 @@ def _fixed(run: Any, value: ListValue, rest: Any, rank: int, words: str) -> Any:
     code, items = run.code, run.code.list_of(value)
     argument = rest[0] if isinstance(rest[0], str) else "stride"
     if python_type(code.lift(value.type.dtype, None)) is not int:
-        _wrong(run, f"{argument}: found {value.type}, expected {words}")
+        _wrong(run, f"{argument}: found {type_name(value)}, expected {words}")
     count = Number(int, items.size, value.sources)
     wrong = code.every(code.compare(operator.ne, count, n) for n in {1, rank})
     said = (f"{argument}: found ", Words((value,)), f", expected {words}")

@@ -155,7 +155,7 @@ def text(value: Any, quoted: bool = False) -> str | Words:
         case ArrayValue() | Memory():
             return joined(("an array of shape ", text(tuple(value.shape))))
         case ListValue() | Other():
-            return f"a value of type {value.type}"
+            return f"a value of type {type_name(value)}"
     return f"a value of type {type(value).__name__}"
 
 
@@ -178,3 +178,8 @@ def without_values(words: str | Words) -> str:
     if isinstance(words, str):
         return words
     return "".join(part if isinstance(part, str) else python_type(part).__name__ for part in words.parts)
+
+
+def type_name(value: ListValue | Other) -> str:
+    """Numba's name of a type, without what it knows of a list besides."""
+    return str(value.type).partition("<iv=")[0]

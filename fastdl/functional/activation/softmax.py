@@ -257,8 +257,8 @@ def log_softmax_backward(grad_output: ArrayLike, y: ArrayLike, dim: int = -1, ou
 
 @helper
 def _negate(x: Array, result: Array) -> None:
-    """result = -x, in one dimension: Numba has no such function of scalars' arrays."""
-    np.negative(x.reshape(x.size), result.reshape(x.size))
+    """result = -x."""
+    np.negative(x, result)
 
 
 @cached_helper

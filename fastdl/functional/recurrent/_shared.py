@@ -242,7 +242,7 @@ def recurrence(
         int(peepholes > 0),
     )
     rows, width = layers * directions, directions * size
-    if len(x_shape) == 2:  # (written out: Numba leaves away what does not apply)
+    if one:
         return r, (steps, width), (rows, size), (rows, hidden)
     sequence = (batch, steps, width) if batch_first else (steps, batch, width)
     return r, sequence, (rows, batch, size), (rows, batch, hidden)

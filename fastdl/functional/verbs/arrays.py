@@ -190,7 +190,7 @@ def optional_stats(x: Any, argument: str, shape: tuple[int, ...]) -> Array | Non
 
 
 def stats_output(shape: tuple[int, ...], wanted: bool) -> Any:
-    """A new float64 array for statistics; None (in Numba an empty one), which kernels take as "not wanted", if not."""
+    """A new float64 array for statistics; None, which kernels take as "not wanted", if not."""
     return empty(shape, float64) if wanted else None
 
 
