@@ -36,7 +36,7 @@ def call(name: str, dtype: int, given: tuple[Any, ...]) -> None:
     """A kernel with what fastdl/functional hands to it; dtype 0: float32, 1: float64."""
     parameters = _kernels.SIGNATURES[name]
     arguments = [_argument(*parameter, value) for parameter, value in zip(parameters, given, strict=True)]
-    if name in _OF_TABLES:
+    if name in TABLE_KERNELS:
         arguments.append(REALS[dtype])
     with np.errstate(all="ignore"):
         status = KERNELS[name](*arguments)
@@ -52,7 +52,7 @@ def _argument(c_type: str, name: str, optional: bool, value: Any) -> Any:
     return int(value) if c_type == "int64_t" else value
 
 
-_OF_TABLES = {"optimizer_step", "grad_norm", "scale_grads"}
+TABLE_KERNELS = {"optimizer_step", "grad_norm", "scale_grads"}
 """No argument says the dtype: it comes last."""
 
 
@@ -829,7 +829,9 @@ def optimizer_step(optimizer, table, count, dtype):
         arrays += [
             at(address, size, dtype) if address else None for address in row[_kernels.TABLE_STATE : _kernels.TABLE_STEP]
         ]
-        step = at(row[_kernels.TABLE_STEP], 1, np.int64) if row[_kernels.TABLE_STEP] else np.zeros(1, np.int64)
+        counts = name != "sgd" or (options["momentum"] and row[_kernels.TABLE_STATE])  # its first step is its buffer's
+        counted = row[_kernels.TABLE_STEP] if counts else 0
+        step = at(counted, 1, np.int64) if counted else np.zeros(1, np.int64)
         step += 1
         if name == "clip":
             arrays[0][...] = reference.optim._scaled(arrays[1], False, options["grad_scale"], options["clip_value"])

@@ -20,6 +20,8 @@ import numpy as np
 
 from fastdl import _kernels
 from fastdl._native import lib
+from fastdl.reference._memory import REALS
+from fastdl.reference.kernels import TABLE_KERNELS
 
 KERNELS: dict[str, Callable[..., int | None]] = {}
 """By name, without fdl_."""
@@ -144,13 +146,19 @@ def fallback(name: str, *arguments: Any) -> int | None:
     """What NumPy makes of a kernel that is given something that there is no version of here."""
     from fastdl.reference import kernels
 
-    given = [None if isinstance(a, np.ndarray) and a.size == 0 else a for a in arguments]
-    return kernels.KERNELS[name](*given) if arguments[0].size else None
+    optional = [parameter[2] for parameter in _kernels.SIGNATURES[name]]
+    pairs = zip(arguments, optional, strict=True)
+    given = [None if may_miss and isinstance(a, np.ndarray) and a.size == 0 else a for a, may_miss in pairs]
+    with np.errstate(all="ignore"):
+        return kernels.KERNELS[name](*given)
 
 
 def call(name: str, dtype: int, given: tuple[Any, ...]) -> None:
     """A kernel with what fastdl/functional hands to it; dtype 0: float32, 1: float64."""
     function = KERNELS[name]
-    status = function(*[convert(value, dtype) for convert, value in zip(_CONVERTERS[name], given, strict=True)])
+    arguments = [convert(value, dtype) for convert, value in zip(_CONVERTERS[name], given, strict=True)]
+    if name in TABLE_KERNELS:
+        arguments.append(_EMPTY[REALS[dtype]])
+    status = function(*arguments)
     if status:
         _kernels.raise_status(status)

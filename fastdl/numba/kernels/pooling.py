@@ -332,7 +332,7 @@ def _average_gradients(grad_output, grad_input, w, count_include_pad, divisor_ov
                 for i in range(w.out_width):
                     of_width, _, first, last, _ = _width(w, i)
                     share_ = grad_output[of] / like(
-                        float(_divisor(w, d, h, i, count_include_pad, divisor_override)), grad_output[0]
+                        np.float64(_divisor(w, d, h, i, count_include_pad, divisor_override)), grad_output[0]
                     )
                     of += 1
                     for a in range(first_plane, last_plane):
@@ -383,7 +383,7 @@ def _sum_of_powers(x, at, w, p, d, h, i):
             line = (of_depth + a * w.dilation_depth) * w.height + of_height + b * w.dilation_height
             start = at + line * w.width + of_width
             for c in range(first, last):
-                total += _power(float(x[start + c * w.dilation_width]), p)
+                total += _power(np.float64(x[start + c * w.dilation_width]), p)
     count = w.kernel_depth * w.kernel_height * w.kernel_width
     return total * (count / max(1, planes * lines * places))
 
@@ -427,7 +427,7 @@ def _norm_gradients(grad_output, x, grad_input, w, p, begin, end):
                             for c in range(first, last):
                                 sums[start + c * w.dilation_width] += grad
         for i in range(size):
-            grad_input[at + i] = _power(float(x[at + i]), p - 1.0) * sums[i]
+            grad_input[at + i] = _power(np.float64(x[at + i]), p - 1.0) * sums[i]
 
 
 @kernel
