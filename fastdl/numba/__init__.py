@@ -15,4 +15,8 @@ from __future__ import annotations
 
 def register() -> None:
     """Teach Numba about fastdl. Called by Numba itself; calling it again does nothing."""
+    from fastdl._library import COMPILED
+
+    if not COMPILED:  # there are no symbols to link to
+        return
     from fastdl.numba import operations, programs, symbols, verbs  # noqa: F401

@@ -24,6 +24,9 @@ from fastdl.reference.recurrent import _cell_backward, _cell_unit, _Network, _st
 from fastdl.reference.regularization import kept
 
 KERNELS: dict[str, Callable[..., int | None]] = {}
+OUT_OF_MEMORY = 1
+MOST_STEPS = 2**63 // 64 - 1
+"""Of an empty batch: arrays that are empty may have any size."""
 BAD_TARGET, BAD_INDEX, BAD_PROBABILITY, BAD_TARGET_PROBABILITY, BAD_LEVEL, BAD_LENGTH, BAD_ROW = 2, 4, 5, 6, 7, 8, 11
 
 
@@ -436,8 +439,8 @@ def max_pool(x, y, indices, window):
 
 @kernel
 def max_pool_backward(grad_output, x, indices, grad_input, window):
-    grad_input[...] = 0
     if grad_output.size == 0:
+        grad_input[...] = 0
         return None
     w, g = window, _pooled(grad_output, window)
     where = _winners(_volumes(x, w), w)[1] if indices is None else _pooled(indices, w)
@@ -938,6 +941,8 @@ def _bad_lengths(lengths: Any, r: Any) -> bool:
 
 @kernel
 def recurrent(x, arrays, lengths, h0, c0, output, h_n, c_n, saved, r, keep, seed, offset):
+    if r.steps > MOST_STEPS:
+        return OUT_OF_MEMORY
     if _bad_lengths(lengths, r):
         return BAD_LENGTH
     network, _ = _network(x, arrays, lengths, r, keep, seed, offset)
@@ -954,6 +959,8 @@ def recurrent_backward(
     grad_output, grad_h_n, grad_c_n, x, arrays, lengths, h0, c0, saved, grad_x, grad_h0, grad_c0, state_grad_norms, r,
     keep, seed, offset, truncate,
 ):  # fmt: skip
+    if r.steps > MOST_STEPS:
+        return OUT_OF_MEMORY
     if _bad_lengths(lengths, r):
         return BAD_LENGTH
     network, _ = _network(x, arrays, lengths, r, keep, seed, offset)

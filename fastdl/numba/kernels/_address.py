@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from numba import carray
+import numba
 from numba.core import types
 from numba.extending import intrinsic
 
@@ -24,4 +24,4 @@ def _pointer(typing, address, like_):
 @compiled
 def array_at(address, size, like_):
     """The `size` elements there, in the dtype of the array `like_`."""
-    return carray(_pointer(address, like_), (size,))
+    return numba.carray(_pointer(address, like_), (size,))

@@ -15,7 +15,7 @@ from fastdl.numba.kernels.vmath import between, exp, like, log, log1p, magnitude
 
 BAD_TARGET, BAD_PROBABILITY, BAD_TARGET_PROBABILITY = 2, 5, 6
 NONE, MEAN, BATCHMEAN = _kernels.REDUCTION_NONE, _kernels.REDUCTION_MEAN, _kernels.REDUCTION_BATCHMEAN
-BLOCK = 1 << 13
+BLOCK = 1 << 16
 """Elements that are summed together."""
 LOSSES: dict[int, Any] = {}
 SLOPES: dict[int, Any] = {}
@@ -219,7 +219,7 @@ def _in_blocks(each, size, *arguments):
         for block in range(begin, end):
             each(block * BLOCK, min(size, (block + 1) * BLOCK), *arguments)
 
-    share(over, blocks(size, BLOCK), 2)
+    share(over, blocks(size, BLOCK), 1)
 
 
 @kernel

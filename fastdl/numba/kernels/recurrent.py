@@ -31,6 +31,7 @@ from fastdl.numba.kernels.regularization import philox
 from fastdl.numba.kernels.vmath import gate_sigmoid, gate_tanh, like
 from fastdl.reference._memory import columns
 from fastdl.reference.kernels import KERNELS as IN_NUMPY
+from fastdl.reference.kernels import MOST_STEPS, OUT_OF_MEMORY
 
 RNN_TANH, RNN_RELU, LSTM = _kernels.RECURRENT_RNN_TANH, _kernels.RECURRENT_RNN_RELU, _kernels.RECURRENT_LSTM
 GRU, GRU_RESET_FIRST = _kernels.RECURRENT_GRU, _kernels.RECURRENT_GRU_RESET_FIRST
@@ -491,6 +492,8 @@ def _backwards(r, d):
 
 @kernel
 def recurrent(x, arrays, lengths, h0, c0, output, h_n, c_n, saved, r, keep, seed, offset):
+    if r.steps > MOST_STEPS:
+        return OUT_OF_MEMORY
     rows, place = _schedule(r, lengths)
     if rows is None:
         return BAD_LENGTH
@@ -536,6 +539,8 @@ def recurrent_backward(
     grad_output, grad_h_n, grad_c_n, x, arrays, lengths, h0, c0, saved, grad_x, grad_h0, grad_c0, state_grad_norms, r,
     keep, seed, offset, truncate,
 ):  # fmt: skip
+    if r.steps > MOST_STEPS:
+        return OUT_OF_MEMORY
     rows, place = _schedule(r, lengths)
     if rows is None:
         return BAD_LENGTH
@@ -557,8 +562,8 @@ def recurrent_backward(
         of_x = [np.empty(total * width if wanted else 0, x.dtype) for _ in range(r.directions)]
 
         def one(
-            begin, end, layer=layer, of_gates=of_gates, c_rows=c_rows, h_rows=h_rows, width=width, given=given, of_x=of_x,
-            g_rows=g_rows,
+            begin, end, layer=layer, of_gates=of_gates, c_rows=c_rows, h_rows=h_rows, width=width, given=given,
+            of_x=of_x, g_rows=g_rows,
         ):  # fmt: skip
             for d in range(begin, end):
                 u, back = layer * r.directions + d, _backwards(r, d)
