@@ -10,43 +10,44 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
 from typing import Any, Literal
 
 from fastdl._call import get_backend, set_backend, set_thread_backend
+from fastdl._library import COMPILED
 
 __all__ = ["active_backend", "available_backends", "use_backend"]
 
-Backend = Callable[[str, int, "tuple[Any, ...]"], None]
+
+class _Later:
+    """A backend whose module is imported when the first kernel is called."""
+
+    def __init__(self, module: str) -> None:
+        self._module, self._call = module, None
+
+    def __call__(self, kernel: str, dtype: int, given: tuple[Any, ...]) -> None:
+        call: Any = self._call
+        if call is None:
+            call = self._call = import_module(self._module).call
+        call(kernel, dtype, given)
 
 
-def _numba() -> Backend:
-    try:
-        from fastdl.numba.kernels import call
-    except ModuleNotFoundError as error:
-        if error.name != "numba":
-            raise
-        raise ModuleNotFoundError(
-            'backend: found no Numba for "numba", expected `pip install "fastdl[numba]"`', name="numba"
-        ) from None
-    return call
-
-
-def _numpy() -> Backend:
-    from fastdl.reference.kernels import call
-
-    return call
-
-
-_LOADED: dict[str, Any] = {"c": None}
-_LOAD: dict[str, Callable[[], Any]] = {"numba": _numba, "numpy": _numpy}
+_BACKENDS: dict[str, Any] = {"numba": _Later("fastdl.numba.kernels"), "numpy": _Later("fastdl.reference.kernels")}
+if COMPILED:
+    _BACKENDS = {"c": None, **_BACKENDS}
 
 
 def _backend(name: str) -> Any:
-    if not isinstance(name, str) or name not in ("c", *_LOAD):
+    if not isinstance(name, str) or name not in ("c", "numba", "numpy"):
         raise ValueError(f"backend: found {name!r}, expected 'c', 'numba' or 'numpy'")
-    if name not in _LOADED:
-        _LOADED[name] = _LOAD[name]()
-    return _LOADED[name]
+    if name not in _BACKENDS:
+        raise ValueError("backend: found 'c', expected 'numba' or 'numpy': fastdl was installed without a compiler")
+    if name == "numba" and find_spec("numba") is None:
+        raise ModuleNotFoundError(
+            "backend: found no Numba for 'numba', expected `pip install \"fastdl[numba]\"`", name="numba"
+        )
+    return _BACKENDS[name]
 
 
 class _Use:
@@ -65,13 +66,14 @@ class _Use:
 def use_backend(name: Literal["c", "numba", "numpy"], thread: bool = False) -> _Use:
     """Let every function of fastdl run on one implementation of its kernels.
 
-    At import it is "c", or what the environment variable FASTDL_BACKEND says. It takes effect at once; used as the
+    At import it is "c" (without a compiler at install time "numba", or "numpy" where there is no Numba), or what the
+    environment variable FASTDL_BACKEND says. It takes effect at once; used as the
     context of a ``with`` block, what was before is put back at its end. Arguments, checks, layers and optimizers are
     the same for all; results agree within rounding. A kernel that "numba" does not have runs on "numpy".
 
     Numba compiles a kernel for a dtype when it is first called, and keeps that on disk (NUMBA_CACHE_DIR says where).
-    Recording a program, and calls inside Numba functions, go on with C where it was built. States in formats of their
-    own, weights packed for recurrent cells, are used by the backend that made them.
+    Programs, and calls inside Numba functions, go on with C. A cell that was bound is used by the backend that it was
+    bound with, and so is what "numpy" saves of a recurrent network for its backward.
 
     Parameters
     ----------
@@ -88,7 +90,7 @@ def use_backend(name: Literal["c", "numba", "numpy"], thread: bool = False) -> _
     Raises
     ------
     ValueError
-        The name is none of these.
+        The name is none of these, or "c" where there was no compiler.
     ModuleNotFoundError
         Numba is not installed.
 
@@ -127,7 +129,7 @@ def active_backend() -> str:
     True
     """
     backend = get_backend()
-    return next(name for name, loaded in _LOADED.items() if loaded is backend)
+    return next(name for name, known in _BACKENDS.items() if known is backend)
 
 
 def available_backends() -> list[str]:
@@ -144,17 +146,16 @@ def available_backends() -> list[str]:
     >>> "numpy" in fastdl.available_backends()
     True
     """
-    from importlib.util import find_spec
-
-    return [name for name in ("c", "numba", "numpy") if name != "numba" or find_spec("numba") is not None]
+    return [name for name in _BACKENDS if name != "numba" or find_spec("numba") is not None]
 
 
 def from_environment() -> None:
-    """The backend that FASTDL_BACKEND asks for."""
-    name = os.environ.get("FASTDL_BACKEND", "")
-    if not name:
+    """The backend that FASTDL_BACKEND asks for, else the fastest."""
+    name = os.environ.get("FASTDL_BACKEND") or available_backends()[0]
+    if name == "c" and COMPILED:
         return
     try:
         use_backend(name)  # type: ignore[arg-type]
-    except ValueError:
-        raise ValueError(f"FASTDL_BACKEND: found {name!r}, expected c, numba or numpy") from None
+    except (ValueError, ModuleNotFoundError):
+        expected = ", ".join(available_backends())
+        raise ValueError(f"FASTDL_BACKEND: found {name!r}, expected one of {expected}") from None

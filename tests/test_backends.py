@@ -115,7 +115,7 @@ def test_unknown_backends(name: Any) -> None:
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_environment(name: str) -> None:
-    code = "import fastdl, sys; print(fastdl.active_backend(), 'numba' in sys.modules)"
+    code = "import fastdl, sys; fastdl.relu([1.0]); print(fastdl.active_backend(), 'numba' in sys.modules)"
     environment = os.environ | {"FASTDL_BACKEND": name, "PYTHONPATH": str(HOME)}
     found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert found.stdout.split() == [name, str(name == "numba")]
@@ -124,7 +124,19 @@ def test_environment(name: str) -> None:
 def test_unknown_environment() -> None:
     environment = os.environ | {"FASTDL_BACKEND": "nunba", "PYTHONPATH": str(HOME)}
     found = subprocess.run([sys.executable, "-c", "import fastdl"], env=environment, capture_output=True, text=True)
-    assert "FASTDL_BACKEND: found 'nunba', expected c, numba or numpy" in found.stderr
+    assert "FASTDL_BACKEND: found 'nunba', expected one of c, numba, numpy" in found.stderr
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+def test_copies_of_any_strides(backend: str) -> None:
+    """By the kernel, which other backends are not asked for where there is C."""
+    x = np.random.default_rng(0).standard_normal((4, 5, 6))
+    for view in (x.transpose(2, 0, 1), x[::-1, ::2, 1:], np.broadcast_to(x[0], (3, 5, 6)), x[:, :0]):
+        copy = np.empty(view.shape)
+        geometry = np.array([view.shape, np.array(view.strides) // 8, np.array(copy.strides) // 8], np.int64)
+        with fastdl.use_backend(backend):
+            _kernels.copy(view, copy, np.ascontiguousarray(geometry.T), view.ndim)
+        np.testing.assert_array_equal(copy, view)
 
 
 def test_read_only_arrays_and_empty_ones() -> None:

@@ -2,7 +2,7 @@
 
     python generate.py HEADER OUT_DIR LEVEL...
 
-writes into OUT_DIR (the build tree; nothing here is ever committed)
+writes into OUT_DIR (the build tree; nothing here is ever committed), without levels only the last two,
 
     names.h         #define fdl_relu fdl_relu_f32_v3, ...: one name per dtype and level
     dispatch_table.h  one table of pointers per level, and the public entry points that call through it
@@ -319,12 +319,14 @@ def main(header: str, out_dir: str, *levels: str) -> None:
     types, functions = parse(text)
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
+    (out / "_kernels.py").write_text(python_names(text, types, functions))
+    (out / "_kernels.pyi").write_text(stub(types, functions))
+    if not levels:
+        return
     (out / "names.h").write_text(names_header(functions))
     (out / "dispatch_table.h").write_text(dispatch_table(functions, list(levels)))
     (out / "call_table.h").write_text(call_table(functions))
     (out / "program_table.h").write_text(program_table(functions))
-    (out / "_kernels.py").write_text(python_names(text, types, functions))
-    (out / "_kernels.pyi").write_text(stub(types, functions))
     native_source(types, functions, out / "_native.c")
 
 

@@ -17,4 +17,8 @@ except ImportError:
 
 def register() -> None:
     """Teach Numba about fastdl. Called by Numba itself; calling it again does nothing."""
+    from fastdl._library import COMPILED
+
+    if not COMPILED:  # there are no symbols to link to
+        return
     from fastdl.numba import operations, programs  # noqa: F401

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from fastdl import _kernels
-from fastdl._call import take_gradients
+from fastdl._call import get_diversion, take_gradients
 from fastdl._native import ffi, lib
-from fastdl._recording import get_recorder, hold
+from fastdl._recording import hold
 from fastdl.functional.verbs import Array
 
 Arrays = Iterable[Array] | Mapping[str, Array]
@@ -105,7 +105,7 @@ class Table:
         return self.rows[:, _kernels.TABLE_GRAD]
 
     def step(self) -> None:
-        if get_recorder() is not None:
+        if get_diversion() is not None:
             hold(self, self.look[0])
             self._run("optimizer_step", self.words, self.rows, len(self.rows))
             return
@@ -128,9 +128,9 @@ class Table:
         self._run("scale_grads", self.words, norms, norm, len(norms), norm_type, scaling[0], max_norm, scaling[1])
 
     def _run(self, kernel: str, *arguments: Any) -> None:
-        recorder = get_recorder()
-        if recorder is not None:
-            recorder(kernel, DTYPES.index(self.dtype), arguments)
+        instead = get_diversion()
+        if instead is not None:
+            instead(kernel, DTYPES.index(self.dtype), arguments)
             return
         given = [_pointer(a) if isinstance(a, np.ndarray) else ffi.NULL if a is None else a for a in arguments]
         if given[0] is not None and arguments[0] is self.words:

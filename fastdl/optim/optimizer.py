@@ -30,9 +30,9 @@ import numpy as np
 
 from fastdl import _kernels
 from fastdl._backend import DEFAULT, functions
-from fastdl._call import find_overlap, take_gradients
+from fastdl._call import find_overlap, get_diversion, take_gradients
 from fastdl._docs import doc
-from fastdl._recording import get_recorder, hold, is_frozen, owner_of, replaced, touch, writing
+from fastdl._recording import hold, is_frozen, owner_of, replaced, touch, writing
 from fastdl.functional._operation import OPERATIONS
 from fastdl.functional.verbs import Array, fail, floats_like, in_place, number, view
 from fastdl.optim._shared import SHARED
@@ -396,7 +396,7 @@ class Optimizer:
             calls = [partial(kernel, *arguments) for kernel, *arguments in (table.call for table in tables)]
 
         def step() -> None:
-            if get_recorder() is not None:
+            if get_diversion() is not None:
                 self.step(arrays)
                 return
             with writing(self.params.values()) if ready is None or is_frozen(ready.owners) else nullcontext():
@@ -525,7 +525,7 @@ class Optimizer:
     def _step(self, grads: Grads, grad_scale: float, max_norm: float | None, clip_value: float | None) -> float | None:
         plain = max_norm is None and clip_value is None and grad_scale == 1
         module = functions()
-        if plain and module is DEFAULT and self._has_kernel and get_recorder() is None:
+        if plain and module is DEFAULT and self._has_kernel and get_diversion() is None:
             ready = self._ready
             given = (
                 tuple(grads)

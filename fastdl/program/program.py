@@ -12,6 +12,7 @@ import numpy as np
 
 from fastdl import _kernels
 from fastdl._call import get_recorder, program_runner
+from fastdl._library import COMPILED
 from fastdl._native import ffi, lib
 from fastdl._recording import LEVEL, depends, freeze, thaw, version_at
 from fastdl.functional.verbs import Array, ArrayLike, fail, integer, natural
@@ -238,7 +239,7 @@ class Program:
         self._order = kinds != list(range(len(plan.results)))
         begin = int(self._block.ctypes.data)
         self._native = int(self._code.ctypes.data), begin, begin + plan.block
-        self._run = self._quick() or self._slow
+        self._run = (self._quick() or self._slow) if COMPILED else self._eager
         if self._read_only:
             freeze(self._read_only)
             weakref.finalize(self, thaw, self._read_only).atexit = False
@@ -394,7 +395,10 @@ class Program:
         found: list[list[Array]] = []
         done = 0
         for steps in orders:
-            made = self._batches(steps, addresses, gathers, new, every or len(steps), done, callback)
+            if COMPILED:
+                made = self._batches(steps, addresses, gathers, new, every or len(steps), done, callback)
+            else:
+                made = self._eager_batches(steps, data, every or len(steps), done, callback)
             found.append(made[0])
             done += len(steps)
             if made[1]:
@@ -469,6 +473,32 @@ class Program:
                 if callback is not None and callback(before + step, part[0] if len(part) == 1 else tuple(part)):
                     return [r[:step] for r in results], True
         return results, False
+
+    def _eager(self, *arguments: Any) -> Any:
+        """Without a compiler: the function again, whose arguments are checked all the same."""
+        if get_recorder() is not None:
+            return self.function(*arguments)
+        if self._code[_kernels.PROGRAM_STALE]:
+            self._raise(lib.FDL_STALE)
+        leaves = self._bound(arguments)
+        return self.function(*rebuilt(arguments, iter(leaves)))
+
+    def _eager_batches(
+        self, order: Array, data: list[Array], every: int, before: int, callback: Callable[[int, Any], Any] | None
+    ) -> tuple[list[Array], bool]:
+        """_batches in Python."""
+        results: list[list[Any]] = []
+        told = 0
+        for step, rows in enumerate(order, 1):
+            found = self._eager(*(array[rows] for array in data))
+            values = found if isinstance(self._template, tuple) else (found,)
+            results.append([v for v, maker in zip(values, self._returned, strict=True) if maker.at is not None])
+            if step - told == every or step == len(order):
+                part = [np.array(column) for column in zip(*results[told:step], strict=True)]
+                told = step
+                if callback is not None and callback(before + step, part[0] if len(part) == 1 else tuple(part)):
+                    return [np.array(column) for column in zip(*results, strict=True)], True
+        return [np.array(column) for column in zip(*results, strict=True)], False
 
     def _slow(self, *arguments: Any) -> Any:
         """The same, complete: the quick form, in call.c, leaves to it what is not as it should be."""

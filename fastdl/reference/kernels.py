@@ -25,6 +25,9 @@ from fastdl.reference.recurrent import _cell_backward, _cell_unit, _Network, _st
 from fastdl.reference.regularization import kept
 
 KERNELS: dict[str, Callable[..., int | None]] = {}
+OUT_OF_MEMORY = 1
+MOST_STEPS = 2**63 // 64 - 1
+"""Of an empty batch: arrays that are empty may have any size."""
 BAD_TARGET, BAD_INDEX, BAD_PROBABILITY, BAD_TARGET_PROBABILITY, BAD_LEVEL, BAD_LENGTH, BAD_ROW = 2, 4, 5, 6, 7, 8, 11
 
 
@@ -37,7 +40,7 @@ def call(name: str, dtype: int, given: tuple[Any, ...]) -> None:
     """A kernel with what fastdl/functional hands to it; dtype 0: float32, 1: float64."""
     parameters = _kernels.SIGNATURES[name]
     arguments = [_argument(*parameter, value) for parameter, value in zip(parameters, given, strict=True)]
-    if name in _OF_TABLES:
+    if name in TABLE_KERNELS:
         arguments.append(REALS[dtype])
     with np.errstate(all="ignore"):
         status = KERNELS[name](*arguments)
@@ -53,7 +56,7 @@ def _argument(c_type: str, name: str, optional: bool, value: Any) -> Any:
     return int(value) if c_type == "int64_t" else value
 
 
-_OF_TABLES = {"optimizer_step", "grad_norm", "scale_grads"}
+TABLE_KERNELS = {"optimizer_step", "grad_norm", "scale_grads"}
 """No argument says the dtype: it comes last."""
 
 
@@ -448,8 +451,8 @@ def max_pool(x, y, indices, window):
 
 @kernel
 def max_pool_backward(grad_output, x, indices, grad_input, window):
-    grad_input[...] = 0
     if grad_output.size == 0:
+        grad_input[...] = 0
         return None
     w, g = window, _pooled(grad_output, window)
     where = _winners(_volumes(x, w), w)[1] if indices is None else _pooled(indices, w)
@@ -841,7 +844,9 @@ def optimizer_step(optimizer, table, count, dtype):
         arrays += [
             at(address, size, dtype) if address else None for address in row[_kernels.TABLE_STATE : _kernels.TABLE_STEP]
         ]
-        step = at(row[_kernels.TABLE_STEP], 1, np.int64) if row[_kernels.TABLE_STEP] else np.zeros(1, np.int64)
+        counts = name != "sgd" or (options["momentum"] and row[_kernels.TABLE_STATE])  # its first step is its buffer's
+        counted = row[_kernels.TABLE_STEP] if counts else 0
+        step = at(counted, 1, np.int64) if counted else np.zeros(1, np.int64)
         step += 1
         if name == "clip":
             arrays[0][...] = reference.optim._scaled(arrays[1], False, options["grad_scale"], options["clip_value"])
@@ -948,6 +953,8 @@ def _bad_lengths(lengths: Any, r: Any) -> bool:
 
 @kernel
 def recurrent(x, arrays, lengths, h0, c0, output, h_n, c_n, saved, r, keep, seed, offset):
+    if r.steps > MOST_STEPS:
+        return OUT_OF_MEMORY
     if _bad_lengths(lengths, r):
         return BAD_LENGTH
     network, _ = _network(x, arrays, lengths, r, keep, seed, offset)
@@ -964,6 +971,8 @@ def recurrent_backward(
     grad_output, grad_h_n, grad_c_n, x, arrays, lengths, h0, c0, saved, grad_x, grad_h0, grad_c0, state_grad_norms, r,
     keep, seed, offset, truncate,
 ):  # fmt: skip
+    if r.steps > MOST_STEPS:
+        return OUT_OF_MEMORY
     if _bad_lengths(lengths, r):
         return BAD_LENGTH
     network, _ = _network(x, arrays, lengths, r, keep, seed, offset)

@@ -9,7 +9,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastdl.numba.kernels import activation, arrays, conv, linear, padding, pooling, softmax  # noqa: F401
+from fastdl.numba.kernels import (  # noqa: F401  (which enter their kernels)
+    activation,
+    arrays,
+    conv,
+    linear,
+    loss,
+    normalization,
+    optim,
+    padding,
+    pooling,
+    recurrent,
+    regularization,
+    softmax,
+)
 from fastdl.numba.kernels._kernel import KERNELS
 from fastdl.numba.kernels._kernel import call as call_kernel
 

@@ -8,8 +8,9 @@ to functions marked @compiled, by `share` where that pays, and returns a status 
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
@@ -20,6 +21,8 @@ import numpy as np
 
 from fastdl import _kernels
 from fastdl._native import lib
+from fastdl.reference._memory import REALS
+from fastdl.reference.kernels import TABLE_KERNELS
 
 KERNELS: dict[str, Callable[..., int | None]] = {}
 """By name, without fdl_."""
@@ -61,18 +64,33 @@ def _workers(count: int) -> Any:
     return _pool
 
 
+_at_work = threading.local()
+"""Of a thread that has a part of some work: what this shares is not shared once more, waiting for itself."""
+
+
+def _work(function: Any, *arguments: Any) -> None:
+    _at_work.yes = True
+    try:
+        function(*arguments)
+    finally:
+        _at_work.yes = False
+
+
 def share(function: Any, pieces: int, grain: int, *arguments: Any) -> None:
     """function(*arguments, begin, end) over all of range(pieces), cut over threads into parts of at least `grain`.
 
     Which pieces there are does not follow from the number of threads, so that no result does."""
     threads = min(int(lib.fdl_get_num_threads()), pieces // max(1, grain))
-    if threads <= 1:
+    if threads <= 1 or getattr(_at_work, "yes", False):
         if pieces > 0:
             function(*arguments, 0, pieces)
         return
     ends = [pieces * (i + 1) // threads for i in range(threads)]
-    others = [_workers(threads - 1).submit(function, *arguments, begin, end) for begin, end in pairwise(ends)]
-    function(*arguments, 0, ends[0])
+    others = [_workers(threads - 1).submit(_work, function, *arguments, begin, end) for begin, end in pairwise(ends)]
+    try:
+        _work(function, *arguments, 0, ends[0])
+    finally:  # they use the arrays
+        wait(others)
     for other in others:
         other.result()
 
@@ -121,8 +139,10 @@ def flat(array: Any) -> Any:
     return array if array.ndim == 1 else array.reshape(-1)
 
 
-def _converter(c_type: str) -> Callable[[Any, int], Any]:
+def _converter(c_type: str, parameter: str) -> Callable[[Any, int], Any]:
     """From what fastdl/functional hands to a kernel to what it takes here."""
+    if parameter == "strided":
+        return lambda value, dtype: value
     if c_type == "int64_t":
         return lambda value, dtype: int(value)
     if c_type == "double":
@@ -136,7 +156,8 @@ def _converter(c_type: str) -> Callable[[Any, int], Any]:
 
 
 _CONVERTERS = {
-    name: tuple(_converter(c_type) for c_type, _, _ in parameters) for name, parameters in _kernels.SIGNATURES.items()
+    name: tuple(_converter(c_type, parameter) for c_type, parameter, _ in parameters)
+    for name, parameters in _kernels.SIGNATURES.items()
 }
 
 
@@ -144,13 +165,19 @@ def fallback(name: str, *arguments: Any) -> int | None:
     """What NumPy makes of a kernel that is given something that there is no version of here."""
     from fastdl.reference import kernels
 
-    given = [None if isinstance(a, np.ndarray) and a.size == 0 else a for a in arguments]
-    return kernels.KERNELS[name](*given) if arguments[0].size else None
+    optional = [parameter[2] for parameter in _kernels.SIGNATURES[name]]
+    pairs = zip(arguments, optional, strict=True)
+    given = [None if may_miss and isinstance(a, np.ndarray) and a.size == 0 else a for a, may_miss in pairs]
+    with np.errstate(all="ignore"):
+        return kernels.KERNELS[name](*given)
 
 
 def call(name: str, dtype: int, given: tuple[Any, ...]) -> None:
     """A kernel with what fastdl/functional hands to it; dtype 0: float32, 1: float64."""
     function = KERNELS[name]
-    status = function(*[convert(value, dtype) for convert, value in zip(_CONVERTERS[name], given, strict=True)])
+    arguments = [convert(value, dtype) for convert, value in zip(_CONVERTERS[name], given, strict=True)]
+    if name in TABLE_KERNELS:
+        arguments.append(_EMPTY[REALS[dtype]])
+    status = function(*arguments)
     if status:
         _kernels.raise_status(status)

@@ -98,7 +98,9 @@ def _row(w, plane, height, at):
 def _pack_columns(x, at, w, term, terms, column, columns, panel):
     """panel [terms, PANEL] = those rows and columns of the image that begins at x[at]."""
     zero, taps_, plane = like(0.0, x[0]), w.kernel_depth * w.kernel_height * w.kernel_width, w.out_height * w.out_width
-    for k in range(terms):
+    if w.out_depth == 1 and column % w.out_width == 0 and columns % w.out_width == 0:
+        _pack_lines(x, at, w, term, terms, column // w.out_width, columns // w.out_width, panel)
+    for k in range(terms if w.out_depth != 1 or column % w.out_width or columns % w.out_width else 0):
         channel, tap = (term + k) // taps_, (term + k) % taps_
         of_width, of_height = tap % w.kernel_width, tap // w.kernel_width % w.kernel_height
         of_depth = tap // w.kernel_width // w.kernel_height
@@ -138,10 +140,80 @@ def _pack_columns(x, at, w, term, terms, column, columns, panel):
 
 
 @compiled
+def _pack_lines(x, at, w, term, terms, line, lines, panel):
+    """The same of an image, of whole lines of positions."""
+    zero, taps_ = like(0.0, x[0]), w.kernel_depth * w.kernel_height * w.kernel_width
+    for k in range(terms):
+        channel, tap = (term + k) // taps_, (term + k) % taps_
+        of_width, of_height = tap % w.kernel_width, tap // w.kernel_width % w.kernel_height
+        plane = tap // w.kernel_width // w.kernel_height * w.dilation_depth - w.padding_depth
+        image = at + channel * w.depth * w.height * w.width
+        first = of_width * w.dilation_width - w.padding_width
+        low, high = inside(first, w.width, w.out_width, w.stride_width)
+        height = line * w.stride_height - w.padding_height + of_height * w.dilation_height
+        to = panel[k * PANEL : k * PANEL + lines * w.out_width]
+        for i in range(lines):
+            start = _row(w, plane, height + i * w.stride_height, image)
+            part = to[i * w.out_width : (i + 1) * w.out_width]
+            if start < 0:
+                part[:] = zero
+                continue
+            for j in range(low):
+                part[j] = zero
+            for j in range(high, part.size):
+                part[j] = zero
+            inner = part[low:high]
+            if w.stride_width == 1:
+                row = x[start + first + low : start + first + high]
+                for j in range(inner.size):
+                    inner[j] = row[j]
+            else:
+                row = x[start + first + low * w.stride_width :]
+                for j in range(inner.size):
+                    inner[j] = row[j * w.stride_width]
+
+
+@compiled
+def _add_lines(x, at, w, term, terms, line, lines, panel):
+    """The adjoint of that."""
+    taps_ = w.kernel_depth * w.kernel_height * w.kernel_width
+    for k in range(terms):
+        channel, tap = (term + k) // taps_, (term + k) % taps_
+        of_width, of_height = tap % w.kernel_width, tap // w.kernel_width % w.kernel_height
+        plane = tap // w.kernel_width // w.kernel_height * w.dilation_depth - w.padding_depth
+        image = at + channel * w.depth * w.height * w.width
+        first = of_width * w.dilation_width - w.padding_width
+        low, high = inside(first, w.width, w.out_width, w.stride_width)
+        height = line * w.stride_height - w.padding_height + of_height * w.dilation_height
+        given = panel[k * PANEL : k * PANEL + lines * w.out_width]
+        for i in range(lines):
+            start = _row(w, plane, height + i * w.stride_height, image)
+            if start < 0:
+                continue
+            inner = given[i * w.out_width + low : i * w.out_width + high]
+            if w.stride_width == 1:
+                row = x[start + first + low : start + first + high]
+                for j in range(inner.size):
+                    row[j] += inner[j]
+            else:
+                row = x[start + first + low * w.stride_width :]
+                for j in range(inner.size):
+                    row[j * w.stride_width] += inner[j]
+
+
+@compiled
+def _step(w, most):
+    """Positions that are packed together, `most` at most: whole lines, where they fit."""
+    return most // w.out_width * w.out_width if w.out_width <= most else most
+
+
+@compiled
 def _add_columns(x, at, w, term, terms, column, columns, panel):
     """The adjoint: those rows and columns are added to the image, panel's rows being PANEL apart."""
     taps_, plane = w.kernel_depth * w.kernel_height * w.kernel_width, w.out_height * w.out_width
-    for k in range(terms):
+    if w.out_depth == 1 and column % w.out_width == 0 and columns % w.out_width == 0:
+        _add_lines(x, at, w, term, terms, column // w.out_width, columns // w.out_width, panel)
+    for k in range(terms if w.out_depth != 1 or column % w.out_width or columns % w.out_width else 0):
         channel, tap = (term + k) // taps_, (term + k) % taps_
         of_width, of_height = tap % w.kernel_width, tap // w.kernel_width % w.kernel_height
         of_depth = tap // w.kernel_width // w.kernel_height
@@ -177,16 +249,16 @@ def _add_columns(x, at, w, term, terms, column, columns, panel):
 
 
 @compiled
-def _products(x, packed, bias, residual, y, w, relu, row_pieces, piece_rows, panels, begin, end):
+def _products(x, packed, bias, residual, y, w, relu, row_pieces, piece_rows, panels, step, begin, end):
     """Pieces are panels of positions of an image's group, times some of its filters."""
     panel, sums = scratch_panel(x), scratch_sums(x)
     volume_, positions_ = w.depth * w.height * w.width, w.out_depth * w.out_height * w.out_width
     channels, filters = w.channels // w.groups, w.out_channels // w.groups
     terms = channels * w.kernel_depth * w.kernel_height * w.kernel_width
     for piece in range(begin, end):
-        row, column = piece % row_pieces * piece_rows, piece // row_pieces % panels * PANEL
+        row, column = piece % row_pieces * piece_rows, piece // row_pieces % panels * step
         image, group = piece // row_pieces // panels // w.groups, piece // row_pieces // panels % w.groups
-        rows, columns = min(piece_rows, filters - row), min(PANEL, positions_ - column)
+        rows, columns = min(piece_rows, filters - row), min(step, positions_ - column)
         y_begin = (image * w.out_channels + group * filters + row) * positions_ + column
         given = bias.size > 0 or residual.size > 0
         if given:
@@ -286,13 +358,14 @@ def conv(x, weight, packed, bias, residual, y, window, packed_tile, activation, 
         x = x if x.size else np.zeros(1, y.dtype)
         share(_direct, w.batch * w.out_channels, max(1, WORTH_SHARING // work), x, weight, bias, residual, to, w, relu)
     else:
-        panels, row_pieces = blocks(positions(w), PANEL), blocks(filters, PIECE_ROWS)
+        step = _step(w, PANEL)
+        panels, row_pieces = blocks(positions(w), step), blocks(filters, PIECE_ROWS)
         pieces, grain = (
             w.batch * w.groups * panels * row_pieces,
             WORTH_SHARING // (min(filters, PIECE_ROWS) * terms * PANEL),
         )
         of_groups = packed_filters(weight, w, filters, terms)
-        share(_products, pieces, grain, x, of_groups, bias, residual, to, w, relu, row_pieces, PIECE_ROWS, panels)
+        share(_products, pieces, grain, x, of_groups, bias, residual, to, w, relu, row_pieces, PIECE_ROWS, panels, step)
     channels_back(to, w.out_channels, w, y)
     activate(y, activation, alpha, beta)
 
@@ -307,7 +380,7 @@ def _input_gradients(g, packed, grad_x, w, piece_channels, pieces, begin, end):
     volume_, positions_ = w.depth * w.height * w.width, w.out_depth * w.out_height * w.out_width
     channels, filters = w.channels // w.groups, w.out_channels // w.groups
     taps_ = w.kernel_depth * w.kernel_height * w.kernel_width
-    columns = np.empty((piece_channels * taps_ + 2 * ROWS) * PANEL, g.dtype)
+    columns, step = np.empty((piece_channels * taps_ + 2 * ROWS) * PANEL, g.dtype), _step(w, PANEL)
     for piece in range(begin, end):
         channel, image = piece % pieces * piece_channels, piece // pieces // w.groups
         group = piece // pieces % w.groups
@@ -318,8 +391,8 @@ def _input_gradients(g, packed, grad_x, w, piece_channels, pieces, begin, end):
         row = channel * taps_ // ROWS * ROWS
         skipped, rows = channel * taps_ - row, min(channels * taps_, (channel + count) * taps_) - row
         of_group = packed[group * packed_rows(channels * taps_, filters) :]
-        for column in range(0, positions_, PANEL):
-            width = min(PANEL, positions_ - column)
+        for column in range(0, positions_, step):
+            width = min(step, positions_ - column)
             for out in range(0, filters, DEPTH):
                 of = (image * w.out_channels + group * filters + out) * positions_ + column
                 pack(g, of, positions_, 1, min(DEPTH, filters - out), width, panel)
@@ -334,7 +407,10 @@ def _input_gradients(g, packed, grad_x, w, piece_channels, pieces, begin, end):
 def _weight_gradients(g, x, grad_weight, w, row_pieces, piece_rows, panels, begin, end):
     """Pieces are some filters of a group, of a panel of terms: g columns^T, of all images."""
     panel, sums = scratch_panel(g), scratch_sums(g)
-    columns = scratch_panel(g)
+    columns, step, deep = scratch_panel(g), _step(w, PANEL) // TERMS * TERMS, DEPTH
+    if w.out_width <= PANEL and _step(w, PANEL) % TERMS == 0:
+        step = _step(w, PANEL)
+        deep = DEPTH // step * step
     volume_, positions_ = w.depth * w.height * w.width, w.out_depth * w.out_height * w.out_width
     channels, filters = w.channels // w.groups, w.out_channels // w.groups
     terms = channels * w.kernel_depth * w.kernel_height * w.kernel_width
@@ -346,10 +422,10 @@ def _weight_gradients(g, x, grad_weight, w, row_pieces, piece_rows, panels, begi
         to = (group * filters + row) * terms + term
         for image in range(w.batch):
             x_begin = (image * w.channels + group * channels) * volume_
-            for position in range(0, positions_, DEPTH):
-                depth = min(DEPTH, positions_ - position)
-                for column in range(0, depth, PANEL):
-                    here = min(PANEL, depth - column)
+            for position in range(0, positions_, deep):
+                depth = min(deep, positions_ - position)
+                for column in range(0, depth, step):
+                    here = min(step, depth - column)
                     _pack_columns(x, x_begin, w, term, width, position + column, here, columns)
                     pack(columns, 0, 1, PANEL, here, width, panel[column * PANEL :])
                 of = (image * w.out_channels + group * filters + row) * positions_ + position

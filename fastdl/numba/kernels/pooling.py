@@ -79,45 +79,81 @@ def _winner(x, at, w, out_depth, out_height, out_width):
 
 
 @compiled
+def _larger(x, y):
+    """y = the larger of both, NaN if either is."""
+    for i in range(y.size):
+        y[i] = x[i] if (x[i] > y[i]) | (x[i] != x[i]) else y[i]
+
+
+@compiled
 def _max_rows(x, y, w, begin, end):
-    """Windows that slide, without indices: of rows of y."""
+    """Windows that slide, without indices: of rows of y. First the largest of each column, then along the width."""
+    columns = np.empty(w.width, x.dtype)
     for plane in range(begin, end):
         at = plane * w.depth * w.height * w.width
         for line in range(w.out_depth * w.out_height):
             start = (plane * w.out_depth * w.out_height + line) * w.out_width
             to = y[start : start + w.out_width]
-            to[:] = like(-_INFINITY, x[0])
+            to[:] = columns[:] = like(-_INFINITY, x[0])
             of_depth, _, first_plane, last_plane, _ = _depth(w, line // w.out_height)
             of_height, _, first_line, last_line, _ = _height(w, line % w.out_height)
+            if first_plane == last_plane or first_line == last_line:
+                continue
             for d in range(first_plane, last_plane):
                 for h in range(first_line, last_line):
                     of_row = (of_depth + d * w.dilation_depth) * w.height + of_height + h * w.dilation_height
-                    row = x[at + of_row * w.width : at + (of_row + 1) * w.width]
-                    for tap in range(w.kernel_width):
-                        first = tap * w.dilation_width - w.padding_width
-                        low, high = inside(first, w.width, w.out_width, w.stride_width)
-                        part = to[low:high]
-                        if w.stride_width == 1:
-                            seen = row[first + low : first + high]
-                            for i in range(part.size):
-                                part[i] = seen[i] if (seen[i] > part[i]) | (seen[i] != seen[i]) else part[i]
-                        elif w.stride_width == 2:
-                            seen = row[first + low * 2 :]
-                            for i in range(part.size):
-                                value = seen[2 * i]
-                                part[i] = value if (value > part[i]) | (value != value) else part[i]
-                        else:
-                            seen = row[first + low * w.stride_width :]
-                            for i in range(part.size):
-                                value = seen[i * w.stride_width]
-                                part[i] = value if (value > part[i]) | (value != value) else part[i]
+                    _larger(x[at + of_row * w.width : at + (of_row + 1) * w.width], columns)
+            for tap in range(w.kernel_width):
+                first = tap * w.dilation_width - w.padding_width
+                low, high = inside(first, w.width, w.out_width, w.stride_width)
+                part = to[low:high]
+                if w.stride_width == 1:
+                    _larger(columns[first + low : first + high], part)
+                elif w.stride_width == 2:
+                    seen = columns[first + low * 2 :]
+                    for i in range(part.size):
+                        value = seen[2 * i]
+                        part[i] = value if (value > part[i]) | (value != value) else part[i]
+                else:
+                    seen = columns[first + low * w.stride_width :]
+                    for i in range(part.size):
+                        value = seen[i * w.stride_width]
+                        part[i] = value if (value > part[i]) | (value != value) else part[i]
+
+
+@compiled
+def _winners(x, at, w, line, best, where):
+    """Of windows that slide, in a row of y: the largest, and their positions, -1 where there is none."""
+    best[:] = like(-_INFINITY, x[0])
+    where[:] = -1
+    of_depth, _, first_plane, last_plane, _ = _depth(w, line // w.out_height)
+    of_height, _, first_line, last_line, _ = _height(w, line % w.out_height)
+    for d in range(first_plane, last_plane):
+        for h in range(first_line, last_line):
+            start = ((of_depth + d * w.dilation_depth) * w.height + of_height + h * w.dilation_height) * w.width
+            for tap in range(w.kernel_width):
+                first = tap * w.dilation_width - w.padding_width
+                low, high = inside(first, w.width, w.out_width, w.stride_width)
+                seen, part, places = x[at + start + first + low * w.stride_width :], best[low:high], where[low:high]
+                position = start + first + low * w.stride_width
+                for i in range(part.size):
+                    value = seen[i * w.stride_width]
+                    better = (value > part[i]) | (value != value) | (places[i] < 0)
+                    part[i] = value if better else part[i]
+                    places[i] = position + i * w.stride_width if better else places[i]
 
 
 @compiled
 def _max_windows(x, y, indices, w, begin, end):
-    """Any windows, one at a time."""
+    """With indices, or of any windows."""
+    adaptive = w.stride_depth == 0 or w.stride_height == 0 or w.stride_width == 0
     for plane in range(begin, end):
         at, to = plane * w.depth * w.height * w.width, plane * w.out_depth * w.out_height * w.out_width
+        if not adaptive:
+            for line in range(w.out_depth * w.out_height):
+                start = to + line * w.out_width
+                _winners(x, at, w, line, y[start : start + w.out_width], indices[start : start + w.out_width])
+            continue
         for d in range(w.out_depth):
             for h in range(w.out_height):
                 for i in range(w.out_width):
@@ -145,19 +181,23 @@ def max_pool(x, y, indices, window):
 
 @compiled
 def _max_gradients(grad_output, x, indices, grad_input, w, begin, end):
-    """1: an index is outside."""
     size, count = w.depth * w.height * w.width, w.out_depth * w.out_height * w.out_width
-    bad = 0
+    adaptive = w.stride_depth == 0 or w.stride_height == 0 or w.stride_width == 0
+    best, places = np.empty(w.out_width, x.dtype), np.empty(w.out_width, np.int64)
     for plane in range(begin, end):
         at, of = plane * size, plane * count
         grad_input[at : at + size] = like(0.0, grad_output[0])
         if indices.size:
             for i in range(count):
                 where = indices[of + i]
-                if where >= size or where < -1:
-                    bad = 1
-                elif where >= 0:
+                if where >= 0:
                     grad_input[at + where] += grad_output[of + i]
+        elif not adaptive:
+            for line in range(w.out_depth * w.out_height):
+                _winners(x, at, w, line, best, places)
+                for i in range(w.out_width):
+                    if places[i] >= 0:
+                        grad_input[at + places[i]] += grad_output[of + line * w.out_width + i]
         else:
             for d in range(w.out_depth):
                 for h in range(w.out_height):
@@ -166,8 +206,6 @@ def _max_gradients(grad_output, x, indices, grad_input, w, begin, end):
                         if where >= 0:
                             grad_input[at + where] += grad_output[of]
                         of += 1
-    if bad:
-        raise IndexError
 
 
 @kernel
@@ -176,12 +214,10 @@ def max_pool_backward(grad_output, x, indices, grad_input, window):
     if grad_output.size == 0 or grad_input.size == 0:
         grad_input[:] = 0
         return None
-    g, x, to = channels_first(grad_output, w.channels, w), channels_first(x, w.channels, w), room(grad_input, w)
-    try:
-        places = channels_first(indices, w.channels, w)
-        share(_max_gradients, w.batch * w.channels, _grain(w), g, x, places, to, w)
-    except IndexError:
+    if indices.size and not _are_inside(indices, w.depth * w.height * w.width, -1):
         return BAD_INDEX
+    g, x, to = channels_first(grad_output, w.channels, w), channels_first(x, w.channels, w), room(grad_input, w)
+    share(_max_gradients, w.batch * w.channels, _grain(w), g, x, channels_first(indices, w.channels, w), to, w)
     channels_back(to, w.channels, w, grad_input)
     return None
 
@@ -202,11 +238,12 @@ def _taken(grad_output, indices, grad_input, positions_, volume_, begin, end):
 
 
 @compiled
-def _are_inside(indices, size):
+def _are_inside(indices, size, first):
+    """Whether first <= index < size."""
     least, most = 0, 0
     for i in range(indices.size):
         least, most = min(least, indices[i]), max(most, indices[i])
-    return least >= 0 and most < size
+    return least >= first and most < size
 
 
 @kernel
@@ -214,7 +251,7 @@ def max_unpool(x, indices, y, planes, positions, volume):
     if indices.size == 0:
         y[:] = 0
         return None
-    if not _are_inside(indices, volume):
+    if not _are_inside(indices, volume, 0):
         return BAD_INDEX
     share(_unpool, planes, max(1, (1 << 15) // max(1, volume)), x, indices, y, positions, volume)
     return None
@@ -224,7 +261,7 @@ def max_unpool(x, indices, y, planes, positions, volume):
 def max_unpool_backward(grad_output, indices, grad_input, planes, positions, volume):
     if indices.size == 0:
         return None
-    if not _are_inside(indices, volume):
+    if not _are_inside(indices, volume, 0):
         return BAD_INDEX
     share(_taken, planes, max(1, (1 << 15) // max(1, volume)), grad_output, indices, grad_input, positions, volume)
     return None
@@ -246,40 +283,81 @@ def _divisor(w, out_depth, out_height, out_width, count_include_pad, divisor_ove
 
 
 @compiled
+def _divisors(w, out_depth, out_height, count_include_pad, divisor_override, out):
+    """Those of a row of y."""
+    for i in range(out.size):
+        out[i] = _divisor(w, out_depth, out_height, i, count_include_pad, divisor_override)
+
+
+@compiled
+def _added(x, y):
+    for i in range(y.size):
+        y[i] += x[i]
+
+
+@compiled
 def _average_rows(x, y, w, count_include_pad, divisor_override, begin, end):
-    """Windows that slide: of rows of y."""
-    sums = np.empty(w.out_width, np.float64)
-    for plane in range(begin, end):
-        at = plane * w.depth * w.height * w.width
-        for line in range(w.out_depth * w.out_height):
+    """Windows that slide: of rows of y. First the sum of each column, then those along the width."""
+    columns, divisors = np.empty(w.width, x.dtype), np.empty(w.out_width, x.dtype)
+    for line in range(w.out_depth * w.out_height):
+        out_depth, out_height = line // w.out_height, line % w.out_height
+        of_depth, _, first_plane, last_plane, _ = _depth(w, out_depth)
+        of_height, _, first_line, last_line, _ = _height(w, out_height)
+        _divisors(w, out_depth, out_height, count_include_pad, divisor_override, divisors)
+        for plane in range(begin, end):
+            at = plane * w.depth * w.height * w.width
             start = (plane * w.out_depth * w.out_height + line) * w.out_width
             to = y[start : start + w.out_width]
-            sums[:] = 0.0
-            out_depth, out_height = line // w.out_height, line % w.out_height
-            of_depth, _, first_plane, last_plane, _ = _depth(w, out_depth)
-            of_height, _, first_line, last_line, _ = _height(w, out_height)
+            to[:] = columns[:] = like(0.0, x[0])
             for d in range(first_plane, last_plane):
                 for h in range(first_line, last_line):
                     of_row = (of_depth + d * w.dilation_depth) * w.height + of_height + h * w.dilation_height
-                    row = x[at + of_row * w.width : at + (of_row + 1) * w.width]
-                    for tap in range(w.kernel_width):
-                        first = tap * w.dilation_width - w.padding_width
-                        low, high = inside(first, w.width, w.out_width, w.stride_width)
-                        part = sums[low:high]
-                        if w.stride_width == 1:
-                            seen = row[first + low : first + high]
-                            for i in range(part.size):
-                                part[i] += seen[i]
-                        elif w.stride_width == 2:
-                            seen = row[first + low * 2 :]
-                            for i in range(part.size):
-                                part[i] += seen[2 * i]
-                        else:
-                            seen = row[first + low * w.stride_width :]
-                            for i in range(part.size):
-                                part[i] += seen[i * w.stride_width]
+                    _added(x[at + of_row * w.width : at + (of_row + 1) * w.width], columns)
+            for tap in range(w.kernel_width):
+                first = tap * w.dilation_width - w.padding_width
+                low, high = inside(first, w.width, w.out_width, w.stride_width)
+                part = to[low:high]
+                if w.stride_width == 1:
+                    _added(columns[first + low : first + high], part)
+                elif w.stride_width == 2:
+                    seen = columns[first + low * 2 :]
+                    for i in range(part.size):
+                        part[i] += seen[2 * i]
+                else:
+                    seen = columns[first + low * w.stride_width :]
+                    for i in range(part.size):
+                        part[i] += seen[i * w.stride_width]
             for i in range(to.size):
-                to[i] = sums[i] / _divisor(w, out_depth, out_height, i, count_include_pad, divisor_override)
+                to[i] = to[i] / divisors[i]
+
+
+@compiled
+def _average_row_gradients(grad_output, grad_input, w, count_include_pad, divisor_override, begin, end):
+    """The other way: first along the width, then to each row that a window sees."""
+    columns, divisors = np.empty(w.width, grad_output.dtype), np.empty(w.out_width, grad_output.dtype)
+    size = w.depth * w.height * w.width
+    grad_input[begin * size : end * size] = like(0.0, grad_output[0])
+    for line in range(w.out_depth * w.out_height):
+        out_depth, out_height = line // w.out_height, line % w.out_height
+        of_depth, _, first_plane, last_plane, _ = _depth(w, out_depth)
+        of_height, _, first_line, last_line, _ = _height(w, out_height)
+        _divisors(w, out_depth, out_height, count_include_pad, divisor_override, divisors)
+        for plane in range(begin, end):
+            start = (plane * w.out_depth * w.out_height + line) * w.out_width
+            given = grad_output[start : start + w.out_width]
+            columns[:] = like(0.0, grad_output[0])
+            for tap in range(w.kernel_width):
+                first = tap * w.dilation_width - w.padding_width
+                low, high = inside(first, w.width, w.out_width, w.stride_width)
+                part, by = given[low:high], divisors[low:high]
+                seen = columns[first + low * w.stride_width :]
+                for i in range(part.size):
+                    seen[i * w.stride_width] += part[i] / by[i]
+            for d in range(first_plane, last_plane):
+                for h in range(first_line, last_line):
+                    of_row = (of_depth + d * w.dilation_depth) * w.height + of_height + h * w.dilation_height
+                    at = plane * size + of_row * w.width
+                    _added(columns, grad_input[at : at + w.width])
 
 
 @compiled
@@ -332,7 +410,7 @@ def _average_gradients(grad_output, grad_input, w, count_include_pad, divisor_ov
                 for i in range(w.out_width):
                     of_width, _, first, last, _ = _width(w, i)
                     share_ = grad_output[of] / like(
-                        float(_divisor(w, d, h, i, count_include_pad, divisor_override)), grad_output[0]
+                        np.float64(_divisor(w, d, h, i, count_include_pad, divisor_override)), grad_output[0]
                     )
                     of += 1
                     for a in range(first_plane, last_plane):
@@ -350,7 +428,9 @@ def avg_pool_backward(grad_output, grad_input, window, count_include_pad, diviso
         grad_input[:] = 0
         return
     g, to = channels_first(grad_output, w.channels, w), room(grad_input, w)
-    share(_average_gradients, w.batch * w.channels, _grain(w), g, to, w, count_include_pad, divisor_override)
+    adaptive = 0 in (w.stride_depth, w.stride_height, w.stride_width)
+    over = _average_gradients if adaptive else _average_row_gradients
+    share(over, w.batch * w.channels, _grain(w), g, to, w, count_include_pad, divisor_override)
     channels_back(to, w.channels, w, grad_input)
 
 
@@ -383,7 +463,7 @@ def _sum_of_powers(x, at, w, p, d, h, i):
             line = (of_depth + a * w.dilation_depth) * w.height + of_height + b * w.dilation_height
             start = at + line * w.width + of_width
             for c in range(first, last):
-                total += _power(float(x[start + c * w.dilation_width]), p)
+                total += _power(np.float64(x[start + c * w.dilation_width]), p)
     count = w.kernel_depth * w.kernel_height * w.kernel_width
     return total * (count / max(1, planes * lines * places))
 
@@ -427,7 +507,7 @@ def _norm_gradients(grad_output, x, grad_input, w, p, begin, end):
                             for c in range(first, last):
                                 sums[start + c * w.dilation_width] += grad
         for i in range(size):
-            grad_input[at + i] = _power(float(x[at + i]), p - 1.0) * sums[i]
+            grad_input[at + i] = _power(np.float64(x[at + i]), p - 1.0) * sums[i]
 
 
 @kernel

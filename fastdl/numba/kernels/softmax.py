@@ -16,11 +16,24 @@ from fastdl.numba.kernels.vmath import exp, like, log, sigmoid
 _INFINITY = float("inf")
 
 
-@compiled(sums=True)
+LANES = 64
+
+
+@compiled
 def largest(x):
-    """Of numbers, NaN not counted."""
+    """Of numbers, NaN not counted. Side by side, because LLVM has no order of its own for what may be NaN."""
     most = like(-_INFINITY, x[0])
-    for i in range(x.size):
+    whole = x.size // LANES * LANES
+    if whole:
+        lanes = np.empty(LANES, x.dtype)
+        lanes[:] = most
+        for begin in range(0, whole, LANES):
+            part = x[begin : begin + LANES]
+            for i in range(LANES):
+                lanes[i] = part[i] if part[i] > lanes[i] else lanes[i]
+        for i in range(LANES):
+            most = lanes[i] if lanes[i] > most else most
+    for i in range(whole, x.size):
         most = x[i] if x[i] > most else most
     return most
 

@@ -1,0 +1,404 @@
+"""Losses. Those that go element by element are a loop over losses and one over slopes; csrc/kernels/loss.c has the
+formulas. Sums are taken in double, by blocks of a fixed size, so that they do not follow from the number of threads."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastdl import _kernels
+from fastdl.numba.kernels._kernel import blocks, compiled, fallback, kernel, share
+from fastdl.numba.kernels.activation import softplus_of
+from fastdl.numba.kernels.softmax import largest, sum_of_exponentials
+from fastdl.numba.kernels.vmath import between, exp, like, log, log1p, magnitude, sigmoid
+
+BAD_TARGET, BAD_PROBABILITY, BAD_TARGET_PROBABILITY = 2, 5, 6
+NONE, MEAN, BATCHMEAN = _kernels.REDUCTION_NONE, _kernels.REDUCTION_MEAN, _kernels.REDUCTION_BATCHMEAN
+BLOCK = 1 << 16
+"""Elements that are summed together."""
+LOSSES: dict[int, Any] = {}
+SLOPES: dict[int, Any] = {}
+
+
+def loss_loop(function):
+    loop = compiled(function)
+    LOSSES[_kernels.LOSS_NAMES.index(function.__name__)] = loop
+    return loop
+
+
+def slope_loop(function):
+    loop = compiled(function)
+    SLOPES[_kernels.LOSS_NAMES.index(function.__name__.removesuffix("_slope"))] = loop
+    return loop
+
+
+@loss_loop
+def mse(x, target, parameter, y):
+    for i in range(y.size):
+        d = x[i] - target[i]
+        y[i] = d * d
+
+
+@slope_loop
+def mse_slope(x, target, parameter, y):
+    for i in range(y.size):
+        d = x[i] - target[i]
+        y[i] = d + d
+
+
+@loss_loop
+def l1(x, target, parameter, y):
+    for i in range(y.size):
+        y[i] = magnitude(x[i] - target[i])
+
+
+@slope_loop
+def l1_slope(x, target, parameter, y):
+    zero, one = like(0.0, x[0]), like(1.0, x[0])
+    for i in range(y.size):
+        y[i] = one if x[i] > target[i] else (-one if x[i] < target[i] else zero)
+
+
+@loss_loop
+def huber(x, target, parameter, y):
+    delta, half = like(parameter, x[0]), like(0.5, x[0])
+    for i in range(y.size):
+        d = magnitude(x[i] - target[i])
+        y[i] = half * d * d if d < delta else delta * (d - half * delta)
+
+
+@slope_loop
+def huber_slope(x, target, parameter, y):
+    delta = like(parameter, x[0])
+    for i in range(y.size):
+        y[i] = between(x[i] - target[i], -delta, delta)
+
+
+@loss_loop
+def smooth_l1(x, target, parameter, y):
+    beta, half = like(parameter, x[0]), like(0.5, x[0])
+    for i in range(y.size):
+        d = magnitude(x[i] - target[i])
+        y[i] = half * d * d / beta if d < beta else d - half * beta
+
+
+@slope_loop
+def smooth_l1_slope(x, target, parameter, y):
+    beta = like(parameter, x[0])
+    for i in range(y.size):
+        y[i] = between(x[i] - target[i], -beta, beta) / beta
+
+
+@loss_loop
+def binary_cross_entropy(x, target, parameter, y):
+    one, least = like(1.0, x[0]), like(-100.0, x[0])
+    for i in range(y.size):
+        of, rest = log(x[i]), log1p(-x[i])
+        of, rest = least if of < least else of, least if rest < least else rest
+        y[i] = -(target[i] * of + (one - target[i]) * rest)
+
+
+@slope_loop
+def binary_cross_entropy_slope(x, target, parameter, y):
+    one, tiny = like(1.0, x[0]), like(float(np.float32(1e-12)), x[0])
+    for i in range(y.size):
+        variance = x[i] * (one - x[i])
+        y[i] = (x[i] - target[i]) / (tiny if variance < tiny else variance)
+
+
+@loss_loop
+def kl_div_log_target(x, target, parameter, y):
+    for i in range(y.size):
+        y[i] = exp(target[i]) * (target[i] - x[i])
+
+
+@slope_loop
+def kl_div_log_target_slope(x, target, parameter, y):
+    for i in range(y.size):
+        y[i] = -exp(target[i])
+
+
+@loss_loop
+def kl_div(x, target, parameter, y):
+    zero = like(0.0, x[0])
+    for i in range(y.size):
+        t = target[i]
+        own = t * log(t)
+        y[i] = (zero if t == zero else own) - t * x[i]
+
+
+@slope_loop
+def kl_div_slope(x, target, parameter, y):
+    for i in range(y.size):
+        y[i] = -target[i]
+
+
+@loss_loop
+def hinge_embedding(x, target, parameter, y):
+    zero, one, margin = like(0.0, x[0]), like(1.0, x[0]), like(parameter, x[0])
+    for i in range(y.size):
+        rest = margin - x[i]
+        rest = zero if rest < zero else rest
+        y[i] = (x[i] if target[i] != -one else zero) + (rest if target[i] != one else zero)
+
+
+@slope_loop
+def hinge_embedding_slope(x, target, parameter, y):
+    zero, one, margin = like(0.0, x[0]), like(1.0, x[0]), like(parameter, x[0])
+    for i in range(y.size):
+        below = (target[i] != one) & (margin - x[i] >= zero)
+        y[i] = (one if target[i] != -one else zero) - (one if below else zero)
+
+
+@compiled
+def binary_cross_entropy_with_logits(x, target, pos_weight, y):
+    one = like(1.0, x[0])
+    for i in range(y.size):
+        positive = target[i] * softplus_of(-x[i])
+        if pos_weight.size:
+            positive *= pos_weight[i]
+        y[i] = positive + (one - target[i]) * softplus_of(x[i])
+
+
+@compiled
+def binary_cross_entropy_with_logits_slope(x, target, pos_weight, y):
+    one = like(1.0, x[0])
+    for i in range(y.size):
+        positive = target[i] * sigmoid(-x[i])
+        if pos_weight.size:
+            positive *= pos_weight[i]
+        y[i] = (one - target[i]) * sigmoid(x[i]) - positive
+
+
+LOGITS = _kernels.LOSS_BINARY_CROSS_ENTROPY_WITH_LOGITS
+PROBABILITIES = _kernels.LOSS_BINARY_CROSS_ENTROPY
+
+
+@compiled
+def _multiplied(y, by):
+    for i in range(y.size):
+        y[i] *= by[i]
+
+
+@compiled
+def _scaled(y, factor):
+    by = like(factor, y[0])
+    for i in range(y.size):
+        y[i] *= by
+
+
+@compiled(sums=True)
+def _sum(x):
+    total = 0.0
+    for i in range(x.size):
+        total += x[i]
+    return total
+
+
+def _are_probabilities(x):
+    return bool(((x >= 0) & (x <= 1)).all())
+
+
+def _bad(x, target, kind):
+    if kind != PROBABILITIES:
+        return None
+    return (
+        BAD_PROBABILITY
+        if not _are_probabilities(x)
+        else BAD_TARGET_PROBABILITY
+        if not _are_probabilities(target)
+        else None
+    )
+
+
+def _in_blocks(each, size, *arguments):
+    """each(begin, end, *arguments) for blocks of elements, over threads."""
+
+    def over(begin, end):
+        for block in range(begin, end):
+            each(block * BLOCK, min(size, (block + 1) * BLOCK), *arguments)
+
+    share(over, blocks(size, BLOCK), 1)
+
+
+@kernel
+def elementwise_loss(x, target, weight, pos_weight, loss, size, batch, kind, parameter, reduction):
+    if status := _bad(x, target, kind):
+        return status
+    sums = np.zeros(blocks(size, BLOCK))
+
+    def one(begin, end):
+        y = loss[begin:end] if reduction == NONE else np.empty(end - begin, x.dtype)
+        if kind == LOGITS:
+            binary_cross_entropy_with_logits(x[begin:end], target[begin:end], pos_weight[begin:end], y)
+        else:
+            LOSSES[kind](x[begin:end], target[begin:end], parameter, y)
+        if weight.size:
+            _multiplied(y, weight[begin:end])
+        if reduction != NONE:
+            sums[begin // BLOCK] = _sum(y)
+
+    _in_blocks(one, size)
+    if reduction != NONE:
+        divisor = {MEAN: size, BATCHMEAN: batch}.get(reduction, 1)
+        with np.errstate(all="ignore"):
+            loss[:] = sums.sum() / np.float64(divisor)
+    return None
+
+
+@kernel
+def elementwise_loss_backward(
+    grad_output, x, target, weight, pos_weight, grad_input, size, batch, kind, parameter, reduction
+):  # fmt: skip
+    if status := _bad(x, target, kind):
+        return status
+    divisor = {MEAN: size, BATCHMEAN: batch}.get(reduction, 1)
+
+    def one(begin, end):
+        y = grad_input[begin:end]
+        if kind == LOGITS:
+            binary_cross_entropy_with_logits_slope(x[begin:end], target[begin:end], pos_weight[begin:end], y)
+        else:
+            SLOPES[kind](x[begin:end], target[begin:end], parameter, y)
+        if weight.size:
+            _multiplied(y, weight[begin:end])
+        if reduction == NONE:
+            _multiplied(y, grad_output[begin:end])
+        else:
+            _scaled(y, float(grad_output[0]) / max(1, divisor))
+
+    _in_blocks(one, size)
+    return None
+
+
+# ---- losses of classes: x [outer, classes, inner], target [outer, inner] ----
+
+
+@compiled
+def _count(target, weight, classes, ignore_index):
+    """The weights of what is not ignored, and whether all targets are classes."""
+    total, fine = 0.0, True
+    for i in range(target.size):
+        t = target[i]
+        if t != ignore_index:
+            fine &= 0 <= t < classes
+            if fine:
+                total += np.float64(weight[t]) if weight.size else 1.0
+    return total, fine
+
+
+@compiled
+def _nll(x, target, weight, losses, classes, inner, ignore_index):
+    for i in range(target.size):
+        t, row = target[i], i // inner * classes
+        if t == ignore_index:
+            losses[i] = 0.0
+        else:
+            value = -x[(row + t) * inner + i % inner]
+            losses[i] = value * (weight[t] if weight.size else like(1.0, x[0]))
+
+
+@compiled
+def _nll_gradients(grad_output, target, weight, grad_input, classes, inner, ignore_index, divisor):
+    grad_input[:] = like(0.0, grad_input[0])
+    for i in range(target.size):
+        t = target[i]
+        if t != ignore_index:
+            g = grad_output[i if grad_output.size == target.size else 0]
+            of_class = -np.float64(weight[t]) if weight.size else -1.0
+            grad_input[(i // inner * classes + t) * inner + i % inner] = g * (of_class / divisor)
+
+
+def _reduced(losses, loss, reduction, count):
+    if reduction == NONE:
+        loss[:] = losses
+    else:
+        with np.errstate(all="ignore"):
+            loss[:] = losses.sum() / np.float64(count if reduction == MEAN else 1)
+
+
+@kernel
+def nll_loss(x, target, weight, loss, outer, classes, inner, ignore_index, reduction):
+    count, fine = _count(target, weight, classes, ignore_index)
+    if not fine:
+        return BAD_TARGET
+    losses = np.empty(target.size)
+    if x.size:
+        _nll(x, target, weight, losses, classes, inner, ignore_index)
+    else:
+        losses[:] = 0
+    _reduced(losses, loss, reduction, count)
+    return None
+
+
+@kernel
+def nll_loss_backward(grad_output, target, weight, grad_input, outer, classes, inner, ignore_index, reduction):
+    count, fine = _count(target, weight, classes, ignore_index)
+    if not fine:
+        return BAD_TARGET
+    divisor = count if reduction == MEAN and count else 1.0
+    if grad_input.size:
+        _nll_gradients(grad_output, target, weight, grad_input, classes, inner, ignore_index, divisor)
+    return None
+
+
+@compiled
+def _cross_entropy(
+    x, target, weight, grad_output, losses, grad_input, classes, ignore_index, smoothing, divisor, begin, end
+):
+    """Rows, one after the other: the loss is lse - (1 - smoothing) x[target] - smoothing mean(x), times weights."""
+    even = smoothing / classes
+    for row in range(begin, end):
+        t, given = target[row], x[row * classes : (row + 1) * classes]
+        of_row = grad_input[row * classes : (row + 1) * classes] if grad_input.size else grad_input
+        if t == ignore_index:
+            if losses.size:
+                losses[row] = 0.0
+            of_row[:] = like(0.0, x[0])
+            continue
+        most = largest(given)
+        total = sum_of_exponentials(given, most)
+        of_target = np.float64(weight[t]) if weight.size else 1.0
+        all_weights, spread = of_target * (1.0 - smoothing), 0.0
+        rest = log(total)
+        if smoothing:
+            for c in range(classes):
+                of_class = even * (np.float64(weight[c]) if weight.size else 1.0)
+                all_weights += of_class
+                if of_class != 0.0:
+                    spread -= of_class * (given[c] - most - rest)
+        if losses.size:
+            own = of_target * (1.0 - smoothing)
+            losses[row] = (0.0 if own == 0.0 else -own * (given[t] - most - rest)) + spread
+        if grad_input.size:
+            g = np.float64(grad_output[row if grad_output.size > 1 else 0]) if grad_output.size else 1.0
+            g /= divisor
+            factor = like(g * all_weights, x[0]) / total
+            for c in range(classes):
+                of_row[c] = exp(given[c] - most) * factor
+            if smoothing:
+                for c in range(classes):
+                    of_row[c] -= like(g * even * (np.float64(weight[c]) if weight.size else 1.0), x[0])
+            of_row[t] -= like(g * of_target * (1.0 - smoothing), x[0])
+
+
+@kernel
+def cross_entropy(
+    x, target, probabilities, weight, grad_output, loss, grad_input, outer, classes, inner, ignore_index,
+    label_smoothing, reduction,
+):  # fmt: skip
+    """Of rows that are contiguous and classes that are named; other losses of probabilities are NumPy's."""
+    if inner != 1 or probabilities.size or x.size == 0:
+        arguments = x, target, probabilities, weight, grad_output, loss, grad_input, outer, classes, inner
+        return fallback("cross_entropy", *arguments, ignore_index, label_smoothing, reduction)
+    count, fine = _count(target, weight, classes, ignore_index)
+    if not fine:
+        return BAD_TARGET
+    losses = np.zeros(outer if loss.size else 0)
+    divisor = count if reduction == MEAN and count else 1.0
+    arguments = x, target, weight, grad_output, losses, grad_input, classes, ignore_index, label_smoothing, divisor
+    share(_cross_entropy, outer, max(1, (1 << 12) // classes), *arguments)
+    if loss.size:
+        _reduced(losses, loss, reduction, count)
+    return None
