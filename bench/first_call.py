@@ -1,6 +1,6 @@
 """What compiling a user's @njit function costs: its first call in a new process that has imported Numba.
 
-python -m bench.first_call            seconds, and how many functions Numba compiles for it
+python -m bench.first_call            seconds of CPU time, and how many functions Numba compiles for it
 python -m bench.first_call --cached   the same in a second process, with cache=True
 
 `nothing` calls nothing of fastdl: what Numba itself takes to begin.
@@ -84,9 +84,9 @@ def user(x, matrix, bias, images, filters, sequence, weights, labels, moments):
     return CALL
 
 with event.install_recorder("numba:compile") as recorder:
-    start = time.perf_counter()
+    start = time.process_time()
     user(x, matrix, bias, images, filters, sequence, weights, labels, moments)
-    seconds = time.perf_counter() - start
+    seconds = time.process_time() - start
 print(json.dumps([seconds, sum(e.is_start for _, e in recorder.buffer)]))
 """
 

@@ -8,6 +8,7 @@ _kernels.py. @operation enters it here and returns it unchanged. From that one e
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any, TypeVar
 
 from fastdl._call import remember
@@ -36,3 +37,10 @@ def cached_helper(function: Function) -> Function:
     call = remember(function)
     HELPERS[call] = function
     return call
+
+
+def plain(function: Any) -> Any:
+    """The Python function behind one that is cached, or has a shortcut in C."""
+    function = HELPERS.get(function, function)
+    behind = getattr(function, "__self__", None)
+    return behind if isinstance(behind, FunctionType) else function

@@ -2,9 +2,10 @@
 
 Numba finds `register` through the numba_extensions entry point, so nothing has to be imported. Each operation is a
 type of its own (operations.py), whose call is compiled from the operation's Python body: read (interpreter.py) over
-what is known while compiling and what is not (values.py), it leaves the instructions that depend on values (code.py),
-which call the kernels by name (symbols.py). How mistakes become exceptions is in mistakes.py, what Python's and NumPy's
-functions are in compiled code in twins.py, when cached code is compiled anew in cache.py. Programs are in programs.py.
+what is known while compiling and what is not (values.py, boundary.py), it leaves the instructions that depend on values
+(code.py), which call the kernels by name (symbols.py). What Python's and NumPy's functions are in compiled code is in
+twins.py, and what a few verbs are in verbs.py; how mistakes become exceptions in mistakes.py, when cached code is
+compiled anew in cache.py. Programs are in programs.py.
 """
 
 from __future__ import annotations

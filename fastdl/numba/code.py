@@ -414,9 +414,8 @@ class Code:
         size, most = items.size, ir.Constant(INT, 8)
 
         def keep(i: Number) -> None:
-            value = self.lift(part.type.dtype, items.getitem(i.ir))
-            place = self.builder.gep(kept, [ir.Constant(INT, 0), i.ir])
-            self.builder.store(self.ir(value, int), place)
+            value = self.context.cast(self.builder, items.getitem(i.ir), part.type.dtype, types.int64)
+            self.builder.store(value, self.builder.gep(kept, [ir.Constant(INT, 0), i.ir]))
 
         self.loop(Number(int, self.builder.select(self.builder.icmp_signed("<", size, most), size, most)), keep)
         return [size, *(self.builder.load(cgutils.gep_inbounds(self.builder, kept, 0, i)) for i in range(8))]
@@ -556,101 +555,14 @@ class Code:
         with cgutils.for_range(self.builder, self.ir(count, int)) as loop, self.within(None):
             body(Number(int, loop.index))
 
-    # ---- to and from Numba ----
-
-    def lift(self, numba_type: Any, value: Any, source: str = "") -> Any:
-        """What Numba has, as a body sees it."""
-        context, builder = self.context, self.builder
-        sources = frozenset([source] if source else [])
-        match numba_type:
-            case types.Literal():
-                return numba_type.literal_value
-            case types.Omitted():
-                return numba_type.value
-            case types.NoneType():
-                return None
-            case types.Boolean():
-                return Number(bool, value, sources)
-            case types.Integer():
-                return Number(int, context.cast(builder, value, numba_type, types.int64), sources)
-            case types.Float():
-                return Number(float, context.cast(builder, value, numba_type, types.float64), sources)
-            case types.UnicodeType():
-                return Text(value, sources)
-            case types.BaseTuple():
-                each: Any = numba_type
-                items = [self.lift(each[i], builder.extract_value(value, i), source) for i in range(len(each))]
-                return make_tuple(getattr(numba_type, "instance_class", tuple), items)
-            case types.Array() if not isinstance(numba_type.dtype, types.Record):
-                return self._lift_array(numba_type, value)
-            case types.List():
-                return ListValue(numba_type, value, sources)
-        return Other(numba_type)
-
-    def _lift_array(self, numba_type: Any, value: Any) -> Any:
-        from numba.np.numpy_support import as_dtype
-
-        array = self.context.make_array(numba_type)(self.context, self.builder, value)
-
-        def numbers(name: str) -> tuple[Any, ...]:
-            found = cgutils.unpack_tuple(self.builder, getattr(array, name), numba_type.ndim)
-            return tuple(Number(int, n) for n in found)
-
-        return ArrayValue(
-            as_dtype(numba_type.dtype),
-            numbers("shape"),
-            None if numba_type.layout == "C" else numbers("strides"),
-            self.builder.bitcast(array.data, POINTER),
-            self.builder.bitcast(array.meminfo, POINTER),
-            array.parent,
-            numba_type.layout,
-            numba_type.mutable,
-        )
+    def load(self, memory: Memory, index: int) -> Number:
+        pointer = self.builder.bitcast(memory.ir, INT.as_pointer())
+        return Number(int, self.builder.load(self.builder.gep(pointer, [ir.Constant(INT, index)])))
 
     def list_of(self, value: ListValue) -> Any:
         from numba.cpython.listobj import ListInstance
 
         return ListInstance(self.context, self.builder, value.type, value.ir)
-
-    def returned(self, value: Any) -> tuple[Any, Any]:
-        """The Numba type of a result, and the value."""
-        context, builder = self.context, self.builder
-        match value:
-            case Conflict():
-                raise self.needs_literal(value.sources)
-            case None:
-                return types.none, context.get_dummy_value()
-            case Number(kind=kind):
-                numba_type = {int: types.int64, float: types.float64, bool: types.boolean}[kind]
-                return numba_type, value.ir
-            case bool() | int() | float():
-                return self.returned(Number(type(value), self.ir(value, type(value))))
-            case tuple():
-                found = [self.returned(item) for item in value]
-                numba_type = types.BaseTuple.from_types([t for t, _ in found], type(value))
-                return numba_type, context.make_tuple(builder, numba_type, [v for _, v in found])
-            case Memory():
-                loaded = [self.load(value, i) for i in range(math.prod(value.shape))]
-                return self.returned(self.array_of(loaded, np.int64, value.shape))
-            case ArrayValue():
-                return self._returned_array(value)
-        raise NotImplementedError(f"a result of type {type(value).__name__}")
-
-    def load(self, memory: Memory, index: int) -> Number:
-        pointer = self.builder.bitcast(memory.ir, INT.as_pointer())
-        return Number(int, self.builder.load(self.builder.gep(pointer, [ir.Constant(INT, index)])))
-
-    def _returned_array(self, value: ArrayValue) -> tuple[Any, Any]:
-        layout: Any = value.layout
-        numba_type = types.Array(from_dtype(value.dtype), value.ndim, layout, readonly=not value.mutable)
-        array = self.context.make_array(numba_type)(self.context, self.builder)
-        array.shape = cgutils.pack_array(self.builder, [self.ir(n, int) for n in value.shape], INT)
-        array.strides = cgutils.pack_array(self.builder, [self.ir(n, int) for n in self.strides(value)], INT)
-        array.nitems = self.ir(self.size(value.shape), int)
-        array.itemsize = ir.Constant(INT, value.itemsize)
-        array.data = self.builder.bitcast(value.data, array.data.type)
-        array.meminfo, array.parent = value.meminfo, value.parent
-        return numba_type, array._getvalue()
 
 
 def make_tuple(kind: type, items: list[Any]) -> Any:

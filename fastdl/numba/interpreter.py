@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from fastdl.functional._operation import HELPERS
+from fastdl.functional._operation import plain
 from fastdl.numba import symbols
 from fastdl.numba.code import Code, Ended
 from fastdl.numba.twins import ARITHMETIC, TWINS, attribute, differ, method
@@ -71,17 +71,6 @@ class _Frame:
         self.sources: Sources = frozenset()  # of what decides where it returns
 
 
-def plain(function: Any) -> Any:
-    """The Python function behind one that is cached or has a shortcut in C."""
-    function = HELPERS.get(function, function) if _hashable(function) else function
-    behind = getattr(function, "__self__", None)
-    return behind if isinstance(behind, python_types.FunctionType) else function
-
-
-def _hashable(value: Any) -> bool:
-    return type(value).__hash__ is not None
-
-
 @cache
 def _syntax(function: Any) -> ast.FunctionDef:
     """A function's source, read."""
@@ -104,7 +93,7 @@ class Interpreter:
     # ---- calls ----
 
     def call(self, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if _hashable(function):
+        if type(function).__hash__ is not None:
             if function in symbols.KERNELS:
                 return self.code.kernel(symbols.KERNELS[function], args)
             twin = TWINS.get(function)

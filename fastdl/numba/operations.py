@@ -23,9 +23,10 @@ from numba.extending import lower_builtin, register_model
 import fastdl
 from fastdl import program
 from fastdl.functional import _operation
-from fastdl.numba import cache, clipping, symbols, twins
+from fastdl.numba import cache, clipping, symbols, twins, verbs  # noqa: F401
+from fastdl.numba.boundary import from_numba, to_numba
 from fastdl.numba.code import Code, Ended
-from fastdl.numba.interpreter import Interpreter, plain
+from fastdl.numba.interpreter import Interpreter
 from fastdl.numba.values import Unsupported
 
 REGISTERED: set[str] = set()
@@ -36,7 +37,7 @@ class Operation(types.Callable):
     """The type of one function of fastdl."""
 
     def __init__(self, name: str, function: Any) -> None:
-        self.body, self.twin = plain(function), twins.TWINS.get(function)
+        self.body, self.twin = _operation.plain(function), twins.TWINS.get(function)
         self.results: dict[Any, Any] = {}
         super().__init__(name=f"fastdl.{name}")
 
@@ -96,10 +97,10 @@ class Operation(types.Callable):
         run = Interpreter(code)
         values = context.call_conv.decode_arguments(code.builder, given, function)
         names = list(self.signature.parameters)
-        lifted = [code.lift(t, value, n) for t, value, n in zip(given, values, names, strict=True)]
+        lifted = [from_numba(code, t, value, n) for t, value, n in zip(given, values, names, strict=True)]
         try:
             returned = self.twin(run, *lifted) if self.twin else run.run(self.body, tuple(lifted), {})
-            result_type, value = code.returned(returned)
+            result_type, value = to_numba(code, returned)
         except Ended:
             raise Unsupported(code.impossible or "no result") from None
         except Exception:
@@ -198,7 +199,6 @@ def _register(function: Any) -> None:
     lower_builtin(operation.name, types.VarArg(types.Any))(partial(_lower, operation))
 
 
-twins.fixed_lists()
 _CLIPPING = [getattr(clipping, name) for name in clipping.__all__]
 for _function in [*_operation.OPERATIONS.values(), *_operation.HELPERS, *_CLIPPING]:
     if getattr(fastdl, getattr(_function, "__name__", ""), None) is _function:
