@@ -6,6 +6,7 @@
     python -m bench.compare conv2d_backward --tag bench large --with-forward --against torch
     python -m bench.compare lstm_backward --with-forward --against torch
     python -m bench.compare conv2d --tag batch8 --threads 2 --against fastdl --peer-threads 1
+    python -m bench.compare conv2d --tag bench large --against numba numpy
 
 A ratio is the peer's time over fastdl's: above 1, fastdl is faster. "of limit" is the part of this machine's
 roofline that is reached: the peak multiply-add rate at that level, measured in the same rounds, or memory's
@@ -177,7 +178,7 @@ def contender(
     if packed and name == "fastdl":
         arguments["weight"] = packed_weight(case.operation, arguments)
     if name in ("fastdl", "numpy"):
-        arguments = case.complete(arguments, fastdl if name == "fastdl" else reference)
+        arguments = case.complete(arguments, fastdl if name in ("fastdl", "numba") else reference)
     call = peers.prepare(name, case.operation, arguments, threads)
     if call is None:
         return None
