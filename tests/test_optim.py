@@ -902,8 +902,8 @@ def test_options_at_random_as_torch(name: str, monkeypatch: Any) -> None:
 
 
 def test_an_optimizer_is_in_five_files() -> None:
-    """One that is added touches no more, outside the tests: the same holds for one that is there. A sixth is its version
-    in Numba, if there is to be one."""
+    """One that is added touches no more, outside the tests: the same holds for one that is there. A sixth is its
+    version in Numba, if there is to be one."""
     home = Path(__file__).parents[1]
     if not (home / "csrc").is_dir():
         pytest.skip("the sources are not here")
