@@ -177,12 +177,12 @@ def contender(
         arguments["algorithm"] = algorithm
     if packed and name == "fastdl":
         arguments["weight"] = packed_weight(case.operation, arguments)
-    if name in ("fastdl", "numpy"):
+    if name in ("fastdl", "numba", "numpy"):
         arguments = case.complete(arguments, fastdl if name in ("fastdl", "numba") else reference)
     call = peers.prepare(name, case.operation, arguments, threads)
     if call is None:
         return None
-    if "dropout" not in case.operation or name in ("fastdl", "numpy"):  # the masks of others are their own
+    if "dropout" not in case.operation or name in ("fastdl", "numba", "numpy"):  # the masks of others are their own
         check(case, name, outcome(call, case, arguments), expected, dtype)
     if not with_forward:
         return call
