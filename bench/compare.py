@@ -6,6 +6,7 @@
     python -m bench.compare conv2d_backward --tag bench large --with-forward --against torch
     python -m bench.compare lstm_backward --with-forward --against torch
     python -m bench.compare conv2d --tag batch8 --threads 2 --against fastdl --peer-threads 1
+    python -m bench.compare conv2d --tag bench large --against numba numpy
 
 A ratio is the peer's time over fastdl's: above 1, fastdl is faster. "of limit" is the part of this machine's
 roofline that is reached: the peak multiply-add rate at that level, measured in the same rounds, or memory's
@@ -180,12 +181,12 @@ def contender(
         arguments["algorithm"] = algorithm
     if packed and name == "fastdl":
         arguments["weight"] = packed_weight(case.operation, arguments)
-    if name in ("fastdl", "numpy"):
-        arguments = case.complete(arguments, fastdl if name == "fastdl" else reference)
+    if name in ("fastdl", "numba", "numpy"):
+        arguments = case.complete(arguments, fastdl if name in ("fastdl", "numba") else reference)
     call = peers.prepare(name, case.operation, arguments, threads)
     if call is None:
         return None
-    if "dropout" not in case.operation or name in ("fastdl", "numpy"):  # the masks of others are their own
+    if "dropout" not in case.operation or name in ("fastdl", "numba", "numpy"):  # the masks of others are their own
         check(case, name, outcome(call, case, arguments), expected, dtype)
     if not with_forward:
         return call

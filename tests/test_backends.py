@@ -115,7 +115,9 @@ def test_unknown_backends(name: Any) -> None:
 
 @pytest.mark.parametrize("name", OTHERS)
 def test_environment(name: str) -> None:
-    code = "import fastdl, sys; fastdl.relu([1.0]); print(fastdl.active_backend(), 'numba' in sys.modules)"
+    code = (
+        "import fastdl, numpy, sys; fastdl.relu(numpy.ones(1)); print(fastdl.active_backend(), 'numba' in sys.modules)"
+    )
     environment = os.environ | {"FASTDL_BACKEND": name, "PYTHONPATH": str(HOME)}
     found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert found.stdout.split() == [name, str(name == "numba")]

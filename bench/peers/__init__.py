@@ -25,6 +25,7 @@ Call = Callable[[], Any]
 
 PEERS = {
     "fastdl": ("fastdl",),
+    "numba": ("numba",),
     "numpy": ("numpy", "threadpoolctl"),
     "matmul": ("numpy", "threadpoolctl"),
     "torch": ("torch",),

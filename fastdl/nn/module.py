@@ -577,9 +577,8 @@ class Module:
         """
         from fastdl.program import record
 
-        modes = [(module, module.training) for module in self.modules()]
-
         def infer(*inputs: Any) -> Any:
+            modes = [(module, module.training) for module in self.modules()]
             for module, _ in modes:
                 touch(module)
             try:

@@ -14,6 +14,7 @@ from fastdl.numba.kernels.vmath import like, root
 
 BAD_INDEX = 4
 _INFINITY = float("inf")
+_TWO = np.uint64(2)  # an index without a sign, which cannot count from the end: so it is vectorised
 
 
 def _grain(w, work=1):
@@ -89,14 +90,14 @@ def _larger(x, y):
 def _max_rows(x, y, w, begin, end):
     """Windows that slide, without indices: of rows of y. First the largest of each column, then along the width."""
     columns = np.empty(w.width, x.dtype)
-    for plane in range(begin, end):
-        at = plane * w.depth * w.height * w.width
-        for line in range(w.out_depth * w.out_height):
+    for line in range(w.out_depth * w.out_height):
+        of_depth, _, first_plane, last_plane, _ = _depth(w, line // w.out_height)
+        of_height, _, first_line, last_line, _ = _height(w, line % w.out_height)
+        for plane in range(begin, end):
+            at = plane * w.depth * w.height * w.width
             start = (plane * w.out_depth * w.out_height + line) * w.out_width
             to = y[start : start + w.out_width]
             to[:] = columns[:] = like(-_INFINITY, x[0])
-            of_depth, _, first_plane, last_plane, _ = _depth(w, line // w.out_height)
-            of_height, _, first_line, last_line, _ = _height(w, line % w.out_height)
             if first_plane == last_plane or first_line == last_line:
                 continue
             for d in range(first_plane, last_plane):
@@ -112,7 +113,7 @@ def _max_rows(x, y, w, begin, end):
                 elif w.stride_width == 2:
                     seen = columns[first + low * 2 :]
                     for i in range(part.size):
-                        value = seen[2 * i]
+                        value = seen[_TWO * np.uint64(i)]
                         part[i] = value if (value > part[i]) | (value != value) else part[i]
                 else:
                     seen = columns[first + low * w.stride_width :]
@@ -322,7 +323,7 @@ def _average_rows(x, y, w, count_include_pad, divisor_override, begin, end):
                 elif w.stride_width == 2:
                     seen = columns[first + low * 2 :]
                     for i in range(part.size):
-                        part[i] += seen[2 * i]
+                        part[i] += seen[_TWO * np.uint64(i)]
                 else:
                     seen = columns[first + low * w.stride_width :]
                     for i in range(part.size):
