@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import pytest
 import fastdl
 from fastdl import _kernels
 from tests.cases import Case, all_cases, results
-from tests.support import DTYPES, HOME, Guarded, made, parameters
+from tests.support import DTYPES, Guarded, made, parameters
 
 OTHERS = ("numba", "numpy")
 
@@ -114,18 +115,20 @@ def test_unknown_backends(name: Any) -> None:
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_environment(name: str) -> None:
+def test_environment(name: str, tmp_path: Path) -> None:
     code = (
         "import fastdl, numpy, sys; fastdl.relu(numpy.ones(1)); print(fastdl.active_backend(), 'numba' in sys.modules)"
     )
-    environment = os.environ | {"FASTDL_BACKEND": name, "PYTHONPATH": str(HOME)}
-    found = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    environment = os.environ | {"FASTDL_BACKEND": name}
+    command = [sys.executable, "-c", code]
+    found = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert found.stdout.split() == [name, str(name == "numba")]
 
 
-def test_unknown_environment() -> None:
-    environment = os.environ | {"FASTDL_BACKEND": "nunba", "PYTHONPATH": str(HOME)}
-    found = subprocess.run([sys.executable, "-c", "import fastdl"], env=environment, capture_output=True, text=True)
+def test_unknown_environment(tmp_path: Path) -> None:
+    environment = os.environ | {"FASTDL_BACKEND": "nunba"}
+    command = [sys.executable, "-c", "import fastdl"]
+    found = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert "FASTDL_BACKEND: found 'nunba', expected one of c, numba, numpy" in found.stderr
 
 

@@ -118,7 +118,7 @@ class Elementwise(_Elementwise):
     ----------
     function : fastdl.elementwise
         Or a scalar function that it takes.
-    **parameters
+    **parameters : float
         Numbers for the function's parameters; those that are left out have its defaults. They are not trained.
 
     See Also
