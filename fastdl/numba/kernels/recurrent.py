@@ -706,7 +706,7 @@ def recurrent_cell_backward(
 
 
 @kernel
-def recurrent_step(x, packed, h, c, batch, input_, hidden, kind):
+def recurrent_step(x, packed, h, c, h_next, c_next, batch, input_, hidden, kind):
     """In NumPy's layout of the weights."""
-    status = IN_NUMPY["recurrent_step"](x, packed, h, c if c.size else None, batch, input_, hidden, kind)
-    return status
+    cells = (c, c_next) if c.size else (None, None)
+    return IN_NUMPY["recurrent_step"](x, packed, h, cells[0], h_next, cells[1], batch, input_, hidden, kind)
