@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import environment, peers
-from bench.timing import use_cpu_time
+from bench.timing import offer_cpu_time
 
 
 class Inaccurate(AssertionError):
@@ -42,8 +42,6 @@ class Inaccurate(AssertionError):
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     options = parse(argv)
-    if options.cpu:
-        use_cpu_time()
     if options.isa:
         os.environ["FASTDL_ISA"] = options.isa
     environment.hold_to(options.isa, options.peer_threads or options.threads)
@@ -74,7 +72,7 @@ def parse(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--seconds", type=float, default=0.02, help="of each contender in each round")
-    parser.add_argument("--cpu", action="store_true", help="take processor time, not wall time: one thread only")
+    offer_cpu_time(parser)
     parser.add_argument("--json", help="write the report to this file too")
     return parser.parse_args(argv)
 

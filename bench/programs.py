@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 
 import fastdl
-from bench.timing import interleave, median_ratio, use_cpu_time
+from bench.timing import interleave, median_ratio, offer_cpu_time
 from fastdl import nn, optim
 
 STEPS = 100
@@ -344,10 +344,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--against", nargs="*", default=["torch", "jax"], choices=["torch", "compile", "jax"])
     parser.add_argument("--json", help="a file for the figures")
-    parser.add_argument("--cpu", action="store_true", help="take processor time, not wall time: one thread only")
+    offer_cpu_time(parser)
     options = parser.parse_args(arguments)
-    if options.cpu:
-        use_cpu_time()
     fastdl.set_num_threads(options.threads)
     report: dict[str, Any] = {}
     for name in options.networks or EVERY:

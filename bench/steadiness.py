@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 import fastdl
-from bench.timing import calls_lasting, interleave, median_ratio, seconds_per_call, use_cpu_time
+from bench.timing import calls_lasting, interleave, median_ratio, offer_cpu_time, seconds_per_call
 from fastdl import nn, optim
 
 Report = dict[str, Any]
@@ -39,10 +39,8 @@ def main(argv: list[str] | None = None) -> Report:
     parser.add_argument("what", choices=MEASURES)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--json", help="write the report to this file too")
-    parser.add_argument("--cpu", action="store_true", help="take processor time, not wall time: one thread only")
+    offer_cpu_time(parser)
     options = parser.parse_args(argv)
-    if options.cpu:
-        use_cpu_time()
     report = MEASURES[options.what](options.rounds)
     if options.json:
         Path(options.json).write_text(json.dumps(report, indent=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import itertools
 import statistics
 import time
@@ -12,10 +13,15 @@ Call = Callable[[], Any]
 _clock = time.perf_counter
 
 
-def use_cpu_time() -> None:
-    """From now on take this process's processor time: beside other work, one thread's ratios are steadier so."""
-    global _clock
-    _clock = time.process_time
+class _CPU(argparse.Action):
+    def __call__(self, *_: Any) -> None:
+        global _clock
+        _clock = time.process_time
+
+
+def offer_cpu_time(parser: argparse.ArgumentParser) -> None:
+    """--cpu: beside other work, one thread's ratios are steadier so."""
+    parser.add_argument("--cpu", action=_CPU, nargs=0, help="take processor time, not wall time: one thread only")
 
 
 def seconds_per_call(call: Call, calls: int) -> float:

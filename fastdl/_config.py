@@ -12,7 +12,7 @@ from typing import Literal
 from fastdl import _kernels
 from fastdl._implementation import active_backend, available_backends
 from fastdl._native import ffi, lib
-from fastdl._recording import LEVEL, version_at
+from fastdl._recording import LEVEL, moved_on
 
 __all__ = [
     "active_isa",
@@ -86,8 +86,7 @@ def use_isa(name: str) -> None:
         reason = "not supported by this CPU" if name in LEVELS else "unknown"
         raise ValueError(f"isa: found {name!r} ({reason}), expected one of {', '.join(supported)}")
     lib.fdl_use_level(LEVELS.index(name))
-    version = version_at(LEVEL)
-    version += 1
+    moved_on(LEVEL)
 
 
 def active_isa() -> str:

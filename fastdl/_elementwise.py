@@ -70,12 +70,8 @@ def elementwise(
     >>> snake(x).round(4), snake.backward(np.ones(3), x, alpha=0.5).round(4)
     (array([-0.2919,  0.    ,  2.8268]), array([0.1585, 1.    , 1.9093]))
     """
-    try:
-        from fastdl.numba.elementwise import Elementwise
-    except ModuleNotFoundError as error:
-        if error.name != "numba":
-            raise
-        raise ImportError('elementwise: found no Numba, expected `pip install "fastdl[numba]"`', name="numba") from None
+    from fastdl.numba.elementwise import Elementwise  # which says what to install, without Numba
+
     if function is None:
         return lambda function: Elementwise(function, derivative)
     return Elementwise(function, derivative)

@@ -150,6 +150,12 @@ def version_at(start: int) -> Array:
     return _VERSIONS[place : place + 1]
 
 
+def moved_on(start: int) -> None:
+    """What `version_at` says is another now."""
+    version = version_at(start)
+    version += 1
+
+
 class _Lock:
     """On the memory of one array, `owner`."""
 
@@ -166,11 +172,15 @@ class _Lock:
             own = array.flags.writeable or (array is not self.owner and self.arrays[id(self.owner)][1])
             self.arrays[id(array)] = array, own
 
-    def apply(self) -> None:
+    def count(self, programs: int = 0, writers: int = 0) -> None:
+        """So many more, or fewer."""
+        self.programs, self.writers = self.programs + programs, self.writers + writers
         free = self.programs == 0 or self.writers > 0
         for array, own in self.arrays.values():
             if array.flags.writeable != (free and own):
                 array.flags.writeable = free and own
+        if self.programs == self.writers == 0:
+            _locks.pop(id(self.owner), None)
 
 
 _locks: dict[int, _Lock] = {}
@@ -187,19 +197,14 @@ def freeze(arrays: Iterable[Array]) -> None:
             lock = found[id(owner)] = _locks.setdefault(id(owner), _Lock(owner))
             lock.add(array)
         for lock in found.values():
-            lock.programs += 1
-            lock.apply()
+            lock.count(programs=1)
 
 
 def thaw(arrays: Iterable[Array]) -> None:
     """Undo a `freeze` of these."""
     with _locking:
         for key in {id(owner_of(array)) for array in arrays}:
-            lock = _locks[key]
-            lock.programs -= 1
-            lock.apply()
-            if lock.programs == lock.writers == 0:
-                del _locks[key]
+            _locks[key].count(programs=-1)
 
 
 _NOTHING = nullcontext()
@@ -220,24 +225,17 @@ def is_frozen(owners: frozenset[int]) -> bool:
 
 @contextmanager
 def _writing(given: list[tuple[int, Array]]) -> Iterator[None]:
-    def count(by: int) -> None:
-        for key, lock in found.items():
-            lock.writers += by
-            lock.apply()
-            if lock.programs == lock.writers == 0:
-                _locks.pop(key, None)
-
     with _locking:
         found = {key: _locks[key] for key, _ in given if key in _locks}
         for key, array in given:
             if key in found:
                 found[key].add(array)
-        count(1)
+        for lock in found.values():
+            lock.count(writers=1)
     try:
         yield
     finally:
         with _locking:
-            count(-1)
             for lock in found.values():
-                version = version_at(lock.owner.ctypes.data)
-                version += 1
+                lock.count(writers=-1)
+                moved_on(lock.owner.ctypes.data)

@@ -439,3 +439,19 @@ def test_one_sequence_without_a_batch() -> None:
     assert [a.shape for a in (*found[:3], found[3].input, found[3].h0)] == [(5, 4), (1, 4), (1, 4), (5, 3), (1, 4)]
     for a, b in zip(flat(found), flat(expected), strict=True):
         np.testing.assert_array_equal(a, b.reshape(a.shape))
+
+
+def test_norms_with_flags_at_run_time() -> None:
+    @numba.njit
+    def norms(x, mean, variance, flag):
+        return (
+            fastdl.batch_norm(x, mean, variance, training=flag),
+            fastdl.instance_norm(x, mean, variance, use_input_stats=flag),
+        )
+
+    x = np.random.default_rng(0).standard_normal((4, 3, 5))
+    for flag in (True, False):
+        statistics = [(np.zeros(3), np.ones(3)) for _ in range(2)]
+        for found, wanted in zip(norms(x, *statistics[0], flag), norms.py_func(x, *statistics[1], flag), strict=True):
+            np.testing.assert_array_equal(found, wanted)
+        np.testing.assert_array_equal(*statistics)

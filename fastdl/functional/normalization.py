@@ -281,46 +281,10 @@ def batch_norm(
         _check_updates(x, weight, bias, running_mean, running_var)
     mean = stats_output((channels,), return_stats)
     rstd = stats_output((channels,), return_stats)
-    if training:
-        _kernels.normalize(
-            x,
-            None,
-            None,
-            running_mean,
-            running_var,
-            weight,
-            bias,
-            result,
-            mean,
-            rstd,
-            batch,
-            channels,
-            1,
-            inner,
-            BATCH,
-            momentum,
-            eps,
-        )
-    else:
-        _kernels.normalize(
-            x,
-            running_mean,
-            running_var,
-            None,
-            None,
-            weight,
-            bias,
-            result,
-            mean,
-            rstd,
-            batch,
-            channels,
-            1,
-            inner,
-            FIXED,
-            0.0,
-            eps,
-        )
+    kind = BATCH if training else FIXED
+    _normalize_channels(
+        x, running_mean, running_var, weight, bias, result, mean, rstd, batch, channels, inner, kind, momentum, eps
+    )
     return with_mean_and_rstd(result, mean, rstd, return_stats)
 
 
@@ -592,46 +556,10 @@ def instance_norm(
         _check_updates(x, weight, bias, running_mean, running_var)
     mean = stats_output((batch, channels), return_stats)
     rstd = stats_output((batch, channels), return_stats)
-    if use_input_stats:
-        _kernels.normalize(
-            x,
-            None,
-            None,
-            running_mean,
-            running_var,
-            weight,
-            bias,
-            result,
-            mean,
-            rstd,
-            batch,
-            channels,
-            1,
-            inner,
-            GROUP,
-            momentum,
-            eps,
-        )
-    else:
-        _kernels.normalize(
-            x,
-            running_mean,
-            running_var,
-            None,
-            None,
-            weight,
-            bias,
-            result,
-            mean,
-            rstd,
-            batch,
-            channels,
-            1,
-            inner,
-            FIXED,
-            0.0,
-            eps,
-        )
+    kind = GROUP if use_input_stats else FIXED
+    _normalize_channels(
+        x, running_mean, running_var, weight, bias, result, mean, rstd, batch, channels, inner, kind, momentum, eps
+    )
     if not use_input_stats and return_stats:
         for sample in range(1, batch):  # the kernel has written those of the channels once
             mean[sample], rstd[sample] = mean[0], rstd[0]
@@ -1204,6 +1132,35 @@ def rms_norm_backward(
         least,
     )
     return result
+
+
+@helper
+def _normalize_channels(
+    x: Array,
+    running_mean: Array | None,
+    running_var: Array | None,
+    weight: Array | None,
+    bias: Array | None,
+    y: Array,
+    mean: Array | None,
+    rstd: Array | None,
+    batch: int,
+    channels: int,
+    inner: int,
+    kind: int,
+    momentum: float,
+    eps: float,
+) -> None:
+    """By the running statistics (FIXED), which may be read-only then, or by x's own, which update them."""
+    sizes, none = (batch, channels, 1, inner), None
+    if kind == FIXED:
+        _kernels.normalize(
+            x, running_mean, running_var, none, none, weight, bias, y, mean, rstd, *sizes, kind, momentum, eps
+        )
+    else:
+        _kernels.normalize(
+            x, none, none, running_mean, running_var, weight, bias, y, mean, rstd, *sizes, kind, momentum, eps
+        )
 
 
 @cached_helper

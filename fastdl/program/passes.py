@@ -139,7 +139,7 @@ def constants(calls: list[Call], uses: Uses) -> list[Call]:
             ready.update(r.start for r, use in pairs if use.writes)
             call = call._replace(prepared=True)
         found.append(call)
-    return [c for c in found if c.prepared] + [c for c in found if not c.prepared]
+    return uses.after_prepared(found)
 
 
 def norms(calls: list[Call], uses: Uses) -> list[Call]:

@@ -14,7 +14,7 @@ from fastdl import _kernels
 from fastdl._call import get_recorder, program_runner
 from fastdl._library import COMPILED
 from fastdl._native import ffi, lib
-from fastdl._recording import LEVEL, depends, freeze, thaw, version_at
+from fastdl._recording import LEVEL, depends, freeze, moved_on, thaw, version_at
 from fastdl.functional.verbs import Array, ArrayLike, fail, integer, natural
 from fastdl.program.errors import RecordError
 from fastdl.program.explain import Explanation, explain
@@ -235,8 +235,8 @@ class Program:
             and len(self._template if type(self._template) is tuple else (None,)) == len(self._returned)
         )
         """Whether arguments are arrays, and results a tuple or one alone."""
-        kinds = [m.kind if isinstance(m.kind, int) else m.kind[0] for m in self._returned if m.like is not None]
-        self._order = kinds != list(range(len(plan.results)))
+        self._new = [m.kind if isinstance(m.kind, int) else m.kind[0] for m in self._returned if m.like is not None]
+        """Which new array each result is that is one."""
         begin = int(self._block.ctypes.data)
         self._native = int(self._code.ctypes.data), begin, begin + plan.block
         self._run = (self._quick() or self._slow) if COMPILED else self._eager
@@ -534,7 +534,7 @@ class Program:
                 results.append(("none",))
             else:
                 return None
-        if self._order or self._repeats():
+        if self._new != list(range(len(self._plan.results))):
             return None
         arguments = tuple(
             (used_dtype(dtype).str, shape, i in self._written) for i, (_, shape, dtype) in enumerate(self._expected)
@@ -557,16 +557,11 @@ class Program:
             kinds.append(maker.kind)
             if maker.like is not None:
                 new[maker.kind if isinstance(maker.kind, int) else maker.kind[0]] = maker.like
-        if any(like is None for like in new) or self._repeats():
+        if any(like is None for like in new) or len({*self._new}) < len(self._new):
             return None
         release = sum(r.end - r.start for r in self._first.run.memory.ranges) > 1 << 16
         parts = self._code, tuple(wanted), tuple(new), tuple(kinds), one, self._block, release
         return program_runner((*parts, _weakly(self, "_slow"), _weakly(self, "_raise")))
-
-    def _repeats(self) -> bool:
-        """Whether two results are made of one array."""
-        made = [m.kind if isinstance(m.kind, int) else m.kind[0] for m in self._returned if m.like is not None]
-        return len({*made}) < len(made)
 
     def _bound(self, arguments: tuple[Any, ...]) -> list[Any]:
         """The leaves of the arguments, checked, as a program uses them."""
@@ -657,8 +652,7 @@ class Program:
             for memory, old in zip(memories, before, strict=True):
                 memory[:] = old
             for use in self._persistent(use for call in run.calls for use in call.uses if use.writes):
-                version = version_at(memory_start(run, use.address))
-                version += 1
+                moved_on(memory_start(run, use.address))
 
     def __reduce__(self) -> Any:
         raise TypeError("a Program cannot be pickled: it holds addresses; record it again, which takes milliseconds")

@@ -64,9 +64,7 @@ class Traced:
     def _node(self, operand: Any, name: str) -> int:
         if isinstance(operand, Traced):
             return operand.node
-        if isinstance(operand, (int, float, np.integer, np.floating)) and not isinstance(operand, bool):
-            return self.graph.number(float(operand))
-        if isinstance(operand, (bool, np.bool_)):
+        if isinstance(operand, (int, float, np.integer, np.floating, np.bool_)):
             return self.graph.number(float(operand))
         raise TypeError(f"elementwise: found {type(operand).__name__} as an operand of {name}, expected a number")
 
