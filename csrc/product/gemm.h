@@ -110,7 +110,7 @@ FDL_INLINE int64_t gemm_parts(double multiply_adds, int64_t columns)
 {
     const double enough = 1 << 18; /* a thread costs a few microseconds to wake */
     const int64_t worth = multiply_adds < enough * 64 ? (int64_t)(multiply_adds / enough) : 64;
-    const int64_t threads = max64(1, min64(worth, fdl_available_threads()));
+    const int64_t threads = fdl_available_threads(worth);
     return threads > 1 && columns >= 16 * threads * GEMM_COLUMNS ? 4 * threads : threads;
 }
 

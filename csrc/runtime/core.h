@@ -26,8 +26,10 @@ typedef void fdl_round(void *context, int64_t round, int64_t share, int64_t shar
  * in time, so that a share finds its data in that thread's caches. */
 void fdl_run_rounds(int64_t threads, int64_t rounds, fdl_round *task, void *context);
 
-/* Threads that fdl_parallel would use here: 1 inside of a piece, and while one is better than several. */
-int64_t fdl_available_threads(void);
+/* Threads that fdl_parallel would use here, where the work is worth that many: 1 inside of a piece, and while one is
+ * better than several. */
+enum { FDL_MOST_THREADS = 256 };
+int64_t fdl_available_threads(int64_t worth);
 
 /* Per-thread scratch, 64-byte aligned, last in first out:
  *     fdl_mark mark = fdl_scratch_mark();

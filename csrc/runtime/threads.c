@@ -22,7 +22,6 @@
 #include "fastdl.h"
 
 enum {
-    MOST_THREADS = 256,
     PIECES_A_THREAD = 4, /* evens out a busy machine, while pieces stay large enough for their fixed costs */
     SPINS = 1000,        /* before a member that has nothing to do sleeps: some tens of microseconds */
     PATIENCE = 4000,     /* spins before whoever waits gives its core away in between */
@@ -137,7 +136,15 @@ static bool in_parallel_loop(void)
     return kept || (PyGILState_GetThisThreadState && !PyGILState_GetThisThreadState());
 }
 
-int64_t fdl_available_threads(void) { return busy || in_parallel_loop() || is_alone() ? 1 : fdl_get_num_threads(); }
+int64_t fdl_available_threads(int64_t worth)
+{
+    /* How many cores there are is a question to the system, which takes as long as a small kernel. */
+    if (worth <= 1 || busy || in_parallel_loop() || is_alone())
+        return 1;
+    const int64_t threads = fdl_get_num_threads();
+    const int64_t most = worth < FDL_MOST_THREADS ? worth : FDL_MOST_THREADS;
+    return threads < most ? threads : most;
+}
 
 /* ---- the pool ---- */
 
@@ -296,9 +303,7 @@ int fdl_parallel(int64_t count, int64_t grain, fdl_task *task, void *context)
     if (count <= 0)
         return FDL_OK;
     grain = grain > 0 ? grain : 1;
-    int64_t threads = count / grain > 1 ? fdl_available_threads() : 1;
-    threads = threads < count / grain ? threads : count / grain;
-    threads = threads < MOST_THREADS ? threads : MOST_THREADS;
+    int64_t threads = fdl_available_threads(count / grain);
     int64_t pieces = PIECES_A_THREAD * threads;
     if (pieces > count / grain)
         pieces = count / grain / threads * threads;
@@ -321,7 +326,7 @@ typedef struct {
     _Alignas(CACHE_LINE) _Atomic int64_t finished; /* shares, of all rounds */
     struct {
         _Alignas(CACHE_LINE) _Atomic int64_t round; /* the first in which this share is not yet taken */
-    } next[MOST_THREADS];
+    } next[FDL_MOST_THREADS];
 } rounds_job;
 
 /* Take part: in each round the own share, then those that nobody has begun. Returns how many; waited: for how long
@@ -361,9 +366,7 @@ static void rounds_as_member(void *context, int64_t index)
 
 void fdl_run_rounds(int64_t threads, int64_t rounds, fdl_round *task, void *context)
 {
-    const int64_t most = fdl_available_threads();
-    threads = threads < most ? threads : most;
-    threads = threads < MOST_THREADS ? threads : MOST_THREADS;
+    threads = fdl_available_threads(threads);
     rounds_job job;
     job.task = task, job.context = context, job.rounds = rounds, job.shares = threads;
     atomic_init(&job.finished, 0);

@@ -29,8 +29,39 @@ _GUARD = 16
 """Values on each side of an array that a checked function must not write."""
 
 
+class Spaces:
+    """What the spaces of observations and actions say."""
+
+    observation_space: gymnasium.Space[Any]
+    action_space: gymnasium.Space[Any]
+
+    @cached_property
+    def observation_counts(self) -> tuple[int, ...] | None:
+        """How many values each integer of a discrete observation has; None: it is continuous."""
+        return _counts(self.observation_space)
+
+    @cached_property
+    def observation_size(self) -> int:
+        """How many numbers an observation has."""
+        counts = self.observation_counts
+        return len(counts) if counts is not None else _size("observation_space", self.observation_space)
+
+    @cached_property
+    def n_actions(self) -> int | None:
+        """How many discrete actions there are; None: they are continuous."""
+        counts = _counts(self.action_space)
+        if counts is not None and (len(counts) != 1 or getattr(self.action_space, "start", 0) != 0):
+            raise TypeError(f"action_space: found {self.action_space}, expected Discrete from 0, or Box")
+        return None if counts is None else counts[0]
+
+    @cached_property
+    def action_size(self) -> int:
+        """How many numbers a continuous action has; 1 where it is discrete."""
+        return 1 if self.n_actions is not None else _size("action_space", self.action_space)
+
+
 @dataclass(frozen=True)
-class Environment:
+class Environment(Spaces):
     """An environment that compiled code steps: a pair of plain functions over an array of state.
 
     Both are written by the user at the top level of a module, marked ``@numba.njit(cache=True)``, and may call others
@@ -126,30 +157,6 @@ class Environment:
 
     def __repr__(self) -> str:
         return f"Environment({self.name}, {self.observation_space} -> {self.action_space}, max_steps={self.max_steps})"
-
-    @cached_property
-    def observation_counts(self) -> tuple[int, ...] | None:
-        """How many values each integer of a discrete observation has; None: it is continuous."""
-        return _counts(self.observation_space)
-
-    @cached_property
-    def observation_size(self) -> int:
-        """How many numbers an observation has."""
-        counts = self.observation_counts
-        return len(counts) if counts is not None else _size("observation_space", self.observation_space)
-
-    @cached_property
-    def n_actions(self) -> int | None:
-        """How many discrete actions there are; None: they are continuous."""
-        counts = _counts(self.action_space)
-        if counts is not None and (len(counts) != 1 or getattr(self.action_space, "start", 0) != 0):
-            raise TypeError(f"action_space: found {self.action_space}, expected Discrete from 0, or Box")
-        return None if counts is None else counts[0]
-
-    @cached_property
-    def action_size(self) -> int:
-        """How many numbers a continuous action has; 1 where it is discrete."""
-        return 1 if self.n_actions is not None else _size("action_space", self.action_space)
 
     @cached_property
     def addresses(self) -> tuple[int, int]:

@@ -456,7 +456,7 @@ int conv_winograd_4x4_forward(const convolution *v, bool *finite)
     const int64_t budget = u_size <= 1 << 20 ? 1 << 19 : max64(1 << 20, min64(1 << 22, u_size / 4));
     const int64_t fit = max64(GEMM_ROWS, budget / (POINTS * (v->channels + FILTERS) * size));
     const bool small = v->channels * v->filters * v->positions * v->w.batch < 1 << 18;
-    const int64_t threads = small ? 1 : fdl_available_threads();
+    const int64_t threads = fdl_available_threads(small ? 1 : FDL_MOST_THREADS);
     const int64_t row_threads = all_rows * w.row_tiles < threads * GEMM_ROWS ? 1 : threads;
     w.columns = ceil_div(w.row_tiles, max64(1, (w.row_tiles + fit / 2) / fit));
     w.row_blocks = ceil_div(w.row_tiles, w.columns);

@@ -344,7 +344,7 @@ int conv_winograd_forward(const convolution *v, bool *finite)
     const int64_t all_rows = v->w.batch * w.tile_rows;
     const int64_t fit = max64(GEMM_COLUMNS, (3 << 18) / (POINTS * max64(1, v->channels) * (int64_t)sizeof(real)));
     const bool small = v->channels * v->filters * v->positions * v->w.batch < 1 << 18;
-    const int64_t threads = small ? 1 : fdl_available_threads();
+    const int64_t threads = fdl_available_threads(small ? 1 : FDL_MOST_THREADS);
     const int64_t row_threads = all_rows * w.row_tiles < threads * GEMM_COLUMNS ? 1 : threads;
     w.block_rows = max64(1, min64(fit / w.row_tiles, ceil_div(all_rows, row_threads)));
     w.blocks = ceil_div(all_rows, w.block_rows);

@@ -281,7 +281,7 @@ int conv_winograd_grad_weight(const convolution *v, bool *finite)
     w.m_point = w.most * FILTERS + 3 * LANES;
     w.du_point = FILTERS * CHANNELS + 3 * LANES;
     const bool small = v->channels * v->filters * tiles < 1 << 14;
-    const int64_t threads = small ? 1 : fdl_available_threads();
+    const int64_t threads = fdl_available_threads(small ? 1 : FDL_MOST_THREADS);
     w.f_blocks = ceil_div(v->filters, FILTERS);
     w.c_parts = w.f_blocks < 2 * threads && threads > 1 ? min64(threads, ceil_div(v->channels, CHANNELS)) : 1;
     const fdl_mark mark = fdl_scratch_mark();

@@ -110,14 +110,14 @@ int64_t recurrent_threads(const fdl_recurrence *r)
     /* A step ends in a barrier, which takes the time of some ten thousand multiply-adds. */
     const double work = (double)r->batch * (double)(recurrent_gates(r->kind) * r->hidden) * (double)r->output;
     const int64_t worth = work < 0x1p22 ? (int64_t)(work / 0x1p16) : 64;
-    return max64(1, min64(min64(worth, fdl_available_threads()), ceil_div(r->hidden, PANEL_SPREAD * LANES)));
+    return fdl_available_threads(min64(worth, ceil_div(r->hidden, PANEL_SPREAD * LANES)));
 }
 
 int recurrent_directions(const fdl_recurrence *r, int64_t rows, fdl_task *task, void *context)
 {
     const double work = (double)rows * (double)(recurrent_gates(r->kind) * r->hidden) * (double)r->output;
-    const int64_t threads = fdl_available_threads();
-    const bool side_by_side = work > 0x1p17 && threads >= 2 && (threads < 4 || recurrent_threads(r) < 2);
+    const int64_t threads = work > 0x1p17 ? fdl_available_threads(4) : 1;
+    const bool side_by_side = threads >= 2 && (threads < 4 || recurrent_threads(r) < 2);
     if (side_by_side)
         return fdl_parallel(r->directions, 1, task, context);
     return task(context, 0, r->directions);

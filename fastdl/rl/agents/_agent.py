@@ -1,0 +1,420 @@
+"""What agents with networks share: networks, normalisation, actions, evaluation, files."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from fastdl import nn, optim
+from fastdl.rl.agents import _collect
+from fastdl.rl.agents._gymnasium import GymnasiumWorlds, normalised, vector_of
+from fastdl.rl.agents._networks import Parameters, mlp
+from fastdl.rl.agents._options import check_options, options_of
+from fastdl.rl.agents._programs import Bound
+from fastdl.rl.agents.history import DivergedError, History
+from fastdl.rl.environment import Environment
+
+Array = np.ndarray[Any, Any]
+Self = TypeVar("Self", bound="Agent")
+
+__all__ = ["Agent", "Clock", "described", "evaluate", "options_of"]
+
+_FORMAT = 1
+
+
+def described(environment: Any, options: dict[str, Any]) -> Any:
+    """The environment as agents use it, when it and the options are right."""
+    check_options(options)
+    if isinstance(environment, str):
+        environment = vector_of(environment, options["n_envs"])
+    if hasattr(environment, "num_envs"):
+        environment = GymnasiumWorlds(environment)
+        options["n_envs"] = environment.n
+    if not isinstance(environment, (Environment, GymnasiumWorlds)):
+        raise TypeError(
+            f"environment: found {type(environment).__name__}, expected fastdl.rl.Environment, the name of one of "
+            "Gymnasium's, or a vector of these"
+        )
+    if environment.observation_counts is not None:
+        raise TypeError(
+            f"environment: found {environment.observation_space}, discrete observations, expected continuous ones: "
+            "use a tabular method, such as fastdl.rl.QLearning"
+        )
+    environment.check()
+    return environment
+
+
+class Agent(ABC):
+    """An agent whose actions come from a network.
+
+    Attributes
+    ----------
+    environment : Environment
+        What it learns in.
+    steps : int
+        The steps of environments that it has learned from.
+    parameters : Parameters
+        Of its networks, by name in ``parameters.named``.
+    optimizer : fastdl.optim.Optimizer
+    """
+
+    optimizer: optim.Optimizer
+    worlds: _collect.Worlds
+    steps: int = 0
+
+    def __init__(self, environment: Any, options: dict[str, Any], networks: dict[str, tuple[Any, int, float]]) -> None:
+        """`environment` as `described` returns it. `networks`: by name, the user's or None, how many numbers it gives,
+        and the gain of its last layer."""
+        self.environment, self.options = environment, options
+        self.dtype = np.dtype(options["dtype"])
+        self._seeds = dict(zip(("networks", "worlds", "updates"), _seed(options["seed"]).spawn(3), strict=True))
+        self.rng = np.random.default_rng(self._seeds["updates"])
+        self.scale = _collect.scale_of(environment, options["normalize_observations"])
+        self.moments = np.zeros((3, environment.observation_size))
+        of_networks = np.random.default_rng(self._seeds["networks"])
+        self.networks: dict[str, nn.Module] = {}
+        self._custom = []
+        for name, (given, outputs, gain) in networks.items():
+            if given is not None:
+                self._custom.append(name)
+            sizes = (environment.observation_size, *options["hidden"], outputs)
+            self.networks[name] = given or mlp(sizes, options["activation"], gain, self.dtype, of_networks)
+        self._bound: dict[tuple[str, int], Bound] = {}
+        for name, (_, outputs, _) in networks.items():
+            found = self.networks[name](np.zeros((3, environment.observation_size), self.dtype))
+            if found.shape != (3, outputs):
+                raise ValueError(f"{name}: found results of shape {found.shape}, expected (3, {outputs}) for 3 rows")
+        arrays = {}
+        if environment.n_actions is None and "initial_std" in options:
+            arrays["log_std"] = np.full(environment.action_size, np.log(options["initial_std"]), self.dtype)
+        self.parameters = Parameters(self.networks, arrays, self.dtype)
+        self.log_std = self.parameters.named.get("log_std")
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.environment.name}, {self.steps} steps)"
+
+    @property
+    def acting(self) -> str:
+        """The name of the network that gives actions."""
+        return next(iter(self.networks))
+
+    @abstractmethod
+    def train(
+        self, steps: int, *, target: float | None = None, callback: Callable[[Agent, History], Any] | None = None
+    ) -> History:
+        """Learn for some steps more."""
+
+    # What the classes of agents use.
+
+    def check_steps(self, steps: Any) -> tuple[int, int]:
+        """The number of steps made before, and that to be made until the end."""
+        if not isinstance(steps, (int, np.integer)) or isinstance(steps, bool):
+            raise TypeError(f"steps: found {steps!r}, expected an integer")
+        if steps < 1:
+            raise ValueError(f"steps: found {steps}, expected at least 1")
+        return self.steps, self.steps + int(steps)
+
+    def refuse(self, status: int, steps: int) -> None:
+        """End where a loop stopped with this status after so many steps."""
+        if status:
+            self.parameters.restore()
+            raise DivergedError("an observation, a reward or what a network gives", steps)
+
+    def noted(self, clock: Clock, episodes: Any, losses: dict[str, float], target: Any, callback: Any) -> bool:
+        """Whether training ends, after an iteration."""
+        if not self.parameters.finite():
+            self.parameters.restore()
+            raise DivergedError("a parameter", self.steps)
+        before = len(clock.parts)
+        clock.note(episodes, self.steps, losses)
+        if callback is not None and callback(self, clock.since(before)):
+            return True
+        if target is None:
+            return False
+        recent = clock.recent(100)
+        enough = min(100, 8 * self.worlds.lengths.size)
+        return len(recent) >= enough and recent.mean() >= target and bool(self.evaluate(100).mean() >= target)
+
+    def bound(self, name: str, rows: int) -> Bound:
+        """The program of a network for so many observations."""
+        if (name, rows) not in self._bound:
+            example = np.zeros((rows, self.environment.observation_size), self.dtype)
+            network = self.networks[name]
+            self._bound[name, rows] = Bound(network.bind(example), rows)
+        return self._bound[name, rows]
+
+    def predict(self, observation: Any, deterministic: bool = True) -> Any:
+        """The action for an observation, or for many.
+
+        Parameters
+        ----------
+        observation : array_like of shape (O,) or (n, O)
+            As the environment gives it.
+        deterministic : bool
+            The best action, or one drawn as in training.
+
+        Returns
+        -------
+        int or array
+            A discrete action, or a continuous one of shape (D,); for n observations (n,), or (n, D).
+        """
+        given = np.asarray(observation, np.float64)
+        rows = np.atleast_2d(given)
+        if given.ndim not in (1, 2) or rows.shape[1] != self.environment.observation_size:
+            raise ValueError(
+                f"observation: found shape {given.shape}, expected ({self.environment.observation_size},) or "
+                f"(n, {self.environment.observation_size})"
+            )
+        inputs = np.empty(rows.shape, self.dtype)
+        if not normalised(np.ascontiguousarray(rows), self.scale, inputs):
+            raise ValueError(f"observation: found {rows.tolist()}, expected finite numbers")
+        actions = self._actions(self.bound(self.acting, len(rows))(inputs), deterministic)
+        if given.ndim == 2:
+            return actions
+        return int(actions[0]) if self.environment.n_actions is not None else actions[0]
+
+    def _actions(self, outputs: Array, deterministic: bool) -> Array:
+        """As the environment takes them."""
+        drawn, _ = _collect.choose(outputs, self.log_std, deterministic, self.worlds.rng)
+        if self.environment.n_actions is not None:
+            return drawn  # type: ignore[no-any-return]
+        inside = np.clip(drawn.astype(self.dtype).astype(np.float64), -1, 1)
+        return self.scale.middle + self.scale.half * inside  # type: ignore[no-any-return]
+
+    def policy_network(self) -> nn.Sequential:
+        """The network of actions as a module of its own, which takes observations as the environment gives them.
+
+        Returns
+        -------
+        nn.Sequential
+            In eval mode: a batch norm by running statistics and bounds, where observations are normalised, and a copy
+            of the network. Its results are logits (the best action is the largest one's), or means in units of half
+            the range of actions.
+        """
+        layers: list[nn.Module] = []
+        if self.scale.normalize[0]:
+            norm = nn.BatchNorm1d(self.environment.observation_size, eps=0.0, affine=False, dtype=self.dtype)
+            norm.running_mean[...] = self.scale.mean  # type: ignore[index]
+            norm.running_var[...] = 1 / self.scale.factor**2  # type: ignore[index]
+            layers += [norm, nn.Hardtanh(-10.0, 10.0)]
+        network = copy.deepcopy(self.networks[self.acting])
+        return nn.Sequential(*layers, network).eval()
+
+    def evaluate(self, episodes: int = 100, seed: int = 0) -> Array:
+        """The returns of episodes with the best actions, in the environment that the agent learned in.
+
+        Parameters
+        ----------
+        episodes : int
+            How many.
+        seed : int
+            Of the environments.
+
+        Returns
+        -------
+        array of float64, shape (episodes,)
+        """
+        if isinstance(self.environment, GymnasiumWorlds):
+            return evaluate(self, self.environment.gymnasium_id, episodes, seed)
+        environment = self.environment
+        if environment.max_steps is None:
+            raise ValueError(f"environment: found {environment}, expected max_steps, without which it may never end")
+        bound = self.bound(self.acting, episodes)
+        worlds = _collect.worlds_of(environment, episodes, np.random.SeedSequence(seed))
+        done = _collect.episodes_of(episodes)
+        chunk = min(environment.max_steps, 64)
+        steps = _collect.steps_of(environment, chunk, episodes, self.dtype)
+        scratch = _collect.scratch_of(environment, episodes, bound.columns, self.dtype)
+        reset, step = environment.addresses
+        scale = self.scale._replace(sums=np.zeros_like(self.scale.sums), seen=np.zeros(1, np.int64))
+        _collect.start(reset, worlds, scale, steps.observations[0])
+        while done.ended[0] < episodes:
+            made, status = _collect.collect(
+                bound.code, 0, reset, step, environment.max_steps, True, True,
+                worlds, scale, self.log_std, steps, done, scratch,
+            )  # fmt: skip
+            if status:
+                raise DivergedError("an observation, a reward or a parameter", self.steps)
+            steps.observations[0] = steps.observations[made]
+        return done.returns
+
+    # Files.
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write all that is needed to go on, and to act, to an .npz file.
+
+        Parameters
+        ----------
+        path : path
+            Written whole, or not at all.
+        """
+        options = self.options | {"dtype": self.dtype.name, "hidden": list(self.options["hidden"])}
+        about = {
+            "format": _FORMAT,
+            "agent": type(self).__name__,
+            "environment": self.environment.gymnasium_id,
+            "environment_options": self.environment.gymnasium_options,
+            "custom": self._custom,
+            "options": options,
+            "steps": self.steps,
+            "rng": self.rng.bit_generator.state,
+        }
+        arrays = {f"parameters/{name}": array for name, array in self.parameters.named.items()}
+        arrays |= {f"optimizer/{name}": np.asarray(value) for name, value in self.optimizer.state_dict().items()}
+        arrays |= {f"state/{name}": array for name, array in self._state().items()}
+        target = Path(path)
+        temporary = target.with_name(f".{target.name}.{os.getpid()}")
+        try:
+            with temporary.open("wb") as file:
+                np.savez(file, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls: type[Self], path: str | os.PathLike[str], environment: Any = None, **networks: Any) -> Self:
+        """An agent from a file that `save` wrote; it goes on as if it had never stopped.
+
+        Parameters
+        ----------
+        path : path
+        environment : Environment, optional
+            What it learned in; by default the one that `fastdl.rl.make` knows by name.
+        **networks : Module
+            Those that were given to the constructor; their parameters are replaced.
+        """
+        with np.load(path, allow_pickle=False) as file:
+            if "about" not in file:
+                raise ValueError(f"path: found {path} without an agent, expected a file that save wrote")
+            about = json.loads(str(file["about"]))
+            values = {name: file[name] for name in file.files}
+        if about.get("format") != _FORMAT or about.get("agent") != cls.__name__:
+            raise ValueError(
+                f"path: found an agent {about.get('agent')} of format {about.get('format')}, expected {cls.__name__} "
+                f"of format {_FORMAT}"
+            )
+        if sorted(networks) != sorted(about["custom"]):
+            raise ValueError(f"networks: found {sorted(networks)}, expected {sorted(about['custom'])}, as given before")
+        if environment is None:
+            from fastdl.rl.envs import make
+
+            environment = make(about["environment"], **about["environment_options"])
+        agent: Any = cls(environment, **about["options"], **networks)
+        agent.parameters.load(_part(values, "parameters/"))
+        agent.optimizer.load_state_dict(_part(values, "optimizer/"))
+        for name, array in agent._state().items():
+            array[...] = values[f"state/{name}"]
+        agent.steps = about["steps"]
+        agent.rng.bit_generator.state = about["rng"]
+        return agent  # type: ignore[no-any-return]
+
+    def _state(self) -> dict[str, Array]:
+        """What changes besides parameters, to be written into when an agent is loaded."""
+        return {
+            **{f"scale.{name}": array for name, array in self.scale._asdict().items()},
+            **{f"worlds.{name}": array for name, array in self.worlds._asdict().items()},
+            "moments": self.moments,
+        }
+
+
+def evaluate(agent: Agent, environment: Any = None, episodes: int = 100, seed: int = 0) -> Array:
+    """The returns of episodes with an agent's best actions, in Gymnasium's own environment.
+
+    Parameters
+    ----------
+    agent : Agent
+    environment : str or gymnasium.vector.VectorEnv, optional
+        Gymnasium's name of it; by default that of the environment which the agent learned in.
+    episodes : int
+        How many; so many environments run at once, and of each the first episode counts.
+    seed : int
+        Of the environments.
+
+    Returns
+    -------
+    array of float64, shape (episodes,)
+    """
+    if environment is None:
+        environment = agent.environment.gymnasium_id
+        if environment is None:
+            raise ValueError(f"environment: found {agent.environment}, which Gymnasium does not have, expected a name")
+    vector = environment
+    if isinstance(environment, str):
+        vector = vector_of(environment, episodes, **agent.environment.gymnasium_options)
+    observation, _ = vector.reset(seed=seed)
+    returns, running = np.zeros(vector.num_envs), np.ones(vector.num_envs, np.bool_)
+    while running.any():
+        actions = np.asarray(agent.predict(observation))
+        observation, reward, terminated, truncated, _ = vector.step(actions.astype(vector.single_action_space.dtype))
+        returns += np.where(running, reward, 0)
+        running &= ~(terminated | truncated)
+    if isinstance(environment, str):
+        vector.close()
+    return returns
+
+
+def _part(values: dict[str, Array], prefix: str) -> dict[str, Array]:
+    return {name.removeprefix(prefix): array for name, array in values.items() if name.startswith(prefix)}
+
+
+def _seed(seed: Any) -> np.random.SeedSequence:
+    try:
+        return np.random.SeedSequence(seed)
+    except (TypeError, ValueError):
+        raise TypeError(f"seed: found {seed!r}, expected an integer that is not negative, or None") from None
+
+
+class Clock:
+    """Collects a History while an agent learns."""
+
+    def __init__(self) -> None:
+        self._losses: dict[str, list[float]] = {}
+        self._last: dict[str, Array] = {}
+        self.parts: list[tuple[Array, Array, int]] = []
+        self._begin = time.perf_counter()
+
+    def note(self, episodes: Any, steps: int, losses: dict[str, float]) -> None:
+        n = int(episodes.ended[0])
+        if n:
+            self.parts.append((episodes.returns[:n].copy(), episodes.lengths[:n].copy(), steps))
+        episodes.ended[0] = 0
+        self._last = {name: np.array([value]) for name, value in losses.items()}
+        for name, value in losses.items():
+            self._losses.setdefault(name, []).append(value)
+
+    def since(self, part: int) -> History:
+        """Of the last notes."""
+        parts = self.parts[part:]
+        if not parts:
+            return History(losses=self._last)
+        return History(
+            np.concatenate([part[0] for part in parts]),
+            np.concatenate([part[1] for part in parts]),
+            np.repeat([part[2] for part in parts], [len(part[0]) for part in parts]),
+            self._last,
+            time.perf_counter() - self._begin,
+        )
+
+    def recent(self, n: int) -> Array:
+        """The returns of the last n episodes, fewer if there are not so many."""
+        found: list[Array] = []
+        for returns, _, _ in reversed(self.parts):
+            found.insert(0, returns)
+            if sum(map(len, found)) >= n:
+                break
+        return np.concatenate(found)[-n:] if found else np.zeros(0)
+
+    def finished(self) -> History:
+        """All of it."""
+        history = self.since(0)
+        history.losses = {name: np.array(values) for name, values in self._losses.items()}
+        history.seconds = time.perf_counter() - self._begin
+        return history

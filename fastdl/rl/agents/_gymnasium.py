@@ -1,0 +1,101 @@
+"""Gymnasium's own environments: stepped from Python, for the same networks and the same memory."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from fastdl.rl.agents import _collect
+from fastdl.rl.environment import Spaces
+
+Array = np.ndarray[Any, Any]
+
+__all__ = ["GymnasiumWorlds", "vector_of"]
+
+
+def vector_of(environment_id: str, n: int, **options: Any) -> Any:
+    """Gymnasium's vector of so many environments, each of which is reset in the step that ends its episode."""
+    import gymnasium
+
+    same_step = gymnasium.vector.AutoresetMode.SAME_STEP
+    return gymnasium.make_vec(environment_id, n, vector_kwargs={"autoreset_mode": same_step}, **options)
+
+
+class GymnasiumWorlds(Spaces):
+    """A vector of Gymnasium's environments, described as `Environment` is.
+
+    Parameters
+    ----------
+    vector : gymnasium.vector.VectorEnv
+        It resets an environment in the step that ends its episode (``AutoresetMode.SAME_STEP``).
+    """
+
+    max_steps = None
+    gymnasium_options: dict[str, Any]
+
+    def __init__(self, vector: Any) -> None:
+        mode = vector.metadata.get("autoreset_mode")
+        if mode is None or mode.value != "SameStep":
+            raise ValueError(
+                f"environment: found autoreset mode {mode}, expected one that resets in the step that ends an episode: "
+                'gymnasium.make_vec(id, n, vector_kwargs={"autoreset_mode": gymnasium.vector.AutoresetMode.SAME_STEP})'
+            )
+        self.vector, self.n = vector, vector.num_envs
+        self.observation_space, self.action_space = vector.single_observation_space, vector.single_action_space
+        self.name = vector.spec.id if vector.spec is not None else type(vector).__name__
+        self.gymnasium_id = vector.spec.id if vector.spec is not None else None
+        self.gymnasium_options = {}
+
+    def check(self) -> None:
+        """Nothing can be said before it is stepped."""
+
+    def start(self, worlds: Any, scale: Any, first: Array, seed: int | None) -> None:
+        """Begin an episode in each environment."""
+        observation, _ = self.vector.reset(seed=seed)
+        worlds.observations[...] = observation
+        worlds.lengths[...], worlds.returns[...] = 0, 0.0
+        normalised(worlds.observations, scale, first)
+
+    def collect(
+        self, policy: Any, critic: Any, greedy: bool, worlds: Any, scale: Any, log_std: Any, steps: Any, episodes: Any
+    ) -> tuple[int, int]:
+        """As `_collect.collect`."""
+        for t in range(steps.rewards.shape[0]):
+            after = steps.observations[t + 1]
+            output = policy(steps.observations[t])
+            actions, log_probs = _collect.choose(output, log_std, greedy, worlds.rng)
+            steps.actions[t], steps.log_probs[t] = actions, log_probs
+            if log_std is not None:
+                actions = scale.middle + scale.half * np.clip(actions.astype(np.float64), -1, 1)
+                actions = actions.astype(self.action_space.dtype)
+            observation, reward, terminated, truncated, info = self.vector.step(actions)
+            worlds.observations[...] = observation
+            worlds.lengths[...] += 1
+            worlds.returns[...] += reward
+            done = terminated | truncated
+            steps.rewards[t], steps.terminated[t], steps.done[t] = reward, terminated, done
+            raw = worlds.observations.copy()
+            for i in np.flatnonzero(done):
+                raw[i] = info["final_obs"][i]
+            _collect.note(raw, scale)
+            finite = normalised(worlds.observations, scale, after) and np.isfinite(reward).all()
+            cut = truncated & ~terminated
+            if critic is not None and cut.any():
+                finals = np.empty_like(after)
+                finite &= normalised(raw, scale, finals)
+                steps.next_values[t, cut] = critic(finals)[cut, 0]
+            if not finite:
+                return t, 1
+            for i in np.flatnonzero(done):
+                n = episodes.ended[0]
+                if n < episodes.returns.shape[0]:
+                    episodes.returns[n], episodes.lengths[n] = worlds.returns[i], worlds.lengths[i]
+                    episodes.ended[0] = n + 1
+                worlds.lengths[i], worlds.returns[i] = 0, 0.0
+        return steps.rewards.shape[0], 0
+
+
+def normalised(raw: Array, scale: Any, out: Array) -> bool:
+    """Write observations, (N, O), as networks take them; whether they are finite."""
+    return bool(np.all([_collect.normalise(raw[i], scale, out[i]) for i in range(raw.shape[0])]))

@@ -1,0 +1,272 @@
+"""REINFORCE: the policy gradient of whole episodes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+import fastdl
+from fastdl import nn, optim, record
+from fastdl._docs import doc
+from fastdl.rl._numba import compiled
+from fastdl.rl.agents import _collect
+from fastdl.rl.agents._agent import Agent, Clock, described, options_of
+from fastdl.rl.agents._options import SHARED
+from fastdl.rl.agents.history import History
+from fastdl.rl.environment import Environment
+
+Array = np.ndarray[Any, Any]
+
+__all__ = ["REINFORCE"]
+
+
+@compiled
+def _line_up(steps: Any, lengths: Any, gamma: float, observations: Any, actions: Any, rewards: Any, done: Any) -> int:
+    """Copy the steps of N episodes, of these lengths, one behind the other; how many there are. What was to come after
+    a truncated one is added to its last reward."""
+    at = 0
+    for i in range(lengths.shape[0]):
+        for t in range(lengths[i]):
+            observations[at] = steps.observations[t, i]
+            actions[at] = steps.actions[t, i]
+            rewards[at] = steps.rewards[t, i]
+            done[at] = steps.done[t, i]
+            if steps.done[t, i] and not steps.terminated[t, i]:
+                rewards[at] += gamma * steps.next_values[t, i]
+            at += 1
+    return at
+
+
+@compiled
+def _weigh(
+    n: int,
+    returns: Any,
+    values: Any,
+    baseline: bool,
+    normalize: bool,
+    entropy_weight: float,
+    value_weight: float,
+    of_log_prob: Any,
+    of_entropy: Any,
+    of_value: Any,
+) -> Any:
+    """Write what gradients of the first n rows are multiplied by, and zeros after; the mean squared advantage."""
+    mean = squares = 0.0
+    for i in range(n):
+        advantage = returns[i] - values[i] if baseline else returns[i]
+        mean += advantage
+        squares += advantage * advantage
+    mean, squares = mean / n, squares / n
+    shift = mean if normalize else 0.0
+    factor = 1.0 / (max(squares - mean * mean, 0.0) ** 0.5 + 1e-8) if normalize else 1.0
+    for i in range(of_log_prob.shape[0]):
+        if i < n:
+            advantage = returns[i] - values[i] if baseline else returns[i]
+            of_log_prob[i] = -(advantage - shift) * factor / n
+            of_entropy[i] = -entropy_weight / n
+            of_value[i] = value_weight / n
+        else:
+            of_log_prob[i] = of_entropy[i] = of_value[i] = 0.0
+    return squares
+
+
+@doc(SHARED)
+class REINFORCE(Agent):
+    """REINFORCE with a baseline (Williams 1992; Sutton and Barto 2018, section 13.4).
+
+    ::
+
+        loss = -mean((G - value) * log_prob) - entropy_weight * mean(entropy) + value_weight * mean((value - G)^2)
+
+    over the steps of whole episodes, where ``G`` is the discounted return from a step on. An episode that was cut off
+    goes on, for ``G``, with what the baseline expects.
+
+    Parameters
+    ----------
+    environment : Environment
+        Compiled; its episodes have a bound (`max_steps`).
+    {networks}
+    episodes : int
+        How many an update is made of; so many run at once.
+    gamma : float
+        The discount.
+    baseline : bool
+        Whether a value function is learned and taken off the returns.
+    {learning}
+    normalize_observations, normalize_advantages : bool
+        By running mean and deviation; over the episodes of an update.
+    initial_std : float
+        Of continuous actions, in units of half their range.
+    seed : int, optional
+        The same seed gives the same agent, on any number of threads.
+
+    Raises
+    ------
+    ValueError, TypeError
+        For an option out of its range, an environment that `Environment.check` refuses, a network of other shapes.
+
+    Examples
+    --------
+    >>> from fastdl import rl
+    >>> agent = rl.REINFORCE(rl.make("CartPole-v1"), seed=0)
+    >>> history = agent.train(300_000, target=475.0)
+    >>> bool(agent.evaluate(100).mean() >= 475.0)
+    True
+    """
+
+    def __init__(
+        self,
+        environment: Environment,
+        *,
+        hidden: Sequence[int] = (64,),
+        activation: str = "tanh",
+        policy: nn.Module | None = None,
+        value: nn.Module | None = None,
+        dtype: Any = np.float32,
+        episodes: int = 8,
+        gamma: float = 0.99,
+        baseline: bool = True,
+        lr: float = 5e-3,
+        anneal: bool = False,
+        entropy_weight: float = 0.0,
+        value_weight: float = 0.5,
+        max_norm: float | None = 0.5,
+        normalize_observations: bool = False,
+        normalize_advantages: bool = True,
+        initial_std: float = 1.0,
+        seed: int | None = None,
+    ) -> None:
+        options = options_of(locals())
+        if not isinstance(environment, Environment):
+            raise TypeError(f"environment: found {type(environment).__name__}, expected fastdl.rl.Environment")
+        described(environment, options)
+        if environment.max_steps is None:
+            raise ValueError(f"environment: found {environment}, expected max_steps: episodes have to end")
+        outputs = environment.n_actions or environment.action_size
+        super().__init__(environment, options, {"policy": (policy, outputs, 0.01), "value": (value, 1, 1.0)})
+        self.worlds = _collect.worlds_of(environment, episodes, self._seeds["worlds"])
+        self.optimizer = optim.Adam(self.parameters.named, lr=lr, eps=1e-5)
+        self.rollout = _collect.steps_of(environment, environment.max_steps, episodes, self.dtype)
+        self._episodes = _collect.episodes_of(episodes)
+        self._scratch = _collect.scratch_of(environment, episodes, outputs, self.dtype)
+        self._updates: dict[int, tuple[Any, tuple[Array, ...]]] = {}
+
+    def train(
+        self, steps: int, *, target: float | None = None, callback: Callable[[Any, History], Any] | None = None
+    ) -> History:
+        """Learn for some steps more.
+
+        Parameters
+        ----------
+        steps : int
+            Of all environments together; the last episodes are finished.
+        target : float, optional
+            Stop where the mean return of the last 100 episodes reaches it, and that of 100 evaluated ones too.
+        callback : callable, optional
+            Called as ``callback(agent, history)`` after each update, with its episodes; training ends where it returns
+            True.
+
+        Returns
+        -------
+        History
+
+        Raises
+        ------
+        DivergedError
+            Where a parameter, an observation or a reward is not finite; the agent has its last good parameters.
+        """
+        begin, end = self.check_steps(steps)
+        clock = Clock()
+        while self.steps < end:
+            if self.options["anneal"]:
+                self.optimizer.lr = self.options["lr"] * (end - self.steps) / (end - begin)
+            self._collect()
+            losses = self._learn()
+            if self.noted(clock, self._episodes, losses, target, callback):
+                break
+        return clock.finished()
+
+    def _collect(self) -> None:
+        environment, steps = self.environment, self.rollout
+        reset, step = environment.addresses
+        n = self.options["episodes"]
+        _collect.start(reset, self.worlds, self.scale, steps.observations[0])
+        made, status = _collect.collect(
+            self.bound("policy", n).code, self.bound("value", n).code if self.options["baseline"] else 0,
+            reset, step, environment.max_steps, True, False,
+            self.worlds, self.scale, self.log_std, steps, self._episodes, self._scratch,
+        )  # fmt: skip
+        self.refuse(status, self.steps + made * n)
+        self._lengths = np.argmax(steps.done[:made], axis=0) + 1
+
+    def _learn(self) -> dict[str, float]:
+        options, steps = self.options, self.rollout
+        n = int(self._lengths.sum())
+        rows = _rounded(n)
+        update, memory = self._update_of(rows)
+        observations, actions, rewards, done, *weights = memory
+        if not options["baseline"]:
+            steps.next_values[...] = 0
+        _line_up(steps, self._lengths, options["gamma"], observations, actions, rewards, done)
+        returns = fastdl.discounted_returns(rewards[:n], done[:n], gamma=options["gamma"])
+        values = self.bound("value", rows)(observations).reshape(-1)
+        squares = _weigh(
+            n, returns, values, options["baseline"], options["normalize_advantages"], options["entropy_weight"],
+            options["value_weight"], *weights,
+        )  # fmt: skip
+        rewards[:n] = returns
+        loss = update(observations, actions, rewards, *weights)
+        self.steps += n
+        _collect.rescale(self.scale, self.moments)
+        return {"policy": float(loss), "value": float(squares)}
+
+    def _update_of(self, rows: int) -> tuple[Any, tuple[Array, ...]]:
+        """The program of an update by so many rows, and memory for what it takes."""
+        if rows not in self._updates:
+            size, actions = self.environment.observation_size, self.rollout.actions
+            memory = (
+                np.zeros((rows, size), self.dtype),
+                np.zeros((rows, *actions.shape[2:]), actions.dtype),
+                np.zeros(rows, self.dtype),
+                np.zeros(rows, np.bool_),
+                *(np.zeros(rows, self.dtype) for _ in range(3)),
+            )
+            self._updates[rows] = record(self._update, *memory[:3], *memory[4:], verify=False), memory
+        return self._updates[rows]
+
+    def _update(
+        self, observation: Array, action: Array, returns: Array, of_log_prob: Array, of_entropy: Array, of_value: Array
+    ) -> Array:
+        policy, value, log_std = self.networks["policy"], self.networks["value"], self.log_std
+        grads: dict[str, Array] = {}
+        output = policy(observation)
+        if log_std is None:
+            log_prob = fastdl.categorical_log_prob(output, action)
+            grad = fastdl.categorical_log_prob_backward(of_log_prob, output, action)
+            if self.options["entropy_weight"]:
+                grad = fastdl.add(grad, fastdl.categorical_entropy_backward(of_entropy, output))
+        else:
+            log_prob = fastdl.normal_log_prob(output, log_std, action)
+            found = fastdl.normal_log_prob_backward(of_log_prob, output, log_std, action)
+            grad, grads["log_std"] = found.mean, found.log_std
+        policy.backward(grad, input_grad=False)
+        grads |= {f"policy.{name}": array for name, array in policy.grads.items()}
+        if self.options["baseline"]:
+            expected = value(observation).reshape(-1)
+            grad = fastdl.mse_loss_backward(of_value, expected, returns, reduction="none")
+            value.backward(grad.reshape(-1, 1), input_grad=False)
+            grads |= {f"value.{name}": array for name, array in value.grads.items()}
+        self.optimizer.step(grads, max_norm=self.options["max_norm"])
+        return fastdl.linear(of_log_prob, log_prob.reshape(1, -1))
+
+
+def _rounded(n: int) -> int:
+    """So many rows or a few more: 64, 96, 128, 192, ..., so that there are few programs."""
+    size = 64
+    while size < n:
+        if size + size // 2 >= n:
+            return size + size // 2
+        size *= 2
+    return size
