@@ -182,7 +182,7 @@ class Environment(Spaces):
             low, high = np.broadcast_arrays(self.action_space.low, self.action_space.high)  # type: ignore[attr-defined]
             actions = chooser.uniform(np.maximum(low, -1e3), np.minimum(high, 1e3), (steps, self.action_size))
         self._try(_interpreted(self.reset), _interpreted(self.step), actions, seed)
-        self._try(*_by_address(*compiled_functions), actions, seed)
+        self._try(*by_address(*compiled_functions), actions, seed)
 
     def _try(self, reset: Any, step: Any, actions: Any, seed: int) -> None:
         state, walls_of_state = _walled(self.state)
@@ -330,7 +330,8 @@ def _step_at(address: int, state: Any, action: Any, observation: Any, rng: Any) 
     return call_step(address, state, action, observation, rng)
 
 
-def _by_address(reset: int, step: int) -> tuple[Any, Any]:
+def by_address(reset: int, step: int) -> tuple[Any, Any]:
+    """Two functions that Python can call, of their addresses."""
     return (
         lambda *arguments: _reset_at(reset, *arguments),
         lambda *arguments: _step_at(step, *arguments),
