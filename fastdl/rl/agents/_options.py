@@ -46,15 +46,18 @@ seed : int, optional
     The same seed gives the same agent, on any number of threads.""",
 }
 
+_WHOLE = (
+    *("n_envs", "n_steps", "epochs", "batch_size", "episodes"),
+    *("capacity", "learning_starts", "train_every", "target_every", "exploration_steps"),
+)
 # The ranges of options: lowest, highest.
 _RANGES: dict[str, tuple[float, float]] = {
-    **dict.fromkeys(("gamma", "lmbda"), (0, 1)),
-    **dict.fromkeys(("n_envs", "n_steps", "epochs", "batch_size", "episodes"), (1, np.inf)),
+    **dict.fromkeys(("gamma", "lmbda", "alpha", "beta", "epsilon", "final_epsilon"), (0, 1)),
+    **dict.fromkeys(_WHOLE, (1, np.inf)),
     **dict.fromkeys(("entropy_weight", "value_weight"), (0, np.inf)),
     **dict.fromkeys(("lr", "clip", "max_norm"), (np.finfo(float).tiny, np.inf)),
     "initial_std": (np.finfo(float).tiny, np.inf),
 }
-_WHOLE = ("n_envs", "n_steps", "epochs", "batch_size", "episodes")
 
 
 def check_options(options: dict[str, Any]) -> None:
