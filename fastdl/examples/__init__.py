@@ -26,7 +26,8 @@ class MissingExtra(ImportError):
 
 def examples() -> dict[str, ModuleType]:
     """Every example by name."""
-    return {m.name: importlib.import_module(f"{__name__}.{m.name}") for m in pkgutil.iter_modules(__path__)}
+    names = [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
+    return {name: importlib.import_module(f"{__name__}.{name}") for name in names}
 
 
 @contextmanager

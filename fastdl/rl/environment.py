@@ -190,7 +190,8 @@ class Environment(Spaces):
         rng = random.streams(seed)
 
         def called(name: str, function: Any, *arguments: Any) -> Any:
-            observation[...] = np.nan
+            if name == "reset":  # a step may leave alone what does not change
+                observation[...] = np.nan
             try:
                 result = function(*arguments)
             except IndexError as error:

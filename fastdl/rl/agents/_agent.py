@@ -21,6 +21,7 @@ from fastdl.rl.agents._options import check_options, options_of
 from fastdl.rl.agents._programs import Bound
 from fastdl.rl.agents.history import DivergedError, History
 from fastdl.rl.environment import Environment
+from fastdl.rl.random import streams
 
 Array = np.ndarray[Any, Any]
 Self = TypeVar("Self", bound="Agent")
@@ -77,7 +78,7 @@ class Agent(ABC):
         self.dtype = np.dtype(options["dtype"])
         self._seeds = dict(zip(("networks", "worlds", "updates"), _seed(options["seed"]).spawn(3), strict=True))
         self.rng = np.random.default_rng(self._seeds["updates"])
-        self.scale = _collect.scale_of(environment, options["normalize_observations"])
+        self.scale = _collect.scale_of(environment, options.get("normalize_observations", False))
         self.moments = np.zeros((3, environment.observation_size))
         of_networks = np.random.default_rng(self._seeds["networks"])
         self.networks: dict[str, nn.Module] = {}
@@ -245,6 +246,36 @@ class Agent(ABC):
                 raise DivergedError("an observation, a reward or a parameter", self.steps)
             steps.observations[0] = steps.observations[made]
         return done.returns
+
+    def episode(self, seed: int = 0) -> tuple[Array, float]:
+        """The states of an episode with the best actions, for pictures (`fastdl.rl.animate`), and its return.
+
+        Parameters
+        ----------
+        seed : int
+            Of the environment.
+
+        Returns
+        -------
+        states : array of float64, shape (n + 1, S)
+        total : float
+        """
+        environment = self.environment
+        if not isinstance(environment, Environment):
+            raise TypeError(f"environment: found {environment.name} of Gymnasium's, expected a compiled one")
+        state, observation = environment.state.copy(), np.zeros(environment.observation_size)
+        rng, total = streams(seed), 0.0
+        environment.reset(state, observation, rng)
+        states = [state.copy()]
+        for _ in range(environment.max_steps or 10_000):
+            action = self.predict(observation)
+            given = np.int64(action) if environment.n_actions is not None else action
+            reward, terminated = environment.step(state, given, observation, rng)
+            states.append(state.copy())
+            total += reward
+            if terminated:
+                break
+        return np.array(states), total
 
     # Files.
 

@@ -158,24 +158,31 @@ def note(raw: Any, scale: Any) -> None:
 
 
 @compiled
-def choose(outputs: Any, log_std: Any, greedy: bool, rng: Any) -> Any:
+def _draw_each(logits: Any, greedy: bool, rng: Any, actions: Any, log_probs: Any) -> None:
+    for i in range(logits.shape[0]):
+        if greedy:
+            actions[i] = _best(logits[i])
+        else:
+            actions[i], log_probs[i] = _drawn(logits[i], rng)
+
+
+@compiled
+def _vary_each(means: Any, log_std: Any, greedy: bool, rng: Any, actions: Any, log_probs: Any) -> None:
+    for i in range(means.shape[0]):
+        log_probs[i] = _varied(means[i], log_std, greedy, actions[i], rng)
+
+
+def choose(outputs: Array, log_std: Array | None, greedy: bool, rng: Array) -> tuple[Array, Array]:
     """Actions by what a policy says of N observations, and the logarithms of their probabilities, (N,): (N,) int64 by
     logits, or (N, D) by means."""
-    n = outputs.shape[0]
-    log_probs = np.zeros(n)
+    log_probs = np.zeros(len(outputs))
     if log_std is None:
-        actions = np.zeros(n, np.int64)
-        for i in range(n):
-            if greedy:
-                actions[i] = _best(outputs[i])
-            else:
-                actions[i], log_probs[i] = _drawn(outputs[i], rng)
-        return actions, log_probs
+        actions = np.zeros(len(outputs), np.int64)
+        _draw_each(outputs, greedy, rng, actions, log_probs)
     else:
-        values = np.zeros(outputs.shape)
-        for i in range(n):
-            log_probs[i] = _varied(outputs[i], log_std, greedy, values[i], rng)
-        return values, log_probs
+        actions = np.zeros(outputs.shape)
+        _vary_each(outputs, log_std, greedy, rng, actions, log_probs)
+    return actions, log_probs
 
 
 @compiled

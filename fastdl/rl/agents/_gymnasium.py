@@ -19,7 +19,7 @@ def vector_of(environment_id: str, n: int, **options: Any) -> Any:
     import gymnasium
 
     same_step = gymnasium.vector.AutoresetMode.SAME_STEP
-    return gymnasium.make_vec(environment_id, n, vector_kwargs={"autoreset_mode": same_step}, **options)
+    return gymnasium.make_vec(environment_id, n, "sync", vector_kwargs={"autoreset_mode": same_step}, **options)
 
 
 class GymnasiumWorlds(Spaces):

@@ -263,7 +263,7 @@ class DQN(Agent):
         max_norm: float | None = 10.0,
         seed: int | None = None,
     ) -> None:
-        options = options_of(locals()) | {"normalize_observations": False}
+        options = options_of(locals())
         if not isinstance(environment, Environment):
             raise TypeError(f"environment: found {type(environment).__name__}, expected fastdl.rl.Environment")
         described(environment, options)
