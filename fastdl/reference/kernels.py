@@ -785,6 +785,54 @@ def cosine_embedding_loss_backward(
     grad_x1[...], grad_x2[...] = (np.ravel(g) for g in grads)
 
 
+# ---- policies: over time ----
+
+
+@kernel
+def discounted_returns(reward, done, bootstrap, returns, steps, columns, gamma):
+    shape = steps, columns
+    returns[...] = reference.discounted_returns(
+        reward.reshape(shape), done.reshape(shape), gamma=gamma, bootstrap=bootstrap
+    ).ravel()
+
+
+@kernel
+def discounted_returns_backward(grad_output, done, grad_reward, grad_bootstrap, steps, columns, gamma):
+    shape = steps, columns
+    grads = reference.discounted_returns_backward(grad_output.reshape(shape), done.reshape(shape), gamma=gamma)
+    grad_reward[...], grad_bootstrap[...] = (g.ravel() for g in grads)
+
+
+@kernel
+def gae(
+    reward, state_value, next_state_value, terminated, done, advantage, value_target, steps, columns, gamma, lmbda
+):  # fmt: skip
+    given = [a.reshape(steps, columns) for a in (reward, state_value, next_state_value, terminated, done)]
+    found = reference.gae(*given, gamma=gamma, lmbda=lmbda)
+    advantage[...], value_target[...] = (a.ravel() for a in found)
+
+
+@kernel
+def gae_backward(
+    grad_advantage, grad_value_target, terminated, done, grad_reward, grad_state_value, grad_next_state_value, steps,
+    columns, gamma, lmbda,
+):  # fmt: skip
+    given = [a.reshape(steps, columns) for a in (grad_advantage, grad_value_target, terminated, done)]
+    grads = reference.gae_backward(*given, gamma=gamma, lmbda=lmbda)
+    grad_reward[...], grad_state_value[...], grad_next_state_value[...] = (g.ravel() for g in grads)
+
+
+@kernel
+def vtrace(
+    log_rho, reward, state_value, next_state_value, terminated, done, advantage, value_target, steps, columns, gamma,
+    lmbda, rho_threshold, c_threshold,
+):  # fmt: skip
+    arrays = log_rho, reward, state_value, next_state_value, terminated, done
+    options = {"gamma": gamma, "lmbda": lmbda, "rho_threshold": rho_threshold, "c_threshold": c_threshold}
+    found = reference.vtrace(*[a.reshape(steps, columns) for a in arrays], **options)
+    advantage[...], value_target[...] = (a.ravel() for a in found)
+
+
 # ---- optimizers ----
 
 
