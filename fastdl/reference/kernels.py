@@ -29,6 +29,7 @@ OUT_OF_MEMORY = 1
 MOST_STEPS = 2**63 // 64 - 1
 """Of an empty batch: arrays that are empty may have any size."""
 BAD_TARGET, BAD_INDEX, BAD_PROBABILITY, BAD_TARGET_PROBABILITY, BAD_LEVEL, BAD_LENGTH, BAD_ROW = 2, 4, 5, 6, 7, 8, 11
+BAD_ACTION = 12
 
 
 def kernel(function: Callable[..., int | None]) -> Callable[..., int | None]:
@@ -831,6 +832,82 @@ def vtrace(
     options = {"gamma": gamma, "lmbda": lmbda, "rho_threshold": rho_threshold, "c_threshold": c_threshold}
     found = reference.vtrace(*[a.reshape(steps, columns) for a in arrays], **options)
     advantage[...], value_target[...] = (a.ravel() for a in found)
+
+
+# ---- policies: distributions ----
+
+
+def _bad_action(action: Any, actions: int) -> bool:
+    return action is not None and bool(((action < 0) | (action >= actions)).any())
+
+
+@kernel
+def categorical(logits, action, log_prob, entropy, rows, actions):
+    if _bad_action(action, actions):
+        return BAD_ACTION
+    logits = logits.reshape(rows, actions)
+    if log_prob is not None:
+        log_prob[...] = reference.categorical_log_prob(logits, action)
+    if entropy is not None:
+        entropy[...] = reference.categorical_entropy(logits)
+
+
+@kernel
+def categorical_backward(grad_log_prob, grad_entropy, logits, action, grad_logits, rows, actions):
+    if _bad_action(action, actions):
+        return BAD_ACTION
+    logits, to = logits.reshape(rows, actions), grad_logits.reshape(rows, actions)
+    to[...] = 0
+    if grad_log_prob is not None:
+        to += reference.categorical_log_prob_backward(grad_log_prob, logits, action)
+    if grad_entropy is not None:
+        to += reference.categorical_entropy_backward(grad_entropy, logits)
+
+
+@kernel
+def categorical_policy_loss(
+    grad_output, logits, action, advantage, old_log_prob, loss, grad_logits, rows, actions, clip, entropy_weight
+):  # fmt: skip
+    if _bad_action(action, actions):
+        return BAD_ACTION
+    given = logits.reshape(rows, actions), action, advantage, old_log_prob
+    options = {"clip": clip, "entropy_weight": entropy_weight}
+    if loss is not None:
+        loss[...] = reference.categorical_policy_loss(*given, **options)
+    if grad_logits is not None:
+        grad_logits[...] = reference.categorical_policy_loss_backward(grad_output[0], *given, **options).ravel()
+
+
+def _distribution(mean: Array, log_std: Array, action: Array, rows: int, columns: int, own: int) -> tuple[Array, ...]:
+    shape = rows, columns
+    return mean.reshape(shape), log_std.reshape(shape if own else columns), action.reshape(shape)
+
+
+@kernel
+def normal_log_prob(mean, log_std, action, log_prob, rows, columns, own):
+    log_prob[...] = reference.normal_log_prob(*_distribution(mean, log_std, action, rows, columns, own))
+
+
+@kernel
+def normal_log_prob_backward(grad_output, mean, log_std, action, grad_mean, grad_log_std, rows, columns, own):
+    given = _distribution(mean, log_std, action, rows, columns, own)
+    grad_mean[...], grad_log_std[...] = (g.ravel() for g in reference.normal_log_prob_backward(grad_output, *given))
+
+
+@kernel
+def normal_policy_loss(
+    grad_output, mean, log_std, action, advantage, old_log_prob, loss, grad_mean, grad_log_std, rows, columns, own,
+    clip, entropy_weight,
+):  # fmt: skip
+    given = *_distribution(mean, log_std, action, rows, columns, own), advantage, old_log_prob
+    options = {"clip": clip, "entropy_weight": entropy_weight}
+    if loss is not None:
+        loss[...] = reference.normal_policy_loss(*given, **options)
+    if grad_log_std is not None:
+        grads = reference.normal_policy_loss_backward(grad_output[0], *given, **options)
+        grad_log_std[...] = grads.log_std.ravel()
+        if grad_mean is not None:
+            grad_mean[...] = grads.mean.ravel()
 
 
 # ---- optimizers ----
