@@ -11,6 +11,7 @@
  *   return value    FDL_OK or a status; nothing prints, nothing aborts. The caller has checked shapes:
  *                   kernels read exactly the elements that the shapes given here say.
  *   arrays          dense, row-major ("C order"), no alignment required. Shapes stand in [brackets].
+ *   uint8_t *       NumPy's bools: 0 or 1.
  *   index types     int64_t throughout.
  */
 #ifndef FASTDL_H
@@ -48,6 +49,8 @@ enum {
     FDL_STALE = 10,
     /* ValueError: index: found one outside the rows, expected 0 <= index < their number */
     FDL_BAD_ROW = 11,
+    /* ValueError: action: found one outside the actions, expected 0 <= action < their number */
+    FDL_BAD_ACTION = 12,
 };
 
 /* Activations, element by element; vector/activation.h has their formulas. */
@@ -390,6 +393,47 @@ FDL_KERNEL int fdl_cosine_embedding_loss(const real *x1, const real *x2, const r
 FDL_KERNEL int fdl_cosine_embedding_loss_backward(const real *grad_output, const real *x1, const real *x2,
                                                   const real *target, real *grad_x1, real *grad_x2, int64_t rows,
                                                   int64_t features, double margin, int64_t reduction);
+
+/* policy/: returns and advantages of arrays over time, [steps, columns], a column a sequence; done and terminated are
+ * NumPy's bools. bootstrap [columns], 0 where there is none. */
+FDL_KERNEL int fdl_discounted_returns(const real *reward, const uint8_t *done, FDL_OPTIONAL const real *bootstrap,
+                                      real *returns, int64_t steps, int64_t columns, double gamma);
+FDL_KERNEL int fdl_discounted_returns_backward(const real *grad_output, const uint8_t *done, real *grad_reward,
+                                               real *grad_bootstrap, int64_t steps, int64_t columns, double gamma);
+FDL_KERNEL int fdl_gae(const real *reward, const real *state_value, const real *next_state_value,
+                       const uint8_t *terminated, const uint8_t *done, real *advantage, real *value_target,
+                       int64_t steps, int64_t columns, double gamma, double lmbda);
+FDL_KERNEL int fdl_gae_backward(const real *grad_advantage, const real *grad_value_target, const uint8_t *terminated,
+                                const uint8_t *done, real *grad_reward, real *grad_state_value,
+                                real *grad_next_state_value, int64_t steps, int64_t columns, double gamma,
+                                double lmbda);
+FDL_KERNEL int fdl_vtrace(const real *log_rho, const real *reward, const real *state_value,
+                          const real *next_state_value, const uint8_t *terminated, const uint8_t *done, real *advantage,
+                          real *value_target, int64_t steps, int64_t columns, double gamma, double lmbda,
+                          double rho_threshold, double c_threshold);
+/* Distributions: logits [rows, actions], an action of each row; mean and action [rows, columns], log_std likewise (own 1)
+ * or [columns] (own 0). log_prob, entropy, advantage and old_log_prob [rows]. What may be NULL is not wanted, or 0. */
+FDL_KERNEL int fdl_categorical(const real *logits, FDL_OPTIONAL const int64_t *action, FDL_OPTIONAL real *log_prob,
+                               FDL_OPTIONAL real *entropy, int64_t rows, int64_t actions);
+FDL_KERNEL int fdl_categorical_backward(FDL_OPTIONAL const real *grad_log_prob, FDL_OPTIONAL const real *grad_entropy,
+                                        const real *logits, FDL_OPTIONAL const int64_t *action, real *grad_logits,
+                                        int64_t rows, int64_t actions);
+FDL_KERNEL int fdl_normal_log_prob(const real *mean, const real *log_std, const real *action, real *log_prob,
+                                   int64_t rows, int64_t columns, int64_t own);
+FDL_KERNEL int fdl_normal_log_prob_backward(const real *grad_output, const real *mean, const real *log_std,
+                                            const real *action, real *grad_mean, real *grad_log_std, int64_t rows,
+                                            int64_t columns, int64_t own);
+/* The loss, or with grad_output [1] the gradients. old_log_prob NULL: the policy gradient; clip may be infinite. */
+FDL_KERNEL int fdl_categorical_policy_loss(FDL_OPTIONAL const real *grad_output, const real *logits,
+                                           const int64_t *action, const real *advantage,
+                                           FDL_OPTIONAL const real *old_log_prob, FDL_OPTIONAL real *loss,
+                                           FDL_OPTIONAL real *grad_logits, int64_t rows, int64_t actions, double clip,
+                                           double entropy_weight);
+FDL_KERNEL int fdl_normal_policy_loss(FDL_OPTIONAL const real *grad_output, const real *mean, const real *log_std,
+                                      const real *action, const real *advantage,
+                                      FDL_OPTIONAL const real *old_log_prob, FDL_OPTIONAL real *loss,
+                                      FDL_OPTIONAL real *grad_mean, FDL_OPTIONAL real *grad_log_std, int64_t rows,
+                                      int64_t columns, int64_t own, double clip, double entropy_weight);
 /* optim.c: one step each, in place, all arrays [size]; step counts from 1 */
 FDL_KERNEL int fdl_sgd_step(real *param, const real *grad, FDL_OPTIONAL real *momentum_buffer, int64_t size,
                             int64_t step, double lr, double momentum, double dampening, double weight_decay,

@@ -75,7 +75,8 @@ class Guarded:
     """A poisoned array, misaligned by one element, between guard zones."""
 
     def __init__(self, shape: tuple[int, ...], dtype: Any) -> None:
-        poison = np.nan if np.dtype(dtype).kind == "f" else np.iinfo(dtype).min
+        kind = np.dtype(dtype).kind
+        poison = np.nan if kind == "f" else True if kind == "b" else np.iinfo(dtype).min
         size = int(np.prod(shape))
         self._memory = np.full(size + 2 * _GUARD + 1, poison, dtype)
         offset = _GUARD

@@ -202,6 +202,23 @@ for _name in ("nll_loss", "cross_entropy"):
 _RIGHT["cross_entropy_with_grad"] = _RIGHT["cross_entropy"]
 _RIGHT["cosine_embedding_loss"] = {"x1": _zeros(3, 4), "x2": _zeros(3, 4), "target": _zeros(3), "reduction": "none"}
 _RIGHT["cosine_embedding_loss_backward"] = {"grad_output": _zeros(3)} | _RIGHT["cosine_embedding_loss"]
+_OVER_TIME: dict[str, Any] = {"reward": _zeros(4, 3), "state_value": _zeros(4, 3), "next_state_value": _zeros(4, 3)}
+_MASKS: dict[str, Any] = {"terminated": np.zeros((4, 3), bool), "done": np.zeros((4, 3), bool)}
+_RIGHT["discounted_returns"] = {"reward": _zeros(4, 3), "done": _MASKS["done"], "gamma": 0.9, "bootstrap": _zeros(3)}
+_RIGHT["discounted_returns_backward"] = {"grad_output": _zeros(4, 3), "done": _MASKS["done"], "gamma": 0.9}
+_RIGHT["gae"] = _OVER_TIME | _MASKS | {"gamma": 0.9, "lmbda": 0.5}
+_RIGHT["gae_backward"] = {"grad_advantage": _zeros(4, 3), "grad_value_target": _zeros(4, 3)} | _MASKS
+_RIGHT["gae_backward"] |= {"gamma": 0.9, "lmbda": 0.5}
+_RIGHT["vtrace"] = {"log_rho": _zeros(4, 3)} | _OVER_TIME | _MASKS | {"gamma": 0.9}
+_RIGHT["categorical_log_prob"] = {"logits": _zeros(3, 4), "action": _ints(0, 1, 3)}
+_RIGHT["categorical_log_prob_backward"] = {"grad_output": _zeros(3)} | _RIGHT["categorical_log_prob"]
+_RIGHT["categorical_entropy"] = {"logits": _zeros(3, 4)}
+_RIGHT["categorical_entropy_backward"] = {"grad_output": _zeros(3), "logits": _zeros(3, 4)}
+_RIGHT["normal_log_prob"] = {"mean": _zeros(3, 4), "log_std": _zeros(4), "action": _zeros(3, 4)}
+_RIGHT["normal_log_prob_backward"] = {"grad_output": _zeros(3)} | _RIGHT["normal_log_prob"]
+for _name in ("categorical", "normal"):
+    _RIGHT[f"{_name}_policy_loss"] = _RIGHT[f"{_name}_log_prob"] | {"advantage": _zeros(3), "old_log_prob": _zeros(3)}
+    _RIGHT[f"{_name}_policy_loss_backward"] = {"grad_output": _zeros()} | _RIGHT[f"{_name}_policy_loss"]
 
 
 def _overlapping(operation: str, argument: str) -> dict[str, Any]:
@@ -677,6 +694,77 @@ _ROWS: list[tuple[str, dict[str, Any], type[Exception], str, str, str]] = [
     ("cosine_embedding_loss", {"target": _zeros()}, ValueError, "target", "()", "(3,)"),
     ("cosine_embedding_loss", {"reduction": "all"}, ValueError, "reduction", "all", "mean"),
     ("cosine_embedding_loss_backward", {"grad_output": _zeros()}, ValueError, "grad_output", "()", "(3,)"),
+    # policies
+    *(
+        row
+        for end in ("", "_backward")
+        for row in (
+            (f"discounted_returns{end}", {"done": _zeros(4, 3)}, TypeError, "done", "float32", "bool"),
+            (f"discounted_returns{end}", {"done": np.zeros((4, 3), np.uint8)}, TypeError, "done", "uint8", "bool"),
+            (f"discounted_returns{end}", {"done": np.zeros(4, bool)}, ValueError, "done", "(4,)", "(4, 3)"),
+            (f"discounted_returns{end}", {"done": [False]}, TypeError, "done", "list", "array"),
+            (f"discounted_returns{end}", {"gamma": 1.1}, ValueError, "gamma", "1.1", "between 0 and 1"),
+            (f"gae{end}", {"terminated": None}, TypeError, "terminated", "None", "array"),
+            (f"gae{end}", {"done": np.zeros((3, 4), bool)}, ValueError, "done", "(3, 4)", "(4, 3)"),
+            (f"gae{end}", {"lmbda": -0.1}, ValueError, "lmbda", "-0.1", "between 0 and 1"),
+            (f"gae{end}", {"gamma": _NAN}, ValueError, "gamma", "nan", "between 0 and 1"),
+        )
+    ),
+    ("discounted_returns", {"reward": _zeros()}, ValueError, "reward", "()", "at least 1 dimension"),
+    ("discounted_returns", {"bootstrap": _zeros(4)}, ValueError, "bootstrap", "(4,)", "(3,)"),
+    ("discounted_returns", {"bootstrap": _zeros()}, ValueError, "bootstrap", "()", "1 dimensions"),
+    ("gae", {"reward": np.zeros((4, 3), int)}, TypeError, "reward", "i8", "float32 or float64"),
+    ("gae", {"state_value": _zeros(5, 3)}, ValueError, "state_value", "(5, 3)", "(4, 3)"),
+    ("gae", {"next_state_value": _zeros(4, 3, dtype=F64)}, TypeError, "next_state_value", "float64", "float32"),
+    ("gae_backward", {"grad_value_target": _zeros(3)}, ValueError, "grad_value_target", "(3,)", "(4, 3)"),
+    ("vtrace", {"reward": _zeros(4)}, ValueError, "reward", "(4,)", "(4, 3)"),
+    ("vtrace", {"terminated": _zeros(4, 3)}, TypeError, "terminated", "float32", "bool"),
+    ("vtrace", {"rho_threshold": -1.0}, ValueError, "rho_threshold", "-1.0", "at least 0"),
+    ("vtrace", {"c_threshold": _NAN}, ValueError, "c_threshold", "nan", "at least 0"),
+    *(
+        row
+        for name in (name for name in _RIGHT if name.startswith("categorical_"))
+        for row in (
+            (name, {"logits": _zeros(4)}, ValueError, "logits", "(4,)", "2 dimensions"),
+            (name, {"logits": _zeros(3, 0)}, ValueError, "logits", "(3, 0)", "at least 1 action"),
+        )
+    ),
+    *(
+        row
+        for name in (name for name in _RIGHT if name.startswith("categorical_") and "entropy" not in name)
+        for row in (
+            (name, {"action": _ints(0, 1, 4)}, ValueError, "action", "one outside the actions", "0 <= action"),
+            (name, {"action": _ints(0, -1, 3)}, ValueError, "action", "one outside the actions", "0 <= action"),
+            (name, {"action": _ints(0, 1)}, ValueError, "action", "(2,)", "(3,)"),
+            (name, {"action": _zeros(3)}, TypeError, "action", "float32", "integers"),
+        )
+    ),
+    *(
+        row
+        for name in (name for name in _RIGHT if name.startswith("normal_"))
+        for row in (
+            (name, {"mean": _zeros(4)}, ValueError, "mean", "(4,)", "2 dimensions"),
+            (name, {"log_std": _zeros(3)}, ValueError, "log_std", "(3,)", "(4,) or (3, 4)"),
+            (name, {"action": _ints(0, 1, 2)}, TypeError, "action", "i8", "float32 or float64"),
+            (name, {"action": _zeros(3)}, ValueError, "action", "(3,)", "(3, 4)"),
+        )
+    ),
+    *(
+        row
+        for name in (name for name in _RIGHT if "_policy_loss" in name)
+        for row in (
+            (name, {"advantage": _zeros(4)}, ValueError, "advantage", "(4,)", "(3,)"),
+            (name, {"advantage": None}, TypeError, "advantage", "None", "array"),
+            (name, {"old_log_prob": _zeros(3, 1)}, ValueError, "old_log_prob", "(3, 1)", "1 dimensions"),
+            (name, {"clip": -0.1}, ValueError, "clip", "-0.1", "at least 0"),
+            (name, {"clip": 0.2, "old_log_prob": None}, ValueError, "clip", "0.2", "None without old_log_prob"),
+            (name, {"entropy_weight": math.inf}, ValueError, "entropy_weight", "inf", "finite"),
+        )
+    ),
+    ("categorical_log_prob_backward", {"grad_output": _zeros()}, ValueError, "grad_output", "()", "1 dimensions"),
+    ("categorical_entropy_backward", {"grad_output": _zeros(4)}, ValueError, "grad_output", "(4,)", "(3,)"),
+    ("normal_log_prob_backward", {"grad_output": _zeros(2)}, ValueError, "grad_output", "(2,)", "(3,)"),
+    ("normal_policy_loss_backward", {"grad_output": _zeros(3)}, ValueError, "grad_output", "(3,)", "()"),
     # options of the optimizer
     ("sgd_step", {"step": 0}, ValueError, "step", "0", "at least 1"),
     ("sgd_step", {"lr": -0.1}, ValueError, "lr", "-0.1", "at least 0"),

@@ -90,6 +90,7 @@ _VERBS: list[tuple[str, tuple[Any, ...]]] = [
     ("floats", (_X, "x", 2)),
     ("floats_like", (_X, "x", _X)),
     ("floats_like", (_X, "x", _X, 2)),
+    ("bools", (_X > 0, "x", (2, 3))),
     ("optional_vector", (_X[0], "x", _X, 3)),
     ("optional_vector", (None, "x", _X, 3)),
     ("optional_like", (_X, "x", _X, (2, 3))),

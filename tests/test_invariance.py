@@ -177,10 +177,18 @@ def _batched(case: Case, arguments: dict[str, Any]) -> tuple[dict[str, int], dic
         states = 1 + (family == "lstm_cell")
         return dict.fromkeys(("x", "h", "c", "grad_output", "grad_c"), 0), dict.fromkeys(range(states + backward), 0)
     lead = next(arguments[name] for name in _FIRST if name in arguments)
+    if family in ("discounted_returns", "gae", "vtrace"):  # over time, which comes first; what is of one step has none
+        if lead.ndim < 2:
+            return None
+        names = {n: int(v.ndim == lead.ndim) for n, v in arguments.items() if isinstance(v, np.ndarray)}
+        return names, {i: int(len(shape) == lead.ndim) for i, shape in enumerate(case.shapes)}
+    if family.endswith("policy_loss"):
+        return None
     last = max(np.size(options.get("normalized_shape", ())), len(options.get("pad", ())) // 2)
     if lead.ndim < 2 or lead.ndim <= last or options.get("dim", -1) in (0, -lead.ndim):
         return None
     shared = ["bias", "running_mean", "running_var"]
+    shared += ["log_std"] * (np.ndim(arguments.get("log_std")) == 1)
     shared += ["mean", "rstd"] * (family == "batch_norm")
     shared += ["weight", "pos_weight"] * (not family.startswith("binary"))
     names = {
@@ -189,11 +197,12 @@ def _batched(case: Case, arguments: dict[str, Any]) -> tuple[dict[str, int], dic
         if isinstance(value, np.ndarray) and value.shape[:1] == lead.shape[:1] and name not in shared
     }
     both = family in ("cosine_embedding_loss", "cross_entropy_with_grad")  # results of each sample in a gradient, too
+    both = both or np.ndim(arguments.get("log_std")) == 2
     alone = len(case.shapes) if both or not (backward or family == "batch_norm") else 1
     return names, dict.fromkeys(range(alone), 0)
 
 
-_FIRST = ("x", "x1", "columns", "grad_output")
+_FIRST = ("x", "x1", "columns", "grad_output", "reward", "grad_advantage", "logits", "mean")
 
 
 def _taken(arguments: dict[str, Any], names: dict[str, int], samples: Any) -> dict[str, Any]:
@@ -238,6 +247,7 @@ def test_most_operations_have_samples() -> None:
     found = {c.operation for c in everyday() if _batched(c, c.make(np.float32))}
     families = {name.removesuffix("_backward") for name in set(OPERATIONS) - found}
     apart = {*RANDOM, "l1_penalty", "l2_penalty", "take", "cat", "fuse_conv_bn_weights"}
+    apart |= {"categorical_policy_loss", "normal_policy_loss"}
     assert {name for name in families if not name.endswith("_step")} == apart
 
 

@@ -308,7 +308,55 @@ def _rnn_cell(
     return _cell(getattr(torch, f"rnn_{nonlinearity}_cell"), x, (h,), weight_ih, weight_hh, bias_ih, bias_hh)
 
 
+def _over_time(terms: Any, factors: Any, done: Any, after: Any) -> Any:
+    """sum[t] = terms[t] + factors[t] sum[t + 1], or terms[t] where t is done, step by step."""
+    sums = []
+    for t in reversed(range(len(terms))):
+        after = terms[t] + factors * torch.where(done[t], torch.zeros_like(terms[t]), after)
+        sums.insert(0, after)
+    return torch.stack(sums) if sums else terms.clone()
+
+
+def _gae(reward, state_value, next_state_value, terminated, done=None, *, gamma, lmbda):  # type: ignore[no-untyped-def]
+    next_ = torch.where(terminated, torch.zeros_like(reward), next_state_value)
+    done, after = terminated if done is None else done, torch.zeros(reward.shape[1:], dtype=reward.dtype)
+    advantage = _over_time(reward + gamma * next_ - state_value, gamma * lmbda, done, after)
+    return advantage, advantage + state_value
+
+
+def _discounted_returns(reward: Any, done: Any, bootstrap: Any = None, *, gamma: float) -> Any:
+    after = torch.zeros(reward.shape[1:], dtype=reward.dtype) if bootstrap is None else bootstrap
+    return _over_time(reward, gamma, done, after)
+
+
+def _categorical(logits: Any) -> Any:
+    return torch.distributions.Categorical(logits=logits, validate_args=False)
+
+
+def _normal(mean: Any, log_std: Any) -> Any:
+    normal = torch.distributions.Normal(mean, log_std.exp().expand_as(mean), validate_args=False)
+    return torch.distributions.Independent(normal, 1, validate_args=False)
+
+
+def _policy_loss(distribution, action, advantage, old_log_prob=None, *, clip=None, entropy_weight=0.0):  # type: ignore[no-untyped-def]
+    log_prob = distribution.log_prob(action)
+    objective = advantage * log_prob
+    if old_log_prob is not None:
+        ratio = torch.exp(log_prob - old_log_prob)
+        objective = ratio * advantage
+        if clip is not None:
+            objective = torch.min(objective, torch.clamp(ratio, 1 - clip, 1 + clip) * advantage)
+    return -objective.mean() - entropy_weight * distribution.entropy().mean()
+
+
 _TORCH: dict[str, Callable[..., Any]] = {
+    "discounted_returns": _discounted_returns,
+    "gae": _gae,
+    "categorical_log_prob": lambda logits, action: _categorical(logits).log_prob(action),
+    "categorical_entropy": lambda logits: _categorical(logits).entropy(),
+    "categorical_policy_loss": lambda logits, **others: _policy_loss(_categorical(logits), **others),
+    "normal_log_prob": lambda mean, log_std, action: _normal(mean, log_std).log_prob(action),
+    "normal_policy_loss": lambda mean, log_std, **others: _policy_loss(_normal(mean, log_std), **others),
     **{
         name: _dropout(getattr(F, name)) for name in ("alpha_dropout", "dropout", "dropout1d", "dropout2d", "dropout3d")
     },

@@ -380,6 +380,13 @@ SHORTCUT(floats_as) /* x, argument, like */
     return fine ? Py_NewRef(given[0]) : in_full(function, given, count);
 }
 
+SHORTCUT(bools) /* x, argument, shape */
+{
+    PyArrayObject *x = count == 3 && PyArray_CheckExact(given[0]) ? (PyArrayObject *)given[0] : NULL;
+    const bool fine = x && PyArray_TYPE(x) == NPY_BOOL && PyArray_IS_C_CONTIGUOUS(x) && has_shape(x, given[2]);
+    return fine ? Py_NewRef(given[0]) : in_full(function, given, count);
+}
+
 SHORTCUT(optional_vector) /* x, argument, like, size */
 {
     if (count == 4 && given[0] == Py_None)
@@ -720,6 +727,7 @@ SHORTCUT(result_table) /* arrays */
 static PyMethodDef shortcuts[] = {
     ROW(floats),
     ROW(floats_like),
+    ROW(bools),
     ROW(optional_vector),
     ROW(optional_like),
     ROW(linear_weight),

@@ -22,6 +22,8 @@ from typing import NamedTuple
 
 DTYPES = {"f32": "float", "f64": "double"}
 PYTHON_TYPES = {"int64_t": "int", "double": "float"}
+NUMPY_TYPES = {"real": "a.real", "double": "NPY_DOUBLE", "int64_t": "NPY_INT64", "uint8_t": "NPY_BOOL"}
+"""In C, the number of the dtype of an array whose elements are these."""
 
 
 class Parameter(NamedTuple):
@@ -198,7 +200,7 @@ def call_table(functions: list[Function]) -> str:
                 continue
             passed += [local]
             if "*" in p.type:
-                dtype = {"real": "a.real", "double": "NPY_DOUBLE", "int64_t": "NPY_INT64"}[c_type]
+                dtype = NUMPY_TYPES[c_type]
                 flags = f"{int('const' not in p.type)}, {int(p.optional)}"
                 take = "take_strided" if p.name == "strided" else "take_array"
                 lines += [f"    void *{local} = {take}(&a, {i}, {dtype}, {flags});"]

@@ -27,6 +27,16 @@ FDL_INLINE void vstream(real *p, vreal v) { _mm256_stream_si256((__m256i *)(void
 FDL_INLINE vwide vmultiply_low(vwide a, vwide b) { return (vwide)_mm256_mul_epu32((__m256i)a, (__m256i)b); }
 #define vmultiply_low vmultiply_low
 
+FDL_INLINE vint vload_bools(const uint8_t *p)
+{
+#if defined(FDL_f32)
+    return (vint)_mm256_cvtepu8_epi32(_mm_loadu_si64(p)) != 0;
+#else
+    return (vint)_mm256_cvtepu8_epi64(_mm_loadu_si32(p)) != 0;
+#endif
+}
+#define vload_bools vload_bools
+
 typedef vint vmask;
 FDL_INLINE vmask vmask_range(int64_t first, int64_t last)
 {

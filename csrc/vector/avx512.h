@@ -33,6 +33,16 @@ FDL_INLINE void vstream(real *p, vreal v) { _mm512_stream_si512((__m512i *)(void
 FDL_INLINE vwide vmultiply_low(vwide a, vwide b) { return (vwide)_mm512_mul_epu32((__m512i)a, (__m512i)b); }
 #define vmultiply_low vmultiply_low
 
+FDL_INLINE vint vload_bools(const uint8_t *p)
+{
+#if defined(FDL_f32)
+    return (vint)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)(const void *)p)) != 0;
+#else
+    return (vint)_mm512_cvtepu8_epi64(_mm_loadu_si64(p)) != 0;
+#endif
+}
+#define vload_bools vload_bools
+
 FDL_INLINE vreal vselect(vint mask, vreal a, vreal b)
 {
 #if defined(FDL_f32)

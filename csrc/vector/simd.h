@@ -180,6 +180,27 @@ FDL_INLINE void vstore_up_to(real *p, vreal v, int64_t n)
     else
         vstore_first(p, v, n);
 }
+
+/* A mask from LANES bools. */
+#ifndef vload_bools
+FDL_INLINE vint vload_bools(const uint8_t *p)
+{
+    typedef uint8_t bools __attribute__((vector_size(LANES)));
+    bools b;
+    memcpy(&b, p, sizeof b);
+    return __builtin_convertvector(b, vint) != 0;
+}
+#endif
+/* The same, false past the first n >= 1, which are not read. */
+FDL_INLINE vint vload_bools_up_to(const uint8_t *p, int64_t n)
+{
+    uint8_t own[LANES] = {0};
+    if (n >= LANES)
+        return vload_bools(p);
+    memcpy(own, p, (size_t)n);
+    return vload_bools(own);
+}
+
 /* WIDE_LANES elements, as doubles. */
 #ifndef vload_double
 FDL_INLINE vdouble vload_double(const real *p)

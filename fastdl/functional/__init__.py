@@ -20,6 +20,9 @@ from fastdl.functional.linear import *
 from fastdl.functional.loss import *
 from fastdl.functional.normalization import *
 from fastdl.functional.padding import *
+from fastdl.functional.policy.categorical import *
+from fastdl.functional.policy.normal import *
+from fastdl.functional.policy.returns import *
 from fastdl.functional.pooling.avg import *
 from fastdl.functional.pooling.lp import *
 from fastdl.functional.pooling.max import *

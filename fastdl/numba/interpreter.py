@@ -422,12 +422,13 @@ class Interpreter:
 
 def _bound(function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
     """The arguments of a call by name, defaults included."""
-    names = function.__code__.co_varnames[: function.__code__.co_argcount]
+    code = function.__code__
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
     if len(args) > len(names):
         raise TypeError(f"{function.__name__} takes {len(names)} arguments, got {len(args)}")
     defaults = function.__defaults__ or ()
-    found = dict(zip(names[len(names) - len(defaults) :], defaults, strict=True))
-    return found | dict(zip(names, args, strict=False)) | kwargs
+    found = dict(zip(names[code.co_argcount - len(defaults) : code.co_argcount], defaults, strict=True))
+    return found | (function.__kwdefaults__ or {}) | dict(zip(names, args, strict=False)) | kwargs
 
 
 def _copied(variables: dict[str, Any]) -> dict[str, Any]:

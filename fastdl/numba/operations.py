@@ -53,9 +53,13 @@ class Operation(types.Callable):
         given = []
         for name, parameter in self.signature.parameters.items():
             given.append(bound.arguments.get(name, types.Omitted(parameter.default)))
-        pysig = inspect.Signature(
+        pysig = inspect.Signature(  # by position, as Numba calls it; what has no default is given
             [
-                inspect.Parameter(p.name, inspect.Parameter.POSITIONAL_OR_KEYWORD, default=p.default)
+                inspect.Parameter(
+                    p.name,
+                    inspect.Parameter.POSITIONAL_OR_KEYWORD,
+                    default=None if p.kind is p.KEYWORD_ONLY and p.default is p.empty else p.default,
+                )
                 for p in self.signature.parameters.values()
             ]
         )

@@ -401,12 +401,12 @@ def _broadcast_to(run: Any, array: ArrayValue, shape: Any) -> ArrayValue:
 
 @twin(np.require)
 def _require(run: Any, x: ArrayValue, dtype: Any, order: str) -> ArrayValue:
-    """Integers as int64 in C order."""
-    if x.dtype == np.int64 and x.layout == "C":
+    """Integers as int64, or bools as they are, in C order."""
+    if x.dtype == dtype and x.layout == "C":
         return x
     code = run.code
-    result = code.empty(x.shape, np.int64)
-    width = ir.IntType(8 * x.itemsize)
+    result = code.empty(x.shape, dtype)
+    width, own = ir.IntType(8 * x.itemsize), ir.IntType(8 * result.itemsize)
     steps = code.strides(x)
 
     def one(i: Number) -> None:
@@ -418,9 +418,9 @@ def _require(run: Any, x: ArrayValue, dtype: Any, order: str) -> ArrayValue:
             rest = code.arithmetic(operator.floordiv, rest, n)
         source = code.builder.gep(x.data, [code.ir(offset, int)])
         value = code.builder.load(code.builder.bitcast(source, width.as_pointer()))
-        if x.itemsize < 8:
-            value = (code.builder.sext if x.dtype.kind == "i" else code.builder.zext)(value, INT)
-        target = code.builder.gep(code.builder.bitcast(result.data, INT.as_pointer()), [i.ir])
+        if x.itemsize < result.itemsize:
+            value = (code.builder.sext if x.dtype.kind == "i" else code.builder.zext)(value, own)
+        target = code.builder.gep(code.builder.bitcast(result.data, own.as_pointer()), [i.ir])
         code.builder.store(value, target)
 
     code.loop(code.size(x.shape), one)

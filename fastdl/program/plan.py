@@ -157,7 +157,7 @@ class Plan:
         type_ = next(t for t, n, _ in SIGNATURES[kernel] if n == parameter)
         if a.read_first is not None and b.read_first is not None:
             same = np.array_equal(a.read_first, b.read_first)
-            number = "int64_t" not in type_ and a.end - a.start <= 8
+            number = "int" not in type_ and a.end - a.start <= 8
             if same and ("fdl_" in type_ or (not a.wrote and (parameter in _GEOMETRY or number))):
                 self.constants.append(np.array(a.read_first))
                 return len(self.constants) - 1

@@ -12,6 +12,7 @@ from fastdl.reference.loss import *
 from fastdl.reference.normalization import *
 from fastdl.reference.optim import *
 from fastdl.reference.padding import *
+from fastdl.reference.policy import *
 from fastdl.reference.pooling import *
 from fastdl.reference.recurrent import *
 from fastdl.reference.regularization import *

@@ -29,6 +29,7 @@ OUT_OF_MEMORY = 1
 MOST_STEPS = 2**63 // 64 - 1
 """Of an empty batch: arrays that are empty may have any size."""
 BAD_TARGET, BAD_INDEX, BAD_PROBABILITY, BAD_TARGET_PROBABILITY, BAD_LEVEL, BAD_LENGTH, BAD_ROW = 2, 4, 5, 6, 7, 8, 11
+BAD_ACTION = 12
 
 
 def kernel(function: Callable[..., int | None]) -> Callable[..., int | None]:
@@ -783,6 +784,130 @@ def cosine_embedding_loss_backward(
     given = np.broadcast_to(grad, rows), x1.reshape(rows, features), x2.reshape(rows, features), target
     grads = reference.cosine_embedding_loss_backward(*given, margin, "none")
     grad_x1[...], grad_x2[...] = (np.ravel(g) for g in grads)
+
+
+# ---- policies: over time ----
+
+
+@kernel
+def discounted_returns(reward, done, bootstrap, returns, steps, columns, gamma):
+    shape = steps, columns
+    returns[...] = reference.discounted_returns(
+        reward.reshape(shape), done.reshape(shape), gamma=gamma, bootstrap=bootstrap
+    ).ravel()
+
+
+@kernel
+def discounted_returns_backward(grad_output, done, grad_reward, grad_bootstrap, steps, columns, gamma):
+    shape = steps, columns
+    grads = reference.discounted_returns_backward(grad_output.reshape(shape), done.reshape(shape), gamma=gamma)
+    grad_reward[...], grad_bootstrap[...] = (g.ravel() for g in grads)
+
+
+@kernel
+def gae(
+    reward, state_value, next_state_value, terminated, done, advantage, value_target, steps, columns, gamma, lmbda
+):  # fmt: skip
+    given = [a.reshape(steps, columns) for a in (reward, state_value, next_state_value, terminated, done)]
+    found = reference.gae(*given, gamma=gamma, lmbda=lmbda)
+    advantage[...], value_target[...] = (a.ravel() for a in found)
+
+
+@kernel
+def gae_backward(
+    grad_advantage, grad_value_target, terminated, done, grad_reward, grad_state_value, grad_next_state_value, steps,
+    columns, gamma, lmbda,
+):  # fmt: skip
+    given = [a.reshape(steps, columns) for a in (grad_advantage, grad_value_target, terminated, done)]
+    grads = reference.gae_backward(*given, gamma=gamma, lmbda=lmbda)
+    grad_reward[...], grad_state_value[...], grad_next_state_value[...] = (g.ravel() for g in grads)
+
+
+@kernel
+def vtrace(
+    log_rho, reward, state_value, next_state_value, terminated, done, advantage, value_target, steps, columns, gamma,
+    lmbda, rho_threshold, c_threshold,
+):  # fmt: skip
+    arrays = log_rho, reward, state_value, next_state_value, terminated, done
+    options = {"gamma": gamma, "lmbda": lmbda, "rho_threshold": rho_threshold, "c_threshold": c_threshold}
+    found = reference.vtrace(*[a.reshape(steps, columns) for a in arrays], **options)
+    advantage[...], value_target[...] = (a.ravel() for a in found)
+
+
+# ---- policies: distributions ----
+
+
+def _bad_action(action: Any, actions: int) -> bool:
+    return action is not None and bool(((action < 0) | (action >= actions)).any())
+
+
+@kernel
+def categorical(logits, action, log_prob, entropy, rows, actions):
+    if _bad_action(action, actions):
+        return BAD_ACTION
+    logits = logits.reshape(rows, actions)
+    if log_prob is not None:
+        log_prob[...] = reference.categorical_log_prob(logits, action)
+    if entropy is not None:
+        entropy[...] = reference.categorical_entropy(logits)
+
+
+@kernel
+def categorical_backward(grad_log_prob, grad_entropy, logits, action, grad_logits, rows, actions):
+    if _bad_action(action, actions):
+        return BAD_ACTION
+    logits, to = logits.reshape(rows, actions), grad_logits.reshape(rows, actions)
+    to[...] = 0
+    if grad_log_prob is not None:
+        to += reference.categorical_log_prob_backward(grad_log_prob, logits, action)
+    if grad_entropy is not None:
+        to += reference.categorical_entropy_backward(grad_entropy, logits)
+
+
+@kernel
+def categorical_policy_loss(
+    grad_output, logits, action, advantage, old_log_prob, loss, grad_logits, rows, actions, clip, entropy_weight
+):  # fmt: skip
+    if _bad_action(action, actions):
+        return BAD_ACTION
+    given = logits.reshape(rows, actions), action, advantage, old_log_prob
+    options = {"clip": clip, "entropy_weight": entropy_weight}
+    if loss is not None:
+        loss[...] = reference.categorical_policy_loss(*given, **options)
+    if grad_logits is not None:
+        grad_logits[...] = reference.categorical_policy_loss_backward(grad_output[0], *given, **options).ravel()
+
+
+def _distribution(mean: Array, log_std: Array, action: Array, rows: int, columns: int, own: int) -> tuple[Array, ...]:
+    shape = rows, columns
+    return mean.reshape(shape), log_std.reshape(shape if own else columns), action.reshape(shape)
+
+
+@kernel
+def normal_log_prob(mean, log_std, action, log_prob, rows, columns, own):
+    log_prob[...] = reference.normal_log_prob(*_distribution(mean, log_std, action, rows, columns, own))
+
+
+@kernel
+def normal_log_prob_backward(grad_output, mean, log_std, action, grad_mean, grad_log_std, rows, columns, own):
+    given = _distribution(mean, log_std, action, rows, columns, own)
+    grad_mean[...], grad_log_std[...] = (g.ravel() for g in reference.normal_log_prob_backward(grad_output, *given))
+
+
+@kernel
+def normal_policy_loss(
+    grad_output, mean, log_std, action, advantage, old_log_prob, loss, grad_mean, grad_log_std, rows, columns, own,
+    clip, entropy_weight,
+):  # fmt: skip
+    given = *_distribution(mean, log_std, action, rows, columns, own), advantage, old_log_prob
+    options = {"clip": clip, "entropy_weight": entropy_weight}
+    if loss is not None:
+        loss[...] = reference.normal_policy_loss(*given, **options)
+    if grad_log_std is not None:
+        grads = reference.normal_policy_loss_backward(grad_output[0], *given, **options)
+        grad_log_std[...] = grads.log_std.ravel()
+        if grad_mean is not None:
+            grad_mean[...] = grads.mean.ravel()
 
 
 # ---- optimizers ----

@@ -13,6 +13,7 @@ from tests.cases import (
     normalization,
     optim,
     padding,
+    policy,
     pooling,
     recurrent,
     regularization,
@@ -33,7 +34,7 @@ def all_cases(operation: str | None = None, tag: str | None = None) -> list[Case
     """
     families = (
         *(activation, arrays, linear, conv, pooling, padding),
-        *(loss, optim, regularization, normalization, recurrent),
+        *(loss, optim, regularization, normalization, recurrent, policy),
     )
     cases = [case for family in families for form in family.CASES for case in (form, form.backward) if case]
     return [c for c in cases if operation in (None, c.operation) and (tag is None or tag in c.tags)]

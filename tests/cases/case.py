@@ -61,7 +61,8 @@ class Case:
         """The arguments by name. The same generator state gives a case and its backward the same inputs."""
         with np.errstate(all="ignore"):
             arrays = self.draw(rng or np.random.default_rng(0))
-        cast = {name: array if name in STATISTICS else _cast(array, dtype) for name, array in arrays.items()}
+        kept = STATISTICS if "rstd" in arrays else ()  # a mean alone is none of them
+        cast = {name: array if name in kept else _cast(array, dtype) for name, array in arrays.items()}
         return cast | self.parameters
 
     def complete(self, arguments: Arguments, module: Any = fastdl) -> Arguments:

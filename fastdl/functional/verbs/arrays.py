@@ -123,6 +123,17 @@ def floats_as(x: Any, argument: str, like: Array) -> Array:
 
 
 @shortcut
+def bools(x: Any, argument: str, shape: tuple[int, ...]) -> Array:
+    """x as a C-contiguous array of bools of that shape; copied only if it must be."""
+    array = view(x, argument)
+    if array.dtype != np.bool_:
+        raise TypeError(f"{argument}: found dtype {array.dtype}, expected bool")
+    if array.shape != shape:
+        fail(argument, array.shape, shape)
+    return np.require(array, np.bool_, "C")
+
+
+@shortcut
 def optional_vector(x: Any, argument: str, like: Array, size: int) -> Array | None:
     """x as floats_like of shape (size,), which a list or tuple of numbers may give as well, or of shape () where size
     is -1; or None."""

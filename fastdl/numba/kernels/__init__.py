@@ -18,6 +18,7 @@ from fastdl.numba.kernels import (  # noqa: F401  (which enter their kernels)
     normalization,
     optim,
     padding,
+    policy,
     pooling,
     recurrent,
     regularization,

@@ -150,6 +150,8 @@ def _converter(c_type: str, parameter: str) -> Callable[[Any, int], Any]:
     if "fdl_window" in c_type or "fdl_recurrence" in c_type:
         return lambda value, dtype: value
     name = c_type.removeprefix("const ").removesuffix(" *")
+    if name == "uint8_t":
+        return lambda value, dtype: flat(value).view(np.uint8)
     dtypes = _DTYPES.get(name, (np.dtype(np.int64),) * 2)
     empty = tuple(_EMPTY[dtype] for dtype in dtypes)
     return lambda value, dtype: empty[dtype] if value is None else flat(value)
