@@ -6,9 +6,11 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,14 +26,15 @@ from fastdl.rl.environment import call_reset, call_step  # noqa: E402
 from tests.support import HOME  # noqa: E402
 
 MANY, SOME = 100_000, 10_000
-"""Steps that are compared: of each environment, and of each with other options."""
+"""Steps that are compared: of each environment, and of each with other options. Half of them are enough where
+Gymnasium takes 50 us and more for one."""
 
 
 class Case(NamedTuple):
     id: str
-    options: dict[str, Any] = {}
+    options: Mapping[str, Any] = MappingProxyType({})
     steps: int = SOME
-    attributes: dict[str, Any] = {}
+    attributes: Mapping[str, Any] = MappingProxyType({})
     """What Gymnasium has no options for, by its names."""
 
 
@@ -43,7 +46,7 @@ CASES = [
     Case("MountainCar-v0", {"goal_velocity": 0.02}, SOME, {"force": 0.003}),
     Case("MountainCarContinuous-v0", steps=MANY),
     Case("MountainCarContinuous-v0", {"goal_velocity": 0.02}, SOME, {"power": 0.004}),
-    Case("Acrobot-v1", steps=MANY),
+    Case("Acrobot-v1", steps=MANY // 2),
     Case("Acrobot-v1", {}, SOME, {"torque_noise_max": 0.5, "book_or_nips": "nips", "dt": 0.1}),
     Case("Pendulum-v1", steps=MANY),
     Case("Pendulum-v1", {"g": 9.81}, SOME, {"m": 0.7, "l": 1.3}),
@@ -57,7 +60,7 @@ CASES = [
     Case("Taxi-v4", {"is_rainy": True, "fickle_passenger": True, "fickle_probability": 0.9}),
     Case("CliffWalking-v1", steps=MANY),
     Case("CliffWalking-v1", {"is_slippery": True}),
-    Case("Blackjack-v1", steps=MANY),
+    Case("Blackjack-v1", steps=MANY // 2),
     Case("Blackjack-v1", {"sab": False}),
     Case("Blackjack-v1", {"natural": True, "sab": False}),
 ]
@@ -213,9 +216,8 @@ def _exact(case: Case) -> tuple[str, ...]:
 def test_runs_are_gymnasiums_bit_for_bit(case: Case) -> None:
     names = _exact(case)
     theirs, ours = _run_of_theirs(CASES.index(case)), _run_of_ours(case)
-    assert theirs.begun.sum() > 5
-    if case.id != "Pendulum-v1":
-        assert theirs.terminated.sum() > 5
+    assert theirs.begun.sum() > 2
+    assert theirs.terminated.any() or case.id == "Pendulum-v1"
     for name in names:
         found, expected = getattr(ours, name), getattr(theirs, name)
         if name == "before":
@@ -232,7 +234,13 @@ def test_steps_are_gymnasiums_to_rounding(case: Case) -> None:
     ours = _run_of_ours(case, theirs.before)
     np.testing.assert_array_equal(ours.begun, theirs.begun)
     np.testing.assert_array_equal(ours.terminated, theirs.terminated)
-    np.testing.assert_allclose(ours.reward, theirs.reward, rtol=1e-12)
+    reward = ours.reward
+    if case.id == "Pendulum-v1":  # a float32 squared by the power function is not always what the product rounds to
+        torque = np.clip(_actions(case)[:, 0], -2.0, 2.0).astype(np.float32)
+        power = np.array([x**2 for x in torque])
+        reward = reward - (np.float32(0.001) * power - np.float32(0.001) * (torque * torque)).astype(np.float64)
+        assert np.abs(reward - ours.reward).max() <= 2.4e-10
+    np.testing.assert_allclose(reward, theirs.reward, rtol=1e-12)
     for name in ("first", "observation"):  # of float32: to its last bit
         np.testing.assert_array_max_ulp(
             getattr(ours, name).astype(np.float32), getattr(theirs, name).astype(np.float32), 1
@@ -379,35 +387,38 @@ def test_adapted_it_names_mistakes() -> None:
 
 
 _PROCESS = """
+import sys
 from fastdl import rl
-from fastdl.rl import _numba
-made = {}
-for id in rl.envs._IDS:
-    environment = rl.make(id)
-    environment.addresses
-    made[environment.step], made[environment.reset] = id, id
-env = rl.envs.GymnasiumEnv(rl.make("Taxi-v4"))
-env.reset(seed=0), env.step(0)
-env = rl.envs.GymnasiumEnv(rl.make("Pendulum-v1"))
-env.reset(seed=0), env.step(env.action_space.sample())
-print(sum(len(f.stats.cache_hits) for f in made), sum(len(f.stats.cache_misses) for f in made), len(made))
-from fastdl.rl import environment
-both = environment._reset_at, environment._step_at
-print(sum(sum(f.stats.cache_hits.values()) for f in both), sum(sum(f.stats.cache_misses.values()) for f in both))
+from fastdl.rl.environment import _reset_at, _step_at
+functions = {_reset_at, _step_at}
+for id in sys.argv[1:]:
+    env = rl.envs.GymnasiumEnv(rl.make(id))
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
+    functions |= {env.environment.reset, env.environment.step}
+for counts in ("cache_hits", "cache_misses"):
+    print(sum(sum(getattr(function.stats, counts).values()) for function in functions))
 """
 
 
 def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
+    ids = "CartPole-v1", "Pendulum-v1"
+
     def run() -> list[int]:
         environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
         done = subprocess.run(
-            [sys.executable, "-c", _PROCESS], cwd=HOME, env=environment, capture_output=True, text=True, check=True
+            [sys.executable, "-c", _PROCESS, *ids],
+            cwd=HOME,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         return [int(word) for word in done.stdout.split()]
 
-    n = 18
-    assert run() == [0, n, n, 0, 3]
-    assert run() == [n, 0, n, 3, 0]
+    n = 2 * len(ids) + 3  # a step of either kind and one reset are called by address from Python
+    assert run() == [0, n]
+    assert run() == [n, 0]
 
 
 @pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1", "FrozenLake-v1", "Taxi-v4"])
@@ -420,14 +431,15 @@ def test_pictures(id: str, tmp_path: Path) -> None:
     states = [env.state]
     env.action_space.seed(1)
     while len(states) < 4:
-        env.step(env.action_space.sample())
+        if env.step(env.action_space.sample())[2]:
+            env.reset()
         if not np.array_equal(env.state, states[-1]):
             states.append(env.state)
     pictures = rl.envs.frames(env.environment, states, size=2.0, dpi=50)
     assert len(pictures) == 4
     assert all(picture.dtype == np.uint8 and picture.shape == pictures[0].shape for picture in pictures)
     assert max(pictures[0].shape[:2]) == 100
-    assert all((a != b).any() for a, b in zip(pictures, pictures[1:], strict=False))
+    assert all((a != b).any() for a, b in pairwise(pictures))
     again = rl.envs.frames(env.environment, states[:1], size=2.0, dpi=50)
     np.testing.assert_array_equal(again[0], pictures[0])
     path = tmp_path / "episode.gif"

@@ -139,7 +139,7 @@ def _drawn(environment: Environment, states: Any, size: float, dpi: int) -> Iter
         (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
         unit = size / max(right - left, abs(top - bottom))
         figure.set_size_inches((right - left) * unit, abs(top - bottom) * unit)
-        canvas.draw()
+        canvas.draw()  # type: ignore[no-untyped-call]
         yield figure
 
 
