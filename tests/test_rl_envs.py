@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import doctest
 import math
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,14 +27,15 @@ from fastdl.rl.environment import call_reset, call_step  # noqa: E402
 from tests.support import HOME  # noqa: E402
 
 MANY, SOME = 100_000, 10_000
-"""Steps that are compared: of each environment, and of each with other options."""
+"""Steps that are compared: of each environment, and of each with other options. Half of them are enough where
+Gymnasium takes 50 us and more for one."""
 
 
 class Case(NamedTuple):
     id: str
-    options: dict[str, Any] = {}
+    options: Mapping[str, Any] = MappingProxyType({})
     steps: int = SOME
-    attributes: dict[str, Any] = {}
+    attributes: Mapping[str, Any] = MappingProxyType({})
     """What Gymnasium has no options for, by its names."""
 
 
@@ -43,7 +47,7 @@ CASES = [
     Case("MountainCar-v0", {"goal_velocity": 0.02}, SOME, {"force": 0.003}),
     Case("MountainCarContinuous-v0", steps=MANY),
     Case("MountainCarContinuous-v0", {"goal_velocity": 0.02}, SOME, {"power": 0.004}),
-    Case("Acrobot-v1", steps=MANY),
+    Case("Acrobot-v1", steps=MANY // 2),
     Case("Acrobot-v1", {}, SOME, {"torque_noise_max": 0.5, "book_or_nips": "nips", "dt": 0.1}),
     Case("Pendulum-v1", steps=MANY),
     Case("Pendulum-v1", {"g": 9.81}, SOME, {"m": 0.7, "l": 1.3}),
@@ -57,7 +61,7 @@ CASES = [
     Case("Taxi-v4", {"is_rainy": True, "fickle_passenger": True, "fickle_probability": 0.9}),
     Case("CliffWalking-v1", steps=MANY),
     Case("CliffWalking-v1", {"is_slippery": True}),
-    Case("Blackjack-v1", steps=MANY),
+    Case("Blackjack-v1", steps=MANY // 2),
     Case("Blackjack-v1", {"sab": False}),
     Case("Blackjack-v1", {"natural": True, "sab": False}),
 ]
@@ -198,10 +202,8 @@ def _libm() -> bool:
 def _exact(case: Case) -> tuple[str, ...]:
     """What has to agree bit for bit, over whole runs."""
     everything = "begun", "before", "first", "observation", "reward", "terminated"
-    if case.id.startswith("MountainCar") or case.id.startswith(("FrozenLake", "Taxi", "Cliff", "Blackjack")):
+    if case.id.startswith(("MountainCar", "FrozenLake", "Taxi", "Cliff", "Blackjack")):
         return everything
-    if case.id == "Acrobot-v1":
-        pytest.skip("squares are taken by the power function there, and the movement is chaotic: see the test below")
     if not _libm():
         pytest.skip("NumPy's sine and cosine are not the C library's here: see the test below")
     if case.id == "Pendulum-v1":
@@ -209,13 +211,13 @@ def _exact(case: Case) -> tuple[str, ...]:
     return everything
 
 
-@EVERY
+@pytest.mark.parametrize("case", [case for case in CASES if case.id != "Acrobot-v1"], ids=_name)
 def test_runs_are_gymnasiums_bit_for_bit(case: Case) -> None:
+    """Acrobot's are not, as squares are taken by the power function there: see below."""
     names = _exact(case)
     theirs, ours = _run_of_theirs(CASES.index(case)), _run_of_ours(case)
-    assert theirs.begun.sum() > 5
-    if case.id != "Pendulum-v1":
-        assert theirs.terminated.sum() > 5
+    assert theirs.begun.sum() > 2
+    assert theirs.terminated.any() or case.id == "Pendulum-v1"
     for name in names:
         found, expected = getattr(ours, name), getattr(theirs, name)
         if name == "before":
@@ -232,7 +234,13 @@ def test_steps_are_gymnasiums_to_rounding(case: Case) -> None:
     ours = _run_of_ours(case, theirs.before)
     np.testing.assert_array_equal(ours.begun, theirs.begun)
     np.testing.assert_array_equal(ours.terminated, theirs.terminated)
-    np.testing.assert_allclose(ours.reward, theirs.reward, rtol=1e-12)
+    reward = ours.reward
+    if case.id == "Pendulum-v1":  # a float32 squared by the power function is not always what the product rounds to
+        torque = np.clip(_actions(case)[:, 0], -2.0, 2.0).astype(np.float32)
+        power = np.array([x**2 for x in torque])
+        reward = reward - (np.float32(0.001) * power - np.float32(0.001) * (torque * torque)).astype(np.float64)
+        assert np.abs(reward - ours.reward).max() <= 2.4e-10
+    np.testing.assert_allclose(reward, theirs.reward, rtol=1e-12)
     for name in ("first", "observation"):  # of float32: to its last bit
         np.testing.assert_array_max_ulp(
             getattr(ours, name).astype(np.float32), getattr(theirs, name).astype(np.float32), 1
@@ -240,6 +248,17 @@ def test_steps_are_gymnasiums_to_rounding(case: Case) -> None:
     size = theirs.before.shape[1]
     np.testing.assert_array_equal(ours.before[ours.begun, :size], theirs.before[ours.begun])
     np.testing.assert_allclose(ours.before[:, :size], theirs.before, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("case", [case for case in CASES if case.id == "Acrobot-v1"], ids=_name)
+def test_runs_of_acrobot_are_gymnasiums_to_rounding(case: Case) -> None:
+    if not _libm():
+        pytest.skip("NumPy's sine and cosine are not the C library's here: see the test above")
+    theirs, ours = _run_of_theirs(CASES.index(case)), _run_of_ours(case)
+    for name in ("begun", "reward", "terminated"):
+        np.testing.assert_array_equal(getattr(ours, name), getattr(theirs, name))
+    assert theirs.terminated.any()
+    np.testing.assert_allclose(ours.before[:, :4], theirs.before, rtol=0, atol=1e-12)
 
 
 @EVERY
@@ -254,7 +273,7 @@ def test_spaces_and_limits_are_gymnasiums(case: Case) -> None:
 @EVERY
 def test_gymnasium_makes_the_same_one_of_its_description(case: Case) -> None:
     environment = _ours(case)
-    if any(name not in ("force_mag",) for name in case.attributes):
+    if case.attributes:
         assert environment.gymnasium_id is None
         return
     assert environment.gymnasium_id is not None
@@ -301,38 +320,39 @@ def test_ids_of_gymnasiums_that_differ_in_options_only() -> None:
     np.testing.assert_array_equal(rl.make("Taxi-v3").state, rl.make("Taxi-v4").state)
 
 
+envs: Any = rl.envs  # whose types are not kept here
 BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: rl.make("Pong-v5"), ValueError, r"id: found 'Pong-v5', expected one of Acrobot-v1, .*Taxi-v4"),
     (lambda: rl.make("CartPole-v1", wind=1), TypeError, r"options: found wind, expected for CartPole-v1 some of .*tau"),
-    (lambda: rl.envs.cart_pole(tau=0.0), ValueError, r"tau: found 0.0, expected a finite number above 0"),
-    (lambda: rl.envs.cart_pole(gravity=float("nan")), ValueError, r"gravity: found nan, expected a finite number"),
-    (lambda: rl.envs.cart_pole(gravity="moon"), TypeError, r"gravity: found 'moon', expected a number"),
-    (lambda: rl.envs.cart_pole(sutton_barto_reward=1), TypeError, r"sutton_barto_reward: found 1, expected True or"),
-    (lambda: rl.envs.cart_pole(max_steps=0), ValueError, r"max_steps: found 0"),
-    (lambda: rl.envs.acrobot(book_or_nips="x"), ValueError, r"book_or_nips: found 'x', expected 'book' or 'nips'"),
-    (lambda: rl.envs.frozen_lake(map_name="5x5"), ValueError, r"map_name: found '5x5', expected one of 4x4, 8x8"),
-    (lambda: rl.envs.frozen_lake(desc=["SF", "XG"]), ValueError, r"desc: found 'X', expected S \(start\)"),
-    (lambda: rl.envs.frozen_lake(desc=["SFF", "FG"]), ValueError, r"desc: found rows of \[3, 2\] tiles"),
-    (lambda: rl.envs.frozen_lake(desc=["FF", "FG"]), ValueError, r"desc: found no S in .*, expected at least one st"),
-    (lambda: rl.envs.frozen_lake(desc=["SF", "FF"]), ValueError, r"desc: found no G in .*, expected at least one go"),
-    (lambda: rl.envs.frozen_lake(desc="SFFG"), TypeError, r"desc: found 'SFFG', expected a list of strings"),
-    (lambda: rl.envs.frozen_lake(desc=[]), TypeError, r"desc: found \[\], expected a list of strings"),
-    (lambda: rl.envs.frozen_lake(desc=[1, 2]), TypeError, r"desc: found \[1, 2\], expected a list of strings"),
-    (lambda: rl.envs.frozen_lake(success_rate=1.5), ValueError, r"success_rate: found 1.5, expected a .* from 0 to 1"),
-    (lambda: rl.envs.frozen_lake(reward_schedule=(1, 0)), ValueError, r"reward_schedule: found \(1, 0\), expected th"),  # type: ignore[arg-type]
-    (lambda: rl.envs.frozen_lake(reward_schedule=3), ValueError, r"reward_schedule: found 3, expected three numbers"),  # type: ignore[arg-type]
-    (lambda: rl.envs.random_map(1), ValueError, r"size: found 1, expected an integer from 2"),
-    (lambda: rl.envs.random_map(2.5), TypeError, r"size: found 2.5, expected an integer"),  # type: ignore[arg-type]
-    (lambda: rl.envs.random_map(4, 0.0), ValueError, r"p: found 0.0, expected a finite number above 0 to 1"),
-    (lambda: rl.envs.taxi(rainy_probability=-1), ValueError, r"rainy_probability: found -1, expected a finite number"),
+    (lambda: envs.cart_pole(tau=0.0), ValueError, r"tau: found 0.0, expected a finite number above 0"),
+    (lambda: envs.cart_pole(gravity=float("nan")), ValueError, r"gravity: found nan, expected a finite number"),
+    (lambda: envs.cart_pole(gravity="moon"), TypeError, r"gravity: found 'moon', expected a number"),
+    (lambda: envs.cart_pole(sutton_barto_reward=1), TypeError, r"sutton_barto_reward: found 1, expected True or"),
+    (lambda: envs.cart_pole(max_steps=0), ValueError, r"max_steps: found 0"),
+    (lambda: envs.acrobot(book_or_nips="x"), ValueError, r"book_or_nips: found 'x', expected 'book' or 'nips'"),
+    (lambda: envs.frozen_lake(map_name="5x5"), ValueError, r"map_name: found '5x5', expected one of 4x4, 8x8"),
+    (lambda: envs.frozen_lake(desc=["SF", "XG"]), ValueError, r"desc: found 'X', expected S \(start\)"),
+    (lambda: envs.frozen_lake(desc=["SFF", "FG"]), ValueError, r"desc: found rows of \[3, 2\] tiles"),
+    (lambda: envs.frozen_lake(desc=["FF", "FG"]), ValueError, r"desc: found no S in .*, expected at least one st"),
+    (lambda: envs.frozen_lake(desc=["SF", "FF"]), ValueError, r"desc: found no G in .*, expected at least one go"),
+    (lambda: envs.frozen_lake(desc="SFFG"), TypeError, r"desc: found 'SFFG', expected a list of strings"),
+    (lambda: envs.frozen_lake(desc=[]), TypeError, r"desc: found \[\], expected a list of strings"),
+    (lambda: envs.frozen_lake(desc=[1, 2]), TypeError, r"desc: found \[1, 2\], expected a list of strings"),
+    (lambda: envs.frozen_lake(success_rate=1.5), ValueError, r"success_rate: found 1.5, expected a .* from 0 to 1"),
+    (lambda: envs.frozen_lake(reward_schedule=(1, 0)), ValueError, r"reward_schedule: found \(1, 0\), expected th"),
+    (lambda: envs.frozen_lake(reward_schedule=3), ValueError, r"reward_schedule: found 3, expected three numbers"),
+    (lambda: envs.random_map(1), ValueError, r"size: found 1, expected an integer from 2"),
+    (lambda: envs.random_map(2.5), TypeError, r"size: found 2.5, expected an integer"),
+    (lambda: envs.random_map(4, 0.0), ValueError, r"p: found 0.0, expected a finite number above 0 to 1"),
+    (lambda: envs.taxi(rainy_probability=-1), ValueError, r"rainy_probability: found -1, expected a finite number"),
     (
-        lambda: rl.envs.transitions(rl.envs.pendulum()),
+        lambda: envs.transitions(envs.pendulum()),
         ValueError,
         r"environment: found .*Pendulum-v1.*, expected Froze",
     ),
-    (lambda: rl.envs.frames(rl.envs.acrobot(), [[0.0]]), ValueError, r"environment: found .*Acrobot-v1.*, expected"),
+    (lambda: envs.frames(envs.acrobot(), [[0.0]]), ValueError, r"environment: found .*Acrobot-v1.*, expected"),
     (
-        lambda: rl.envs.frames(rl.envs.taxi(), [0.0]),
+        lambda: envs.frames(envs.taxi(), [0.0]),
         ValueError,
         r"states: found shape \(1,\), expected \(at least 1, 7\)",
     ),
@@ -379,35 +399,63 @@ def test_adapted_it_names_mistakes() -> None:
 
 
 _PROCESS = """
+import sys
 from fastdl import rl
-from fastdl.rl import _numba
-made = {}
-for id in rl.envs._IDS:
-    environment = rl.make(id)
-    environment.addresses
-    made[environment.step], made[environment.reset] = id, id
-env = rl.envs.GymnasiumEnv(rl.make("Taxi-v4"))
-env.reset(seed=0), env.step(0)
-env = rl.envs.GymnasiumEnv(rl.make("Pendulum-v1"))
-env.reset(seed=0), env.step(env.action_space.sample())
-print(sum(len(f.stats.cache_hits) for f in made), sum(len(f.stats.cache_misses) for f in made), len(made))
-from fastdl.rl import environment
-both = environment._reset_at, environment._step_at
-print(sum(sum(f.stats.cache_hits.values()) for f in both), sum(sum(f.stats.cache_misses.values()) for f in both))
+from fastdl.rl.environment import _reset_at, _step_at
+functions = {_reset_at, _step_at}
+for id in sys.argv[1:]:
+    env = rl.envs.GymnasiumEnv(rl.make(id))
+    env.reset(seed=0)
+    env.step(env.action_space.sample())
+    functions |= {env.environment.reset, env.environment.step}
+for counts in ("cache_hits", "cache_misses"):
+    print(sum(sum(getattr(function.stats, counts).values()) for function in functions))
 """
 
 
 def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
+    ids = "CartPole-v1", "Pendulum-v1"
+
     def run() -> list[int]:
         environment = {**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)}
         done = subprocess.run(
-            [sys.executable, "-c", _PROCESS], cwd=HOME, env=environment, capture_output=True, text=True, check=True
+            [sys.executable, "-c", _PROCESS, *ids],
+            cwd=HOME,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
         )
         return [int(word) for word in done.stdout.split()]
 
-    n = 18
-    assert run() == [0, n, n, 0, 3]
-    assert run() == [n, 0, n, 3, 0]
+    n = 2 * len(ids) + 3  # a step of either kind and one reset are called by address from Python
+    assert run() == [0, n]
+    assert run() == [n, 0]
+
+
+@pytest.mark.parametrize("name", rl.envs.__all__)
+def test_examples_run(name: str) -> None:
+    pytest.importorskip("matplotlib")
+    tests = doctest.DocTestFinder(recurse=False).find(getattr(rl.envs, name), name, globs={})
+    assert len(tests) == 1
+    assert tests[0].examples
+    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
+    output: list[str] = []
+    assert runner.run(tests[0], out=output.append).failed == 0, "".join(output)
+
+
+def test_without_gymnasium_it_says_what_to_install() -> None:
+    code = """
+import sys
+sys.modules["gymnasium"] = None
+from fastdl import rl
+try:
+    rl.make("CartPole-v1")
+except ImportError as error:
+    print(error)
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=HOME, capture_output=True, text=True, check=True)
+    assert done.stdout == 'Environments need the spaces of Gymnasium: pip install "fastdl[rl]"\n'
 
 
 @pytest.mark.parametrize("id", ["CartPole-v1", "Pendulum-v1", "FrozenLake-v1", "Taxi-v4"])
@@ -420,14 +468,15 @@ def test_pictures(id: str, tmp_path: Path) -> None:
     states = [env.state]
     env.action_space.seed(1)
     while len(states) < 4:
-        env.step(env.action_space.sample())
+        if env.step(env.action_space.sample())[2]:
+            env.reset()
         if not np.array_equal(env.state, states[-1]):
             states.append(env.state)
     pictures = rl.envs.frames(env.environment, states, size=2.0, dpi=50)
     assert len(pictures) == 4
     assert all(picture.dtype == np.uint8 and picture.shape == pictures[0].shape for picture in pictures)
     assert max(pictures[0].shape[:2]) == 100
-    assert all((a != b).any() for a, b in zip(pictures, pictures[1:], strict=False))
+    assert all((a != b).any() for a, b in pairwise(pictures))
     again = rl.envs.frames(env.environment, states[:1], size=2.0, dpi=50)
     np.testing.assert_array_equal(again[0], pictures[0])
     path = tmp_path / "episode.gif"

@@ -19,7 +19,7 @@ class GymnasiumEnv(gymnasium().Env):  # type: ignore[misc]
     Parameters
     ----------
     environment : Environment
-        Which one. An episode is truncated after its `max_steps`.
+        Which one. An episode is truncated after its `max_steps`. Options of `reset` are not looked at.
 
     Attributes
     ----------

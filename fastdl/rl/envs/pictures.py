@@ -126,7 +126,7 @@ def _drawn(environment: Environment, states: Any, size: float, dpi: int) -> Iter
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise ImportError("Pictures are drawn by Matplotlib: pip install matplotlib") from error
+        raise ImportError('Pictures are drawn by Matplotlib: pip install "fastdl[examples]"') from error
     draw = _PICTURES[environment.step][0]
     figure = Figure(dpi=dpi)
     canvas = FigureCanvasAgg(figure)
@@ -139,7 +139,7 @@ def _drawn(environment: Environment, states: Any, size: float, dpi: int) -> Iter
         (left, right), (bottom, top) = axes.get_xlim(), axes.get_ylim()
         unit = size / max(right - left, abs(top - bottom))
         figure.set_size_inches((right - left) * unit, abs(top - bottom) * unit)
-        canvas.draw()
+        canvas.draw()  # type: ignore[no-untyped-call]
         yield figure
 
 
@@ -222,10 +222,11 @@ def _taxi(axes: Any, state: Any) -> None:
     row, column, passenger, destination = taxi.decoded.py_func(int(state[taxi.PLACE]))
     size = taxi.SIZE
     axes.set(xlim=(-0.15, size + 0.15), ylim=(size + 0.15, -0.15))
-    axes.add_patch(Rectangle((0, 0), size, size, facecolor="#eceff1", edgecolor=INK, linewidth=4))
+    axes.add_patch(Rectangle((0, 0), size, size, facecolor="#eceff1"))
     for r in range(size):
         for c in range(size):
             axes.add_patch(Rectangle((c, r), 1, 1, fill=False, edgecolor="white", linewidth=2))
+    axes.add_patch(Rectangle((0, 0), size, size, fill=False, edgecolor=INK, linewidth=4))
     for stand, (r, c) in enumerate(zip(taxi.STAND_ROWS, taxi.STAND_COLUMNS, strict=True)):
         box = _rounded(FancyBboxPatch, c + 0.09, r + 0.09, 0.82, 0.82, facecolor=STAND_COLOURS[stand], alpha=0.45)
         axes.add_patch(box)

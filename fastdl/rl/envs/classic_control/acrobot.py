@@ -111,8 +111,8 @@ def acrobot(
     the same of the second's to the first, and the angular velocities; an episode starts with angles and velocities from
     [-0.1, 0.1) and ends when the tip is a link's length above the bar. Steps are rewarded with -1, the last one with 0.
 
-    From the same seed and state a step gives what Gymnasium's gives, to rounding: squares are taken by the power
-    function there. Since the movement is chaotic, that grows over a few hundred steps.
+    From the same seed an episode starts as Gymnasium's does, and goes as that one to rounding: squares are taken by the
+    power function there, which now and then rounds to the other side.
 
     Parameters
     ----------

@@ -61,9 +61,9 @@ def step(state: Any, action: Any, observation: Any, rng: Any) -> Any:
 def cliff_walking(*, is_slippery: bool = False, max_steps: int | None = None) -> Environment:
     """CliffWalking-v1: a way over 4 x 12 tiles from the lower left to the lower right, along a cliff.
 
-    Actions are up (0), right (1), down (2) and left (3). An observation is the number of one's tile, row by row.
-    A step is rewarded with -1, one over the cliff with -100 and leads back to the start; an episode ends at the goal.
-    The same numbers as Gymnasium's, from the same seed.
+    Actions are up (0), right (1), down (2) and left (3). An observation is the number of the tile one is on, row by
+    row. A step is rewarded with -1, one over the cliff with -100 and leads back to the start; an episode ends at the
+    goal. The same numbers as Gymnasium's, from the same seed.
 
     Parameters
     ----------

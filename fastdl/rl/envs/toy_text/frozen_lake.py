@@ -105,7 +105,7 @@ def random_map(size: int = 8, p: float = 0.8, seed: int | None = None) -> list[s
     --------
     >>> from fastdl import rl
     >>> rl.envs.random_map(4, seed=1)
-    ['SFFF', 'FHFF', 'HFFF', 'HFFG']
+    ['SHFH', 'FFHF', 'FFFF', 'FFFG']
     """
     if not isinstance(size, (int, np.integer)):
         raise TypeError(f"size: found {size!r}, expected an integer")
