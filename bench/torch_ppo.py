@@ -4,6 +4,7 @@ The same method and options, with the same networks, normalisations and order of
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import gymnasium
@@ -16,7 +17,7 @@ Array = np.ndarray[Any, Any]
 
 def _mlp(sizes: list[int], gain: float) -> torch.nn.Sequential:
     layers: list[torch.nn.Module] = []
-    for i, (inputs, outputs) in enumerate(zip(sizes[:-1], sizes[1:], strict=True)):
+    for i, (inputs, outputs) in enumerate(pairwise(sizes)):
         last = i == len(sizes) - 2
         layer = torch.nn.Linear(inputs, outputs)
         torch.nn.init.orthogonal_(layer.weight, gain if last else 5 / 3)

@@ -36,6 +36,7 @@
 #include <float.h>
 #include <math.h>
 
+#include "vector/power_sum.h"
 #include "vector/elementwise.h"
 
 enum { STATES = FDL_TABLE_STEP - FDL_TABLE_STATE };
@@ -457,40 +458,44 @@ typedef struct {
     double *sums; /* [blocks] */
 } norm_task;
 
-typedef double vreal_double __attribute__((vector_size(LANES * sizeof(double))));
-
 static double larger(double a, double b) { return a > b || a != a ? a : b; } /* NaN stays */
+
+/* The sum of |g|^power over n elements, or (power is infinite) the largest |g|. */
+static double norm_part(const real *g, int64_t n, double power)
+{
+    if (power == 2)
+        return power_sum(g, n, 2);
+    if (power == 1)
+        return power_sum(g, n, 1);
+    double result = 0;
+    if (!isinf(power)) {
+        for (int64_t i = 0; i < n; i++)
+            result += pow(fabs((double)g[i]), power);
+        return result;
+    }
+    vreal most = {0};
+    for (int64_t i = 0; i < n; i += LANES) { /* main loop and tail */
+        const vreal v = vload_up_to(g + i, n - i);
+        most = vmax_nan(most, vmax(-v, v));
+    }
+    for (int lane = 0; lane < LANES; lane++)
+        result = larger(result, (double)most[lane]);
+    return result;
+}
 
 /* The sum of |g|^norm_type over elements [begin, end) of all arrays, or their largest |g|. */
 static double norm_block(const norm_task *t, int64_t begin, int64_t end)
 {
-    const double power = t->norm_type;
-    vreal_double sum = {0};
-    vreal most = {0};
+    double result = 0;
     for (int64_t index = row_of(t->table, t->count, begin); begin < end; index++) {
         const part a = part_of(t->table, index, begin, end);
         begin += a.to - a.from;
         const real *grad = column(a.row, FDL_TABLE_GRAD);
         if (grad == NULL)
             continue;
-        for (int64_t i = a.from; i < a.to; i += LANES) {
-            const vreal g = vload_up_to(grad + i, a.to - i), size = vmax(-g, g);
-            if (isinf(power)) {
-                most = vmax_nan(most, size);
-                continue;
-            }
-            vreal_double wide = __builtin_convertvector(size, vreal_double);
-            if (power == 2)
-                wide *= wide;
-            else if (power != 1)
-                for (int lane = 0; lane < LANES; lane++)
-                    wide[lane] = pow(wide[lane], power);
-            sum += wide;
-        }
+        const double found = norm_part(grad + a.from, a.to - a.from, t->norm_type);
+        result = isinf(t->norm_type) ? larger(result, found) : result + found;
     }
-    double result = 0;
-    for (int lane = 0; lane < LANES; lane++)
-        result = isinf(power) ? larger(result, (double)most[lane]) : result + sum[lane];
     return result;
 }
 

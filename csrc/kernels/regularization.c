@@ -12,6 +12,7 @@
 
 #include "vector/dropout.h"
 #include "vector/elementwise.h"
+#include "vector/power_sum.h"
 
 int fdl_dropout(const real *x, real *y, int64_t size, int64_t run, double keep, int64_t seed, int64_t offset,
                 double scale, double shift, double dropped)
@@ -21,7 +22,7 @@ int fdl_dropout(const real *x, real *y, int64_t size, int64_t run, double keep, 
 
 /* ---- penalties ---- */
 
-enum { BLOCK = 1 << 14, CHAINS = 4 };
+enum { BLOCK = 1 << 14 };
 
 typedef struct {
     const int64_t *arrays; /* [count, 3]: the address of x, that of its gradient, the size */
@@ -31,32 +32,6 @@ typedef struct {
     real factor;           /* backward */
     bool add;
 } penalty;
-
-FDL_INLINE vdouble penalty_term(vdouble x, const int64_t power)
-{
-    return power == 2 ? x * x : (vdouble)((vwide)x & INT64_MAX);
-}
-
-/* The sum of |x|^power over x [size]. */
-FDL_INLINE double power_sum(const real *x, int64_t size, const int64_t power)
-{
-    vdouble sum[CHAINS] = {{0}};
-    int64_t i = 0;
-    for (; i + CHAINS * WIDE_LANES <= size; i += CHAINS * WIDE_LANES) { /* main loop */
-        FDL_UNROLL
-        for (int c = 0; c < CHAINS; c++)
-            sum[c] += penalty_term(vload_double(x + i + c * WIDE_LANES), power);
-    }
-    for (; i + WIDE_LANES <= size; i += WIDE_LANES)
-        sum[0] += penalty_term(vload_double(x + i), power);
-    double total = 0;
-    for (; i < size; i++) /* tail */
-        total += power == 2 ? (double)x[i] * (double)x[i] : fabs((double)x[i]);
-    const vdouble all = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-    for (int lane = 0; lane < WIDE_LANES; lane++)
-        total += all[lane];
-    return total;
-}
 
 /* A range of all the elements is walked part by part, each in one array. */
 typedef struct {

@@ -62,11 +62,23 @@ FDL_INLINE void multiply_add(vreal sum[GEMM_ROWS][2], const real **a, const real
 }
 
 /* The end of a tile that is not whole, or gets more than biases of its rows, from its sums [rows, vectors], which began
- * with those. A function of
- * its own, and its rows not unrolled: there are dozens of micro-kernels, in each of which these conditions would stand
- * 24 times. */
+ * with those. A function of its own, and its rows not unrolled: there are dozens of micro-kernels, in each of which these
+ * conditions would stand 24 times. */
 __attribute__((noinline)) static void finish_tile(const tile *t, const vreal *sums, int64_t rows, int64_t vectors)
 {
+    /* Where there is nothing to add or to limit, these leave every number as it is. */
+    const vreal nothing = vset1((real)-0.0), least = vset1(t->relu ? 0 : -(real)INFINITY);
+    if (t->columns >= vectors * LANES && !t->addend && !t->accumulate) { /* as most are: of few terms it is most work */
+        for (int64_t v = 0; v < vectors; v++) {
+            const vreal bias = t->column_bias ? vload(t->column_bias + v * LANES) : nothing;
+            real *c = t->c + v * LANES;
+            for (int64_t i = 0; i < rows; i++, c += t->c_row) {
+                const vreal value = sums[i * vectors + v] + bias;
+                vstore(c, vselect(value < least, least, value));
+            }
+        }
+        return;
+    }
     for (int64_t i = 0; i < rows; i++) {
         for (int64_t v = 0; v < vectors; v++) {
             real *c = t->c + i * t->c_row + v * LANES;
@@ -80,9 +92,7 @@ __attribute__((noinline)) static void finish_tile(const tile *t, const vreal *su
                 value += vload_up_to(t->column_bias + v * LANES, left);
             if (t->addend)
                 value += vload_up_to(t->addend + i * t->c_row + v * LANES, left);
-            if (t->relu)
-                value = vselect(value < (vreal){0}, (vreal){0}, value);
-            vstore_up_to(c, value, left);
+            vstore_up_to(c, vselect(value < least, least, value), left);
         }
     }
 }

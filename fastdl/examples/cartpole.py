@@ -8,6 +8,8 @@ from typing import Any
 
 from fastdl.examples import _control, requires
 
+OPTIONS: dict[str, Any] = {"hidden": (64,), "n_steps": 128, "batch_size": 128, "lr": 5e-3}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     _control.add_arguments(parser, "cartpole", steps=500_000, seeds=5)
@@ -19,9 +21,9 @@ def run(arguments: argparse.Namespace) -> None:
         from fastdl import rl
 
     def agent(seed: int) -> Any:
-        return rl.PPO(rl.make("CartPole-v1"), seed=seed)
+        return rl.PPO(rl.make("CartPole-v1"), seed=seed, **OPTIONS)
 
-    _control.run(arguments, "CartPole-v1, PPO", agent, target=475.0, solved=475.0)
+    _control.run(arguments, "CartPole-v1, PPO", agent, target=490.0, solved=475.0)
 
 
 if __name__ == "__main__":

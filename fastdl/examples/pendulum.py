@@ -8,9 +8,9 @@ from typing import Any
 
 from fastdl.examples import _control, requires
 
-OPTIONS = {
+OPTIONS: dict[str, Any] = {
     **{"n_envs": 4, "n_steps": 1024, "epochs": 2, "batch_size": 256, "gamma": 0.9, "lr": 1e-3},
-    **{"normalize_observations": True},
+    **{"activation": "relu", "normalize_observations": True, "normalize_rewards": True},
 }
 
 

@@ -140,9 +140,11 @@ class Agent(ABC):
             return True
         if target is None:
             return False
-        recent = clock.recent(100)
-        enough = min(100, 8 * self.worlds.lengths.size)
-        return len(recent) >= enough and recent.mean() >= target and bool(self.evaluate(100).mean() >= target)
+        recent = clock.recent(20)
+        if len(recent) < 20 or recent.mean() < target - abs(target) / 2 or self.steps < clock.next_evaluation:
+            return False
+        clock.next_evaluation = self.steps * 1.05
+        return bool(self.evaluate(100).mean() >= target)
 
     def bound(self, name: str, rows: int) -> Bound:
         """The program of a network for so many observations."""
@@ -409,6 +411,8 @@ class Clock:
     def __init__(self) -> None:
         self._losses: dict[str, list[float]] = {}
         self._last: dict[str, Array] = {}
+        self.next_evaluation = 0.0
+        """Not before so many steps."""
         self.parts: list[tuple[Array, Array, int]] = []
         self._begin = time.perf_counter()
 

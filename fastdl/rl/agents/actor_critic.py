@@ -78,7 +78,8 @@ class ActorCritic(Agent):
         steps : int
             Of all environments together; rounded up to whole iterations of ``n_envs * n_steps``.
         target : float, optional
-            Stop where the mean return of the last 100 episodes reaches it, and that of 100 evaluated ones too.
+            Stop where the mean return of 100 episodes with the best actions reaches it (`evaluate`), which is looked at
+            now and then, from where the last 20 episodes of training come within half of it.
         callback : callable, optional
             Called as ``callback(agent, history)`` after each iteration, with the episodes of that iteration; training
             ends where it returns True.

@@ -319,7 +319,8 @@ class DQN(Agent):
         steps : int
             Of all environments together.
         target : float, optional
-            Stop where the mean return of the last 100 episodes reaches it, and that of 100 evaluated ones too.
+            Stop where the mean return of 100 episodes with the best actions reaches it (`evaluate`), which is looked at
+            now and then, from where the last 20 episodes of training come within half of it.
         callback : callable, optional
             Called as ``callback(agent, history)`` after every 1,000 steps or so, with their episodes; training ends
             where it returns True.

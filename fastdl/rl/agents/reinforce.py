@@ -163,7 +163,8 @@ class REINFORCE(Agent):
         steps : int
             Of all environments together; the last episodes are finished.
         target : float, optional
-            Stop where the mean return of the last 100 episodes reaches it, and that of 100 evaluated ones too.
+            Stop where the mean return of 100 episodes with the best actions reaches it (`evaluate`), which is looked at
+            now and then, from where the last 20 episodes of training come within half of it.
         callback : callable, optional
             Called as ``callback(agent, history)`` after each update, with its episodes; training ends where it returns
             True.
@@ -220,7 +221,7 @@ class REINFORCE(Agent):
         loss = update(observations, actions, rewards, *weights)
         self.steps += n
         _collect.rescale(self.scale, self.moments)
-        return {"policy": float(loss), "value": float(squares)}
+        return {"policy": float(loss[0]), "value": float(squares)}
 
     def _update_of(self, rows: int) -> tuple[Any, tuple[Array, ...]]:
         """The program of an update by so many rows, and memory for what it takes."""
@@ -263,10 +264,8 @@ class REINFORCE(Agent):
 
 
 def _rounded(n: int) -> int:
-    """So many rows or a few more: 64, 96, 128, 192, ..., so that there are few programs."""
+    """So many rows or up to twice as many: a power of two from 64 on, so that there are few programs to record."""
     size = 64
     while size < n:
-        if size + size // 2 >= n:
-            return size + size // 2
         size *= 2
     return size
