@@ -184,11 +184,14 @@ def _batched(case: Case, arguments: dict[str, Any]) -> tuple[dict[str, int], dic
         return names, {i: int(len(shape) == lead.ndim) for i, shape in enumerate(case.shapes)}
     if family.endswith("policy_loss"):
         return None
+    if family.startswith(("categorical", "normal")):
+        common = ["log_std"] * (np.ndim(arguments.get("log_std")) == 1)  # and its gradient, the second, is a sum
+        names = {n: 0 for n, v in arguments.items() if isinstance(v, np.ndarray) and n not in common}
+        return names, dict.fromkeys(range(1 if common else len(case.shapes)), 0)
     last = max(np.size(options.get("normalized_shape", ())), len(options.get("pad", ())) // 2)
     if lead.ndim < 2 or lead.ndim <= last or options.get("dim", -1) in (0, -lead.ndim):
         return None
     shared = ["bias", "running_mean", "running_var"]
-    shared += ["log_std"] * (np.ndim(arguments.get("log_std")) == 1)
     shared += ["mean", "rstd"] * (family == "batch_norm")
     shared += ["weight", "pos_weight"] * (not family.startswith("binary"))
     names = {
@@ -197,7 +200,6 @@ def _batched(case: Case, arguments: dict[str, Any]) -> tuple[dict[str, int], dic
         if isinstance(value, np.ndarray) and value.shape[:1] == lead.shape[:1] and name not in shared
     }
     both = family in ("cosine_embedding_loss", "cross_entropy_with_grad")  # results of each sample in a gradient, too
-    both = both or np.ndim(arguments.get("log_std")) == 2
     alone = len(case.shapes) if both or not (backward or family == "batch_norm") else 1
     return names, dict.fromkeys(range(alone), 0)
 

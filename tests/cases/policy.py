@@ -130,22 +130,23 @@ _SHAPES: tuple[Shape, ...] = (
     (200, 6),
     (4, 3, 5),
 )
+_EMPTY_TAGS = ("empty", "not-in-torch")  # torch has no gradient of what nothing uses, and no shape of nothing
 _EMPTY: tuple[Shape, ...] = ((0,), (0, 3), (4, 0))
 
 _OVER_TIME = [
     *(_returns(shape, **_HALF) for shape in _SHAPES),
-    *(_returns(shape, **_HALF, tags=("empty",)) for shape in _EMPTY),
+    *(_returns(shape, **_HALF, tags=_EMPTY_TAGS) for shape in _EMPTY),
     *(_returns((20, 5), bootstrap=False, gamma=gamma) for gamma in (0.0, 0.99, 1.0)),
     *(_returns((20, 5), part=part, gamma=0.5) for part in (0.0, 1.0)),
     _returns((9, 21), reward=_not_finite, **_HALF, note="special", tags=("special",)),
     *(_gae(shape, **_BOTH) for shape in _SHAPES),
-    *(_gae(shape, **_BOTH, tags=("empty",)) for shape in _EMPTY),
+    *(_gae(shape, **_BOTH, tags=_EMPTY_TAGS) for shape in _EMPTY),
     *(_gae((40, 9), done=True, gamma=gamma, lmbda=lmbda) for gamma, lmbda in ((0.99, 0.95), (1.0, 1.0), (0.5, 0.0))),
     *(_gae((20, 5), part=part, done=True, **_BOTH) for part in (0.0, 0.5)),
     _gae((9, 21), done=True, reward=_not_finite, **_BOTH, note="special-reward", tags=("special",)),
     _gae((9, 21), done=True, next_state_value=_not_finite, **_BOTH, note="special-value", tags=("special",)),
     *(_vtrace(shape, **_BOTH) for shape in _SHAPES),
-    *(_vtrace(shape, **_BOTH, tags=("empty",)) for shape in _EMPTY),
+    *(_vtrace(shape, **_BOTH, tags=_EMPTY_TAGS) for shape in _EMPTY),
     _vtrace((40, 9), done=False, gamma=0.99),
     _vtrace((40, 9), **_USUAL, rho_threshold=2.0, c_threshold=0.5),
     _vtrace((40, 9), **_BOTH, rho_threshold=math.inf, c_threshold=0.0),
@@ -266,6 +267,8 @@ def _normal_loss_backward(a: Arguments, expected: tuple[Array, ...]) -> tuple[An
     z = np.abs(a["action"] - a["mean"]) * inverse
     slope, error = _loss_slopes(a, _normal_rows(a)[0])
     error, of_entropy = error + 16 * slope, 4 * abs(a.get("entropy_weight", 0.0) * a["grad_output"]) / max(1, len(z))
+    if a["log_std"].ndim == 1:  # terms that are equal: their roundings are, too, and add up
+        of_entropy = of_entropy * (1 + _of_sum(a["mean"], len(z)))
     return error * z * inverse, _shared(a, error * (z * z + 1) + of_entropy)
 
 
@@ -372,9 +375,12 @@ def _masked(shape: Shape) -> Draw:
     return draw
 
 
+_NOT_FINITE = ("special", "not-in-torch")  # torch's gradient of the entropy is NaN where a logit is -infinity
+
+
 def _impossible(shape: Shape) -> Case:
     """Entropies only: the log-probability of what is impossible is infinite, and its slope is none."""
-    return _categorical(shape, _masked(shape), note="masked", tags=("special",))[1]
+    return _categorical(shape, _masked(shape), note="masked", tags=_NOT_FINITE)[1]
 
 
 def _means(rng: np.random.Generator) -> Array:
@@ -393,18 +399,18 @@ _PPO: dict[str, Any] = {"clip": 0.2, "entropy_weight": 0.01}
 
 _DISTRIBUTIONS = [
     *(case for shape in _SIZES for case in _categorical(shape)),
-    *_categorical((0, 3), tags=("empty",)),
-    *_categorical((9, 5), _scores, note="special", tags=("special",)),
+    *_categorical((0, 3), tags=_EMPTY_TAGS),
+    *_categorical((9, 5), _scores, note="special", tags=_NOT_FINITE),
     *(_impossible(shape) for shape in ((6, 150), (6, 101))),
     *(_categorical_loss(shape, **_PPO) for shape in _SIZES),
     *(_categorical_loss((33, 4), old, entropy_weight=weight) for old in (False, True) for weight in (0.0, 0.1)),
     _categorical_loss((33, 4), clip=0.0),
-    _categorical_loss((0, 3), tags=("special", "empty")),  # the mean of nothing: NaN
+    _categorical_loss((0, 3), tags=("special", *_EMPTY_TAGS)),  # the mean of nothing: NaN
     _categorical_loss((9, 5), False, _scores, note="special", tags=("special",)),
     *(_normal(shape, own) for shape in _SIZES for own in (False, True)),
-    *(_normal((0, 3), own, tags=("empty",)) for own in (False, True)),
-    _normal((5, 0), tags=("empty",)),
-    _normal_loss((5, 0), False, tags=("empty",)),
+    *(_normal((0, 3), own, tags=_EMPTY_TAGS) for own in (False, True)),
+    _normal((5, 0), tags=_EMPTY_TAGS),
+    _normal_loss((5, 0), False, tags=_EMPTY_TAGS),
     _normal((9, 3), mean=_means, note="special", tags=("special",)),
     *(_normal_loss(shape, **_PPO) for shape in _SIZES),
     *(
@@ -413,7 +419,7 @@ _DISTRIBUTIONS = [
         for own in (False, True)
         for weight in (0.0, 0.1)
     ),
-    _normal_loss((0, 3), tags=("special", "empty")),
+    _normal_loss((0, 3), tags=("special", *_EMPTY_TAGS)),
     _normal_loss((9, 3), mean=_means, note="special", tags=("special",)),
     *(case for shape in ((256, 2), (4096, 18)) for case in _categorical(shape, tags=("bench",))),
     *(_categorical_loss(shape, **_PPO, tags=("bench",)) for shape in ((256, 2), (4096, 18))),

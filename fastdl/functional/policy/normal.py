@@ -181,8 +181,8 @@ def normal_policy_loss(
     --------
     >>> import numpy as np, fastdl
     >>> mean, log_std, action = np.zeros((2, 1)), np.zeros(1), np.array([[0.0], [2.0]])
-    >>> fastdl.normal_policy_loss(mean, log_std, action, np.array([1.0, -1.0]), entropy_weight=0.1).round(4)
-    array(-1.1419)
+    >>> fastdl.normal_policy_loss(mean, log_std, action, np.array([1.0, -1.0]), entropy_weight=0.5)
+    array(-1.70946927)
     """
     mean = floats(mean, "mean", 2)
     log_std, own = _log_std(log_std, mean)
