@@ -1,0 +1,141 @@
+"""Where there is no discount, what makes values finite is that episodes end. Whether they do is a question of which
+states can be reached, and how long they last is what errors are multiplied by."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastdl.rl.mdp._lazy import kernels, share
+from fastdl.rl.mdp._policy import Chain, blocks, grain
+
+if TYPE_CHECKING:
+    from fastdl.rl.mdp._model import MDP
+
+SLACK = 0.01
+"""What the expected number of steps may be overestimated by."""
+
+
+def settled_chain(chain: Chain) -> tuple[Chain, Any]:
+    """The chain without weights where it stays for ever and earns nothing, and those states; ValueError if a state never
+    comes to an end."""
+    moving = np.ones(chain.states, bool)
+    lengths = np.diff(chain.ptr)
+    rows = np.repeat(np.arange(chain.states), lengths)
+    moving &= lengths > 0
+    leaves = np.zeros(chain.states, bool)
+    leaves[rows[(chain.columns != rows) & (chain.weights > 0)]] = True
+    if chain.ending is not None:
+        leaves |= chain.ending
+    moving &= leaves | (chain.constants != 0)
+    ended = ~moving
+    begins, befores, places = kernels.transpose(chain.ptr, chain.columns, chain.states)
+    reached = ended.copy() if chain.ending is None else ended | chain.ending
+    kernels.backward_reach(begins, befores, places, chain.weights, np.arange(chain.states), reached)
+    if not reached.all():
+        raise ValueError(
+            f"discount: found 1 and a policy that never ends from state {np.argmin(reached)}, expected less than 1, or "
+            "that every state comes to a terminal state, to a transition that is terminated, or to a state that is "
+            "never left and never rewarded"
+        )
+    return replace(chain, weights=np.where(ended[rows], 0.0, chain.weights)), ended
+
+
+def expected_steps(chain: Chain) -> float:
+    """At least the expected number of steps to the end, from the state from which it is largest.
+
+    From w_0 = 0, w_{k+1} = 1 + P w_k rises to it. If no w_{k+1} - w_k is above d < 1, then u = w_k / (1 - d) has
+    u >= 1 + P u, so that u is no less than the limit."""
+    steps, new = np.zeros(chain.states), np.empty(chain.states)
+    ones = np.ones(chain.states)
+    while True:
+        _, rise, size = chain.sweep(1.0, steps, new, ones)
+        if rise <= SLACK:
+            return float(size / (1 - rise))
+        steps, new = new, steps
+
+
+class Sweeps:
+    """Bellman's operator of a model, maybe with other rewards."""
+
+    def __init__(self, mdp: MDP, rewards: Any = None) -> None:
+        *arrays, own = mdp._arrays
+        self.pieces = blocks(mdp.num_states, kernels.BLOCK)
+        self.grain = grain(len(mdp._successors), self.pieces)
+        self.extremes = np.empty((self.pieces, 3))
+        self.arguments = (*arrays, own if rewards is None else rewards, mdp._actions, mdp.discount)
+
+    def __call__(self, value: Any, out: Any, policy: Any, tie: float, keep: bool = False) -> tuple[float, float, float]:
+        """out = max_a q(., a), policy where it is reached; smallest and largest change, largest magnitude."""
+        arguments = (*self.arguments, tie, keep, value, out, policy, self.extremes)
+        share(kernels.bellman, self.pieces, self.grain, *arguments)
+        return float(self.extremes[:, 0].min()), float(self.extremes[:, 1].max()), float(self.extremes[:, 2].max())
+
+
+class Ends:
+    """What of a model without a discount is known before it is solved."""
+
+    def __init__(self, mdp: MDP) -> None:
+        """ValueError if there is a state that no policy leads to an end from."""
+        self.mdp = mdp
+        self.ended = np.empty(mdp.num_states, bool)
+        """States that are never left and never rewarded, and terminal ones."""
+        kernels.absorbing_states(
+            *(mdp._state_ptr, mdp._row_ptr, mdp._successors, mdp._weights, mdp._rewards, True, self.ended)
+        )
+        self.ending = np.zeros(len(mdp._actions), bool) if mdp._ending is None else mdp._ending
+        self.state_of_row = mdp._state_of_row()
+        self.transpose = kernels.transpose(mdp._row_ptr, mdp._successors, mdp.num_states)
+        reached = self.ended.copy()
+        reached[self.state_of_row[self.ending]] = True
+        kernels.backward_reach(*self.transpose, mdp._weights, self.state_of_row, reached)
+        if not reached.all():
+            raise ValueError(
+                f"discount: found 1 and no way from state {np.argmin(reached)} to an end, expected less than 1, or that "
+                "a terminal state, a transition that is terminated, or a state that is never left and never rewarded "
+                "can be reached from every state"
+            )
+        certain = self.ended.copy()
+        counts = np.bincount(self.state_of_row, minlength=mdp.num_states)
+        kernels.endless_states(*self.transpose, mdp._weights, self.state_of_row, self.ending, certain, counts)
+        self.endless = None if certain.all() else int(np.argmin(certain))
+        """A state from which some policy never ends."""
+
+    def most_steps(self) -> float:
+        """At least the largest number of steps that is expected under any policy; as `expected_steps`, which it is the
+        optimum of."""
+        if self.endless is not None:
+            return np.inf
+        mdp = self.mdp
+        ones = (~self.ended[self.state_of_row]).astype(np.float64)
+        steps, new = np.zeros(mdp.num_states), np.empty(mdp.num_states)
+        policy, sweep = np.empty(mdp.num_states, np.int32), Sweeps(mdp, ones)
+        while True:
+            _, rise, size = sweep(steps, new, policy, 0.0)
+            if rise <= SLACK:
+                return max(1.0, float(size / (1 - rise)))
+            steps, new = new, steps
+
+    def leading(self, value: Any, policy: Any, tie: float) -> Any:
+        """The policy, or where it never ends, one of the same worth that does: of the actions within `tie` of the best,
+        those that lead to an end, and soonest."""
+        mdp = self.mdp
+        q = np.full((mdp.num_states, mdp.num_actions), -np.inf)
+        pieces = -(-mdp.num_states // kernels.BLOCK)
+        kernels.q_values(*mdp._arrays, mdp._actions, 1.0, value, q, 0, pieces)
+        allowed = q[self.state_of_row, mdp._actions] >= q.max(1)[self.state_of_row] - tie
+        chosen = mdp._actions == policy[self.state_of_row]
+        policy = policy.copy()
+        reached = self.ended.copy()
+        reached[self.state_of_row[self.ending & chosen]] = True
+        # what the policy itself leads to an end stays as it is; the rest is led to that
+        shared = (*self.transpose, mdp._weights, self.state_of_row, mdp._actions)
+        kernels.steer(*shared, chosen, reached, policy)
+        for row in np.flatnonzero(self.ending & allowed):
+            state = self.state_of_row[row]
+            if not reached[state]:
+                reached[state], policy[state] = True, mdp._actions[row]
+        kernels.steer(*shared, allowed, reached, policy)
+        return policy
