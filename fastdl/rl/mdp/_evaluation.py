@@ -49,10 +49,15 @@ def between(low: float, high: float, ends: bool, discount: float) -> tuple[float
     return (min(low, 0.0), max(high, 0.0)) if ends or discount == 1 else (low, high)
 
 
+def target(epsilon: float, rounded: float) -> float:
+    """How narrow bounds have to become, where rounding adds so much to them and makes it useless to narrow them more."""
+    return max(epsilon - rounded, rounded)
+
+
 def enough_sweeps(width: float, epsilon: float, discount: float, horizon: float) -> int:
     """How many more sweeps take bounds so wide to epsilon, rounding aside."""
     modulus = discount if discount < 1 else 1 - 1 / horizon
-    if width <= epsilon or modulus <= 0:
+    if width <= epsilon or modulus <= 0 or epsilon <= 0:
         return 2
     if not width < math.inf or modulus >= 1:
         return 100_000
@@ -90,11 +95,12 @@ def iterate(
         low, high = between(low, high, ends, discount)
         lower, upper = (horizon - 1) * low, (horizon - 1) * high
         shift = 0.0 if lower <= 0 <= upper else (lower + upper) / 2
-        width = max(upper - shift, shift - lower)
+        width, rounded = max(upper - shift, shift - lower), horizon * slack * size
+        narrow = target(epsilon, rounded)
         if limit is None:
-            limit = sweeps + enough_sweeps(width, epsilon, discount, horizon)
-        if width <= epsilon or sweeps >= limit or not width < math.inf:
-            return out + shift if shift else out, sweeps, width + horizon * slack * size
+            limit = sweeps + enough_sweeps(width, narrow, discount, horizon)
+        if width <= narrow or sweeps >= limit or not width < math.inf:
+            return out + shift if shift else out, sweeps, width + rounded
         value, out = out, value
 
 
@@ -215,7 +221,8 @@ def action_values(mdp: MDP, value: Any) -> Any:
     Examples
     --------
     >>> from fastdl import rl
-    >>> rl.action_values(rl.MDP([[[1, 0], [0, 1]], [[0, 1], [0, 1]]], [[1, 0], [0, 0]], 0.5), [2, 4])
+    >>> mdp = rl.MDP([[[1, 0], [0, 1]], [[0, 1], [0, 1]]], [[1, 0], [0, 0]], 0.5, layout="sas")
+    >>> rl.action_values(mdp, [2, 4])
     array([[2., 2.],
            [2., 2.]])
     """
@@ -255,7 +262,8 @@ def greedy_policy(mdp: MDP, value: Any) -> Any:
     Examples
     --------
     >>> from fastdl import rl
-    >>> rl.greedy_policy(rl.MDP([[[1, 0], [0, 1]], [[0, 1], [0, 1]]], [[1, 0], [0, 0]], 0.5), [2, 5])
+    >>> mdp = rl.MDP([[[1, 0], [0, 1]], [[0, 1], [0, 1]]], [[1, 0], [0, 0]], 0.5, layout="sas")
+    >>> rl.greedy_policy(mdp, [2, 5])
     array([1, 0], dtype=int32)
     """
     value = checked_values("value", value, mdp)

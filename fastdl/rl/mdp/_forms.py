@@ -24,17 +24,18 @@ class Rows(NamedTuple):
 
 
 def real(name: str, value: Any, *, copy: bool = False) -> Any:
-    """A contiguous float64 array."""
+    """A contiguous float64 array that may be written to: another one is another type to Numba."""
     try:
-        array = np.array(value) if copy else np.asarray(value)
+        array = np.asarray(value)
         if array.dtype.kind not in "biuf":
             raise TypeError
-        return np.ascontiguousarray(array, np.float64)
+        return np.array(array, np.float64, order="C") if copy else np.require(array, np.float64, "CW")
     except (TypeError, ValueError):
         raise TypeError(f"{name}: found {_described(value)}, expected an array of real numbers") from None
 
 
-def integers(name: str, value: Any, dtype: Any = np.int64) -> Any:
+def integers(name: str, value: Any, dtype: Any = np.int64, *, copy: bool = False) -> Any:
+    """The same of ints."""
     array = np.asarray(value)
     if array.size == 0 and array.dtype.kind == "f":
         array = array.astype(np.int64)
@@ -43,7 +44,7 @@ def integers(name: str, value: Any, dtype: Any = np.int64) -> Any:
     limits = np.iinfo(dtype)
     if array.size and (array.min() < limits.min or array.max() > limits.max):
         raise ValueError(f"{name}: found {array.min()} to {array.max()}, expected {np.dtype(dtype).name}")
-    return np.ascontiguousarray(array, dtype)
+    return np.array(array, dtype, order="C") if copy else np.require(array, dtype, "CW")
 
 
 def _described(value: Any) -> str:
@@ -56,11 +57,11 @@ def is_sparse(value: Any) -> bool:
     return hasattr(value, "tocsr")
 
 
-def rows_of(transitions: Any, states: Any, actions: Any, layout: Layout | None) -> Rows:
+def rows_of(transitions: Any, states: Any, actions: Any, layout: Layout | None, copy: bool) -> Rows:
     if layout not in (None, "sas", "ass"):
         raise ValueError(f"layout: found {layout!r}, expected 'sas', 'ass' or None")
     if is_sparse(transitions):
-        return _from_sparse(transitions, states, actions)
+        return _from_sparse(transitions, states, actions, copy)
     if states is not None or actions is not None:
         raise ValueError("states, actions: found them with dense transitions, expected a sparse matrix of their rows")
     if isinstance(transitions, Sequence) and len(transitions) and all(map(is_sparse, transitions)):
@@ -101,7 +102,7 @@ def _from_dense(transitions: Any, layout: Layout | None) -> Rows:
     )
 
 
-def _from_sparse(transitions: Any, states: Any, actions: Any) -> Rows:
+def _from_sparse(transitions: Any, states: Any, actions: Any, copy: bool) -> Rows:
     matrix = transitions.tocsr()
     rows, num_states = matrix.shape
     if (states is None) != (actions is None):
@@ -120,7 +121,7 @@ def _from_sparse(transitions: Any, states: Any, actions: Any) -> Rows:
         return _along(name, argument, matrix)
 
     return from_csr(
-        *(matrix.indptr, matrix.indices, matrix.data, num_states, states, actions, num_actions, by_transition)
+        *(matrix.indptr, matrix.indices, matrix.data, num_states, states, actions, num_actions, by_transition, copy)
     )
 
 
@@ -153,7 +154,7 @@ def _from_sparse_list(transitions: Any) -> Rows:
         order = np.arange(shape[0] * num_actions).reshape(num_actions, shape[0]).T.ravel()
         return sparse.vstack([matrix.tocsr() for matrix in matrices], format="csr")[order]
 
-    rows = _from_sparse(stacked(transitions), None, None)
+    rows = _from_sparse(stacked(transitions), None, None, False)
 
     def by_transition(name: str, argument: Any) -> Any:
         if not (
@@ -174,20 +175,23 @@ def from_csr(
     actions: Any,
     num_actions: int | None = None,
     by_transition: Any = None,
+    copy: bool = False,
 ) -> Rows:
     """Checks all that makes the arrays fit together; what they hold is checked later, by kernels."""
     if isinstance(num_states, bool) or not isinstance(num_states, int | np.integer) or not 1 <= num_states < 2**31:
         raise ValueError(f"num_states: found {num_states!r}, expected an int from 1 to 2**31 - 1")
-    row_ptr, successors = integers("row_ptr", row_ptr), integers("successors", successors, np.int32)
-    probabilities = real("probabilities", probabilities)
+    row_ptr = integers("row_ptr", row_ptr, copy=copy)
+    successors = integers("successors", successors, np.int32, copy=copy)
+    probabilities = real("probabilities", probabilities, copy=copy)
     if successors.ndim != 1 or successors.shape != probabilities.shape:
         raise ValueError(
             f"probabilities: found shape {probabilities.shape}, expected {successors.shape}, that of successors"
         )
     if row_ptr.ndim != 1 or len(row_ptr) < 1 or row_ptr[0] != 0 or row_ptr[-1] != len(successors):
         raise ValueError(f"row_ptr: found shape {row_ptr.shape}, expected (R + 1,) from 0 to {len(successors)}")
-    if (np.diff(row_ptr) < 0).any():
-        raise ValueError(f"row_ptr: found a fall behind row {np.argmax(np.diff(row_ptr) < 0)}, expected none")
+    falls = row_ptr[1:] < row_ptr[:-1]
+    if falls.any():
+        raise ValueError(f"row_ptr: found less behind row {np.argmax(falls)} than before it, expected no less")
     states, actions = integers("states", states, np.int32), integers("actions", actions, np.int32)
     count = len(row_ptr) - 1
     for name, array, limit in (("states", states, int(num_states)), ("actions", actions, num_actions)):

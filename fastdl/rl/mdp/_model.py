@@ -84,7 +84,7 @@ class MDP:
     >>> import numpy as np
     >>> from fastdl import rl
     >>> P = np.array([[[0.9, 0.1], [0.0, 1.0]], [[1.0, 0.0], [0.5, 0.5]]])  # (S, A, S)
-    >>> mdp = rl.MDP(P, [[1.0, 0.0], [0.0, 2.0]], 0.9)
+    >>> mdp = rl.MDP(P, [[1.0, 0.0], [0.0, 2.0]], 0.9, layout="sas")
     >>> mdp
     MDP(states=2, actions=2, transitions=6, discount=0.9)
     >>> rl.value_iteration(mdp).policy
@@ -120,8 +120,8 @@ class MDP:
         copy: bool = True,
     ) -> None:
         discount = checked_discount(discount)
-        rows = _forms.rows_of(transitions, states, actions, layout)
-        self._set(rows, rewards, discount, terminal, terminated, states is not None, copy)
+        rows = _forms.rows_of(transitions, states, actions, layout, copy)
+        self._set(rows, rewards, discount, terminal, terminated, states is not None)
 
     @classmethod
     def from_csr(
@@ -184,9 +184,9 @@ class MDP:
                 raise ValueError(f"row_ptr: found {count} rows, expected a multiple of num_states, {num_states!r}")
             num_actions = count // int(num_states)
             states, actions = _forms._all_pairs(int(num_states), num_actions)
-        rows = _forms.from_csr(row_ptr, successors, probabilities, num_states, states, actions, num_actions)
+        rows = _forms.from_csr(row_ptr, successors, probabilities, num_states, states, actions, num_actions, copy=copy)
         mdp = cls.__new__(cls)
-        mdp._set(rows, rewards, discount, terminal, terminated, paired, copy)
+        mdp._set(rows, rewards, discount, terminal, terminated, paired)
         return mdp
 
     @classmethod
@@ -224,7 +224,7 @@ class MDP:
         rows = _forms.from_csr(*arguments)
         rewards = rows.by_transition("rewards", real("rewards", rewards))
         discount = checked_discount(discount)
-        mdp._set(rows, rewards, discount, None, terminated if terminated.any() else None, True, False, every=True)
+        mdp._set(rows, rewards, discount, None, terminated if terminated.any() else None, True, every=True)
         return mdp
 
     def _set(
@@ -235,7 +235,6 @@ class MDP:
         terminal: Any,
         terminated: Any,
         paired: bool,
-        copy: bool,
         every: bool = False,
     ) -> None:
         """every: rewards are by transition, whatever their length."""
@@ -260,8 +259,6 @@ class MDP:
             successors, probabilities = successors[places], probabilities[places]
             by_transition = by_transition if by_transition is None else by_transition[places]
             ended = ended if ended is None else ended[places]
-        elif copy:
-            row_ptr, successors, probabilities = row_ptr.copy(), successors.copy(), probabilities.copy()
         state_ptr = np.zeros(num_states + 1, np.int64)
         np.cumsum(np.bincount(states, minlength=num_states), out=state_ptr[1:])
         self._check_rows(state_ptr, actions, row_ptr, successors, probabilities, num_states)
@@ -271,7 +268,7 @@ class MDP:
                 f"states: found no action in state {np.argmax(empty)}, expected one at least, or that it is terminal"
             )
         if by_transition is not None:
-            by_transition = np.ascontiguousarray(by_transition, np.float64)
+            by_transition = np.require(by_transition, np.float64, "CW")
             _check_finite(by_transition, state_ptr, actions, row_ptr)
             by_row = np.empty(len(actions))
             blocks = -(-len(actions) // kernels.ROWS)
@@ -609,7 +606,7 @@ def _rewards(rewards: Any, rows: Rows, paired: bool, every: bool) -> tuple[Any, 
     if array.shape == (rows.num_states,):
         return array[rows.states], None
     if array.shape == (rows.num_states, rows.num_actions):
-        return array[rows.states, rows.actions], None
+        return array[rows.states, rows.actions] if paired else array.ravel(), None
     if array.shape == (entries,):
         return None, rows.by_transition("rewards", array)
     by_row = f" or ({count},)" if paired else ""

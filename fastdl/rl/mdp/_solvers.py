@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastdl.rl.mdp._ends import Ends, Sweeps
+from fastdl.rl.mdp._ends import Ends, Sweeps, settled_chain
 from fastdl.rl.mdp._evaluation import (
     Method,
     between,
@@ -17,6 +17,7 @@ from fastdl.rl.mdp._evaluation import (
     longest_row,
     may_end,
     rounding,
+    target,
 )
 from fastdl.rl.mdp._lazy import kernels
 from fastdl.rl.mdp._model import MDP
@@ -25,7 +26,7 @@ from fastdl.rl.mdp._solution import FiniteHorizonSolution, Solution
 
 GOOD_ENOUGH = 0.1
 """A policy is evaluated until changes are this part of what the improvement changed."""
-LARGE = 1e3
+MOST_EVALUATIONS = 1000
 
 
 class _Problem:
@@ -55,6 +56,10 @@ class _Problem:
             return low, high
         return (self.horizon - 1) * low, (self.horizon - 1) * high
 
+    def rounded(self, size: float) -> float:
+        """What rounding can add to a bound, where values are so large."""
+        return 0.0 if self.horizon == math.inf else 2 * self.horizon * self.slack * size
+
     def solution(
         self, out: Any, policy: Any, lower: float, upper: float, size: float, sweeps: int, epsilon: float
     ) -> Solution:
@@ -67,7 +72,7 @@ class _Problem:
         if shift:
             out += shift
             out[self.idle] = 0.0
-        bound = upper - lower + 2 * self.horizon * self.slack * size
+        bound = upper - lower + self.rounded(size)
         return Solution(out, policy, sweeps, bound, bound <= epsilon)
 
 
@@ -124,7 +129,7 @@ def value_iteration(
     Examples
     --------
     >>> from fastdl import rl
-    >>> mdp = rl.MDP([[[1, 0], [0, 1]], [[1, 0], [0, 1]]], [[0, 1], [3, 0]], 0.5)  # to and fro
+    >>> mdp = rl.MDP([[[1, 0], [0, 1]], [[1, 0], [0, 1]]], [[0, 1], [3, 0]], 0.5, layout="sas")
     >>> rl.value_iteration(mdp).value.round(5)
     array([3.33333, 4.66667])
     """
@@ -142,9 +147,10 @@ def value_iteration(
         low, high, size = problem.sweep(value, out, policy, tie)
         sweeps += 1
         lower, upper = problem.bounds(low, high)
+        narrow = target(epsilon, problem.rounded(size))
         if limit is None:
-            limit = sweeps + enough_sweeps(upper - lower, epsilon, problem.discount, problem.horizon)
-        if upper - lower <= epsilon or sweeps >= limit or not upper - lower < math.inf:
+            limit = sweeps + enough_sweeps(upper - lower, narrow, problem.discount, problem.horizon)
+        if upper - lower <= narrow or sweeps >= limit or not upper - lower < math.inf:
             return problem.solution(out, policy, lower, upper, size, sweeps, epsilon)
         value, out, tie = out, value, problem.slack * size
 
@@ -158,11 +164,11 @@ def _gauss_seidel(problem: _Problem, value: Any, epsilon: float, limit: int | No
     while True:
         kernels.gauss_seidel(*arrays, discount, sweeps % 2 == 1, value, extremes)
         sweeps += 1
-        low, high, _ = extremes[0]
-        width = factor * (max(high, 0.0) - min(low, 0.0))
+        low, high, size = extremes[0]
+        width, narrow = factor * (max(high, 0.0) - min(low, 0.0)), target(epsilon, problem.rounded(size)) / 2
         if limit is None:
-            limit = sweeps + enough_sweeps(width, epsilon, discount, problem.horizon)
-        if 2 * width <= epsilon or sweeps >= limit - 1 or not width < math.inf:
+            limit = sweeps + enough_sweeps(width, narrow, discount, problem.horizon)
+        if width <= narrow or sweeps >= limit - 1 or not width < math.inf:
             return sweeps
 
 
@@ -212,7 +218,7 @@ def modified_policy_iteration(
     Examples
     --------
     >>> from fastdl import rl
-    >>> mdp = rl.MDP([[[1, 0], [0, 1]], [[1, 0], [0, 1]]], [[0, 1], [3, 0]], 0.5)
+    >>> mdp = rl.MDP([[[1, 0], [0, 1]], [[1, 0], [0, 1]]], [[0, 1], [3, 0]], 0.5, layout="sas")
     >>> rl.modified_policy_iteration(mdp).policy
     array([1, 0], dtype=int32)
     """
@@ -228,19 +234,20 @@ def modified_policy_iteration(
         low, high, size = problem.sweep(value, out, policy, tie)
         iterations += 1
         lower, upper = problem.bounds(low, high)
+        narrow = target(epsilon, problem.rounded(size))
         if limit is None:
-            limit = iterations + enough_sweeps(upper - lower, epsilon, problem.discount, problem.horizon)
-        if upper - lower <= epsilon or iterations >= limit or not upper - lower < math.inf:
+            limit = iterations + enough_sweeps(upper - lower, narrow, problem.discount, problem.horizon)
+        if upper - lower <= narrow or iterations >= limit or not upper - lower < math.inf:
             return problem.solution(out, policy, lower, upper, size, iterations, epsilon)
         if chain is None or not np.array_equal(policy, before):
             chain = chain_of_rows(mdp, rows_of_policy(mdp, policy)[0])
             before[:] = policy
         value, out = out, value
         enough = GOOD_ENOUGH * (upper - lower)
-        for _ in range(1000 if evaluations is None else evaluations):
+        for _ in range(MOST_EVALUATIONS if evaluations is None else evaluations):
             lower, upper = problem.bounds(*chain.sweep(problem.discount, value, out)[:2])
             value, out = out, value
-            if evaluations is None and (upper - lower <= enough or upper - lower <= epsilon / 2):
+            if evaluations is None and (upper - lower <= max(enough, narrow / 2)):
                 break
         tie = problem.slack * size
 
@@ -296,9 +303,9 @@ def policy_iteration(
     Examples
     --------
     >>> from fastdl import rl
-    >>> mdp = rl.MDP([[[1, 0], [0, 1]], [[1, 0], [0, 1]]], [[0, 1], [3, 0]], 0.5)
-    >>> rl.policy_iteration(mdp).iterations
-    2
+    >>> mdp = rl.MDP([[[1, 0], [0, 1]], [[1, 0], [0, 1]]], [[0, 1], [3, 0]], 0.5, layout="sas")
+    >>> rl.policy_iteration(mdp).value.round(5)
+    array([3.33333, 4.66667])
     """
     checked_method(method)
     epsilon = checked_positive("epsilon", epsilon)
@@ -318,8 +325,9 @@ def policy_iteration(
     for iteration in range(1, limit + 1):
         chain = chain_of_rows(mdp, rows_of_policy(mdp, policy)[0])
         value, _, error = _evaluated(problem, chain, method, epsilon / 4, value)
-        before, tie = policy.copy(), 2 * error
-        low, high, size = problem.sweep(value, out, policy, max(tie, problem.slack * float(np.abs(value).max())), True)
+        before = policy.copy()
+        tie = max(2 * error, problem.slack * float(np.abs(value).max()))
+        _, high, size = problem.sweep(value, out, policy, tie, True)
         if np.array_equal(policy, before) or iteration == limit:
             break
     # what is better than this policy by one step is so by `high`, and by all by horizon * high at most
@@ -329,8 +337,6 @@ def policy_iteration(
 
 def _evaluated(problem: _Problem, chain: Any, method: Method, epsilon: float, value: Any) -> tuple[Any, int, float]:
     if problem.ends:
-        from fastdl.rl.mdp._ends import settled_chain
-
         chain, _ = settled_chain(chain)
     return evaluate_chain(chain, problem.discount, method, epsilon, None, value)
 
@@ -366,7 +372,7 @@ def backward_induction(mdp: MDP, horizon: int, *, final: Any = None) -> FiniteHo
     Examples
     --------
     >>> from fastdl import rl
-    >>> mdp = rl.MDP([[[1, 0], [0, 1]], [[1, 0], [0, 1]]], [[0, 1], [3, 0]], 1.0)
+    >>> mdp = rl.MDP([[[1, 0], [0, 1]], [[1, 0], [0, 1]]], [[0, 1], [3, 0]], 1.0, layout="sas")
     >>> rl.backward_induction(mdp, 2).value
     array([[4., 4.],
            [1., 3.],

@@ -54,7 +54,7 @@ def prioritized_sweeping(
     Examples
     --------
     >>> from fastdl import rl
-    >>> mdp = rl.MDP([[[1, 0], [0, 1]], [[1, 0], [0, 1]]], [[0, 1], [3, 0]], 0.5)
+    >>> mdp = rl.MDP([[[1, 0], [0, 1]], [[1, 0], [0, 1]]], [[0, 1], [3, 0]], 0.5, layout="sas")
     >>> rl.prioritized_sweeping(mdp).value.round(5)
     array([3.33333, 4.66667])
     """
