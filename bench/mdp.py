@@ -9,8 +9,8 @@ A sweep of value iteration, ``max_a R + discount * P v``, is made by
     quantecon    DiscreteDP.bellman_operator, with sparse state-action pairs
 
 and the same model is solved to 1e-6 by modified policy iteration, by fastdl and by QuantEcon. All results are compared
-before anything is timed. What a sweep has to read and write is told as a part of what this machine reads in a row, and of
-what it gathers: the same successors' values, summed, which is what a sweep cannot do without.
+before anything is timed. What a sweep has to read and write is told as a part of what this machine reads in a row, and
+of what it gathers: the same successors' values, summed, which is what a sweep cannot do without.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ def draw(
     values : MDP, Solution, or (S,) floats
         What to colour cells by. Of a model, the values of `policy`, and states that are never left get no arrow.
     policy : (S,) ints or (S, A) floats, optional
-        The action of each state, or the probability of each, which is then the length of its arrow. By default that of
+        The action of each state, or the probability of each: the lengths of its arrows are as these. By default that of
         a Solution, else none. A negative action is none.
     shape : (rows, columns)
         Of the grid.
@@ -101,7 +101,7 @@ def draw(
     colours = matplotlib.colormaps[cmap].with_extremes(bad="0.35")
     grid = np.ma.masked_array(values, blocked).reshape(shape)
     image = ax.imshow(grid, cmap=colours)
-    bar = ax.figure.colorbar(image, ax=ax, fraction=0.046, pad=0.03)
+    bar = ax.figure.colorbar(image, cax=ax.inset_axes((1 + 0.2 / columns, 0, 0.25 / columns, 1)))
     bar.outline.set_visible(False)
     inks = np.array([_ink(colours(image.norm(value))) for value in values])
     y, x = np.divmod(np.arange(len(values)), columns)
@@ -119,11 +119,13 @@ def draw(
             text = f"{values[i]:.{digits}f}".replace("-", "\N{MINUS SIGN}")
             place = 0.0 if arrowless else 0.36
             ax.text(x[i], y[i] + place, text, color=inks[i], fontsize=7.5, ha="center", va="center")
+    ax.set_xticks([])
+    ax.set_yticks([])
     if max(shape) <= 40:
         ax.set_xticks(np.arange(columns + 1) - 0.5, minor=True)
         ax.set_yticks(np.arange(rows + 1) - 0.5, minor=True)
         ax.grid(which="minor", color="white", linewidth=1)
-    ax.tick_params(which="both", length=0, labelbottom=False, labelleft=False)
+    ax.tick_params(which="both", length=0)
     ax.spines[:].set_visible(False)
     if title:
         ax.set_title(title)
@@ -134,7 +136,8 @@ def _lengths(policy: Any, states: int, actions: int) -> Any:
     """(S, A): how long the arrow of each action is."""
     policy = np.asarray(policy)
     if policy.shape == (states, actions):
-        return np.array(policy, np.float64)
+        lengths = np.array(policy, np.float64)
+        return lengths / np.maximum(lengths.max(1, keepdims=True), 1e-300)
     if policy.shape != (states,) or policy.dtype.kind not in "iu":
         raise ValueError(
             f"policy: found shape {policy.shape} of {policy.dtype}, expected ({states},) ints or ({states}, {actions})"
@@ -158,7 +161,7 @@ def _draw_arrows(ax: Any, x: Any, y: Any, lengths: Any, arrows: Any, inks: Any, 
             ax.scatter(x[there], y[there] - raised, s=14, c=inks[there])
             continue
         alone = (lengths[there] > 1e-9).sum(1) == 1  # from the middle of its cell, else from the tail
-        reach = 0.5 * np.where(alone, 1.0, 0.68 * lengths[there, action])
+        reach = 0.5 * np.where(alone, 1.0, 0.66 * lengths[there, action])
         start = np.where(alone, 0.5 * reach, 0.0)
         ax.quiver(
             *(x[there] - start * dx, y[there] - raised - start * dy, reach * dx, reach * dy),

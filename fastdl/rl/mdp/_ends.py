@@ -19,8 +19,8 @@ SLACK = 0.01
 
 
 def settled_chain(chain: Chain) -> tuple[Chain, Any]:
-    """The chain without weights where it stays for ever and earns nothing, and those states; ValueError if a state never
-    comes to an end."""
+    """The chain without weights where it stays for ever and earns nothing, and those states; ValueError if from a state
+    it never ends."""
     moving = np.ones(chain.states, bool)
     lengths = np.diff(chain.ptr)
     rows = np.repeat(np.arange(chain.states), lengths)
@@ -93,9 +93,9 @@ class Ends:
         kernels.backward_reach(*self.transpose, mdp._weights, self.state_of_row, reached)
         if not reached.all():
             raise ValueError(
-                f"discount: found 1 and no way from state {np.argmin(reached)} to an end, expected less than 1, or that "
-                "a terminal state, a transition that is terminated, or a state that is never left and never rewarded "
-                "can be reached from every state"
+                f"discount: found 1 and no way from state {np.argmin(reached)} to an end, expected less than 1, or that a "
+                "terminal state, a transition that is terminated, or a state that is never left and never rewarded can "
+                "be reached from every state"
             )
         certain = self.ended.copy()
         counts = np.bincount(self.state_of_row, minlength=mdp.num_states)
@@ -104,8 +104,7 @@ class Ends:
         """A state from which some policy never ends."""
 
     def most_steps(self) -> float:
-        """At least the largest number of steps that is expected under any policy; as `expected_steps`, which it is the
-        optimum of."""
+        """At least the largest number of steps that is expected under any policy: the optimum of `expected_steps`."""
         if self.endless is not None:
             return np.inf
         mdp = self.mdp

@@ -50,7 +50,7 @@ def between(low: float, high: float, ends: bool, discount: float) -> tuple[float
 
 
 def target(epsilon: float, rounded: float) -> float:
-    """How narrow bounds have to become, where rounding adds so much to them and makes it useless to narrow them more."""
+    """How narrow bounds have to become, where rounding adds so much to them, below which they need not be."""
     return max(epsilon - rounded, rounded)
 
 
@@ -138,8 +138,8 @@ def evaluate_policy(
     discount)`` and ``b * discount / (1 - discount)``, and values are moved to the middle of that.
 
     With a discount of 1, the policy has to come to an end from every state (in a terminal state, by a transition that
-    is terminated, or in a state that is never left and never rewarded), and the expected number of steps takes the place
-    of ``1 / (1 - discount)``; it is found by sweeps of its own.
+    is terminated, or in a state that is never left and never rewarded), and the expected number of steps takes the
+    place of ``1 / (1 - discount)``; it is found by sweeps of its own.
 
     Parameters
     ----------
@@ -288,10 +288,10 @@ def occupancy_measure(
 ) -> Any:
     """How often a policy takes each action in each state: the discounted expected number of times.
 
-    ``x(s, a) = sum_t discount ** t * Pr(s_t = s, a_t = a)``, so that ``(x * rewards).sum()`` is what the policy is worth
-    from `start`. Together it is ``1 / (1 - discount)``, or less if episodes end: nothing is done in terminal states, or
-    after a transition that is terminated. With a discount of 1 it is the expected number of steps; states that are never
-    left and never rewarded are ends then, and 0.
+    ``x(s, a) = sum_t discount ** t * Pr(s_t = s, a_t = a)``, so that ``(x * rewards).sum()`` is what the policy is
+    worth from `start`. Together it is ``1 / (1 - discount)``, or less if episodes end: nothing is done in terminal
+    states, or after a transition that is terminated. With a discount of 1 it is the expected number of steps; states
+    that are never left and never rewarded are ends then, and 0.
 
     Parameters
     ----------

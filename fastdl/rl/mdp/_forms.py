@@ -1,4 +1,4 @@
-"""From what users have (dense arrays, sparse matrices, tables) to rows of transitions, one for each state and action."""
+"""From what users have (arrays, sparse matrices, tables) to rows of transitions, one for each state and action."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def real(name: str, value: Any, *, copy: bool = False) -> Any:
         array = np.asarray(value)
         if array.dtype.kind not in "biuf":
             raise TypeError
-        return np.array(array, np.float64, order="C") if copy else np.require(array, np.float64, "CW")
+        return np.array(array, np.float64, order="C") if copy else np.require(array, np.float64, ["C", "W"])
     except (TypeError, ValueError):
         raise TypeError(f"{name}: found {_described(value)}, expected an array of real numbers") from None
 
@@ -44,7 +44,7 @@ def integers(name: str, value: Any, dtype: Any = np.int64, *, copy: bool = False
     limits = np.iinfo(dtype)
     if array.size and (array.min() < limits.min or array.max() > limits.max):
         raise ValueError(f"{name}: found {array.min()} to {array.max()}, expected {np.dtype(dtype).name}")
-    return np.array(array, dtype, order="C") if copy else np.require(array, dtype, "CW")
+    return np.array(array, dtype, order="C") if copy else np.require(array, dtype, ["C", "W"])
 
 
 def _described(value: Any) -> str:
@@ -98,7 +98,9 @@ def _from_dense(transitions: Any, layout: Layout | None) -> Rows:
     return Rows(
         *_all_pairs(num_states, num_actions),
         *(row_ptr, np.nonzero(there)[1].astype(np.int32), flat[there]),
-        *(num_states, num_actions, by_transition),
+        num_states,
+        num_actions,
+        by_transition,
     )
 
 
@@ -109,9 +111,7 @@ def _from_sparse(transitions: Any, states: Any, actions: Any, copy: bool) -> Row
         raise ValueError("states, actions: found one without the other, expected both or neither")
     if states is None:
         if num_states == 0 or rows == 0 or rows % num_states:
-            raise ValueError(
-                f"transitions: found shape {matrix.shape}, expected (S * A, S) with row s * A + a, or states= and actions="
-            )
+            raise ValueError(f"transitions: found shape {matrix.shape}, expected (S * A, S), or states= and actions=")
         num_actions = rows // num_states
         states, actions = _all_pairs(num_states, num_actions)
     else:

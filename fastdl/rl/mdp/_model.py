@@ -219,7 +219,6 @@ class MDP:
         array([1., 0.])
         """
         arguments, rewards, terminated = _forms.table_of(env)
-        _, _, _, num_states, states, actions = arguments
         mdp = cls.__new__(cls)
         rows = _forms.from_csr(*arguments)
         rewards = rows.by_transition("rewards", real("rewards", rewards))
@@ -268,7 +267,7 @@ class MDP:
                 f"states: found no action in state {np.argmax(empty)}, expected one at least, or that it is terminal"
             )
         if by_transition is not None:
-            by_transition = np.require(by_transition, np.float64, "CW")
+            by_transition = np.require(by_transition, np.float64, ["C", "W"])
             _check_finite(by_transition, state_ptr, actions, row_ptr)
             by_row = np.empty(len(actions))
             blocks = -(-len(actions) // kernels.ROWS)
@@ -376,13 +375,7 @@ class MDP:
         >>> rl.MDP([[[0, 1, 0]], [[0, 1, 0]], [[1, 0, 0]]], [0, 0, 0], 0.9).reachable(0)
         array([ True,  True, False])
         """
-        start = np.atleast_1d(_forms.integers("start", start))
-        wrong = (start < 0) | (start >= self.num_states)
-        if start.ndim != 1 or wrong.any():
-            found = start[wrong][0] if wrong.any() else f"shape {start.shape}"
-            raise ValueError(f"start: found {found}, expected states from 0 to {self.num_states - 1}")
-        reached = np.zeros(self.num_states, bool)
-        reached[start] = True
+        reached = _marked("start", start, self.num_states)
         kernels.forward_reach(self._state_ptr, self._row_ptr, self._successors, self._weights, reached)
         return reached
 
@@ -521,7 +514,7 @@ class MDP:
 
         Row ``s * A + a`` of the transitions (S * A, S) holds ``p(. | s, a)``; the costs (S, A) are the negative expected
         rewards. A terminal state stays where it is, for nothing. An action that a state does not have is written as a
-        copy of its first one. If there are transitions that end the episode, they lead to one more, last state that
+        copy of its first one. If there are transitions that end the episode, they lead to one more, last state, which
         is never left and costs nothing.
 
         Parameters
@@ -575,19 +568,24 @@ def _check_finite(rewards: Any, state_ptr: Any, actions: Any, row_ptr: Any) -> N
 
 
 def _terminal_mask(terminal: Any, num_states: int) -> Any:
-    mask = np.zeros(num_states, bool)
     if terminal is None:
-        return mask
+        return np.zeros(num_states, bool)
     given = np.asarray(terminal)
     if given.dtype == np.bool_:
         if given.shape != (num_states,):
             raise ValueError(f"terminal: found shape {given.shape}, expected ({num_states},), or indices")
         return given.copy()
-    indices = np.atleast_1d(_forms.integers("terminal", terminal))
+    return _marked("terminal", terminal, num_states)
+
+
+def _marked(name: str, states: Any, num_states: int) -> Any:
+    """(S,) bool: True of the states that are listed."""
+    indices = np.atleast_1d(_forms.integers(name, states))
     wrong = (indices < 0) | (indices >= num_states)
     if indices.ndim != 1 or wrong.any():
         found = indices[wrong][0] if wrong.any() else f"shape {indices.shape}"
-        raise ValueError(f"terminal: found {found}, expected states from 0 to {num_states - 1}")
+        raise ValueError(f"{name}: found {found}, expected states from 0 to {num_states - 1}")
+    mask = np.zeros(num_states, bool)
     mask[indices] = True
     return mask
 

@@ -182,7 +182,7 @@ def checked_start(mdp: MDP, start: Any) -> Any:
     if isinstance(start, int | np.integer) and not isinstance(start, bool):
         if not 0 <= start < mdp.num_states:
             raise ValueError(f"start: found {start}, expected a state from 0 to {mdp.num_states - 1}")
-        return np.bincount([start], minlength=mdp.num_states).astype(np.float64)
+        return np.eye(1, mdp.num_states, int(start))[0].copy()
     array = checked_values("start", start, mdp)
     if (array < 0).any():
         raise ValueError(f"start: found {array.min()} in state {array.argmin()}, expected at least 0")

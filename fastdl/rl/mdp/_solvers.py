@@ -92,11 +92,11 @@ def value_iteration(
     themselves stop to change where all of them grow alike; values are then moved to the middle.
 
     With a discount of 1, an end (a terminal state, a transition that is terminated, or a state that is never left and
-    never rewarded) has to be reachable from every state. If every policy comes to an end, the largest expected number of
-    steps takes the place of ``1 / (1 - discount)``, and is found by sweeps of its own. If some policy never does, there
-    is no bound: sweeps begin from 0 and end when no value changes by more than `epsilon`, which leads to the optimum if
-    rewards are all of one sign, or if all that never ends is worth minus infinity; of actions that then look equally good,
-    to a thousandth of `epsilon`, the policy takes those that lead to an end.
+    never rewarded) has to be reachable from every state. If every policy comes to an end, the largest expected number
+    of steps takes the place of ``1 / (1 - discount)``, and is found by sweeps of its own. If some policy never does,
+    there is no bound: sweeps begin from 0 and end when no value changes by more than `epsilon`, which leads to the
+    optimum if rewards are all of one sign, or if all that never ends is worth minus infinity; of actions that then look
+    equally good, to a thousandth of `epsilon`, the policy takes those that lead to an end.
 
     Parameters
     ----------
@@ -106,8 +106,8 @@ def value_iteration(
         The policy is worth at most so much less than an optimal one in any state, and no value is further off.
     method : {"jacobi", "gauss_seidel"}
         "jacobi": all states from the values before the sweep, on all threads. "gauss_seidel": one after the other, from
-        what the others have become, up and down in turn, on one thread: far fewer sweeps where states follow one another
-        as they are numbered (grids, queues), none fewer where values all grow alike.
+        what the others have become, up and down in turn, on one thread: far fewer sweeps where states follow one
+        another as they are numbered (grids, queues), none fewer where values all grow alike.
     initial : (S,) floats, optional
         Values to begin with.
     max_iterations : int, optional
@@ -212,8 +212,8 @@ def modified_policy_iteration(
 
     References
     ----------
-    Puterman and Shin, "Modified policy iteration algorithms for discounted Markov decision problems", Management Science
-    24(11), 1978; Puterman, "Markov Decision Processes", 2014, section 6.5.
+    Puterman and Shin, "Modified policy iteration algorithms for discounted Markov decision problems", Management
+    Science 24(11), 1978; Puterman, "Markov Decision Processes", 2014, section 6.5.
 
     Examples
     --------

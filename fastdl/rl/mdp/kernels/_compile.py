@@ -19,8 +19,7 @@ def compiled(function: Any) -> Any:
     return numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})(function)
 
 
-@intrinsic  # type: ignore[untyped-decorator, unused-ignore]
-def prefetch(context: Any, array: Any, index: Any) -> Any:
+def _prefetch(context: Any, array: Any, index: Any) -> Any:
     """Begin to bring array[index] into the caches. Successors lie anywhere, and a processor looks ahead no further than
     to the next branch that it takes for another one: without this, a sweep waits for most of them."""
 
@@ -34,3 +33,6 @@ def prefetch(context: Any, array: Any, index: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(array, types.int64), generate
+
+
+prefetch: Any = intrinsic(_prefetch)
