@@ -62,14 +62,16 @@ class Sweeps:
 
     def __init__(self, mdp: MDP, rewards: Any = None) -> None:
         *arrays, own = mdp._arrays
+        full = len(mdp._actions) == mdp.num_states * mdp.num_actions
+        actions = mdp._actions[:0] if full else mdp._actions
         self.pieces = blocks(mdp.num_states, kernels.BLOCK)
         self.grain = grain(len(mdp._successors), self.pieces)
         self.extremes = np.empty((self.pieces, 3))
-        self.arguments = (*arrays, own if rewards is None else rewards, mdp._actions, mdp.discount)
+        self.arguments = (*arrays, own if rewards is None else rewards, actions, mdp.discount)
 
-    def __call__(self, value: Any, out: Any, policy: Any, tie: float, keep: bool = False) -> tuple[float, float, float]:
+    def __call__(self, value: Any, out: Any, policy: Any, tie: float) -> tuple[float, float, float]:
         """out = max_a q(., a), policy where it is reached; smallest and largest change, largest magnitude."""
-        arguments = (*self.arguments, tie, keep, value, out, policy, self.extremes)
+        arguments = (*self.arguments, tie, value, out, policy, self.extremes)
         share(kernels.bellman, self.pieces, self.grain, *arguments)
         return float(self.extremes[:, 0].min()), float(self.extremes[:, 1].max()), float(self.extremes[:, 2].max())
 
@@ -92,9 +94,10 @@ class Ends:
         reached[self.state_of_row[self.ending]] = True
         kernels.backward_reach(*self.transpose, mdp._weights, self.state_of_row, reached)
         if not reached.all():
+            state = np.argmin(reached)
             raise ValueError(
-                f"discount: found 1 and no way from state {np.argmin(reached)} to an end, expected less than 1, or that a "
-                "terminal state, a transition that is terminated, or a state that is never left and never rewarded can "
+                f"discount: found 1 and no way from state {state} to an end, expected less than 1, or that "
+                "a terminal state, a transition that is terminated, or a state that is never left and never rewarded can "
                 "be reached from every state"
             )
         certain = self.ended.copy()

@@ -10,6 +10,7 @@ import numpy as np
 from fastdl.rl.mdp._ends import Ends, Sweeps, settled_chain
 from fastdl.rl.mdp._evaluation import (
     Method,
+    action_values,
     between,
     checked_method,
     enough_sweeps,
@@ -318,6 +319,7 @@ def policy_iteration(
     problem = _Problem(mdp)
     _all_must_end(problem)
     value, out, policy = problem.fresh(None)
+    states = np.arange(mdp.num_states)
     if rows is None:
         problem.sweep(value, out, policy, 0.0)
     else:
@@ -325,14 +327,17 @@ def policy_iteration(
     for iteration in range(1, limit + 1):
         chain = chain_of_rows(mdp, rows_of_policy(mdp, policy)[0])
         value, _, error = _evaluated(problem, chain, method, epsilon / 4, value)
-        before = policy.copy()
-        tie = max(2 * error, problem.slack * float(np.abs(value).max()))
-        _, high, size = problem.sweep(value, out, policy, tie, True)
-        if np.array_equal(policy, before) or iteration == limit:
+        q = action_values(mdp, value)
+        best, size = q.max(1), float(np.abs(value).max())
+        good = q >= (best - max(2 * error, problem.slack * size))[:, None]
+        better = ~good[states, policy]
+        if not better.any() or iteration == limit:
             break
-    # what is better than this policy by one step is so by `high`, and by all by horizon * high at most
-    bound = error + problem.horizon * (max(high, 0.0) + problem.slack * size) + error
-    return Solution(value, before, iteration, bound, bool(bound <= epsilon))
+        policy[better] = good[better].argmax(1)
+    # one step is worth at most this more than the policy, so all of them that times the horizon
+    gain = max(0.0, float((best - value).max())) + problem.slack * size
+    bound = error + problem.horizon * gain
+    return Solution(value, policy, iteration, bound, bool(bound <= epsilon))
 
 
 def _evaluated(problem: _Problem, chain: Any, method: Method, epsilon: float, value: Any) -> tuple[Any, int, float]:

@@ -24,7 +24,6 @@ def bellman(
     actions: Any,
     discount: float,
     tie: float,
-    keep: bool,
     value: Any,
     out: Any,
     policy: Any,
@@ -35,33 +34,33 @@ def bellman(
     """out[s] = max_a q(s, a), q(s, a) = rewards[s, a] + discount * sum_j weights[s, a, j] * value[j], for the blocks
     begin to end.
 
-    policy[s] becomes the lowest action within about `tie` of the best, or stays what it is if `keep` and it is so.
-    extremes[block] = smallest and largest out - value, largest |out|. A state without actions is worth 0, action -1."""
+    policy[s] becomes the lowest action within about `tie` of the best. extremes[block] = smallest and largest out -
+    value, largest |out|. A state without actions is worth 0, action -1. `actions` is empty where every state has all, so
+    that they need not be read."""
     last = successors.size - 1
+    numbered = actions.size > 0
     for block in range(begin, end):
         low, high, size = np.inf, -np.inf, 0.0
         first, behind = block * BLOCK, min(block * BLOCK + BLOCK, out.size)
         k = row_ptr[state_ptr[first]]
         for s in range(first, behind):
             best, chosen, action = -np.inf, -np.inf, -1
-            current, kept = policy[s] if keep else -1, -np.inf
-            for r in range(state_ptr[s], state_ptr[s + 1]):
+            row = state_ptr[s]
+            for r in range(row, state_ptr[s + 1]):
                 total = 0.0
                 stop = row_ptr[r + 1]
                 for j in range(k, stop):
                     prefetch(value, np.int64(successors[min(j + AHEAD, last)]))
-                    total += weights[j] * value[successors[j]]
+                    total += weights[j] * value[np.uint32(successors[j])]
                 k = stop
                 q = rewards[r] + discount * total
                 best = max(best, q)
                 if q > chosen + tie:
-                    chosen, action = q, actions[r]
-                if keep and actions[r] == current:
-                    kept = q
+                    chosen, action = q, r - row
             if action < 0:
                 best = 0.0
-            elif kept >= best - tie:
-                action = current
+            elif numbered:
+                action = actions[row + action]
             change = best - value[s]
             low, high, size = min(low, change), max(high, change), max(size, abs(best))
             out[s] = best
@@ -92,7 +91,7 @@ def gauss_seidel(
             total = 0.0
             for j in range(row_ptr[r], row_ptr[r + 1]):
                 prefetch(value, np.int64(successors[max(0, min(j + ahead, last))]))
-                total += weights[j] * value[successors[j]]
+                total += weights[j] * value[np.uint32(successors[j])]
             best = max(best, rewards[r] + discount * total)
         if state_ptr[s] == state_ptr[s + 1]:
             best = 0.0
@@ -126,7 +125,7 @@ def affine(
             stop = ptr[i + 1]
             for j in range(k, stop):
                 prefetch(value, np.int64(columns[min(j + AHEAD, last)]))
-                total += weights[j] * value[columns[j]]
+                total += weights[j] * value[np.uint32(columns[j])]
             k = stop
             new = constants[i] + discount * total
             change = new - value[i]
@@ -156,5 +155,5 @@ def q_values(
             total = 0.0
             for j in range(row_ptr[r], row_ptr[r + 1]):
                 prefetch(value, np.int64(successors[min(j + AHEAD, last)]))
-                total += weights[j] * value[successors[j]]
+                total += weights[j] * value[np.uint32(successors[j])]
             out[s, actions[r]] = rewards[r] + discount * total
