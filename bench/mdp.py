@@ -18,14 +18,13 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import fastdl
-from bench.timing import interleave, median_ratio, offer_cpu_time
+from bench.timing import interleave, median_ratio, offer_cpu_time, seconds_per_call
 from fastdl import rl
 from fastdl.numba.kernels._kernel import compiled, share
 from fastdl.rl.mdp._ends import Sweeps
@@ -81,9 +80,9 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
 
     matrix, rewards = random_model(options.states, options.actions, options.successors)
     rl.MDP(_loops(4, options.actions), np.zeros(4), 0.5)  # compiles
-    begin = time.perf_counter()
-    mdp = rl.MDP(matrix, rewards, options.discount)
-    construction = time.perf_counter() - begin
+    construct = lambda: rl.MDP(matrix, rewards, options.discount)  # noqa: E731
+    construction = statistics.median(seconds_per_call(construct, 1) for _ in range(5))
+    mdp = construct()
     states = np.repeat(np.arange(options.states), options.actions)
     actions = np.tile(np.arange(options.actions), options.states)
     peer = DiscreteDP(rewards.ravel(), matrix, options.discount, states, actions)
@@ -113,7 +112,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     np.testing.assert_allclose(out, by_scipy(), rtol=1e-12)
     np.testing.assert_allclose(out, other, rtol=1e-12)
     assert np.array_equal(policy, chosen)
-    times = interleave(sweeps, options.rounds, 0.3)
+    times = interleave(sweeps, options.rounds, 0.2)
 
     solved = rl.modified_policy_iteration(mdp, EPSILON)
     expected = peer.modified_policy_iteration(epsilon=EPSILON)
@@ -126,7 +125,7 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
         "fastdl, value iteration": lambda: rl.value_iteration(mdp, EPSILON),
         "quantecon": lambda: peer.modified_policy_iteration(epsilon=EPSILON),
     }
-    solving = interleave(solvers, max(3, options.rounds // 2), 0.1)
+    solving = interleave(solvers, max(3, options.rounds // 2), 0.01)
 
     entries = matrix.nnz
     traffic = 12 * entries + 8 * len(matrix.indptr) + rewards.nbytes + options.states * (8 + 8 + 8 + 4)

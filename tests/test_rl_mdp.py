@@ -449,7 +449,7 @@ def test_simulation() -> None:
     model = random_model(5, 6, 1.0)
     policy = model.available / np.maximum(model.available.sum(1, keepdims=True), 1)
     value = rl.evaluate_policy(model, policy).value
-    returns = np.array([model.simulate(policy, 0, 10_000, seed=i).rewards.sum() for i in range(3000)])
+    returns = np.array([model.simulate(policy, 0, 10_000, seed=i).rewards.sum() for i in range(2000)])
     assert abs(returns.mean() - value[0]) < 5 * returns.std() / np.sqrt(len(returns))
     one, same = (model.simulate(policy, 0, 50, seed=7) for _ in range(2))
     np.testing.assert_array_equal(one.states, same.states)
@@ -501,8 +501,8 @@ def test_frozen_lake_without_discount() -> None:
     assert found.value[0] == pytest.approx(14 / 17, abs=1e-7)
     reached = rl.evaluate_policy(model, found.policy)
     assert reached.value[0] == pytest.approx(14 / 17, abs=1e-7)
-    returns = [model.simulate(found.policy, 0, 100_000, seed=i).rewards.sum() for i in range(2000)]
-    assert abs(np.mean(returns) - 14 / 17) < 0.04
+    returns = [model.simulate(found.policy, 0, 10_000, seed=i).rewards.sum() for i in range(800)]
+    assert abs(np.mean(returns) - 14 / 17) < 0.06
 
 
 def test_quantecon() -> None:

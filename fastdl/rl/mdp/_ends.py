@@ -14,8 +14,17 @@ from fastdl.rl.mdp._policy import Chain, blocks, grain
 if TYPE_CHECKING:
     from fastdl.rl.mdp._model import MDP
 
+DENSE = 1500
+"""States up to which a system of equations is solved by default, as a dense matrix."""
+MOST_SWEEPS = 100_000
+"""Where it is not known how many it takes."""
 SLACK = 0.01
 """What the expected number of steps may be overestimated by."""
+
+
+def solve_dense(chain: Chain, discount: float, constants: Any) -> Any:
+    """(I - discount * P) x = constants."""
+    return np.linalg.solve(np.eye(chain.states) - discount * chain.dense(), constants)
 
 
 def settled_chain(chain: Chain) -> tuple[Chain, Any]:
@@ -46,14 +55,14 @@ def settled_chain(chain: Chain) -> tuple[Chain, Any]:
 def expected_steps(chain: Chain) -> float:
     """At least the expected number of steps to the end, from the state from which it is largest.
 
-    From w_0 = 0, w_{k+1} = 1 + P w_k rises to it. If no w_{k+1} - w_k is above d < 1, then u = w_k / (1 - d) has
-    u >= 1 + P u, so that u is no less than the limit."""
-    steps, new = np.zeros(chain.states), np.empty(chain.states)
-    ones = np.ones(chain.states)
+    It is the limit of w_{k+1} = 1 + P w_k. If no w_{k+1} - w_k is above d < 1, then u = w_k / (1 - d) has u >= 1 + P u,
+    so that u is no less than the limit."""
+    ones, new = np.ones(chain.states), np.empty(chain.states)
+    steps = np.zeros(chain.states) if chain.states > DENSE else solve_dense(chain, 1.0, ones)
     while True:
-        _, rise, size = chain.sweep(1.0, steps, new, ones)
+        _, rise, _ = chain.sweep(1.0, steps, new, ones)
         if rise <= SLACK:
-            return float(size / (1 - rise))
+            return float(steps.max() / (1 - max(rise, 0.0)))
         steps, new = new, steps
 
 
@@ -96,9 +105,9 @@ class Ends:
         if not reached.all():
             state = np.argmin(reached)
             raise ValueError(
-                f"discount: found 1 and no way from state {state} to an end, expected less than 1, or that "
-                "a terminal state, a transition that is terminated, or a state that is never left and never rewarded can "
-                "be reached from every state"
+                f"discount: found 1 and no way from state {state} to an end, expected less than 1, or that a terminal "
+                "state, a transition that is terminated, or a state that is never left and never rewarded can be reached "
+                "from every state"
             )
         certain = self.ended.copy()
         counts = np.bincount(self.state_of_row, minlength=mdp.num_states)
@@ -107,18 +116,20 @@ class Ends:
         """A state from which some policy never ends."""
 
     def most_steps(self) -> float:
-        """At least the largest number of steps that is expected under any policy: the optimum of `expected_steps`."""
+        """At least the largest number of steps that is expected under any policy: the optimum of `expected_steps`;
+        infinity where it is not found in MOST_SWEEPS."""
         if self.endless is not None:
             return np.inf
         mdp = self.mdp
         ones = (~self.ended[self.state_of_row]).astype(np.float64)
         steps, new = np.zeros(mdp.num_states), np.empty(mdp.num_states)
         policy, sweep = np.empty(mdp.num_states, np.int32), Sweeps(mdp, ones)
-        while True:
+        for _ in range(MOST_SWEEPS):
             _, rise, size = sweep(steps, new, policy, 0.0)
             if rise <= SLACK:
                 return max(1.0, float(size / (1 - rise)))
             steps, new = new, steps
+        return np.inf
 
     def leading(self, value: Any, policy: Any, tie: float) -> Any:
         """The policy, or where it never ends, one of the same worth that does: of the actions within `tie` of the best,

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from fastdl.rl.mdp._ends import Sweeps, expected_steps, settled_chain
+from fastdl.rl.mdp._ends import DENSE, MOST_SWEEPS, Sweeps, expected_steps, settled_chain, solve_dense
 from fastdl.rl.mdp._lazy import kernels, share
 from fastdl.rl.mdp._model import MDP
 from fastdl.rl.mdp._policy import (
@@ -23,8 +23,6 @@ from fastdl.rl.mdp._policy import (
 )
 from fastdl.rl.mdp._solution import Solution
 
-DENSE = 1500
-"""States up to which a system of equations is solved by default, as a dense matrix."""
 EPS = float(np.finfo(np.float64).eps)
 Method = Literal["auto", "direct", "iterative"]
 
@@ -60,7 +58,7 @@ def enough_sweeps(width: float, epsilon: float, discount: float, horizon: float)
     if width <= epsilon or modulus <= 0 or epsilon <= 0:
         return 2
     if not width < math.inf or modulus >= 1:
-        return 100_000
+        return MOST_SWEEPS
     slack = 0 if discount < 1 else math.log(horizon)  # which the norm that shrinks may be off by
     return 2 + math.ceil((math.log(width / epsilon) + slack) / -math.log(modulus))
 
@@ -73,7 +71,7 @@ def checked_method(method: str) -> None:
 def solve_directly(chain: Chain, discount: float, constants: Any) -> Any:
     """(I - discount * P) x = constants; None where that would take a dense matrix too large and SciPy is missing."""
     if chain.states <= DENSE:
-        return np.linalg.solve(np.eye(chain.states) - discount * chain.dense(), constants)
+        return solve_dense(chain, discount, constants)
     try:
         from scipy.sparse import eye_array
         from scipy.sparse.linalg import spsolve

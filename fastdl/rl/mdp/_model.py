@@ -513,9 +513,9 @@ class MDP:
         """Write the two matrices, in PETSc's binary format, that the solver madupite reads.
 
         Row ``s * A + a`` of the transitions (S * A, S) holds ``p(. | s, a)``; the costs (S, A) are the negative
-        expected rewards. A terminal state stays where it is, for nothing. An action that a state does not have is written as a
-        copy of its first one. If there are transitions that end the episode, they lead to one more, last state, which
-        is never left and costs nothing.
+        expected rewards. A terminal state stays where it is, for nothing. An action that a state does not have is
+        written as a copy of its first one. If there are transitions that end the episode, they lead to one more, last
+        state, which is never left and costs nothing.
 
         Parameters
         ----------

@@ -229,7 +229,7 @@ def modified_policy_iteration(
     problem = _Problem(mdp)
     _all_must_end(problem)
     least = float(mdp._rewards.min(initial=0.0 if may_end(mdp) or problem.idle.any() else math.inf))
-    value, out, policy = problem.fresh(initial, least * problem.horizon)
+    value, out, policy = problem.fresh(initial, least * problem.horizon if problem.horizon < math.inf else 0.0)
     tie, iterations, chain, before = problem.slack * float(np.abs(value).max()), 0, None, policy.copy()
     while True:
         low, high, size = problem.sweep(value, out, policy, tie)

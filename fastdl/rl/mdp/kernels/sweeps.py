@@ -35,8 +35,8 @@ def bellman(
     begin to end.
 
     policy[s] becomes the lowest action within about `tie` of the best. extremes[block] = smallest and largest out -
-    value, largest |out|. A state without actions is worth 0, action -1. `actions` is empty where every state has all, so
-    that they need not be read."""
+    value, largest |out|. A state without actions is worth 0, action -1. `actions` is empty where every state has all,
+    so that they need not be read."""
     last = successors.size - 1
     numbered = actions.size > 0
     for block in range(begin, end):
