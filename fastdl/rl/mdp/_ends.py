@@ -106,8 +106,8 @@ class Ends:
             state = np.argmin(reached)
             raise ValueError(
                 f"discount: found 1 and no way from state {state} to an end, expected less than 1, or that a terminal "
-                "state, a transition that is terminated, or a state that is never left and never rewarded can be reached "
-                "from every state"
+                "state, a transition that is terminated, or a state that is never left and never rewarded can be "
+                "reached from every state"
             )
         certain = self.ended.copy()
         counts = np.bincount(self.state_of_row, minlength=mdp.num_states)
