@@ -108,7 +108,7 @@ def value_iteration(
     method : {"jacobi", "gauss_seidel"}
         "jacobi": all states from the values before the sweep, on all threads. "gauss_seidel": one after the other, from
         what the others have become, up and down in turn, on one thread: far fewer sweeps where states follow one
-        another as they are numbered (grids, queues), none fewer where values all grow alike.
+        another as they are numbered (chains, queues), some on grids, none where values all grow alike.
     initial : (S,) floats, optional
         Values to begin with.
     max_iterations : int, optional
@@ -272,6 +272,7 @@ def policy_iteration(
     """An optimal policy, by evaluating one and taking the best actions by that, until none is better.
 
     A state stays with its action unless another is better by more than rounding, so that no two policies alternate.
+    Few policies are needed, but each is a system of equations: for many states, prefer `modified_policy_iteration`.
 
     Parameters
     ----------
@@ -280,7 +281,8 @@ def policy_iteration(
     method : {"auto", "direct", "iterative"}
         How policies are evaluated, as of `evaluate_policy`.
     epsilon : float
-        For `converged`; an evaluation by sweeps leaves a fourth of it.
+        For `converged`; policies that are evaluated by sweeps are so to a fourth of it, and once one is as good as this,
+        no better one is looked for.
     initial : (S,) ints, optional
         The policy to begin with; by default the best for the next reward.
     max_iterations : int
@@ -326,17 +328,17 @@ def policy_iteration(
         policy[rows >= 0] = mdp._actions[rows[rows >= 0]]
     for iteration in range(1, limit + 1):
         chain = chain_of_rows(mdp, rows_of_policy(mdp, policy)[0])
-        value, _, error = _evaluated(problem, chain, method, epsilon / 4, value)
+        value, evaluated_by_sweeps, error = _evaluated(problem, chain, method, epsilon / 4, value)
         q = action_values(mdp, value)
         best, size = q.max(1), float(np.abs(value).max())
-        good = q >= (best - max(2 * error, problem.slack * size))[:, None]
+        # one step is worth at most this more than the policy, so all of them that times the horizon
+        gain = max(0.0, float((best - value).max())) + problem.slack * size
+        bound = error + problem.horizon * gain
+        good = q >= (best - 2 * error / problem.horizon - problem.slack * size)[:, None]
         better = ~good[states, policy]
-        if not better.any() or iteration == limit:
+        if not better.any() or iteration == limit or (evaluated_by_sweeps and bound <= epsilon):
             break
         policy[better] = good[better].argmax(1)
-    # one step is worth at most this more than the policy, so all of them that times the horizon
-    gain = max(0.0, float((best - value).max())) + problem.slack * size
-    bound = error + problem.horizon * gain
     return Solution(value, policy, iteration, bound, bool(bound <= epsilon))
 
 
