@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from fastdl.rl._numba import compiled
 from fastdl.rl.environment import call_reset, call_step
 from fastdl.rl.tabular.rules import (
@@ -33,10 +35,10 @@ def over_table(t: Any, table: Any, steps: int) -> int:
             answer = FULL
             break
         if s < 0:
-            s = table.slots[draw(table, table.n_states * table.n_actions, t.rng[1])].successor
+            s = np.int64(table.slots[draw(table, table.n_states * table.n_actions, t.rng[1])].successor)
             a = begin(t, s)
         slot = table.slots[draw(table, s * table.n_actions + a, t.rng[1])]
-        s2 = slot.successor
+        s2 = np.int64(slot.successor)
         terminated = s2 < 0
         s2 = ~s2 if terminated else s2
         answer = advance(t, s, a, slot.reward, s2, terminated, False)

@@ -298,12 +298,13 @@ def plan(t: Any, s: Any, a: Any, r: Any, s2: Any, terminated: Any) -> None:
 
 
 @compiled(forceinline=True, _nrt=False)
-def tick(t: Any, which: Any, by_episode: Any, count: Any) -> None:
+def tick(t: Any, which: Any, by_episode: Any) -> None:
     """Move a schedule on."""
     schedule = t.schedules[which]
     if schedule[KIND] == CONSTANT or schedule[BY_EPISODE] != by_episode:
         return
     if schedule[KIND] == LINEAR:
+        count = t.counters[EPISODES] if by_episode else t.counters[STEPS]
         fraction = min(count * schedule[RATE], 1.0)
         schedule[VALUE] = schedule[INITIAL] + (schedule[FINAL] - schedule[INITIAL]) * fraction
     elif schedule[KIND] == EXPONENTIAL:
@@ -371,9 +372,9 @@ def advance(t: Any, s: Any, a: Any, r: Any, s2: Any, terminated: Any, cut_off: A
         else:
             cut = ended or (counters[TARGET] == GREEDY and value_of(t, s2, a2) < value)
             learn_traces(t, s, c, r + gamma * value, cut)
-    tick(t, ALPHA, 0.0, counters[STEPS])
-    tick(t, EPSILON, 0.0, counters[STEPS])
-    tick(t, TEMPERATURE, 0.0, counters[STEPS])
+    tick(t, ALPHA, 0.0)
+    tick(t, EPSILON, 0.0)
+    tick(t, TEMPERATURE, 0.0)
     if counters[FAULT]:
         return DIVERGED
     if ended:
@@ -383,6 +384,6 @@ def advance(t: Any, s: Any, a: Any, r: Any, s2: Any, terminated: Any, cut_off: A
         t.truncated[episode] = truncated
         counters[EPISODES] = episode + 1
         for which in range(3):
-            tick(t, which, 1.0, counters[EPISODES])
+            tick(t, which, 1.0)
         return ENDED
     return a2
