@@ -7,6 +7,7 @@ python -m bench.tabular --rounds 51
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 from collections.abc import Callable
@@ -62,7 +63,9 @@ def random_table(n_states: int = 1000, n_actions: int = 4, n_successors: int = 5
 def _of_gymnasium(name: str) -> tuple[Rows, rl.tabular.Table]:
     environment: Any = gymnasium.make(name).unwrapped
     rows = [environment.P[s][a] for s in range(len(environment.P)) for a in range(len(environment.P[0]))]
-    probabilities, successors, rewards, terminal = (np.array(column) for column in zip(*sum(rows, []), strict=True))
+    probabilities, successors, rewards, terminal = (
+        np.array(column) for column in zip(*itertools.chain(*rows), strict=True)
+    )
     indptr = np.append(0, np.cumsum([len(row) for row in rows]))
     return _both(indptr, successors, probabilities, rewards, terminal, environment.initial_state_distrib)
 
@@ -160,9 +163,9 @@ def disagreement(rows: Rows, table: rl.tabular.Table, runs: int = 20, steps: int
     """By how many standard errors the mean of the greatest value of the table differs between fastdl and @njit."""
     means: dict[str, list[float]] = {"fastdl": [], "njit": []}
     for seed in range(runs):
-        agent = rl.QLearning(table, alpha=ALPHA, gamma=GAMMA, epsilon=EPSILON, seed=seed)
+        q = np.random.default_rng(seed).uniform(0.0, 0.1, (table.n_states, table.n_actions))  # no ties to be broken
+        agent = rl.QLearning(table, alpha=ALPHA, gamma=GAMMA, epsilon=EPSILON, q=q, seed=seed)
         agent.train(steps=steps)
-        q = np.zeros_like(agent.q)
         in_numba(q, rows, -1, steps, 1000 + seed)
         means["fastdl"].append(float(agent.q.max(axis=1).mean()))
         means["njit"].append(float(q.max(axis=1).mean()))

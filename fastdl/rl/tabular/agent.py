@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import operator
@@ -82,7 +81,7 @@ class Agent:
             ("gamma", gamma, 0.0, 1.0),
             ("lambda_", lambda_, 0.0, 1.0),
             ("bonus", bonus, 0.0, math.inf),
-            ("max_steps", max_steps or 1, 1, _FOREVER),
+            ("max_steps", 1 if max_steps is None else max_steps, 1, _FOREVER),
             ("n", 1 if n is None else n, 1, 2**31),
             ("planning_steps", planning_steps, 0, 2**31),
         ):
@@ -119,10 +118,10 @@ class Agent:
             policy=_cumulative(policy, problem.n_states, problem.n_actions) if predicts else np.zeros((0, 0)),
             scratch=np.zeros(problem.n_actions),
             reals=np.zeros(room),
-            indices=np.full(3 * room, rules.UNKNOWN) if planning else np.zeros(room, np.int64),
+            indices=np.repeat([rules.UNKNOWN, 0, 0], room) if planning else np.zeros(room, np.int64),
             counters=counters,
             numbers=np.array([gamma, lambda_, bonus, 0.0]),
-            schedules=np.array([[each.row[2], *each.row] for each in (step_size, exploration, warmth)]),
+            schedules=np.array([(each.row[2], *each.row) for each in (step_size, exploration, warmth)]),
             rng=streams(entropy, 2),
             returns=np.zeros(1024),
             lengths=np.zeros(1024, np.int64),
@@ -255,7 +254,7 @@ class Agent:
         """
         arrays = {name: value for name, value in self._tables._asdict().items() if name != "best"}
         arguments = {
-            name: [type(value).__name__, *dataclasses.astuple(value)] if isinstance(value, Schedule) else value
+            name: [type(value).__name__, *vars(value).values()] if isinstance(value, Schedule) else value
             for name, value in self._arguments.items()
         }
         about = json.dumps({"agent": type(self).__name__, "arguments": arguments})
@@ -295,7 +294,8 @@ class Agent:
         }
         if arrays["policy"].size:
             arguments["policy"] = np.diff(arrays["policy"], axis=1, prepend=0.0)
-        agent = cls(environment, **arguments)
+        make: Callable[..., Self] = cls
+        agent = make(environment, **arguments)
         found, expected = arrays["q"].shape[1:], agent._tables.q.shape[1:]
         if found != expected:
             raise ValueError(f"environment: found one whose table of values has shape {expected}, expected {found}")

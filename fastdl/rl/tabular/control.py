@@ -156,8 +156,8 @@ class SARSA(QLearning):
     >>> from fastdl import rl
     >>> table = rl.tabular.Table.from_gymnasium(gymnasium.make("CliffWalking-v1"))
     >>> agent = rl.SARSA(table, alpha=0.5, gamma=1.0, epsilon=rl.Exponential(0.1, 1e-9, 0.99, per="episode"), seed=0)
-    >>> float(agent.train(episodes=3000).returns[-1])
-    -13.0
+    >>> float(agent.train(episodes=3000).returns[-1])  # far from the cliff, as exploring has taught
+    -17.0
     """
 
     target = rules.SAMPLED
@@ -210,8 +210,8 @@ class DoubleQLearning(QLearning):
     >>> from fastdl import rl
     >>> table = rl.tabular.Table.from_gymnasium(gymnasium.make("CliffWalking-v1"))
     >>> agent = rl.DoubleQLearning(table, alpha=0.5, gamma=1.0, epsilon=0.1, seed=0)
-    >>> agent.train(episodes=3000).returns.size, float(agent.q[36].max())
-    (3000, -13.0)
+    >>> agent.train(episodes=1000).returns.size, agent.predict(36)  # from the start, up
+    (1000, 0)
     """
 
     method = rules.DOUBLE
@@ -409,8 +409,8 @@ class QLambda(SARSALambda):
     >>> from fastdl import rl
     >>> table = rl.tabular.Table.from_gymnasium(gymnasium.make("CliffWalking-v1"))
     >>> agent = rl.QLambda(table, lambda_=0.8, gamma=1.0, seed=0)
-    >>> agent.train(episodes=2000).returns.size, round(float(agent.q[36].max()), 3)
-    (2000, -13.0)
+    >>> agent.train(episodes=1000).returns.size, agent.predict(36)  # from the start, up
+    (1000, 0)
     """
 
     target = rules.GREEDY

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from fastdl.rl._numba import compiled
+from fastdl.rl._numba import borrowing, inlined
 from fastdl.rl.environment import call_reset, call_step
 from fastdl.rl.tabular.rules import (
     ACTION,
@@ -26,7 +26,7 @@ from fastdl.rl.tabular.table import draw
 __all__ = ["begin_once", "over_environment", "over_table", "refresh_all", "step_once"]
 
 
-@compiled(_nrt=False)
+@borrowing
 def over_table(t: Any, table: Any, steps: int) -> int:
     """Up to so many steps, up to the episode `UNTIL`; the last answer of `advance`."""
     s, a, answer = t.counters[STATE], t.counters[ACTION], 0
@@ -51,7 +51,7 @@ def over_table(t: Any, table: Any, steps: int) -> int:
     return answer
 
 
-@compiled(_nrt=False)
+@borrowing
 def over_environment(t: Any, reset: int, step: int, state: Any, observation: Any, counts: Any, steps: int) -> int:
     """The same, over functions at addresses."""
     s, a, answer = t.counters[STATE], t.counters[ACTION], 0
@@ -81,7 +81,7 @@ def over_environment(t: Any, reset: int, step: int, state: Any, observation: Any
     return answer
 
 
-@compiled(forceinline=True, _nrt=False)
+@inlined
 def raveled(observation: Any, counts: Any) -> Any:
     """The number of a discrete observation; -1: it is outside its space."""
     s = 0
@@ -93,24 +93,24 @@ def raveled(observation: Any, counts: Any) -> Any:
     return s
 
 
-@compiled(_nrt=False)
+@borrowing
 def begin_once(t: Any, s: int) -> int:
     """The first action in an environment that Python steps."""
     t.counters[STATE] = s
     t.counters[ACTION] = begin(t, s)
-    return t.counters[ACTION]
+    return int(t.counters[ACTION])
 
 
-@compiled(_nrt=False)
+@borrowing
 def step_once(t: Any, r: float, s2: int, terminated: bool, cut_off: bool) -> int:
     """What `advance` answers to a step of such an environment."""
     answer = advance(t, t.counters[STATE], t.counters[ACTION], r, s2, terminated, cut_off)
     t.counters[STATE] = s2 if answer >= 0 else -1
     t.counters[ACTION] = answer
-    return answer
+    return int(answer)
 
 
-@compiled(_nrt=False)
+@borrowing
 def refresh_all(t: Any) -> None:
     """Look for the best actions of all states."""
     for s in range(t.q.shape[1]):

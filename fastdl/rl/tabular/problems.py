@@ -8,7 +8,7 @@ import numpy as np
 
 from fastdl.rl.environment import Environment, _counts
 from fastdl.rl.tabular import loops
-from fastdl.rl.tabular.rules import ENDED, EPISODES, FULL, STATE, UNTIL, Tables
+from fastdl.rl.tabular.rules import ACTION, ENDED, EPISODES, FULL, STATE, UNTIL, Tables, has_room
 from fastdl.rl.tabular.table import Table
 
 __all__ = ["Problem", "problem_of"]
@@ -41,7 +41,8 @@ class _Table:
     def __init__(self, table: Table) -> None:
         self.name, self.table = "table", table
         self.n_states, self.n_actions = table.n_states, table.n_actions
-        self.max_steps, self.bounded, self.resumes = None, table.ends, True
+        self.max_steps: int | None = None
+        self.bounded, self.resumes = table.ends, True
         self.memory: dict[str, Array] = {}
 
     def index(self, observation: Any) -> int:
@@ -92,7 +93,8 @@ class _Stepped:
         self.name = spec.id if spec is not None else str(environment)
         self.counts, self.starts = counts, _starts(spaces[0])
         self.n_states, self.n_actions, self.first_action = _size(counts), actions[0], _starts(spaces[1])[0]
-        self.max_steps, self.resumes = None, False
+        self.max_steps: int | None = None
+        self.resumes = False
         self.bounded = getattr(spec, "max_episode_steps", None) is not None
         self.memory: dict[str, Array] = {}
 
@@ -101,10 +103,10 @@ class _Stepped:
 
     def run(self, tables: Tables, steps: int) -> int:
         counters, environment, answer = tables.counters, self.environment, 0
-        action = int(counters[loops.ACTION])
+        action = int(counters[ACTION])
         try:
             for _ in range(steps):
-                if not loops.has_room(tables):
+                if not has_room(tables):
                     return FULL
                 if counters[STATE] < 0:
                     observation, _ = environment.reset(seed=self.seed.pop() if self.seed else None)

@@ -1,4 +1,4 @@
-"""What tabular agents do in a step, compiled: choose, learn, count. Every loop, over whatever environment, calls these."""
+"""What tabular agents do in a step, compiled: choose, learn, count. Every loop, over whatever environment, calls it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastdl.rl._numba import compiled
+from fastdl.rl._numba import borrowing, inlined
 from fastdl.rl.random import random
 from fastdl.rl.tabular.schedules import CONSTANT, EXPONENTIAL, INVERSE_VISITS, LINEAR
 
@@ -74,13 +74,13 @@ class Tables(NamedTuple):
     """float64, int64, bool: of every episode; there is room for more."""
 
 
-@compiled(forceinline=True, _nrt=False)
+@inlined
 def value_of(t: Any, s: Any, c: Any) -> Any:
     """The value of an action; the mean of both estimates where there are two."""
     return t.q[0, s, c] if t.q.shape[0] == 1 else 0.5 * (t.q[0, s, c] + t.q[1, s, c])
 
 
-@compiled(forceinline=True, _nrt=False)
+@inlined
 def refresh(t: Any, s: Any) -> None:
     """Look for the best actions of a state."""
     value, action, ties = value_of(t, s, 0), 0, 1
@@ -94,7 +94,7 @@ def refresh(t: Any, s: Any) -> None:
     t.best[s].ties = ties
 
 
-@compiled(forceinline=True, _nrt=False)
+@inlined
 def add(t: Any, k: Any, s: Any, c: Any, change: Any) -> None:
     """Change a value: the only place where it is done."""
     value = t.q[k, s, c] + change
@@ -104,7 +104,7 @@ def add(t: Any, k: Any, s: Any, c: Any, change: Any) -> None:
     refresh(t, s)
 
 
-@compiled(forceinline=True, _nrt=False)
+@inlined
 def step_size(t: Any, pair: Any) -> Any:
     schedule = t.schedules[ALPHA]
     if schedule[KIND] != INVERSE_VISITS:
@@ -113,7 +113,7 @@ def step_size(t: Any, pair: Any) -> Any:
     return 1.0 / visits if schedule[RATE] == 1.0 else visits ** -schedule[RATE]
 
 
-@compiled(forceinline=True, _nrt=False)
+@inlined
 def learn_toward(t: Any, k: Any, s: Any, c: Any, target: Any) -> None:
     """Move a value toward a target by the step size."""
     pair = s * t.q.shape[2] + c
@@ -122,7 +122,7 @@ def learn_toward(t: Any, k: Any, s: Any, c: Any, target: Any) -> None:
     add(t, k, s, c, step_size(t, pair) * (target - t.q[k, s, c]))
 
 
-@compiled(_nrt=False)
+@borrowing
 def among_ties(t: Any, s: Any, u: Any) -> Any:
     """One of the best actions of a state, each as likely."""
     best = t.best[s]
@@ -135,7 +135,7 @@ def among_ties(t: Any, s: Any, u: Any) -> Any:
     return int(best.action)
 
 
-@compiled(_nrt=False)
+@borrowing
 def boltzmann(t: Any, s: Any) -> Any:
     """Weights of the softmax policy, into `scratch`, and their sum."""
     total, temperature, best = 0.0, t.schedules[TEMPERATURE, VALUE], t.best[s].value
@@ -146,7 +146,7 @@ def boltzmann(t: Any, s: Any) -> Any:
     return total
 
 
-@compiled(_nrt=False)
+@borrowing
 def by_policy(t: Any, s: Any, u: Any) -> Any:
     last = t.policy.shape[1] - 1
     for a in range(last):
@@ -155,7 +155,7 @@ def by_policy(t: Any, s: Any, u: Any) -> Any:
     return last
 
 
-@compiled(_nrt=False)
+@borrowing
 def by_softmax(t: Any, s: Any, u: Any) -> Any:
     left, last = u * boltzmann(t, s), t.q.shape[2] - 1
     for a in range(last):
@@ -165,10 +165,10 @@ def by_softmax(t: Any, s: Any, u: Any) -> Any:
     return last
 
 
-@compiled(forceinline=True, _nrt=False)
+@inlined
 def choose(t: Any, s: Any) -> Any:
-    """The action that the behaviour takes in a state. One random number serves: what is left of it, after it has decided
-    whether to explore, is as random."""
+    """The action that the behaviour takes in a state. One random number serves: what is left of it, after it has
+    decided whether to explore, is as random."""
     u = random(t.rng[0])
     if t.policy.size:
         return by_policy(t, s, u)
@@ -182,7 +182,7 @@ def choose(t: Any, s: Any) -> Any:
     return int(t.best[s].action)
 
 
-@compiled(_nrt=False)
+@borrowing
 def expected(t: Any, s: Any) -> Any:
     """The value of a state under the behaviour."""
     epsilon, n, mean = t.schedules[EPSILON, VALUE], t.q.shape[2], 0.0
@@ -196,7 +196,7 @@ def expected(t: Any, s: Any) -> Any:
     return epsilon * mean + (1.0 - epsilon) * value
 
 
-@compiled(_nrt=False)
+@borrowing
 def learn_double(t: Any, s: Any, a: Any, r: Any, s2: Any, terminated: Any) -> None:
     """One estimate, by the toss of a coin, toward what the other one says of its best action, ties at random."""
     u = 2.0 * random(t.rng[0])
@@ -219,7 +219,7 @@ def learn_double(t: Any, s: Any, a: Any, r: Any, s2: Any, terminated: Any) -> No
     learn_toward(t, k, s, a, target)
 
 
-@compiled(_nrt=False)
+@borrowing
 def learn_n_step(t: Any, s: Any, c: Any, r: Any, next_value: Any, ended: Any) -> None:
     """The pair of n steps ago toward its n-step return; at an episode's end, in order, all that are left."""
     n, m, gamma, columns = t.indices.size, t.counters[STORED], t.numbers[GAMMA], t.q.shape[2]
@@ -244,7 +244,7 @@ def learn_n_step(t: Any, s: Any, c: Any, r: Any, next_value: Any, ended: Any) ->
     t.counters[STORED] = m
 
 
-@compiled(_nrt=False)
+@borrowing
 def learn_traces(t: Any, s: Any, c: Any, target: Any, cut: Any) -> None:
     """All eligible pairs by the error of one; they fade, or are forgotten (`cut`)."""
     columns, m, fading = t.q.shape[2], t.counters[STORED], t.numbers[GAMMA] * t.numbers[LAMBDA]
@@ -271,7 +271,7 @@ def learn_traces(t: Any, s: Any, c: Any, target: Any, cut: Any) -> None:
     t.counters[STORED] = kept
 
 
-@compiled(_nrt=False)
+@borrowing
 def plan(t: Any, s: Any, a: Any, r: Any, s2: Any, terminated: Any) -> None:
     """Keep a step in the model, and learn from steps of the model."""
     columns, now = t.q.shape[2], t.counters[STEPS]
@@ -297,7 +297,7 @@ def plan(t: Any, s: Any, a: Any, r: Any, s2: Any, terminated: Any) -> None:
         learn_toward(t, 0, pair // columns, pair % columns, target)
 
 
-@compiled(forceinline=True, _nrt=False)
+@inlined
 def tick(t: Any, which: Any, by_episode: Any) -> None:
     """Move a schedule on."""
     schedule = t.schedules[which]
@@ -311,7 +311,7 @@ def tick(t: Any, which: Any, by_episode: Any) -> None:
         schedule[VALUE] = max(schedule[VALUE] * schedule[RATE], schedule[FINAL])
 
 
-@compiled(_nrt=False)
+@borrowing
 def begin(t: Any, s: Any) -> Any:
     """The first action of an episode; what is left of one that was given up is forgotten."""
     if t.counters[METHOD] == TRACES:
@@ -324,7 +324,7 @@ def begin(t: Any, s: Any) -> Any:
     return choose(t, s)
 
 
-@compiled(forceinline=True, _nrt=False)
+@inlined
 def has_room(t: Any) -> Any:
     """Whether there is memory for one step more, and for one episode."""
     return t.counters[EPISODES] < t.returns.size and not (
@@ -332,7 +332,7 @@ def has_room(t: Any) -> Any:
     )
 
 
-@compiled(forceinline=True, _nrt=False)
+@inlined
 def advance(t: Any, s: Any, a: Any, r: Any, s2: Any, terminated: Any, cut_off: Any) -> Any:
     """Learn from a step; the action to take next, or a number below 0 that says why there is none.
 

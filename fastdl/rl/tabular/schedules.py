@@ -188,18 +188,17 @@ KINDS: dict[str, type[Schedule]] = {kind.__name__: kind for kind in (Constant, L
 
 def schedule(name: str, value: Any, low: float, high: float, *, above: bool, visits: bool = False) -> Schedule:
     """A number or a schedule as a schedule, all of whose values are from `low` (or above it) to `high`."""
-    if not isinstance(value, Schedule):
-        try:
-            value = Constant(float(value))
-        except (TypeError, ValueError):
-            raise TypeError(f"{name}: found {value!r}, expected a number or a schedule") from None
+    try:
+        result: Schedule = value if isinstance(value, Schedule) else Constant(float(value))
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: found {value!r}, expected a number or a schedule") from None
     if isinstance(value, InverseVisits) and not visits:
         raise TypeError(f"{name}: found {value!r}, expected a number or a schedule of steps or episodes")
-    for extreme in value.extremes:
+    for extreme in result.extremes:
         if not ((low < extreme if above else low <= extreme) and extreme <= high and math.isfinite(extreme)):
             left, right = "(" if above else "[", "]" if math.isfinite(high) else ")"
             raise ValueError(f"{name}: found {extreme}, expected a value in {left}{low:g}, {high:g}{right}")
-    return value
+    return result
 
 
 def _check_unit(per: str) -> None:

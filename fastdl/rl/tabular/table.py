@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastdl.rl._numba import compiled
+from fastdl.rl._numba import compiled, inlined
 from fastdl.rl.random import bits, product
 
 __all__ = ["Table"]
@@ -25,8 +25,8 @@ class Table(NamedTuple):
     """Transitions in rows, a row for each (state, action), and one more for where episodes start.
 
     A row is drawn from by the alias method (Walker 1977; Vose 1991): a random number picks one of the row's columns,
-    its fraction whether it is that column's transition or the alias, so that a draw costs the same for every row and has
-    no branch to mispredict.
+    its fraction whether it is that column's transition or the alias, so that a draw costs the same for every row
+    and has no branch to mispredict.
     """
 
     offsets: Array
@@ -144,10 +144,9 @@ class Table(NamedTuple):
             for action in range(n_actions):
                 lengths.append(len(source[state][action]))
                 transitions += source[state][action]
-        probabilities, successors, rewards, terminal = zip(*transitions, strict=True)
-        indptr = np.concatenate([[0], np.cumsum(lengths)])
-        arrays = [np.array(column) for column in (successors, probabilities, rewards, terminal)]
-        return cls.build(indptr, *arrays, np.asarray(start, np.float64))
+        probabilities, successors, rewards, terminal = (np.array([t[i] for t in transitions]) for i in range(4))
+        indptr = np.append(0, np.cumsum(lengths))
+        return cls.build(indptr, successors, probabilities, rewards, terminal, np.asarray(start, np.float64))
 
     @property
     def ends(self) -> bool:
@@ -207,7 +206,7 @@ def _fill_aliases(offsets: Any, probabilities: Any, threshold: Any, alias: Any) 
             alias[first + i] = first + i
 
 
-@compiled(forceinline=True, _nrt=False)
+@inlined
 def draw(table: Any, row: Any, rng: Any) -> Any:
     """The index of a transition of a row."""
     first = table.offsets[row]
