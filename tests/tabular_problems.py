@@ -88,6 +88,7 @@ def bias_step(state: Any, action: Any, observation: Any, rng: Any) -> Any:
     if state[0] == 0.0:
         state[0] = observation[0] = 1.0
         return 0.0, action >= 5
+    observation[0] = 1.0
     return -0.1 + normal(rng), True
 
 
