@@ -61,7 +61,9 @@ class _Compiled:
             )
         if environment.n_actions is None:
             raise TypeError(f"environment: found actions in {environment.action_space}, expected Discrete")
-        environment.check()
+        if "_is_checked" not in vars(environment):
+            environment.check()
+            vars(environment)["_is_checked"] = True
         self.name, self.counts = environment.name, counts
         self.n_states, self.n_actions = _size(counts), environment.n_actions
         self.max_steps, self.bounded = environment.max_steps, environment.max_steps is not None

@@ -311,7 +311,7 @@ def tick(t: Any, which: Any, by_episode: Any) -> None:
         schedule[VALUE] = max(schedule[VALUE] * schedule[RATE], schedule[FINAL])
 
 
-@borrowing
+@inlined
 def begin(t: Any, s: Any) -> Any:
     """The first action of an episode; what is left of one that was given up is forgotten."""
     if t.counters[METHOD] == TRACES:

@@ -18,7 +18,7 @@ SLOT = np.dtype(
     [("threshold", np.uint64), ("reward", np.float64), ("successor", np.int32), ("alias", np.int32)], align=True
 )
 """A transition and, in the same memory, its column of the alias table of its row. A `successor` below 0 is terminal:
-``~successor``."""
+``~successor``. The `alias` is how many transitions further it lies."""
 
 
 class Table(NamedTuple):
@@ -194,7 +194,7 @@ def _fill_aliases(offsets: Any, probabilities: Any, threshold: Any, alias: Any) 
             n_small -= 1
             i, j = small[n_small], large[n_large - 1]
             threshold[first + i] = np.uint64(weight[i] * 18446744073709551616.0)
-            alias[first + i] = first + j
+            alias[first + i] = j - i
             weight[j] -= 1.0 - weight[i]
             if weight[j] < 1.0:
                 n_large -= 1
@@ -203,13 +203,13 @@ def _fill_aliases(offsets: Any, probabilities: Any, threshold: Any, alias: Any) 
         for k in range(n_small + n_large):  # what rounding has left is 1
             i = small[k] if k < n_small else large[k - n_small]
             threshold[first + i] = np.uint64(18446744073709551615)
-            alias[first + i] = first + i
+            alias[first + i] = 0
 
 
 @inlined
 def draw(table: Any, row: Any, rng: Any) -> Any:
-    """The index of a transition of a row."""
+    """The index of a transition of a row; without a branch, which would be taken at random."""
     first = table.offsets[row]
     column, fraction = product(bits(rng), np.uint64(table.offsets[row + 1] - first))
-    i = first + np.int64(column)
-    return i if fraction < table.slots[i].threshold else np.int64(table.slots[i].alias)
+    slot = table.slots[first + np.int64(column)]
+    return first + np.int64(column) + (np.int64(slot.alias) & -np.int64(fraction >= slot.threshold))
