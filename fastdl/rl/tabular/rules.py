@@ -177,9 +177,10 @@ def choose(t: Any, s: Any) -> Any:
         return min(int(u / epsilon * n), n - 1)
     if t.counters[SOFTMAX]:
         return by_softmax(t, s, (u - epsilon) / (1.0 - epsilon))
-    if t.best[s].ties > 1:
+    best = t.best[np.uint64(s)]
+    if best.ties > 1:
         return among_ties(t, s, (u - epsilon) / (1.0 - epsilon))
-    return int(t.best[s].action)
+    return int(best.action)
 
 
 @borrowing

@@ -208,8 +208,10 @@ def _fill_aliases(offsets: Any, probabilities: Any, threshold: Any, alias: Any) 
 
 @inlined
 def draw(table: Any, row: Any, rng: Any) -> Any:
-    """The index of a transition of a row; without a branch, which would be taken at random."""
-    first = table.offsets[row]
-    column, fraction = product(bits(rng), np.uint64(table.offsets[row + 1] - first))
-    slot = table.slots[first + np.int64(column)]
-    return first + np.int64(column) + (np.int64(slot.alias) & -np.int64(fraction >= slot.threshold))
+    """The index of a transition of a row; without a branch, which would be taken at random. Indices are unsigned, so
+    that nothing looks whether they count from the end."""
+    first = np.uint64(table.offsets[np.uint64(row)])
+    last = np.uint64(table.offsets[np.uint64(row + 1)])
+    column, fraction = product(bits(rng), last - first)
+    slot = table.slots[first + column]
+    return first + column + np.uint64(np.int64(slot.alias) & -np.int64(fraction >= slot.threshold))
