@@ -132,6 +132,31 @@ def pair_step(state: Any, action: Any, observation: Any, rng: Any) -> Any:
 PAIR = rl.Environment(pair_reset, pair_step, spaces.MultiDiscrete([2, 3]), spaces.Discrete(2), state=1, name="pairs")
 
 
+@numba.njit(cache=True)
+def late_reset(state: Any, observation: Any, rng: Any) -> None:
+    state[0] = observation[0] = 0.0
+
+
+@numba.njit(cache=True)
+def late_step(state: Any, action: Any, observation: Any, rng: Any) -> Any:
+    """Goes wrong after 300 steps, later than a check looks: as state[1] says."""
+    state[0] += 1.0
+    observation[0] = 0.0
+    if state[0] == 300.0:
+        if state[1] == 0.0:
+            return np.nan, False
+        if state[1] == 1.0:
+            observation[0] = 5.0
+        else:
+            raise RuntimeError("out of order")
+    return 0.0, False
+
+
+def late(fault: int) -> rl.Environment:
+    """An environment of which one finds out late that something is wrong with it."""
+    return rl.Environment(late_reset, late_step, spaces.Discrete(2), spaces.Discrete(2), state=[0.0, fault])
+
+
 def deterministic(seed: int, n_states: int = 7, n_actions: int = 3) -> dict[int, Any]:
     """A table without chance, with a few ends."""
     rng = np.random.default_rng(seed)

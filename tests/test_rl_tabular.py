@@ -22,7 +22,7 @@ gymnasium = pytest.importorskip("gymnasium", reason="environments and spaces are
 from fastdl import rl  # noqa: E402
 from fastdl.rl import tabular  # noqa: E402
 from fastdl.rl.tabular import rules  # noqa: E402
-from tests.tabular_problems import CLIFF, COUNTER, PAIR, deterministic, loop  # noqa: E402
+from tests.tabular_problems import CLIFF, COUNTER, PAIR, deterministic, late, loop  # noqa: E402
 
 Table = tabular.Table
 spaces = gymnasium.spaces
@@ -526,6 +526,18 @@ def test_divergence_and_bad_rewards_say_the_step() -> None:
     broken.reward, broken.observation = 0.0, 2
     with pytest.raises(ValueError, match="observation: found 2"):
         rl.QLearning(broken).train(steps=10)
+
+
+def test_compiled_environments_that_go_wrong_late() -> None:
+    with pytest.raises(ValueError, match="reward: found one that is not finite at step 300"):
+        rl.QLearning(late(0)).train(steps=1000)
+    with pytest.raises(ValueError, match=r"observation: found \[5.0\] at step 300"):
+        rl.QLearning(late(1)).train(steps=1000)
+    agent = rl.QLearning(late(2))
+    with pytest.raises(RuntimeError, match="out of order"):
+        agent.train(steps=1000)
+    assert agent.steps == 299
+    assert agent.train(steps=299).returns.size == 0  # a new episode
 
 
 def test_other_processes_and_other_environments_compile_nothing(tmp_path: Path) -> None:

@@ -232,10 +232,10 @@ class Agent:
 
     def _explain(self, answer: int) -> None:
         if answer == rules.BAD_REWARD:
-            raise ValueError(f"reward: found one that is not finite at step {self.steps}, expected a finite number")
+            raise ValueError(f"reward: found one that is not finite at step {self.steps + 1}, expected a finite number")
         if answer == rules.OUTSIDE:
             found = self.problem.memory["observation"].tolist()
-            raise ValueError(f"observation: found {found} after step {self.steps}, expected one inside its space")
+            raise ValueError(f"observation: found {found} at step {self.steps + 1}, expected one inside its space")
         _, row, column = np.argwhere(~np.isfinite(self._tables.q))[0]
         raise FloatingPointError(
             f"a value: found {self._tables.q[:, row, column].max()} for state {row}, action {column} at step "
@@ -257,7 +257,7 @@ class Agent:
             name: [type(value).__name__, *vars(value).values()] if isinstance(value, Schedule) else value
             for name, value in self._arguments.items()
         }
-        about = json.dumps({"agent": type(self).__name__, "arguments": arguments})
+        about = json.dumps({"agent": type(self).__name__, "arguments": arguments}, default=float)
         memory = {f"environment_{name}": value for name, value in self.problem.memory.items()}
         np.savez(path, about=about, **arrays, **memory)  # type: ignore[arg-type]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastdl.rl.environment import Environment, _counts
 from fastdl.rl.tabular import loops
-from fastdl.rl.tabular.rules import ACTION, ENDED, EPISODES, FULL, STATE, UNTIL, Tables, has_room
+from fastdl.rl.tabular.rules import ACTION, ENDED, EPISODES, FULL, STATE, STORED, UNBOUNDED, UNTIL, Tables
 from fastdl.rl.tabular.table import Table
 
 __all__ = ["Problem", "problem_of"]
@@ -77,7 +77,11 @@ class _Compiled:
 
     def run(self, tables: Tables, steps: int) -> int:
         state, observation = self.memory["state"], self.memory["observation"]
-        return int(loops.over_environment(tables, *self.addresses, state, observation, self.counts_array, steps))
+        try:
+            return int(loops.over_environment(tables, *self.addresses, state, observation, self.counts_array, steps))
+        except BaseException:  # of the environment's own: the episode is given up
+            tables.counters[STATE] = -1
+            raise
 
 
 class _Stepped:
@@ -106,10 +110,13 @@ class _Stepped:
     def run(self, tables: Tables, steps: int) -> int:
         counters, environment, answer = tables.counters, self.environment, 0
         action = int(counters[ACTION])
+        room = int(tables.returns.size - counters[EPISODES])  # a step ends one episode at most
+        if counters[UNBOUNDED]:
+            room = min(room, int(tables.indices.size - counters[STORED]))
+        if not room:
+            return FULL
         try:
-            for _ in range(steps):
-                if not has_room(tables):
-                    return FULL
+            for _ in range(min(steps, room)):
                 if counters[STATE] < 0:
                     observation, _ = environment.reset(seed=self.seed.pop() if self.seed else None)
                     action = loops.begin_once(tables, self.index(observation))
@@ -125,7 +132,7 @@ class _Stepped:
 
 
 def problem_of(environment: Any, seed: int) -> Problem:
-    """What an agent was given, as it learns on it."""
+    """What an agent was given, as it learns on it: here other forms of a decision process become a `Table`."""
     if isinstance(environment, Table):
         return _Table(environment)
     if isinstance(environment, Environment):
