@@ -193,7 +193,11 @@ def main(argv: list[str] | None = None) -> Report:
             report[f"{name}: {who}, ns a step"] = 1e9 * statistics.median(values)
         for who in ("njit", "python"):
             report[f"{name}: {who} over fastdl"] = bench.timing.median_ratio(per_step[who], per_step["fastdl"])
-        report[f"{name}: values differ by, standard errors"] = disagreement(rows, table)
+        report[f"{name}: values differ by, standard errors"] = errors = disagreement(rows, table)
+        if not errors < 4.0:
+            raise SystemExit(
+                f"{name}: values differ by {errors:.1f} standard errors from those of @njit, expected below 4"
+            )
     for name, value in report.items():
         print(f"{name:<56}{value:10.2f}")
     if options.json:
