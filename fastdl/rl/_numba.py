@@ -22,7 +22,7 @@ cgutils: Any = _cgutils
 ir: Any = _ir
 prange: Any = _numba.prange
 
-__all__ = ["Dispatcher", "cgutils", "compiled", "intrinsic", "ir", "numba", "prange", "types"]
+__all__ = ["Dispatcher", "borrowing", "cgutils", "compiled", "inlined", "intrinsic", "ir", "numba", "prange", "types"]
 
 
 def intrinsic(function: Callable[..., Any]) -> Any:
@@ -44,3 +44,14 @@ def compiled(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     if hasattr(file, "_source_stamp"):
         file._source_stamp = _STAMP
     return dispatcher
+
+
+def borrowing(function: Callable[..., Any]) -> Any:
+    """`compiled`, for functions that make no arrays and return none: what they are given is not counted, which would
+    cost more than a step on a table does."""
+    return compiled(_nrt=False)(function)
+
+
+def inlined(function: Callable[..., Any]) -> Any:
+    """`borrowing`, and a part of every function that calls it."""
+    return compiled(_nrt=False, forceinline=True)(function)

@@ -13,7 +13,7 @@ import numpy as np
 
 from fastdl.rl._numba import compiled, intrinsic, ir, types
 
-__all__ = ["integers", "normal", "random", "streams", "uniform"]
+__all__ = ["bits", "integers", "normal", "product", "random", "streams", "uniform"]
 
 # The multiplier of the 128-bit congruential generator (O'Neill 2014).
 _MULTIPLIER = 0x2360ED051FC65DA44385DF649FCCF645
@@ -75,12 +75,26 @@ def _step(typing_context: Any, high: Any, low: Any, increment_high: Any, increme
 
 
 @compiled
-def _bits(rng: Any) -> Any:
-    """64 random bits."""
+def bits(rng: Any) -> Any:
+    """64 random bits, as a uint64."""
     high, low = _step(rng[_STATE_HIGH], rng[_STATE_LOW], rng[_INCREMENT_HIGH], rng[_INCREMENT_LOW])
     rng[_STATE_HIGH], rng[_STATE_LOW] = high, low
     mixed, rotation = high ^ low, high >> np.uint64(58)
     return (mixed >> rotation) | (mixed << ((np.uint64(64) - rotation) & np.uint64(63)))
+
+
+@intrinsic
+def product(typing_context: Any, a: Any, b: Any) -> Any:
+    """The product of two uint64 as (high, low). For 64 random bits and n: an integer below n, and what is left of the
+    number as a fraction, in units of 2**-64."""
+
+    def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        wide, narrow = ir.IntType(128), ir.IntType(64)
+        result = builder.mul(builder.zext(arguments[0], wide), builder.zext(arguments[1], wide))
+        halves = [builder.trunc(builder.lshr(result, wide(64)), narrow), builder.trunc(result, narrow)]
+        return context.make_tuple(builder, signature.return_type, halves)
+
+    return types.UniTuple(types.uint64, 2)(types.uint64, types.uint64), lower
 
 
 @compiled
@@ -89,16 +103,16 @@ def _bits_32(rng: Any) -> Any:
     if rng[_HAS_32]:
         rng[_HAS_32] = 0
         return rng[_NEXT_32]
-    bits = _bits(rng)
+    drawn = bits(rng)
     rng[_HAS_32] = 1
-    rng[_NEXT_32] = bits >> np.uint64(32)
-    return bits & np.uint64(0xFFFFFFFF)
+    rng[_NEXT_32] = drawn >> np.uint64(32)
+    return drawn & np.uint64(0xFFFFFFFF)
 
 
 @compiled
 def random(rng: Any) -> Any:
     """A float64 from [0, 1), as ``Generator.random``."""
-    return np.int64(_bits(rng) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
+    return np.int64(bits(rng) >> np.uint64(11)) * (1.0 / 9007199254740992.0)
 
 
 @compiled
@@ -113,12 +127,12 @@ def integers(rng: Any, n: Any) -> Any:
     if n <= 1:
         return np.int64(0)
     size, low = np.uint64(n), np.uint64(0xFFFFFFFF)
-    product = _bits_32(rng) * size
-    if product & low < size:
+    scaled = _bits_32(rng) * size
+    if scaled & low < size:
         threshold = (low - (size - np.uint64(1))) % size
-        while product & low < threshold:
-            product = _bits_32(rng) * size
-    return np.int64(product >> np.uint64(32))
+        while scaled & low < threshold:
+            scaled = _bits_32(rng) * size
+    return np.int64(scaled >> np.uint64(32))
 
 
 @compiled
