@@ -1,212 +1,330 @@
 """Pooling: windows that slide, or (a stride of 0 along a dimension) adaptive ones.
 
-Planes, an image's channels, are cut over threads. Within one, windows that slide are gone over row by row of the
-output: along the width it is, for each tap, one loop over the positions that see it, which is vectorised.
+Planes, an image's channels, are taken as many at a time as a vector has lanes, side by side: [positions, lanes], to
+which they are turned, a strip of windows at a time, so that it stays in the second-level cache. Then every window is a
+loop over vectors, whatever its size, stride, dilation and borders are: these are tables (`_plan`). Maxima and sums are
+taken over rows first, then along the last dimension, so that windows that overlap share them. Groups of planes are cut
+over threads.
 """
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any, NamedTuple
+
 import numpy as np
 
-from fastdl.numba.kernels._kernel import compiled, kernel, share
-from fastdl.numba.kernels.conv import channels_back, channels_first, inside, positions, room, taps
+from fastdl.numba.kernels._kernel import compiled, fallback, kernel, share
+from fastdl.numba.kernels.conv import channels_back, channels_first, positions, room, taps, volume
+from fastdl.numba.kernels.vector import exceeds, filled, lanes, lanes_of, larger, load, select, store, turn
 from fastdl.numba.kernels.vmath import like, root
 
 BAD_INDEX = 4
+STRIP = 1 << 11
+"""Positions of a strip: 128 KB."""
+LONG = 512
+"""Terms of a sum, from which on it is taken in double."""
 _INFINITY = float("inf")
-_TWO = np.uint64(2)  # an index without a sign, which cannot count from the end: so it is vectorised
 
 
-def _grain(w, work=1):
-    return max(1, (1 << 15) // max(1, positions(w) * max(1, taps(w)) * work))
+# ---- windows, as tables ----
 
 
-@compiled
-def _extent(position, size, out, kernel_size, stride, padding, padding_end, dilation):
-    """Of a window along one dimension: where it begins, how many taps it has, those that are inside [first, last), and
-    how many count as padding or inside."""
+class Plan(NamedTuple):
+    """Dimensions of one position come last, so that the first is one that can be cut into strips."""
+
+    windows: tuple[Any, Any, Any]
+    """Of each dimension [windows, 3]: the first position inside, how many taps are, and how many count as padding or
+    inside."""
+    strips: Any
+    """[strips, 5]: the windows along the first dimension, from one to another; the rows that these see, from one to
+    another; and the row from which on later strips add to gradients."""
+    sizes: Any
+    """Positions along the three dimensions, those from one tap to the next, then channels, and whether these are last"""
+    rows: int
+    """The most that a strip sees or keeps."""
+
+
+def _windows(size, out, kernel_size, stride, padding, padding_end, dilation):
+    at = np.arange(out)
     if stride == 0:
-        begin = position * size // out
-        count = ((position + 1) * size + out - 1) // out - begin
-        return begin, count, 0, count, count
-    begin = position * stride - padding
-    first, last = inside(begin, size, kernel_size, dilation)
-    _, counted = inside(begin, size + padding_end, kernel_size, dilation)
-    return begin, kernel_size, first, last, counted
+        first, end = at * size // out, -(-(at + 1) * size // out)
+        return np.stack([first, end - first, end - first], 1)
+    begin = at * stride - padding
+
+    def taps_below(limit):
+        return np.clip(-((begin - limit) // dilation), 0, kernel_size)
+
+    before = taps_below(0)
+    inside, counted = taps_below(size) - before, taps_below(size + padding_end)
+    return np.stack([np.where(inside > 0, begin + before * dilation, 0), inside, counted], 1)
+
+
+@lru_cache(256)
+def _plan(w):
+    dimensions = [
+        (
+            *(getattr(w, f"{part}{name}") for part in ("", "out_", "kernel_", "stride_", "padding_", "padding_end_")),
+            getattr(w, f"dilation_{name}"),
+        )
+        for name in ("depth", "height", "width")
+    ]
+    dimensions.sort(key=lambda d: d[0] == d[1] == 1)
+    tables = tuple(np.ascontiguousarray(_windows(*d), np.int64) for d in dimensions)
+    size, out, step = dimensions[0][0], dimensions[0][1], dimensions[0][-1]
+    first, count = tables[0][:, 0], tables[0][:, 1]
+    seen = count > 0
+    low = np.minimum.accumulate(np.where(seen, first, size)[::-1])[::-1]
+    high = np.maximum.accumulate(np.where(seen, first + (count - 1) * step + 1, 0))
+    row = max(1, dimensions[1][0] * dimensions[2][0])
+    strips, begin, rows = [], 0, 1
+    while begin < out:
+        fit = int(np.searchsorted(high[begin:], low[begin] + STRIP // row, side="right"))
+        end = min(out, begin + max(1, fit))
+        kept = int(low[end]) if end < out else size
+        done = strips[-1][4] if strips else 0
+        strips.append((begin, end, min(int(low[begin]), int(high[end - 1])), int(high[end - 1]), kept))
+        rows, begin = max(rows, max(strips[-1][3], kept) - min(done, strips[-1][2])), end
+    sizes = [d[0] for d in dimensions] + [d[-1] for d in dimensions] + [w.channels, w.channels_last]
+    return Plan(tables, np.array(strips, np.int64).reshape(-1, 5), np.array(sizes, np.int64), rows * row)
+
+
+def _share(function, w, work, *arguments):
+    """function(*arguments, the plan's, begin, end) over all groups of planes."""
+    plan, width = _plan(w), lanes_of(arguments[0].dtype)
+    groups = w.batch * -(-w.channels // width) if w.channels_last else -(-w.batch * w.channels // width)
+    grain = max(1, (1 << 15) // max(1, positions(w) * max(1, taps(w)) * work * width))
+    share(function, groups, grain, *arguments, *plan.windows, plan.strips, plan.sizes, plan.rows)
+
+
+# ---- planes side by side ----
 
 
 @compiled
-def _depth(w, at):
-    return _extent(
-        at, w.depth, w.out_depth, w.kernel_depth, w.stride_depth, w.padding_depth, w.padding_end_depth,
-        w.dilation_depth,
-    )  # fmt: skip
+def _place(array, group, size, sizes):
+    """Where a group of planes of `size` positions begins in an array, and how many planes it has."""
+    channels, width = sizes[6], lanes(array)
+    if not sizes[7]:
+        begin = group * width
+        return begin * size, min(width, array.size // size - begin)
+    each = (channels + width - 1) // width
+    image, channel = group // each, group % each * width
+    return image * size * channels + channel, min(width, channels - channel)
 
 
 @compiled
-def _height(w, at):
-    return _extent(
-        at, w.height, w.out_height, w.kernel_height, w.stride_height, w.padding_height, w.padding_end_height,
-        w.dilation_height,
-    )  # fmt: skip
+def _fetch(array, group, size, sizes, begin, end, to):
+    """to [end - begin, lanes] = positions [begin, end) of a group's planes of `size` positions."""
+    at, count = _place(array, group, size, sizes)
+    width = lanes(array)
+    if not sizes[7]:
+        turn(array, at + begin, size, count, end - begin, to, 0, width)
+    else:
+        for i in range(end - begin):
+            start = at + (begin + i) * sizes[6]
+            of, row = array[start : start + count], to[i * width : i * width + count]
+            for j in range(row.size):
+                row[j] = of[j]
 
 
 @compiled
-def _width(w, at):
-    return _extent(
-        at, w.width, w.out_width, w.kernel_width, w.stride_width, w.padding_width, w.padding_end_width,
-        w.dilation_width,
-    )  # fmt: skip
+def _put(to, group, size, sizes, begin, end, array):
+    """The other way."""
+    at, count = _place(array, group, size, sizes)
+    width = lanes(array)
+    if not sizes[7]:
+        turn(to, 0, width, end - begin, count, array, at + begin, size)
+    else:
+        for i in range(end - begin):
+            start = at + (begin + i) * sizes[6]
+            of, row = to[i * width : i * width + count], array[start : start + count]
+            for j in range(row.size):
+                row[j] = of[j]
+
+
+@compiled
+def _rows(outer, middle, sizes, o, m, low):
+    """Of what windows (o, m) see of a strip whose first row is `low`: the first position, and those from one tap to
+    the next along both dimensions."""
+    line = sizes[2]
+    first = (outer[o, 0] - low) * sizes[1] + middle[m, 0]
+    return first * line, sizes[3] * sizes[1] * line, sizes[4] * line
 
 
 # ---- maxima ----
 
 
 @compiled
-def _winner(x, at, w, out_depth, out_height, out_width):
-    """The position of the largest of a window, -1 where there is none: the first of equals, the last NaN."""
-    best, where = like(-_INFINITY, x[0]), -1
-    plane, _, first_plane, last_plane, _ = _depth(w, out_depth)
-    line, _, first_line, last_line, _ = _height(w, out_height)
-    place, _, first, last, _ = _width(w, out_width)
-    for d in range(first_plane, last_plane):
-        for h in range(first_line, last_line):
-            start = ((plane + d * w.dilation_depth) * w.height + line + h * w.dilation_height) * w.width + place
-            for i in range(first, last):
-                value = x[at + start + i * w.dilation_width]
-                if value > best or value != value or where < 0:
-                    best, where = value, start + i * w.dilation_width
-    return where
+def _maxima(x, width, outer, middle, inner, sizes, o, m, low, columns, y, y_begin):
+    """y [windows along a row, lanes]: the largest of each column, then those of windows."""
+    at, step, line = _rows(outer, middle, sizes, o, m, low)
+    at, step, line = at * width, step * width, line * width
+    least, apart = filled(-_INFINITY, x), sizes[5] * width
+    for j in range(0, sizes[2] * width, width):
+        best = least
+        for d in range(outer[o, 1]):
+            start = at + d * step + j
+            for h in range(middle[m, 1]):
+                best = larger(load(x, start + h * line), best)
+        store(columns, j, best)
+    for i in range(len(inner)):
+        best, start = least, inner[i, 0] * width
+        for tap in range(inner[i, 1]):
+            best = larger(load(columns, start + tap * apart), best)
+        store(y, y_begin + i * width, best)
 
 
 @compiled
-def _larger(x, y):
-    """y = the larger of both, NaN if either is."""
-    for i in range(y.size):
-        y[i] = x[i] if (x[i] > y[i]) | (x[i] != x[i]) else y[i]
+def _max_pool(x, y, outer, middle, inner, strips, sizes, room_, begin, end):
+    width, volume_, row = lanes(x), sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2]
+    lines, line = len(middle), len(inner)
+    seen, columns = np.zeros(room_ * width, x.dtype), np.empty(sizes[2] * width, x.dtype)
+    out = np.empty(_most_windows(strips) * lines * line * width, x.dtype)
+    for group in range(begin, end):
+        for s in range(len(strips)):
+            first, last, low, high, _ = strips[s]
+            _fetch(x, group, volume_, sizes, low * row, high * row, seen)
+            for o in range(first, last):
+                for m in range(lines):
+                    to = ((o - first) * lines + m) * line * width
+                    _maxima(seen, width, outer, middle, inner, sizes, o, m, low, columns, out, to)
+            _put(out, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, y)
 
 
 @compiled
-def _max_rows(x, y, w, begin, end):
-    """Windows that slide, without indices: of rows of y. First the largest of each column, then along the width."""
-    columns = np.empty(w.width, x.dtype)
-    for line in range(w.out_depth * w.out_height):
-        of_depth, _, first_plane, last_plane, _ = _depth(w, line // w.out_height)
-        of_height, _, first_line, last_line, _ = _height(w, line % w.out_height)
-        for plane in range(begin, end):
-            at = plane * w.depth * w.height * w.width
-            start = (plane * w.out_depth * w.out_height + line) * w.out_width
-            to = y[start : start + w.out_width]
-            to[:] = columns[:] = like(-_INFINITY, x[0])
-            if first_plane == last_plane or first_line == last_line:
-                continue
-            for d in range(first_plane, last_plane):
-                for h in range(first_line, last_line):
-                    of_row = (of_depth + d * w.dilation_depth) * w.height + of_height + h * w.dilation_height
-                    _larger(x[at + of_row * w.width : at + (of_row + 1) * w.width], columns)
-            for tap in range(w.kernel_width):
-                first = tap * w.dilation_width - w.padding_width
-                low, high = inside(first, w.width, w.out_width, w.stride_width)
-                part = to[low:high]
-                if w.stride_width == 1:
-                    _larger(columns[first + low : first + high], part)
-                elif w.stride_width == 2:
-                    seen = columns[first + low * 2 :]
-                    for i in range(part.size):
-                        value = seen[_TWO * np.uint64(i)]
-                        part[i] = value if (value > part[i]) | (value != value) else part[i]
-                else:
-                    seen = columns[first + low * w.stride_width :]
-                    for i in range(part.size):
-                        value = seen[i * w.stride_width]
-                        part[i] = value if (value > part[i]) | (value != value) else part[i]
+def _most_windows(strips):
+    most = 0
+    for s in range(len(strips)):
+        most = max(most, strips[s, 1] - strips[s, 0])
+    return most
 
 
 @compiled
-def _winners(x, at, w, line, best, where):
-    """Of windows that slide, in a row of y: the largest, and their positions, -1 where there is none."""
-    best[:] = like(-_INFINITY, x[0])
-    where[:] = -1
-    of_depth, _, first_plane, last_plane, _ = _depth(w, line // w.out_height)
-    of_height, _, first_line, last_line, _ = _height(w, line % w.out_height)
-    for d in range(first_plane, last_plane):
-        for h in range(first_line, last_line):
-            start = ((of_depth + d * w.dilation_depth) * w.height + of_height + h * w.dilation_height) * w.width
-            for tap in range(w.kernel_width):
-                first = tap * w.dilation_width - w.padding_width
-                low, high = inside(first, w.width, w.out_width, w.stride_width)
-                seen, part, places = x[at + start + first + low * w.stride_width :], best[low:high], where[low:high]
-                position = start + first + low * w.stride_width
-                for i in range(part.size):
-                    value = seen[i * w.stride_width]
-                    better = (value > part[i]) | (value != value) | (places[i] < 0)
-                    part[i] = value if better else part[i]
-                    places[i] = position + i * w.stride_width if better else places[i]
+def _winners(x, width, outer, middle, inner, sizes, o, m, low, y, places, begin):
+    """Of windows along a row: the largest, and their positions in the plane, -1 where there is none: the first of
+    equals, the last NaN."""
+    at, step, line = _rows(outer, middle, sizes, o, m, low)
+    apart, before = sizes[5], low * sizes[1] * sizes[2]
+    for i in range(len(inner)):
+        start = at + inner[i, 0]
+        is_there = outer[o, 1] > 0 and middle[m, 1] > 0 and inner[i, 1] > 0
+        best, where = filled(-_INFINITY, x), filled(before + start if is_there else -1, places)
+        for d in range(outer[o, 1]):
+            for h in range(middle[m, 1]):
+                first = start + d * step + h * line
+                for position in range(first, first + inner[i, 1] * apart, apart):
+                    value = load(x, position * width)
+                    better = exceeds(value, best)
+                    best, where = select(better, value, best), select(better, filled(before + position, places), where)
+        store(y, begin + i * width, best)
+        store(places, begin + i * width, where)
 
 
 @compiled
-def _max_windows(x, y, indices, w, begin, end):
-    """With indices, or of any windows."""
-    adaptive = w.stride_depth == 0 or w.stride_height == 0 or w.stride_width == 0
-    for plane in range(begin, end):
-        at, to = plane * w.depth * w.height * w.width, plane * w.out_depth * w.out_height * w.out_width
-        if not adaptive:
-            for line in range(w.out_depth * w.out_height):
-                start = to + line * w.out_width
-                _winners(x, at, w, line, y[start : start + w.out_width], indices[start : start + w.out_width])
-            continue
-        for d in range(w.out_depth):
-            for h in range(w.out_height):
-                for i in range(w.out_width):
-                    where = _winner(x, at, w, d, h, i)
-                    y[to] = like(-_INFINITY, x[0]) if where < 0 else x[at + where]
-                    if indices.size:
-                        indices[to] = where
-                    to += 1
+def _max_pool_indices(x, y, indices, numbers, outer, middle, inner, strips, sizes, room_, begin, end):
+    """numbers: an array of the integers that are as wide as x's numbers."""
+    width, volume_, row = lanes(x), sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2]
+    lines, line, channels = len(middle), len(inner), sizes[6]
+    seen = np.zeros(room_ * width, x.dtype)
+    out = np.empty(_most_windows(strips) * lines * line * width, x.dtype)
+    places, size = np.empty(out.size, numbers.dtype), len(outer) * lines * line
+    for group in range(begin, end):
+        at, count = _place(y, group, size, sizes)
+        for s in range(len(strips)):
+            first, last, low, high, _ = strips[s]
+            _fetch(x, group, volume_, sizes, low * row, high * row, seen)
+            for o in range(first, last):
+                for m in range(lines):
+                    to = ((o - first) * lines + m) * line * width
+                    _winners(seen, width, outer, middle, inner, sizes, o, m, low, out, places, to)
+            begin_, end_ = first * lines * line, last * lines * line
+            _put(out, group, size, sizes, begin_, end_, y)
+            for j in range(count):
+                for i in range(begin_, end_):
+                    place = at + i * channels + j if sizes[7] else at + j * size + i
+                    indices[place] = places[(i - begin_) * width + j]
+
+
+def _integers(dtype):
+    return np.empty(0, np.int32 if dtype.itemsize == 4 else np.int64)
 
 
 @kernel
 def max_pool(x, y, indices, window):
     w = window
     if y.size == 0:
-        return
-    x, to = channels_first(x, w.channels, w), room(y, w)
-    places = room(indices, w)
-    if indices.size or 0 in (w.stride_depth, w.stride_height, w.stride_width):
-        share(_max_windows, w.batch * w.channels, _grain(w), x, to, places, w)
+        return None
+    if volume(w) >= 1 << 31 or x.size == 0:
+        return fallback("max_pool", x, y, indices, w)
+    if indices.size:
+        _share(_max_pool_indices, w, 2, x, y, indices, _integers(x.dtype))
     else:
-        share(_max_rows, w.batch * w.channels, _grain(w), x, to, w)
-    channels_back(to, w.channels, w, y)
-    channels_back(places, w.channels, w, indices)
+        _share(_max_pool, w, 1, x, y)
+    return None
 
 
 @compiled
-def _max_gradients(grad_output, x, indices, grad_input, w, begin, end):
-    size, count = w.depth * w.height * w.width, w.out_depth * w.out_height * w.out_width
-    adaptive = w.stride_depth == 0 or w.stride_height == 0 or w.stride_width == 0
-    best, places = np.empty(w.out_width, x.dtype), np.empty(w.out_width, np.int64)
+def _max_gradients(grad_output, x, grad_input, numbers, outer, middle, inner, strips, sizes, room_, begin, end):
+    width, volume_, row = lanes(x), sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2]
+    lines, line = len(middle), len(inner)
+    seen, sums = np.zeros(room_ * width, x.dtype), np.empty(room_ * width, x.dtype)
+    given = np.zeros(_most_windows(strips) * lines * line * width, x.dtype)
+    best, places = np.empty(line * width, x.dtype), np.empty(line * width, numbers.dtype)
+    for group in range(begin, end):
+        done = known = 0
+        for s in range(len(strips)):
+            first, last, low, high, kept = strips[s]
+            _fetch(x, group, volume_, sizes, low * row, high * row, seen)
+            _fetch(
+                grad_output, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, given
+            )
+            known = _clear(sums, (known - done) * row * width, (max(high, kept) - done) * row * width, high, kept)
+            before = done * row
+            for o in range(first, last):
+                for m in range(lines):
+                    _winners(seen, width, outer, middle, inner, sizes, o, m, low, best, places, 0)
+                    of = given[((o - first) * lines + m) * line * width :]
+                    for i in range(line):
+                        for j in range(i * width, (i + 1) * width):
+                            if places[j] >= 0:
+                                sums[(places[j] - before) * width + j - i * width] += of[j]
+            _put(sums, group, volume_, sizes, done * row, kept * row, grad_input)
+            done = _keep(sums, (kept - done) * row * width, (known - done) * row * width, kept)
+
+
+@compiled
+def _clear(sums, begin, end, high, kept):
+    """Rows that no strip has added to yet; up to which they are cleared now."""
+    for i in range(begin, end):
+        sums[i] = like(0.0, sums[0])
+    return max(high, kept)
+
+
+@compiled
+def _keep(sums, begin, end, kept):
+    """What later strips add to comes first, and begins with row `kept`."""
+    for i in range(end - begin):
+        sums[i] = sums[begin + i]
+    return kept
+
+
+@compiled
+def _scatter(x, indices, y, positions_, volume_, begin, end):
+    """To where the indices say, -1 being nowhere; of planes, of which y [volume] are zeros and x [positions]."""
     for plane in range(begin, end):
-        at, of = plane * size, plane * count
-        grad_input[at : at + size] = like(0.0, grad_output[0])
-        if indices.size:
-            for i in range(count):
-                where = indices[of + i]
-                if where >= 0:
-                    grad_input[at + where] += grad_output[of + i]
-        elif not adaptive:
-            for line in range(w.out_depth * w.out_height):
-                _winners(x, at, w, line, best, places)
-                for i in range(w.out_width):
-                    if places[i] >= 0:
-                        grad_input[at + places[i]] += grad_output[of + line * w.out_width + i]
-        else:
-            for d in range(w.out_depth):
-                for h in range(w.out_height):
-                    for i in range(w.out_width):
-                        where = _winner(x, at, w, d, h, i)
-                        if where >= 0:
-                            grad_input[at + where] += grad_output[of]
-                        of += 1
+        y[plane * volume_ : (plane + 1) * volume_] = like(0.0, x[0])
+        for i in range(plane * positions_, (plane + 1) * positions_):
+            if indices[i] >= 0:
+                y[plane * volume_ + indices[i]] += x[i]
+
+
+@compiled
+def _are_inside(indices, size, first):
+    """Whether first <= index < size."""
+    least, most = 0, 0
+    for i in range(indices.size):
+        least, most = min(least, indices[i]), max(most, indices[i])
+    return least >= first and most < size
 
 
 @kernel
@@ -215,11 +333,17 @@ def max_pool_backward(grad_output, x, indices, grad_input, window):
     if grad_output.size == 0 or grad_input.size == 0:
         grad_input[:] = 0
         return None
-    if indices.size and not _are_inside(indices, w.depth * w.height * w.width, -1):
+    if indices.size and not _are_inside(indices, volume(w), -1):
         return BAD_INDEX
-    g, x, to = channels_first(grad_output, w.channels, w), channels_first(x, w.channels, w), room(grad_input, w)
-    share(_max_gradients, w.batch * w.channels, _grain(w), g, x, channels_first(indices, w.channels, w), to, w)
-    channels_back(to, w.channels, w, grad_input)
+    if indices.size:
+        g, to, indices = channels_first(grad_output, w.channels, w), room(grad_input, w), channels_first(indices, w.channels, w)
+        planes, grain = w.batch * w.channels, max(1, (1 << 15) // volume(w))
+        share(_scatter, planes, grain, g, indices, to, positions(w), volume(w))
+        channels_back(to, w.channels, w, grad_input)
+    elif volume(w) >= 1 << 31:
+        return fallback("max_pool_backward", grad_output, x, indices, grad_input, w)
+    else:
+        _share(_max_gradients, w, 4, grad_output, x, grad_input, _integers(x.dtype))
     return None
 
 
@@ -236,15 +360,6 @@ def _taken(grad_output, indices, grad_input, positions_, volume_, begin, end):
     for plane in range(begin, end):
         for i in range(plane * positions_, (plane + 1) * positions_):
             grad_input[i] = grad_output[plane * volume_ + indices[i]]
-
-
-@compiled
-def _are_inside(indices, size, first):
-    """Whether first <= index < size."""
-    least, most = 0, 0
-    for i in range(indices.size):
-        least, most = min(least, indices[i]), max(most, indices[i])
-    return least >= first and most < size
 
 
 @kernel
@@ -272,154 +387,117 @@ def max_unpool_backward(grad_output, indices, grad_input, planes, positions, vol
 
 
 @compiled
-def _divisor(w, out_depth, out_height, out_width, count_include_pad, divisor_override):
-    if divisor_override:
-        return divisor_override
-    _, _, first_plane, last_plane, planes = _depth(w, out_depth)
-    _, _, first_line, last_line, lines = _height(w, out_height)
-    _, _, first, last, places = _width(w, out_width)
-    if count_include_pad:
-        return max(1, planes * lines * places)
-    return max(1, (last_plane - first_plane) * (last_line - first_line) * (last - first))
+def _sums(x, width, outer, middle, inner, sizes, o, m, low, columns, y, y_begin):
+    """y [windows along a row, width]: the sum of each column, then those of windows."""
+    at, step, line = _rows(outer, middle, sizes, o, m, low)
+    at, step, line, apart = at * width, step * width, line * width, sizes[5] * width
+    zero, lanes_ = filled(0.0, x), lanes(x)
+    for j in range(0, sizes[2] * width, lanes_):
+        total = zero
+        for d in range(outer[o, 1]):
+            start = at + d * step + j
+            for h in range(middle[m, 1]):
+                total = total + load(x, start + h * line)
+        store(columns, j, total)
+    for i in range(len(inner)):
+        for j in range(0, width, lanes_):
+            total, start = zero, inner[i, 0] * width + j
+            for tap in range(inner[i, 1]):
+                total = total + load(columns, start + tap * apart)
+            store(y, y_begin + i * width + j, total)
 
 
 @compiled
-def _divisors(w, out_depth, out_height, count_include_pad, divisor_override, out):
-    """Those of a row of y."""
-    for i in range(out.size):
-        out[i] = _divisor(w, out_depth, out_height, i, count_include_pad, divisor_override)
+def _add_sums(y, width, outer, middle, inner, sizes, o, m, low, columns, x, y_begin):
+    """The other way: along the row, then to all rows."""
+    at, step, line = _rows(outer, middle, sizes, o, m, low)
+    at, step, line, apart = at * width, step * width, line * width, sizes[5] * width
+    zero, lanes_ = filled(0.0, x), lanes(x)
+    for j in range(0, sizes[2] * width, lanes_):
+        store(columns, j, zero)
+    for i in range(len(inner)):
+        for j in range(0, width, lanes_):
+            given, start = load(y, y_begin + i * width + j), inner[i, 0] * width + j
+            for tap in range(inner[i, 1]):
+                store(columns, start + tap * apart, load(columns, start + tap * apart) + given)
+    for d in range(outer[o, 1]):
+        for h in range(middle[m, 1]):
+            start = at + d * step + h * line
+            for j in range(0, sizes[2] * width, lanes_):
+                store(x, start + j, load(x, start + j) + load(columns, j))
 
 
 @compiled
-def _added(x, y):
-    for i in range(y.size):
-        y[i] += x[i]
+def _divisor(outer, middle, inner, o, m, i, column, override):
+    """What a window's sum is divided by, to be its average: `column` of the tables says what counts."""
+    return override if override else max(1, outer[o, column] * middle[m, column] * inner[i, column])
 
 
 @compiled
-def _average_rows(x, y, w, count_include_pad, divisor_override, begin, end):
-    """Windows that slide: of rows of y. First the sum of each column, then those along the width."""
-    columns, divisors = np.empty(w.width, x.dtype), np.empty(w.out_width, x.dtype)
-    for line in range(w.out_depth * w.out_height):
-        out_depth, out_height = line // w.out_height, line % w.out_height
-        of_depth, _, first_plane, last_plane, _ = _depth(w, out_depth)
-        of_height, _, first_line, last_line, _ = _height(w, out_height)
-        _divisors(w, out_depth, out_height, count_include_pad, divisor_override, divisors)
-        for plane in range(begin, end):
-            at = plane * w.depth * w.height * w.width
-            start = (plane * w.out_depth * w.out_height + line) * w.out_width
-            to = y[start : start + w.out_width]
-            to[:] = columns[:] = like(0.0, x[0])
-            for d in range(first_plane, last_plane):
-                for h in range(first_line, last_line):
-                    of_row = (of_depth + d * w.dilation_depth) * w.height + of_height + h * w.dilation_height
-                    _added(x[at + of_row * w.width : at + (of_row + 1) * w.width], columns)
-            for tap in range(w.kernel_width):
-                first = tap * w.dilation_width - w.padding_width
-                low, high = inside(first, w.width, w.out_width, w.stride_width)
-                part = to[low:high]
-                if w.stride_width == 1:
-                    _added(columns[first + low : first + high], part)
-                elif w.stride_width == 2:
-                    seen = columns[first + low * 2 :]
-                    for i in range(part.size):
-                        part[i] += seen[_TWO * np.uint64(i)]
-                else:
-                    seen = columns[first + low * w.stride_width :]
-                    for i in range(part.size):
-                        part[i] += seen[i * w.stride_width]
-            for i in range(to.size):
-                to[i] = to[i] / divisors[i]
+def _average_pool(x, y, column, override, outer, middle, inner, strips, sizes, room_, begin, end):
+    width, volume_, row = lanes(x), sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2]
+    lines, line = len(middle), len(inner)
+    seen, columns = np.zeros(room_ * width, x.dtype), np.empty(sizes[2] * width, x.dtype)
+    out = np.empty(_most_windows(strips) * lines * line * width, x.dtype)
+    for group in range(begin, end):
+        for s in range(len(strips)):
+            first, last, low, high, _ = strips[s]
+            _fetch(x, group, volume_, sizes, low * row, high * row, seen)
+            for o in range(first, last):
+                for m in range(lines):
+                    to = ((o - first) * lines + m) * line * width
+                    _sums(seen, width, outer, middle, inner, sizes, o, m, low, columns, out, to)
+                    for i in range(line):
+                        at = to + i * width
+                        divisor = filled(_divisor(outer, middle, inner, o, m, i, column, override), x)
+                        store(out, at, load(out, at) / divisor)
+            _put(out, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, y)
 
 
 @compiled
-def _average_row_gradients(grad_output, grad_input, w, count_include_pad, divisor_override, begin, end):
-    """The other way: first along the width, then to each row that a window sees."""
-    columns, divisors = np.empty(w.width, grad_output.dtype), np.empty(w.out_width, grad_output.dtype)
-    size = w.depth * w.height * w.width
-    grad_input[begin * size : end * size] = like(0.0, grad_output[0])
-    for line in range(w.out_depth * w.out_height):
-        out_depth, out_height = line // w.out_height, line % w.out_height
-        of_depth, _, first_plane, last_plane, _ = _depth(w, out_depth)
-        of_height, _, first_line, last_line, _ = _height(w, out_height)
-        _divisors(w, out_depth, out_height, count_include_pad, divisor_override, divisors)
-        for plane in range(begin, end):
-            start = (plane * w.out_depth * w.out_height + line) * w.out_width
-            given = grad_output[start : start + w.out_width]
-            columns[:] = like(0.0, grad_output[0])
-            for tap in range(w.kernel_width):
-                first = tap * w.dilation_width - w.padding_width
-                low, high = inside(first, w.width, w.out_width, w.stride_width)
-                part, by = given[low:high], divisors[low:high]
-                seen = columns[first + low * w.stride_width :]
-                for i in range(part.size):
-                    seen[i * w.stride_width] += part[i] / by[i]
-            for d in range(first_plane, last_plane):
-                for h in range(first_line, last_line):
-                    of_row = (of_depth + d * w.dilation_depth) * w.height + of_height + h * w.dilation_height
-                    at = plane * size + of_row * w.width
-                    _added(columns, grad_input[at : at + w.width])
-
-
-@compiled
-def _average_windows(x, y, w, count_include_pad, divisor_override, begin, end):
-    """Any windows, one at a time."""
-    for plane in range(begin, end):
-        at, to = plane * w.depth * w.height * w.width, plane * w.out_depth * w.out_height * w.out_width
-        for d in range(w.out_depth):
-            of_depth, _, first_plane, last_plane, _ = _depth(w, d)
-            for h in range(w.out_height):
-                of_height, _, first_line, last_line, _ = _height(w, h)
-                for i in range(w.out_width):
-                    of_width, _, first, last, _ = _width(w, i)
-                    total = 0.0
-                    for a in range(first_plane, last_plane):
-                        for b in range(first_line, last_line):
-                            line = (of_depth + a * w.dilation_depth) * w.height + of_height + b * w.dilation_height
-                            start = at + line * w.width + of_width
-                            for c in range(first, last):
-                                total += x[start + c * w.dilation_width]
-                    y[to] = total / _divisor(w, d, h, i, count_include_pad, divisor_override)
-                    to += 1
+def _average_gradients(
+    grad_output, grad_input, column, override, outer, middle, inner, strips, sizes, room_, begin, end
+):
+    width, volume_, row = lanes(grad_output), sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2]
+    lines, line = len(middle), len(inner)
+    sums, columns = np.empty(room_ * width, grad_output.dtype), np.empty(sizes[2] * width, grad_output.dtype)
+    given = np.zeros(_most_windows(strips) * lines * line * width, grad_output.dtype)
+    for group in range(begin, end):
+        done = known = 0
+        for s in range(len(strips)):
+            first, last, _, high, kept = strips[s]
+            _fetch(
+                grad_output, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, given
+            )
+            known = _clear(sums, (known - done) * row * width, (max(high, kept) - done) * row * width, high, kept)
+            for o in range(first, last):
+                for m in range(lines):
+                    of = ((o - first) * lines + m) * line * width
+                    for i in range(line):
+                        at = of + i * width
+                        divisor = filled(_divisor(outer, middle, inner, o, m, i, column, override), given)
+                        store(given, at, load(given, at) / divisor)
+                    _add_sums(given, width, outer, middle, inner, sizes, o, m, done, columns, sums, of)
+            _put(sums, group, volume_, sizes, done * row, kept * row, grad_input)
+            done = _keep(sums, (kept - done) * row * width, (known - done) * row * width, kept)
 
 
 @kernel
 def avg_pool(x, y, window, count_include_pad, divisor_override):
     w = window
-    if y.size == 0:
-        return
-    x, to = channels_first(x, w.channels, w), room(y, w)
-    if x.size == 0:
+    if x.size == 0 or y.size == 0:
         y[:] = 0
         return
-    adaptive = 0 in (w.stride_depth, w.stride_height, w.stride_width)
-    over = _average_windows if adaptive else _average_rows
-    share(over, w.batch * w.channels, _grain(w), x, to, w, count_include_pad, divisor_override)
-    channels_back(to, w.channels, w, y)
+    column = 2 if count_include_pad else 1
+    if _longest(w) > LONG and x.dtype == np.float32:
+        _share(_norms, w, 4, x, y, column, divisor_override, 0.0, 0)
+    else:
+        _share(_average_pool, w, 1, x, y, column, divisor_override)
 
 
-@compiled
-def _average_gradients(grad_output, grad_input, w, count_include_pad, divisor_override, begin, end):
-    for plane in range(begin, end):
-        size = w.depth * w.height * w.width
-        at, of = plane * size, plane * w.out_depth * w.out_height * w.out_width
-        grad_input[at : at + size] = like(0.0, grad_output[0])
-        for d in range(w.out_depth):
-            of_depth, _, first_plane, last_plane, _ = _depth(w, d)
-            for h in range(w.out_height):
-                of_height, _, first_line, last_line, _ = _height(w, h)
-                for i in range(w.out_width):
-                    of_width, _, first, last, _ = _width(w, i)
-                    share_ = grad_output[of] / like(
-                        np.float64(_divisor(w, d, h, i, count_include_pad, divisor_override)), grad_output[0]
-                    )
-                    of += 1
-                    for a in range(first_plane, last_plane):
-                        for b in range(first_line, last_line):
-                            line = (of_depth + a * w.dilation_depth) * w.height + of_height + b * w.dilation_height
-                            start = at + line * w.width + of_width
-                            for c in range(first, last):
-                                grad_input[start + c * w.dilation_width] += share_
+def _longest(w):
+    """Taps of the largest window."""
+    return int(np.prod([table[:, 1].max(initial=0) for table in _plan(w).windows]))
 
 
 @kernel
@@ -428,11 +506,8 @@ def avg_pool_backward(grad_output, grad_input, window, count_include_pad, diviso
     if grad_output.size == 0 or grad_input.size == 0:
         grad_input[:] = 0
         return
-    g, to = channels_first(grad_output, w.channels, w), room(grad_input, w)
-    adaptive = 0 in (w.stride_depth, w.stride_height, w.stride_width)
-    over = _average_gradients if adaptive else _average_row_gradients
-    share(over, w.batch * w.channels, _grain(w), g, to, w, count_include_pad, divisor_override)
-    channels_back(to, w.channels, w, grad_input)
+    column = 2 if count_include_pad else 1
+    _share(_average_gradients, w, 1, grad_output, grad_input, column, divisor_override)
 
 
 # ---- norms: the averages of powers, times what a window has; a window beyond padding counts more than it sees ----
@@ -454,79 +529,95 @@ def _power(x, p):
 
 
 @compiled
-def _sum_of_powers(x, at, w, p, d, h, i):
-    of_depth, _, first_plane, last_plane, planes = _depth(w, d)
-    of_height, _, first_line, last_line, lines = _height(w, h)
-    of_width, _, first, last, places = _width(w, i)
-    total = 0.0
-    for a in range(first_plane, last_plane):
-        for b in range(first_line, last_line):
-            line = (of_depth + a * w.dilation_depth) * w.height + of_height + b * w.dilation_height
-            start = at + line * w.width + of_width
-            for c in range(first, last):
-                total += _power(np.float64(x[start + c * w.dilation_width]), p)
-    count = w.kernel_depth * w.kernel_height * w.kernel_width
-    return total * (count / max(1, planes * lines * places))
+def _powers(x, p, y):
+    """In double."""
+    if p == 1.0:
+        for i in range(y.size):
+            y[i] = x[i]
+    elif p == 2.0:
+        for i in range(y.size):
+            y[i] = np.float64(x[i]) * np.float64(x[i])
+    else:
+        for i in range(y.size):
+            y[i] = _power(np.float64(x[i]), p)
 
 
 @compiled
-def _norms(x, y, w, p, begin, end):
-    for plane in range(begin, end):
-        at, to = plane * w.depth * w.height * w.width, plane * w.out_depth * w.out_height * w.out_width
-        for d in range(w.out_depth):
-            for h in range(w.out_height):
-                for i in range(w.out_width):
-                    y[to] = _power(_sum_of_powers(x, at, w, p, d, h, i), 1.0 / p)
-                    to += 1
+def _norms(x, y, column, override, p, count, outer, middle, inner, strips, sizes, room_, begin, end):
+    """(count times the average of x^p)^(1/p); where p is 0, the average of x."""
+    width, volume_, row = lanes(x), sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2]
+    lines, line = len(middle), len(inner)
+    seen, columns = np.zeros(room_ * width, x.dtype), np.empty(sizes[2] * width, np.float64)
+    powers, sums = np.empty(seen.size, np.float64), np.empty(line * width, np.float64)
+    out = np.empty(_most_windows(strips) * lines * line * width, x.dtype)
+    for group in range(begin, end):
+        for s in range(len(strips)):
+            first, last, low, high, _ = strips[s]
+            _fetch(x, group, volume_, sizes, low * row, high * row, seen)
+            used = (high - low) * row * width
+            _powers(seen[:used], p if p else 1.0, powers[:used])
+            for o in range(first, last):
+                for m in range(lines):
+                    _sums(powers, width, outer, middle, inner, sizes, o, m, low, columns, sums, 0)
+                    to = ((o - first) * lines + m) * line * width
+                    for i in range(line):
+                        divisor = np.float64(_divisor(outer, middle, inner, o, m, i, column, override))
+                        for j in range(i * width, (i + 1) * width):
+                            average = sums[j] / divisor
+                            out[to + j] = _power(average * count, 1.0 / p) if p else average
+            _put(out, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, y)
 
 
 @compiled
-def _norm_gradients(grad_output, x, grad_input, w, p, begin, end):
-    count = w.kernel_depth * w.kernel_height * w.kernel_width
-    size = w.depth * w.height * w.width
-    sums = np.empty(size, np.float64)
-    for plane in range(begin, end):
-        at, of = plane * size, plane * w.out_depth * w.out_height * w.out_width
-        sums[:] = 0.0
-        for d in range(w.out_depth):
-            of_depth, _, first_plane, last_plane, planes = _depth(w, d)
-            for h in range(w.out_height):
-                of_height, _, first_line, last_line, lines = _height(w, h)
-                for i in range(w.out_width):
-                    of_width, _, first, last, places = _width(w, i)
-                    total = _sum_of_powers(x, at, w, p, d, h, i)
-                    grad = grad_output[of] * _power(total, 1.0 / p - 1.0) * (count / max(1, planes * lines * places))
-                    if total == 0.0:
-                        grad = 0.0
-                    elif total != total:
-                        grad = 0.0 * grad
-                    of += 1
-                    for a in range(first_plane, last_plane):
-                        for b in range(first_line, last_line):
-                            line = (of_depth + a * w.dilation_depth) * w.height + of_height + b * w.dilation_height
-                            start = line * w.width + of_width
-                            for c in range(first, last):
-                                sums[start + c * w.dilation_width] += grad
-        for i in range(size):
-            grad_input[at + i] = _power(np.float64(x[at + i]), p - 1.0) * sums[i]
+def _norm_gradients(grad_output, x, grad_input, p, count, outer, middle, inner, strips, sizes, room_, begin, end):
+    width, volume_, row = lanes(x), sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2]
+    lines, line = len(middle), len(inner)
+    seen, columns = np.zeros(room_ * width, x.dtype), np.empty(sizes[2] * width, np.float64)
+    powers, sums = np.empty(seen.size, np.float64), np.empty(seen.size, np.float64)
+    totals = np.empty(line * width, np.float64)
+    given = np.zeros(_most_windows(strips) * lines * line * width, x.dtype)
+    for group in range(begin, end):
+        done = known = 0
+        for s in range(len(strips)):
+            first, last, low, high, kept = strips[s]
+            _fetch(x, group, volume_, sizes, low * row, high * row, seen)
+            used = (high - low) * row * width
+            _powers(seen[:used], p, powers[:used])
+            _fetch(
+                grad_output, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, given
+            )
+            known = _clear(sums, (known - done) * row * width, (max(high, kept) - done) * row * width, high, kept)
+            for o in range(first, last):
+                for m in range(lines):
+                    _sums(powers, width, outer, middle, inner, sizes, o, m, low, columns, totals, 0)
+                    of = ((o - first) * lines + m) * line * width
+                    for i in range(line):
+                        factor = count / np.float64(_divisor(outer, middle, inner, o, m, i, 2, 0))
+                        for j in range(i * width, (i + 1) * width):
+                            total = totals[j] * factor
+                            grad = given[of + j] * _power(total, 1.0 / p - 1.0) * factor
+                            if total == 0.0:
+                                grad = 0.0
+                            elif total != total:
+                                grad = 0.0 * grad
+                            totals[j] = grad
+                    _add_sums(totals, width, outer, middle, inner, sizes, o, m, done, columns, sums, 0)
+            _fetch(x, group, volume_, sizes, done * row, kept * row, seen)
+            for i in range((kept - done) * row * width):
+                seen[i] = _power(np.float64(seen[i]), p - 1.0) * sums[i]
+            _put(seen, group, volume_, sizes, done * row, kept * row, grad_input)
+            done = _keep(sums, (kept - done) * row * width, (known - done) * row * width, kept)
 
 
 @kernel
 def lp_pool(x, y, window, norm_type):
-    w = window
-    if y.size == 0:
-        return
-    x, to = channels_first(x, w.channels, w), room(y, w)
-    share(_norms, w.batch * w.channels, _grain(w, 4), x, to, w, norm_type)
-    channels_back(to, w.channels, w, y)
+    if y.size:
+        _share(_norms, window, 4, x, y, 2, 0, norm_type, taps(window))
 
 
 @kernel
 def lp_pool_backward(grad_output, x, grad_input, window, norm_type):
-    w = window
     if grad_output.size == 0:
         grad_input[:] = 0
-        return
-    g, x, to = channels_first(grad_output, w.channels, w), channels_first(x, w.channels, w), room(grad_input, w)
-    share(_norm_gradients, w.batch * w.channels, _grain(w, 8), g, x, to, w, norm_type)
-    channels_back(to, w.channels, w, grad_input)
+    else:
+        _share(_norm_gradients, window, 8, grad_output, x, grad_input, norm_type, taps(window))

@@ -59,14 +59,14 @@ def _tile(a, a_begin, a_row, a_column, rows, terms, b, b_begin, c, c_begin, c_ro
 
 
 @compiled
-def _edge(a, a_begin, a_row, a_column, rows, terms, b, b_begin, c, c_begin, c_row, columns, first, relu, sums):
+def _edge(a, a_row, a_column, rows, terms, b, b_begin, c, c_begin, c_row, columns, first, relu, sums):
     """The same of a tile that is cut off by c's last row or column."""
     width = lanes(c)
     if not first:
         for r in range(rows):
             for j in range(columns):
                 sums[r * width + j] = c[c_begin + r * c_row + j]
-    _tile(a, a_begin, a_row, a_column, rows, terms, b, b_begin, sums, 0, width, first, relu)
+    _tile(a, 0, a_row, a_column, rows, terms, b, b_begin, sums, 0, width, first, relu)
     for r in range(rows):
         for j in range(columns):
             c[c_begin + r * c_row + j] = sums[r * width + j]
@@ -75,18 +75,34 @@ def _edge(a, a_begin, a_row, a_column, rows, terms, b, b_begin, c, c_begin, c_ro
 @compiled
 def multiply(a, a_begin, a_row, a_column, rows, terms, panel, c, c_begin, c_row, columns, first, relu, sums):
     """c [rows, columns] = a [rows, terms] panel [terms, PANEL], or that added to c where it is not `first`; relu of it.
-    c lies from c_begin on, its rows c_row apart, and a likewise. sums: what `scratch_sums` makes."""
+    c lies from c_begin on, its rows c_row apart, and a likewise, contiguous along one of its sides."""
     width = lanes(c)
+    block = sums[ROWS * width :]
+    row, column = (DEPTH, 1) if a_column == 1 else (1, ROWS)  # of the block, which keeps what was contiguous so
     for i in range(0, rows, ROWS):
-        here, of, to = min(ROWS, rows - i), a_begin + i * a_row, c_begin + i * c_row
+        here, to = min(ROWS, rows - i), c_begin + i * c_row
+        _copy_block(a, a_begin + i * a_row, a_row, a_column, here, terms, block)
         for j in range(0, columns, width):
             if here == ROWS and j + width <= columns:
-                _tile(a, of, a_row, a_column, here, terms, panel, j, c, to + j, c_row, first, relu)
+                _tile(block, 0, row, column, here, terms, panel, j, c, to + j, c_row, first, relu)
             else:
                 count = min(width, columns - j)
-                _edge(
-                    a, of, a_row, a_column, here, terms, panel, j, c, to + j, c_row, count, first, relu, sums
-                )  # fmt: skip
+                _edge(block, row, column, here, terms, panel, j, c, to + j, c_row, count, first, relu, sums)
+
+
+@compiled
+def _copy_block(a, a_begin, a_row, a_column, rows, terms, block):
+    """ROWS rows of a slice lie together, so that no two are in each other's way in the first-level cache."""
+    if a_column == 1:
+        for r in range(rows):
+            of, to = a[a_begin + r * a_row : a_begin + r * a_row + terms], block[r * DEPTH : r * DEPTH + terms]
+            for k in range(to.size):
+                to[k] = of[k]
+    else:
+        for k in range(terms):
+            of, to = a[a_begin + k * a_column :], block[k * ROWS : (k + 1) * ROWS]
+            for r in range(rows):
+                to[r] = of[r]
 
 
 @compiled
@@ -109,7 +125,8 @@ def scratch_panel(like_):
 
 @compiled
 def scratch_sums(like_):
-    return np.zeros(ROWS * lanes(like_), like_.dtype)
+    """A tile, and a block of A."""
+    return np.zeros(ROWS * (lanes(like_) + DEPTH), like_.dtype)
 
 
 @compiled

@@ -134,11 +134,15 @@ def exceeds(typing, a, b):
 
 
 @intrinsic
-def equals(typing, a, b):
-    """Where a = b, of integers."""
-    return Vector(a.dtype, chooses=True)(a, b), lambda context, builder, signature, arguments: builder.icmp_signed(
-        "==", *arguments
-    )
+def larger(typing, a, b):
+    """The larger of a and b, NaN where either is."""
+
+    def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        a_, b_ = arguments
+        most = builder.select(builder.fcmp_ordered(">", a_, b_), a_, b_)  # one instruction, which b's NaN passes
+        return builder.select(builder.fcmp_unordered("uno", a_, a_), a_, most)
+
+    return a(a, b), lower
 
 
 @intrinsic
