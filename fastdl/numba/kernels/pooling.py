@@ -143,35 +143,60 @@ def _put(to, group, size, sizes, begin, end, array):
 
 
 @compiled
-def _rows(outer, middle, sizes, o, m, low):
-    """Of what windows (o, m) see of a strip whose first row is `low`: the first position, and those from one tap to
-    the next along both dimensions."""
-    line = sizes[2]
-    first = (outer[o, 0] - low) * sizes[1] + middle[m, 0]
-    return first * line, sizes[3] * sizes[1] * line, sizes[4] * line
+def _most(table, column):
+    most = 0
+    for i in range(len(table)):
+        most = max(most, table[i, column])
+    return most
+
+
+@compiled
+def _seen_rows(at, rows, row, lines, line, starts):
+    """How many rows of an image a window sees; and where they begin, the first `at`."""
+    for d in range(rows):
+        for h in range(lines):
+            starts[d * lines + h] = at + d * row + h * line
+    return rows * lines
+
+
+@compiled
+def _most_windows(strips):
+    most = 0
+    for s in range(len(strips)):
+        most = max(most, strips[s, 1] - strips[s, 0])
+    return most
 
 
 # ---- maxima ----
 
 
 @compiled
-def _maxima(x, width, outer, middle, inner, sizes, o, m, low, columns, y, y_begin):
-    """y [windows along a row, lanes]: the largest of each column, then those of windows."""
-    at, step, line = _rows(outer, middle, sizes, o, m, low)
-    at, step, line = at * width, step * width, line * width
-    least, apart = filled(-_INFINITY, x), sizes[5] * width
-    for j in range(0, sizes[2] * width, width):
-        best = least
-        for d in range(outer[o, 1]):
-            start = at + d * step + j
-            for h in range(middle[m, 1]):
-                best = larger(load(x, start + h * line), best)
-        store(columns, j, best)
-    for i in range(len(inner)):
-        best, start = least, inner[i, 0] * width
-        for tap in range(inner[i, 1]):
-            best = larger(load(columns, start + tap * apart), best)
-        store(y, y_begin + i * width, best)
+def _maxima(x, width, outer, middle, inner, sizes, first, last, low, columns, y):
+    """y [windows [first, last), lines, windows along a row, lanes] of a strip x whose first row is `low`: the largest of
+    each column, then those of windows."""
+    line, row, least = sizes[2] * width, sizes[1] * sizes[2] * width, filled(-_INFINITY, x)
+    most, across, starts = _most(inner, 1), len(inner), np.empty(_most(outer, 1) * _most(middle, 1), np.int64)
+    for window in range(first * len(middle), last * len(middle)):
+        o, m = window // len(middle), window % len(middle)
+        at, y_begin = (outer[o, 0] - low) * row + middle[m, 0] * line, (window - first * len(middle)) * across * width
+        rows = _seen_rows(at, outer[o, 1], sizes[3] * row, middle[m, 1], sizes[4] * line, starts)
+        for j in range(0, 0 if rows else line, width):
+            store(columns, j, least)
+        for k in range(0, rows, 2):
+            a, b = starts[k], starts[min(k + 1, rows - 1)]
+            if k == 0:
+                for j in range(0, line, width):
+                    store(columns, j, larger(load(x, a + j), load(x, b + j)))
+            else:
+                for j in range(0, line, width):
+                    store(columns, j, larger(larger(load(x, a + j), load(x, b + j)), load(columns, j)))
+        for i in range(across):
+            store(y, y_begin + i * width, load(columns, inner[i, 0] * width) if inner[i, 1] else least)
+        for tap in range(1, most):
+            for i in range(across):
+                if tap < inner[i, 1]:
+                    to, of = y_begin + i * width, (inner[i, 0] + tap * sizes[5]) * width
+                    store(y, to, larger(load(columns, of), load(y, to)))
 
 
 @compiled
@@ -184,40 +209,35 @@ def _max_pool(x, y, outer, middle, inner, strips, sizes, room_, begin, end):
         for s in range(len(strips)):
             first, last, low, high, _ = strips[s]
             _fetch(x, group, volume_, sizes, low * row, high * row, seen)
-            for o in range(first, last):
-                for m in range(lines):
-                    to = ((o - first) * lines + m) * line * width
-                    _maxima(seen, width, outer, middle, inner, sizes, o, m, low, columns, out, to)
+            _maxima(seen, width, outer, middle, inner, sizes, first, last, low, columns, out)
             _put(out, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, y)
 
 
 @compiled
-def _most_windows(strips):
-    most = 0
-    for s in range(len(strips)):
-        most = max(most, strips[s, 1] - strips[s, 0])
-    return most
-
-
-@compiled
-def _winners(x, width, outer, middle, inner, sizes, o, m, low, y, places, begin):
-    """Of windows along a row: the largest, and their positions in the plane, -1 where there is none: the first of
-    equals, the last NaN."""
-    at, step, line = _rows(outer, middle, sizes, o, m, low)
-    apart, before = sizes[5], low * sizes[1] * sizes[2]
-    for i in range(len(inner)):
-        start = at + inner[i, 0]
-        is_there = outer[o, 1] > 0 and middle[m, 1] > 0 and inner[i, 1] > 0
-        best, where = filled(-_INFINITY, x), filled(before + start if is_there else -1, places)
+def _winners(x, width, outer, middle, inner, sizes, first, last, low, y, places):
+    """The largest likewise, and their positions in the plane, -1 where there is none: the first of equals, the last
+    NaN."""
+    line, row, before = sizes[2], sizes[1] * sizes[2], low * sizes[1] * sizes[2]
+    most, across = _most(inner, 1), len(inner)
+    for window in range(first * len(middle), last * len(middle)):
+        o, m = window // len(middle), window % len(middle)
+        at, y_begin = (outer[o, 0] - low) * row + middle[m, 0] * line, (window - first * len(middle)) * across * width
+        is_there = outer[o, 1] > 0 and middle[m, 1] > 0
+        for i in range(across):
+            position = before + at + inner[i, 0] if is_there and inner[i, 1] > 0 else -1
+            store(y, y_begin + i * width, filled(-_INFINITY, x))
+            store(places, y_begin + i * width, filled(position, places))
         for d in range(outer[o, 1]):
             for h in range(middle[m, 1]):
-                first = start + d * step + h * line
-                for position in range(first, first + inner[i, 1] * apart, apart):
-                    value = load(x, position * width)
-                    better = exceeds(value, best)
-                    best, where = select(better, value, best), select(better, filled(before + position, places), where)
-        store(y, begin + i * width, best)
-        store(places, begin + i * width, where)
+                for tap in range(most):
+                    start = at + d * sizes[3] * row + h * sizes[4] * line + tap * sizes[5]
+                    for i in range(across):
+                        if tap < inner[i, 1]:
+                            to, position = y_begin + i * width, start + inner[i, 0]
+                            value, best, where = load(x, position * width), load(y, to), load(places, to)
+                            better = exceeds(value, best)
+                            store(y, to, select(better, value, best))
+                            store(places, to, select(better, filled(before + position, places), where))
 
 
 @compiled
@@ -233,10 +253,7 @@ def _max_pool_indices(x, y, indices, numbers, outer, middle, inner, strips, size
         for s in range(len(strips)):
             first, last, low, high, _ = strips[s]
             _fetch(x, group, volume_, sizes, low * row, high * row, seen)
-            for o in range(first, last):
-                for m in range(lines):
-                    to = ((o - first) * lines + m) * line * width
-                    _winners(seen, width, outer, middle, inner, sizes, o, m, low, out, places, to)
+            _winners(seen, width, outer, middle, inner, sizes, first, last, low, out, places)
             begin_, end_ = first * lines * line, last * lines * line
             _put(out, group, size, sizes, begin_, end_, y)
             for j in range(count):
@@ -269,7 +286,7 @@ def _max_gradients(grad_output, x, grad_input, numbers, outer, middle, inner, st
     lines, line = len(middle), len(inner)
     seen, sums = np.zeros(room_ * width, x.dtype), np.empty(room_ * width, x.dtype)
     given = np.zeros(_most_windows(strips) * lines * line * width, x.dtype)
-    best, places = np.empty(line * width, x.dtype), np.empty(line * width, numbers.dtype)
+    best, places = np.empty_like(given), np.empty(given.size, numbers.dtype)
     for group in range(begin, end):
         done = known = 0
         for s in range(len(strips)):
@@ -279,17 +296,20 @@ def _max_gradients(grad_output, x, grad_input, numbers, outer, middle, inner, st
                 grad_output, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, given
             )
             known = _clear(sums, (known - done) * row * width, (max(high, kept) - done) * row * width, high, kept)
-            before = done * row
-            for o in range(first, last):
-                for m in range(lines):
-                    _winners(seen, width, outer, middle, inner, sizes, o, m, low, best, places, 0)
-                    of = given[((o - first) * lines + m) * line * width :]
-                    for i in range(line):
-                        for j in range(i * width, (i + 1) * width):
-                            if places[j] >= 0:
-                                sums[(places[j] - before) * width + j - i * width] += of[j]
+            _winners(seen, width, outer, middle, inner, sizes, first, last, low, best, places)
+            _add_to_winners(given, places, (last - first) * lines * line, done * row, sums)
             _put(sums, group, volume_, sizes, done * row, kept * row, grad_input)
             done = _keep(sums, (kept - done) * row * width, (known - done) * row * width, kept)
+
+
+@compiled
+def _add_to_winners(given, places, windows, before, sums):
+    """`before`: the position that sums begin with."""
+    width = lanes(given)
+    for i in range(0, windows * width, width):
+        for j in range(width):
+            if places[i + j] >= 0:
+                sums[(places[i + j] - before) * width + j] += given[i + j]
 
 
 @compiled
@@ -387,50 +407,73 @@ def max_unpool_backward(grad_output, indices, grad_input, planes, positions, vol
 
 
 @compiled
-def _sums(x, width, outer, middle, inner, sizes, o, m, low, columns, y, y_begin):
-    """y [windows along a row, width]: the sum of each column, then those of windows."""
-    at, step, line = _rows(outer, middle, sizes, o, m, low)
-    at, step, line, apart = at * width, step * width, line * width, sizes[5] * width
-    zero, lanes_ = filled(0.0, x), lanes(x)
-    for j in range(0, sizes[2] * width, lanes_):
-        total = zero
-        for d in range(outer[o, 1]):
-            start = at + d * step + j
-            for h in range(middle[m, 1]):
-                total = total + load(x, start + h * line)
-        store(columns, j, total)
-    for i in range(len(inner)):
-        for j in range(0, width, lanes_):
-            total, start = zero, inner[i, 0] * width + j
-            for tap in range(inner[i, 1]):
-                total = total + load(columns, start + tap * apart)
-            store(y, y_begin + i * width + j, total)
+def _sums(x, width, outer, middle, inner, sizes, first, last, low, columns, y):
+    """y [windows [first, last), lines, windows along a row, width] of a strip x whose first row is `low`: the sum of
+    each column, then those of windows."""
+    line, row, zero, lanes_ = sizes[2] * width, sizes[1] * sizes[2] * width, filled(0.0, x), lanes(x)
+    most, across, starts = _most(inner, 1), len(inner), np.empty(_most(outer, 1) * _most(middle, 1), np.int64)
+    for window in range(first * len(middle), last * len(middle)):
+        o, m = window // len(middle), window % len(middle)
+        at, y_begin = (outer[o, 0] - low) * row + middle[m, 0] * line, (window - first * len(middle)) * across * width
+        rows = _seen_rows(at, outer[o, 1], sizes[3] * row, middle[m, 1], sizes[4] * line, starts)
+        for j in range(0, 0 if rows > 1 else line, lanes_):
+            store(columns, j, load(x, at + j) if rows else zero)
+        for k in range(rows % 2, rows, 2):
+            a, b = starts[k], starts[k + 1]
+            if k == 0:
+                for j in range(0, line, lanes_):
+                    store(columns, j, load(x, a + j) + load(x, b + j))
+            elif k == 1:
+                for j in range(0, line, lanes_):
+                    store(columns, j, load(x, at + j) + load(x, a + j) + load(x, b + j))
+            else:
+                for j in range(0, line, lanes_):
+                    store(columns, j, load(columns, j) + (load(x, a + j) + load(x, b + j)))
+        for part in range(0, width, lanes_):
+            for i in range(across):
+                value = load(columns, inner[i, 0] * width + part) if inner[i, 1] else zero
+                store(y, y_begin + i * width + part, value)
+            for tap in range(1, most):
+                for i in range(across):
+                    if tap < inner[i, 1]:
+                        to, of = y_begin + i * width + part, (inner[i, 0] + tap * sizes[5]) * width + part
+                        store(y, to, load(y, to) + load(columns, of))
 
 
 @compiled
-def _add_sums(y, width, outer, middle, inner, sizes, o, m, low, columns, x, y_begin):
+def _add_sums(y, width, outer, middle, inner, sizes, first, last, low, columns, x):
     """The other way: along the row, then to all rows."""
-    at, step, line = _rows(outer, middle, sizes, o, m, low)
-    at, step, line, apart = at * width, step * width, line * width, sizes[5] * width
-    zero, lanes_ = filled(0.0, x), lanes(x)
-    for j in range(0, sizes[2] * width, lanes_):
-        store(columns, j, zero)
-    for i in range(len(inner)):
-        for j in range(0, width, lanes_):
-            given, start = load(y, y_begin + i * width + j), inner[i, 0] * width + j
-            for tap in range(inner[i, 1]):
-                store(columns, start + tap * apart, load(columns, start + tap * apart) + given)
-    for d in range(outer[o, 1]):
-        for h in range(middle[m, 1]):
-            start = at + d * step + h * line
-            for j in range(0, sizes[2] * width, lanes_):
-                store(x, start + j, load(x, start + j) + load(columns, j))
+    line, row, zero, lanes_ = sizes[2] * width, sizes[1] * sizes[2] * width, filled(0.0, x), lanes(x)
+    most, across = _most(inner, 1), len(inner)
+    for window in range(first * len(middle), last * len(middle)):
+        o, m = window // len(middle), window % len(middle)
+        at, y_begin = (outer[o, 0] - low) * row + middle[m, 0] * line, (window - first * len(middle)) * across * width
+        for j in range(0, line, lanes_):
+            store(columns, j, zero)
+        for part in range(0, width, lanes_):
+            for tap in range(most):
+                for i in range(across):
+                    if tap < inner[i, 1]:
+                        of, to = y_begin + i * width + part, (inner[i, 0] + tap * sizes[5]) * width + part
+                        store(columns, to, load(columns, to) + load(y, of))
+        for d in range(outer[o, 1]):
+            for h in range(middle[m, 1]):
+                start = at + d * sizes[3] * row + h * sizes[4] * line
+                for j in range(0, line, lanes_):
+                    store(x, start + j, load(x, start + j) + load(columns, j))
 
 
 @compiled
-def _divisor(outer, middle, inner, o, m, i, column, override):
-    """What a window's sum is divided by, to be its average: `column` of the tables says what counts."""
-    return override if override else max(1, outer[o, column] * middle[m, column] * inner[i, column])
+def _divide(x, width, outer, middle, inner, first, last, column, override):
+    """Sums of windows by what counts in them, as `column` of the tables says, or by `override`."""
+    lanes_ = lanes(x)
+    for window in range(first * len(middle), last * len(middle)):
+        of_rows = outer[window // len(middle), column] * middle[window % len(middle), column]
+        begin = (window - first * len(middle)) * len(inner) * width
+        for part in range(begin, begin + width, lanes_):
+            for i in range(len(inner)):
+                divisor = filled(override if override else max(1, of_rows * inner[i, column]), x)
+                store(x, part + i * width, load(x, part + i * width) / divisor)
 
 
 @compiled
@@ -443,14 +486,8 @@ def _average_pool(x, y, column, override, outer, middle, inner, strips, sizes, r
         for s in range(len(strips)):
             first, last, low, high, _ = strips[s]
             _fetch(x, group, volume_, sizes, low * row, high * row, seen)
-            for o in range(first, last):
-                for m in range(lines):
-                    to = ((o - first) * lines + m) * line * width
-                    _sums(seen, width, outer, middle, inner, sizes, o, m, low, columns, out, to)
-                    for i in range(line):
-                        at = to + i * width
-                        divisor = filled(_divisor(outer, middle, inner, o, m, i, column, override), x)
-                        store(out, at, load(out, at) / divisor)
+            _sums(seen, width, outer, middle, inner, sizes, first, last, low, columns, out)
+            _divide(out, width, outer, middle, inner, first, last, column, override)
             _put(out, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, y)
 
 
@@ -470,14 +507,8 @@ def _average_gradients(
                 grad_output, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, given
             )
             known = _clear(sums, (known - done) * row * width, (max(high, kept) - done) * row * width, high, kept)
-            for o in range(first, last):
-                for m in range(lines):
-                    of = ((o - first) * lines + m) * line * width
-                    for i in range(line):
-                        at = of + i * width
-                        divisor = filled(_divisor(outer, middle, inner, o, m, i, column, override), given)
-                        store(given, at, load(given, at) / divisor)
-                    _add_sums(given, width, outer, middle, inner, sizes, o, m, done, columns, sums, of)
+            _divide(given, width, outer, middle, inner, first, last, column, override)
+            _add_sums(given, width, outer, middle, inner, sizes, first, last, done, columns, sums)
             _put(sums, group, volume_, sizes, done * row, kept * row, grad_input)
             done = _keep(sums, (kept - done) * row * width, (known - done) * row * width, kept)
 
@@ -548,23 +579,18 @@ def _norms(x, y, column, override, p, count, outer, middle, inner, strips, sizes
     width, volume_, row = lanes(x), sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2]
     lines, line = len(middle), len(inner)
     seen, columns = np.zeros(room_ * width, x.dtype), np.empty(sizes[2] * width, np.float64)
-    powers, sums = np.empty(seen.size, np.float64), np.empty(line * width, np.float64)
     out = np.empty(_most_windows(strips) * lines * line * width, x.dtype)
+    powers, sums = np.empty(seen.size, np.float64), np.empty(out.size, np.float64)
     for group in range(begin, end):
         for s in range(len(strips)):
             first, last, low, high, _ = strips[s]
             _fetch(x, group, volume_, sizes, low * row, high * row, seen)
             used = (high - low) * row * width
             _powers(seen[:used], p if p else 1.0, powers[:used])
-            for o in range(first, last):
-                for m in range(lines):
-                    _sums(powers, width, outer, middle, inner, sizes, o, m, low, columns, sums, 0)
-                    to = ((o - first) * lines + m) * line * width
-                    for i in range(line):
-                        divisor = np.float64(_divisor(outer, middle, inner, o, m, i, column, override))
-                        for j in range(i * width, (i + 1) * width):
-                            average = sums[j] / divisor
-                            out[to + j] = _power(average * count, 1.0 / p) if p else average
+            _sums(powers, width, outer, middle, inner, sizes, first, last, low, columns, sums)
+            _divide(sums, width, outer, middle, inner, first, last, column, override)
+            for i in range((last - first) * lines * line * width):
+                out[i] = _power(sums[i] * count, 1.0 / p) if p else sums[i]
             _put(out, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, y)
 
 
@@ -574,8 +600,8 @@ def _norm_gradients(grad_output, x, grad_input, p, count, outer, middle, inner, 
     lines, line = len(middle), len(inner)
     seen, columns = np.zeros(room_ * width, x.dtype), np.empty(sizes[2] * width, np.float64)
     powers, sums = np.empty(seen.size, np.float64), np.empty(seen.size, np.float64)
-    totals = np.empty(line * width, np.float64)
     given = np.zeros(_most_windows(strips) * lines * line * width, x.dtype)
+    totals = np.empty(given.size, np.float64)
     for group in range(begin, end):
         done = known = 0
         for s in range(len(strips)):
@@ -587,21 +613,18 @@ def _norm_gradients(grad_output, x, grad_input, p, count, outer, middle, inner, 
                 grad_output, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, given
             )
             known = _clear(sums, (known - done) * row * width, (max(high, kept) - done) * row * width, high, kept)
-            for o in range(first, last):
-                for m in range(lines):
-                    _sums(powers, width, outer, middle, inner, sizes, o, m, low, columns, totals, 0)
-                    of = ((o - first) * lines + m) * line * width
-                    for i in range(line):
-                        factor = count / np.float64(_divisor(outer, middle, inner, o, m, i, 2, 0))
-                        for j in range(i * width, (i + 1) * width):
-                            total = totals[j] * factor
-                            grad = given[of + j] * _power(total, 1.0 / p - 1.0) * factor
-                            if total == 0.0:
-                                grad = 0.0
-                            elif total != total:
-                                grad = 0.0 * grad
-                            totals[j] = grad
-                    _add_sums(totals, width, outer, middle, inner, sizes, o, m, done, columns, sums, 0)
+            _sums(powers, width, outer, middle, inner, sizes, first, last, low, columns, totals)
+            _divide(totals, width, outer, middle, inner, first, last, 2, 0)
+            for i in range((last - first) * lines * line * width):
+                total = totals[i] * count
+                grad = given[i] * _power(total, 1.0 / p - 1.0) * count
+                if total == 0.0:
+                    grad = 0.0
+                elif total != total:
+                    grad = 0.0 * grad
+                totals[i] = grad
+            _divide(totals, width, outer, middle, inner, first, last, 2, 0)
+            _add_sums(totals, width, outer, middle, inner, sizes, first, last, done, columns, sums)
             _fetch(x, group, volume_, sizes, done * row, kept * row, seen)
             for i in range((kept - done) * row * width):
                 seen[i] = _power(np.float64(seen[i]), p - 1.0) * sums[i]
