@@ -31,7 +31,7 @@ _INFINITY = float("inf")
 
 
 class Plan(NamedTuple):
-    """Dimensions of one position come last, so that the first is one that can be cut into strips."""
+    """Of large planes, dimensions of one position come last, so that the first is one that can be cut into strips."""
 
     windows: tuple[Any, Any, Any]
     """Of each dimension [windows, 3]: the first position inside, how many taps are, and how many count as padding or
@@ -69,7 +69,8 @@ def _plan(w):
         )
         for name in ("depth", "height", "width")
     ]
-    dimensions.sort(key=lambda d: d[0] == d[1] == 1)
+    if volume(w) > 2 * STRIP:
+        dimensions.sort(key=lambda d: d[0] == d[1] == 1)
     tables = tuple(np.ascontiguousarray(_windows(*d), np.int64) for d in dimensions)
     size, out, step = dimensions[0][0], dimensions[0][1], dimensions[0][-1]
     first, count = tables[0][:, 0], tables[0][:, 1]
@@ -217,27 +218,28 @@ def _max_pool(x, y, outer, middle, inner, strips, sizes, room_, begin, end):
 def _winners(x, width, outer, middle, inner, sizes, first, last, low, y, places):
     """The largest likewise, and their positions in the plane, -1 where there is none: the first of equals, the last
     NaN."""
-    line, row, before = sizes[2], sizes[1] * sizes[2], low * sizes[1] * sizes[2]
-    most, across = _most(inner, 1), len(inner)
+    line, row, before, across = sizes[2], sizes[1] * sizes[2], low * sizes[1] * sizes[2], len(inner)
     for window in range(first * len(middle), last * len(middle)):
         o, m = window // len(middle), window % len(middle)
         at, y_begin = (outer[o, 0] - low) * row + middle[m, 0] * line, (window - first * len(middle)) * across * width
         is_there = outer[o, 1] > 0 and middle[m, 1] > 0
         for i in range(across):
-            position = before + at + inner[i, 0] if is_there and inner[i, 1] > 0 else -1
-            store(y, y_begin + i * width, filled(-_INFINITY, x))
-            store(places, y_begin + i * width, filled(position, places))
-        for d in range(outer[o, 1]):
-            for h in range(middle[m, 1]):
-                for tap in range(most):
-                    start = at + d * sizes[3] * row + h * sizes[4] * line + tap * sizes[5]
-                    for i in range(across):
-                        if tap < inner[i, 1]:
-                            to, position = y_begin + i * width, start + inner[i, 0]
-                            value, best, where = load(x, position * width), load(y, to), load(places, to)
-                            better = exceeds(value, best)
-                            store(y, to, select(better, value, best))
-                            store(places, to, select(better, filled(before + position, places), where))
+            start, taps_ = at + inner[i, 0], inner[i, 1]
+            best = filled(-_INFINITY, x)
+            where = filled(before + start if is_there and taps_ > 0 else -1, places)
+            for d in range(outer[o, 1]):
+                for h in range(middle[m, 1]):
+                    position = start + d * sizes[3] * row + h * sizes[4] * line
+                    for _ in range(taps_):
+                        value = load(x, position * width)
+                        better = exceeds(value, best)
+                        best, where = (
+                            select(better, value, best),
+                            select(better, filled(before + position, places), where),
+                        )
+                        position += sizes[5]
+            store(y, y_begin + i * width, best)
+            store(places, y_begin + i * width, where)
 
 
 @compiled
@@ -356,7 +358,11 @@ def max_pool_backward(grad_output, x, indices, grad_input, window):
     if indices.size and not _are_inside(indices, volume(w), -1):
         return BAD_INDEX
     if indices.size:
-        g, to, indices = channels_first(grad_output, w.channels, w), room(grad_input, w), channels_first(indices, w.channels, w)
+        g, to, indices = (
+            channels_first(grad_output, w.channels, w),
+            room(grad_input, w),
+            channels_first(indices, w.channels, w),
+        )
         planes, grain = w.batch * w.channels, max(1, (1 << 15) // volume(w))
         share(_scatter, planes, grain, g, indices, to, positions(w), volume(w))
         channels_back(to, w.channels, w, grad_input)

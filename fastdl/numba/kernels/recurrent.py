@@ -332,9 +332,7 @@ def _backward(
                     a[j] = d[j] * past[j] * own[j] * (one - own[j])
                     kept[j] += d[j] * own[j]
         of_states = u_grads if kind == GRU else a_grads
-        _times(
-            of_states, start, count * hidden, rows, weights, product_of * hidden, output, before, 0, output, sums
-        )
+        _times(of_states, start, count * hidden, rows, weights, product_of * hidden, output, before, 0, output, sums)
         for i in range(rows):
             state, d = g_h[i * output : (i + 1) * output], before[i * output : (i + 1) * output]
             if kind in (GRU, GRU_RESET_FIRST):
