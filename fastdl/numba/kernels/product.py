@@ -15,7 +15,7 @@ from fastdl.numba.kernels.vector import exceeds, filled, lanes, load, multiply_a
 from fastdl.numba.kernels.vmath import like
 
 PANEL = 144
-"""Columns: an odd number of vectors, so that a vector's column of a slice is spread over all of the first-level cache."""
+"""Columns: an odd number of vectors, so that a vector wide, a slice is spread over all of the first-level cache."""
 DEPTH = 256  # terms
 ROWS = 6
 _FEW = 16
@@ -195,7 +195,7 @@ def _axpys(a, a_row, a_column, b, b_row, c, c_row, m, k, begin, end):
 
 
 def product(a, a_strides, b, b_strides, bias, c, m, n, k, relu=False):
-    """c [m, n] = a [m, k] b [k, n] + bias [n], of a and b (or their transposes) with rows at any distance; relu of it."""
+    """c [m, n] = a [m, k] b [k, n] + bias [n], a and b or their transposes with contiguous rows; relu of it."""
     if m == 0 or n == 0:
         return
     if k == 0:
