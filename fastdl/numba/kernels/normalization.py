@@ -1,7 +1,7 @@
 """Normalization of x [batch, groups, channels, inner]: y = (x - mean) rstd weight + bias, statistics in double.
 
-A statistic is of `count` elements in `pieces` runs, `step` apart: of GROUP and RMS it is a group of one sample, which is
-normalized while it is in cache, of BATCH a channel of all of them. Where BATCH has one element a run, loops run over
+A statistic is of `count` elements in `pieces` runs, `step` apart: of GROUP and RMS it is a sample's group, normalized
+while it is in cache, of BATCH a channel of all of them. Where BATCH has one element a run, loops run over
 channels. What is normalized is computed in the dtype of x, where deviations are such that nothing overflows there: x
 minus the mean as that dtype has it loses no digit, and what the mean lost in rounding is subtracted after that.
 

@@ -9,163 +9,18 @@ over threads.
 
 from __future__ import annotations
 
-from functools import lru_cache
-from typing import Any, NamedTuple
-
 import numpy as np
 
 from fastdl.numba.kernels._kernel import compiled, fallback, kernel, share
 from fastdl.numba.kernels.conv import channels_back, channels_first, positions, room, taps, volume
-from fastdl.numba.kernels.vector import exceeds, filled, lanes, lanes_of, larger, load, select, store, turn
+from fastdl.numba.kernels.planes import fetch, most_of, most_windows, place, plan_of, put, seen_rows, share_planes
+from fastdl.numba.kernels.vector import exceeds, filled, lanes, larger, load, select, store
 from fastdl.numba.kernels.vmath import like, root
 
 BAD_INDEX = 4
-STRIP = 1 << 11
-"""Positions of a strip: 128 KB."""
 LONG = 512
 """Terms of a sum, from which on it is taken in double."""
 _INFINITY = float("inf")
-
-
-# ---- windows, as tables ----
-
-
-class Plan(NamedTuple):
-    """Of large planes, dimensions of one position come last, so that the first is one that can be cut into strips."""
-
-    windows: tuple[Any, Any, Any]
-    """Of each dimension [windows, 3]: the first position inside, how many taps are, and how many count as padding or
-    inside."""
-    strips: Any
-    """[strips, 5]: the windows along the first dimension, from one to another; the rows that these see, from one to
-    another; and the row from which on later strips add to gradients."""
-    sizes: Any
-    """Positions along the three dimensions, those from one tap to the next, then channels, and whether these are last"""
-    rows: int
-    """The most that a strip sees or keeps."""
-
-
-def _windows(size, out, kernel_size, stride, padding, padding_end, dilation):
-    at = np.arange(out)
-    if stride == 0:
-        first, end = at * size // out, -(-(at + 1) * size // out)
-        return np.stack([first, end - first, end - first], 1)
-    begin = at * stride - padding
-
-    def taps_below(limit):
-        return np.clip(-((begin - limit) // dilation), 0, kernel_size)
-
-    before = taps_below(0)
-    inside, counted = taps_below(size) - before, taps_below(size + padding_end)
-    return np.stack([np.where(inside > 0, begin + before * dilation, 0), inside, counted], 1)
-
-
-@lru_cache(256)
-def _plan(w):
-    dimensions = [
-        (
-            *(getattr(w, f"{part}{name}") for part in ("", "out_", "kernel_", "stride_", "padding_", "padding_end_")),
-            getattr(w, f"dilation_{name}"),
-        )
-        for name in ("depth", "height", "width")
-    ]
-    if volume(w) > 2 * STRIP:
-        dimensions.sort(key=lambda d: d[0] == d[1] == 1)
-    tables = tuple(np.ascontiguousarray(_windows(*d), np.int64) for d in dimensions)
-    size, out, step = dimensions[0][0], dimensions[0][1], dimensions[0][-1]
-    first, count = tables[0][:, 0], tables[0][:, 1]
-    seen = count > 0
-    low = np.minimum.accumulate(np.where(seen, first, size)[::-1])[::-1]
-    high = np.maximum.accumulate(np.where(seen, first + (count - 1) * step + 1, 0))
-    row = max(1, dimensions[1][0] * dimensions[2][0])
-    strips, begin, rows = [], 0, 1
-    while begin < out:
-        fit = int(np.searchsorted(high[begin:], low[begin] + STRIP // row, side="right"))
-        end = min(out, begin + max(1, fit))
-        kept = int(low[end]) if end < out else size
-        done = strips[-1][4] if strips else 0
-        strips.append((begin, end, min(int(low[begin]), int(high[end - 1])), int(high[end - 1]), kept))
-        rows, begin = max(rows, max(strips[-1][3], kept) - min(done, strips[-1][2])), end
-    sizes = [d[0] for d in dimensions] + [d[-1] for d in dimensions] + [w.channels, w.channels_last]
-    return Plan(tables, np.array(strips, np.int64).reshape(-1, 5), np.array(sizes, np.int64), rows * row)
-
-
-def _share(function, w, work, *arguments):
-    """function(*arguments, the plan's, begin, end) over all groups of planes."""
-    plan, width = _plan(w), lanes_of(arguments[0].dtype)
-    groups = w.batch * -(-w.channels // width) if w.channels_last else -(-w.batch * w.channels // width)
-    grain = max(1, (1 << 15) // max(1, positions(w) * max(1, taps(w)) * work * width))
-    share(function, groups, grain, *arguments, *plan.windows, plan.strips, plan.sizes, plan.rows)
-
-
-# ---- planes side by side ----
-
-
-@compiled
-def _place(array, group, size, sizes):
-    """Where a group of planes of `size` positions begins in an array, and how many planes it has."""
-    channels, width = sizes[6], lanes(array)
-    if not sizes[7]:
-        begin = group * width
-        return begin * size, min(width, array.size // size - begin)
-    each = (channels + width - 1) // width
-    image, channel = group // each, group % each * width
-    return image * size * channels + channel, min(width, channels - channel)
-
-
-@compiled
-def _fetch(array, group, size, sizes, begin, end, to):
-    """to [end - begin, lanes] = positions [begin, end) of a group's planes of `size` positions."""
-    at, count = _place(array, group, size, sizes)
-    width = lanes(array)
-    if not sizes[7]:
-        turn(array, at + begin, size, count, end - begin, to, 0, width)
-    else:
-        for i in range(end - begin):
-            start = at + (begin + i) * sizes[6]
-            of, row = array[start : start + count], to[i * width : i * width + count]
-            for j in range(row.size):
-                row[j] = of[j]
-
-
-@compiled
-def _put(to, group, size, sizes, begin, end, array):
-    """The other way."""
-    at, count = _place(array, group, size, sizes)
-    width = lanes(array)
-    if not sizes[7]:
-        turn(to, 0, width, end - begin, count, array, at + begin, size)
-    else:
-        for i in range(end - begin):
-            start = at + (begin + i) * sizes[6]
-            of, row = to[i * width : i * width + count], array[start : start + count]
-            for j in range(row.size):
-                row[j] = of[j]
-
-
-@compiled
-def _most(table, column):
-    most = 0
-    for i in range(len(table)):
-        most = max(most, table[i, column])
-    return most
-
-
-@compiled
-def _seen_rows(at, rows, row, lines, line, starts):
-    """How many rows of an image a window sees; and where they begin, the first `at`."""
-    for d in range(rows):
-        for h in range(lines):
-            starts[d * lines + h] = at + d * row + h * line
-    return rows * lines
-
-
-@compiled
-def _most_windows(strips):
-    most = 0
-    for s in range(len(strips)):
-        most = max(most, strips[s, 1] - strips[s, 0])
-    return most
 
 
 # ---- maxima ----
@@ -173,14 +28,14 @@ def _most_windows(strips):
 
 @compiled
 def _maxima(x, width, outer, middle, inner, sizes, first, last, low, columns, y):
-    """y [windows [first, last), lines, windows along a row, lanes] of a strip x whose first row is `low`: the largest of
-    each column, then those of windows."""
+    """y [windows [first, last), lines, windows along a row, lanes] of a strip x whose first row is `low`: the largest
+    of each column, then those of windows."""
     line, row, least = sizes[2] * width, sizes[1] * sizes[2] * width, filled(-_INFINITY, x)
-    most, across, starts = _most(inner, 1), len(inner), np.empty(_most(outer, 1) * _most(middle, 1), np.int64)
+    widest, across, starts = most_of(inner, 1), len(inner), np.empty(most_of(outer, 1) * most_of(middle, 1), np.int64)
     for window in range(first * len(middle), last * len(middle)):
         o, m = window // len(middle), window % len(middle)
         at, y_begin = (outer[o, 0] - low) * row + middle[m, 0] * line, (window - first * len(middle)) * across * width
-        rows = _seen_rows(at, outer[o, 1], sizes[3] * row, middle[m, 1], sizes[4] * line, starts)
+        rows = seen_rows(at, outer[o, 1], sizes[3] * row, middle[m, 1], sizes[4] * line, starts)
         for j in range(0, 0 if rows else line, width):
             store(columns, j, least)
         for k in range(0, rows, 2):
@@ -193,7 +48,7 @@ def _maxima(x, width, outer, middle, inner, sizes, first, last, low, columns, y)
                     store(columns, j, larger(larger(load(x, a + j), load(x, b + j)), load(columns, j)))
         for i in range(across):
             store(y, y_begin + i * width, load(columns, inner[i, 0] * width) if inner[i, 1] else least)
-        for tap in range(1, most):
+        for tap in range(1, widest):
             for i in range(across):
                 if tap < inner[i, 1]:
                     to, of = y_begin + i * width, (inner[i, 0] + tap * sizes[5]) * width
@@ -205,13 +60,13 @@ def _max_pool(x, y, outer, middle, inner, strips, sizes, room_, begin, end):
     width, volume_, row = lanes(x), sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2]
     lines, line = len(middle), len(inner)
     seen, columns = np.zeros(room_ * width, x.dtype), np.empty(sizes[2] * width, x.dtype)
-    out = np.empty(_most_windows(strips) * lines * line * width, x.dtype)
+    out = np.empty(most_windows(strips) * lines * line * width, x.dtype)
     for group in range(begin, end):
         for s in range(len(strips)):
             first, last, low, high, _ = strips[s]
-            _fetch(x, group, volume_, sizes, low * row, high * row, seen)
+            fetch(x, group, volume_, sizes, low * row, high * row, seen)
             _maxima(seen, width, outer, middle, inner, sizes, first, last, low, columns, out)
-            _put(out, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, y)
+            put(out, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, y)
 
 
 @compiled
@@ -248,20 +103,20 @@ def _max_pool_indices(x, y, indices, numbers, outer, middle, inner, strips, size
     width, volume_, row = lanes(x), sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2]
     lines, line, channels = len(middle), len(inner), sizes[6]
     seen = np.zeros(room_ * width, x.dtype)
-    out = np.empty(_most_windows(strips) * lines * line * width, x.dtype)
+    out = np.empty(most_windows(strips) * lines * line * width, x.dtype)
     places, size = np.empty(out.size, numbers.dtype), len(outer) * lines * line
     for group in range(begin, end):
-        at, count = _place(y, group, size, sizes)
+        at, count = place(y, group, size, sizes)
         for s in range(len(strips)):
             first, last, low, high, _ = strips[s]
-            _fetch(x, group, volume_, sizes, low * row, high * row, seen)
+            fetch(x, group, volume_, sizes, low * row, high * row, seen)
             _winners(seen, width, outer, middle, inner, sizes, first, last, low, out, places)
             begin_, end_ = first * lines * line, last * lines * line
-            _put(out, group, size, sizes, begin_, end_, y)
+            put(out, group, size, sizes, begin_, end_, y)
             for j in range(count):
                 for i in range(begin_, end_):
-                    place = at + i * channels + j if sizes[7] else at + j * size + i
-                    indices[place] = places[(i - begin_) * width + j]
+                    to = at + i * channels + j if sizes[7] else at + j * size + i
+                    indices[to] = places[(i - begin_) * width + j]
 
 
 def _integers(dtype):
@@ -276,9 +131,9 @@ def max_pool(x, y, indices, window):
     if volume(w) >= 1 << 31 or x.size == 0:
         return fallback("max_pool", x, y, indices, w)
     if indices.size:
-        _share(_max_pool_indices, w, 2, x, y, indices, _integers(x.dtype))
+        share_planes(_max_pool_indices, w, 2, x, y, indices, _integers(x.dtype))
     else:
-        _share(_max_pool, w, 1, x, y)
+        share_planes(_max_pool, w, 1, x, y)
     return None
 
 
@@ -287,20 +142,20 @@ def _max_gradients(grad_output, x, grad_input, numbers, outer, middle, inner, st
     width, volume_, row = lanes(x), sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2]
     lines, line = len(middle), len(inner)
     seen, sums = np.zeros(room_ * width, x.dtype), np.empty(room_ * width, x.dtype)
-    given = np.zeros(_most_windows(strips) * lines * line * width, x.dtype)
+    given = np.zeros(most_windows(strips) * lines * line * width, x.dtype)
     best, places = np.empty_like(given), np.empty(given.size, numbers.dtype)
     for group in range(begin, end):
         done = known = 0
         for s in range(len(strips)):
             first, last, low, high, kept = strips[s]
-            _fetch(x, group, volume_, sizes, low * row, high * row, seen)
-            _fetch(
+            fetch(x, group, volume_, sizes, low * row, high * row, seen)
+            fetch(
                 grad_output, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, given
             )
             known = _clear(sums, (known - done) * row * width, (max(high, kept) - done) * row * width, high, kept)
             _winners(seen, width, outer, middle, inner, sizes, first, last, low, best, places)
             _add_to_winners(given, places, (last - first) * lines * line, done * row, sums)
-            _put(sums, group, volume_, sizes, done * row, kept * row, grad_input)
+            put(sums, group, volume_, sizes, done * row, kept * row, grad_input)
             done = _keep(sums, (kept - done) * row * width, (known - done) * row * width, kept)
 
 
@@ -369,7 +224,7 @@ def max_pool_backward(grad_output, x, indices, grad_input, window):
     elif volume(w) >= 1 << 31:
         return fallback("max_pool_backward", grad_output, x, indices, grad_input, w)
     else:
-        _share(_max_gradients, w, 4, grad_output, x, grad_input, _integers(x.dtype))
+        share_planes(_max_gradients, w, 4, grad_output, x, grad_input, _integers(x.dtype))
     return None
 
 
@@ -417,11 +272,11 @@ def _sums(x, width, outer, middle, inner, sizes, first, last, low, columns, y):
     """y [windows [first, last), lines, windows along a row, width] of a strip x whose first row is `low`: the sum of
     each column, then those of windows."""
     line, row, zero, lanes_ = sizes[2] * width, sizes[1] * sizes[2] * width, filled(0.0, x), lanes(x)
-    most, across, starts = _most(inner, 1), len(inner), np.empty(_most(outer, 1) * _most(middle, 1), np.int64)
+    widest, across, starts = most_of(inner, 1), len(inner), np.empty(most_of(outer, 1) * most_of(middle, 1), np.int64)
     for window in range(first * len(middle), last * len(middle)):
         o, m = window // len(middle), window % len(middle)
         at, y_begin = (outer[o, 0] - low) * row + middle[m, 0] * line, (window - first * len(middle)) * across * width
-        rows = _seen_rows(at, outer[o, 1], sizes[3] * row, middle[m, 1], sizes[4] * line, starts)
+        rows = seen_rows(at, outer[o, 1], sizes[3] * row, middle[m, 1], sizes[4] * line, starts)
         for j in range(0, 0 if rows > 1 else line, lanes_):
             store(columns, j, load(x, at + j) if rows else zero)
         for k in range(rows % 2, rows, 2):
@@ -439,7 +294,7 @@ def _sums(x, width, outer, middle, inner, sizes, first, last, low, columns, y):
             for i in range(across):
                 value = load(columns, inner[i, 0] * width + part) if inner[i, 1] else zero
                 store(y, y_begin + i * width + part, value)
-            for tap in range(1, most):
+            for tap in range(1, widest):
                 for i in range(across):
                     if tap < inner[i, 1]:
                         to, of = y_begin + i * width + part, (inner[i, 0] + tap * sizes[5]) * width + part
@@ -450,14 +305,14 @@ def _sums(x, width, outer, middle, inner, sizes, first, last, low, columns, y):
 def _add_sums(y, width, outer, middle, inner, sizes, first, last, low, columns, x):
     """The other way: along the row, then to all rows."""
     line, row, zero, lanes_ = sizes[2] * width, sizes[1] * sizes[2] * width, filled(0.0, x), lanes(x)
-    most, across = _most(inner, 1), len(inner)
+    widest, across = most_of(inner, 1), len(inner)
     for window in range(first * len(middle), last * len(middle)):
         o, m = window // len(middle), window % len(middle)
         at, y_begin = (outer[o, 0] - low) * row + middle[m, 0] * line, (window - first * len(middle)) * across * width
         for j in range(0, line, lanes_):
             store(columns, j, zero)
         for part in range(0, width, lanes_):
-            for tap in range(most):
+            for tap in range(widest):
                 for i in range(across):
                     if tap < inner[i, 1]:
                         of, to = y_begin + i * width + part, (inner[i, 0] + tap * sizes[5]) * width + part
@@ -487,14 +342,14 @@ def _average_pool(x, y, column, override, outer, middle, inner, strips, sizes, r
     width, volume_, row = lanes(x), sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2]
     lines, line = len(middle), len(inner)
     seen, columns = np.zeros(room_ * width, x.dtype), np.empty(sizes[2] * width, x.dtype)
-    out = np.empty(_most_windows(strips) * lines * line * width, x.dtype)
+    out = np.empty(most_windows(strips) * lines * line * width, x.dtype)
     for group in range(begin, end):
         for s in range(len(strips)):
             first, last, low, high, _ = strips[s]
-            _fetch(x, group, volume_, sizes, low * row, high * row, seen)
+            fetch(x, group, volume_, sizes, low * row, high * row, seen)
             _sums(seen, width, outer, middle, inner, sizes, first, last, low, columns, out)
             _divide(out, width, outer, middle, inner, first, last, column, override)
-            _put(out, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, y)
+            put(out, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, y)
 
 
 @compiled
@@ -504,18 +359,18 @@ def _average_gradients(
     width, volume_, row = lanes(grad_output), sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2]
     lines, line = len(middle), len(inner)
     sums, columns = np.empty(room_ * width, grad_output.dtype), np.empty(sizes[2] * width, grad_output.dtype)
-    given = np.zeros(_most_windows(strips) * lines * line * width, grad_output.dtype)
+    given = np.zeros(most_windows(strips) * lines * line * width, grad_output.dtype)
     for group in range(begin, end):
         done = known = 0
         for s in range(len(strips)):
             first, last, _, high, kept = strips[s]
-            _fetch(
+            fetch(
                 grad_output, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, given
             )
             known = _clear(sums, (known - done) * row * width, (max(high, kept) - done) * row * width, high, kept)
             _divide(given, width, outer, middle, inner, first, last, column, override)
             _add_sums(given, width, outer, middle, inner, sizes, first, last, done, columns, sums)
-            _put(sums, group, volume_, sizes, done * row, kept * row, grad_input)
+            put(sums, group, volume_, sizes, done * row, kept * row, grad_input)
             done = _keep(sums, (kept - done) * row * width, (known - done) * row * width, kept)
 
 
@@ -527,14 +382,14 @@ def avg_pool(x, y, window, count_include_pad, divisor_override):
         return
     column = 2 if count_include_pad else 1
     if _longest(w) > LONG and x.dtype == np.float32:
-        _share(_norms, w, 4, x, y, column, divisor_override, 0.0, 0)
+        share_planes(_norms, w, 4, x, y, column, divisor_override, 0.0, 0)
     else:
-        _share(_average_pool, w, 1, x, y, column, divisor_override)
+        share_planes(_average_pool, w, 1, x, y, column, divisor_override)
 
 
 def _longest(w):
     """Taps of the largest window."""
-    return int(np.prod([table[:, 1].max(initial=0) for table in _plan(w).windows]))
+    return int(np.prod([table[:, 1].max(initial=0) for table in plan_of(w).windows]))
 
 
 @kernel
@@ -544,7 +399,7 @@ def avg_pool_backward(grad_output, grad_input, window, count_include_pad, diviso
         grad_input[:] = 0
         return
     column = 2 if count_include_pad else 1
-    _share(_average_gradients, w, 1, grad_output, grad_input, column, divisor_override)
+    share_planes(_average_gradients, w, 1, grad_output, grad_input, column, divisor_override)
 
 
 # ---- norms: the averages of powers, times what a window has; a window beyond padding counts more than it sees ----
@@ -585,19 +440,19 @@ def _norms(x, y, column, override, p, count, outer, middle, inner, strips, sizes
     width, volume_, row = lanes(x), sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2]
     lines, line = len(middle), len(inner)
     seen, columns = np.zeros(room_ * width, x.dtype), np.empty(sizes[2] * width, np.float64)
-    out = np.empty(_most_windows(strips) * lines * line * width, x.dtype)
+    out = np.empty(most_windows(strips) * lines * line * width, x.dtype)
     powers, sums = np.empty(seen.size, np.float64), np.empty(out.size, np.float64)
     for group in range(begin, end):
         for s in range(len(strips)):
             first, last, low, high, _ = strips[s]
-            _fetch(x, group, volume_, sizes, low * row, high * row, seen)
+            fetch(x, group, volume_, sizes, low * row, high * row, seen)
             used = (high - low) * row * width
             _powers(seen[:used], p if p else 1.0, powers[:used])
             _sums(powers, width, outer, middle, inner, sizes, first, last, low, columns, sums)
             _divide(sums, width, outer, middle, inner, first, last, column, override)
             for i in range((last - first) * lines * line * width):
                 out[i] = _power(sums[i] * count, 1.0 / p) if p else sums[i]
-            _put(out, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, y)
+            put(out, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, y)
 
 
 @compiled
@@ -606,16 +461,16 @@ def _norm_gradients(grad_output, x, grad_input, p, count, outer, middle, inner, 
     lines, line = len(middle), len(inner)
     seen, columns = np.zeros(room_ * width, x.dtype), np.empty(sizes[2] * width, np.float64)
     powers, sums = np.empty(seen.size, np.float64), np.empty(seen.size, np.float64)
-    given = np.zeros(_most_windows(strips) * lines * line * width, x.dtype)
+    given = np.zeros(most_windows(strips) * lines * line * width, x.dtype)
     totals = np.empty(given.size, np.float64)
     for group in range(begin, end):
         done = known = 0
         for s in range(len(strips)):
             first, last, low, high, kept = strips[s]
-            _fetch(x, group, volume_, sizes, low * row, high * row, seen)
+            fetch(x, group, volume_, sizes, low * row, high * row, seen)
             used = (high - low) * row * width
             _powers(seen[:used], p, powers[:used])
-            _fetch(
+            fetch(
                 grad_output, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, given
             )
             known = _clear(sums, (known - done) * row * width, (max(high, kept) - done) * row * width, high, kept)
@@ -631,17 +486,17 @@ def _norm_gradients(grad_output, x, grad_input, p, count, outer, middle, inner, 
                 totals[i] = grad
             _divide(totals, width, outer, middle, inner, first, last, 2, 0)
             _add_sums(totals, width, outer, middle, inner, sizes, first, last, done, columns, sums)
-            _fetch(x, group, volume_, sizes, done * row, kept * row, seen)
+            fetch(x, group, volume_, sizes, done * row, kept * row, seen)
             for i in range((kept - done) * row * width):
                 seen[i] = _power(np.float64(seen[i]), p - 1.0) * sums[i]
-            _put(seen, group, volume_, sizes, done * row, kept * row, grad_input)
+            put(seen, group, volume_, sizes, done * row, kept * row, grad_input)
             done = _keep(sums, (kept - done) * row * width, (known - done) * row * width, kept)
 
 
 @kernel
 def lp_pool(x, y, window, norm_type):
     if y.size:
-        _share(_norms, window, 4, x, y, 2, 0, norm_type, taps(window))
+        share_planes(_norms, window, 4, x, y, 2, 0, norm_type, taps(window))
 
 
 @kernel
@@ -649,4 +504,4 @@ def lp_pool_backward(grad_output, x, grad_input, window, norm_type):
     if grad_output.size == 0:
         grad_input[:] = 0
     else:
-        _share(_norm_gradients, window, 8, grad_output, x, grad_input, norm_type, taps(window))
+        share_planes(_norm_gradients, window, 8, grad_output, x, grad_input, norm_type, taps(window))
