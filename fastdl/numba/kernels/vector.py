@@ -158,7 +158,7 @@ def _operator(symbol: Any, instruction: str) -> None:
     def typed(context: Any) -> Any:
         return lambda a, b: a if isinstance(a, Vector) and a == b else None
 
-    @lower_builtin(symbol, Vector, Vector)
+    @lower_builtin(symbol, Vector, Vector)  # type: ignore[untyped-decorator]
     def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return getattr(builder, instruction)(*arguments)
 
@@ -177,12 +177,13 @@ def _turn_square(typing, x, x_begin, x_row, y, y_begin, y_row):
     def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         row_type = ir.VectorType(context.get_value_type(x.dtype), _SIDE).as_pointer()
         size, lanes = _size(context, x.dtype), range(_SIDE)
+        x_, begin, step, y_, to, to_step = arguments
 
         def row(type_: Any, array: Any, begin: Any, step: Any, i: int) -> Any:
             at = builder.add(begin, builder.mul(step, step.type(i)))
             return builder.bitcast(_address(context, builder, type_, array, at), row_type)
 
-        rows = [builder.load(row(x, *arguments[:3], i), align=size) for i in lanes]
+        rows = [builder.load(row(x, x_, begin, step, i), align=size) for i in lanes]
         for apart in (1, 2, 4):  # of squares of 2, 4, 8 the quarters off the diagonal change places
             first = [k if not k & apart else _SIDE + k - apart for k in lanes]
             second = [k + apart if not k & apart else _SIDE + k for k in lanes]
@@ -190,7 +191,7 @@ def _turn_square(typing, x, x_begin, x_row, y, y_begin, y_row):
                 a, b = rows[i], rows[i + apart]
                 rows[i], rows[i + apart] = _shuffle(builder, a, b, first), _shuffle(builder, a, b, second)
         for j in lanes:
-            builder.store(rows[j], row(y, *arguments[3:], j), align=size)
+            builder.store(rows[j], row(y, y_, to, to_step, j), align=size)
         return context.get_dummy_value()
 
     return types.void(x, types.int64, types.int64, y, types.int64, types.int64), lower
