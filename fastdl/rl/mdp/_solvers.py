@@ -281,8 +281,8 @@ def policy_iteration(
     method : {"auto", "direct", "iterative"}
         How policies are evaluated, as of `evaluate_policy`.
     epsilon : float
-        For `converged`; policies that are evaluated by sweeps are so to a fourth of it, and once one is as good as this,
-        no better one is looked for.
+        For `converged`; policies that are evaluated by sweeps are so to a fourth of it, and once one is as good as
+        this, no better one is looked for.
     initial : (S,) ints, optional
         The policy to begin with; by default the best for the next reward.
     max_iterations : int
