@@ -778,6 +778,8 @@ static int split_task(void *context, int64_t begin, int64_t end)
 int gemm_parallel(const gemm_problem *p)
 {
     split_work work = {p, gemm_parts((double)p->m * (double)p->n * (double)p->k, p->n)};
+    if (work.parts <= 1)
+        return gemm_block(p, (gemm_range){0, p->m, 0, p->n});
     return fdl_parallel(work.parts, 1, split_task, &work);
 }
 
