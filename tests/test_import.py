@@ -7,10 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 import fastdl
 from tests.support import HOME
 
-_OPTIONAL = ("numba", "llvmlite", "torch", "matplotlib", "sklearn", "rich", "onnx")
+_OPTIONAL = ("numba", "llvmlite", "gymnasium", "scipy", "torch", "matplotlib", "sklearn", "rich", "onnx")
 
 
 def _run(code: str) -> str:
@@ -54,6 +56,33 @@ except ImportError as error:
     print(error)
 """
     assert _run(code) == 'Numba is not installed: pip install "fastdl[numba]"\n'
+
+
+def test_what_is_compiled_in_rl_comes_with_its_first_use() -> None:
+    code = """
+import sys
+from fastdl import rl
+loaded = {name.split(".")[0] for name in sys.modules}
+assert not loaded & {"numba", "gymnasium", "matplotlib", "scipy"}, loaded
+assert not {"fastdl.rl.agents", "fastdl.rl.tabular", "fastdl.rl.envs"} & set(sys.modules)
+assert {"PPO", "QLearning", "MDP", "make"} <= set(dir(rl)) & set(rl.__all__)
+assert not hasattr(rl, "nothing")
+print("done")
+"""
+    assert _run(code) == "done\n"
+
+
+def test_rl_has_all_names_of_its_packages() -> None:
+    pytest.importorskip("numba", reason="fastdl.rl is compiled by Numba")
+    from fastdl import rl
+
+    for module in (rl.mdp, rl.tabular):
+        for name in module.__all__:
+            assert getattr(rl, name) is getattr(module, name)
+    for name in rl.__all__:
+        assert getattr(rl, name) is not None
+    inner = {"Agent", "Dueling"}  # the base of agents, and a network, stay in rl.agents
+    assert set(rl.agents.__all__) - inner <= set(rl.__all__)
 
 
 def test_a_source_folder_without_a_build_says_what_to_do(tmp_path: Path) -> None:

@@ -875,6 +875,11 @@ MISTAKES = [
     (lambda: _csr(num_states=0), ValueError, r"row_ptr: found 2 rows, expected a multiple of num_states, 0"),
     (lambda: _csr(num_states=3), ValueError, r"row_ptr: found 2 rows, expected a multiple of num_states, 3"),
     (lambda: rl.MDP.from_gymnasium(3, 0.9), TypeError, r"env: found int, expected an environment with a table P"),
+    (
+        lambda: rl.MDP.from_gymnasium(rl.make("CartPole-v1"), 0.9),
+        ValueError,
+        r"environment: found Environment\(CartPole-v1.*expected FrozenLake, Taxi or CliffWalking",
+    ),
     (lambda: rl.MDP.from_gymnasium({1: {}}, 0.9), ValueError, r"P: found no state 0 among 1"),
     (lambda: rl.MDP.from_gymnasium({0: {0: [(1.0, 0)]}}, 0.9), ValueError, r"P: found \(1.0, 0\) at state 0, action 0"),
     (lambda: rl.MDP.from_gymnasium({0: {}}, 0.9), ValueError, r"states: found no action in state 0"),

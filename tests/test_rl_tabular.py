@@ -579,3 +579,93 @@ def test_examples_run(name: str) -> None:
         runner.run(test, out=output.append)
     assert runner.failures == 0, "".join(output)
     assert inspect.getdoc(getattr(tabular, name))
+
+
+# ---- models ----
+
+
+@pytest.mark.parametrize("id", ["FrozenLake-v1", "FrozenLake8x8-v1", "CliffWalkingSlippery-v1", "Taxi-v4"])
+def test_a_model_and_a_table_are_the_same(id: str) -> None:
+    """Bit for bit; and so are models of Gymnasium's environment and of ours."""
+    environment = rl.make(id)
+    P = rl.envs.transitions(environment)
+    model = rl.MDP.from_gymnasium(environment, 0.9)
+    if environment.gymnasium_id in gymnasium.registry:
+        theirs = rl.MDP.from_gymnasium(gymnasium.make(environment.gymnasium_id, **environment.gymnasium_options), 0.9)
+        for ours, other in zip(model._arrays, theirs._arrays, strict=True):
+            np.testing.assert_array_equal(ours, other)
+    start = np.where(model.absorbing, 0.0, 1.0)
+    start /= start.sum()
+    agents = [
+        rl.QLearning(on, epsilon=0.3, max_steps=100, seed=5)
+        for on in (model, Table.from_mdp(model, start), Table.from_gymnasium(P, start))
+    ]
+    for agent in agents:
+        agent.train(steps=20_000)
+    assert agents[0].episodes > 100
+    for agent in agents[1:]:
+        np.testing.assert_array_equal(agent.q, agents[0].q)
+        for values, expected in zip(agent.history, agents[0].history, strict=True):
+            np.testing.assert_array_equal(values, expected)
+
+
+@pytest.mark.parametrize("discount", [0.9, 0.99])
+def test_q_learning_on_a_model_approaches_the_optimum(discount: float) -> None:
+    """The step size fulfils what convergence needs. Of seeds 0 to 4 the largest error was 0.007 at 0.9, 0.011 at 0.99,
+    of values up to 0.64 and 0.86, and every policy was optimal."""
+    model = rl.MDP.from_gymnasium(rl.make("FrozenLake-v1"), discount)
+    optimal = rl.action_values(model, rl.value_iteration(model, 1e-10).value)
+    agent = rl.QLearning(model, alpha=rl.InverseVisits(0.7), gamma=discount, epsilon=1.0, max_steps=100, seed=0)
+    agent.train(steps=10_000_000)
+    assert np.abs(agent.q - optimal)[~model.absorbing].max() < 0.02
+    assert rl.evaluate_policy(model, agent.policy).value[0] > rl.value_iteration(model, 1e-10).value[0] - 1e-6
+
+
+def test_states_of_a_model_in_which_an_episode_ends() -> None:
+    """A walk over 0 to 4, whose ends are terminal, or never left for nothing, or paid on leaving a state."""
+    P = np.zeros((5, 2, 5))
+    for state in (1, 2, 3):
+        P[state, 0, state - 1] = P[state, 1, state + 1] = 1.0
+    R = np.zeros(P.shape)
+    R[3, 1, 4] = 1.0
+    terminal = rl.MDP(P, R, 1.0, terminal=[0, 4])
+    P[0, :, 0] = P[4, :, 4] = 1.0
+    absorbing, by_row = rl.MDP(P, R, 1.0), rl.MDP(P, R.sum(axis=2), 1.0)
+    agents = [rl.QLearning(model, gamma=0.5, alpha=0.5, epsilon=1.0, seed=1) for model in (terminal, absorbing, by_row)]
+    for agent in agents:
+        history = agent.train(episodes=500)
+        assert not history.truncated.any()
+        assert set(history.returns) == {0.0, 1.0}
+        np.testing.assert_allclose(agent.q, [[0, 0], [0, 0.25], [0.125, 0.5], [0.25, 1], [0, 0]], atol=1e-6)
+        np.testing.assert_array_equal(agent.q, agents[0].q)
+    P[0, 0], P[0, 1] = np.eye(5)[0], np.eye(5)[1]  # one action leaves 0 now: an episode may start there
+    assert rl.QLearning(rl.MDP(P, R, 1.0), epsilon=1.0, seed=0).train(steps=1000).lengths.max() > 5
+    started = Table.from_mdp(terminal, start=0).slots[-1]["successor"]
+    assert started == 0
+
+
+def test_a_state_that_never_ends_but_pays_goes_on() -> None:
+    model = rl.MDP(np.ones((1, 2, 1)), [[1.0, 0.0]], 0.5)
+    with pytest.raises(ValueError, match="start: found None, expected a state"):
+        rl.QLearning(model)
+    table = Table.from_mdp(model, start=0)
+    assert not table.ends
+    agent = rl.QLearning(table, gamma=0.5, alpha=0.5, epsilon=0.5, seed=0)
+    agent.train(steps=2000)
+    np.testing.assert_allclose(agent.q, [[2.0, 1.0]], atol=1e-6)
+
+
+def test_mistakes_of_models() -> None:
+    few = rl.MDP.from_csr(
+        [0, 1, 2, 3], [1, 0, 0], [1.0] * 3, [0.0] * 3, 0.9, num_states=2, states=[0, 0, 1], actions=[0, 1, 0]
+    )
+    with pytest.raises(ValueError, match="mdp: found 1 actions in state 1, expected all 2 in every state"):
+        rl.QLearning(few)
+    walk = rl.MDP([[[0.5, 0.5]], [[0, 0]]], [0, 0], 1.0, terminal=[1])
+    for start, message in ((2, "start: found 2"), ([0.5, 0.4], "start: found a sum of 0.9")):
+        with pytest.raises(ValueError, match=message):
+            Table.from_mdp(walk, start)
+    with pytest.raises(TypeError, match="mdp: found 3, expected an MDP"):
+        Table.from_mdp(3)
+    with pytest.raises(TypeError, match="expected a Table, an MDP, an Environment or a gym"):
+        rl.QLearning(3)

@@ -76,4 +76,4 @@ def _smoothed(values: np.ndarray[Any, Any], window: int) -> np.ndarray[Any, Any]
     sums = np.concatenate([[0.0], np.cumsum(values)])
     last = np.arange(1, len(values) + 1)
     first = np.maximum(last - window, 0)
-    return (sums[last] - sums[first]) / (last - first)
+    return np.asarray((sums[last] - sums[first]) / (last - first))

@@ -229,6 +229,13 @@ def table_of(environment: Any) -> Any:
     table = environment
     if not isinstance(table, Mapping | Sequence):
         table = getattr(getattr(environment, "unwrapped", environment), "P", None)
+    if table is None:
+        from fastdl.rl.environment import Environment
+
+        if isinstance(environment, Environment):
+            from fastdl.rl.envs import transitions
+
+            table = transitions(environment)
     if not isinstance(table, Mapping | Sequence) or len(table) == 0:
         raise TypeError(
             f"env: found {type(environment).__name__}, expected an environment with a table P, or that table"

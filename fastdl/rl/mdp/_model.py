@@ -195,9 +195,10 @@ class MDP:
 
         Parameters
         ----------
-        env : gymnasium.Env, or mapping
-            An environment whose ``env.unwrapped.P`` is a table, or the table: ``P[state][action]`` is a list of
-            ``(probability, next_state, reward, terminated)``. Several of one list may lead to the same state.
+        env : gymnasium.Env, Environment, or mapping
+            An environment whose ``env.unwrapped.P`` is a table, one of ours of which `fastdl.rl.envs.transitions` makes
+            a table, or the table: ``P[state][action]`` is a list of ``(probability, next_state, reward, terminated)``.
+            Several of one list may lead to the same state.
         discount : float
             0 to 1.
 
@@ -217,6 +218,8 @@ class MDP:
         >>> P = {0: {0: [(0.5, 0, 0.0, False), (0.5, 1, 1.0, True)]}, 1: {0: [(1.0, 1, 0.0, True)]}}
         >>> rl.value_iteration(rl.MDP.from_gymnasium(P, 1.0), 1e-9).value.round(6)
         array([1., 0.])
+        >>> rl.MDP.from_gymnasium(rl.make("FrozenLake-v1"), 0.99)
+        MDP(states=16, actions=4, transitions=152, discount=0.99)
         """
         arguments, rewards, terminated = _forms.table_of(env)
         mdp = cls.__new__(cls)
@@ -346,10 +349,7 @@ class MDP:
     @property
     def absorbing(self) -> Any:
         """(S,) bool: states that no action leaves, and terminal states."""
-        out = np.empty(self.num_states, bool)
-        arrays = (self._state_ptr, self._row_ptr, self._successors, self._probabilities, self._rewards)
-        kernels.absorbing_states(*arrays, False, out)
-        return out
+        return self._absorbing(free=False)
 
     def reachable(self, start: int | Sequence[int]) -> Any:
         """The states that some policy reaches from a state, or from one of several.
@@ -545,6 +545,13 @@ class MDP:
         write(self, transitions, costs)
 
     # ---- for the rest of the package ----
+
+    def _absorbing(self, free: bool) -> Any:
+        """(S,) bool: states that no action leaves; with `free`, only those where none is rewarded."""
+        out = np.empty(self.num_states, bool)
+        arrays = (self._state_ptr, self._row_ptr, self._successors, self._probabilities, self._rewards)
+        kernels.absorbing_states(*arrays, free, out)
+        return out
 
     def _state_of_row(self) -> Any:
         return np.repeat(np.arange(self.num_states), np.diff(self._state_ptr))

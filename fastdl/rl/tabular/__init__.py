@@ -1,7 +1,8 @@
 """Control and prediction with a table of values, in compiled loops.
 
-An agent learns on a `Table` of transitions, on an `fastdl.rl.Environment`, or on an environment of Gymnasium's that
-Python steps. What it does in a step is written once (`rules`), and so is each of the three loops around it (`loops`).
+An agent learns on a `Table` of transitions, on an `fastdl.rl.MDP`, of which one is made, on an `fastdl.rl.Environment`,
+or on an environment of Gymnasium's that Python steps. What it does in a step is written once (`rules`), and so is each
+of the three loops around it (`loops`).
 """
 
 from __future__ import annotations

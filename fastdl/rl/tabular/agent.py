@@ -269,7 +269,7 @@ class Agent:
         ----------
         path : str or path
             Of the file.
-        environment : Table, Environment or gymnasium.Env
+        environment : Table, MDP, Environment or gymnasium.Env
             What it goes on with: the same as before.
 
         Returns

@@ -29,9 +29,10 @@ Number = float | Schedule
 
 TEXTS = {
     "environment": """
-        environment : Table, Environment or gymnasium.Env
-            What to learn on, with discrete observations and actions. The first two are stepped in compiled code, an
-            environment of Gymnasium's by Python, which is slower.
+        environment : Table, MDP, Environment or gymnasium.Env
+            What to learn on, with discrete observations and actions. An environment of Gymnasium's is stepped by
+            Python, which is slower, all others in compiled code. Of a model, episodes start in any state that some
+            action leaves; `Table.from_mdp` takes another start.
         alpha : float or Schedule
             The step size, above 0 and at most 1.
         gamma : float

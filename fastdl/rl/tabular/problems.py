@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from fastdl.rl.environment import Environment, _counts
+from fastdl.rl.mdp import MDP
 from fastdl.rl.tabular import loops
 from fastdl.rl.tabular.rules import ACTION, ENDED, EPISODES, FULL, STATE, STORED, UNBOUNDED, UNTIL, Tables
 from fastdl.rl.tabular.table import Table
@@ -135,13 +136,15 @@ def problem_of(environment: Any, seed: int) -> Problem:
     """What an agent was given, as it learns on it: here other forms of a decision process become a `Table`."""
     if isinstance(environment, Table):
         return _Table(environment)
+    if isinstance(environment, MDP):
+        return _Table(Table.from_mdp(environment))
     if isinstance(environment, Environment):
         return _Compiled(environment)
     import gymnasium
 
     if isinstance(environment, gymnasium.Env):
         return _Stepped(environment, seed)
-    raise TypeError(f"environment: found {environment!r}, expected a Table, an Environment or a gymnasium.Env")
+    raise TypeError(f"environment: found {environment!r}, expected a Table, an MDP, an Environment or a gymnasium.Env")
 
 
 def _size(counts: tuple[int, ...]) -> int:

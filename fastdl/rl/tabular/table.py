@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastdl.rl._numba import compiled, inlined
+from fastdl.rl.mdp import MDP
+from fastdl.rl.mdp._policy import checked_start
 from fastdl.rl.random import bits, product
 
 __all__ = ["Table"]
@@ -147,6 +149,63 @@ class Table(NamedTuple):
         probabilities, successors, rewards, terminal = (np.array([t[i] for t in transitions]) for i in range(4))
         indptr = np.append(0, np.cumsum(lengths))
         return cls.build(indptr, successors, probabilities, rewards, terminal, np.asarray(start, np.float64))
+
+    @classmethod
+    def from_mdp(cls, mdp: MDP, start: Any = None) -> Table:
+        """Of a model, as `MDP` holds it; agents that are given a model make this table of it.
+
+        Parameters
+        ----------
+        mdp : MDP
+            Its discount is not used: agents have one of their own. An episode ends by transitions that say so, and in
+            states that are terminal, or that no action leaves or is rewarded in.
+        start : int or array_like of float64, shape (S,), optional
+            The state that episodes start in, or the probability of each; by default all states that some action leaves
+            are as likely.
+
+        Returns
+        -------
+        Table
+            Of a terminal state, which has no actions, every action ends the episode at once, for nothing.
+
+        Raises
+        ------
+        TypeError, ValueError
+            A state that lacks actions which others have; a start that is none, or needed because no state is left.
+
+        Examples
+        --------
+        >>> from fastdl import rl
+        >>> P = rl.envs.transitions(rl.make("FrozenLake-v1"))
+        >>> table = rl.tabular.Table.from_mdp(rl.MDP.from_gymnasium(P, 0.99), start=0)
+        >>> table.n_states, table.n_actions
+        (16, 4)
+        """
+        if not isinstance(mdp, MDP):
+            raise TypeError(f"mdp: found {mdp!r}, expected an MDP")
+        n_states, n_actions = mdp.num_states, mdp.num_actions
+        if (few := ~mdp.terminal & ~mdp.available.all(axis=1)).any():
+            state = int(np.argmax(few))
+            raise ValueError(
+                f"mdp: found {int(mdp.available[state].sum())} actions in state {state}, "
+                f"expected all {n_actions} in every state that is not terminal"
+            )
+        if start is None:
+            left = ~mdp.absorbing
+            if not left.any():
+                raise ValueError("start: found None, expected a state, as no action leaves any state of mdp")
+            start = left / left.sum()
+        lengths, last = np.ones(n_states * n_actions, np.int64), np.repeat(mdp.terminal, n_actions)
+        lengths[~last] = np.diff(mdp._row_ptr)
+        indptr = np.append(0, np.cumsum(lengths))
+        given = ~np.repeat(last, lengths)  # what mdp has; the others, one a row, stay where they are
+        successors = np.repeat(np.arange(n_states * n_actions) // n_actions, lengths)
+        probabilities, rewards, terminal = np.ones(given.size), np.zeros(given.size), np.ones(given.size, bool)
+        successors[given], probabilities[given] = mdp._successors, mdp._probabilities
+        expected = mdp._transition_rewards is None
+        rewards[given] = np.repeat(mdp._rewards, np.diff(mdp._row_ptr)) if expected else mdp._transition_rewards
+        terminal[given] = (mdp._weights == 0) | mdp._absorbing(free=True)[mdp._successors]
+        return cls.build(indptr, successors, probabilities, rewards, terminal, checked_start(mdp, start))
 
     @property
     def ends(self) -> bool:
