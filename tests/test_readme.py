@@ -55,6 +55,18 @@ def test_numba(tmp_path: Path) -> None:
     assert 0 < float(loss) < 0.4
 
 
+def test_reinforcement_learning(tmp_path: Path) -> None:
+    pytest.importorskip("gymnasium")
+    history, cart_pole, track, steps, lake = _page("rl.md", 5, tmp_path)
+    assert history.startswith("History(")
+    assert float(cart_pole) > 400
+    before, after = map(float, track.split())
+    assert before < 50 < 80 < after < 100
+    assert int(steps) >= 2000
+    learned, optimum = map(float, lake.split())
+    assert optimum - 0.01 < learned <= optimum + 1e-6
+
+
 def test_there_are_examples() -> None:
     assert len(BLOCKS) >= 2
 
