@@ -24,6 +24,11 @@ def offer_cpu_time(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cpu", action=_CPU, nargs=0, help="take processor time, not wall time: one thread only")
 
 
+def now() -> float:
+    """Seconds of the clock in use."""
+    return _clock()
+
+
 def seconds_per_call(call: Call, calls: int) -> float:
     repeat = itertools.repeat(None, calls)
     start = _clock()

@@ -15,14 +15,14 @@ from gymnasium.vector import AutoresetMode
 Array = np.ndarray[Any, Any]
 
 
-def _mlp(sizes: list[int], gain: float) -> torch.nn.Sequential:
+def _mlp(sizes: list[int], gain: float, activation: str) -> torch.nn.Sequential:
     layers: list[torch.nn.Module] = []
     for i, (inputs, outputs) in enumerate(pairwise(sizes)):
         last = i == len(sizes) - 2
         layer = torch.nn.Linear(inputs, outputs)
-        torch.nn.init.orthogonal_(layer.weight, gain if last else 5 / 3)
+        torch.nn.init.orthogonal_(layer.weight, gain if last else {"tanh": 5 / 3, "relu": 2**0.5}[activation])
         torch.nn.init.zeros_(layer.bias)
-        layers += [layer] if last else [layer, torch.nn.Tanh()]
+        layers += [layer] if last else [layer, {"tanh": torch.nn.Tanh, "relu": torch.nn.ReLU}[activation]()]
     return torch.nn.Sequential(*layers)
 
 
@@ -33,6 +33,7 @@ class TorchPPO:
         self,
         environment: str,
         *,
+        activation: str = "tanh",
         n_envs: int = 8,
         n_steps: int = 128,
         gamma: float = 0.99,
@@ -44,6 +45,7 @@ class TorchPPO:
         value_weight: float = 0.5,
         max_norm: float = 0.5,
         normalize_observations: bool = False,
+        normalize_rewards: bool = False,
         seed: int = 0,
     ) -> None:
         torch.manual_seed(seed)
@@ -58,13 +60,17 @@ class TorchPPO:
         outputs = int(space.n) if self.discrete else space.shape[0]
         if not self.discrete:
             self.middle, self.half = (space.high + space.low) / 2, (space.high - space.low) / 2
-        self.policy, self.value = _mlp([size, 64, 64, outputs], 0.01), _mlp([size, 64, 64, 1], 1.0)
+        self.policy, self.value = (
+            _mlp([size, 64, 64, last], gain, activation) for last, gain in ((outputs, 0.01), (1, 1.0))
+        )
         self.log_std = torch.nn.Parameter(torch.zeros(outputs))
         parameters = [*self.policy.parameters(), *self.value.parameters()] + [] * self.discrete
         self.parameters = parameters if self.discrete else [*parameters, self.log_std]
         self.optimizer = torch.optim.Adam(self.parameters, lr=lr, eps=1e-5)
         self.normalize = normalize_observations
         self.mean, self.squares, self.count = np.zeros(size), np.zeros(size), 0
+        self.scaled = normalize_rewards
+        self.moments, self.discounted = np.zeros(3), np.zeros(n_envs)
         self.returns: list[float] = []
         self.lengths: list[int] = []
 
@@ -108,7 +114,7 @@ class TorchPPO:
                         final = self.value(self._input(last))[:, 0]
                 for group, item in (
                     (observations, now), (actions, action), (log_probs, log_prob), (finals, final), (seen, last),
-                    (rewards, torch.as_tensor(reward, dtype=torch.float32)),
+                    (rewards, torch.as_tensor(self._scaled(reward, done), dtype=torch.float32)),
                     (terminations, torch.as_tensor(terminated)), (ends, torch.as_tensor(done)),
                 ):  # fmt: skip
                     group.append(item)
@@ -120,6 +126,22 @@ class TorchPPO:
             self._learn(observations, now, actions, log_probs, rewards, terminations, ends, finals)
             self._note(np.concatenate(seen))
         return self
+
+    def _scaled(self, reward: Array, done: Array) -> Array:
+        """By the running deviation of discounted returns."""
+        if not self.scaled:
+            return reward
+        reward = reward.copy()
+        for i in range(self.n):
+            self.discounted[i] = self.discounted[i] * self.gamma + reward[i]
+            self.moments[0] += 1
+            apart = self.discounted[i] - self.moments[1]
+            self.moments[1] += apart / self.moments[0]
+            self.moments[2] += apart * (self.discounted[i] - self.moments[1])
+            variance = self.moments[2] / self.moments[0] if self.moments[0] > 1 else 1.0
+            reward[i] /= np.sqrt(variance + 1e-8)
+        self.discounted[done] = 0
+        return reward
 
     def _learn(self, observations, last, actions, log_probs, rewards, terminations, ends, finals) -> None:
         x = torch.stack(observations)

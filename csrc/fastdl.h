@@ -430,10 +430,10 @@ FDL_KERNEL int fdl_categorical_policy_loss(FDL_OPTIONAL const real *grad_output,
                                            FDL_OPTIONAL real *grad_logits, int64_t rows, int64_t actions, double clip,
                                            double entropy_weight);
 FDL_KERNEL int fdl_normal_policy_loss(FDL_OPTIONAL const real *grad_output, const real *mean, const real *log_std,
-                                      const real *action, const real *advantage,
-                                      FDL_OPTIONAL const real *old_log_prob, FDL_OPTIONAL real *loss,
-                                      FDL_OPTIONAL real *grad_mean, FDL_OPTIONAL real *grad_log_std, int64_t rows,
-                                      int64_t columns, int64_t own, double clip, double entropy_weight);
+                                      const real *action, const real *advantage, FDL_OPTIONAL const real *old_log_prob,
+                                      FDL_OPTIONAL real *loss, FDL_OPTIONAL real *grad_mean,
+                                      FDL_OPTIONAL real *grad_log_std, int64_t rows, int64_t columns, int64_t own,
+                                      double clip, double entropy_weight);
 /* optim.c: one step each, in place, all arrays [size]; step counts from 1 */
 FDL_KERNEL int fdl_sgd_step(real *param, const real *grad, FDL_OPTIONAL real *momentum_buffer, int64_t size,
                             int64_t step, double lr, double momentum, double dampening, double weight_decay,

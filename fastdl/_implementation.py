@@ -9,6 +9,7 @@ it was given. So checks, allocation, layers and optimizers are the same for all 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
@@ -38,12 +39,16 @@ if COMPILED:
     _BACKENDS = {"c": None, **_BACKENDS}
 
 
+def _has_numba() -> bool:
+    return bool(sys.modules.get("numba")) or find_spec("numba") is not None  # the latter takes its time
+
+
 def _backend(name: str) -> Any:
     if not isinstance(name, str) or name not in ("c", "numba", "numpy"):
         raise ValueError(f"backend: found {name!r}, expected 'c', 'numba' or 'numpy'")
     if name not in _BACKENDS:
         raise ValueError("backend: found 'c', expected 'numba' or 'numpy': fastdl was installed without a compiler")
-    if name == "numba" and find_spec("numba") is None:
+    if name == "numba" and not _has_numba():
         raise ModuleNotFoundError(
             "backend: found no Numba for 'numba', expected `pip install \"fastdl[numba]\"`", name="numba"
         )
@@ -146,7 +151,7 @@ def available_backends() -> list[str]:
     >>> "numpy" in fastdl.available_backends()
     True
     """
-    return [name for name in _BACKENDS if name != "numba" or find_spec("numba") is not None]
+    return [name for name in _BACKENDS if name != "numba" or _has_numba()]
 
 
 def from_environment() -> None:

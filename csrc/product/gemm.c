@@ -40,7 +40,7 @@ typedef struct {
     bool accumulate;
     const real *row_bias, *column_bias, *addend; /* NULL: none, or not yet; addend has rows c_row apart, too */
     bool relu;
-    const activation *later; /* another one, once the tile is stored; NULL: none */
+    const activation *later; /* another one, once the tile is stored; NULL: none, or by rows */
 } tile;
 
 /* One term of every element of the tile, from row `b` of B. */
@@ -650,7 +650,7 @@ static int packed_block(const gemm_problem *p, gemm_range range, int64_t k_begin
                         .column_bias = last && p->column_bias ? p->column_bias + column + j : NULL,
                         .addend = last ? p->addend : NULL, /* run_tile finds its place */
                         .relu = last && is_relu(&p->activation),
-                        .later = last ? &p->activation : NULL,
+                        .later = last && p->c_block ? &p->activation : NULL,
                     };
                     t.b = panel_at(p, panels, strip, terms, j, width, &t.b_row);
                     fetched += LINE;
@@ -658,6 +658,8 @@ static int packed_block(const gemm_problem *p, gemm_range range, int64_t k_begin
                     compiled_kernel *kernel = is_thin ? NULL : micro_kernels[rows - 1][width / LANES - 1][layout];
                     run_tile(&t, &(tile_of){p, row, rows, column + j}, kernel, a_row, packed_thin);
                 }
+                if (last && !p->c_block) /* long rows at once: a tile's are of two vectors */
+                    activate_stored(&p->activation, p->c + row * p->c_row + column, p->c_row, rows, strip);
             }
             k += terms;
         }
@@ -776,6 +778,8 @@ static int split_task(void *context, int64_t begin, int64_t end)
 int gemm_parallel(const gemm_problem *p)
 {
     split_work work = {p, gemm_parts((double)p->m * (double)p->n * (double)p->k, p->n)};
+    if (work.parts <= 1)
+        return gemm_block(p, (gemm_range){0, p->m, 0, p->n});
     return fdl_parallel(work.parts, 1, split_task, &work);
 }
 

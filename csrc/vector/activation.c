@@ -67,6 +67,8 @@ int activate_array(const activation *f, const real *x, const real *grad_output, 
 
 void activate_rows(const activation *f, real *x, int64_t row, int64_t rows, int64_t columns)
 {
+    if (row == columns) /* one behind the other */
+        columns *= rows, rows = 1;
     for (int64_t i = 0; i < rows; i++) {
         elementwise_task t = {.x = x + i * row, .out = x + i * row, .f = *f};
         elementwise_range(&t, 0, columns);

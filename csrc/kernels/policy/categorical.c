@@ -29,7 +29,7 @@ FDL_INLINE moments moments_of(const categorical *c, int64_t row, int64_t rows, r
     vreal most = none;
     for (int64_t first = 0; first < c->actions; first += FEW) {
         const int64_t count = min64(FEW, c->actions - first);
-        interleave(c->logits + row * c->actions + first, c->actions, rows, count, sheet);
+        side_by_side(c->logits + row * c->actions + first, c->actions, rows, count, sheet);
         vreal larger = most, s = {0}, t = {0};
         for (int64_t k = 0; k < count; k++)
             larger = vmax(vload(sheet + k * LANES), larger); /* NaN may be passed over: the sum has it */
@@ -62,13 +62,13 @@ FDL_INLINE void gradient_strip(const categorical *c, int64_t row, int64_t rows, 
     for (int64_t first = 0; first < c->actions; first += FEW) {
         const int64_t count = min64(FEW, c->actions - first);
         if (c->actions > FEW)
-            interleave(c->logits + row * c->actions + first, c->actions, rows, count, sheet);
+            side_by_side(c->logits + row * c->actions + first, c->actions, rows, count, sheet);
         for (int64_t k = 0; k < count; k++) {
             const vreal log_p = vload(sheet + k * LANES) - m->most - m->log_sum, p = vexp(log_p);
             const vreal spread = vselect(p == 0, zero, p * (log_p + entropy));
             vstore(sheet + k * LANES, -p * g_log_prob - spread * g_entropy);
         }
-        separate(sheet, c->actions, rows, count, grad + first);
+        back_in_rows(sheet, c->actions, rows, count, grad + first);
     }
     vstore(of_action, g_log_prob);
     for (int64_t l = 0; c->action && l < rows; l++)

@@ -15,7 +15,8 @@ typedef struct {
     const real *mean, *log_std, *action, *grad_log_prob;
     real *log_prob, *grad_mean, *grad_log_std;
     objective objective;
-    double *partial, *shared; /* shared [pieces, columns, LANES]: the gradient of v, or NULL where each row has its own */
+    double *partial,
+        *shared; /* shared [pieces, columns, LANES]: the gradient of v, or NULL where each row has its own */
     int64_t rows, columns, stride; /* of v, from row to row */
 } normal;
 
@@ -25,12 +26,13 @@ typedef struct {
 } sheets;
 
 /* z, e^-v and v (`other`) of `count` columns from `first` on. */
-FDL_INLINE void standardize(const normal *c, int64_t row, int64_t rows, int64_t first, int64_t count, sheets *s)
+static __attribute__((noinline)) void standardize(const normal *c, int64_t row, int64_t rows, int64_t first,
+                                                  int64_t count, sheets *s)
 {
     const int64_t at = row * c->columns + first;
-    interleave(c->action + at, c->columns, rows, count, s->z);
-    interleave(c->mean + at, c->columns, rows, count, s->inverse);
-    interleave(c->log_std + row * c->stride + first, c->stride, rows, count, s->other);
+    side_by_side(c->action + at, c->columns, rows, count, s->z);
+    side_by_side(c->mean + at, c->columns, rows, count, s->inverse);
+    side_by_side(c->log_std + row * c->stride + first, c->stride, rows, count, s->other);
     for (int64_t k = 0; k < count * LANES; k += LANES) {
         const vreal inverse = vexp(-vload(s->other + k));
         vstore(s->z + k, (vload(s->z + k) - vload(s->inverse + k)) * inverse);
@@ -52,9 +54,9 @@ FDL_INLINE void gradient_strip(const normal *c, int64_t row, int64_t rows, vreal
             if (shared)
                 fold(shared + first * LANES + k, vfirst_or(of_log_std, rows, (vreal){0}));
         }
-        separate(s->z, c->columns, rows, count, c->grad_mean + at);
+        back_in_rows(s->z, c->columns, rows, count, c->grad_mean + at);
         if (!shared)
-            separate(s->other, c->columns, rows, count, c->grad_log_std + at);
+            back_in_rows(s->other, c->columns, rows, count, c->grad_log_std + at);
     }
 }
 
@@ -117,8 +119,7 @@ static int run(normal *c, int64_t rows, int64_t columns, int64_t own, real *loss
     const fdl_mark mark = fdl_scratch_mark();
     if (sums)
         c->shared = fdl_scratch(max64(1, pieces * columns) * LANES * (int64_t)sizeof(double));
-    int status = sums && !c->shared ? FDL_OUT_OF_MEMORY
-                                    : run_pieces(rows, columns, pieces_task, c, &c->partial, loss);
+    int status = sums && !c->shared ? FDL_OUT_OF_MEMORY : run_pieces(rows, columns, pieces_task, c, &c->partial, loss);
     for (int64_t k = 0; sums && status == FDL_OK && k < columns; k++) {
         double sum = 0;
         for (int64_t piece = 0; piece < pieces; piece++)

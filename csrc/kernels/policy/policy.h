@@ -17,6 +17,18 @@
 
 enum { FEW = 64, PIECE = 1 << 12 }; /* elements in a piece */
 
+/* interleave and separate, once in a file: they are long. */
+static __attribute__((noinline)) void side_by_side(const real *x, int64_t step, int64_t rows, int64_t columns,
+                                                   real *sheet)
+{
+    interleave(x, step, rows, columns, sheet);
+}
+static __attribute__((noinline)) void back_in_rows(const real *sheet, int64_t step, int64_t rows, int64_t columns,
+                                                   real *x)
+{
+    separate(sheet, step, rows, columns, x);
+}
+
 typedef struct {
     const real *advantage, *old; /* advantage NULL: there is no loss, but what is told of each row */
     real low, high;              /* of r */

@@ -27,7 +27,7 @@ typedef struct {
     const real *bootstrap;
     const real *grad, *grad_target;
     const uint8_t *terminated, *done;
-    real *out, *target;                            /* returns or advantages, and value targets */
+    real *out, *target; /* returns or advantages, and value targets */
     real *grad_reward, *grad_value, *grad_next, *grad_bootstrap;
     int64_t steps, columns;
     real gamma, decay, rho_threshold, c_threshold; /* decay: gamma lambda, of what is carried */
@@ -121,7 +121,8 @@ FDL_INLINE int columns_of(const sequences *of, int64_t begin, int64_t end, const
     const sequences s = *of; /* a copy, which no store can change */
     int64_t column = begin * LANES;
     const int64_t last = min64(end * LANES, s.columns);
-    for (; column + TOGETHER * LANES <= last; column += TOGETHER * LANES) /* main loop */
+    const bool usual = kind == RETURNS || kind == GAE; /* what else there is makes do with the tail, and less code */
+    for (; usual && column + TOGETHER * LANES <= last; column += TOGETHER * LANES) /* main loop */
         all_steps(&s, column, LANES, TOGETHER, kind);
     for (; column < last; column += LANES) /* tail */
         all_steps(&s, column, min64(LANES, last - column), 1, kind);

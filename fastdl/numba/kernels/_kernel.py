@@ -80,7 +80,8 @@ def share(function: Any, pieces: int, grain: int, *arguments: Any) -> None:
     """function(*arguments, begin, end) over all of range(pieces), cut over threads into parts of at least `grain`.
 
     Which pieces there are does not follow from the number of threads, so that no result does."""
-    threads = min(int(lib.fdl_get_num_threads()), pieces // max(1, grain))
+    most = pieces // max(1, grain)
+    threads = min(int(lib.fdl_get_num_threads()), most) if most > 1 else 1
     if threads <= 1 or getattr(_at_work, "yes", False):
         if pieces > 0:
             function(*arguments, 0, pieces)
@@ -136,7 +137,7 @@ class _Memory:
 def flat(array: Any) -> Any:
     if not array.flags.writeable:
         return np.asarray(_Memory(array))
-    return array if array.ndim == 1 else array.reshape(-1)
+    return array if array.ndim == 1 else array.ravel()
 
 
 def _converter(c_type: str, parameter: str) -> Callable[[Any, int], Any]:

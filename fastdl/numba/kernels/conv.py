@@ -18,14 +18,9 @@ from fastdl.numba.kernels.product import (
     DEPTH,
     PANEL,
     PIECE_ROWS,
-    ROWS,
-    TERMS,
     WORTH_SHARING,
     multiply,
     pack,
-    pack_rows,
-    packed_matrix,
-    packed_rows,
     scratch_panel,
     scratch_sums,
 )
@@ -95,110 +90,50 @@ def _row(w, plane, height, at):
 
 
 @compiled
-def _pack_columns(x, at, w, term, terms, column, columns, panel):
-    """panel [terms, PANEL] = those rows and columns of the image that begins at x[at]."""
-    zero, taps_, plane = like(0.0, x[0]), w.kernel_depth * w.kernel_height * w.kernel_width, w.out_height * w.out_width
-    if w.out_depth == 1 and column % w.out_width == 0 and columns % w.out_width == 0:
-        _pack_lines(x, at, w, term, terms, column // w.out_width, columns // w.out_width, panel)
-    for k in range(terms if w.out_depth != 1 or column % w.out_width or columns % w.out_width else 0):
+def _move_columns(x, at, w, term, terms, column, columns, panel, back):
+    """panel [terms, PANEL] = those rows and columns of the image that begins at x[at]; or, `back`, the adjoint: they
+    are added to the image. Row by row of the image, of which [low, high) is inside."""
+    zero, taps_, step = like(0.0, x[0]), w.kernel_depth * w.kernel_height * w.kernel_width, w.stride_width
+    begin = column % w.out_width
+    first_height, first_depth = column // w.out_width % w.out_height, column // w.out_width // w.out_height
+    for k in range(terms):
         channel, tap = (term + k) // taps_, (term + k) % taps_
-        of_width, of_height = tap % w.kernel_width, tap // w.kernel_width % w.kernel_height
-        of_depth = tap // w.kernel_width // w.kernel_height
         image = at + channel * w.depth * w.height * w.width
-        j, out_width = 0, column % w.out_width
-        out_height, out_depth = column // w.out_width % w.out_height, column // plane
+        first = tap % w.kernel_width * w.dilation_width - w.padding_width
+        height = tap // w.kernel_width % w.kernel_height * w.dilation_height - w.padding_height
+        depth = tap // w.kernel_width // w.kernel_height * w.dilation_depth - w.padding_depth
+        low, high = inside(first, w.width, w.out_width, step)
+        j, out_width, out_height, out_depth = 0, begin, first_height, first_depth
         while j < columns:
             count = min(w.out_width - out_width, columns - j)
+            start = _row(w, out_depth * w.stride_depth + depth, out_height * w.stride_height + height, image)
             to = panel[k * PANEL + j : k * PANEL + j + count]
-            start = _row(
-                w,
-                out_depth * w.stride_depth - w.padding_depth + of_depth * w.dilation_depth,
-                out_height * w.stride_height - w.padding_height + of_height * w.dilation_height,
-                image,
-            )
-            first = out_width * w.stride_width - w.padding_width + of_width * w.dilation_width
-            low, high = inside(first, w.width, count, w.stride_width)
+            begin_, end = min(max(low - out_width, 0), count), min(max(high - out_width, 0), count)
             if start < 0:
-                to[:] = zero
+                begin_ = end = count
+            if not back:
+                for i in range(begin_):
+                    to[i] = zero
+                for i in range(end, count):
+                    to[i] = zero
+            part, row = to[begin_:end], x[start + first + (out_width + begin_) * step :]
+            if start < 0:
+                pass
+            elif step == 1 and not back:
+                for i in range(part.size):
+                    part[i] = row[i]
+            elif step == 1:
+                for i in range(part.size):
+                    row[i] += part[i]
+            elif not back:
+                for i in range(part.size):
+                    part[i] = row[i * step]
             else:
-                to[:low] = zero
-                to[high:] = zero
-                part = to[low:high]
-                if w.stride_width == 1:
-                    row = x[start + first + low : start + first + high]
-                    for i in range(part.size):
-                        part[i] = row[i]
-                else:
-                    row = x[start + first + low * w.stride_width :]
-                    for i in range(part.size):
-                        part[i] = row[i * w.stride_width]
+                for i in range(part.size):
+                    row[i * step] += part[i]
             j, out_width, out_height = j + count, 0, out_height + 1
             if out_height == w.out_height:
                 out_height, out_depth = 0, out_depth + 1
-    for k in range(terms, (terms + TERMS - 1) // TERMS * TERMS):
-        panel[k * PANEL : (k + 1) * PANEL] = zero
-
-
-@compiled
-def _pack_lines(x, at, w, term, terms, line, lines, panel):
-    """The same of an image, of whole lines of positions."""
-    zero, taps_ = like(0.0, x[0]), w.kernel_depth * w.kernel_height * w.kernel_width
-    for k in range(terms):
-        channel, tap = (term + k) // taps_, (term + k) % taps_
-        of_width, of_height = tap % w.kernel_width, tap // w.kernel_width % w.kernel_height
-        plane = tap // w.kernel_width // w.kernel_height * w.dilation_depth - w.padding_depth
-        image = at + channel * w.depth * w.height * w.width
-        first = of_width * w.dilation_width - w.padding_width
-        low, high = inside(first, w.width, w.out_width, w.stride_width)
-        height = line * w.stride_height - w.padding_height + of_height * w.dilation_height
-        to = panel[k * PANEL : k * PANEL + lines * w.out_width]
-        for i in range(lines):
-            start = _row(w, plane, height + i * w.stride_height, image)
-            part = to[i * w.out_width : (i + 1) * w.out_width]
-            if start < 0:
-                part[:] = zero
-                continue
-            for j in range(low):
-                part[j] = zero
-            for j in range(high, part.size):
-                part[j] = zero
-            inner = part[low:high]
-            if w.stride_width == 1:
-                row = x[start + first + low : start + first + high]
-                for j in range(inner.size):
-                    inner[j] = row[j]
-            else:
-                row = x[start + first + low * w.stride_width :]
-                for j in range(inner.size):
-                    inner[j] = row[j * w.stride_width]
-
-
-@compiled
-def _add_lines(x, at, w, term, terms, line, lines, panel):
-    """The adjoint of that."""
-    taps_ = w.kernel_depth * w.kernel_height * w.kernel_width
-    for k in range(terms):
-        channel, tap = (term + k) // taps_, (term + k) % taps_
-        of_width, of_height = tap % w.kernel_width, tap // w.kernel_width % w.kernel_height
-        plane = tap // w.kernel_width // w.kernel_height * w.dilation_depth - w.padding_depth
-        image = at + channel * w.depth * w.height * w.width
-        first = of_width * w.dilation_width - w.padding_width
-        low, high = inside(first, w.width, w.out_width, w.stride_width)
-        height = line * w.stride_height - w.padding_height + of_height * w.dilation_height
-        given = panel[k * PANEL : k * PANEL + lines * w.out_width]
-        for i in range(lines):
-            start = _row(w, plane, height + i * w.stride_height, image)
-            if start < 0:
-                continue
-            inner = given[i * w.out_width + low : i * w.out_width + high]
-            if w.stride_width == 1:
-                row = x[start + first + low : start + first + high]
-                for j in range(inner.size):
-                    row[j] += inner[j]
-            else:
-                row = x[start + first + low * w.stride_width :]
-                for j in range(inner.size):
-                    row[j * w.stride_width] += inner[j]
 
 
 @compiled
@@ -207,49 +142,11 @@ def _step(w, most):
     return most // w.out_width * w.out_width if w.out_width <= most else most
 
 
-@compiled
-def _add_columns(x, at, w, term, terms, column, columns, panel):
-    """The adjoint: those rows and columns are added to the image, panel's rows being PANEL apart."""
-    taps_, plane = w.kernel_depth * w.kernel_height * w.kernel_width, w.out_height * w.out_width
-    if w.out_depth == 1 and column % w.out_width == 0 and columns % w.out_width == 0:
-        _add_lines(x, at, w, term, terms, column // w.out_width, columns // w.out_width, panel)
-    for k in range(terms if w.out_depth != 1 or column % w.out_width or columns % w.out_width else 0):
-        channel, tap = (term + k) // taps_, (term + k) % taps_
-        of_width, of_height = tap % w.kernel_width, tap // w.kernel_width % w.kernel_height
-        of_depth = tap // w.kernel_width // w.kernel_height
-        image = at + channel * w.depth * w.height * w.width
-        j, out_width = 0, column % w.out_width
-        out_height, out_depth = column // w.out_width % w.out_height, column // plane
-        while j < columns:
-            count = min(w.out_width - out_width, columns - j)
-            start = _row(
-                w,
-                out_depth * w.stride_depth - w.padding_depth + of_depth * w.dilation_depth,
-                out_height * w.stride_height - w.padding_height + of_height * w.dilation_height,
-                image,
-            )
-            first = out_width * w.stride_width - w.padding_width + of_width * w.dilation_width
-            low, high = inside(first, w.width, count, w.stride_width)
-            if start >= 0:
-                part = panel[k * PANEL + j + low : k * PANEL + j + high]
-                if w.stride_width == 1:
-                    row = x[start + first + low : start + first + high]
-                    for i in range(part.size):
-                        row[i] += part[i]
-                else:
-                    row = x[start + first + low * w.stride_width :]
-                    for i in range(part.size):
-                        row[i * w.stride_width] += part[i]
-            j, out_width, out_height = j + count, 0, out_height + 1
-            if out_height == w.out_height:
-                out_height, out_depth = 0, out_depth + 1
-
-
 # ---- forward ----
 
 
 @compiled
-def _products(x, packed, bias, residual, y, w, relu, row_pieces, piece_rows, panels, step, begin, end):
+def _products(x, weight, bias, residual, y, w, relu, row_pieces, piece_rows, panels, step, begin, end):
     """Pieces are panels of positions of an image's group, times some of its filters."""
     panel, sums = scratch_panel(x), scratch_sums(x)
     volume_, positions_ = w.depth * w.height * w.width, w.out_depth * w.out_height * w.out_width
@@ -271,14 +168,13 @@ def _products(x, packed, bias, residual, y, w, relu, row_pieces, piece_rows, pan
                         to[j] = start + added[j]
                 else:
                     to[:] = start
-        of_group = packed[group * packed_rows(filters, terms) :]
         x_begin = (image * w.channels + group * channels) * volume_
         for term in range(0, terms, DEPTH):
-            _pack_columns(x, x_begin, w, term, min(DEPTH, terms - term), column, columns, panel)
+            _move_columns(x, x_begin, w, term, min(DEPTH, terms - term), column, columns, panel, False)
             first, last = term == 0 and not given, term + DEPTH >= terms
+            of, here = (group * filters + row) * terms + term, min(DEPTH, terms - term)
             multiply(
-                of_group, filters, terms, row, rows, term, panel, y, y_begin, positions_, columns, first, relu and last,
-                sums,
+                weight, of, terms, 1, rows, here, panel, y, y_begin, positions_, columns, first, relu and last, sums
             )  # fmt: skip
 
 
@@ -329,14 +225,6 @@ def _direct(x, weight, bias, residual, y, w, relu, begin, end):
                     to[j] = zero if to[j] < zero else to[j]
 
 
-def packed_filters(weight, w, filters, terms, transposed=False):
-    """Of each group, what `pack_rows` makes of the weight [filters, terms], or of its transpose."""
-    m, k = (terms, filters) if transposed else (filters, terms)
-    strides = (1, terms) if transposed else (terms, 1)
-    groups = [packed_matrix(weight, g * filters * terms, strides, m, k) for g in range(w.groups)]
-    return groups[0] if len(groups) == 1 else np.concatenate(groups)
-
-
 def is_direct(w, algorithm):
     return algorithm == _kernels.ALGORITHM_DIRECT or (
         algorithm == _kernels.ALGORITHM_AUTO and min(w.channels, w.out_channels) // w.groups <= FEW_FILTERS
@@ -364,8 +252,7 @@ def conv(x, weight, packed, bias, residual, y, window, packed_tile, activation, 
             w.batch * w.groups * panels * row_pieces,
             WORTH_SHARING // (min(filters, PIECE_ROWS) * terms * PANEL),
         )
-        of_groups = packed_filters(weight, w, filters, terms)
-        share(_products, pieces, grain, x, of_groups, bias, residual, to, w, relu, row_pieces, PIECE_ROWS, panels, step)
+        share(_products, pieces, grain, x, weight, bias, residual, to, w, relu, row_pieces, PIECE_ROWS, panels, step)
     channels_back(to, w.out_channels, w, y)
     activate(y, activation, alpha, beta)
 
@@ -374,47 +261,40 @@ def conv(x, weight, packed, bias, residual, y, window, packed_tile, activation, 
 
 
 @compiled
-def _input_gradients(g, packed, grad_x, w, piece_channels, pieces, begin, end):
+def _input_gradients(g, weight, grad_x, w, piece_channels, pieces, begin, end):
     """Pieces are some channels of an image's group: weight^T g, of a panel of positions, is added to them."""
     panel, sums = scratch_panel(g), scratch_sums(g)
     volume_, positions_ = w.depth * w.height * w.width, w.out_depth * w.out_height * w.out_width
     channels, filters = w.channels // w.groups, w.out_channels // w.groups
     taps_ = w.kernel_depth * w.kernel_height * w.kernel_width
-    columns, step = np.empty((piece_channels * taps_ + 2 * ROWS) * PANEL, g.dtype), _step(w, PANEL)
+    terms = channels * taps_
+    columns, step = np.empty(piece_channels * taps_ * PANEL, g.dtype), _step(w, PANEL)
     for piece in range(begin, end):
         channel, image = piece % pieces * piece_channels, piece // pieces // w.groups
         group = piece // pieces % w.groups
         count = min(piece_channels, channels - channel)
         x_begin = (image * w.channels + group * channels) * volume_
         grad_x[x_begin + channel * volume_ : x_begin + (channel + count) * volume_] = like(0.0, g[0])
-        # Rows are packed by ROWS: from the block in which the first is to that in which the last is.
-        row = channel * taps_ // ROWS * ROWS
-        skipped, rows = channel * taps_ - row, min(channels * taps_, (channel + count) * taps_) - row
-        of_group = packed[group * packed_rows(channels * taps_, filters) :]
+        rows = count * taps_
         for column in range(0, positions_, step):
             width = min(step, positions_ - column)
             for out in range(0, filters, DEPTH):
                 of = (image * w.out_channels + group * filters + out) * positions_ + column
                 pack(g, of, positions_, 1, min(DEPTH, filters - out), width, panel)
-                multiply(
-                    of_group, channels * taps_, filters, row, rows, out, panel, columns, 0, PANEL, width, out == 0,
-                    False, sums,
-                )  # fmt: skip
-            _add_columns(grad_x, x_begin, w, channel * taps_, count * taps_, column, width, columns[skipped * PANEL :])
+                at, here = (group * filters + out) * terms + channel * taps_, min(DEPTH, filters - out)
+                multiply(weight, at, 1, terms, rows, here, panel, columns, 0, PANEL, width, out == 0, False, sums)
+            _move_columns(grad_x, x_begin, w, channel * taps_, rows, column, width, columns, True)
 
 
 @compiled
 def _weight_gradients(g, x, grad_weight, w, row_pieces, piece_rows, panels, begin, end):
     """Pieces are some filters of a group, of a panel of terms: g columns^T, of all images."""
     panel, sums = scratch_panel(g), scratch_sums(g)
-    columns, step, deep = scratch_panel(g), _step(w, PANEL) // TERMS * TERMS, DEPTH
-    if w.out_width <= PANEL and _step(w, PANEL) % TERMS == 0:
-        step = _step(w, PANEL)
-        deep = DEPTH // step * step
+    columns, step = scratch_panel(g), _step(w, PANEL)
+    deep = DEPTH // step * step
     volume_, positions_ = w.depth * w.height * w.width, w.out_depth * w.out_height * w.out_width
     channels, filters = w.channels // w.groups, w.out_channels // w.groups
     terms = channels * w.kernel_depth * w.kernel_height * w.kernel_width
-    packed = np.empty(packed_rows(piece_rows, DEPTH), g.dtype)
     for piece in range(begin, end):
         row, term = piece % row_pieces * piece_rows, piece // row_pieces % panels * PANEL
         group = piece // row_pieces // panels
@@ -426,12 +306,11 @@ def _weight_gradients(g, x, grad_weight, w, row_pieces, piece_rows, panels, begi
                 depth = min(deep, positions_ - position)
                 for column in range(0, depth, step):
                     here = min(step, depth - column)
-                    _pack_columns(x, x_begin, w, term, width, position + column, here, columns)
+                    _move_columns(x, x_begin, w, term, width, position + column, here, columns, False)
                     pack(columns, 0, 1, PANEL, here, width, panel[column * PANEL :])
                 of = (image * w.out_channels + group * filters + row) * positions_ + position
-                pack_rows(g, of, positions_, 1, rows, depth, packed, 0, (rows + ROWS - 1) // ROWS)
                 first = image == 0 and position == 0
-                multiply(packed, rows, depth, 0, rows, 0, panel, grad_weight, to, terms, width, first, False, sums)
+                multiply(g, of, positions_, 1, rows, depth, panel, grad_weight, to, terms, width, first, False, sums)
 
 
 @compiled
@@ -537,9 +416,8 @@ def input_gradients(g, weight, grad_x, w, direct):
     else:
         each = max(1, 2 * PIECE_ROWS // taps(w))
         pieces = blocks(w.channels // w.groups, each)
-        packed = packed_filters(weight, w, filters, terms, transposed=True)
         grain = WORTH_SHARING // (min(each * taps(w), terms) * filters * positions(w))
-        share(_input_gradients, w.batch * w.groups * pieces, grain, g, packed, grad_x, w, each, pieces)
+        share(_input_gradients, w.batch * w.groups * pieces, grain, g, weight, grad_x, w, each, pieces)
 
 
 def weight_gradients(g, x, grad_weight, w, direct):
@@ -613,7 +491,7 @@ def _im2col(x, columns, w, begin, end):
         image, term = line // terms, line % terms
         for column in range(0, positions_, PANEL):
             count = min(PANEL, positions_ - column)
-            _pack_columns(x, image * w.channels * w.depth * w.height * w.width, w, term, 1, column, count, panel)
+            _move_columns(x, image * w.channels * w.depth * w.height * w.width, w, term, 1, column, count, panel, False)
             to = columns[line * positions_ + column : line * positions_ + column + count]
             for i in range(count):
                 to[i] = panel[i]
@@ -634,7 +512,7 @@ def _col2im(columns, x, w, begin, end):
                 part = columns[start : start + count]
                 for i in range(count):
                     panel[i] = part[i]
-                _add_columns(x, plane * volume_, w, tap, 1, column, count, panel)
+                _move_columns(x, plane * volume_, w, tap, 1, column, count, panel, True)
 
 
 @kernel

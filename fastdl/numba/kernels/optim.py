@@ -15,7 +15,7 @@ import numpy as np
 from fastdl import _kernels
 from fastdl._kernels import TABLE_COLUMNS, TABLE_END, TABLE_GRAD, TABLE_MU_PRODUCT, TABLE_PARAM, TABLE_STATE, TABLE_STEP
 from fastdl.numba.kernels._address import array_at
-from fastdl.numba.kernels._kernel import MEMORY_GRAIN, compiled, kernel, share
+from fastdl.numba.kernels._kernel import MEMORY_GRAIN, compiled, kernel, share, share_elements
 from fastdl.numba.kernels.vmath import by_dtype, like, magnitude, root
 from fastdl.reference.kernels import KERNELS as IN_NUMPY
 
@@ -288,6 +288,7 @@ def _mu(o: dict[str, Any], step: int) -> float:
 
 
 _FIELDS = _kernels.Optimizer._fields
+_NO_OPTIONS: dict[str, Any] = dict.fromkeys(_FIELDS, 0.0)
 
 
 def _run(options: dict[str, Any], method: str, table: Any, like_: Any) -> None:
@@ -328,35 +329,25 @@ def optimizer_step(optimizer, table, count, like_):
 
 def _one(method: str) -> None:
     """The kernel of one step of one array."""
-    names = [(c_type, name) for c_type, name, _ in _kernels.SIGNATURES[f"{method}_step"]]
+    parameters = [(name, c_type.endswith("*")) for c_type, name, _ in _kernels.SIGNATURES[f"{method}_step"]]
+    apart = "step", "mu_product", "size"
+    arrays = [i for i, (name, is_array) in enumerate(parameters) if is_array and name not in apart]
+    numbers = [(name, i) for i, (name, is_array) in enumerate(parameters) if not is_array and name not in apart]
+    at = {name: i for i, (name, _) in enumerate(parameters)}
 
     def step_(*arguments: Any) -> None:
-        options: dict[str, Any] = dict.fromkeys(_FIELDS, 0.0)
-        arrays, step = [], 1
-        for (c_type, name), value in zip(names, arguments, strict=True):
-            if name == "step":
-                step = value
-            elif name == "mu_product":
-                product = value
-            elif c_type.endswith("*"):
-                arrays.append(value)
-            elif name != "size":
-                options[name] = value
-        param, grad, *states = arrays
-        of_step = 1.0
+        options = _NO_OPTIONS | {name: arguments[i] for name, i in numbers}
+        step, of_step = arguments[at["step"]] if "step" in at else 1, 1.0
+        param, grad, *states = [arguments[i] for i in arrays]
         if method == "nadam":
+            product = arguments[at["mu_product"]]
             product *= _mu(options, step)
             of_step = float(product[0])
-        if not param.size:
-            return
-        none, used = param[:0], _states_used(options, method)
-        states = [state if i < used else none for i, state in enumerate([*states, none, none, none][:3])]
-        plan = _plan(options, method, step, of_step)
-
-        def part(begin: int, end: int) -> None:
-            PASSES[method](param[begin:end], grad[begin:end], *[s[begin:end] for s in states], plan)
-
-        share(part, param.size, MEMORY_GRAIN // 2)
+        if param.size:
+            none, used = param[:0], _states_used(options, method)
+            states = [*states[:used], none, none, none][:3]
+            plan = _plan(options, method, step, of_step)
+            share_elements(PASSES[method], MEMORY_GRAIN // 2, (param, grad, *states), plan)
 
     step_.__name__ = f"{method}_step"
     kernel(step_)

@@ -1,212 +1,207 @@
 """Pooling: windows that slide, or (a stride of 0 along a dimension) adaptive ones.
 
-Planes, an image's channels, are cut over threads. Within one, windows that slide are gone over row by row of the
-output: along the width it is, for each tap, one loop over the positions that see it, which is vectorised.
+Planes, an image's channels, are taken as many at a time as a vector has lanes, side by side: [positions, lanes], to
+which they are turned, a strip of windows at a time, so that it stays in the second-level cache. Then every window is a
+loop over vectors, whatever its size, stride, dilation and borders are: these are tables (`_plan`). Maxima and sums are
+taken over rows first, then along the last dimension, so that windows that overlap share them. Groups of planes are cut
+over threads.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from fastdl.numba.kernels._kernel import compiled, kernel, share
-from fastdl.numba.kernels.conv import channels_back, channels_first, inside, positions, room, taps
+from fastdl.numba.kernels._kernel import compiled, fallback, kernel, share
+from fastdl.numba.kernels.conv import channels_back, channels_first, positions, room, taps, volume
+from fastdl.numba.kernels.planes import fetch, most_of, most_windows, place, plan_of, put, seen_rows, share_planes
+from fastdl.numba.kernels.vector import exceeds, filled, lanes, larger, load, select, store
 from fastdl.numba.kernels.vmath import like, root
 
 BAD_INDEX = 4
+LONG = 512
+"""Terms of a sum, from which on it is taken in double."""
 _INFINITY = float("inf")
-_TWO = np.uint64(2)  # an index without a sign, which cannot count from the end: so it is vectorised
-
-
-def _grain(w, work=1):
-    return max(1, (1 << 15) // max(1, positions(w) * max(1, taps(w)) * work))
-
-
-@compiled
-def _extent(position, size, out, kernel_size, stride, padding, padding_end, dilation):
-    """Of a window along one dimension: where it begins, how many taps it has, those that are inside [first, last), and
-    how many count as padding or inside."""
-    if stride == 0:
-        begin = position * size // out
-        count = ((position + 1) * size + out - 1) // out - begin
-        return begin, count, 0, count, count
-    begin = position * stride - padding
-    first, last = inside(begin, size, kernel_size, dilation)
-    _, counted = inside(begin, size + padding_end, kernel_size, dilation)
-    return begin, kernel_size, first, last, counted
-
-
-@compiled
-def _depth(w, at):
-    return _extent(
-        at, w.depth, w.out_depth, w.kernel_depth, w.stride_depth, w.padding_depth, w.padding_end_depth,
-        w.dilation_depth,
-    )  # fmt: skip
-
-
-@compiled
-def _height(w, at):
-    return _extent(
-        at, w.height, w.out_height, w.kernel_height, w.stride_height, w.padding_height, w.padding_end_height,
-        w.dilation_height,
-    )  # fmt: skip
-
-
-@compiled
-def _width(w, at):
-    return _extent(
-        at, w.width, w.out_width, w.kernel_width, w.stride_width, w.padding_width, w.padding_end_width,
-        w.dilation_width,
-    )  # fmt: skip
 
 
 # ---- maxima ----
 
 
 @compiled
-def _winner(x, at, w, out_depth, out_height, out_width):
-    """The position of the largest of a window, -1 where there is none: the first of equals, the last NaN."""
-    best, where = like(-_INFINITY, x[0]), -1
-    plane, _, first_plane, last_plane, _ = _depth(w, out_depth)
-    line, _, first_line, last_line, _ = _height(w, out_height)
-    place, _, first, last, _ = _width(w, out_width)
-    for d in range(first_plane, last_plane):
-        for h in range(first_line, last_line):
-            start = ((plane + d * w.dilation_depth) * w.height + line + h * w.dilation_height) * w.width + place
-            for i in range(first, last):
-                value = x[at + start + i * w.dilation_width]
-                if value > best or value != value or where < 0:
-                    best, where = value, start + i * w.dilation_width
-    return where
+def _maxima(x, width, outer, middle, inner, sizes, first, last, low, columns, y):
+    """y [windows [first, last), lines, windows along a row, lanes] of a strip x whose first row is `low`: the largest
+    of each column, then those of windows."""
+    line, row, least = sizes[2] * width, sizes[1] * sizes[2] * width, filled(-_INFINITY, x)
+    widest, across, starts = most_of(inner, 1), len(inner), np.empty(most_of(outer, 1) * most_of(middle, 1), np.int64)
+    for window in range(first * len(middle), last * len(middle)):
+        o, m = window // len(middle), window % len(middle)
+        at, y_begin = (outer[o, 0] - low) * row + middle[m, 0] * line, (window - first * len(middle)) * across * width
+        rows = seen_rows(at, outer[o, 1], sizes[3] * row, middle[m, 1], sizes[4] * line, starts)
+        for j in range(0, 0 if rows else line, width):
+            store(columns, j, least)
+        for k in range(0, rows, 2):
+            a, b = starts[k], starts[min(k + 1, rows - 1)]
+            if k == 0:
+                for j in range(0, line, width):
+                    store(columns, j, larger(load(x, a + j), load(x, b + j)))
+            else:
+                for j in range(0, line, width):
+                    store(columns, j, larger(larger(load(x, a + j), load(x, b + j)), load(columns, j)))
+        for i in range(across):
+            store(y, y_begin + i * width, load(columns, inner[i, 0] * width) if inner[i, 1] else least)
+        for tap in range(1, widest):
+            for i in range(across):
+                if tap < inner[i, 1]:
+                    to, of = y_begin + i * width, (inner[i, 0] + tap * sizes[5]) * width
+                    store(y, to, larger(load(columns, of), load(y, to)))
 
 
 @compiled
-def _larger(x, y):
-    """y = the larger of both, NaN if either is."""
-    for i in range(y.size):
-        y[i] = x[i] if (x[i] > y[i]) | (x[i] != x[i]) else y[i]
+def _max_pool(x, y, outer, middle, inner, strips, sizes, room_, begin, end):
+    width, volume_, row = lanes(x), sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2]
+    lines, line = len(middle), len(inner)
+    seen, columns = np.zeros(room_ * width, x.dtype), np.empty(sizes[2] * width, x.dtype)
+    out = np.empty(most_windows(strips) * lines * line * width, x.dtype)
+    for group in range(begin, end):
+        for s in range(len(strips)):
+            first, last, low, high, _ = strips[s]
+            fetch(x, group, volume_, sizes, low * row, high * row, seen)
+            _maxima(seen, width, outer, middle, inner, sizes, first, last, low, columns, out)
+            put(out, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, y)
 
 
 @compiled
-def _max_rows(x, y, w, begin, end):
-    """Windows that slide, without indices: of rows of y. First the largest of each column, then along the width."""
-    columns = np.empty(w.width, x.dtype)
-    for line in range(w.out_depth * w.out_height):
-        of_depth, _, first_plane, last_plane, _ = _depth(w, line // w.out_height)
-        of_height, _, first_line, last_line, _ = _height(w, line % w.out_height)
-        for plane in range(begin, end):
-            at = plane * w.depth * w.height * w.width
-            start = (plane * w.out_depth * w.out_height + line) * w.out_width
-            to = y[start : start + w.out_width]
-            to[:] = columns[:] = like(-_INFINITY, x[0])
-            if first_plane == last_plane or first_line == last_line:
-                continue
-            for d in range(first_plane, last_plane):
-                for h in range(first_line, last_line):
-                    of_row = (of_depth + d * w.dilation_depth) * w.height + of_height + h * w.dilation_height
-                    _larger(x[at + of_row * w.width : at + (of_row + 1) * w.width], columns)
-            for tap in range(w.kernel_width):
-                first = tap * w.dilation_width - w.padding_width
-                low, high = inside(first, w.width, w.out_width, w.stride_width)
-                part = to[low:high]
-                if w.stride_width == 1:
-                    _larger(columns[first + low : first + high], part)
-                elif w.stride_width == 2:
-                    seen = columns[first + low * 2 :]
-                    for i in range(part.size):
-                        value = seen[_TWO * np.uint64(i)]
-                        part[i] = value if (value > part[i]) | (value != value) else part[i]
-                else:
-                    seen = columns[first + low * w.stride_width :]
-                    for i in range(part.size):
-                        value = seen[i * w.stride_width]
-                        part[i] = value if (value > part[i]) | (value != value) else part[i]
+def _winners(x, width, outer, middle, inner, sizes, first, last, low, y, places):
+    """The largest likewise, and their positions in the plane, -1 where there is none: the first of equals, the last
+    NaN."""
+    line, row, before, across = sizes[2], sizes[1] * sizes[2], low * sizes[1] * sizes[2], len(inner)
+    for window in range(first * len(middle), last * len(middle)):
+        o, m = window // len(middle), window % len(middle)
+        at, y_begin = (outer[o, 0] - low) * row + middle[m, 0] * line, (window - first * len(middle)) * across * width
+        is_there = outer[o, 1] > 0 and middle[m, 1] > 0
+        for i in range(across):
+            start, taps_ = at + inner[i, 0], inner[i, 1]
+            best = filled(-_INFINITY, x)
+            where = filled(before + start if is_there and taps_ > 0 else -1, places)
+            for d in range(outer[o, 1]):
+                for h in range(middle[m, 1]):
+                    position = start + d * sizes[3] * row + h * sizes[4] * line
+                    for _ in range(taps_):
+                        value = load(x, position * width)
+                        better = exceeds(value, best)
+                        best, where = (
+                            select(better, value, best),
+                            select(better, filled(before + position, places), where),
+                        )
+                        position += sizes[5]
+            store(y, y_begin + i * width, best)
+            store(places, y_begin + i * width, where)
 
 
 @compiled
-def _winners(x, at, w, line, best, where):
-    """Of windows that slide, in a row of y: the largest, and their positions, -1 where there is none."""
-    best[:] = like(-_INFINITY, x[0])
-    where[:] = -1
-    of_depth, _, first_plane, last_plane, _ = _depth(w, line // w.out_height)
-    of_height, _, first_line, last_line, _ = _height(w, line % w.out_height)
-    for d in range(first_plane, last_plane):
-        for h in range(first_line, last_line):
-            start = ((of_depth + d * w.dilation_depth) * w.height + of_height + h * w.dilation_height) * w.width
-            for tap in range(w.kernel_width):
-                first = tap * w.dilation_width - w.padding_width
-                low, high = inside(first, w.width, w.out_width, w.stride_width)
-                seen, part, places = x[at + start + first + low * w.stride_width :], best[low:high], where[low:high]
-                position = start + first + low * w.stride_width
-                for i in range(part.size):
-                    value = seen[i * w.stride_width]
-                    better = (value > part[i]) | (value != value) | (places[i] < 0)
-                    part[i] = value if better else part[i]
-                    places[i] = position + i * w.stride_width if better else places[i]
+def _max_pool_indices(x, y, indices, numbers, outer, middle, inner, strips, sizes, room_, begin, end):
+    """numbers: an array of the integers that are as wide as x's numbers."""
+    width, volume_, row = lanes(x), sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2]
+    lines, line, channels = len(middle), len(inner), sizes[6]
+    seen = np.zeros(room_ * width, x.dtype)
+    out = np.empty(most_windows(strips) * lines * line * width, x.dtype)
+    places, size = np.empty(out.size, numbers.dtype), len(outer) * lines * line
+    for group in range(begin, end):
+        at, count = place(y, group, size, sizes)
+        for s in range(len(strips)):
+            first, last, low, high, _ = strips[s]
+            fetch(x, group, volume_, sizes, low * row, high * row, seen)
+            _winners(seen, width, outer, middle, inner, sizes, first, last, low, out, places)
+            begin_, end_ = first * lines * line, last * lines * line
+            put(out, group, size, sizes, begin_, end_, y)
+            for j in range(count):
+                for i in range(begin_, end_):
+                    to = at + i * channels + j if sizes[7] else at + j * size + i
+                    indices[to] = places[(i - begin_) * width + j]
 
 
-@compiled
-def _max_windows(x, y, indices, w, begin, end):
-    """With indices, or of any windows."""
-    adaptive = w.stride_depth == 0 or w.stride_height == 0 or w.stride_width == 0
-    for plane in range(begin, end):
-        at, to = plane * w.depth * w.height * w.width, plane * w.out_depth * w.out_height * w.out_width
-        if not adaptive:
-            for line in range(w.out_depth * w.out_height):
-                start = to + line * w.out_width
-                _winners(x, at, w, line, y[start : start + w.out_width], indices[start : start + w.out_width])
-            continue
-        for d in range(w.out_depth):
-            for h in range(w.out_height):
-                for i in range(w.out_width):
-                    where = _winner(x, at, w, d, h, i)
-                    y[to] = like(-_INFINITY, x[0]) if where < 0 else x[at + where]
-                    if indices.size:
-                        indices[to] = where
-                    to += 1
+def _integers(dtype):
+    return np.empty(0, np.int32 if dtype.itemsize == 4 else np.int64)
 
 
 @kernel
 def max_pool(x, y, indices, window):
     w = window
     if y.size == 0:
-        return
-    x, to = channels_first(x, w.channels, w), room(y, w)
-    places = room(indices, w)
-    if indices.size or 0 in (w.stride_depth, w.stride_height, w.stride_width):
-        share(_max_windows, w.batch * w.channels, _grain(w), x, to, places, w)
+        return None
+    if volume(w) >= 1 << 31 or x.size == 0:
+        return fallback("max_pool", x, y, indices, w)
+    if indices.size:
+        share_planes(_max_pool_indices, w, 2, x, y, indices, _integers(x.dtype))
     else:
-        share(_max_rows, w.batch * w.channels, _grain(w), x, to, w)
-    channels_back(to, w.channels, w, y)
-    channels_back(places, w.channels, w, indices)
+        share_planes(_max_pool, w, 1, x, y)
+    return None
 
 
 @compiled
-def _max_gradients(grad_output, x, indices, grad_input, w, begin, end):
-    size, count = w.depth * w.height * w.width, w.out_depth * w.out_height * w.out_width
-    adaptive = w.stride_depth == 0 or w.stride_height == 0 or w.stride_width == 0
-    best, places = np.empty(w.out_width, x.dtype), np.empty(w.out_width, np.int64)
+def _max_gradients(grad_output, x, grad_input, numbers, outer, middle, inner, strips, sizes, room_, begin, end):
+    width, volume_, row = lanes(x), sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2]
+    lines, line = len(middle), len(inner)
+    seen, sums = np.zeros(room_ * width, x.dtype), np.empty(room_ * width, x.dtype)
+    given = np.zeros(most_windows(strips) * lines * line * width, x.dtype)
+    best, places = np.empty_like(given), np.empty(given.size, numbers.dtype)
+    for group in range(begin, end):
+        done = known = 0
+        for s in range(len(strips)):
+            first, last, low, high, kept = strips[s]
+            fetch(x, group, volume_, sizes, low * row, high * row, seen)
+            fetch(
+                grad_output, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, given
+            )
+            known = _clear(sums, (known - done) * row * width, (max(high, kept) - done) * row * width, high, kept)
+            _winners(seen, width, outer, middle, inner, sizes, first, last, low, best, places)
+            _add_to_winners(given, places, (last - first) * lines * line, done * row, sums)
+            put(sums, group, volume_, sizes, done * row, kept * row, grad_input)
+            done = _keep(sums, (kept - done) * row * width, (known - done) * row * width, kept)
+
+
+@compiled
+def _add_to_winners(given, places, windows, before, sums):
+    """`before`: the position that sums begin with."""
+    width = lanes(given)
+    for i in range(0, windows * width, width):
+        for j in range(width):
+            if places[i + j] >= 0:
+                sums[(places[i + j] - before) * width + j] += given[i + j]
+
+
+@compiled
+def _clear(sums, begin, end, high, kept):
+    """Rows that no strip has added to yet; up to which they are cleared now."""
+    for i in range(begin, end):
+        sums[i] = like(0.0, sums[0])
+    return max(high, kept)
+
+
+@compiled
+def _keep(sums, begin, end, kept):
+    """What later strips add to comes first, and begins with row `kept`."""
+    for i in range(end - begin):
+        sums[i] = sums[begin + i]
+    return kept
+
+
+@compiled
+def _scatter(x, indices, y, positions_, volume_, begin, end):
+    """To where the indices say, -1 being nowhere; of planes, of which y [volume] are zeros and x [positions]."""
     for plane in range(begin, end):
-        at, of = plane * size, plane * count
-        grad_input[at : at + size] = like(0.0, grad_output[0])
-        if indices.size:
-            for i in range(count):
-                where = indices[of + i]
-                if where >= 0:
-                    grad_input[at + where] += grad_output[of + i]
-        elif not adaptive:
-            for line in range(w.out_depth * w.out_height):
-                _winners(x, at, w, line, best, places)
-                for i in range(w.out_width):
-                    if places[i] >= 0:
-                        grad_input[at + places[i]] += grad_output[of + line * w.out_width + i]
-        else:
-            for d in range(w.out_depth):
-                for h in range(w.out_height):
-                    for i in range(w.out_width):
-                        where = _winner(x, at, w, d, h, i)
-                        if where >= 0:
-                            grad_input[at + where] += grad_output[of]
-                        of += 1
+        y[plane * volume_ : (plane + 1) * volume_] = like(0.0, x[0])
+        for i in range(plane * positions_, (plane + 1) * positions_):
+            if indices[i] >= 0:
+                y[plane * volume_ + indices[i]] += x[i]
+
+
+@compiled
+def _are_inside(indices, size, first):
+    """Whether first <= index < size."""
+    least, most = 0, 0
+    for i in range(indices.size):
+        least, most = min(least, indices[i]), max(most, indices[i])
+    return least >= first and most < size
 
 
 @kernel
@@ -215,11 +210,21 @@ def max_pool_backward(grad_output, x, indices, grad_input, window):
     if grad_output.size == 0 or grad_input.size == 0:
         grad_input[:] = 0
         return None
-    if indices.size and not _are_inside(indices, w.depth * w.height * w.width, -1):
+    if indices.size and not _are_inside(indices, volume(w), -1):
         return BAD_INDEX
-    g, x, to = channels_first(grad_output, w.channels, w), channels_first(x, w.channels, w), room(grad_input, w)
-    share(_max_gradients, w.batch * w.channels, _grain(w), g, x, channels_first(indices, w.channels, w), to, w)
-    channels_back(to, w.channels, w, grad_input)
+    if indices.size:
+        g, to, indices = (
+            channels_first(grad_output, w.channels, w),
+            room(grad_input, w),
+            channels_first(indices, w.channels, w),
+        )
+        planes, grain = w.batch * w.channels, max(1, (1 << 15) // volume(w))
+        share(_scatter, planes, grain, g, indices, to, positions(w), volume(w))
+        channels_back(to, w.channels, w, grad_input)
+    elif volume(w) >= 1 << 31:
+        return fallback("max_pool_backward", grad_output, x, indices, grad_input, w)
+    else:
+        share_planes(_max_gradients, w, 4, grad_output, x, grad_input, _integers(x.dtype))
     return None
 
 
@@ -236,15 +241,6 @@ def _taken(grad_output, indices, grad_input, positions_, volume_, begin, end):
     for plane in range(begin, end):
         for i in range(plane * positions_, (plane + 1) * positions_):
             grad_input[i] = grad_output[plane * volume_ + indices[i]]
-
-
-@compiled
-def _are_inside(indices, size, first):
-    """Whether first <= index < size."""
-    least, most = 0, 0
-    for i in range(indices.size):
-        least, most = min(least, indices[i]), max(most, indices[i])
-    return least >= first and most < size
 
 
 @kernel
@@ -272,154 +268,128 @@ def max_unpool_backward(grad_output, indices, grad_input, planes, positions, vol
 
 
 @compiled
-def _divisor(w, out_depth, out_height, out_width, count_include_pad, divisor_override):
-    if divisor_override:
-        return divisor_override
-    _, _, first_plane, last_plane, planes = _depth(w, out_depth)
-    _, _, first_line, last_line, lines = _height(w, out_height)
-    _, _, first, last, places = _width(w, out_width)
-    if count_include_pad:
-        return max(1, planes * lines * places)
-    return max(1, (last_plane - first_plane) * (last_line - first_line) * (last - first))
+def _sums(x, width, outer, middle, inner, sizes, first, last, low, columns, y):
+    """y [windows [first, last), lines, windows along a row, width] of a strip x whose first row is `low`: the sum of
+    each column, then those of windows."""
+    line, row, zero, lanes_ = sizes[2] * width, sizes[1] * sizes[2] * width, filled(0.0, x), lanes(x)
+    widest, across, starts = most_of(inner, 1), len(inner), np.empty(most_of(outer, 1) * most_of(middle, 1), np.int64)
+    for window in range(first * len(middle), last * len(middle)):
+        o, m = window // len(middle), window % len(middle)
+        at, y_begin = (outer[o, 0] - low) * row + middle[m, 0] * line, (window - first * len(middle)) * across * width
+        rows = seen_rows(at, outer[o, 1], sizes[3] * row, middle[m, 1], sizes[4] * line, starts)
+        for j in range(0, 0 if rows > 1 else line, lanes_):
+            store(columns, j, load(x, at + j) if rows else zero)
+        for k in range(rows % 2, rows, 2):
+            a, b = starts[k], starts[k + 1]
+            if k == 0:
+                for j in range(0, line, lanes_):
+                    store(columns, j, load(x, a + j) + load(x, b + j))
+            elif k == 1:
+                for j in range(0, line, lanes_):
+                    store(columns, j, load(x, at + j) + load(x, a + j) + load(x, b + j))
+            else:
+                for j in range(0, line, lanes_):
+                    store(columns, j, load(columns, j) + (load(x, a + j) + load(x, b + j)))
+        for part in range(0, width, lanes_):
+            for i in range(across):
+                value = load(columns, inner[i, 0] * width + part) if inner[i, 1] else zero
+                store(y, y_begin + i * width + part, value)
+            for tap in range(1, widest):
+                for i in range(across):
+                    if tap < inner[i, 1]:
+                        to, of = y_begin + i * width + part, (inner[i, 0] + tap * sizes[5]) * width + part
+                        store(y, to, load(y, to) + load(columns, of))
 
 
 @compiled
-def _divisors(w, out_depth, out_height, count_include_pad, divisor_override, out):
-    """Those of a row of y."""
-    for i in range(out.size):
-        out[i] = _divisor(w, out_depth, out_height, i, count_include_pad, divisor_override)
+def _add_sums(y, width, outer, middle, inner, sizes, first, last, low, columns, x):
+    """The other way: along the row, then to all rows."""
+    line, row, zero, lanes_ = sizes[2] * width, sizes[1] * sizes[2] * width, filled(0.0, x), lanes(x)
+    widest, across = most_of(inner, 1), len(inner)
+    for window in range(first * len(middle), last * len(middle)):
+        o, m = window // len(middle), window % len(middle)
+        at, y_begin = (outer[o, 0] - low) * row + middle[m, 0] * line, (window - first * len(middle)) * across * width
+        for j in range(0, line, lanes_):
+            store(columns, j, zero)
+        for part in range(0, width, lanes_):
+            for tap in range(widest):
+                for i in range(across):
+                    if tap < inner[i, 1]:
+                        of, to = y_begin + i * width + part, (inner[i, 0] + tap * sizes[5]) * width + part
+                        store(columns, to, load(columns, to) + load(y, of))
+        for d in range(outer[o, 1]):
+            for h in range(middle[m, 1]):
+                start = at + d * sizes[3] * row + h * sizes[4] * line
+                for j in range(0, line, lanes_):
+                    store(x, start + j, load(x, start + j) + load(columns, j))
 
 
 @compiled
-def _added(x, y):
-    for i in range(y.size):
-        y[i] += x[i]
+def _divide(x, width, outer, middle, inner, first, last, column, override):
+    """Sums of windows by what counts in them, as `column` of the tables says, or by `override`."""
+    lanes_ = lanes(x)
+    for window in range(first * len(middle), last * len(middle)):
+        of_rows = outer[window // len(middle), column] * middle[window % len(middle), column]
+        begin = (window - first * len(middle)) * len(inner) * width
+        for part in range(begin, begin + width, lanes_):
+            for i in range(len(inner)):
+                divisor = filled(override if override else max(1, of_rows * inner[i, column]), x)
+                store(x, part + i * width, load(x, part + i * width) / divisor)
 
 
 @compiled
-def _average_rows(x, y, w, count_include_pad, divisor_override, begin, end):
-    """Windows that slide: of rows of y. First the sum of each column, then those along the width."""
-    columns, divisors = np.empty(w.width, x.dtype), np.empty(w.out_width, x.dtype)
-    for line in range(w.out_depth * w.out_height):
-        out_depth, out_height = line // w.out_height, line % w.out_height
-        of_depth, _, first_plane, last_plane, _ = _depth(w, out_depth)
-        of_height, _, first_line, last_line, _ = _height(w, out_height)
-        _divisors(w, out_depth, out_height, count_include_pad, divisor_override, divisors)
-        for plane in range(begin, end):
-            at = plane * w.depth * w.height * w.width
-            start = (plane * w.out_depth * w.out_height + line) * w.out_width
-            to = y[start : start + w.out_width]
-            to[:] = columns[:] = like(0.0, x[0])
-            for d in range(first_plane, last_plane):
-                for h in range(first_line, last_line):
-                    of_row = (of_depth + d * w.dilation_depth) * w.height + of_height + h * w.dilation_height
-                    _added(x[at + of_row * w.width : at + (of_row + 1) * w.width], columns)
-            for tap in range(w.kernel_width):
-                first = tap * w.dilation_width - w.padding_width
-                low, high = inside(first, w.width, w.out_width, w.stride_width)
-                part = to[low:high]
-                if w.stride_width == 1:
-                    _added(columns[first + low : first + high], part)
-                elif w.stride_width == 2:
-                    seen = columns[first + low * 2 :]
-                    for i in range(part.size):
-                        part[i] += seen[_TWO * np.uint64(i)]
-                else:
-                    seen = columns[first + low * w.stride_width :]
-                    for i in range(part.size):
-                        part[i] += seen[i * w.stride_width]
-            for i in range(to.size):
-                to[i] = to[i] / divisors[i]
+def _average_pool(x, y, column, override, outer, middle, inner, strips, sizes, room_, begin, end):
+    width, volume_, row = lanes(x), sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2]
+    lines, line = len(middle), len(inner)
+    seen, columns = np.zeros(room_ * width, x.dtype), np.empty(sizes[2] * width, x.dtype)
+    out = np.empty(most_windows(strips) * lines * line * width, x.dtype)
+    for group in range(begin, end):
+        for s in range(len(strips)):
+            first, last, low, high, _ = strips[s]
+            fetch(x, group, volume_, sizes, low * row, high * row, seen)
+            _sums(seen, width, outer, middle, inner, sizes, first, last, low, columns, out)
+            _divide(out, width, outer, middle, inner, first, last, column, override)
+            put(out, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, y)
 
 
 @compiled
-def _average_row_gradients(grad_output, grad_input, w, count_include_pad, divisor_override, begin, end):
-    """The other way: first along the width, then to each row that a window sees."""
-    columns, divisors = np.empty(w.width, grad_output.dtype), np.empty(w.out_width, grad_output.dtype)
-    size = w.depth * w.height * w.width
-    grad_input[begin * size : end * size] = like(0.0, grad_output[0])
-    for line in range(w.out_depth * w.out_height):
-        out_depth, out_height = line // w.out_height, line % w.out_height
-        of_depth, _, first_plane, last_plane, _ = _depth(w, out_depth)
-        of_height, _, first_line, last_line, _ = _height(w, out_height)
-        _divisors(w, out_depth, out_height, count_include_pad, divisor_override, divisors)
-        for plane in range(begin, end):
-            start = (plane * w.out_depth * w.out_height + line) * w.out_width
-            given = grad_output[start : start + w.out_width]
-            columns[:] = like(0.0, grad_output[0])
-            for tap in range(w.kernel_width):
-                first = tap * w.dilation_width - w.padding_width
-                low, high = inside(first, w.width, w.out_width, w.stride_width)
-                part, by = given[low:high], divisors[low:high]
-                seen = columns[first + low * w.stride_width :]
-                for i in range(part.size):
-                    seen[i * w.stride_width] += part[i] / by[i]
-            for d in range(first_plane, last_plane):
-                for h in range(first_line, last_line):
-                    of_row = (of_depth + d * w.dilation_depth) * w.height + of_height + h * w.dilation_height
-                    at = plane * size + of_row * w.width
-                    _added(columns, grad_input[at : at + w.width])
-
-
-@compiled
-def _average_windows(x, y, w, count_include_pad, divisor_override, begin, end):
-    """Any windows, one at a time."""
-    for plane in range(begin, end):
-        at, to = plane * w.depth * w.height * w.width, plane * w.out_depth * w.out_height * w.out_width
-        for d in range(w.out_depth):
-            of_depth, _, first_plane, last_plane, _ = _depth(w, d)
-            for h in range(w.out_height):
-                of_height, _, first_line, last_line, _ = _height(w, h)
-                for i in range(w.out_width):
-                    of_width, _, first, last, _ = _width(w, i)
-                    total = 0.0
-                    for a in range(first_plane, last_plane):
-                        for b in range(first_line, last_line):
-                            line = (of_depth + a * w.dilation_depth) * w.height + of_height + b * w.dilation_height
-                            start = at + line * w.width + of_width
-                            for c in range(first, last):
-                                total += x[start + c * w.dilation_width]
-                    y[to] = total / _divisor(w, d, h, i, count_include_pad, divisor_override)
-                    to += 1
+def _average_gradients(
+    grad_output, grad_input, column, override, outer, middle, inner, strips, sizes, room_, begin, end
+):
+    width, volume_, row = lanes(grad_output), sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2]
+    lines, line = len(middle), len(inner)
+    sums, columns = np.empty(room_ * width, grad_output.dtype), np.empty(sizes[2] * width, grad_output.dtype)
+    given = np.zeros(most_windows(strips) * lines * line * width, grad_output.dtype)
+    for group in range(begin, end):
+        done = known = 0
+        for s in range(len(strips)):
+            first, last, _, high, kept = strips[s]
+            fetch(
+                grad_output, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, given
+            )
+            known = _clear(sums, (known - done) * row * width, (max(high, kept) - done) * row * width, high, kept)
+            _divide(given, width, outer, middle, inner, first, last, column, override)
+            _add_sums(given, width, outer, middle, inner, sizes, first, last, done, columns, sums)
+            put(sums, group, volume_, sizes, done * row, kept * row, grad_input)
+            done = _keep(sums, (kept - done) * row * width, (known - done) * row * width, kept)
 
 
 @kernel
 def avg_pool(x, y, window, count_include_pad, divisor_override):
     w = window
-    if y.size == 0:
-        return
-    x, to = channels_first(x, w.channels, w), room(y, w)
-    if x.size == 0:
+    if x.size == 0 or y.size == 0:
         y[:] = 0
         return
-    adaptive = 0 in (w.stride_depth, w.stride_height, w.stride_width)
-    over = _average_windows if adaptive else _average_rows
-    share(over, w.batch * w.channels, _grain(w), x, to, w, count_include_pad, divisor_override)
-    channels_back(to, w.channels, w, y)
+    column = 2 if count_include_pad else 1
+    if _longest(w) > LONG and x.dtype == np.float32:
+        share_planes(_norms, w, 4, x, y, column, divisor_override, 0.0, 0)
+    else:
+        share_planes(_average_pool, w, 1, x, y, column, divisor_override)
 
 
-@compiled
-def _average_gradients(grad_output, grad_input, w, count_include_pad, divisor_override, begin, end):
-    for plane in range(begin, end):
-        size = w.depth * w.height * w.width
-        at, of = plane * size, plane * w.out_depth * w.out_height * w.out_width
-        grad_input[at : at + size] = like(0.0, grad_output[0])
-        for d in range(w.out_depth):
-            of_depth, _, first_plane, last_plane, _ = _depth(w, d)
-            for h in range(w.out_height):
-                of_height, _, first_line, last_line, _ = _height(w, h)
-                for i in range(w.out_width):
-                    of_width, _, first, last, _ = _width(w, i)
-                    share_ = grad_output[of] / like(
-                        np.float64(_divisor(w, d, h, i, count_include_pad, divisor_override)), grad_output[0]
-                    )
-                    of += 1
-                    for a in range(first_plane, last_plane):
-                        for b in range(first_line, last_line):
-                            line = (of_depth + a * w.dilation_depth) * w.height + of_height + b * w.dilation_height
-                            start = at + line * w.width + of_width
-                            for c in range(first, last):
-                                grad_input[start + c * w.dilation_width] += share_
+def _longest(w):
+    """Taps of the largest window."""
+    return int(np.prod([table[:, 1].max(initial=0) for table in plan_of(w).windows]))
 
 
 @kernel
@@ -428,11 +398,8 @@ def avg_pool_backward(grad_output, grad_input, window, count_include_pad, diviso
     if grad_output.size == 0 or grad_input.size == 0:
         grad_input[:] = 0
         return
-    g, to = channels_first(grad_output, w.channels, w), room(grad_input, w)
-    adaptive = 0 in (w.stride_depth, w.stride_height, w.stride_width)
-    over = _average_gradients if adaptive else _average_row_gradients
-    share(over, w.batch * w.channels, _grain(w), g, to, w, count_include_pad, divisor_override)
-    channels_back(to, w.channels, w, grad_input)
+    column = 2 if count_include_pad else 1
+    share_planes(_average_gradients, w, 1, grad_output, grad_input, column, divisor_override)
 
 
 # ---- norms: the averages of powers, times what a window has; a window beyond padding counts more than it sees ----
@@ -454,79 +421,87 @@ def _power(x, p):
 
 
 @compiled
-def _sum_of_powers(x, at, w, p, d, h, i):
-    of_depth, _, first_plane, last_plane, planes = _depth(w, d)
-    of_height, _, first_line, last_line, lines = _height(w, h)
-    of_width, _, first, last, places = _width(w, i)
-    total = 0.0
-    for a in range(first_plane, last_plane):
-        for b in range(first_line, last_line):
-            line = (of_depth + a * w.dilation_depth) * w.height + of_height + b * w.dilation_height
-            start = at + line * w.width + of_width
-            for c in range(first, last):
-                total += _power(np.float64(x[start + c * w.dilation_width]), p)
-    count = w.kernel_depth * w.kernel_height * w.kernel_width
-    return total * (count / max(1, planes * lines * places))
+def _powers(x, p, y):
+    """In double."""
+    if p == 1.0:
+        for i in range(y.size):
+            y[i] = x[i]
+    elif p == 2.0:
+        for i in range(y.size):
+            y[i] = np.float64(x[i]) * np.float64(x[i])
+    else:
+        for i in range(y.size):
+            y[i] = _power(np.float64(x[i]), p)
 
 
 @compiled
-def _norms(x, y, w, p, begin, end):
-    for plane in range(begin, end):
-        at, to = plane * w.depth * w.height * w.width, plane * w.out_depth * w.out_height * w.out_width
-        for d in range(w.out_depth):
-            for h in range(w.out_height):
-                for i in range(w.out_width):
-                    y[to] = _power(_sum_of_powers(x, at, w, p, d, h, i), 1.0 / p)
-                    to += 1
+def _norms(x, y, column, override, p, count, outer, middle, inner, strips, sizes, room_, begin, end):
+    """(count times the average of x^p)^(1/p); where p is 0, the average of x."""
+    width, volume_, row = lanes(x), sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2]
+    lines, line = len(middle), len(inner)
+    seen, columns = np.zeros(room_ * width, x.dtype), np.empty(sizes[2] * width, np.float64)
+    out = np.empty(most_windows(strips) * lines * line * width, x.dtype)
+    powers, sums = np.empty(seen.size, np.float64), np.empty(out.size, np.float64)
+    for group in range(begin, end):
+        for s in range(len(strips)):
+            first, last, low, high, _ = strips[s]
+            fetch(x, group, volume_, sizes, low * row, high * row, seen)
+            used = (high - low) * row * width
+            _powers(seen[:used], p if p else 1.0, powers[:used])
+            _sums(powers, width, outer, middle, inner, sizes, first, last, low, columns, sums)
+            _divide(sums, width, outer, middle, inner, first, last, column, override)
+            for i in range((last - first) * lines * line * width):
+                out[i] = _power(sums[i] * count, 1.0 / p) if p else sums[i]
+            put(out, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, y)
 
 
 @compiled
-def _norm_gradients(grad_output, x, grad_input, w, p, begin, end):
-    count = w.kernel_depth * w.kernel_height * w.kernel_width
-    size = w.depth * w.height * w.width
-    sums = np.empty(size, np.float64)
-    for plane in range(begin, end):
-        at, of = plane * size, plane * w.out_depth * w.out_height * w.out_width
-        sums[:] = 0.0
-        for d in range(w.out_depth):
-            of_depth, _, first_plane, last_plane, planes = _depth(w, d)
-            for h in range(w.out_height):
-                of_height, _, first_line, last_line, lines = _height(w, h)
-                for i in range(w.out_width):
-                    of_width, _, first, last, places = _width(w, i)
-                    total = _sum_of_powers(x, at, w, p, d, h, i)
-                    grad = grad_output[of] * _power(total, 1.0 / p - 1.0) * (count / max(1, planes * lines * places))
-                    if total == 0.0:
-                        grad = 0.0
-                    elif total != total:
-                        grad = 0.0 * grad
-                    of += 1
-                    for a in range(first_plane, last_plane):
-                        for b in range(first_line, last_line):
-                            line = (of_depth + a * w.dilation_depth) * w.height + of_height + b * w.dilation_height
-                            start = line * w.width + of_width
-                            for c in range(first, last):
-                                sums[start + c * w.dilation_width] += grad
-        for i in range(size):
-            grad_input[at + i] = _power(np.float64(x[at + i]), p - 1.0) * sums[i]
+def _norm_gradients(grad_output, x, grad_input, p, count, outer, middle, inner, strips, sizes, room_, begin, end):
+    width, volume_, row = lanes(x), sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2]
+    lines, line = len(middle), len(inner)
+    seen, columns = np.zeros(room_ * width, x.dtype), np.empty(sizes[2] * width, np.float64)
+    powers, sums = np.empty(seen.size, np.float64), np.empty(seen.size, np.float64)
+    given = np.zeros(most_windows(strips) * lines * line * width, x.dtype)
+    totals = np.empty(given.size, np.float64)
+    for group in range(begin, end):
+        done = known = 0
+        for s in range(len(strips)):
+            first, last, low, high, kept = strips[s]
+            fetch(x, group, volume_, sizes, low * row, high * row, seen)
+            used = (high - low) * row * width
+            _powers(seen[:used], p, powers[:used])
+            fetch(
+                grad_output, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, given
+            )
+            known = _clear(sums, (known - done) * row * width, (max(high, kept) - done) * row * width, high, kept)
+            _sums(powers, width, outer, middle, inner, sizes, first, last, low, columns, totals)
+            _divide(totals, width, outer, middle, inner, first, last, 2, 0)
+            for i in range((last - first) * lines * line * width):
+                total = totals[i] * count
+                grad = given[i] * _power(total, 1.0 / p - 1.0) * count
+                if total == 0.0:
+                    grad = 0.0
+                elif total != total:
+                    grad = 0.0 * grad
+                totals[i] = grad
+            _divide(totals, width, outer, middle, inner, first, last, 2, 0)
+            _add_sums(totals, width, outer, middle, inner, sizes, first, last, done, columns, sums)
+            fetch(x, group, volume_, sizes, done * row, kept * row, seen)
+            for i in range((kept - done) * row * width):
+                seen[i] = _power(np.float64(seen[i]), p - 1.0) * sums[i]
+            put(seen, group, volume_, sizes, done * row, kept * row, grad_input)
+            done = _keep(sums, (kept - done) * row * width, (known - done) * row * width, kept)
 
 
 @kernel
 def lp_pool(x, y, window, norm_type):
-    w = window
-    if y.size == 0:
-        return
-    x, to = channels_first(x, w.channels, w), room(y, w)
-    share(_norms, w.batch * w.channels, _grain(w, 4), x, to, w, norm_type)
-    channels_back(to, w.channels, w, y)
+    if y.size:
+        share_planes(_norms, window, 4, x, y, 2, 0, norm_type, taps(window))
 
 
 @kernel
 def lp_pool_backward(grad_output, x, grad_input, window, norm_type):
-    w = window
     if grad_output.size == 0:
         grad_input[:] = 0
-        return
-    g, x, to = channels_first(grad_output, w.channels, w), channels_first(x, w.channels, w), room(grad_input, w)
-    share(_norm_gradients, w.batch * w.channels, _grain(w, 8), g, x, to, w, norm_type)
-    channels_back(to, w.channels, w, grad_input)
+    else:
+        share_planes(_norm_gradients, window, 8, grad_output, x, grad_input, norm_type, taps(window))

@@ -1,9 +1,9 @@
 """The matrix product that linear, convolution and recurrent networks are made of.
 
 B is cut into panels of PANEL columns and slices of DEPTH rows, packed so that a slice of a panel lies in the
-second-level cache: `pack` for matrices, convolution packs its columns itself. A is packed as well, once, ROWS rows side
-by side. For `multiply`, `_tile` adds their product to ROWS x PANEL sums in the first-level cache: sixteen multiply-adds
-for eight vectors that are loaded and four that are stored, so that the multiply-adds are what takes the time.
+second-level cache: `pack` for matrices, convolution packs its columns itself. A is read where it lies. For `multiply`,
+`_tile` keeps ROWS x lanes sums in registers over a slice: twelve multiply-adds for two vectors and six numbers that are
+loaded, so that the multiply-adds are what takes the time.
 """
 
 from __future__ import annotations
@@ -11,132 +11,110 @@ from __future__ import annotations
 import numpy as np
 
 from fastdl.numba.kernels._kernel import blocks, compiled, share
+from fastdl.numba.kernels.vector import exceeds, filled, lanes, load, multiply_add, select, spread, store, turn
 from fastdl.numba.kernels.vmath import like
 
-PANEL = 128  # columns
+PANEL = 144
+"""Columns: an odd number of vectors, so that a vector wide, a slice is spread over all of the first-level cache."""
 DEPTH = 256  # terms
-ROWS = 4
-TERMS = 4  # that a sum is loaded and stored for
+ROWS = 6
 _FEW = 16
 """Rows for which packing would take longer than the product."""
-PIECE_ROWS = 256
+PIECE_ROWS = 1024
 """Of a panel that one thread takes: for each it is packed anew."""
 WORTH_SHARING = 1 << 20
 """Multiply-adds that take longer than to wake another thread."""
 
 
 @compiled
-def _tile(a, b, c, terms, width):
-    """c [ROWS, PANEL] += a b, of the first `width` columns; a [terms / 4, 4, ROWS], b [terms, PANEL]."""
-    for k in range(0, terms, TERMS):
-        p = a[k * ROWS : (k + TERMS) * ROWS]
-        a00, a10, a20, a30 = p[0], p[1], p[2], p[3]
-        a01, a11, a21, a31 = p[4], p[5], p[6], p[7]
-        a02, a12, a22, a32 = p[8], p[9], p[10], p[11]
-        a03, a13, a23, a33 = p[12], p[13], p[14], p[15]
-        q = b[k * PANEL : (k + TERMS) * PANEL]
-        for j in range(width):
-            b0, b1, b2, b3 = q[j], q[PANEL + j], q[2 * PANEL + j], q[3 * PANEL + j]
-            c[j] = (((c[j] + a00 * b0) + a01 * b1) + a02 * b2) + a03 * b3
-            c[PANEL + j] = (((c[PANEL + j] + a10 * b0) + a11 * b1) + a12 * b2) + a13 * b3
-            c[2 * PANEL + j] = (((c[2 * PANEL + j] + a20 * b0) + a21 * b1) + a22 * b2) + a23 * b3
-            c[3 * PANEL + j] = (((c[3 * PANEL + j] + a30 * b0) + a31 * b1) + a32 * b2) + a33 * b3
+def _tile(a, a_begin, a_row, a_column, rows, terms, b, b_begin, c, c_begin, c_row, first, relu):
+    """c [ROWS, lanes(c)] = a [rows, terms] b, or that added to c; relu of it. Past a's last row there is that again."""
+    last = rows - 1
+    a0, a1, a2 = a_begin, a_begin + min(1, last) * a_row, a_begin + min(2, last) * a_row
+    a3, a4, a5 = a_begin + min(3, last) * a_row, a_begin + min(4, last) * a_row, a_begin + min(5, last) * a_row
+    if first:
+        c0 = c1 = c2 = c3 = c4 = c5 = filled(0.0, c)
+    else:
+        c0, c1, c2 = load(c, c_begin), load(c, c_begin + c_row), load(c, c_begin + 2 * c_row)
+        c3, c4, c5 = load(c, c_begin + 3 * c_row), load(c, c_begin + 4 * c_row), load(c, c_begin + 5 * c_row)
+    for k in range(terms):
+        row, at = load(b, b_begin + k * PANEL), k * a_column
+        c0 = multiply_add(spread(a, a0 + at), row, c0)
+        c1 = multiply_add(spread(a, a1 + at), row, c1)
+        c2 = multiply_add(spread(a, a2 + at), row, c2)
+        c3 = multiply_add(spread(a, a3 + at), row, c3)
+        c4 = multiply_add(spread(a, a4 + at), row, c4)
+        c5 = multiply_add(spread(a, a5 + at), row, c5)
+    if relu:
+        zero = filled(0.0, c)
+        c0, c1 = select(exceeds(c0, zero), c0, zero), select(exceeds(c1, zero), c1, zero)
+        c2, c3 = select(exceeds(c2, zero), c2, zero), select(exceeds(c3, zero), c3, zero)
+        c4, c5 = select(exceeds(c4, zero), c4, zero), select(exceeds(c5, zero), c5, zero)
+    store(c, c_begin, c0)
+    store(c, c_begin + c_row, c1)
+    store(c, c_begin + 2 * c_row, c2)
+    store(c, c_begin + 3 * c_row, c3)
+    store(c, c_begin + 4 * c_row, c4)
+    store(c, c_begin + 5 * c_row, c5)
 
 
 @compiled
-def packed_rows(m, k):
-    """How many elements `pack_rows` writes."""
-    return (m + ROWS - 1) // ROWS * ROWS * ((k + TERMS - 1) // TERMS * TERMS)
+def _edge(a, a_row, a_column, rows, terms, b, b_begin, c, c_begin, c_row, columns, first, relu, sums):
+    """The same of a tile that is cut off by c's last row or column."""
+    width = lanes(c)
+    if not first:
+        for r in range(rows):
+            for j in range(columns):
+                sums[r * width + j] = c[c_begin + r * c_row + j]
+    _tile(a, 0, a_row, a_column, rows, terms, b, b_begin, sums, 0, width, first, relu)
+    for r in range(rows):
+        for j in range(columns):
+            c[c_begin + r * c_row + j] = sums[r * width + j]
 
 
 @compiled
-def pack_rows(a, a_begin, a_row, a_column, m, k, packed, begin, end):
-    """Blocks [begin, end) of ROWS rows of A [m, k], of all slices: [slice, block, terms, ROWS]; zeros up to a whole
-    number of TERMS. Past the last row there is that once more."""
-    blocks_ = (m + ROWS - 1) // ROWS
-    for term in range(0, k, DEPTH):
-        terms = min(DEPTH, k - term)
-        padded = (terms + TERMS - 1) // TERMS * TERMS
-        for i in range(begin, end):
-            most = m - 1 - i * ROWS
-            start = a_begin + i * ROWS * a_row + term * a_column
-            a0, a1 = a[start:], a[start + min(1, most) * a_row :]
-            a2, a3 = a[start + min(2, most) * a_row :], a[start + min(3, most) * a_row :]
-            block = packed[blocks_ * ROWS * term + i * ROWS * padded :]
-            if a_column == 1:
-                for t in range(terms):
-                    to = block[t * ROWS : (t + 1) * ROWS]
-                    to[0], to[1], to[2], to[3] = a0[t], a1[t], a2[t], a3[t]
-            else:
-                for t in range(terms):
-                    to, at = block[t * ROWS : (t + 1) * ROWS], t * a_column
-                    to[0], to[1], to[2], to[3] = a0[at], a1[at], a2[at], a3[at]
-            block[terms * ROWS : padded * ROWS] = like(0.0, a[0])
-
-
-@compiled
-def multiply(packed, m, k, row, rows, term, panel, c, c_begin, c_row, columns, first, relu, sums):
-    """c [rows, columns] = rows from `row` on (a multiple of ROWS) of a packed A [m, k], of the slice that begins at
-    `term`, times panel; or that added to c where it is not `first`; relu of it. c lies from c_begin on, its rows c_row
-    apart. sums [ROWS PANEL]: scratch."""
-    zero = like(0.0, panel[0])
-    padded = (min(DEPTH, k - term) + TERMS - 1) // TERMS * TERMS
-    slice_ = packed[(m + ROWS - 1) // ROWS * ROWS * term :]
-    width = min(PANEL, (columns + 15) // 16 * 16)
+def multiply(a, a_begin, a_row, a_column, rows, terms, panel, c, c_begin, c_row, columns, first, relu, sums):
+    """c [rows, columns] = a [rows, terms] panel [terms, PANEL], or that added to c where it is not `first`; relu of it.
+    c lies from c_begin on, its rows c_row apart, and a likewise, contiguous along one of its sides."""
+    width = lanes(c)
+    block = sums[ROWS * width :]
+    row, column = (DEPTH, 1) if a_column == 1 else (1, ROWS)  # of the block, which keeps what was contiguous so
     for i in range(0, rows, ROWS):
-        here = min(ROWS, rows - i)
-        for r in range(here):
-            total = sums[r * PANEL : (r + 1) * PANEL]
-            if first:
-                total[:] = zero
+        here, to = min(ROWS, rows - i), c_begin + i * c_row
+        _copy_block(a, a_begin + i * a_row, a_row, a_column, here, terms, block)
+        for j in range(0, columns, width):
+            if here == ROWS and j + width <= columns:
+                _tile(block, 0, row, column, here, terms, panel, j, c, to + j, c_row, first, relu)
             else:
-                to = c[c_begin + (i + r) * c_row :]
-                for j in range(columns):
-                    total[j] = to[j]
-        _tile(slice_[(row + i) * padded :], panel, sums, padded, width)
-        for r in range(here):
-            total = sums[r * PANEL : (r + 1) * PANEL]
-            to = c[c_begin + (i + r) * c_row :]
-            if relu:
-                for j in range(columns):
-                    to[j] = zero if total[j] < zero else total[j]
-            else:
-                for j in range(columns):
-                    to[j] = total[j]
+                count = min(width, columns - j)
+                _edge(block, row, column, here, terms, panel, j, c, to + j, c_row, count, first, relu, sums)
+
+
+@compiled
+def _copy_block(a, a_begin, a_row, a_column, rows, terms, block):
+    """ROWS rows of a slice lie together, so that no two are in each other's way in the first-level cache."""
+    if a_column == 1:
+        for r in range(rows):
+            of, to = a[a_begin + r * a_row : a_begin + r * a_row + terms], block[r * DEPTH : r * DEPTH + terms]
+            for k in range(to.size):
+                to[k] = of[k]
+    else:
+        for k in range(terms):
+            of, to = a[a_begin + k * a_column :], block[k * ROWS : (k + 1) * ROWS]
+            for r in range(rows):
+                to[r] = of[r]
 
 
 @compiled
 def pack(b, b_begin, b_row, b_column, terms, columns, panel):
-    """panel [terms, PANEL] = b [terms, columns], and zeros up to a whole number of TERMS."""
-    zero = like(0.0, panel[0])
+    """panel [terms, PANEL] = b [terms, columns], one of whose steps, from row to row or from column to column, is 1."""
     if b_column == 1:
         for k in range(terms):
-            row, to = b[b_begin + k * b_row :], panel[k * PANEL : (k + 1) * PANEL]
-            for j in range(columns):
+            row, to = b[b_begin + k * b_row : b_begin + k * b_row + columns], panel[k * PANEL : k * PANEL + columns]
+            for j in range(to.size):
                 to[j] = row[j]
     else:
-        for begin in range(0, terms, 16):  # what is read of a line of cache stays there until the rest is
-            end = min(terms, begin + 16)
-            whole = columns // 4 * 4
-            for j in range(0, whole, 4):
-                start = b_begin + j * b_column + begin * b_row
-                b0, b1 = b[start:], b[start + b_column :]
-                b2, b3 = b[start + 2 * b_column :], b[start + 3 * b_column :]
-                to = panel[begin * PANEL + j :]
-                if b_row == 1:
-                    for k in range(end - begin):
-                        at = k * PANEL
-                        to[at], to[at + 1], to[at + 2], to[at + 3] = b0[k], b1[k], b2[k], b3[k]
-                else:
-                    for k in range(end - begin):
-                        at, of = k * PANEL, k * b_row
-                        to[at], to[at + 1], to[at + 2], to[at + 3] = b0[of], b1[of], b2[of], b3[of]
-            for j in range(whole, columns):
-                column = b[b_begin + j * b_column + begin * b_row :]
-                for k in range(end - begin):
-                    panel[(begin + k) * PANEL + j] = column[k * b_row]
-    for k in range(terms, (terms + TERMS - 1) // TERMS * TERMS):
-        panel[k * PANEL : (k + 1) * PANEL] = zero
+        turn(b, b_begin, b_column, columns, terms, panel, 0, PANEL)
 
 
 @compiled
@@ -147,11 +125,12 @@ def scratch_panel(like_):
 
 @compiled
 def scratch_sums(like_):
-    return np.zeros(ROWS * PANEL, like_.dtype)
+    """A tile, and a block of A."""
+    return np.zeros(ROWS * (lanes(like_) + DEPTH), like_.dtype)
 
 
 @compiled
-def _panels(packed, b, b_row, b_column, bias, c, c_row, m, n, k, relu, row_pieces, piece_rows, begin, end):
+def _panels(a, a_row, a_column, b, b_row, b_column, bias, c, c_row, m, n, k, relu, row_pieces, piece_rows, begin, end):
     panel, sums = scratch_panel(b), scratch_sums(b)
     for piece in range(begin, end):
         column, row = piece // row_pieces * PANEL, piece % row_pieces * piece_rows
@@ -164,8 +143,9 @@ def _panels(packed, b, b_row, b_column, bias, c, c_row, m, n, k, relu, row_piece
         for term in range(0, k, DEPTH):
             pack(b, term * b_row + column * b_column, b_row, b_column, min(DEPTH, k - term), columns, panel)
             first, last = term == 0 and bias.size == 0, term + DEPTH >= k
-            c_begin = row * c_row + column
-            multiply(packed, m, k, row, rows, term, panel, c, c_begin, c_row, columns, first, relu and last, sums)
+            of, to = row * a_row + term * a_column, row * c_row + column
+            terms = min(DEPTH, k - term)
+            multiply(a, of, a_row, a_column, rows, terms, panel, c, to, c_row, columns, first, relu and last, sums)
 
 
 @compiled(sums=True)
@@ -214,15 +194,8 @@ def _axpys(a, a_row, a_column, b, b_row, c, c_row, m, k, begin, end):
                 total[j] += factor * row[j]
 
 
-def packed_matrix(a, a_begin, a_strides, m, k):
-    """What `pack_rows` makes of all of A."""
-    packed = np.empty(packed_rows(m, k), a.dtype)
-    share(pack_rows, blocks(m, ROWS), max(1, (1 << 15) // k), a, a_begin, *a_strides, m, k, packed)
-    return packed
-
-
 def product(a, a_strides, b, b_strides, bias, c, m, n, k, relu=False):
-    """c [m, n] = a [m, k] b [k, n] + bias [n], a and b with any strides; relu of it."""
+    """c [m, n] = a [m, k] b [k, n] + bias [n], a and b or their transposes with contiguous rows; relu of it."""
     if m == 0 or n == 0:
         return
     if k == 0:
@@ -236,11 +209,10 @@ def product(a, a_strides, b, b_strides, bias, c, m, n, k, relu=False):
     if m <= _FEW and b_strides[1] == 1 and not bias.size and not relu:
         share(_axpys, n, max(64, (1 << 16) // (m * k)), a, *a_strides, b, b_strides[0], c, n, m, k)
         return
-    packed = packed_matrix(a, 0, a_strides, m, k)
     row_pieces = blocks(m, PIECE_ROWS)
     pieces = row_pieces * blocks(n, PANEL)
     grain = max(1, WORTH_SHARING // (min(m, PIECE_ROWS) * PANEL * k))
-    share(_panels, pieces, grain, packed, b, *b_strides, bias, c, n, m, n, k, relu, row_pieces, PIECE_ROWS)
+    share(_panels, pieces, grain, a, *a_strides, b, *b_strides, bias, c, n, m, n, k, relu, row_pieces, PIECE_ROWS)
 
 
 @compiled

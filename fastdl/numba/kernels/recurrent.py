@@ -18,16 +18,14 @@ from fastdl.numba.kernels._kernel import blocks, compiled, kernel, share
 from fastdl.numba.kernels.product import (
     DEPTH,
     PANEL,
-    ROWS,
-    TERMS,
     column_sums,
     multiply,
     pack,
-    pack_rows,
-    packed_rows,
     product,
+    scratch_sums,
 )
 from fastdl.numba.kernels.regularization import philox
+from fastdl.numba.kernels.vector import filled, lanes, load, multiply_add, spread, store
 from fastdl.numba.kernels.vmath import gate_sigmoid, gate_tanh, like
 from fastdl.reference._memory import columns
 from fastdl.reference.kernels import KERNELS as IN_NUMPY
@@ -45,63 +43,57 @@ BAD_LENGTH = 8
 
 @compiled
 def _pack_panels(b, b_row, b_column, k, n, packed, begin, end):
-    slices = (k + DEPTH - 1) // DEPTH
+    """Of each panel all k rows, one below the other."""
     for p in range(begin, end):
-        for s in range(slices):
-            panel = packed[(p * slices + s) * DEPTH * PANEL : (p * slices + s + 1) * DEPTH * PANEL]
-            panel[:] = like(0.0, panel[0])
-            at = s * DEPTH * b_row + p * PANEL * b_column
-            pack(b, at, b_row, b_column, min(DEPTH, k - s * DEPTH), min(PANEL, n - p * PANEL), panel)
+        panel = packed[p * k * PANEL : (p + 1) * k * PANEL]
+        for term in range(0, k, DEPTH):
+            at, columns_ = term * b_row + p * PANEL * b_column, min(PANEL, n - p * PANEL)
+            pack(b, at, b_row, b_column, min(DEPTH, k - term), columns_, panel[term * PANEL :])
 
 
 def packed_weights(weight, strides, k, n):
     """A matrix [k, n] as `_times` reads it."""
-    packed = np.empty(blocks(k, DEPTH) * blocks(n, PANEL) * DEPTH * PANEL, weight.dtype)
+    packed = np.empty(k * blocks(n, PANEL) * PANEL, weight.dtype)
     share(_pack_panels, blocks(n, PANEL), max(1, (1 << 15) // (k * PANEL)), weight, *strides, k, n, packed)
     return packed
 
 
 @compiled
-def _add_row(a, panel, sums, terms, width):
-    """sums += a panel, of one row."""
-    for t in range(0, terms, TERMS):
-        a0, a1, a2, a3 = a[t], a[t + 1], a[t + 2], a[t + 3]
-        q = panel[t * PANEL : (t + TERMS) * PANEL]
-        for j in range(width):
-            b0, b1, b2, b3 = q[j], q[PANEL + j], q[2 * PANEL + j], q[3 * PANEL + j]
-            sums[j] = (((sums[j] + a0 * b0) + a1 * b1) + a2 * b2) + a3 * b3
-
-
-@compiled
-def _times(x, x_begin, x_row, rows, weights, k, n, y, y_begin, y_row, scratch, sums):
-    """y [rows, n] = x [rows, k] times packed weights."""
-    slices = (k + DEPTH - 1) // DEPTH
-    zero = like(0.0, x[0])
-    if rows == 1:
-        padded = (k + TERMS - 1) // TERMS * TERMS
+def _row_times(x, x_begin, k, panel, y, y_begin, columns_):
+    """y = x panel, of one row; three vectors at a time, of which the last may be cut off."""
+    width = lanes(y)
+    for j in range(0, columns_, 3 * width):
+        s0 = s1 = s2 = filled(0.0, y)
         for t in range(k):
-            scratch[t] = x[x_begin + t]
-        scratch[k:padded] = zero
-    else:
-        pack_rows(x, x_begin, x_row, 1, rows, k, scratch, 0, (rows + ROWS - 1) // ROWS)
-    for p in range((n + PANEL - 1) // PANEL):
-        width = min(PANEL, n - p * PANEL)
-        for s in range(slices):
-            panel = weights[(p * slices + s) * DEPTH * PANEL : (p * slices + s + 1) * DEPTH * PANEL]
-            if rows == 1:
-                to = y[y_begin + p * PANEL : y_begin + p * PANEL + width]
-                if s == 0:
-                    to[:] = zero
-                terms = (min(DEPTH, k - s * DEPTH) + TERMS - 1) // TERMS * TERMS
-                _add_row(scratch[s * DEPTH :], panel, to, terms, width)
-            else:
-                at = y_begin + p * PANEL
-                multiply(scratch, rows, k, 0, rows, s * DEPTH, panel, y, at, y_row, width, s == 0, False, sums)
+            factor, at = spread(x, x_begin + t), t * PANEL + j
+            s0 = multiply_add(factor, load(panel, at), s0)
+            s1 = multiply_add(factor, load(panel, at + width), s1)
+            s2 = multiply_add(factor, load(panel, at + 2 * width), s2)
+        if j + 3 * width <= columns_:
+            store(y, y_begin + j, s0)
+            store(y, y_begin + j + width, s1)
+            store(y, y_begin + j + 2 * width, s2)
+        else:
+            rest = np.empty(3 * width, y.dtype)
+            store(rest, 0, s0)
+            store(rest, width, s1)
+            store(rest, 2 * width, s2)
+            y[y_begin + j : y_begin + columns_] = rest[: columns_ - j]
 
 
 @compiled
-def _room(rows, k, like_):
-    return np.zeros(packed_rows(rows, k) + DEPTH, like_.dtype), np.zeros(ROWS * PANEL, like_.dtype)
+def _times(x, x_begin, x_row, rows, weights, k, n, y, y_begin, y_row, sums):
+    """y [rows, n] = x [rows, k] times packed weights."""
+    for p in range((n + PANEL - 1) // PANEL):
+        panel, width = weights[p * k * PANEL : (p + 1) * k * PANEL], min(PANEL, n - p * PANEL)
+        at = y_begin + p * PANEL
+        if rows == 1:
+            _row_times(x, x_begin, k, panel, y, at, width)
+            continue
+        for term in range(0, k, DEPTH):
+            of, terms = x_begin + term, min(DEPTH, k - term)
+            rest = panel[term * PANEL :]
+            multiply(x, of, x_row, 1, rows, terms, rest, y, at, y_row, width, term == 0, False, sums)
 
 
 # ---- one step of the units of one row: a is W x + b, u is R h + d ----
@@ -176,14 +168,14 @@ def _forward(
     saved = 4 if kind in (LSTM, GRU) else 3 if kind == GRU_RESET_FIRST else 0
     product_of = 2 if kind == GRU_RESET_FIRST else count  # gates whose product is known before the cell
     u = np.zeros(batch * count * hidden, a.dtype)
-    room, sums = _room(batch, max(hidden, output), a)
+    sums = scratch_sums(a)
     outputs, of_reset = np.empty(batch * hidden, a.dtype), np.empty(batch * hidden, a.dtype)
     for step in range(steps):
         t = steps - 1 - step if backwards else step
         rows = active[t]
         if rows == 0:
             continue
-        _times(h, 0, output, rows, weights, output, product_of * hidden, u, 0, count * hidden, room, sums)
+        _times(h, 0, output, rows, weights, output, product_of * hidden, u, 0, count * hidden, sums)
         if kind == GRU_RESET_FIRST:
             for i in range(rows):
                 row, of = first[t] + i, u[i * count * hidden : (i + 1) * count * hidden]
@@ -195,7 +187,7 @@ def _forward(
                     r = gate_sigmoid(given[j] + of[j])
                     to[j], to[hidden + j] = r, gate_sigmoid(given[hidden + j] + of[hidden + j])
                     reset[j] = r * before[j]
-            _times(of_reset, 0, hidden, rows, weights_n, hidden, hidden, u, 2 * hidden, count * hidden, room, sums)
+            _times(of_reset, 0, hidden, rows, weights_n, hidden, hidden, u, 2 * hidden, count * hidden, sums)
         for i in range(rows):
             row, of = first[t] + i, u[i * count * hidden : (i + 1) * count * hidden]
             given = a[row * count * hidden : (row + 1) * count * hidden]
@@ -220,7 +212,7 @@ def _forward(
                 _plus(of, bias_hh)
                 _rnn(given, of, to, kind == RNN_RELU)
         if projection.size:
-            _times(outputs, 0, hidden, rows, projection, hidden, output, h, 0, output, room, sums)
+            _times(outputs, 0, hidden, rows, projection, hidden, output, h, 0, output, sums)
         else:
             for i in range(rows):
                 state, to = h[i * output : (i + 1) * output], outputs[i * output : (i + 1) * output]
@@ -243,7 +235,7 @@ def _backward(
     count = 4 if kind == LSTM else 1 if kind < LSTM else 3
     product_of = 2 if kind == GRU_RESET_FIRST else count
     batch = g_h.size // output
-    room, sums = _room(batch, count * max(hidden, output), g_h)
+    sums = scratch_sums(g_h)
     through = np.empty(batch * hidden, g_h.dtype)
     before, of_reset = np.empty(batch * output, g_h.dtype), np.empty(batch * hidden, g_h.dtype)
     for step in range(steps):
@@ -265,7 +257,7 @@ def _backward(
         if norms.size:
             norms[t] = np.sqrt(square)
         if projection.size:
-            _times(g_h, 0, output, rows, projection, output, hidden, through, 0, hidden, room, sums)
+            _times(g_h, 0, output, rows, projection, output, hidden, through, 0, hidden, sums)
         else:
             through[: rows * hidden] = g_h[: rows * hidden]
         for i in range(rows):
@@ -326,8 +318,7 @@ def _backward(
         start = first[t] * count * hidden
         if kind == GRU_RESET_FIRST:
             _times(
-                a_grads, start + 2 * hidden, count * hidden, rows, weights_n, hidden, hidden, of_reset, 0, hidden, room,
-                sums,
+                a_grads, start + 2 * hidden, count * hidden, rows, weights_n, hidden, hidden, of_reset, 0, hidden, sums,
             )  # fmt: skip
             for i in range(rows):
                 row, d = first[t] + i, of_reset[i * hidden : (i + 1) * hidden]
@@ -341,9 +332,7 @@ def _backward(
                     a[j] = d[j] * past[j] * own[j] * (one - own[j])
                     kept[j] += d[j] * own[j]
         of_states = u_grads if kind == GRU else a_grads
-        _times(
-            of_states, start, count * hidden, rows, weights, product_of * hidden, output, before, 0, output, room, sums
-        )
+        _times(of_states, start, count * hidden, rows, weights, product_of * hidden, output, before, 0, output, sums)
         for i in range(rows):
             state, d = g_h[i * output : (i + 1) * output], before[i * output : (i + 1) * output]
             if kind in (GRU, GRU_RESET_FIRST):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastdl.rl._numba import compiled
+from fastdl.rl._numba import borrowing, inlined
 from fastdl.rl.agents._programs import run_program
 from fastdl.rl.environment import Environment, call_reset, call_step
 from fastdl.rl.random import normal, random, streams
@@ -96,7 +96,14 @@ class Scratch(NamedTuple):
     """(N, 1), R."""
 
 
-@compiled
+@inlined
+def copy(row: Any, to: Any) -> None:
+    """What ``to[...] = row`` does, which Numba allocates memory for."""
+    for j in range(row.shape[0]):
+        to[j] = row[j]
+
+
+@inlined
 def normalise(raw: Any, scale: Any, out: Any) -> bool:
     """Write an observation as networks take it; whether it is finite."""
     finite = True
@@ -112,7 +119,7 @@ def normalise(raw: Any, scale: Any, out: Any) -> bool:
     return finite
 
 
-@compiled
+@inlined
 def _note(raw: Any, scale: Any) -> None:
     """Add an observation to the sums that the next normalisation is made of."""
     scale.seen[0] += 1
@@ -122,7 +129,7 @@ def _note(raw: Any, scale: Any) -> None:
         scale.sums[1, j] += distance * distance
 
 
-@compiled
+@inlined
 def _drawn(logits: Any, rng: Any) -> Any:
     """A discrete action, and the logarithm of its probability."""
     top = logits[0]
@@ -141,7 +148,7 @@ def _drawn(logits: Any, rng: Any) -> Any:
     return action, np.float64(logits[action] - top) - log(total)
 
 
-@compiled
+@inlined
 def _best(logits: Any) -> int:
     best = 0
     for a in range(1, logits.shape[0]):
@@ -150,14 +157,14 @@ def _best(logits: Any) -> int:
     return best
 
 
-@compiled
+@borrowing
 def note(raw: Any, scale: Any) -> None:
     """Add observations, (N, O)."""
     for i in range(raw.shape[0]):
         _note(raw[i], scale)
 
 
-@compiled
+@borrowing
 def _draw_each(logits: Any, greedy: bool, rng: Any, actions: Any, log_probs: Any) -> None:
     for i in range(logits.shape[0]):
         if greedy:
@@ -166,7 +173,7 @@ def _draw_each(logits: Any, greedy: bool, rng: Any, actions: Any, log_probs: Any
             actions[i], log_probs[i] = _drawn(logits[i], rng)
 
 
-@compiled
+@borrowing
 def _vary_each(means: Any, log_std: Any, greedy: bool, rng: Any, actions: Any, log_probs: Any) -> None:
     for i in range(means.shape[0]):
         log_probs[i] = _varied(means[i], log_std, greedy, actions[i], rng)
@@ -185,7 +192,7 @@ def choose(outputs: Array, log_std: Array | None, greedy: bool, rng: Array) -> t
     return actions, log_probs
 
 
-@compiled
+@inlined
 def _varied(mean: Any, log_std: Any, greedy: bool, value: Any, rng: Any) -> float:
     """Write a continuous action, and return the logarithm of its probability density."""
     log_prob = 0.0
@@ -196,13 +203,13 @@ def _varied(mean: Any, log_std: Any, greedy: bool, value: Any, rng: Any) -> floa
     return log_prob
 
 
-@compiled
+@inlined
 def _started(reset_at: int, worlds: Any, i: int) -> None:
     call_reset(reset_at, worlds.states[i], worlds.observations[i], worlds.rngs[i])
     worlds.lengths[i], worlds.returns[i] = 0, 0.0
 
 
-@compiled
+@borrowing
 def start(reset_at: int, worlds: Any, scale: Any, first: Any) -> None:
     """Begin an episode in each environment; `first`, (N, O), are the normalised observations."""
     for i in range(worlds.states.shape[0]):
@@ -210,7 +217,7 @@ def start(reset_at: int, worlds: Any, scale: Any, first: Any) -> None:
         normalise(worlds.observations[i], scale, first[i])
 
 
-@compiled
+@borrowing
 def collect(
     policy: int,
     critic: int,
@@ -278,7 +285,7 @@ def collect(
             if terminated or truncated:
                 if truncated:
                     truncations += 1
-                    scratch.finals[i] = after[i]
+                    copy(after[i], scratch.finals[i])
                 n = episodes.ended[0]
                 if n < episodes.returns.shape[0]:
                     episodes.returns[n], episodes.lengths[n] = worlds.returns[i], worlds.lengths[i]
@@ -302,7 +309,7 @@ def collect(
     return steps.rewards.shape[0], 0
 
 
-@compiled
+@borrowing
 def prepare(values: Any, steps: Any) -> None:
     """Complete next_values: those of the next step, where an episode was not truncated. `values` is (T + 1, N)."""
     for t in range(steps.rewards.shape[0]):
@@ -311,7 +318,7 @@ def prepare(values: Any, steps: Any) -> None:
                 steps.next_values[t, i] = values[t + 1, i]
 
 
-@compiled
+@borrowing
 def scale_rewards(steps: Any, gamma: float, moments: Any, running: Any) -> None:
     """Divide rewards by the standard deviation of discounted returns so far: `moments` are (count, mean, sum of
     squared distances), `running` the returns of N environments. gymnasium.wrappers.NormalizeReward."""

@@ -32,6 +32,8 @@ class GymnasiumWorlds(Spaces):
     """
 
     max_steps = None
+    state = np.zeros(1)
+    """Not known here."""
     gymnasium_options: dict[str, Any]
 
     def __init__(self, vector: Any) -> None:

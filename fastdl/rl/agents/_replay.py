@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastdl.rl._numba import compiled
+from fastdl.rl._numba import borrowing, inlined
+from fastdl.rl.agents._collect import copy
 from fastdl.rl.random import integers, random
 
 Array = np.ndarray[Any, Any]
@@ -76,7 +77,7 @@ def batch_of(rows: int, size: int, dtype: Any) -> Batch:
     )
 
 
-@compiled
+@inlined
 def set_priority(tree: Any, row: int, priority: float) -> None:
     node = tree.shape[0] // 2 + row
     tree[node] = priority
@@ -86,7 +87,7 @@ def set_priority(tree: Any, row: int, priority: float) -> None:
         node //= 2
 
 
-@compiled
+@inlined
 def _found(tree: Any, sum_before: float) -> Any:
     """The row where the sum of priorities, from the first on, goes beyond that."""
     leaves = tree.shape[0] // 2
@@ -99,12 +100,12 @@ def _found(tree: Any, sum_before: float) -> Any:
     return node - leaves
 
 
-@compiled
+@inlined
 def store(replay: Any, observation: Any, action: int, reward: float, terminated: bool, after: Any) -> None:
     """Add a transition."""
     row, capacity = replay.place[0], replay.actions.shape[0]
-    replay.observations[row] = observation
-    replay.next_observations[row] = after
+    copy(observation, replay.observations[row])
+    copy(after, replay.next_observations[row])
     replay.actions[row], replay.rewards[row], replay.terminated[row] = action, reward, terminated
     replay.place[0] = (row + 1) % capacity
     replay.place[1] = min(replay.place[1] + 1, capacity)
@@ -112,7 +113,7 @@ def store(replay: Any, observation: Any, action: int, reward: float, terminated:
         set_priority(replay.tree, row, replay.largest[0])
 
 
-@compiled
+@borrowing
 def draw(replay: Any, batch: Any, beta: float, rng: Any) -> None:
     """Draw transitions and their weights: evenly, or by priority, where ``(1 / (n * probability))^beta`` makes up for
     it, the largest of a batch being 1 (Schaul et al. 2016)."""
@@ -130,14 +131,14 @@ def draw(replay: Any, batch: Any, beta: float, rng: Any) -> None:
             row = integers(rng, n)
             batch.weights[b] = 1.0
         batch.rows[b] = row
-        batch.observations[b] = replay.observations[row]
-        batch.next_observations[b] = replay.next_observations[row]
+        copy(replay.observations[row], batch.observations[b])
+        copy(replay.next_observations[row], batch.next_observations[b])
         batch.actions[b] = replay.actions[row]
     for b in range(rows):
         batch.weights[b] /= rows * (largest if prioritized else 1.0)
 
 
-@compiled
+@borrowing
 def reprioritize(replay: Any, batch: Any, alpha: float) -> None:
     """Priorities by how wrong the values were: ``(|error| + 1e-6)^alpha``."""
     for b in range(batch.rows.shape[0]):

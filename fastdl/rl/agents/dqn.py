@@ -10,7 +10,7 @@ import numpy as np
 
 import fastdl
 from fastdl import nn, optim, record
-from fastdl.rl._numba import compiled
+from fastdl.rl._numba import borrowing
 from fastdl.rl.agents import _collect
 from fastdl.rl.agents._agent import Agent, Clock, described, options_of
 from fastdl.rl.agents._networks import Parameters, mlp
@@ -61,7 +61,7 @@ class Dueling(nn.Module):
         return fastdl.linear_backward(grad_output, x, self.matrix).input
 
 
-@compiled
+@borrowing
 def _learn(
     count: int,
     before: int,
@@ -141,7 +141,7 @@ def _learn(
                     episodes.ended[0] = ended + 1
                 _collect._started(reset_at, worlds, i)
                 _collect.normalise(worlds.observations[i], scale, after[i])
-            now[i] = after[i]
+            _collect.copy(after[i], now[i])
         made += n
         if made < start or made // every == (made - n) // every:
             continue
@@ -169,7 +169,7 @@ def _learn(
         if alpha > 0.0:
             reprioritize(replay, batch, alpha)
         if (made // every) % renew == 0:
-            target_parameters[:] = parameters
+            _collect.copy(parameters, target_parameters)
     return count, 0
 
 

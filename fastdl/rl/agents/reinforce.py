@@ -10,7 +10,7 @@ import numpy as np
 import fastdl
 from fastdl import nn, optim, record
 from fastdl._docs import doc
-from fastdl.rl._numba import compiled
+from fastdl.rl._numba import borrowing, compiled
 from fastdl.rl.agents import _collect
 from fastdl.rl.agents._agent import Agent, Clock, described, options_of
 from fastdl.rl.agents._options import SHARED
@@ -39,7 +39,7 @@ def _line_up(steps: Any, lengths: Any, gamma: float, observations: Any, actions:
     return at
 
 
-@compiled
+@borrowing
 def _weigh(
     n: int,
     returns: Any,
@@ -212,7 +212,7 @@ class REINFORCE(Agent):
             steps.next_values[...] = 0
         _line_up(steps, self._lengths, options["gamma"], observations, actions, rewards, done)
         returns = fastdl.discounted_returns(rewards[:n], done[:n], gamma=options["gamma"])
-        values = self.bound("value", rows)(observations).reshape(-1)
+        values = self.bound("value", rows)(observations).reshape(-1) if options["baseline"] else returns
         squares = _weigh(
             n, returns, values, options["baseline"], options["normalize_advantages"], options["entropy_weight"],
             options["value_weight"], *weights,
