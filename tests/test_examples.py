@@ -293,8 +293,13 @@ def test_mistakes_end_with_a_message(arguments: list[str], message: str, tmp_pat
 def test_a_missing_extra_says_how_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(MissingExtra, match=r'pip install "fastdl\[examples\]"'), requires("examples"):
         import a_package_that_is_not_there  # noqa: F401
-    hidden = "import sys; sys.modules['rich'] = None; from fastdl.__main__ import main; main(['train', 'digits'])"
-    done = subprocess.run([sys.executable, "-c", hidden], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert 'pip install "fastdl[examples]"' in done.stderr
-    assert "Traceback" not in done.stderr
+    for module, example, extra in (
+        ("rich", "digits", "examples"),
+        ("numba", "cartpole", "rl"),
+        ("numba", "qlearning", "rl"),
+    ):
+        hidden = f"import sys; sys.modules['{module}'] = None; from fastdl.__main__ import main; main(['train', '{example}'])"
+        done = subprocess.run([sys.executable, "-c", hidden], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert f'pip install "fastdl[{extra}]"' in done.stderr
+        assert "Traceback" not in done.stderr

@@ -28,9 +28,10 @@ def add_arguments(parser: argparse.ArgumentParser, name: str, steps: int, seeds:
 
 def prepare(arguments: argparse.Namespace) -> None:
     """What can be wrong is, now, rather than after the training."""
-    with requires("examples"):
-        for module in ("matplotlib.figure", "rich.progress", "PIL"):
-            import_module(module)
+    for extra, modules in (("rl", ("numba", "gymnasium")), ("examples", ("matplotlib.figure", "rich.progress", "PIL"))):
+        with requires(extra):
+            for module in modules:
+                import_module(module)
     for path in (arguments.png, arguments.gif):
         if not path.absolute().parent.is_dir():
             raise FileNotFoundError(f"found {path}, expected a file in a folder that exists")

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastdl.examples import _control, requires
+from fastdl.examples import _control
 
 Array = Any
 GAMMA = 0.99
@@ -54,8 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Train on both tasks, report and draw, and at the end evaluate in Gymnasium's own environments."""
     _control.prepare(arguments)
-    with requires("rl"):
-        from fastdl import rl
+    from fastdl import rl
 
     results = [learn(task, arguments.steps, arguments.seeds, arguments.seed) for task in TASKS]
     _draw(arguments.png, results)
