@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import re
+from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -13,32 +15,48 @@ from fastdl import nn, optim
 from fastdl._docs import doc
 
 
-def _public() -> dict[str, Any]:
+def _named(*modules: tuple[str, Any], names: str = "") -> dict[str, Any]:
+    """Functions and classes by name, each once."""
     found = {}
-    for prefix, module in (
-        ("fastdl", fastdl),
-        ("nn", nn),
-        ("optim", optim),
-        ("optim.lr_scheduler", optim.lr_scheduler),
-    ):
-        for name, value in vars(module).items():
+    for prefix, module in modules:
+        for name in getattr(module, names, vars(module)):
+            value = getattr(module, name)
             if (inspect.isfunction(value) or inspect.isclass(value)) and not name.startswith("_"):
                 found.setdefault(id(value), (f"{prefix}.{name}", value))
     return dict(found.values())
 
 
-PUBLIC = _public()
+PUBLIC = _named(("fastdl", fastdl), ("nn", nn), ("optim", optim), ("optim.lr_scheduler", optim.lr_scheduler))
+RL: dict[str, Any] = {}
+if all(map(find_spec, ("numba", "gymnasium", "matplotlib"))):  # which its examples use
+    from fastdl import rl
+
+    RL = _named(("rl", rl), ("rl.envs", rl.envs), ("rl.agents", rl.agents), names="__all__")
+    PUBLIC |= RL
 
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_examples_run(name: str) -> None:
     value = PUBLIC[name]
-    tests = doctest.DocTestFinder(recurse=False).find(value, name, globs={})
+    tests = doctest.DocTestFinder().find(value, name, globs={})
     runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
     output: list[str] = []
     for test in tests:
         runner.run(test, out=output.append)
     assert runner.failures == 0, "".join(output)
+
+
+@pytest.mark.parametrize("name", [name for name in RL if not inspect.isabstract(RL[name])])
+def test_docstrings_of_rl_describe_every_argument(name: str) -> None:
+    text = inspect.getdoc(RL[name]) or ""
+    assert text.splitlines()[0].endswith((".", ":", "*"))
+    assert not re.search(r"\{[a-z_]+\}", text), "a text was not filled in"
+    if inspect.isclass(RL[name]) and issubclass(RL[name], tuple | Exception):  # made by functions, which say more
+        return
+    described = {n for line in re.findall(r"^(\S.*)$", text, re.M) for n in line.split(" : ")[0].split(", ")}
+    known = inspect.signature(RL[name]).parameters.values()
+    undescribed = {p.name for p in known if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)} - described
+    assert not undescribed
 
 
 def test_shared_text_is_indented_and_complete() -> None:

@@ -9,6 +9,7 @@ import sys
 import zlib
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -161,11 +162,92 @@ def test_vanishing_is_the_gradient_in_each_state() -> None:
     np.testing.assert_allclose(norms, expected[::-1], rtol=1e-3)
 
 
+def _gif_size(path: Path) -> tuple[int, int, int]:
+    """Width, height and number of pictures."""
+    image = pytest.importorskip("PIL.Image", reason="Pillow reads the animation").open(path)
+    return *image.size, image.n_frames
+
+
+def _train_by_trial(name: str, *arguments: str, cwd: Path) -> str:
+    """What an example of reinforcement learning tells, on one thread, of pictures that are there."""
+    for module in ("numba", "gymnasium", "matplotlib", "rich", "PIL"):
+        pytest.importorskip(module)
+    done = _run("train", name, *arguments, "--threads", "1", "--png", "curves.png", "--gif", "episode.gif", cwd=cwd)
+    assert done.returncode == 0, done.stderr
+    width, height = _png_size(cwd / "curves.png")
+    assert width > 1000
+    assert height > 500
+    return done.stdout
+
+
+@pytest.mark.parametrize(("name", "steps", "worst", "best"), [("cartpole", 8000, 9, 500), ("pendulum", 4096, -1700, 0)])
+def test_train_control(name: str, steps: int, worst: float, best: float, tmp_path: Path) -> None:
+    report = _train_by_trial(name, "--steps", str(steps), "--seeds", "2", "--seed", "3", cwd=tmp_path)
+    assert re.search(r"trained 2 agents: [\d.]+ s each in the median, [\d.]+ s at most, [\d,]+ steps/s", report)
+    total = float(re.search(r"curves.png \| an episode of (-?\d+): episode.gif", report)[1])
+    assert worst <= total <= best
+    width, height, frames = _gif_size(tmp_path / "episode.gif")
+    assert max(width, height) == 320
+    assert frames > 8
+    found, reached, count, goal = re.search(r"each agent: (.*): (\d) of (\d) reach (-?\d+)", report).groups()
+    means = [float(mean) for mean in found.split(", ")]
+    assert len(means) == int(count) == 2
+    assert sum(mean >= float(goal) for mean in means) == int(reached)
+    assert all(worst <= mean <= best for mean in means)
+    if name == "cartpole":  # 9.5 at random
+        assert max(means) > 100
+
+
+def _optimum(name: str) -> float:
+    """What Gymnasium's environment is worth at the start, discounted by 0.99, by as many backups as it takes."""
+    import gymnasium
+
+    newest = max(id for id in gymnasium.registry if id.startswith(name))
+    environment: Any = gymnasium.make(newest).unwrapped
+    rows = [outcomes for row in environment.P.values() for outcomes in row.values()]
+    p, successor, reward, over = (np.array([outcome[k] for row in rows for outcome in row]) for k in range(4))
+    begins = np.cumsum([0, *map(len, rows)])[:-1]
+    value = np.zeros(len(environment.P))
+    for _ in range(1500):
+        backups = p * (reward + np.where(over, 0.0, 0.99 * value[successor.astype(int)]))
+        value = np.add.reduceat(backups, begins).reshape(value.size, -1).max(axis=1)
+    return float(environment.initial_state_distrib @ value)
+
+
+def test_train_qlearning(tmp_path: Path) -> None:
+    report = _train_by_trial("qlearning", "--steps", "200000", "--seeds", "2", "--seed", "3", cwd=tmp_path)
+    assert re.findall(r"^(\S+): 2 agents, 200,000 steps each", report, re.M) == ["FrozenLake8x8-v1", "Taxi-v4"]
+    worths = re.findall(
+        r"worth ([-\d.]+) to ([-\d.]+) at the start, ([\d.]+) less than the optimum at most: ([\d.]+)", report
+    )
+    for line, name, slack in zip(worths, ("FrozenLake8x8-v1", "Taxi-v"), (0.2, 2.0), strict=True):
+        low, high, lacking, best = map(float, line)
+        assert best == pytest.approx(_optimum(name), abs=1e-4)
+        assert low <= high <= best + 1e-4
+        assert lacking == pytest.approx(best - low, abs=2e-4)
+        assert lacking < slack
+    rate = float(re.search(r"success rate ([\d.]+)% in 1,000 episodes of Gymnasium's FrozenLake-v1", report)[1])
+    assert 50 < rate <= 100
+    assert 5 < float(re.search(r"mean return ([\d.]+) in 100 episodes of Gymnasium's Taxi-v", report)[1]) < 10
+    total = int(re.search(r"a taxi's episode of (-?\d+): episode.gif", report)[1])
+    assert _gif_size(tmp_path / "episode.gif")[2] == 20 - total + 2  # each step costs 1, but the last, which pays 20
+
+
+@pytest.mark.slow
+def test_train_qlearning_reaches_the_optimum(tmp_path: Path) -> None:
+    report = _train_by_trial("qlearning", cwd=tmp_path)
+    lacking = re.findall(r"([\d.]+) less than the optimum at most", report)
+    assert all(float(number) < 0.001 for number in lacking)
+    assert len(lacking) == 2
+
+
 def test_train_without_a_name_lists_the_examples(tmp_path: Path) -> None:
     done = _run("train", cwd=tmp_path)
     assert done.returncode == 0
     assert re.search(r"^fastdl train digits +A small convolutional network", done.stdout, re.MULTILINE)
     assert re.search(r"^fastdl train sequence +Recurrent networks that write", done.stdout, re.MULTILINE)
+    names = re.findall(r"^fastdl train (\w+) ", done.stdout, re.MULTILINE)
+    assert names == ["cartpole", "digits", "pendulum", "qlearning", "sequence"]
 
 
 def test_info_prints_the_configuration(tmp_path: Path) -> None:
@@ -194,6 +276,9 @@ def test_version(tmp_path: Path) -> None:
         ),
         (["train", "sequence", "--output", "absent/figure.png"], "expected a file in a folder that exists"),
         (["train", "sequence", "--characters", "1000"], "--characters: found a text of 1000, too short"),
+        (["train", "qlearning", "--steps", "0"], "found 0, expected at least 1"),
+        (["train", "qlearning", "--gif", "absent/taxi.gif"], "expected a file in a folder that exists"),
+        (["train", "cartpole", "--png", "absent/curves.png"], "expected a file in a folder that exists"),
         (["train", "digit"], "invalid choice: 'digit'"),
         ([], "required: COMMAND"),
     ],
@@ -208,8 +293,13 @@ def test_mistakes_end_with_a_message(arguments: list[str], message: str, tmp_pat
 def test_a_missing_extra_says_how_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(MissingExtra, match=r'pip install "fastdl\[examples\]"'), requires("examples"):
         import a_package_that_is_not_there  # noqa: F401
-    hidden = "import sys; sys.modules['rich'] = None; from fastdl.__main__ import main; main(['train', 'digits'])"
-    done = subprocess.run([sys.executable, "-c", hidden], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert done.returncode == 1
-    assert 'pip install "fastdl[examples]"' in done.stderr
-    assert "Traceback" not in done.stderr
+    for module, example, extra in (
+        ("rich", "digits", "examples"),
+        ("numba", "cartpole", "rl"),
+        ("numba", "qlearning", "rl"),
+    ):
+        hidden = f"import sys; sys.modules['{module}'] = None; from fastdl.__main__ import main; main(['train', '{example}'])"
+        done = subprocess.run([sys.executable, "-c", hidden], cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 1
+        assert f'pip install "fastdl[{extra}]"' in done.stderr
+        assert "Traceback" not in done.stderr

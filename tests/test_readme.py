@@ -15,8 +15,9 @@ BLOCKS = re.findall(r"^```python\n(.*?)^```$", README, re.M | re.S)
 
 @pytest.mark.parametrize("number", range(len(BLOCKS)))
 def test_example(number: int, tmp_path: Path) -> None:
-    if "import numba" in BLOCKS[number]:
-        pytest.importorskip("numba")
+    for module in ("numba", "gymnasium"):
+        if "import numba" in BLOCKS[number] or "rl.make" in BLOCKS[number]:
+            pytest.importorskip(module)
     path = tmp_path / "example.py"  # a file: Numba's cache needs one
     path.write_text(BLOCKS[number])
     done = subprocess.run(
@@ -53,6 +54,18 @@ def test_vector_mathematics(tmp_path: Path) -> None:
 def test_numba(tmp_path: Path) -> None:
     (loss,) = _page("numba.md", 1, tmp_path)
     assert 0 < float(loss) < 0.4
+
+
+def test_reinforcement_learning(tmp_path: Path) -> None:
+    pytest.importorskip("gymnasium")
+    history, cart_pole, hill, steps, lake = _page("rl.md", 5, tmp_path)
+    assert history.startswith("History(")
+    assert float(cart_pole) > 400
+    before, after = map(float, hill.split())
+    assert before < 50 < 80 < after < 100
+    assert int(steps) >= 2000
+    learned, optimum = map(float, lake.split())
+    assert optimum - 0.01 < learned <= optimum + 1e-6
 
 
 def test_there_are_examples() -> None:

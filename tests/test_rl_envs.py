@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import math
 import os
 import subprocess
@@ -431,17 +430,6 @@ def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
     n = 2 * len(ids) + 3  # a step of either kind and one reset are called by address from Python
     assert run() == [0, n]
     assert run() == [n, 0]
-
-
-@pytest.mark.parametrize("name", rl.envs.__all__)
-def test_examples_run(name: str) -> None:
-    pytest.importorskip("matplotlib")
-    tests = doctest.DocTestFinder(recurse=False).find(getattr(rl.envs, name), name, globs={})
-    assert len(tests) == 1
-    assert tests[0].examples
-    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
-    output: list[str] = []
-    assert runner.run(tests[0], out=output.append).failed == 0, "".join(output)
 
 
 def test_without_gymnasium_it_says_what_to_install() -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import inspect
 import json
 import re
 import struct
@@ -20,7 +18,6 @@ pytest.importorskip("numba", reason="the kernels are written in Numba")
 
 import fastdl
 from fastdl import rl
-from fastdl.rl import mdp as package
 from tests.support import HOME
 
 # ---- models ----
@@ -999,21 +996,6 @@ def test_without_discount_what_never_ends_is_said() -> None:
 
 
 # ---- what is written about it ----
-
-
-@pytest.mark.parametrize("name", package.__all__)
-def test_examples_run(name: str) -> None:
-    value = getattr(rl, name)
-    members = [value, *(m for n, m in inspect.getmembers(value) if inspect.isclass(value) and not n.startswith("_"))]
-    output: list[str] = []
-    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
-    for member in members:
-        if inspect.getdoc(member) and (inspect.isroutine(member) or inspect.isclass(member)):
-            for test in doctest.DocTestFinder(recurse=False).find(inspect.unwrap(member), name, globs={}):
-                runner.run(test, out=output.append)
-    assert runner.failures == 0, "".join(output)
-    if inspect.isfunction(value):
-        assert runner.tries
 
 
 def test_page(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
-import inspect
 import os
 import signal
 import subprocess
@@ -568,17 +566,6 @@ def test_other_processes_and_other_environments_compile_nothing(tmp_path: Path) 
 def _environment(path: Path) -> dict[str, str]:
     root = str(Path(rl.__file__).parents[2])
     return {**os.environ, "PYTHONPATH": os.pathsep.join([root, str(path), os.environ.get("PYTHONPATH", "")])}
-
-
-@pytest.mark.parametrize("name", [*tabular.__all__])
-def test_examples_run(name: str) -> None:
-    tests = doctest.DocTestFinder().find(getattr(tabular, name), name, globs={})
-    runner = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS)
-    output: list[str] = []
-    for test in tests:
-        runner.run(test, out=output.append)
-    assert runner.failures == 0, "".join(output)
-    assert inspect.getdoc(getattr(tabular, name))
 
 
 # ---- models ----

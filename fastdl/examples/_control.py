@@ -1,10 +1,11 @@
-"""What the examples of control by networks share: training of several seeds, curves, an animation, an evaluation."""
+"""What the examples of control share: arguments and a progress bar; those by networks also training and reports."""
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -25,18 +26,24 @@ def add_arguments(parser: argparse.ArgumentParser, name: str, steps: int, seeds:
     parser.add_argument("--threads", type=at_least_one, metavar="N", help="default: as fastdl info shows")
 
 
-def run(
-    arguments: argparse.Namespace, title: str, agent_of: Callable[[int], Any], target: float | None, solved: float
-) -> None:
-    """Train, report, draw, and at the end evaluate in Gymnasium's own environment."""
-    with requires("examples"):  # now, rather than after the training
-        for module in ("matplotlib.figure", "rich.progress", "PIL"):
-            import_module(module)
+def prepare(arguments: argparse.Namespace) -> None:
+    """What can be wrong is, now, rather than after the training."""
+    for extra, modules in (("rl", ("numba", "gymnasium")), ("examples", ("matplotlib.figure", "rich.progress", "PIL"))):
+        with requires(extra):
+            for module in modules:
+                import_module(module)
     for path in (arguments.png, arguments.gif):
         if not path.absolute().parent.is_dir():
             raise FileNotFoundError(f"found {path}, expected a file in a folder that exists")
     if arguments.threads:
         fastdl.set_num_threads(arguments.threads)
+
+
+def run(
+    arguments: argparse.Namespace, title: str, agent_of: Callable[[int], Any], target: float | None, solved: float
+) -> None:
+    """Train, report, draw, and at the end evaluate in Gymnasium's own environment."""
+    prepare(arguments)
     from fastdl import rl
 
     agents, histories = [], []
@@ -66,22 +73,32 @@ def run(
 
 
 def _trained(agent: Any, steps: int, target: float | None) -> Any:
+    recent: list[float] = []
+    with progress(steps) as show:
+
+        def callback(agent: Any, part: Any) -> None:
+            recent.extend(part.returns)
+            del recent[:-100]
+            show(agent.steps, recent)
+
+        return agent.train(steps, target=target, callback=callback)
+
+
+@contextmanager
+def progress(steps: int, label: str = "") -> Iterator[Callable[[int, Sequence[float]], None]]:
+    """A bar, and what shows in it how many steps were made, and the mean of late returns."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = TextColumn("{task.fields[state]}"), BarColumn(), TextColumn("{task.percentage:.0f}%"), TimeElapsedColumn()
-    recent: list[float] = []
-    with Progress(*columns) as progress:
-        task = progress.add_task("", total=steps, state="")
+    with Progress(*columns) as bar:
+        task = bar.add_task("", total=steps, state=label)
 
-        def show(agent: Any, part: Any) -> None:
-            recent.extend(part.returns)
-            del recent[:-100]
-            state = f"return {np.mean(recent):.1f}" if recent else ""
-            progress.update(task, completed=min(agent.steps, steps), state=state)
+        def show(done: int, recent: Sequence[float]) -> None:
+            state = f"{label}return {np.mean(recent):.1f}" if len(recent) else label
+            bar.update(task, completed=min(done, steps), state=state)
 
-        history = agent.train(steps, target=target, callback=show)
-        progress.update(task, completed=steps)
-    return history
+        yield show
+        bar.update(task, completed=steps)
 
 
 def _draw(path: Path, title: str, histories: list[Any], solved: float) -> None:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from fastdl.examples import _control, requires
+from fastdl.examples import _control
 
 OPTIONS: dict[str, Any] = {"hidden": (64,), "n_steps": 128, "batch_size": 128, "lr": 5e-3}
 
@@ -17,8 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train until the task counts as solved, report and draw."""
-    with requires("rl"):
-        from fastdl import rl
+    from fastdl import rl
 
     def agent(seed: int) -> Any:
         return rl.PPO(rl.make("CartPole-v1"), seed=seed, **OPTIONS)

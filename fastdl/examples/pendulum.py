@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from fastdl.examples import _control, requires
+from fastdl.examples import _control
 
 OPTIONS: dict[str, Any] = {
     **{"n_envs": 4, "n_steps": 1024, "epochs": 2, "batch_size": 256, "gamma": 0.9, "lr": 1e-3},
@@ -20,8 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Train, report and draw."""
-    with requires("rl"):
-        from fastdl import rl
+    from fastdl import rl
 
     def agent(seed: int) -> Any:
         return rl.PPO(rl.make("Pendulum-v1"), seed=seed, **OPTIONS)

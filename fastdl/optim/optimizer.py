@@ -346,8 +346,8 @@ class Optimizer:
         >>> optimizer = optim.SGD(params, lr=0.1)
         >>> optimizer.step({"weight": np.array([3.0, 4.0])}, max_norm=1.0)
         5.0
-        >>> params
-        {'weight': array([0.94, 0.92]), 'bias': array([0.])}
+        >>> params["weight"].round(6), params["bias"]
+        (array([0.94, 0.92]), array([0.]))
         """
         if self._ready is not None and not is_frozen(self._ready.owners):
             return self._step(grads, grad_scale, max_norm, clip_value)

@@ -86,6 +86,8 @@ class Environment(Spaces):
         Of the environment, in messages and files.
     gymnasium_id : str, optional
         Of the same environment in Gymnasium, on which agents are evaluated.
+    gymnasium_options : dict
+        With which ``gymnasium.make`` makes it the same.
 
     state, observation, action : array of float64, shape (n,)
         `rng` is a stream of `fastdl.rl.random`.
