@@ -188,9 +188,9 @@ class Agent(ABC):
         """As the environment takes them."""
         drawn, _ = _collect.choose(outputs, self.log_std, deterministic, self.worlds.rng)
         if self.environment.n_actions is not None:
-            return drawn  # type: ignore[no-any-return]
+            return drawn
         inside = np.clip(drawn.astype(self.dtype).astype(np.float64), -1, 1)
-        return self.scale.middle + self.scale.half * inside  # type: ignore[no-any-return]
+        return self.scale.middle + self.scale.half * inside
 
     def policy_network(self) -> nn.Sequential:
         """The network of actions as a module of its own, which takes observations as the environment gives them.

@@ -182,6 +182,7 @@ def _vary_each(means: Any, log_std: Any, greedy: bool, rng: Any, actions: Any, l
 def choose(outputs: Array, log_std: Array | None, greedy: bool, rng: Array) -> tuple[Array, Array]:
     """Actions by what a policy says of N observations, and the logarithms of their probabilities, (N,): (N,) int64 by
     logits, or (N, D) by means."""
+    actions: Array
     log_probs = np.zeros(len(outputs))
     if log_std is None:
         actions = np.zeros(len(outputs), np.int64)
