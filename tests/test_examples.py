@@ -298,7 +298,8 @@ def test_a_missing_extra_says_how_to_get_it(tmp_path: Path) -> None:
         ("numba", "cartpole", "rl"),
         ("numba", "qlearning", "rl"),
     ):
-        hidden = f"import sys; sys.modules['{module}'] = None; from fastdl.__main__ import main; main(['train', '{example}'])"
+        hidden = f"import sys; sys.modules['{module}'] = None; "
+        hidden += f"from fastdl.__main__ import main; main(['train', '{example}'])"
         done = subprocess.run([sys.executable, "-c", hidden], cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 1
         assert f'pip install "fastdl[{extra}]"' in done.stderr
