@@ -286,19 +286,24 @@ def test_learns_on_cart_pole(kind: str) -> None:
     assert abs(agent.evaluate(200).mean() - returns.mean()) < 100
 
 
-@pytest.mark.parametrize("kind", ["PPO", "A2C"])
+@pytest.mark.parametrize("kind", AGENTS)
 def test_gymnasium_environments(kind: str) -> None:
-    agent = AGENTS[kind]("CartPole-v1", seed=0)
+    agent, again = (AGENTS[kind]("CartPole-v1", seed=0) for _ in range(2))
     history = agent.train(1000)
     assert history.returns.size > 0
     assert (history.returns == history.lengths).all()
+    again.train(1000)
+    np.testing.assert_array_equal(agent.parameters.flat, again.parameters.flat)
+    assert not np.array_equal(agent.parameters.flat, AGENTS[kind]("CartPole-v1", seed=0).parameters.flat)
+    if kind == "DQN":
+        return
     vector = gymnasium.make_vec("Pendulum-v1", 2)
     with pytest.raises(ValueError, match=r"environment: found autoreset mode .*SAME_STEP"):
         AGENTS[kind](vector)
     same_step = {"autoreset_mode": gymnasium.vector.AutoresetMode.SAME_STEP}
     agent = AGENTS[kind](gymnasium.make_vec("Pendulum-v1", 2, vector_kwargs=same_step), seed=0)
     agent.train(1000)
-    assert agent.options["n_envs"] == 2
+    assert agent.options["episodes" if kind == "REINFORCE" else "n_envs"] == 2
     assert agent.predict([1.0, 0.0, 0.0]).shape == (1,)
 
 

@@ -34,11 +34,12 @@ _FORMAT = 1
 def described(environment: Any, options: dict[str, Any]) -> Any:
     """The environment as agents use it, when it and the options are right."""
     check_options(options)
+    n = "n_envs" if "n_envs" in options else "episodes"
     if isinstance(environment, str):
-        environment = vector_of(environment, options["n_envs"])
+        environment = vector_of(environment, options[n])
     if hasattr(environment, "num_envs"):
         environment = GymnasiumWorlds(environment)
-        options["n_envs"] = environment.n
+        options[n] = environment.n
     if not isinstance(environment, (Environment, GymnasiumWorlds)):
         raise TypeError(
             f"environment: found {type(environment).__name__}, expected fastdl.rl.Environment, the name of one of "

@@ -31,7 +31,6 @@ class GymnasiumWorlds(Spaces):
         It resets an environment in the step that ends its episode (``AutoresetMode.SAME_STEP``).
     """
 
-    max_steps = None
     state = np.zeros(1)
     """Not known here."""
     gymnasium_options: dict[str, Any]
@@ -47,6 +46,7 @@ class GymnasiumWorlds(Spaces):
         self.observation_space, self.action_space = vector.single_observation_space, vector.single_action_space
         self.name = vector.spec.id if vector.spec is not None else type(vector).__name__
         self.gymnasium_id = vector.spec.id if vector.spec is not None else None
+        self.max_steps = vector.spec.max_episode_steps if vector.spec is not None else None
         self.gymnasium_options = {}
 
     def check(self) -> None:
@@ -59,42 +59,60 @@ class GymnasiumWorlds(Spaces):
         worlds.lengths[...], worlds.returns[...] = 0, 0.0
         normalised(worlds.observations, scale, first)
 
+    def step(
+        self, actions: Array, worlds: Any, scale: Any, after: Array, finals: Array, episodes: Any, once: bool = False
+    ) -> tuple[Array, Array, Array, bool]:
+        """Take a step in each environment.
+
+        `after` is what is observed next, in a new episode where one has ended, and `finals` what the step led to. With
+        `once` an environment rests after an episode: what it does then counts nowhere.
+
+        Returns
+        -------
+        rewards, terminated, done : (N,); whether all that counts is finite
+        """
+        if self.n_actions is None:
+            actions = scale.middle + scale.half * np.clip(actions.astype(np.float64), -1, 1)
+        observation, reward, terminated, truncated, info = self.vector.step(actions.astype(self.action_space.dtype))
+        active = worlds.lengths >= 0
+        worlds.observations[...] = observation
+        worlds.lengths[active] += 1
+        worlds.returns[active] += reward[active]
+        done = (terminated | truncated) & active
+        raw = worlds.observations.copy()
+        for i in np.flatnonzero(terminated | truncated):
+            raw[i] = info["final_obs"][i]
+        _collect.note(raw[active], scale)
+        finite = normalised(worlds.observations, scale, after) & normalised(raw, scale, finals)
+        for i in np.flatnonzero(done):
+            n = episodes.ended[0]
+            if n < episodes.returns.shape[0]:
+                episodes.returns[n], episodes.lengths[n] = worlds.returns[i], worlds.lengths[i]
+                episodes.ended[0] = n + 1
+            worlds.lengths[i], worlds.returns[i] = -1 if once else 0, 0.0
+        return reward, terminated, done, finite and bool(np.isfinite(reward).all())
+
     def collect(
-        self, policy: Any, critic: Any, greedy: bool, worlds: Any, scale: Any, log_std: Any, steps: Any, episodes: Any
-    ) -> tuple[int, int]:
+        self, policy: Any, critic: Any, worlds: Any, scale: Any, log_std: Any, steps: Any, episodes: Any,
+        once: bool = False,
+    ) -> tuple[int, int]:  # fmt: skip
         """As `_collect.collect`."""
+        finals = np.empty_like(steps.observations[0])
         for t in range(steps.rewards.shape[0]):
-            after = steps.observations[t + 1]
             output = policy(steps.observations[t])
-            actions, log_probs = _collect.choose(output, log_std, greedy, worlds.rng)
-            steps.actions[t], steps.log_probs[t] = actions, log_probs
-            if log_std is not None:
-                actions = scale.middle + scale.half * np.clip(actions.astype(np.float64), -1, 1)
-                actions = actions.astype(self.action_space.dtype)
-            observation, reward, terminated, truncated, info = self.vector.step(actions)
-            worlds.observations[...] = observation
-            worlds.lengths[...] += 1
-            worlds.returns[...] += reward
-            done = terminated | truncated
-            steps.rewards[t], steps.terminated[t], steps.done[t] = reward, terminated, done
-            raw = worlds.observations.copy()
-            for i in np.flatnonzero(done):
-                raw[i] = info["final_obs"][i]
-            _collect.note(raw, scale)
-            finite = normalised(worlds.observations, scale, after) and np.isfinite(reward).all()
-            cut = truncated & ~terminated
-            if critic is not None and cut.any():
-                finals = np.empty_like(after)
-                finite &= normalised(raw, scale, finals)
-                steps.next_values[t, cut] = critic(finals)[cut, 0]
+            steps.actions[t], steps.log_probs[t] = _collect.choose(output, log_std, False, worlds.rng)
+            resting = worlds.lengths < 0
+            reward, terminated, done, finite = self.step(
+                steps.actions[t], worlds, scale, steps.observations[t + 1], finals, episodes, once
+            )
             if not finite:
                 return t, 1
-            for i in np.flatnonzero(done):
-                n = episodes.ended[0]
-                if n < episodes.returns.shape[0]:
-                    episodes.returns[n], episodes.lengths[n] = worlds.returns[i], worlds.lengths[i]
-                    episodes.ended[0] = n + 1
-                worlds.lengths[i], worlds.returns[i] = 0, 0.0
+            steps.rewards[t], steps.terminated[t], steps.done[t] = reward, terminated & ~resting, done
+            cut = done & ~terminated
+            if critic is not None and cut.any():
+                steps.next_values[t, cut] = critic(finals)[cut, 0]
+            if once and (worlds.lengths < 0).all():
+                return t + 1, 0
         return steps.rewards.shape[0], 0
 
 

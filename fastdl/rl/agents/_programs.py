@@ -48,8 +48,8 @@ class Bound:
     """
 
     def __init__(self, program: Any, rows: int) -> None:
-        (_, (rows_of_result, self.columns)), *_ = ((kind[1], kind[2]) for kind in program._described()[1])
-        self.program, self.rows = program, rows_of_result
+        *_, shape = program._described()[1][0]
+        self.program, self.rows, self.columns = program, rows, shape[-1]
         self.code: int = program._native[0]
 
     def __call__(self, x: Array) -> Array:

@@ -114,7 +114,7 @@ class ActorCritic(Agent):
                 seed = int(self._seeds["worlds"].generate_state(1)[0])
                 environment.start(self.worlds, self.scale, steps.observations[0], seed)
             made, status = environment.collect(
-                policy, critic, False, self.worlds, self.scale, self.log_std, steps, self._episodes
+                policy, critic, self.worlds, self.scale, self.log_std, steps, self._episodes
             )
         else:
             reset, step = environment.addresses

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import fastdl
 from fastdl import nn, optim, record
-from fastdl.rl._numba import borrowing
+from fastdl.rl._numba import borrowing, inlined
 from fastdl.rl.agents import _collect
 from fastdl.rl.agents._agent import Agent, Clock, described, options_of
+from fastdl.rl.agents._gymnasium import GymnasiumWorlds
 from fastdl.rl.agents._networks import Parameters, mlp
 from fastdl.rl.agents._programs import Bound, run_program
 from fastdl.rl.agents._replay import batch_of, draw, replay_of, reprioritize, store
 from fastdl.rl.agents.history import History
-from fastdl.rl.environment import Environment, call_step
+from fastdl.rl.environment import call_step
 from fastdl.rl.random import integers, random
 
 Array = np.ndarray[Any, Any]
@@ -61,74 +62,125 @@ class Dueling(nn.Module):
         return fastdl.linear_backward(grad_output, x, self.matrix).input
 
 
+class Programs(NamedTuple):
+    """Addresses of their code."""
+
+    act: int
+    """Of N observations."""
+    values: int
+    target_values: int
+    """Of B, by the network and by the one of before."""
+    update: int
+
+
+class Rules(NamedTuple):
+    """The options of `DQN` that its loop knows."""
+
+    start: int
+    every: int
+    renew: int
+    gamma: float
+    double: bool
+    alpha: float
+    beta: float
+    rest: int
+    """Steps in which beta rises to 1."""
+    epsilon: float
+    final_epsilon: float
+    exploration_steps: int
+
+
+class Memory(NamedTuple):
+    """R is float32 or float64."""
+
+    now: Array
+    after: Array
+    """(N, O), R: normalised observations; those of the environments, and the next ones."""
+    outputs: Array
+    """(N, A), R: values of actions."""
+    next_values: Array
+    next_target_values: Array
+    """(B, A), R."""
+    parameters: Array
+    target_parameters: Array
+    """(size,), R: of both networks."""
+    losses: Array
+    """(2,), float64: the sum of squared errors, and how many updates there were."""
+
+
+@inlined
+def _choose(rules: Any, output: Any, made: int, rng: Any) -> Any:
+    """An action, after so many steps."""
+    share = min(made / rules.exploration_steps, 1.0)
+    epsilon = rules.epsilon + (rules.final_epsilon - rules.epsilon) * share
+    return integers(rng, output.shape[0]) if random(rng) < epsilon else np.int64(_collect._best(output))
+
+
+@borrowing
+def _improve(programs: Any, rules: Any, memory: Any, replay: Any, batch: Any, rng: Any, made: int, n: int) -> Any:
+    """Make an update if there is to be one when `n` steps more have been made: 0 for right, 1 for what is not finite,
+    else 1 + the status of a program."""
+    if made < rules.start or made // rules.every == (made - n) // rules.every:
+        return 0
+    draw(replay, batch, rules.beta + (1.0 - rules.beta) * min(made / rules.rest, 1.0), rng)
+    status = run_program(programs.target_values, (batch.next_observations, memory.next_target_values))
+    if rules.double and status == 0:
+        status = run_program(programs.values, (batch.next_observations, memory.next_values))
+    if status != 0:
+        return 1 + status
+    rows = batch.rows.shape[0]
+    for b in range(rows):
+        row = batch.rows[b]
+        best = _collect._best(memory.next_values[b] if rules.double else memory.next_target_values[b])
+        future = 0.0 if replay.terminated[row] else rules.gamma * memory.next_target_values[b, best]
+        batch.targets[b] = -(replay.rewards[row] + future)
+    given = batch.observations, batch.actions, batch.targets, batch.weights, batch.losses
+    status = run_program(programs.update, given)
+    if status != 0:
+        return 1 + status
+    error = 0.0
+    for b in range(rows):
+        error += (np.float64(batch.targets[b]) - batch.losses[b]) ** 2
+    memory.losses[0] += error / rows
+    memory.losses[1] += 1
+    if not np.isfinite(error):
+        return 1
+    if rules.alpha > 0.0:
+        reprioritize(replay, batch, rules.alpha)
+    if (made // rules.every) % rules.renew == 0:
+        _collect.copy(memory.parameters, memory.target_parameters)
+    return 0
+
+
 @borrowing
 def _learn(
     count: int,
     before: int,
-    act: int,
-    values: int,
-    target_values: int,
-    update: int,
+    programs: Any,
+    rules: Any,
+    memory: Any,
+    replay: Any,
+    batch: Any,
     reset_at: int,
     step_at: int,
     max_steps: int,
     worlds: Any,
     scale: Any,
-    now: Any,
-    after: Any,
-    outputs: Any,
-    replay: Any,
-    batch: Any,
-    next_values: Any,
-    next_target_values: Any,
-    parameters: Any,
-    target_parameters: Any,
-    exploration: Any,
-    start: int,
-    every: int,
-    renew: int,
-    gamma: float,
-    double: bool,
-    alpha: float,
-    beta: float,
-    rest: int,
     episodes: Any,
-    losses: Any,
 ) -> Any:
-    """Take `count` steps in each of N environments, of which `before` were made, and learn on the way.
-
-    Parameters
-    ----------
-    act, values, target_values, update : addresses of programs
-        Of N observations; of B, by the network and by the one of before; of a batch's update.
-    now, after : (N, O), R
-        Normalised observations; `now` holds those of the environments.
-    outputs : (N, A), next_values, next_target_values : (B, A), R
-    parameters, target_parameters : (size,), R
-        Of both networks; the second ones become the first every `renew` updates.
-    exploration : (first, last, steps)
-        The probability of a random action falls from first to last in so many steps.
-    start, every : steps before the first update, and from one to the next
-    alpha, beta, rest : of prioritized replay; beta rises to 1 in `rest` steps
-    losses : (2,), float64
-        The sum of squared errors, and how many updates there were.
-
-    Returns
-    -------
-    steps made, and 0 for right, 1 for what is not finite, else 1 + the status of a program
-    """  # fmt: skip
-    n, actions = now.shape[0], outputs.shape[1]
+    """Take `count` steps in each of N environments, of which `before` were made, and learn on the way; steps made, and
+    a status as of `_improve`."""  # fmt: skip
+    now, after = memory.now, memory.after
+    n = now.shape[0]
     for t in range(count):
         made = before + t * n
-        share = min(made / exploration[2], 1.0)
-        epsilon = exploration[0] + (exploration[1] - exploration[0]) * share
-        status = run_program(act, (now, outputs))
+        status = run_program(programs.act, (now, memory.outputs))
         if status != 0:
             return t, 1 + status
         for i in range(n):
-            output, observation = outputs[i], worlds.observations[i]
-            action = integers(worlds.rng, actions) if random(worlds.rng) < epsilon else _collect._best(output)
-            reward, terminated = call_step(step_at, worlds.states[i], np.int64(action), observation, worlds.rngs[i])
+            observation = worlds.observations[i]
+            action = _choose(rules, memory.outputs[i], made, worlds.rng)
+            reward, terminated = call_step(step_at, worlds.states[i], action, observation, worlds.rngs[i])
             worlds.lengths[i] += 1
             worlds.returns[i] += reward
             if not (_collect.normalise(observation, scale, after[i]) and np.isfinite(reward)):
@@ -142,35 +194,22 @@ def _learn(
                 _collect._started(reset_at, worlds, i)
                 _collect.normalise(worlds.observations[i], scale, after[i])
             _collect.copy(after[i], now[i])
-        made += n
-        if made < start or made // every == (made - n) // every:
-            continue
-        draw(replay, batch, beta + (1.0 - beta) * min(made / rest, 1.0), worlds.rng)
-        status = run_program(target_values, (batch.next_observations, next_target_values))
-        if double and status == 0:
-            status = run_program(values, (batch.next_observations, next_values))
+        status = _improve(programs, rules, memory, replay, batch, worlds.rng, made + n, n)
         if status != 0:
-            return t, 1 + status
-        for b in range(batch.rows.shape[0]):
-            row = batch.rows[b]
-            best = _collect._best(next_values[b] if double else next_target_values[b])
-            future = 0.0 if replay.terminated[row] else gamma * next_target_values[b, best]
-            batch.targets[b] = -(replay.rewards[row] + future)
-        status = run_program(update, (batch.observations, batch.actions, batch.targets, batch.weights, batch.losses))
-        if status != 0:
-            return t, 1 + status
-        error = 0.0
-        for b in range(batch.rows.shape[0]):
-            error += (np.float64(batch.targets[b]) - batch.losses[b]) ** 2
-        losses[0] += error / batch.rows.shape[0]
-        losses[1] += 1
-        if not np.isfinite(error):
-            return t, 1
-        if alpha > 0.0:
-            reprioritize(replay, batch, alpha)
-        if (made // every) % renew == 0:
-            _collect.copy(parameters, target_parameters)
+            return t, status
     return count, 0
+
+
+@borrowing
+def _choose_each(rules: Any, outputs: Any, made: int, rng: Any, actions: Any) -> None:
+    for i in range(outputs.shape[0]):
+        actions[i] = _choose(rules, outputs[i], made, rng)
+
+
+@borrowing
+def _store_each(replay: Any, now: Any, actions: Any, rewards: Any, terminated: Any, after: Any) -> None:
+    for i in range(actions.shape[0]):
+        store(replay, now[i], actions[i], rewards[i], terminated[i], after[i])
 
 
 class DQN(Agent):
@@ -187,8 +226,8 @@ class DQN(Agent):
 
     Parameters
     ----------
-    environment : Environment
-        Compiled, with discrete actions.
+    environment : Environment or str or gymnasium.vector.VectorEnv
+        With discrete actions: compiled, or Gymnasium's, by name or a vector, stepped from Python.
     hidden : sequence of int
         The sizes of the hidden layers.
     activation : {"tanh", "relu", "elu", "silu"}
@@ -239,7 +278,7 @@ class DQN(Agent):
 
     def __init__(
         self,
-        environment: Environment,
+        environment: Any,
         *,
         hidden: Sequence[int] = (64, 64),
         activation: str = "relu",
@@ -264,9 +303,8 @@ class DQN(Agent):
         seed: int | None = None,
     ) -> None:
         options = options_of(locals())
-        if not isinstance(environment, Environment):
-            raise TypeError(f"environment: found {type(environment).__name__}, expected fastdl.rl.Environment")
-        described(environment, options)
+        environment = described(environment, options)
+        n_envs = options["n_envs"]
         actions, size = environment.n_actions, environment.observation_size
         if actions is None:
             raise TypeError(f"environment: found {environment.action_space}, expected discrete actions")
@@ -289,16 +327,25 @@ class DQN(Agent):
         self.replay = replay_of(capacity, size, self.dtype, alpha > 0)
         self.optimizer = optim.Adam(self.parameters.named, lr=lr)
         self._batch = batch_of(batch_size, size, self.dtype)
-        self._now, self._after = (np.zeros((n_envs, size), self.dtype) for _ in range(2))
+        self._memory = Memory(
+            now=np.zeros((n_envs, size), self.dtype),
+            after=np.zeros((n_envs, size), self.dtype),
+            outputs=np.zeros((n_envs, actions), self.dtype),
+            next_values=np.zeros((batch_size, actions), self.dtype),
+            next_target_values=np.zeros((batch_size, actions), self.dtype),
+            parameters=self.parameters.flat,
+            target_parameters=self._target_parameters.flat,
+            losses=np.zeros(2),
+        )
         self._episodes = _collect.episodes_of(_SLICE)
         self._started = np.zeros(1, np.int64)
-        self._programs: tuple[Any, ...] | None = None
+        self._programs: tuple[Bound, ...] | None = None
 
     def _state(self) -> dict[str, Array]:
         return super()._state() | {
             **{f"replay.{name}": array for name, array in self.replay._asdict().items()},
             "target": self._target_parameters.flat,
-            "now": self._now,
+            "now": self._memory.now,
             "started": self._started,
         }
 
@@ -335,39 +382,72 @@ class DQN(Agent):
             Where a parameter, an observation or a reward is not finite; the agent has its last good parameters.
         """
         begin, end = self.check_steps(steps)
-        options, environment = self.options, self.environment
+        options = self.options
         if self._programs is None:
             self._programs = self._record()
-        act, values, target_values, update = self._programs
-        reset, step = environment.addresses
-        n, rows = options["n_envs"], options["batch_size"]
-        outputs = np.zeros((n, environment.n_actions), self.dtype)
-        next_values, next_target_values = (np.zeros((rows, environment.n_actions), self.dtype) for _ in range(2))
-        exploration = np.array([options["epsilon"], options["final_epsilon"], options["exploration_steps"]], np.float64)
-        if not self._started[0]:
-            _collect.start(reset, self.worlds, self.scale, self._now)
-            self._started[0] = 1
+        programs, n = Programs(*(program.code for program in self._programs)), options["n_envs"]
+        rules = Rules(
+            start=options["learning_starts"],
+            every=options["train_every"],
+            renew=options["target_every"],
+            gamma=options["gamma"],
+            double=options["double"],
+            alpha=options["alpha"],
+            beta=options["beta"],
+            rest=end - begin,
+            epsilon=options["epsilon"],
+            final_epsilon=options["final_epsilon"],
+            exploration_steps=options["exploration_steps"],
+        )
         clock = Clock()
         while self.steps < end:
-            losses = np.zeros(2)
-            count = -(-min(_SLICE, end - self.steps) // n)
-            made, status = _learn(
-                count, self.steps, act.code, values.code, target_values.code, update._native[0],
-                reset, step, environment.max_steps or 0, self.worlds, self.scale, self._now, self._after, outputs,
-                self.replay, self._batch, next_values, next_target_values,
-                self.parameters.flat, self._target_parameters.flat,
-                exploration, options["learning_starts"], options["train_every"], options["target_every"],
-                options["gamma"], options["double"], options["alpha"], options["beta"], end - begin,
-                self._episodes, losses,
-            )  # fmt: skip
+            self._memory.losses[...] = 0
+            made, status = self._slice(-(-min(_SLICE, end - self.steps) // n), programs, rules)
             self.refuse(status, self.steps + made * n)
             self.steps += made * n
-            found = {"value": losses[0] / losses[1]} if losses[1] else {}
-            if self.noted(clock, self._episodes, found, target, callback):
+            errors, updates = self._memory.losses
+            losses = {"value": float(errors / updates)} if updates else {}
+            if self.noted(clock, self._episodes, losses, target, callback):
                 break
         return clock.finished()
 
-    def _record(self) -> tuple[Any, ...]:
+    def _slice(self, count: int, programs: Programs, rules: Rules) -> tuple[int, int]:
+        """So many steps of each environment: those made, and a status."""
+        environment, memory = self.environment, self._memory
+        if isinstance(environment, GymnasiumWorlds):
+            return self._slice_of_gymnasium(count, programs, rules)
+        reset, step = environment.addresses
+        if not self._started[0]:
+            _collect.start(reset, self.worlds, self.scale, memory.now)
+            self._started[0] = 1
+        return _learn(  # type: ignore[no-any-return]
+            count, self.steps, programs, rules, memory, self.replay, self._batch,
+            reset, step, environment.max_steps or 0, self.worlds, self.scale, self._episodes,
+        )  # fmt: skip
+
+    def _slice_of_gymnasium(self, count: int, programs: Programs, rules: Rules) -> tuple[int, int]:
+        environment, memory, worlds = self.environment, self._memory, self.worlds
+        if not self._started[0]:
+            environment.start(worlds, self.scale, memory.now, int(self._seeds["worlds"].generate_state(1)[0]))
+            self._started[0] = 1
+        n = len(memory.now)
+        act, actions, finals = self.bound("network", n), np.zeros(n, np.int64), np.empty_like(memory.after)
+        for t in range(count):
+            made = self.steps + t * n
+            _choose_each(rules, act(memory.now), made, worlds.rng, actions)
+            reward, terminated, _, finite = environment.step(
+                actions, worlds, self.scale, memory.after, finals, self._episodes
+            )
+            if not finite:
+                return t, 1
+            _store_each(self.replay, memory.now, actions, reward.astype(np.float64), terminated, finals)
+            memory.now[...] = memory.after
+            status = _improve(programs, rules, memory, self.replay, self._batch, worlds.rng, made + n, n)
+            if status:
+                return t, status
+        return count, 0
+
+    def _record(self) -> tuple[Bound, ...]:
         network, rows, max_norm = self.networks["network"], self.options["batch_size"], self.options["max_norm"]
 
         def update(observation: Array, action: Array, negative_target: Array, weight: Array) -> Array:
@@ -383,4 +463,4 @@ class DQN(Agent):
         b = self._batch
         program = record(update, b.observations, b.actions, b.targets, b.weights, verify=False)
         target = Bound(self.target.bind(b.observations, freeze=False), rows)
-        return self.bound("network", self.options["n_envs"]), self.bound("network", rows), target, program
+        return self.bound("network", self.options["n_envs"]), self.bound("network", rows), target, Bound(program, rows)

@@ -13,9 +13,9 @@ from fastdl._docs import doc
 from fastdl.rl._numba import borrowing, compiled
 from fastdl.rl.agents import _collect
 from fastdl.rl.agents._agent import Agent, Clock, described, options_of
+from fastdl.rl.agents._gymnasium import GymnasiumWorlds
 from fastdl.rl.agents._options import SHARED
 from fastdl.rl.agents.history import History
-from fastdl.rl.environment import Environment
 
 Array = np.ndarray[Any, Any]
 
@@ -85,8 +85,8 @@ class REINFORCE(Agent):
 
     Parameters
     ----------
-    environment : Environment
-        Compiled; its episodes have a bound (`max_steps`).
+    {environment}
+        Its episodes have a bound (`max_steps`).
     {networks}
     episodes : int
         How many an update is made of; so many run at once.
@@ -118,7 +118,7 @@ class REINFORCE(Agent):
 
     def __init__(
         self,
-        environment: Environment,
+        environment: Any,
         *,
         hidden: Sequence[int] = (64,),
         activation: str = "tanh",
@@ -139,9 +139,8 @@ class REINFORCE(Agent):
         seed: int | None = None,
     ) -> None:
         options = options_of(locals())
-        if not isinstance(environment, Environment):
-            raise TypeError(f"environment: found {type(environment).__name__}, expected fastdl.rl.Environment")
-        described(environment, options)
+        environment = described(environment, options)
+        episodes = options["episodes"]
         if environment.max_steps is None:
             raise ValueError(f"environment: found {environment}, expected max_steps: episodes have to end")
         outputs = environment.n_actions or environment.action_size
@@ -190,15 +189,22 @@ class REINFORCE(Agent):
         return clock.finished()
 
     def _collect(self) -> None:
-        environment, steps = self.environment, self.rollout
-        reset, step = environment.addresses
-        n = self.options["episodes"]
-        _collect.start(reset, self.worlds, self.scale, steps.observations[0])
-        made, status = _collect.collect(
-            self.bound("policy", n).code, self.bound("value", n).code if self.options["baseline"] else 0,
-            reset, step, environment.max_steps, True, False,
-            self.worlds, self.scale, self.log_std, steps, self._episodes, self._scratch,
-        )  # fmt: skip
+        environment, steps, n = self.environment, self.rollout, len(self.worlds.lengths)
+        policy, baseline = self.bound("policy", n), self.options["baseline"]
+        critic = self.bound("value", n) if baseline else None
+        if isinstance(environment, GymnasiumWorlds):
+            seed = None if self.steps else int(self._seeds["worlds"].generate_state(1)[0])
+            environment.start(self.worlds, self.scale, steps.observations[0], seed)
+            made, status = environment.collect(
+                policy, critic, self.worlds, self.scale, self.log_std, steps, self._episodes, once=True
+            )
+        else:
+            reset, step = environment.addresses
+            _collect.start(reset, self.worlds, self.scale, steps.observations[0])
+            made, status = _collect.collect(
+                policy.code, critic.code if critic else 0, reset, step, environment.max_steps, True, False,
+                self.worlds, self.scale, self.log_std, steps, self._episodes, self._scratch,
+            )  # fmt: skip
         self.refuse(status, self.steps + made * n)
         self._lengths = np.argmax(steps.done[:made], axis=0) + 1
 
