@@ -30,3 +30,13 @@ recurrent = nn.Sequential(nn.LSTM(4, 8, rng=0), nn.Output())
 y = recurrent(np.ones((5, 3, 4), np.float32))
 recurrent.backward(np.ones_like(y))
 print("on", fastdl.active_backend(), "losses", losses[0], losses[-1])
+if fastdl.active_backend() == "numba":
+    from fastdl import rl
+
+    assert rl.value_iteration(rl.MDP(np.ones((2, 1, 2)) / 2, np.ones(2), 0.5)).value.round(6).tolist() == [2.0, 2.0]
+    try:
+        rl.PPO  # noqa: B018
+    except ImportError as error:
+        assert "without its kernels in C" in str(error), error
+    else:
+        raise AssertionError("agents with networks: found no error, expected that they need kernels in C")

@@ -9,8 +9,15 @@ from typing import Any
 
 import numpy as np
 
-import fastdl.numba.programs  # noqa: F401 (makes fdl_program_run known to compiled code)
+from fastdl._library import COMPILED
 from fastdl.rl._numba import cgutils, intrinsic, ir, types
+
+if not COMPILED:
+    raise ImportError(
+        "fastdl.rl.agents: found fastdl without its kernels in C, which compiled loops call, expected an install with "
+        "a C compiler; fastdl.rl.mdp and tabular agents work without"
+    )
+import fastdl.numba.programs  # noqa: E402, F401 (makes fdl_program_run known to compiled code)
 
 Array = np.ndarray[Any, Any]
 
