@@ -17,7 +17,7 @@ if not COMPILED:
         "fastdl.rl.agents: found fastdl without its kernels in C, which compiled loops call, expected an install with "
         "a C compiler; fastdl.rl.mdp and tabular agents work without"
     )
-import fastdl.numba.programs  # noqa: E402, F401 (makes fdl_program_run known to compiled code)
+import fastdl.numba.programs  # noqa: F401 (makes fdl_program_run known to compiled code)
 
 Array = np.ndarray[Any, Any]
 
