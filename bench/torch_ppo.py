@@ -114,7 +114,7 @@ class TorchPPO:
                         final = self.value(self._input(last))[:, 0]
                 for group, item in (
                     (observations, now), (actions, action), (log_probs, log_prob), (finals, final), (seen, last),
-                    (rewards, torch.as_tensor(self._scaled(reward, done), dtype=torch.float32)),
+                    (rewards, torch.as_tensor(self._counted(reward, done), dtype=torch.float32)),
                     (terminations, torch.as_tensor(terminated)), (ends, torch.as_tensor(done)),
                 ):  # fmt: skip
                     group.append(item)
@@ -127,24 +127,22 @@ class TorchPPO:
             self._note(np.concatenate(seen))
         return self
 
-    def _scaled(self, reward: Array, done: Array) -> Array:
-        """By the running deviation of discounted returns."""
-        if not self.scaled:
-            return reward
-        reward = reward.copy()
+    def _counted(self, reward: Array, done: Array) -> Array:
+        """Take rewards into the running deviation of discounted returns, by which `_learn` divides them."""
         for i in range(self.n):
             self.discounted[i] = self.discounted[i] * self.gamma + reward[i]
             self.moments[0] += 1
             apart = self.discounted[i] - self.moments[1]
             self.moments[1] += apart / self.moments[0]
             self.moments[2] += apart * (self.discounted[i] - self.moments[1])
-            variance = self.moments[2] / self.moments[0] if self.moments[0] > 1 else 1.0
-            reward[i] /= np.sqrt(variance + 1e-8)
         self.discounted[done] = 0
         return reward
 
     def _learn(self, observations, last, actions, log_probs, rewards, terminations, ends, finals) -> None:
         x = torch.stack(observations)
+        if self.scaled:
+            deviation = float(np.sqrt(self.moments[2] / self.moments[0]))
+            rewards = [reward / deviation for reward in rewards]
         with torch.no_grad():
             values = self.value(torch.cat([x, last[None]]))[:, :, 0]
         advantages, running = torch.zeros(self.t, self.n), torch.zeros(self.n)

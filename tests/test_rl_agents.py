@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -79,12 +80,11 @@ def test_parameters_lie_in_one_block() -> None:
 
 def test_normalisation_is_that_of_all_observations() -> None:
     rng = np.random.default_rng(0)
-    environment = rl.make("Pendulum-v1")
-    scale, moments = _collect.scale_of(environment, True), np.zeros((3, 3))
+    scale = _collect.scale_of(rl.make("Pendulum-v1"), True)
     parts = [rng.normal(5, [1, 2, 3], (n, 3)) for n in (50, 7, 1000)]
     for part in parts:
         _collect.note(part, scale)
-        _collect.rescale(scale, moments)
+        _collect.rescale(scale)
     everything = np.concatenate(parts)
     np.testing.assert_allclose(scale.mean, everything.mean(0), rtol=1e-12)
     np.testing.assert_allclose(1 / scale.factor, np.sqrt(everything.var(0) + 1e-8), rtol=1e-12)
@@ -93,20 +93,33 @@ def test_normalisation_is_that_of_all_observations() -> None:
     np.testing.assert_allclose(out, [(5 - scale.mean[0]) * scale.factor[0], 10, -10])
 
 
-def test_rewards_are_scaled_as_by_gymnasium() -> None:
-    """gymnasium.wrappers.NormalizeReward begins with a count of 1e-4, and with other rewards that is forgotten."""
+def test_a_constant_feature_far_away_is_normalised() -> None:
+    scale, noise = _collect.scale_of(rl.make("Pendulum-v1"), True), np.random.default_rng(0).normal(size=(1000, 3))
+    _collect.note([123456.789, 1e9, 0.0] + [0.0, 1.0, 0.0] * noise, scale)
+    _collect.rescale(scale)
+    assert np.isfinite(scale.factor).all()
+    np.testing.assert_allclose(1 / scale.factor[1], 1.0, rtol=0.1)
+
+
+def test_rewards_are_scaled_by_the_deviation_of_returns() -> None:
     environment = rl.make("Pendulum-v1")
     steps = _collect.steps_of(environment, 500, 1, np.float64)
     rewards = np.random.default_rng(1).normal(3, 2, 500)
     steps.rewards[:, 0], steps.done[::50, 0] = rewards, True
     _collect.scale_rewards(steps, 0.9, np.zeros(3), np.zeros(1))
-    running, returns, expected = 0.0, [], []
+    running, returns = 0.0, []
     for i, reward in enumerate(rewards):
         running = running * 0.9 + reward
         returns.append(running)
-        expected.append(reward / np.sqrt((np.var(returns) if i else 1.0) + 1e-8))
         running *= i % 50 != 0
-    np.testing.assert_allclose(steps.rewards[:, 0], expected, rtol=1e-9)
+    np.testing.assert_allclose(steps.rewards[:, 0], rewards / np.std(returns), rtol=1e-9)
+
+
+def test_rewards_that_are_all_alike_are_not_blown_up() -> None:
+    steps = _collect.steps_of(rl.make("Pendulum-v1"), 1, 4, np.float32)
+    steps.rewards[...] = 1.0
+    _collect.scale_rewards(steps, 0.9, np.zeros(3), np.zeros(4))
+    np.testing.assert_array_equal(steps.rewards, 1.0)
 
 
 @pytest.mark.parametrize("std", [0.5, 2.0])
@@ -340,6 +353,152 @@ def test_networks_of_the_users_own(tmp_path: Path) -> None:
         rl.PPO(rl.make("CartPole-v1"), policy=nn.Linear(4, 3))
 
 
+@numba.njit
+def _reset_only(state: Any, observation: Any, rng: Any) -> None:
+    state[0] = rl.random.uniform(rng, 90.0, 110.0)
+    observation[0] = state[0]
+
+
+@numba.njit
+def _one_step(state: Any, action: Any, observation: Any, rng: Any) -> Any:
+    observation[0] = 0.0  # of no use
+    return (1.0 if (state[0] > 100.0) == (action == 1) else 0.0), True
+
+
+@numba.njit
+def _free(state: Any, action: Any, observation: Any, rng: Any) -> Any:
+    return action[0], False
+
+
+def test_observations_of_resets_are_normalised_too() -> None:
+    space = gymnasium.spaces.Box(-1000.0, 1000.0, (1,))
+    bandit = rl.Environment(_reset_only, _one_step, space, gymnasium.spaces.Discrete(2), state=1, max_steps=1)
+    agent = rl.PPO(bandit, normalize_observations=True, n_steps=32, batch_size=64, seed=0)
+    agent.train(20_000)
+    assert agent.evaluate(200).mean() > 0.95
+
+
+def test_entropy_holds_deviations_up() -> None:
+    def log_std(kind: str, weight: float) -> float:
+        agent = AGENTS[kind](rl.make("Pendulum-v1"), seed=0, entropy_weight=weight, lr=1e-2)
+        agent.train(4000)
+        return float(agent.log_std[0])
+
+    for kind in CONTINUOUS:
+        assert log_std(kind, 10.0) > log_std(kind, 0.0) + 0.02
+
+
+@pytest.mark.parametrize(("n", "every"), [(16, 1), (16, 4), (8, 3), (1, 4)])
+def test_updates_of_deep_q_learning(n: int, every: int) -> None:
+    options = {"n_envs": n, "train_every": every, "target_every": 10**6, "learning_starts": 100, "hidden": (4,)}
+    agent = rl.DQN(rl.make("CartPole-v1"), seed=0, **options)
+    agent.train(1000)
+    assert agent.steps >= 1000
+    expected = sum(m // every - (m - n) // every for m in range(n, agent.steps + 1, n) if m >= 100)
+    assert agent._memory.updates[0] == expected > 900 // every - n
+
+
+def test_exploration_is_that_of_training() -> None:
+    agent = rl.DQN(rl.make("CartPole-v1"), seed=0, final_epsilon=0.2, exploration_steps=1, hidden=(8,))
+    agent.train(2000)
+    observations = np.tile([0.0, 0.1, 0.0, 0.1], (4000, 1))
+    best = agent.predict(observations[0])
+    assert abs((agent.predict(observations, deterministic=False) != best).mean() - 0.1) < 0.03
+
+
+@pytest.mark.parametrize(("low", "high"), [(-np.inf, np.inf), (5.0, np.inf), (-np.inf, -3.0), (-1.0, 3.0)])
+def test_actions_are_inside_their_bounds(low: float, high: float) -> None:
+    box = gymnasium.spaces.Box
+    environment = rl.Environment(_reset, _free, box(-1.0, 1.0, (2,)), box(low, high, (1,)), 2, max_steps=20)
+    scale, values = _collect.scale_of(environment, False), np.random.default_rng(0).normal(0, 4, (100, 1))
+    taken = _collect.taken(values, scale)
+    assert ((taken >= low) & (taken <= high)).all()
+    if np.isinf(low) and np.isinf(high):
+        np.testing.assert_array_equal(taken, values)
+    agent = AGENTS["PPO"](environment, seed=0, initial_std=4.0)
+    agent._collect()  # rewards are the actions that were taken
+    np.testing.assert_allclose(
+        agent.rollout.rewards[..., None], _collect.taken(agent.rollout.actions.astype(np.float64), scale), rtol=1e-6
+    )
+
+
+def test_prediction_and_evaluation_change_nothing() -> None:
+    one, two = (AGENTS["PPO"](rl.make("CartPole-v1"), seed=0) for _ in range(2))
+    one.train(512), two.train(512)
+    two.predict(np.zeros((7, 4)), deterministic=False), two.evaluate(3), two.episode(1)
+    one.train(512), two.train(512)
+    np.testing.assert_array_equal(one.parameters.flat, two.parameters.flat)
+
+
+def test_few_programs_for_many_sizes() -> None:
+    agent = AGENTS["PPO"](rl.make("CartPole-v1"), seed=0)
+    observations = np.random.default_rng(0).uniform(-1, 1, (70, 4))
+    expected = agent.predict(observations)
+    for n in range(1, 70):
+        np.testing.assert_array_equal(agent.predict(observations[:n]), expected[:n])
+    assert len(agent._bound) <= 8
+
+
+def test_running_statistics_are_in_the_file(tmp_path: Path) -> None:
+    def network() -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 8, rng=0), nn.BatchNorm1d(8), nn.Linear(8, 2, rng=0))
+
+    agent = rl.PPO(rl.make("CartPole-v1"), policy=network(), seed=0)
+    agent.train(3000)
+    agent.save(tmp_path / "agent.npz")
+    again = rl.PPO.load(tmp_path / "agent.npz", policy=network())
+    observations = np.random.default_rng(0).uniform(-1, 1, (50, 4))
+    np.testing.assert_array_equal(again.predict(observations), agent.predict(observations))
+    np.testing.assert_array_equal(again.networks["policy"][1].running_mean, agent.networks["policy"][1].running_mean)
+    with pytest.raises(TypeError, match="expected no running statistics"):
+        rl.DQN(rl.make("CartPole-v1"), network=network())
+
+
+@pytest.mark.parametrize("kind", AGENTS)
+def test_agents_of_gymnasium_are_loaded_as_such(kind: str, tmp_path: Path) -> None:
+    agent = AGENTS[kind]("CartPole-v1", seed=0)
+    agent.train(500)
+    agent.save(tmp_path / "agent.npz")
+    again = type(agent).load(tmp_path / "agent.npz")
+    assert again.environment.vector.num_envs == agent.environment.vector.num_envs
+    again.train(500)
+    assert again.steps > agent.steps
+
+
+def test_options_of_a_vector_are_those_of_its_evaluation() -> None:
+    same_step = {"autoreset_mode": gymnasium.vector.AutoresetMode.SAME_STEP}
+    vector = gymnasium.make_vec("CartPole-v1", 2, "sync", max_episode_steps=20, vector_kwargs=same_step)
+    agent = AGENTS["REINFORCE"](vector, seed=0)
+    agent.train(200)
+    assert agent.environment.max_steps == 20
+    assert (agent.evaluate(5) <= 20).all()
+
+
+@pytest.mark.parametrize("kind", AGENTS)
+def test_after_an_exception_episodes_begin_anew(kind: str) -> None:
+    options = {"n_steps": 64} if kind in ("PPO", "A2C") else {}
+    agent = AGENTS[kind](_breaking(after=150), seed=0, **options)
+    with pytest.raises(rl.DivergedError):
+        agent.train(5000)
+    assert not agent._started[0]
+    if options:
+        agent.train(64 * 4)
+        np.testing.assert_array_equal(agent.worlds.states[:, 0], 64.0)
+
+
+def test_networks_belong_to_one_agent() -> None:
+    environment, trunk = rl.make("CartPole-v1"), nn.Linear(4, 8, rng=0)
+    policy, value = nn.Sequential(trunk, nn.Linear(8, 2)), nn.Sequential(trunk, nn.Linear(8, 1))
+    with pytest.raises(TypeError, match="found a module that both have"):
+        rl.PPO(environment, policy=policy, value=value)
+    net = nn.Linear(4, 2)
+    first = rl.PPO(environment, policy=net)
+    with pytest.raises(ValueError, match="found a network of another agent"):
+        rl.PPO(environment, policy=net)
+    with pytest.raises(TypeError, match="expected save and load"):
+        copy.deepcopy(first)
+
+
 # ---- mistakes ----
 
 
@@ -376,6 +535,14 @@ def test_parameters_that_are_no_numbers(kind: str) -> None:
         ({"dtype": np.int32}, TypeError, "dtype: found"),
         ({"seed": -1}, TypeError, "seed: found -1"),
         ({"batch_size": 10_000}, ValueError, "batch_size: found 10000, expected at most"),
+        ({"hidden": 64}, TypeError, "hidden: found 64, expected a sequence"),
+        ({"n_envs": None}, TypeError, "n_envs: found None, expected an integer"),
+        ({"entropy_weight": None}, TypeError, "entropy_weight: found None, expected a number"),
+        ({"initial_std": np.inf}, ValueError, "initial_std: found inf"),
+        ({"dtype": "foo"}, TypeError, "dtype: found 'foo'"),
+        ({"activation": ["tanh"]}, ValueError, "activation: found"),
+        ({"policy": 3}, TypeError, "policy: found int, expected a Module"),
+        ({"normalize_rewards": 1}, TypeError, "normalize_rewards: found 1, expected True or False"),
     ],
 )
 def test_options_out_of_range(options: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -397,6 +564,16 @@ def test_environments_that_do_not_fit() -> None:
         agent.predict([0.0, np.nan, 0.0, 0.0])
     with pytest.raises(ValueError, match="steps: found 0"):
         agent.train(0)
+    with pytest.raises(TypeError, match="target: found 'x'"):
+        agent.train(1, target="x")
+    with pytest.raises(ValueError, match="observation: found none"):
+        agent.predict(np.zeros((0, 4)))
+    with pytest.raises(ValueError, match="episodes: found 0"):
+        agent.evaluate(0)
+    with pytest.raises(TypeError, match="seed: found -1"):
+        rl.evaluate(agent, seed=-1)
+    with pytest.raises(ValueError, match="dueling: found True and a network"):
+        rl.DQN(rl.make("CartPole-v1"), network=nn.Linear(4, 2), dueling=True)
 
 
 def test_files_that_do_not_fit(tmp_path: Path) -> None:
@@ -404,6 +581,9 @@ def test_files_that_do_not_fit(tmp_path: Path) -> None:
     agent.save(tmp_path / "agent.npz")
     with pytest.raises(ValueError, match="found an agent A2C of format 1, expected PPO"):
         rl.PPO.load(tmp_path / "agent.npz")
+    (tmp_path / "text.npz").write_text("no agent")
+    with pytest.raises(ValueError, match="without an agent"):
+        rl.PPO.load(tmp_path / "text.npz")
     np.savez(tmp_path / "other.npz", x=np.ones(3))
     with pytest.raises(ValueError, match="without an agent"):
         rl.PPO.load(tmp_path / "other.npz")

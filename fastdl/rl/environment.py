@@ -60,7 +60,7 @@ class Spaces:
         return 1 if self.n_actions is not None else _size("action_space", self.action_space)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Environment(Spaces):
     """An environment that compiled code steps: a pair of plain functions over an array of state.
 
@@ -153,6 +153,10 @@ class Environment(Spaces):
                 raise ValueError(f"state: found shape {template.shape}, expected one axis of at least one number")
         template.flags.writeable = False
         object.__setattr__(self, "state", template)
+        if not np.isfinite(template).all():
+            raise ValueError(f"state: found {template.tolist()}, expected finite numbers")
+        if not isinstance(self.max_steps, (int, np.integer, type(None))) or isinstance(self.max_steps, bool):
+            raise TypeError(f"max_steps: found {self.max_steps!r}, expected an integer or None")
         if self.max_steps is not None and self.max_steps < 1:
             raise ValueError(f"max_steps: found {self.max_steps}, expected None or at least 1")
         _ = self.observation_size, self.action_size

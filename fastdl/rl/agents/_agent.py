@@ -7,9 +7,11 @@ import json
 import os
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -17,7 +19,7 @@ from fastdl import nn, optim
 from fastdl.rl.agents import _collect
 from fastdl.rl.agents._gymnasium import GymnasiumWorlds, normalised, vector_of
 from fastdl.rl.agents._networks import Parameters, mlp
-from fastdl.rl.agents._options import check_options, options_of
+from fastdl.rl.agents._options import check_options, options_of, seed_of
 from fastdl.rl.agents._programs import Bound
 from fastdl.rl.agents.history import DivergedError, History
 from fastdl.rl.environment import Environment
@@ -77,18 +79,23 @@ class Agent(ABC):
         and the gain of its last layer."""
         self.environment, self.options = environment, options
         self.dtype = np.dtype(options["dtype"])
-        self._seeds = dict(zip(("networks", "worlds", "updates"), _seed(options["seed"]).spawn(3), strict=True))
+        names = "networks", "worlds", "updates", "predictions"
+        self._seeds = dict(zip(names, seed_of(options["seed"]).spawn(len(names)), strict=True))
+        self._predictions = streams(self._seeds["predictions"])
         self.rng = np.random.default_rng(self._seeds["updates"])
         self.scale = _collect.scale_of(environment, options.get("normalize_observations", False))
-        self.moments = np.zeros((3, environment.observation_size))
         of_networks = np.random.default_rng(self._seeds["networks"])
         self.networks: dict[str, nn.Module] = {}
         self._custom = []
         for name, (given, outputs, gain) in networks.items():
             if given is not None:
+                if not isinstance(given, nn.Module):
+                    raise TypeError(f"{name}: found {type(given).__name__}, expected a Module of fastdl.nn")
                 self._custom.append(name)
             sizes = (environment.observation_size, *options["hidden"], outputs)
             self.networks[name] = given or mlp(sizes, options["activation"], gain, self.dtype, of_networks)
+        self._started = np.zeros(1, np.int64)
+        """1: episodes go on where they are."""
         self._bound: dict[tuple[str, int], Bound] = {}
         for name, (_, outputs, _) in networks.items():
             found = self.networks[name](np.zeros((3, environment.observation_size), self.dtype))
@@ -116,8 +123,24 @@ class Agent(ABC):
 
     # What the classes of agents use.
 
-    def check_steps(self, steps: Any) -> tuple[int, int]:
+    @contextmanager
+    def learning(self) -> Iterator[None]:
+        """Inside of this, whatever goes wrong leaves an agent that can go on: its episodes begin anew."""
+        try:
+            yield
+        except BaseException:
+            self._started[0] = 0
+            raise
+
+    def check_steps(self, steps: Any, target: Any) -> tuple[int, int]:
         """The number of steps made before, and that to be made until the end."""
+        if target is not None:
+            if not isinstance(target, (int, float, np.number)) or not np.isfinite(target):
+                raise TypeError(f"target: found {target!r}, expected a finite number, or None")
+            if isinstance(self.environment, Environment) and self.environment.max_steps is None:
+                raise ValueError(
+                    f"target: found {self.environment}, expected max_steps, without which it may never end"
+                )
         if not isinstance(steps, (int, np.integer)) or isinstance(steps, bool):
             raise TypeError(f"steps: found {steps!r}, expected an integer")
         if steps < 1:
@@ -177,21 +200,23 @@ class Agent(ABC):
                 f"observation: found shape {given.shape}, expected ({self.environment.observation_size},) or "
                 f"(n, {self.environment.observation_size})"
             )
-        inputs = np.empty(rows.shape, self.dtype)
+        if not len(rows):
+            raise ValueError("observation: found none, expected at least one")
+        # A power of two, so that there are few programs.
+        inputs = np.zeros((1 << (len(rows) - 1).bit_length(), rows.shape[1]), self.dtype)
         if not normalised(np.ascontiguousarray(rows), self.scale, inputs):
             raise ValueError(f"observation: found {rows.tolist()}, expected finite numbers")
-        actions = self._actions(self.bound(self.acting, len(rows))(inputs), deterministic)
+        actions = self._actions(self.bound(self.acting, len(inputs))(inputs)[: len(rows)], deterministic)
         if given.ndim == 2:
             return actions
         return int(actions[0]) if self.environment.n_actions is not None else actions[0]
 
     def _actions(self, outputs: Array, deterministic: bool) -> Array:
         """As the environment takes them."""
-        drawn, _ = _collect.choose(outputs, self.log_std, deterministic, self.worlds.rng)
+        drawn, _ = _collect.choose(outputs, self.log_std, deterministic, self._predictions)
         if self.environment.n_actions is not None:
             return drawn
-        inside = np.clip(drawn.astype(self.dtype).astype(np.float64), -1, 1)
-        return self.scale.middle + self.scale.half * inside
+        return _collect.taken(drawn.astype(self.dtype).astype(np.float64), self.scale)
 
     def policy_network(self) -> nn.Sequential:
         """The network of actions as a module of its own, which takes observations as the environment gives them.
@@ -225,7 +250,9 @@ class Agent(ABC):
         Returns
         -------
         array of float64, shape (episodes,)
+            In the order of their environments.
         """
+        _check_episodes(episodes, seed)
         if isinstance(self.environment, GymnasiumWorlds):
             return evaluate(self, self.environment.gymnasium_id, episodes, seed)
         environment = self.environment
@@ -238,7 +265,7 @@ class Agent(ABC):
         steps = _collect.steps_of(environment, chunk, episodes, self.dtype)
         scratch = _collect.scratch_of(environment, episodes, bound.columns, self.dtype)
         reset, step = environment.addresses
-        scale = self.scale._replace(sums=np.zeros_like(self.scale.sums), seen=np.zeros(1, np.int64))
+        scale = self.scale._replace(moments=self.scale.moments.copy())
         _collect.start(reset, worlds, scale, steps.observations[0])
         while done.ended[0] < episodes:
             made, status = _collect.collect(
@@ -248,7 +275,7 @@ class Agent(ABC):
             if status:
                 raise DivergedError("an observation, a reward or a parameter", self.steps)
             steps.observations[0] = steps.observations[made]
-        return done.returns
+        return worlds.returns
 
     def episode(self, seed: int = 0) -> tuple[Array, float]:
         """The states of an episode with the best actions, for pictures (`fastdl.rl.animate`), and its return.
@@ -264,6 +291,7 @@ class Agent(ABC):
         total : float
         """
         environment = self.environment
+        seed_of(seed)
         if not isinstance(environment, Environment):
             raise TypeError(f"environment: found {environment.name} of Gymnasium's, expected a compiled one")
         state, observation = environment.state.copy(), np.zeros(environment.observation_size)
@@ -296,19 +324,23 @@ class Agent(ABC):
             "agent": type(self).__name__,
             "environment": self.environment.gymnasium_id,
             "environment_options": self.environment.gymnasium_options,
+            "stepped_by_gymnasium": isinstance(self.environment, GymnasiumWorlds),
+            "n": len(self.worlds.lengths),
             "custom": self._custom,
             "options": options,
             "steps": self.steps,
             "rng": self.rng.bit_generator.state,
         }
         arrays = {f"parameters/{name}": array for name, array in self.parameters.named.items()}
+        for prefix, network in self.networks.items():
+            arrays |= {f"networks/{prefix}.{name}": array for name, array in network.state_dict().items()}
         arrays |= {f"optimizer/{name}": np.asarray(value) for name, value in self.optimizer.state_dict().items()}
         arrays |= {f"state/{name}": array for name, array in self._state().items()}
         target = Path(path)
         temporary = target.with_name(f".{target.name}.{os.getpid()}")
         try:
             with temporary.open("wb") as file:
-                np.savez(file, about=np.array(json.dumps(about)), **arrays)  # type: ignore[arg-type]
+                np.savez(file, about=np.array(json.dumps(about, default=_plain)), **arrays)  # type: ignore[arg-type]
             temporary.replace(target)
         finally:
             temporary.unlink(missing_ok=True)
@@ -325,11 +357,14 @@ class Agent(ABC):
         **networks : Module
             Those that were given to the constructor; their parameters are replaced.
         """
-        with np.load(path, allow_pickle=False) as file:
-            if "about" not in file:
-                raise ValueError(f"path: found {path} without an agent, expected a file that save wrote")
-            about = json.loads(str(file["about"]))
-            values = {name: file[name] for name in file.files}
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                values = {name: file[name] for name in file.files}
+            about = json.loads(str(values["about"]))
+        except (ValueError, KeyError, AttributeError, EOFError, BadZipFile):
+            raise ValueError(
+                f"path: found {os.fspath(path)} without an agent, expected a file that save wrote"
+            ) from None
         if about.get("format") != _FORMAT or about.get("agent") != cls.__name__:
             raise ValueError(
                 f"path: found an agent {about.get('agent')} of format {about.get('format')}, expected {cls.__name__} "
@@ -338,24 +373,58 @@ class Agent(ABC):
         if sorted(networks) != sorted(about["custom"]):
             raise ValueError(f"networks: found {sorted(networks)}, expected {sorted(about['custom'])}, as given before")
         if environment is None:
-            from fastdl.rl.envs import make
+            if about["environment"] is None:
+                raise ValueError("environment: found none, expected the one that the agent learned in")
+            if about["stepped_by_gymnasium"]:
+                environment = vector_of(about["environment"], about["n"], **about["environment_options"])
+            else:
+                from fastdl.rl.envs import make
 
-            environment = make(about["environment"], **about["environment_options"])
+                environment = make(about["environment"], **about["environment_options"])
         agent: Any = cls(environment, **about["options"], **networks)
+        # What of it goes on: episodes only where the environment is the same, and its state is in the file.
+        goes_on = isinstance(agent.environment, Environment) and np.array_equal(
+            agent.environment.state, values.get("state/template", np.nan)
+        )
+        state = {
+            name: array
+            for name, array in agent._state().items()
+            if goes_on or not name.startswith(("worlds.", "started", "first", "now", "running", "template"))
+        }
+        of_file = {
+            "parameters": agent.parameters.named,
+            "state": state,
+            "networks": {
+                f"{k}.{n}": a for k, network in agent.networks.items() for n, a in network.state_dict().items()
+            },
+        }
+        for part, arrays in of_file.items():
+            for name, array in arrays.items():
+                found = np.shape(values[f"{part}/{name}"]) if f"{part}/{name}" in values else None
+                if found != np.shape(array):
+                    raise ValueError(f"path: found {name} of shape {found}, expected {np.shape(array)}")
+        for prefix, network in agent.networks.items():
+            network.load_state_dict(_part(values, f"networks/{prefix}."))
         agent.parameters.load(_part(values, "parameters/"))
         agent.optimizer.load_state_dict(_part(values, "optimizer/"))
-        for name, array in agent._state().items():
-            array[...] = values[f"state/{name}"]
+        for name, array in state.items():
+            if name != "template":
+                array[...] = values[f"state/{name}"]
         agent.steps = about["steps"]
         agent.rng.bit_generator.state = about["rng"]
         return agent  # type: ignore[no-any-return]
 
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise TypeError(f"{type(self).__name__}: found a copy or a pickle of an agent, expected save and load instead")
+
     def _state(self) -> dict[str, Array]:
         """What changes besides parameters, to be written into when an agent is loaded."""
         return {
-            **{f"scale.{name}": array for name, array in self.scale._asdict().items()},
+            "template": self.environment.state,
+            "started": self._started,
+            "predictions": self._predictions,
+            **{f"scale.{name}": getattr(self.scale, name) for name in ("mean", "factor", "moments")},
             **{f"worlds.{name}": array for name, array in self.worlds._asdict().items()},
-            "moments": self.moments,
         }
 
 
@@ -376,6 +445,7 @@ def evaluate(agent: Agent, environment: Any = None, episodes: int = 100, seed: i
     -------
     array of float64, shape (episodes,)
     """
+    _check_episodes(episodes, seed)
     if environment is None:
         environment = agent.environment.gymnasium_id
         if environment is None:
@@ -399,11 +469,17 @@ def _part(values: dict[str, Array], prefix: str) -> dict[str, Array]:
     return {name.removeprefix(prefix): array for name, array in values.items() if name.startswith(prefix)}
 
 
-def _seed(seed: Any) -> np.random.SeedSequence:
-    try:
-        return np.random.SeedSequence(seed)
-    except (TypeError, ValueError):
-        raise TypeError(f"seed: found {seed!r}, expected an integer that is not negative, or None") from None
+def _plain(value: Any) -> Any:
+    """NumPy's numbers as JSON takes them."""
+    return value.item() if isinstance(value, np.generic) else str(value)
+
+
+def _check_episodes(episodes: Any, seed: Any) -> None:
+    if not isinstance(episodes, (int, np.integer)) or isinstance(episodes, bool):
+        raise TypeError(f"episodes: found {episodes!r}, expected an integer")
+    if episodes < 1:
+        raise ValueError(f"episodes: found {episodes}, expected at least 1")
+    seed_of(seed)
 
 
 class Clock:

@@ -45,16 +45,17 @@ class Scale(NamedTuple):
     """(O,)."""
     factor: Array
     """(O,): one over the standard deviation."""
-    sums: Array
-    """(2, O): of (x - mean) and of its square, since the last update."""
-    seen: Array
-    """(1,): how many x were added to them."""
+    moments: Array
+    """(3, O): how many observations there were, their mean, and the sum of their squared distances from it."""
     normalize: Array
     """(1,): 1, or 0 for observations as they are."""
     middle: Array
     """(D,): what an action of 0 is to the environment."""
     half: Array
     """(D,): what is added for one of 1."""
+    low: Array
+    high: Array
+    """(D,): bounds of actions."""
 
 
 class Steps(NamedTuple):
@@ -121,12 +122,12 @@ def normalise(raw: Any, scale: Any, out: Any) -> bool:
 
 @inlined
 def _note(raw: Any, scale: Any) -> None:
-    """Add an observation to the sums that the next normalisation is made of."""
-    scale.seen[0] += 1
+    """Take an observation into what the next normalisation is made of (Welford 1962)."""
     for j in range(raw.shape[0]):
-        distance = raw[j] - scale.mean[j]
-        scale.sums[0, j] += distance
-        scale.sums[1, j] += distance * distance
+        scale.moments[0, j] += 1.0
+        distance = raw[j] - scale.moments[1, j]
+        scale.moments[1, j] += distance / scale.moments[0, j]
+        scale.moments[2, j] += distance * (raw[j] - scale.moments[1, j])
 
 
 @inlined
@@ -215,6 +216,7 @@ def start(reset_at: int, worlds: Any, scale: Any, first: Any) -> None:
     """Begin an episode in each environment; `first`, (N, O), are the normalised observations."""
     for i in range(worlds.states.shape[0]):
         _started(reset_at, worlds, i)
+        _note(worlds.observations[i], scale)
         normalise(worlds.observations[i], scale, first[i])
 
 
@@ -273,7 +275,8 @@ def collect(
                 chosen, given = steps.actions[t, i], worlds.actions[i]
                 log_prob = _varied(output, log_std, greedy, chosen, worlds.rng)
                 for d in range(log_std.shape[0]):
-                    given[d] = scale.middle[d] + scale.half[d] * min(max(np.float64(chosen[d]), -1.0), 1.0)
+                    wanted = scale.middle[d] + scale.half[d] * chosen[d]
+                    given[d] = min(max(wanted, scale.low[d]), scale.high[d])
                 reward, terminated = call_step(step_at, worlds.states[i], given, observation, worlds.rngs[i])
             worlds.lengths[i] += 1
             worlds.returns[i] += reward
@@ -295,6 +298,7 @@ def collect(
                     worlds.lengths[i] = -1
                     continue
                 _started(reset_at, worlds, i)
+                _note(worlds.observations[i], scale)
                 if not normalise(worlds.observations[i], scale, after[i]):
                     return t, 1
             running += 1
@@ -321,8 +325,8 @@ def prepare(values: Any, steps: Any) -> None:
 
 @borrowing
 def scale_rewards(steps: Any, gamma: float, moments: Any, running: Any) -> None:
-    """Divide rewards by the standard deviation of discounted returns so far: `moments` are (count, mean, sum of
-    squared distances), `running` the returns of N environments. gymnasium.wrappers.NormalizeReward."""
+    """Divide rewards by the standard deviation of discounted returns so far, these steps included: `moments` are
+    (count, mean, sum of squared distances), `running` the returns of N environments."""
     for t in range(steps.rewards.shape[0]):
         for i in range(steps.rewards.shape[1]):
             running[i] = running[i] * gamma + steps.rewards[t, i]
@@ -330,10 +334,13 @@ def scale_rewards(steps: Any, gamma: float, moments: Any, running: Any) -> None:
             distance = running[i] - moments[1]
             moments[1] += distance / moments[0]
             moments[2] += distance * (running[i] - moments[1])
-            variance = moments[2] / moments[0] if moments[0] > 1.0 else 1.0
-            steps.rewards[t, i] /= (variance + 1e-8) ** 0.5
             if steps.done[t, i]:
                 running[i] = 0.0
+    deviation = (moments[2] / moments[0]) ** 0.5
+    if deviation > 1e-8:
+        for t in range(steps.rewards.shape[0]):
+            for i in range(steps.rewards.shape[1]):
+                steps.rewards[t, i] /= deviation
 
 
 def worlds_of(environment: Environment, n: int, seed: np.random.SeedSequence) -> Worlds:
@@ -369,38 +376,30 @@ def episodes_of(most: int) -> Episodes:
 
 
 def scale_of(environment: Any, normalize: bool) -> Scale:
-    """Observations as they are until the first update, and actions from -1 to 1 where their bounds are finite."""
-    size = environment.observation_size
-    middle, half = np.zeros(environment.action_size), np.ones(environment.action_size)
+    """Observations as they are until the first update. Actions from -1 to 1 are the range of those that are bounded;
+    others are given as they are, up to the one bound that they may have."""
+    size, actions = environment.observation_size, environment.action_size
+    middle, half = np.zeros(actions), np.ones(actions)
+    low, high = np.full(actions, -np.inf), np.full(actions, np.inf)
     if environment.n_actions is None:
-        low, high = (np.asarray(bound, np.float64).ravel() for bound in
-                     (environment.action_space.low, environment.action_space.high))  # fmt: skip
+        low[:], high[:] = (np.ravel(bound) for bound in (environment.action_space.low, environment.action_space.high))
         bounded = np.isfinite(low) & np.isfinite(high)
-        middle[bounded], half[bounded] = (low + high)[bounded] / 2, (high - low)[bounded] / 2
+        middle[bounded], half[bounded] = (low[bounded] + high[bounded]) / 2, (high[bounded] - low[bounded]) / 2
     return Scale(
-        np.zeros(size), np.ones(size), np.zeros((2, size)), np.zeros(1, np.int64), np.array([int(normalize)]),
-        middle, half,
-    )  # fmt: skip
+        np.zeros(size), np.ones(size), np.zeros((3, size)), np.array([int(normalize)]), middle, half, low, high
+    )
 
 
-def rescale(scale: Scale, moments: Array) -> None:
-    """Take the observations since the last time into the normalisation (Chan et al. 1979). `moments`, (3, O), are
-    count, and sums of distances and of their squares from the first mean; here: count, mean, squared distances."""
-    n = float(scale.seen[0])
-    if not scale.normalize[0] or not n:
-        return
-    count, mean, squares = moments
-    shift = scale.sums[0] / n
-    of_batch = scale.sums[1] - n * shift * shift
-    total = count + n
-    apart = scale.mean + shift - mean
-    moments[2] = squares + of_batch + apart * apart * count * n / total
-    moments[1] = mean + apart * n / total
-    moments[0] = total
-    scale.mean[...] = moments[1]
-    scale.factor[...] = 1 / np.sqrt(moments[2] / moments[0] + 1e-8)
-    scale.sums[...] = 0
-    scale.seen[0] = 0
+def rescale(scale: Scale) -> None:
+    """Normalise from now on by what was observed until now."""
+    if scale.normalize[0] and scale.moments[0, 0]:
+        scale.mean[...] = scale.moments[1]
+        scale.factor[...] = 1 / np.sqrt(scale.moments[2] / scale.moments[0] + 1e-8)
+
+
+def taken(values: Array, scale: Scale) -> Array:
+    """Continuous actions as environments take them."""
+    return np.clip(scale.middle + scale.half * values, scale.low, scale.high)  # type: ignore[no-any-return]
 
 
 def scratch_of(environment: Any, n: int, outputs: int, dtype: Any) -> Scratch:

@@ -46,8 +46,11 @@ class GymnasiumWorlds(Spaces):
         self.observation_space, self.action_space = vector.single_observation_space, vector.single_action_space
         self.name = vector.spec.id if vector.spec is not None else type(vector).__name__
         self.gymnasium_id = vector.spec.id if vector.spec is not None else None
-        self.max_steps = vector.spec.max_episode_steps if vector.spec is not None else None
-        self.gymnasium_options = {}
+        given = dict(vector.spec.kwargs) if vector.spec is not None else {}
+        of_the_vector = ("num_envs", "vectorization_mode", "vector_kwargs", "wrappers")
+        self.gymnasium_options = {name: value for name, value in given.items() if name not in of_the_vector}
+        limit = vector.spec.max_episode_steps if vector.spec is not None else None
+        self.max_steps = given.get("max_episode_steps", limit)
 
     def check(self) -> None:
         """Nothing can be said before it is stepped."""
@@ -57,6 +60,7 @@ class GymnasiumWorlds(Spaces):
         observation, _ = self.vector.reset(seed=seed)
         worlds.observations[...] = observation
         worlds.lengths[...], worlds.returns[...] = 0, 0.0
+        _collect.note(worlds.observations, scale)
         normalised(worlds.observations, scale, first)
 
     def step(
@@ -72,7 +76,7 @@ class GymnasiumWorlds(Spaces):
         rewards, terminated, done : (N,); whether all that counts is finite
         """
         if self.n_actions is None:
-            actions = scale.middle + scale.half * np.clip(actions.astype(np.float64), -1, 1)
+            actions = _collect.taken(actions.astype(np.float64), scale)
         observation, reward, terminated, truncated, info = self.vector.step(actions.astype(self.action_space.dtype))
         active = worlds.lengths >= 0
         worlds.observations[...] = observation
@@ -83,13 +87,18 @@ class GymnasiumWorlds(Spaces):
         for i in np.flatnonzero(terminated | truncated):
             raw[i] = info["final_obs"][i]
         _collect.note(raw[active], scale)
+        if not once:
+            _collect.note(worlds.observations[done], scale)
         finite = normalised(worlds.observations, scale, after) & normalised(raw, scale, finals)
         for i in np.flatnonzero(done):
             n = episodes.ended[0]
             if n < episodes.returns.shape[0]:
                 episodes.returns[n], episodes.lengths[n] = worlds.returns[i], worlds.lengths[i]
                 episodes.ended[0] = n + 1
-            worlds.lengths[i], worlds.returns[i] = -1 if once else 0, 0.0
+            if once:
+                worlds.lengths[i] = -1
+            else:
+                worlds.lengths[i], worlds.returns[i] = 0, 0.0
         return reward, terminated, done, finite and bool(np.isfinite(reward).all())
 
     def collect(

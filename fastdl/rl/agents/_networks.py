@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from fastdl import nn
-from fastdl._recording import writing
+from fastdl._recording import owner_of, writing
 
 Array = np.ndarray[Any, Any]
 
@@ -38,6 +39,10 @@ def orthogonal(shape: tuple[int, int], gain: float, rng: np.random.Generator) ->
     return gain * (q if rows >= columns else q.T)
 
 
+_BLOCKS: weakref.WeakValueDictionary[int, Parameters] = weakref.WeakValueDictionary()
+"""All there are, by where their memory begins."""
+
+
 class Parameters:
     """All parameters of an agent in one block, so that they are checked and kept at once.
 
@@ -52,10 +57,15 @@ class Parameters:
     """
 
     def __init__(self, networks: dict[str, nn.Module], arrays: dict[str, Array], dtype: Any) -> None:
+        modules = [module for network in networks.values() for module in {id(m): m for m in network.modules()}.values()]
+        if len({id(module) for module in modules}) < len(modules):
+            raise TypeError(f"{', '.join(networks)}: found a module that both have, expected modules of their own")
         named = dict(arrays)
         for prefix, network in networks.items():
             named |= {f"{prefix}.{name}": array for name, array in network.parameters().items()}
         for name, array in named.items():
+            if owner_of(array).ctypes.data in _BLOCKS:
+                raise ValueError(f"{name}: found a network of another agent, expected one of this agent's own")
             if array.dtype != dtype:
                 raise TypeError(f"{name}: found dtype {array.dtype}, expected {np.dtype(dtype)}, as the agent has")
         starts = np.concatenate([[0], np.cumsum([-(-array.size // 16) * 16 for array in named.values()])])
@@ -72,6 +82,7 @@ class Parameters:
                     if (array := getattr(module, own)) is not None:
                         setattr(module, own, moved[id(array)])
         self._good = self.flat.copy()
+        _BLOCKS[self.flat.ctypes.data] = self
 
     def finite(self) -> bool:
         """Whether all are; if so, they are kept."""
@@ -87,11 +98,6 @@ class Parameters:
 
     def load(self, values: Any) -> None:
         """Write all of them, from arrays by name."""
-        for name, array in self.named.items():
-            if name not in values:
-                raise ValueError(f"{name}: found none in the file, expected shape {array.shape}")
-            if values[name].shape != array.shape:
-                raise ValueError(f"{name}: found shape {values[name].shape} in the file, expected {array.shape}")
         with writing(self.named.values()):
             for name, array in self.named.items():
                 array[...] = values[name]

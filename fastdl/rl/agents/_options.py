@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,10 @@ _WHOLE = (
     *("n_envs", "n_steps", "epochs", "batch_size", "episodes"),
     *("capacity", "learning_starts", "train_every", "target_every", "exploration_steps"),
 )
+_FLAGS = (
+    *("anneal", "baseline", "double", "dueling"),
+    *("normalize_observations", "normalize_rewards", "normalize_advantages"),
+)
 # The ranges of options: lowest, highest.
 _RANGES: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("gamma", "lmbda", "alpha", "beta", "epsilon", "final_epsilon"), (0, 1)),
@@ -63,21 +68,37 @@ _RANGES: dict[str, tuple[float, float]] = {
 def check_options(options: dict[str, Any]) -> None:
     """Refuse what is out of its range."""
     for name, value in options.items():
-        if name in _RANGES and value is not None:
+        if name in _FLAGS and not isinstance(value, (bool, np.bool_)):
+            raise TypeError(f"{name}: found {value!r}, expected True or False")
+        if name in _RANGES and not (value is None and name == "max_norm"):
             low, high = _RANGES[name]
             kind: Any = (int, np.integer) if name in _WHOLE else (int, float, np.number)
             if not isinstance(value, kind) or isinstance(value, bool):
                 raise TypeError(f"{name}: found {value!r}, expected {'an integer' if name in _WHOLE else 'a number'}")
-            if not low <= value <= high:
+            if not low <= value <= high or value == np.inf:
                 bound = "more than 0" if 0 < low < 1e-300 else f"at least {low:g}"
                 raise ValueError(f"{name}: found {value}, expected {bound}" + (f", at most {high:g}" * (high < np.inf)))
-    if options["activation"] not in ACTIVATIONS:
+    if not isinstance(options["activation"], str) or options["activation"] not in ACTIVATIONS:
         raise ValueError(f"activation: found {options['activation']!r}, expected one of {', '.join(ACTIVATIONS)}")
-    if np.dtype(options["dtype"]) not in (np.float32, np.float64):
+    try:
+        right = np.dtype(options["dtype"]) in (np.float32, np.float64)
+    except TypeError:
+        right = False
+    if not right:
         raise TypeError(f"dtype: found {options['dtype']!r}, expected float32 or float64")
     hidden = options["hidden"]
+    if not isinstance(hidden, Sequence) or isinstance(hidden, str):
+        raise TypeError(f"hidden: found {hidden!r}, expected a sequence of sizes of layers")
     if not all(isinstance(n, (int, np.integer)) and n > 0 for n in hidden):
         raise ValueError(f"hidden: found {hidden!r}, expected sizes of layers")
+    seed_of(options["seed"])
+
+
+def seed_of(seed: Any) -> np.random.SeedSequence:
+    try:
+        return np.random.SeedSequence(seed)
+    except (TypeError, ValueError):
+        raise TypeError(f"seed: found {seed!r}, expected an integer that is not negative, or None") from None
 
 
 def options_of(given: dict[str, Any]) -> dict[str, Any]:

@@ -54,7 +54,6 @@ class ActorCritic(Agent):
         self.optimizer = self._optimizer()
         self._episodes = _collect.episodes_of(t * n)
         self._scratch = _collect.scratch_of(self.environment, n, outputs, self.dtype)
-        self._started = np.zeros(1, np.int64)
         self._update: Any = None
 
     def _optimizer(self) -> optim.Optimizer:
@@ -65,7 +64,6 @@ class ActorCritic(Agent):
             "running": self.running,
             "reward_moments": self.reward_moments,
             "first": self.rollout.observations[0],
-            "started": self._started,
         }
 
     def train(
@@ -93,16 +91,17 @@ class ActorCritic(Agent):
         DivergedError
             Where a parameter, an observation or a reward is not finite; the agent has its last good parameters.
         """
-        begin, end = self.check_steps(steps)
+        begin, end = self.check_steps(steps, target)
         clock = Clock()
-        while self.steps < end:
-            if self.options["anneal"]:
-                self.optimizer.lr = self.options["lr"] * (end - self.steps) / (end - begin)
-            self._collect()
-            losses = self._learn()
-            self.steps += self.rollout.rewards.size
-            if self.noted(clock, self._episodes, losses, target, callback):
-                break
+        with self.learning():
+            while self.steps < end:
+                if self.options["anneal"]:
+                    self.optimizer.lr = self.options["lr"] * (end - self.steps) / (end - begin)
+                self._collect()
+                losses = self._learn()
+                self.steps += self.rollout.rewards.size
+                if self.noted(clock, self._episodes, losses, target, callback):
+                    break
         return clock.finished()
 
     def _collect(self) -> None:
@@ -147,7 +146,7 @@ class ActorCritic(Agent):
             steps.log_probs.reshape(size), advantage.reshape(size), value_target.reshape(size),
         )  # fmt: skip
         # What is observed next is normalised as what was learned from, until here.
-        _collect.rescale(self.scale, self.moments)
+        _collect.rescale(self.scale)
         steps.observations[0] = steps.observations[-1]
         if self.scale.normalize[0]:
             for raw, out in zip(self.worlds.observations, steps.observations[0], strict=True):

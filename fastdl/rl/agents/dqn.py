@@ -83,8 +83,9 @@ class Rules(NamedTuple):
     double: bool
     alpha: float
     beta: float
+    begin: int
     rest: int
-    """Steps in which beta rises to 1."""
+    """Steps until beta rises, and in which it rises to 1."""
     epsilon: float
     final_epsilon: float
     exploration_steps: int
@@ -106,6 +107,8 @@ class Memory(NamedTuple):
     """(size,), R: of both networks."""
     losses: Array
     """(2,), float64: the sum of squared errors, and how many updates there were."""
+    updates: Array
+    """(1,), int64: of all of training."""
 
 
 @inlined
@@ -118,11 +121,20 @@ def _choose(rules: Any, output: Any, made: int, rng: Any) -> Any:
 
 @borrowing
 def _improve(programs: Any, rules: Any, memory: Any, replay: Any, batch: Any, rng: Any, made: int, n: int) -> Any:
-    """Make an update if there is to be one when `n` steps more have been made: 0 for right, 1 for what is not finite,
-    else 1 + the status of a program."""
-    if made < rules.start or made // rules.every == (made - n) // rules.every:
-        return 0
-    draw(replay, batch, rules.beta + (1.0 - rules.beta) * min(made / rules.rest, 1.0), rng)
+    """Make the updates that are due when `n` steps more have been made: 0 for right, 1 for what is not finite, else
+    1 + the status of a program."""
+    if made >= rules.start:
+        for _ in range(made // rules.every - (made - n) // rules.every):
+            status = _update(programs, rules, memory, replay, batch, rng, made)
+            if status != 0:
+                return status
+    return 0
+
+
+@borrowing
+def _update(programs: Any, rules: Any, memory: Any, replay: Any, batch: Any, rng: Any, made: int) -> Any:
+    share = min((made - rules.begin) / rules.rest, 1.0)
+    draw(replay, batch, rules.beta + (1.0 - rules.beta) * share, rng)
     status = run_program(programs.target_values, (batch.next_observations, memory.next_target_values))
     if rules.double and status == 0:
         status = run_program(programs.values, (batch.next_observations, memory.next_values))
@@ -147,7 +159,8 @@ def _improve(programs: Any, rules: Any, memory: Any, replay: Any, batch: Any, rn
         return 1
     if rules.alpha > 0.0:
         reprioritize(replay, batch, rules.alpha)
-    if (made // rules.every) % rules.renew == 0:
+    memory.updates[0] += 1
+    if memory.updates[0] % rules.renew == 0:
         _collect.copy(memory.parameters, memory.target_parameters)
     return 0
 
@@ -313,6 +326,12 @@ class DQN(Agent):
                 f"batch_size: found {batch_size}, expected at most capacity ({capacity}) and learning_starts "
                 f"({learning_starts})"
             )
+        if network is not None:
+            if dueling:
+                raise ValueError("dueling: found True and a network, expected a network that ends in rl.agents.Dueling")
+            buffers = network.state_dict() if isinstance(network, nn.Module) else {}
+            if running := [name for name in buffers if "running_" in name]:
+                raise TypeError(f"network: found {running}, expected no running statistics: Q_before has none")
         if network is None and dueling:
             rng = np.random.default_rng(np.random.SeedSequence(seed).spawn(1)[0])
             sizes = (size, *hidden, actions + 1)
@@ -336,9 +355,9 @@ class DQN(Agent):
             parameters=self.parameters.flat,
             target_parameters=self._target_parameters.flat,
             losses=np.zeros(2),
+            updates=np.zeros(1, np.int64),
         )
-        self._episodes = _collect.episodes_of(_SLICE)
-        self._started = np.zeros(1, np.int64)
+        self._episodes = _collect.episodes_of(_SLICE + n_envs)
         self._programs: tuple[Bound, ...] | None = None
 
     def _state(self) -> dict[str, Array]:
@@ -346,8 +365,19 @@ class DQN(Agent):
             **{f"replay.{name}": array for name, array in self.replay._asdict().items()},
             "target": self._target_parameters.flat,
             "now": self._memory.now,
-            "started": self._started,
+            "updates": self._memory.updates,
         }
+
+    def _actions(self, outputs: Array, deterministic: bool) -> Array:
+        best = super()._actions(outputs, True)
+        if deterministic:
+            return best
+        o = self.options
+        share = min(self.steps / o["exploration_steps"], 1.0)
+        epsilon = o["epsilon"] + (o["final_epsilon"] - o["epsilon"]) * share
+        drawn, _ = _collect.choose(np.zeros_like(outputs), None, False, self._predictions)
+        explored = [random(self._predictions) < epsilon for _ in best]
+        return np.where(explored, drawn, best)
 
     def bound(self, name: str, rows: int) -> Bound:
         # Parameters change at almost every step: nothing is packed.
@@ -381,7 +411,7 @@ class DQN(Agent):
         DivergedError
             Where a parameter, an observation or a reward is not finite; the agent has its last good parameters.
         """
-        begin, end = self.check_steps(steps)
+        begin, end = self.check_steps(steps, target)
         options = self.options
         if self._programs is None:
             self._programs = self._record()
@@ -394,21 +424,23 @@ class DQN(Agent):
             double=options["double"],
             alpha=options["alpha"],
             beta=options["beta"],
+            begin=begin,
             rest=end - begin,
             epsilon=options["epsilon"],
             final_epsilon=options["final_epsilon"],
             exploration_steps=options["exploration_steps"],
         )
         clock = Clock()
-        while self.steps < end:
-            self._memory.losses[...] = 0
-            made, status = self._slice(-(-min(_SLICE, end - self.steps) // n), programs, rules)
-            self.refuse(status, self.steps + made * n)
-            self.steps += made * n
-            errors, updates = self._memory.losses
-            losses = {"value": float(errors / updates)} if updates else {}
-            if self.noted(clock, self._episodes, losses, target, callback):
-                break
+        with self.learning():
+            while self.steps < end:
+                self._memory.losses[...] = 0
+                made, status = self._slice(-(-min(_SLICE, end - self.steps) // n), programs, rules)
+                self.refuse(status, self.steps + made * n)
+                self.steps += made * n
+                errors, updates = self._memory.losses
+                losses = {"value": float(errors / updates)} if updates else {}
+                if self.noted(clock, self._episodes, losses, target, callback):
+                    break
         return clock.finished()
 
     def _slice(self, count: int, programs: Programs, rules: Rules) -> tuple[int, int]:

@@ -150,6 +150,7 @@ class REINFORCE(Agent):
         self.rollout = _collect.steps_of(environment, environment.max_steps, episodes, self.dtype)
         self._episodes = _collect.episodes_of(episodes)
         self._scratch = _collect.scratch_of(environment, episodes, outputs, self.dtype)
+        self._of_entropy = np.full(environment.action_size, -entropy_weight, self.dtype)
         self._updates: dict[int, tuple[Any, tuple[Array, ...]]] = {}
 
     def train(
@@ -177,15 +178,16 @@ class REINFORCE(Agent):
         DivergedError
             Where a parameter, an observation or a reward is not finite; the agent has its last good parameters.
         """
-        begin, end = self.check_steps(steps)
+        begin, end = self.check_steps(steps, target)
         clock = Clock()
-        while self.steps < end:
-            if self.options["anneal"]:
-                self.optimizer.lr = self.options["lr"] * (end - self.steps) / (end - begin)
-            self._collect()
-            losses = self._learn()
-            if self.noted(clock, self._episodes, losses, target, callback):
-                break
+        with self.learning():
+            while self.steps < end:
+                if self.options["anneal"]:
+                    self.optimizer.lr = self.options["lr"] * (end - self.steps) / (end - begin)
+                self._collect()
+                losses = self._learn()
+                if self.noted(clock, self._episodes, losses, target, callback):
+                    break
         return clock.finished()
 
     def _collect(self) -> None:
@@ -193,8 +195,9 @@ class REINFORCE(Agent):
         policy, baseline = self.bound("policy", n), self.options["baseline"]
         critic = self.bound("value", n) if baseline else None
         if isinstance(environment, GymnasiumWorlds):
-            seed = None if self.steps else int(self._seeds["worlds"].generate_state(1)[0])
+            seed = None if self._started[0] else int(self._seeds["worlds"].generate_state(1)[0])
             environment.start(self.worlds, self.scale, steps.observations[0], seed)
+            self._started[0] = 1
             made, status = environment.collect(
                 policy, critic, self.worlds, self.scale, self.log_std, steps, self._episodes, once=True
             )
@@ -206,6 +209,8 @@ class REINFORCE(Agent):
                 self.worlds, self.scale, self.log_std, steps, self._episodes, self._scratch,
             )  # fmt: skip
         self.refuse(status, self.steps + made * n)
+        if not steps.done[:made].any(0).all():
+            raise ValueError(f"environment: found an episode of more than {made} steps, expected max_steps to hold")
         self._lengths = np.argmax(steps.done[:made], axis=0) + 1
 
     def _learn(self) -> dict[str, float]:
@@ -226,7 +231,7 @@ class REINFORCE(Agent):
         rewards[:n] = returns
         loss = update(observations, actions, rewards, *weights)
         self.steps += n
-        _collect.rescale(self.scale, self.moments)
+        _collect.rescale(self.scale)
         return {"policy": float(loss[0]), "value": float(squares)}
 
     def _update_of(self, rows: int) -> tuple[Any, tuple[Array, ...]]:
@@ -258,6 +263,8 @@ class REINFORCE(Agent):
             log_prob = fastdl.normal_log_prob(output, log_std, action)
             found = fastdl.normal_log_prob_backward(of_log_prob, output, log_std, action)
             grad, grads["log_std"] = found.mean, found.log_std
+            if self.options["entropy_weight"]:  # the entropy is the sum of log_std, but for a constant
+                grads["log_std"] = fastdl.add(found.log_std, self._of_entropy)
         policy.backward(grad, input_grad=False)
         grads |= {f"policy.{name}": array for name, array in policy.grads.items()}
         if self.options["baseline"]:
