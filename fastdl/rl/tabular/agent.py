@@ -85,9 +85,17 @@ class Agent:
             ("n", 1 if n is None else n, 1, 2**31),
             ("planning_steps", planning_steps, 0, 2**31),
         ):
+            whole = name in ("max_steps", "n", "planning_steps")
+            if isinstance(number, bool) or not isinstance(
+                number, (int, np.integer) if whole else (int, float, np.number)
+            ):
+                raise TypeError(f"{name}: found {number!r}, expected {'an integer' if whole else 'a number'}")
             if not (low <= number <= high and math.isfinite(number)):
                 raise ValueError(f"{name}: found {number}, expected a number from {low:g} to {high:g}")
-        entropy = np.random.SeedSequence(seed)
+        try:
+            entropy = np.random.SeedSequence(seed)
+        except (TypeError, ValueError):
+            raise TypeError(f"seed: found {seed!r}, expected an integer that is not negative, or None") from None
         problem = self.problem = problem_of(environment, int(entropy.generate_state(1)[0]))
         columns = 1 if predicts else problem.n_actions
         pairs = problem.n_states * columns
@@ -257,7 +265,7 @@ class Agent:
             name: [type(value).__name__, *vars(value).values()] if isinstance(value, Schedule) else value
             for name, value in self._arguments.items()
         }
-        about = json.dumps({"agent": type(self).__name__, "arguments": arguments}, default=float)
+        about = json.dumps({"agent": type(self).__name__, "arguments": arguments}, default=lambda number: number.item())
         memory = {f"environment_{name}": value for name, value in self.problem.memory.items()}
         np.savez(path, about=about, **arrays, **memory)  # type: ignore[arg-type]
 
