@@ -227,8 +227,8 @@ def _pendulum(arguments: argparse.Namespace) -> None:
     own = statistics.median(seconds)
     print(f"fastdl              {_spread(seconds, ' s')}, returns {min(returns):.0f} to {max(returns):.0f}")
     for name, package, peer in (("torch", "torch", _torch), ("stable-baselines3", "stable_baselines3", _baselines)):
-        if find_spec(package) is None:
-            print(f"{name:19} is not installed")
+        if find_spec(package) is None or arguments.peer_seeds < 1:
+            print(f"{name:19} is not {'installed' if arguments.peer_seeds else 'asked for'}")
             continue
         found = [peer(seed) for seed in range(arguments.peer_seeds)]
         times, final = [took for took, _ in found], [reached for _, reached in found]
