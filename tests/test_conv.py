@@ -32,8 +32,7 @@ _MIB = 1 << 20
         ((1, 128, 28, 28), (128, 128, 3, 3), {"padding": 1, "stride": 2}, "direct"),
         ((64, 16, 5, 5), (120, 16, 5, 5), {}, "pointwise"),
         ((64, 32, 9, 9), (64, 32, 4, 4), {"stride": 2}, "batched"),
-        ((8, 32, 56, 56), (64, 32, 3, 3), {"stride": 2}, "direct"),
-    ],
+    ],  # where the answer is the same on every processor
 )
 def test_explanation(x: tuple[int, ...], weight: tuple[int, ...], options: dict, algorithm: str) -> None:
     found = fastdl.explain_conv2d(x, weight, **options)

@@ -21,6 +21,7 @@ import fastdl
 from fastdl import nn, rl
 from fastdl.rl.agents import _collect, _replay
 from fastdl.rl.agents._networks import Parameters, mlp, orthogonal
+from tests.support import HOME
 
 SMALL = {"n_envs": 4, "n_steps": 32}
 AGENTS: dict[str, Any] = {
@@ -606,7 +607,7 @@ def test_a_second_process_compiles_nothing(tmp_path: Path) -> None:
     counts = []
     for _ in range(2):
         done = subprocess.run(
-            [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=600, check=False
+            [sys.executable, "-c", program], cwd=HOME, env=environment, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
         counts.append(int(done.stdout))

@@ -637,9 +637,10 @@ def test_threads_change_nothing() -> None:
 
 def test_a_second_process_compiles_nothing() -> None:
     rl.modified_policy_iteration(random_model(0))
-    code = """
-import json
+    code = f"""
+import json, sys
 from fastdl import rl
+sys.path.append({str(Path(__file__).parents[1])!r})
 from tests.test_rl_mdp import random_model, _kernels
 rl.modified_policy_iteration(random_model(0))
 used = [k for k in _kernels() if k.signatures]
