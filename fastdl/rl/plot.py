@@ -66,7 +66,7 @@ def learning_curve(
     (line,) = axes.plot(steps, curves.mean(0), label=label)
     if len(curves) > 1:
         axes.fill_between(steps, curves.min(0), curves.max(0), color=line.get_color(), alpha=0.2, linewidth=0)
-    axes.set(xlabel="steps", ylabel=f"return, mean of {window} episodes")
+    axes.set(xlabel="steps", ylabel=f"return in training, mean of {window} episodes")
     axes.grid(alpha=0.3)
     return axes
 
