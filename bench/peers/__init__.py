@@ -66,7 +66,9 @@ def together(name: str, operation: str, arguments: Arguments, threads: int) -> C
 
 def positional(function: Callable[..., Any], arguments: dict[str, Any]) -> Call:
     """As one writes the call: the leading arguments by position, which is also faster than by keyword."""
-    leading = list(itertools.takewhile(arguments.__contains__, inspect.signature(function).parameters))
+    parameters = inspect.signature(function).parameters
+    by_position = (name for name, each in parameters.items() if each.kind is not inspect.Parameter.KEYWORD_ONLY)
+    leading = list(itertools.takewhile(arguments.__contains__, by_position))
     keywords = {name: value for name, value in arguments.items() if name not in leading}
     return functools.partial(function, *(arguments[name] for name in leading), **keywords)
 
