@@ -96,21 +96,25 @@ def _unbox(program_type, value, c):
     return NativeValue(native._getvalue(), is_error=cgutils.is_not_null(c.builder, c.pyapi.err_occurred()))
 
 
+def call_code(context: Any, builder: Any, code: Any, array_types: Any, arrays: Any) -> Any:
+    """Instructions that run the program whose code is at an address, on a tuple of arrays: the status."""
+    addresses = cgutils.alloca_once(builder, ir.ArrayType(_INT64, max(1, len(array_types))))
+    for i, array_type in enumerate(array_types):
+        array = context.make_array(array_type)(context, builder, builder.extract_value(arrays, i))
+        builder.store(builder.ptrtoint(array.data, _INT64), cgutils.gep_inbounds(builder, addresses, 0, i))
+    pointer = _INT64.as_pointer()
+    function_type = ir.FunctionType(ir.IntType(32), [pointer, pointer])
+    function = cgutils.get_or_insert_function(builder.module, function_type, "fdl_program_run")
+    return builder.call(function, [builder.inttoptr(code, pointer), cgutils.gep_inbounds(builder, addresses, 0, 0)])
+
+
 @intrinsic
 def _run(typing_context, program, arrays):
     """The status of a call with these arrays."""
 
     def lower(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         native = cgutils.create_struct_proxy(program)(context, builder, values[0])
-        addresses = cgutils.alloca_once(builder, ir.ArrayType(_INT64, max(1, len(arrays))))
-        for i, array_type in enumerate(arrays):
-            array = context.make_array(array_type)(context, builder, builder.extract_value(values[1], i))
-            builder.store(builder.ptrtoint(array.data, _INT64), cgutils.gep_inbounds(builder, addresses, 0, i))
-        pointer = _INT64.as_pointer()
-        function_type = ir.FunctionType(ir.IntType(32), [pointer, pointer])
-        function = cgutils.get_or_insert_function(builder.module, function_type, "fdl_program_run")
-        code = builder.inttoptr(native.code, pointer)
-        return builder.call(function, [code, cgutils.gep_inbounds(builder, addresses, 0, 0)])
+        return call_code(context, builder, native.code, arrays, values[1])
 
     return types.int32(program, arrays), lower
 

@@ -20,9 +20,8 @@ numba: Any = _numba
 types: Any = _numba.types
 cgutils: Any = _cgutils
 ir: Any = _ir
-prange: Any = _numba.prange
 
-__all__ = ["Dispatcher", "borrowing", "cgutils", "compiled", "inlined", "intrinsic", "ir", "numba", "prange", "types"]
+__all__ = ["Dispatcher", "borrowing", "cgutils", "compiled", "inlined", "intrinsic", "ir", "numba", "types"]
 
 
 def intrinsic(function: Callable[..., Any]) -> Any:

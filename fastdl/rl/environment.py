@@ -137,7 +137,7 @@ class Environment(Spaces):
             ("step", ("state", "action", "observation", "rng")),
         ):
             function = getattr(self, name)
-            python = function.py_func if isinstance(function, Dispatcher) else function
+            python = _interpreted(function)
             if not inspect.isfunction(python):
                 raise TypeError(f"{name}: found {function!r}, expected a function that Numba compiles")
             found = tuple(inspect.signature(python).parameters)

@@ -115,6 +115,11 @@ class Agent(ABC):
         """The name of the network that gives actions."""
         return next(iter(self.networks))
 
+    @property
+    def vector_seed(self) -> int:
+        """Of Gymnasium's environments."""
+        return int(self._seeds["worlds"].generate_state(1)[0])
+
     @abstractmethod
     def train(
         self, steps: int, *, target: float | None = None, callback: Callable[[Agent, History], Any] | None = None
@@ -175,7 +180,7 @@ class Agent(ABC):
         if (name, rows) not in self._bound:
             example = np.zeros((rows, self.environment.observation_size), self.dtype)
             network = self.networks[name]
-            self._bound[name, rows] = Bound(network.bind(example), rows)
+            self._bound[name, rows] = Bound(network.bind(example))
         return self._bound[name, rows]
 
     def predict(self, observation: Any, deterministic: bool = True) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,10 @@ from fastdl import nn, optim, record
 from fastdl._docs import doc
 from fastdl.rl._numba import compiled
 from fastdl.rl.agents import _collect
-from fastdl.rl.agents._agent import Agent, Clock, described
+from fastdl.rl.agents._agent import described
 from fastdl.rl.agents._gymnasium import GymnasiumWorlds
+from fastdl.rl.agents._on_policy import OnPolicy
 from fastdl.rl.agents._options import SHARED
-from fastdl.rl.agents.history import History
 
 Array = np.ndarray[Any, Any]
 
@@ -39,7 +39,7 @@ def _normalize(x: Any) -> None:
         flat[i] = (flat[i] - mean) * factor
 
 
-class ActorCritic(Agent):
+class ActorCritic(OnPolicy):
     """What A2C and PPO share: T steps of N environments, advantages, updates by a recorded program."""
 
     def __init__(self, environment: Any, options: dict[str, Any], policy: Any, value: Any) -> None:
@@ -66,51 +66,13 @@ class ActorCritic(Agent):
             "first": self.rollout.observations[0],
         }
 
-    def train(
-        self, steps: int, *, target: float | None = None, callback: Callable[[Any, History], Any] | None = None
-    ) -> History:
-        """Learn for some steps more.
-
-        Parameters
-        ----------
-        steps : int
-            Of all environments together; rounded up to whole iterations of ``n_envs * n_steps``.
-        target : float, optional
-            Stop where the mean return of 100 episodes with the best actions reaches it (`evaluate`), which is looked at
-            now and then, from where the last 20 episodes of training come within half of it.
-        callback : callable, optional
-            Called as ``callback(agent, history)`` after each iteration, with the episodes of that iteration; training
-            ends where it returns True.
-
-        Returns
-        -------
-        History
-
-        Raises
-        ------
-        DivergedError
-            Where a parameter, an observation or a reward is not finite; the agent has its last good parameters.
-        """
-        begin, end = self.check_steps(steps, target)
-        clock = Clock()
-        with self.learning():
-            while self.steps < end:
-                if self.options["anneal"]:
-                    self.optimizer.lr = self.options["lr"] * (end - self.steps) / (end - begin)
-                self._collect()
-                losses = self._learn()
-                self.steps += self.rollout.rewards.size
-                if self.noted(clock, self._episodes, losses, target, callback):
-                    break
-        return clock.finished()
-
     def _collect(self) -> None:
         """Take T steps in each environment."""
         environment, steps, n = self.environment, self.rollout, self.options["n_envs"]
         policy, critic = self.bound("policy", n), self.bound("value", n)
         if isinstance(environment, GymnasiumWorlds):
             if not self._started[0]:
-                seed = int(self._seeds["worlds"].generate_state(1)[0])
+                seed = self.vector_seed
                 environment.start(self.worlds, self.scale, steps.observations[0], seed)
             made, status = environment.collect(
                 policy, critic, self.worlds, self.scale, self.log_std, steps, self._episodes
@@ -145,6 +107,7 @@ class ActorCritic(Agent):
             steps.observations[:-1].reshape(size, -1), steps.actions.reshape(size, *steps.actions.shape[2:]),
             steps.log_probs.reshape(size), advantage.reshape(size), value_target.reshape(size),
         )  # fmt: skip
+        self.steps += size
         # What is observed next is normalised as what was learned from, until here.
         _collect.rescale(self.scale)
         steps.observations[0] = steps.observations[-1]

@@ -383,7 +383,7 @@ class DQN(Agent):
         # Parameters change at almost every step: nothing is packed.
         if (name, rows) not in self._bound:
             example = np.zeros((rows, self.environment.observation_size), self.dtype)
-            self._bound[name, rows] = Bound(self.networks[name].bind(example, freeze=False), rows)
+            self._bound[name, rows] = Bound(self.networks[name].bind(example, freeze=False))
         return self._bound[name, rows]
 
     def train(
@@ -460,7 +460,7 @@ class DQN(Agent):
     def _slice_of_gymnasium(self, count: int, programs: Programs, rules: Rules) -> tuple[int, int]:
         environment, memory, worlds = self.environment, self._memory, self.worlds
         if not self._started[0]:
-            environment.start(worlds, self.scale, memory.now, int(self._seeds["worlds"].generate_state(1)[0]))
+            environment.start(worlds, self.scale, memory.now, self.vector_seed)
             self._started[0] = 1
         n = len(memory.now)
         act, actions, finals = self.bound("network", n), np.zeros(n, np.int64), np.empty_like(memory.after)
@@ -494,5 +494,5 @@ class DQN(Agent):
 
         b = self._batch
         program = record(update, b.observations, b.actions, b.targets, b.weights, verify=False)
-        target = Bound(self.target.bind(b.observations, freeze=False), rows)
-        return self.bound("network", self.options["n_envs"]), self.bound("network", rows), target, Bound(program, rows)
+        target = Bound(self.target.bind(b.observations, freeze=False))
+        return self.bound("network", self.options["n_envs"]), self.bound("network", rows), target, Bound(program)

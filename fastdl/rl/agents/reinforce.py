@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,10 @@ from fastdl import nn, optim, record
 from fastdl._docs import doc
 from fastdl.rl._numba import borrowing, compiled
 from fastdl.rl.agents import _collect
-from fastdl.rl.agents._agent import Agent, Clock, described, options_of
+from fastdl.rl.agents._agent import described, options_of
 from fastdl.rl.agents._gymnasium import GymnasiumWorlds
+from fastdl.rl.agents._on_policy import OnPolicy
 from fastdl.rl.agents._options import SHARED
-from fastdl.rl.agents.history import History
 
 Array = np.ndarray[Any, Any]
 
@@ -73,7 +73,7 @@ def _weigh(
 
 
 @doc(SHARED)
-class REINFORCE(Agent):
+class REINFORCE(OnPolicy):
     """REINFORCE with a baseline (Williams 1992; Sutton and Barto 2018, section 13.4).
 
     ::
@@ -153,49 +153,12 @@ class REINFORCE(Agent):
         self._of_entropy = np.full(environment.action_size, -entropy_weight, self.dtype)
         self._updates: dict[int, tuple[Any, tuple[Array, ...]]] = {}
 
-    def train(
-        self, steps: int, *, target: float | None = None, callback: Callable[[Any, History], Any] | None = None
-    ) -> History:
-        """Learn for some steps more.
-
-        Parameters
-        ----------
-        steps : int
-            Of all environments together; the last episodes are finished.
-        target : float, optional
-            Stop where the mean return of 100 episodes with the best actions reaches it (`evaluate`), which is looked at
-            now and then, from where the last 20 episodes of training come within half of it.
-        callback : callable, optional
-            Called as ``callback(agent, history)`` after each update, with its episodes; training ends where it returns
-            True.
-
-        Returns
-        -------
-        History
-
-        Raises
-        ------
-        DivergedError
-            Where a parameter, an observation or a reward is not finite; the agent has its last good parameters.
-        """
-        begin, end = self.check_steps(steps, target)
-        clock = Clock()
-        with self.learning():
-            while self.steps < end:
-                if self.options["anneal"]:
-                    self.optimizer.lr = self.options["lr"] * (end - self.steps) / (end - begin)
-                self._collect()
-                losses = self._learn()
-                if self.noted(clock, self._episodes, losses, target, callback):
-                    break
-        return clock.finished()
-
     def _collect(self) -> None:
         environment, steps, n = self.environment, self.rollout, len(self.worlds.lengths)
         policy, baseline = self.bound("policy", n), self.options["baseline"]
         critic = self.bound("value", n) if baseline else None
         if isinstance(environment, GymnasiumWorlds):
-            seed = None if self._started[0] else int(self._seeds["worlds"].generate_state(1)[0])
+            seed = None if self._started[0] else self.vector_seed
             environment.start(self.worlds, self.scale, steps.observations[0], seed)
             self._started[0] = 1
             made, status = environment.collect(

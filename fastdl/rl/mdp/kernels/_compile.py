@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numba
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
+from fastdl.rl import _numba
+from fastdl.rl._numba import intrinsic, ir, types
 
 AHEAD = 128
 """How many transitions ahead of its use a successor's value is fetched."""
@@ -16,7 +14,7 @@ AHEAD = 128
 def compiled(function: Any) -> Any:
     """Compile at the first call and keep that on disk. Products may be contracted to multiply-adds, as in C; sums are
     taken in the order written."""
-    return numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract"})(function)
+    return _numba.compiled(fastmath={"contract"})(function)
 
 
 def _prefetch(context: Any, array: Any, index: Any) -> Any:
