@@ -801,7 +801,8 @@ enum { SETS = 512, WAYS = 4 };
 
 static uint64_t join(uint64_t hash, uint64_t other) { return ((hash ^ other) * 0x9E3779B97F4A7C15u) >> 1 ^ hash << 7; }
 
-/* The hash of x, or those of a tuple's elements, joined to *hash; false if there is none, as for a list. */
+/* The hash of x and which of the commonest types it has, as 1, 1.0 and True have one hash; or those of a tuple's elements,
+ * joined to *hash; false if there is none, as for a list. */
 static bool join_hash(PyObject *x, uint64_t *hash)
 {
     if (PyTuple_CheckExact(x)) {
@@ -815,7 +816,8 @@ static bool join_hash(PyObject *x, uint64_t *hash)
     const Py_hash_t own = PyObject_Hash(x);
     if (own == -1)
         PyErr_Clear();
-    *hash = join(*hash, (uint64_t)own);
+    const uint64_t type = PyLong_CheckExact(x) ? 1 : PyFloat_CheckExact(x) ? 2 : PyBool_Check(x) ? 3 : 0;
+    *hash = join(*hash, (uint64_t)own ^ type << 60);
     return own != -1;
 }
 
