@@ -466,8 +466,8 @@ FDL_INLINE vreal soft_of_row(const classes_of *c, int64_t start, int64_t j, cons
     return soft_part(c, start + j, c->weight ? vload_up_to(c->weight + j, left) : vset1(1), left, kind);
 }
 
-/* One row, where inner is 1, whose class is t (IGNORED with probabilities); returns its loss. `gradient`, a constant:
- * grad_input too. */
+/* One row, where inner is 1, whose class is t (IGNORED with probabilities); returns its loss. `gradient`: grad_input
+ * too. */
 FDL_INLINE double cross_entropy_row(const classes_of *c, int64_t row, int64_t t, const int kind, const bool gradient)
 {
     const bool named = t >= 0, skipped = kind != PROBABILITIES && !named;
@@ -648,14 +648,12 @@ FDL_INLINE int cross_entropy_pieces(const classes_of *c, int64_t begin, int64_t 
 static int cross_entropy_task(void *context, int64_t begin, int64_t end)
 {
     const classes_of *c = context;
-    if (!c->target)
-        return c->grad_input ? cross_entropy_pieces(c, begin, end, PROBABILITIES, true)
-                             : cross_entropy_pieces(c, begin, end, PROBABILITIES, false);
-    if (c->smoothing > 0)
-        return c->grad_input ? cross_entropy_pieces(c, begin, end, SMOOTHED_INDICES, true)
-                             : cross_entropy_pieces(c, begin, end, SMOOTHED_INDICES, false);
-    return c->grad_input ? cross_entropy_pieces(c, begin, end, INDICES, true)
-                         : cross_entropy_pieces(c, begin, end, INDICES, false);
+    const bool gradient = c->grad_input;
+    const int kind = !c->target ? PROBABILITIES : c->smoothing > 0 ? SMOOTHED_INDICES : INDICES;
+    if (kind != INDICES || FDL_SMALL) /* one loop for what is rarer */
+        return cross_entropy_pieces(c, begin, end, kind, gradient);
+    return gradient ? cross_entropy_pieces(c, begin, end, INDICES, true)
+                    : cross_entropy_pieces(c, begin, end, INDICES, false);
 }
 
 int fdl_cross_entropy(const real *x, const int64_t *target, const real *probabilities, const real *weight,

@@ -477,10 +477,19 @@ static void finish_loose(const void *context, int64_t row, int64_t rows, int64_t
 {
     const gemm_problem *p = context;
     const bool relu = is_relu(&p->activation);
+    const bool plain = !p->accumulate && !p->row_bias && !p->addend; /* as most are */
+    /* Where there is nothing to add or to limit, these leave every number as it is. */
+    const vreal least = vset1(relu ? 0 : -(real)INFINITY), nothing = vset1((real)-0.0);
     for (int64_t i = 0; i < rows; i++) {
         const int64_t at = (row + i) * p->c_row + column;
+        const int64_t whole = plain ? columns / LANES * LANES : 0;
+        for (int64_t j = 0; j < whole; j += LANES) {
+            const vreal value =
+                vload(sums + i * sums_row + j) + (p->column_bias ? vload(p->column_bias + column + j) : nothing);
+            vstore(p->c + at + j, vselect(value < least, least, value));
+        }
         const vreal row_bias = vset1(p->row_bias ? p->row_bias[row + i] : 0);
-        for (int64_t j = 0; j < columns; j += LANES) {
+        for (int64_t j = whole; j < columns; j += LANES) {
             const int64_t left = columns - j;
             vreal value = vload(sums + i * sums_row + j);
             if (p->accumulate)
@@ -507,15 +516,43 @@ static bool is_loose(const gemm_problem *p)
     return !fdl_get_deterministic() && loose_pays(b, p->m, p->n, p->k);
 }
 
+/* The end of a product's transpose: sums[j * sums_row + i] belongs to (column + i, row + j) of C. */
+static void finish_turned(const void *context, int64_t row, int64_t rows, int64_t column, int64_t columns,
+                          const real *sums, int64_t sums_row)
+{
+    for (int64_t j = 0; j < rows; j += LANES)
+        for (int64_t i = 0; i < columns; i += LANES) {
+            vreal block[LANES];
+            for (int64_t r = 0; r < LANES; r++)
+                block[r] = vload(sums + min64(j + r, rows - 1) * sums_row + i);
+            vtranspose(block);
+            finish_loose(context, column + i, min64(LANES, columns - i), row + j, min64(LANES, rows - j),
+                         (const real *)block, LANES);
+        }
+}
+
+/* Whether vectors along C's columns would be so empty that its transpose, B^T A^T, takes less of them; A has to lie by
+ * columns for it. */
+static bool is_turned(const gemm_problem *p, const gemm_matrix *b)
+{
+    return p->a.row == 1 && b->column == 1 && 4 * p->m * ceil_div(p->n, LANES) > 5 * p->n * ceil_div(p->m, LANES);
+}
+
 /* Of the terms [k, k_end). */
-static int loose_block(const gemm_problem *p, gemm_range range, int64_t k, int64_t k_end)
+static int loose_block(const gemm_problem *p, const gemm_range *range, int64_t k, int64_t k_end)
 {
     const gemm_matrix *b_all = p->b;
     const gemm_matrix a = {p->a.data + k * p->a.column, p->a.row, p->a.column};
     const gemm_matrix b = {b_all->data + k * b_all->row, b_all->row, b_all->column};
+    if (is_turned(p, &b)) {
+        const gemm_matrix b_turned = {b.data, 1, b.row}, a_turned = {a.data, a.column, 1};
+        loose_product(&b_turned, &a_turned, range->column, range->column_end, range->row, range->row_end, k_end - k,
+                      NULL, 0, finish_turned, p);
+        return FDL_OK;
+    }
     const bool plain =
         !p->accumulate && !p->row_bias && !p->column_bias && !p->addend && p->activation.kind == FDL_ACTIVATION_NONE;
-    loose_product(&a, &b, range.row, range.row_end, range.column, range.column_end, k_end - k, plain ? p->c : NULL,
+    loose_product(&a, &b, range->row, range->row_end, range->column, range->column_end, k_end - k, plain ? p->c : NULL,
                   p->c_row, finish_loose, p);
     return FDL_OK;
 }
@@ -542,8 +579,49 @@ const real *gemm_packed_b(const void *context, int64_t k, int64_t terms, int64_t
     return b->data + k * whole_lines(b->n) + column * terms;
 }
 
+/* Whether there are so few terms that tiles take longer to begin and to end than for their sums. */
+static bool has_few_terms(const gemm_problem *p)
+{
+    return p->k > 0 && p->k <= LOOSE_FEW_TERMS && p->n >= LANES && p->a.column == 1 && !p->pack_a &&
+           (p->pack_b == gemm_matrix_b || p->pack_b == gemm_packed_b) && !p->packed_a.data && !p->c_block &&
+           !p->accumulate && !p->row_bias && !p->addend;
+}
+
+/* Rows of C that stay in the first-level cache until they are activated. */
+static int few_terms_block(const gemm_problem *p, const gemm_range *range)
+{
+    enum { BYTES = 16384, WIDTH = 512 };
+    const bool packed = p->pack_b == gemm_packed_b;
+    const gemm_matrix *all = p->b;
+    real turned[LOOSE_FEW_TERMS * (WIDTH + LANES)]; /* [k, columns] of B where it lies by columns */
+    for (int64_t j = range->column, columns; j < range->column_end; j += columns) {
+        const int64_t first = packed ? j - j % GEMM_B_PANEL : j;
+        gemm_matrix b;
+        columns = min64(packed ? first + GEMM_B_PANEL - j : WIDTH, range->column_end - j);
+        if (packed) {
+            b = (gemm_matrix){NULL, min64(GEMM_B_PANEL, whole_lines(p->n - first)), 1};
+            b.data = gemm_packed_b(p->b, 0, p->k, first, b.row, NULL) + (j - first);
+        } else if (all->column == 1) {
+            b = (gemm_matrix){all->data + j, all->row, 1};
+        } else {
+            b = (gemm_matrix){turned, ceil_div(columns, LANES) * LANES, 1};
+            gemm_transpose_panel(all->data + j * all->column, all->column, p->k, columns, b.row, turned);
+        }
+        const int64_t most = max64(1, BYTES / (int64_t)sizeof(real) / columns);
+        for (int64_t i = range->row, rows; i < range->row_end; i += rows) {
+            rows = min64(most, range->row_end - i);
+            const gemm_matrix a = {p->a.data + i * p->a.row, p->a.row, p->a.column};
+            real *c = p->c + i * p->c_row + j;
+            loose_few_terms(&a, &b, rows, columns, p->k, p->column_bias ? p->column_bias + j : NULL,
+                            is_relu(&p->activation), c, p->c_row);
+            activate_stored(&p->activation, c, p->c_row, rows, columns);
+        }
+    }
+    return FDL_OK;
+}
+
 /* As packed_block, of such a B and few rows: panel by panel, A where it lies. */
-static int few_rows_block(const gemm_problem *p, gemm_range range, int64_t k_begin, int64_t k_end)
+static int few_rows_block(const gemm_problem *p, const gemm_range *range, int64_t k_begin, int64_t k_end)
 {
     const gemm_packed_columns *packed = p->b;
     const int64_t slices = gemm_slices(p->k);
@@ -557,13 +635,13 @@ static int few_rows_block(const gemm_problem *p, gemm_range range, int64_t k_beg
         part.activation.kind = last ? p->activation.kind : FDL_ACTIVATION_NONE;
         const bool plain = !part.accumulate && !part.column_bias && part.activation.kind == FDL_ACTIVATION_NONE;
         const gemm_matrix a = {p->a.data + k, p->a.row, 1};
-        for (int64_t j = range.column, end; j < range.column_end; j = end) {
+        for (int64_t j = range->column, end; j < range->column_end; j = end) {
             const int64_t first = j - j % GEMM_B_PANEL, width = min64(GEMM_B_PANEL, whole_lines(p->n - first));
             const real *panel = gemm_packed_b(packed, k, terms, first, width, NULL);
-            end = min64(first + width, range.column_end);
+            end = min64(first + width, range->column_end);
             const gemm_matrix b = {(real *)((uintptr_t)panel - (uintptr_t)first * sizeof(real)), width, 1};
-            loose_product(&a, &b, range.row, range.row_end, j, end, terms, plain ? p->c : NULL, p->c_row, finish_loose,
-                          &part);
+            loose_product(&a, &b, range->row, range->row_end, j, end, terms, plain ? p->c : NULL, p->c_row,
+                          finish_loose, &part);
         }
         part.accumulate = true;
     }
@@ -571,11 +649,11 @@ static int few_rows_block(const gemm_problem *p, gemm_range range, int64_t k_beg
 }
 
 /* Of the slices that begin in [k_begin, k_end). */
-static int packed_block(const gemm_problem *p, gemm_range range, int64_t k_begin, int64_t k_end)
+static int packed_block(const gemm_problem *p, const gemm_range *range, int64_t k_begin, int64_t k_end)
 {
     if (p->pack_b == gemm_packed_b && p->m <= FEW_ROWS)
         return few_rows_block(p, range, k_begin, k_end);
-    const int64_t columns = range.column_end - range.column;
+    const int64_t columns = range->column_end - range->column;
     const bool steady = p->steady || fdl_get_deterministic();
     /* Slices of equal terms unless it is given, strips of equal width. */
     const int64_t slices = p->k_slice ? max64(1, ceil_div(p->k, p->k_slice)) : gemm_slices(p->k);
@@ -595,8 +673,8 @@ static int packed_block(const gemm_problem *p, gemm_range range, int64_t k_begin
         fdl_scratch_release(mark);
         return FDL_OUT_OF_MEMORY;
     }
-    for (int64_t column = range.column; column < range.column_end; column += strip_columns) {
-        const int64_t strip = min64(strip_columns, range.column_end - column);
+    for (int64_t column = range->column; column < range->column_end; column += strip_columns) {
+        const int64_t strip = min64(strip_columns, range->column_end - column);
         bool begins = true;
         for (int64_t k = 0, slice = 0; slice < slices; slice++) {
             const int64_t left = slices - slice;
@@ -611,11 +689,11 @@ static int packed_block(const gemm_problem *p, gemm_range range, int64_t k_begin
             if (!steady)
                 unpack_thin(p, panels, strip, terms, packed_thin);
             int64_t fetched = p->b_step ? 0 : strip; /* columns of the B to come */
-            for (int64_t row = range.row, rows; row < range.row_end; row += rows) {
-                const int64_t left = range.row_end - row;
-                rows = p->packed_a.data ? gemm_packed_rows(p->packed_a.row + row, p->packed_a.row + range.row_end)
+            for (int64_t row = range->row, rows; row < range->row_end; row += rows) {
+                const int64_t left = range->row_end - row;
+                rows = p->packed_a.data ? gemm_packed_rows(p->packed_a.row + row, p->packed_a.row + range->row_end)
                                         : ceil_div(left, ceil_div(left, GEMM_ROWS)); /* blocks of nearly equal height */
-                const bool more = row + rows < range.row_end;
+                const bool more = row + rows < range->row_end;
                 const real *a = packed_a, *next_a = NULL;
                 int64_t a_row = layout == BY_ROWS ? GEMM_A_STRIDE : 0,
                         next_step = layout == BY_ROWS ? p->a.row : p->a.column;
@@ -670,17 +748,18 @@ static int packed_block(const gemm_problem *p, gemm_range range, int64_t k_begin
 
 /* Sums of more than `piece` terms: C is computed, a block of it at a time, from so many of them, and those are added up
  * as sums.h says. */
-static int long_block(const gemm_problem *p, gemm_range range, bool loose, int64_t piece)
+static int long_block(const gemm_problem *p, const gemm_range *range, bool loose, int64_t piece)
 {
     enum { ROWS = 16 * GEMM_A_PANEL, COLUMNS = 16 * GEMM_COLUMNS };
     const fdl_mark mark = fdl_scratch_mark();
     real *sums = fdl_scratch(3 * ROWS * COLUMNS * (int64_t)sizeof(real)); /* [ROWS, COLUMNS], like high and low */
     real *high = sums + ROWS * COLUMNS, *low = high + ROWS * COLUMNS;
     int status = sums ? FDL_OK : FDL_OUT_OF_MEMORY;
-    for (int64_t row = range.row, rows; row < range.row_end && status == FDL_OK; row += rows) {
-        rows = min64(ROWS, range.row_end - row);
-        for (int64_t column = range.column, columns; column < range.column_end && status == FDL_OK; column += columns) {
-            columns = min64(COLUMNS, range.column_end - column);
+    for (int64_t row = range->row, rows; row < range->row_end && status == FDL_OK; row += rows) {
+        rows = min64(ROWS, range->row_end - row);
+        for (int64_t column = range->column, columns; column < range->column_end && status == FDL_OK;
+             column += columns) {
+            columns = min64(COLUMNS, range->column_end - column);
             const int64_t block = p->c_block ? column / p->c_block : 0;
             if (p->c_block)
                 columns = min64(columns, (block + 1) * p->c_block - column);
@@ -693,7 +772,7 @@ static int long_block(const gemm_problem *p, gemm_range range, bool loose, int64
             for (int64_t k = 0; k < p->k && status == FDL_OK; k += piece) {
                 const gemm_range of = {row, row + rows, column, column + columns};
                 const int64_t k_end = min64(k + piece, p->k);
-                status = loose ? loose_block(&part, of, k, k_end) : packed_block(&part, of, k, k_end);
+                status = loose ? loose_block(&part, &of, k, k_end) : packed_block(&part, &of, k, k_end);
                 for (int64_t i = 0; i < rows && status == FDL_OK; i++)
                     total_add(high + i * COLUMNS, low + i * COLUMNS, sums + i * COLUMNS, columns);
             }
@@ -714,12 +793,14 @@ int gemm_block(const gemm_problem *p, gemm_range range)
     if (range.row >= range.row_end || columns <= 0)
         return FDL_OK;
     /* Terms that are summed as they come: sums of vectors' lanes are of fewer, slices are blocks themselves. */
+    if (has_few_terms(p))
+        return few_terms_block(p, &range);
     enum { IN_ROWS = 1 << 13, IN_COLUMNS = IN_ROWS * LANES, IN_SLICES = GEMM_K << 8 };
     const bool loose = is_loose(p);
     const int64_t piece = !loose ? IN_SLICES : ((const gemm_matrix *)p->b)->column == 1 ? IN_ROWS : IN_COLUMNS;
     if (p->k > piece)
-        return long_block(p, range, loose, piece);
-    return loose ? loose_block(p, range, 0, p->k) : packed_block(p, range, 0, max64(1, p->k));
+        return long_block(p, &range, loose, piece);
+    return loose ? loose_block(p, &range, 0, p->k) : packed_block(p, &range, 0, max64(1, p->k));
 }
 
 void gemm_in_place(const gemm_problem *p, int64_t row, int64_t rows, const real *a, const real *b,

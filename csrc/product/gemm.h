@@ -149,7 +149,10 @@ int gemm_column_sums(const real *x, int64_t row, int64_t rows, int64_t columns, 
 /* Slices of k of nearly equal terms, at most GEMM_K: how many (k = 0 is one, empty: C is still written), and the terms
  * of the one that starts at k, with `left` to go. */
 FDL_INLINE int64_t gemm_slices(int64_t k) { return max64(1, ceil_div(k, GEMM_K)); }
-FDL_INLINE int64_t gemm_slice_terms(int64_t k_total, int64_t k, int64_t left) { return (k_total - k) / left; }
+FDL_INLINE int64_t gemm_slice_terms(int64_t k_total, int64_t k, int64_t left)
+{
+    return left == 1 ? k_total - k : (k_total - k) / left;
+}
 
 /* The width of the panel that starts with `left` columns to go: two vectors while they fill, then one. A last
  * vector of few columns stays alone, because gemm_block computes such columns one by one, unless steady. */

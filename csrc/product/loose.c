@@ -84,6 +84,8 @@ enum {
 static int64_t height_for(int64_t rows)
 {
     const int64_t most = heights[HEIGHT_COUNT - 1].rows;
+    if (rows <= most) /* divisions take longer than a small product */
+        return rows - 1;
     return ceil_div(rows, ceil_div(rows, most)) - 1;
 }
 
@@ -129,7 +131,8 @@ static void product_of_rows(const rows_product *p, int64_t row, int64_t row_end,
     const int64_t most = p->far ? LOOSE_BLOCK : p->terms < 8 ? 2 : heights[HEIGHT_COUNT - 1].rows;
     const int64_t widest = heights[height_for(min64(most, row_end - row))].widest;
     /* The width of a stripe: the last, lower tiles are as wide, or wider. */
-    const int64_t stripe = ceil_div(ceil_div(all, LANES), ceil_div(all, widest * LANES)) * LANES;
+    const int64_t vectors = ceil_div(all, LANES), stripes = vectors <= widest ? 1 : ceil_div(vectors, widest);
+    const int64_t stripe = (stripes == 1 ? vectors : ceil_div(vectors, stripes)) * LANES;
     for (int64_t i = row, rows; i < row_end; i += rows) {
         rows = min64(most, row_end - i);
         for (int64_t j = column; j < column_end; j += stripe)
@@ -196,7 +199,7 @@ COLUMNS(4)
 COLUMNS(5)
 static compiled_columns *const column_tiles[] = {columns_1, columns_2, columns_3, columns_4, columns_5};
 
-/* One row, where columns of B lie so far apart that all of them fall into the same sets of the cache. */
+/* One row, where columns of B are few, or lie so far apart that all of them fall into the same sets of the cache. */
 enum { ALIASED = 4096 / (int)sizeof(real), FEW_COLUMNS = LANES < 4 ? LANES : 4 };
 static void columns_1_few(const real *a, int64_t a_row, const real *const *b, int64_t terms, real *sums,
                           int64_t sums_row)
@@ -209,6 +212,8 @@ static void columns_1_few(const real *a, int64_t a_row, const real *const *b, in
 static int64_t best_height(int64_t rows, int64_t columns, int64_t terms)
 {
     int64_t best = 1, least = INT64_MAX;
+    if (rows == 1)
+        return 1;
     for (int64_t high = 1; high <= min64(rows, min64(MOST_OF_COLUMNS, LANES)); high++) {
         const int64_t width = WIDTH(high), tiles = ceil_div(rows, high) * ceil_div(columns, width);
         const int64_t step = max64(high * width, 2 * (high + width));
@@ -225,13 +230,14 @@ static void product_of_columns(const gemm_matrix *a, const gemm_matrix *b, int64
     enum { BLOCK = 16, AT_A_TIME = 4 * LANES, ROW = AT_A_TIME + LANES }; /* sums that are handed on together */
     real sums[(BLOCK + MOST_OF_COLUMNS) * ROW];
     const int64_t high = best_height(row_end - row, column_end - column, terms);
-    const bool few = high == 1 && b->column % ALIASED == 0;
-    const int64_t width = few ? FEW_COLUMNS : WIDTH(high);
+    const bool few = high == 1 && (b->column % ALIASED == 0 || column_end - column <= FEW_COLUMNS);
+    const int64_t width = few ? FEW_COLUMNS : high == 1 ? LANES : WIDTH(high);
+    const int64_t most = width == LANES ? AT_A_TIME : AT_A_TIME / width * width;
     compiled_columns *const tile = few ? columns_1_few : column_tiles[high - 1];
     for (int64_t i = row, rows; i < row_end; i += rows) {
         rows = row_end - i < BLOCK + high ? row_end - i : BLOCK / high * high; /* at least a tile each */
         for (int64_t j = column, columns; j < column_end; j += columns) {
-            columns = min64(AT_A_TIME / width * width, column_end - j);
+            columns = min64(most, column_end - j);
             for (int64_t done = 0; done < columns; done += width) {
                 const real *each[LANES];
                 for (int64_t l = 0; l < width; l++) /* columns past the last repeat it */
@@ -258,4 +264,76 @@ void loose_product(const gemm_matrix *a, const gemm_matrix *b, int64_t row, int6
                         row, row_end, column, column_end);
     else
         product_of_columns(a, b, row, row_end, column, column_end, terms, epilogue, context);
+}
+
+/* ---- few terms: what stays in registers is B ---- */
+
+/* `vectors` vectors of columns of C's rows, of whose last there are `last` lanes; terms and vectors are constants wherever
+ * this is inlined. */
+FDL_INLINE void few_terms_columns(const gemm_matrix *a, const real *b, int64_t b_row, int64_t rows, int64_t last,
+                                  const real *bias, real least, real *c, int64_t c_row, const int terms,
+                                  const int vectors)
+{
+    vreal bv[LOOSE_FEW_TERMS * 2], add[2];
+    FDL_UNROLL
+    for (int v = 0; v < vectors; v++) {
+        const int64_t lanes = v < vectors - 1 ? LANES : last;
+        add[v] =
+            bias ? vload_up_to(bias + v * LANES, lanes) : vset1((real)-0.0); /* which leaves every number as it is */
+        FDL_UNROLL
+        for (int k = 0; k < terms; k++)
+            bv[k * vectors + v] = vload_up_to(b + k * b_row + v * LANES, lanes);
+    }
+    const real *from = a->data;
+    for (int64_t i = 0; i < rows; i++, from += a->row, c += c_row) {
+        vreal sum[2] = {{0}};
+        FDL_UNROLL
+        for (int k = 0; k < terms; k++) {
+            FDL_UNROLL
+            for (int v = 0; v < vectors; v++)
+                sum[v] += vset1(from[k * a->column]) * bv[k * vectors + v];
+        }
+        FDL_UNROLL
+        for (int v = 0; v < vectors; v++) {
+            sum[v] += add[v];
+            sum[v] = vselect(sum[v] < least, vset1(least), sum[v]);
+        }
+        FDL_UNROLL
+        for (int v = 0; v < vectors - 1; v++)
+            vstore(c + v * LANES, sum[v]);
+        if (last == LANES)
+            vstore(c + (vectors - 1) * LANES, sum[vectors - 1]);
+        else
+            vstore_up_to(c + (vectors - 1) * LANES, sum[vectors - 1], last);
+    }
+}
+
+void loose_few_terms(const gemm_matrix *a, const gemm_matrix *b, int64_t rows, int64_t columns, int64_t terms,
+                     const real *bias, bool relu, real *c, int64_t c_row)
+{
+    const real least = relu ? 0 : -(real)INFINITY;
+    enum { NARROW = VECTOR_REGISTERS == 32 ? LOOSE_FEW_TERMS : 4 }; /* terms up to which two vectors of B fit */
+    for (int64_t j = 0, width; j < columns; j += width) {
+        width = terms <= NARROW && columns - j > LANES ? 2 * LANES : LANES;
+        const int64_t last = min64(LANES, columns - j - (width - LANES));
+        const real *from = b->data + j, *add = bias ? bias + j : NULL;
+        switch (terms) {
+#define TERMS(n)                                                                                                       \
+    case n:                                                                                                            \
+        if (n <= NARROW && width > LANES)                                                                              \
+            few_terms_columns(a, from, b->row, rows, last, add, least, c + j, c_row, n, n <= NARROW ? 2 : 1);          \
+        else                                                                                                           \
+            few_terms_columns(a, from, b->row, rows, last, add, least, c + j, c_row, n, 1);                            \
+        break;
+            TERMS(1)
+            TERMS(2)
+            TERMS(3)
+            TERMS(4)
+            TERMS(5)
+            TERMS(6)
+            TERMS(7)
+            TERMS(8)
+#undef TERMS
+        }
+    }
 }

@@ -25,6 +25,7 @@ enum {
     LOOSE_BLOCK = 64,          /* most rows that `sums` is given of at a time */
     LOOSE_TERMS = 256,         /* most terms of a stripe of B that is read again and again */
     LOOSE_CACHED = 128 * 1024, /* bytes of B that stay in the second-level cache */
+    LOOSE_FEW_TERMS = 8,       /* B's rows that stay in registers */
 };
 
 /* What becomes of sums[i * sums_row + j], which belongs to (row + i, column + j), i < rows, j < columns. What is in
@@ -33,6 +34,7 @@ typedef void loose_epilogue(const void *context, int64_t row, int64_t rows, int6
                             const real *sums, int64_t sums_row);
 
 #define loose_product FDL_NAME(loose_product)
+#define loose_few_terms FDL_NAME(loose_few_terms)
 
 /* Whether there is a form for these. */
 FDL_INLINE bool loose_can(const gemm_matrix *a, const gemm_matrix *b)
@@ -57,5 +59,10 @@ FDL_INLINE bool loose_pays(const gemm_matrix *b, int64_t rows, int64_t columns, 
 void loose_product(const gemm_matrix *a, const gemm_matrix *b, int64_t row, int64_t row_end, int64_t column,
                    int64_t column_end, int64_t terms, real *c, int64_t c_row, loose_epilogue *epilogue,
                    const void *context);
+
+/* C [rows, columns] = A B + bias [columns] (NULL: none), cut off below 0 if relu: at most LOOSE_FEW_TERMS terms, one chain
+ * each; B's rows are contiguous. */
+void loose_few_terms(const gemm_matrix *a, const gemm_matrix *b, int64_t rows, int64_t columns, int64_t terms,
+                     const real *bias, bool relu, real *c, int64_t c_row);
 
 #endif

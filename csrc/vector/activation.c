@@ -12,7 +12,7 @@ typedef struct {
 
 /* Formulas are long chains of operations that wait for each other, and the processor looks only so far ahead: this many
  * vectors are taken together, for the compiler to interleave (CMakeLists.txt tells GCC to). */
-enum { TOGETHER = 4 };
+enum { TOGETHER = FDL_SMALL ? 1 : 4 };
 
 /* A pass with the formula `value`, of a vector of x and one of grad_output. */
 #define PASS(name, value)                                                                                              \

@@ -91,9 +91,9 @@ FDL_INLINE vreal vgelu_inner_grad(vreal x)
     return (real)0.79788456080286535588 * ((real)1 + (real)(3 * 0.044715) * x * x);
 }
 
-#define ACTIVATION(KIND) FDL_INLINE vreal activation_##KIND(vreal x, ACTIVATION_OPTIONS)
+#define ACTIVATION(KIND) FDL_INLINE_LARGE vreal activation_##KIND(vreal x, ACTIVATION_OPTIONS)
 /* grad times the derivative at x or, where it is said above, the one that belongs to the result x. */
-#define GRADIENT(KIND) FDL_INLINE vreal gradient_##KIND(vreal grad, vreal x, ACTIVATION_OPTIONS)
+#define GRADIENT(KIND) FDL_INLINE_LARGE vreal gradient_##KIND(vreal grad, vreal x, ACTIVATION_OPTIONS)
 #define ACTIVATION_OPTIONS __attribute__((unused)) const real alpha, __attribute__((unused)) const real beta
 
 ACTIVATION(RELU) { return vselect(x < (vreal){0}, (vreal){0}, x); }

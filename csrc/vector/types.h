@@ -47,6 +47,13 @@ typedef uint64_t vwide __attribute__((vector_size(VECTOR_BYTES)));
 typedef double vdouble __attribute__((vector_size(VECTOR_BYTES)));
 
 #define FDL_INLINE static inline __attribute__((always_inline, unused))
+/* What is large, and inlined in many places; FDL_SMALL: a level where size comes before speed. */
+#if defined(FDL_SMALL)
+#define FDL_INLINE_LARGE static __attribute__((noinline, unused))
+#else
+#define FDL_SMALL 0
+#define FDL_INLINE_LARGE FDL_INLINE
+#endif
 /* Before a loop of few turns, constant once it is inlined: unroll it. (Clang does not know GCC's pragma.) */
 #if defined(__clang__)
 #define FDL_UNROLL _Pragma("clang loop unroll(full)")

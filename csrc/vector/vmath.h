@@ -88,7 +88,7 @@ FDL_INLINE vreal vexp_reduce(vreal x, vreal *n)
     return x - *n * FDL_LN2_HIGH - *n * FDL_LN2_LOW;
 }
 /* e^x = 2^n (1 + what is returned) */
-FDL_INLINE vreal vexp_parts(vreal x, vreal *n)
+FDL_INLINE_LARGE vreal vexp_parts(vreal x, vreal *n)
 {
     const vreal r = vexp_reduce(x, n);
     return vexpm1_near_0(r);
@@ -98,7 +98,7 @@ FDL_INLINE vreal vexp_parts(vreal x, vreal *n)
 #define FDL_EXP_HIGHEST ((real)(sizeof(real) == 4 ? 89 : 710))
 #define FDL_EXP_LOWEST ((real)(sizeof(real) == 4 ? -104 : -746))
 
-FDL_INLINE vreal vexp(vreal x)
+FDL_INLINE_LARGE vreal vexp(vreal x)
 {
     vreal n;
     x = vmax(vset1(FDL_EXP_LOWEST), vmin(vset1(FDL_EXP_HIGHEST), x)); /* in this order NaN passes */
@@ -107,7 +107,7 @@ FDL_INLINE vreal vexp(vreal x)
 }
 
 /* e^x - 1 */
-FDL_INLINE vreal vexpm1(vreal x)
+FDL_INLINE_LARGE vreal vexpm1(vreal x)
 {
     const vreal lowest = vset1(sizeof(real) == 4 ? -20 : -40); /* already -1 there */
     vreal n;
@@ -132,7 +132,7 @@ FDL_INLINE vreal vlog_parts(vreal f, vreal k)
     return k * FDL_LN2_HIGH + (f - (half_square - (s * (half_square + rest) + k * FDL_LN2_LOW)));
 }
 
-FDL_INLINE vreal vlog(vreal x)
+FDL_INLINE_LARGE vreal vlog(vreal x)
 {
     vreal k;
     const vreal m = vfrexp(x, &k);
@@ -140,7 +140,7 @@ FDL_INLINE vreal vlog(vreal x)
 }
 
 /* log(1 + x) */
-FDL_INLINE vreal vlog1p(vreal x)
+FDL_INLINE_LARGE vreal vlog1p(vreal x)
 {
     const vreal one = vset1(1), sum = 1 + x;
     const vreal lost = vmin(one, x) - (sum - vmax(one, x)); /* 1 + x = sum + lost exactly */
@@ -172,7 +172,7 @@ static const real tanh_table[][FDL_LOOKUP] = {
     {-0x1.2eed98p-5f, -0x1.4197a2p-4f, -0x1.06404cp-4f, -0x1.3fe82cp-7f, 0x1.a448d2p-7f, 0x1.eee758p-7f, 0x1.13e63ep-9f,
      -0x1.6d0f0ap-11f, -0x1.4ab022p-13f, -0x1.3ab672p-17f, -0x1.728cfap-23f, -0x1.4ed68p-28f, 0, 0, 0, 0},
 };
-FDL_INLINE vreal vtanh(vreal x)
+FDL_INLINE_LARGE vreal vtanh(vreal x)
 {
     enum { TERMS = FDL_TERMS(tanh_table) - 1 };
     const natural first = 0x3e800000u >> 22;                                  /* of 0.25 */
@@ -186,7 +186,7 @@ FDL_INLINE vreal vtanh(vreal x)
 }
 #else
 /* |x| < 0.5625: x + x^3 P(x^2); else 1 - 2 / (e^2|x| + 1). The first has the form of e^r - 1, and shares its sum. */
-FDL_INLINE vreal vtanh(vreal x)
+FDL_INLINE_LARGE vreal vtanh(vreal x)
 {
     const vreal limit = vset1(sizeof(real) == 4 ? 10 : 20); /* tanh rounds to 1 there */
 #if defined(FDL_f32)
@@ -209,7 +209,7 @@ FDL_INLINE vreal vtanh(vreal x)
 #endif
 
 /* With e = e^-|x|, 1 / (1 + e) for positive x and e / (1 + e) for negative x. */
-FDL_INLINE vreal vsigmoid(vreal x)
+FDL_INLINE_LARGE vreal vsigmoid(vreal x)
 {
     vreal n;
     const vreal p = vexp_parts(vmax(vset1(FDL_EXP_LOWEST), vwith_sign(x, vset1(-1))), &n);
@@ -224,7 +224,7 @@ FDL_INLINE vreal vsigmoid(vreal x)
  * within 4 ULP, but sigmoid does not go below 2^-128 (2^-1022), and tanh of -0 is 0. */
 #define FDL_EXP_NORMAL ((real)(sizeof(real) == 4 ? 88.3 : 708.3)) /* e^x and e^-x are normal up to there */
 /* e^x = *power (1 + what is returned), |x| <= FDL_EXP_NORMAL */
-FDL_INLINE vreal vexp_normal(vreal x, vreal *power)
+FDL_INLINE_LARGE vreal vexp_normal(vreal x, vreal *power)
 {
     const vreal n = vround_lifted(x * FDL_LOG2_E, 0, power);
     return vexpm1_near_0(x - n * FDL_LN2_HIGH - n * FDL_LN2_LOW);
@@ -246,7 +246,7 @@ FDL_INLINE vreal vgate_tanh(vreal x)
 }
 
 /* |x| < split: x + x P(x^2); else 1 - e^Q(|x|). */
-FDL_INLINE vreal verf(vreal x)
+FDL_INLINE_LARGE vreal verf(vreal x)
 {
 #if defined(FDL_f32)
     const real split = 0.75f, limit = 3.93f; /* erf rounds to 1 there */
@@ -294,7 +294,7 @@ FDL_INLINE vreal verf(vreal x)
 /* Of Phi, the normal distribution's: Phi(-a) = *power (1 + *m) *numerator / *denominator. *power is a power of 2,
  * lifted (vround_lifted), with *power (1 + *m) = e^(-a^2 / 2); *numerator makes up for that. a >= 0 is lowered to where
  * Phi(-a) is 0. */
-FDL_INLINE void vnormal_parts(vreal *a, vreal *power, vreal *m, vreal *numerator, vreal *denominator)
+FDL_INLINE_LARGE void vnormal_parts(vreal *a, vreal *power, vreal *m, vreal *numerator, vreal *denominator)
 {
     /* Phi(-a) = e^(-a^2 / 2) P(a) / Q(a) to within 2^-27 (2^-54) of itself; no term is negative */
 #if defined(FDL_f32)
@@ -338,7 +338,7 @@ FDL_INLINE void vnormal_parts(vreal *a, vreal *power, vreal *m, vreal *numerator
     *denominator = vpolynomial(q, FDL_TERMS(q), *a);
 }
 /* Phi(x) = (1 + erf(x / sqrt 2)) / 2, and its derivative e^(-x^2 / 2) / sqrt(2 pi) in *pdf. */
-FDL_INLINE vreal vnormal(vreal x, vreal *pdf)
+FDL_INLINE_LARGE vreal vnormal(vreal x, vreal *pdf)
 {
     vreal a = vabs(x), power, m, p, q;
     vnormal_parts(&a, &power, &m, &p, &q);
@@ -348,7 +348,7 @@ FDL_INLINE vreal vnormal(vreal x, vreal *pdf)
     return vselect(x > 0, 1 - tail, tail);
 }
 /* x Phi(x) = max(x, 0) - |x| Phi(-|x|); of -infinity NaN, as the product is. */
-FDL_INLINE vreal vgelu(vreal x)
+FDL_INLINE_LARGE vreal vgelu(vreal x)
 {
     vreal a = vabs(x), power, m, p, q;
     vnormal_parts(&a, &power, &m, &p, &q);

@@ -351,27 +351,29 @@ def residuals(calls: list[Call], uses: Uses) -> list[Call]:
 
 
 def losses(calls: list[Call], uses: Uses) -> list[Call]:
-    """A loss and its gradient, of the same inputs, are one call."""
+    """A loss and its gradient, of the same inputs, are one call, where one kernel gives both."""
     fused = dict(enumerate(calls))
-    same = ("x", "target", "probabilities", "weight", "outer", "classes", "inner", "ignore_index")
     for first, call in enumerate(calls):
-        if call.kernel != "cross_entropy" or first not in fused or not call.uses:
+        places = _PLACES[call.kernel]
+        if first not in fused or not call.uses or not {"loss", "grad_output"} <= places.keys():
             continue
-        if value_of(call, "grad_input") is not None:
+        own = {name for name in places if name.startswith("grad_")}
+        if any(value_of(call, name) is not None for name in own):
             continue
+        inputs = places.keys() - own - {"loss"}
         for at in range(first + 1, len(calls)):
             other = calls[at]
-            if other.kernel != "cross_entropy" or at not in fused or value_of(other, "loss") is not None:
+            if at not in fused or (other.kernel, other.dtype) != (call.kernel, call.dtype):
                 continue
-            numbers = (*same, "label_smoothing", "reduction")
-            if call.dtype != other.dtype or any(value_of(call, n) != value_of(other, n) for n in numbers):
+            if value_of(other, "loss") is not None or any(value_of(call, n) != value_of(other, n) for n in inputs):
                 continue
-            inputs = [u.address for u in (*call.uses, *other.uses) if not u.writes]
-            grad, start = value_of(other, "grad_input"), value_of(other, "grad_output")
-            if not all(uses.unwritten(a, first, at) for a in inputs) or not uses.untouched(grad, first - 1, at):
+            added = [use for use in other.uses if use.name in own]
+            if not all(uses.unwritten(u.address, first, at) for u in (*call.uses, *added) if not u.writes):
                 continue
-            kept = call.uses + [u for u in other.uses if u.name in ("grad_output", "grad_input")]
-            fused[first] = replaced(call, grad_input=("p", grad), grad_output=("p", start))._replace(uses=kept)
+            if not all(uses.untouched(u.address, first - 1, at) for u in added if u.writes):
+                continue
+            given = {name: other.slots[places[name]] for name in own}
+            fused[first] = replaced(call, **given)._replace(uses=call.uses + added)
             del fused[at]
             break
     return list(fused.values())

@@ -17,7 +17,7 @@ import numpy as np
 
 from fastdl import nn, optim
 from fastdl.rl.agents import _collect
-from fastdl.rl.agents._gymnasium import GymnasiumWorlds, normalised, vector_of
+from fastdl.rl.agents._gymnasium import GymnasiumWorlds, normalised, quickest_vector_of, vector_of
 from fastdl.rl.agents._networks import Parameters, mlp
 from fastdl.rl.agents._options import check_options, options_of, seed_of
 from fastdl.rl.agents._programs import Bound
@@ -271,12 +271,13 @@ class Agent(ABC):
         scratch = _collect.scratch_of(environment, episodes, bound.columns, self.dtype)
         reset, step = environment.addresses
         scale = self.scale._replace(moments=self.scale.moments.copy())
-        _collect.start(reset, worlds, scale, steps.observations[0])
+        fresh = True
         while done.ended[0] < episodes:
             made, status = _collect.collect(
-                bound.code, 0, reset, step, environment.max_steps, True, True,
+                bound.code, 0, reset, step, environment.max_steps, fresh, True, True,
                 worlds, scale, self.log_std, steps, done, scratch,
             )  # fmt: skip
+            fresh = False
             if status:
                 raise DivergedError("an observation, a reward or a parameter", self.steps)
             steps.observations[0] = steps.observations[made]
@@ -457,7 +458,7 @@ def evaluate(agent: Agent, environment: Any = None, episodes: int = 100, seed: i
             raise ValueError(f"environment: found {agent.environment}, which Gymnasium does not have, expected a name")
     vector = environment
     if isinstance(environment, str):
-        vector = vector_of(environment, episodes, **agent.environment.gymnasium_options)
+        vector = quickest_vector_of(environment, episodes, **agent.environment.gymnasium_options)
     observation, _ = vector.reset(seed=seed)
     returns, running = np.zeros(vector.num_envs), np.ones(vector.num_envs, np.bool_)
     while running.any():
@@ -492,7 +493,6 @@ class Clock:
 
     def __init__(self) -> None:
         self._losses: dict[str, list[float]] = {}
-        self._last: dict[str, Array] = {}
         self.next_evaluation = 0.0
         """Not before so many steps."""
         self.parts: list[tuple[Array, Array, int]] = []
@@ -503,20 +503,20 @@ class Clock:
         if n:
             self.parts.append((episodes.returns[:n].copy(), episodes.lengths[:n].copy(), steps))
         episodes.ended[0] = 0
-        self._last = {name: np.array([value]) for name, value in losses.items()}
         for name, value in losses.items():
             self._losses.setdefault(name, []).append(value)
 
     def since(self, part: int) -> History:
         """Of the last notes."""
         parts = self.parts[part:]
+        last = {name: np.array(values[-1:]) for name, values in self._losses.items()}
         if not parts:
-            return History(losses=self._last)
+            return History(losses=last)
         return History(
             np.concatenate([part[0] for part in parts]),
             np.concatenate([part[1] for part in parts]),
             np.repeat([part[2] for part in parts], [len(part[0]) for part in parts]),
-            self._last,
+            last,
             time.perf_counter() - self._begin,
         )
 

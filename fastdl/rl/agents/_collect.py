@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from math import exp, log, pi
+from math import log as ln
+from math import pi
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastdl.numba.math import exp, log
 from fastdl.rl._numba import borrowing, inlined
 from fastdl.rl.agents._programs import run_program
 from fastdl.rl.environment import Environment, call_reset, call_step
@@ -14,7 +16,7 @@ from fastdl.rl.random import normal, random, streams
 
 Array = np.ndarray[Any, Any]
 
-_HALF_LOG_TAU = 0.5 * log(2 * pi)
+_HALF_LOG_TAU = 0.5 * ln(2 * pi)
 _BOUND = 10.0
 """Of normalised observations."""
 
@@ -122,7 +124,9 @@ def normalise(raw: Any, scale: Any, out: Any) -> bool:
 
 @inlined
 def _note(raw: Any, scale: Any) -> None:
-    """Take an observation into what the next normalisation is made of (Welford 1962)."""
+    """Take an observation into what the next normalisation is made of, if there is one (Welford 1962)."""
+    if not scale.normalize[0]:
+        return
     for j in range(raw.shape[0]):
         scale.moments[0, j] += 1.0
         distance = raw[j] - scale.moments[1, j]
@@ -211,13 +215,18 @@ def _started(reset_at: int, worlds: Any, i: int) -> None:
     worlds.lengths[i], worlds.returns[i] = 0, 0.0
 
 
-@borrowing
-def start(reset_at: int, worlds: Any, scale: Any, first: Any) -> None:
-    """Begin an episode in each environment; `first`, (N, O), are the normalised observations."""
+@inlined
+def _start(reset_at: int, worlds: Any, scale: Any, first: Any) -> None:
     for i in range(worlds.states.shape[0]):
         _started(reset_at, worlds, i)
         _note(worlds.observations[i], scale)
         normalise(worlds.observations[i], scale, first[i])
+
+
+@borrowing
+def start(reset_at: int, worlds: Any, scale: Any, first: Any) -> None:
+    """Begin an episode in each environment; `first`, (N, O), are the normalised observations."""
+    _start(reset_at, worlds, scale, first)
 
 
 @borrowing
@@ -227,6 +236,7 @@ def collect(
     reset_at: int,
     step_at: int,
     max_steps: int,
+    fresh: bool,
     once: bool,
     greedy: bool,
     worlds: Any,
@@ -244,6 +254,7 @@ def collect(
         Of the observations of N environments; `critic` 0: values of truncated episodes are not wanted.
     reset_at, step_at : addresses of the environment's functions
     max_steps : how long episodes may be; 0: no bound
+    fresh : whether an episode begins in each environment first
     once : whether environments rest after one episode, and the loop ends when all do
     greedy : whether the most probable action is taken
     log_std : (D,), logarithms of standard deviations; None: actions are discrete
@@ -253,6 +264,8 @@ def collect(
     steps made, and 0 for right, 1 for an observation that is not finite, else 1 + the status of a program
     """  # fmt: skip
     environments = worlds.states.shape[0]
+    if fresh:
+        _start(reset_at, worlds, scale, steps.observations[0])
     for t in range(steps.rewards.shape[0]):
         now, after = steps.observations[t], steps.observations[t + 1]
         status = run_program(policy, (now, scratch.outputs))

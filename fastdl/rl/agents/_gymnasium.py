@@ -11,7 +11,7 @@ from fastdl.rl.environment import Spaces
 
 Array = np.ndarray[Any, Any]
 
-__all__ = ["GymnasiumWorlds", "vector_of"]
+__all__ = ["GymnasiumWorlds", "quickest_vector_of", "vector_of"]
 
 
 def vector_of(environment_id: str, n: int, **options: Any) -> Any:
@@ -20,6 +20,13 @@ def vector_of(environment_id: str, n: int, **options: Any) -> Any:
 
     same_step = gymnasium.vector.AutoresetMode.SAME_STEP
     return gymnasium.make_vec(environment_id, n, "sync", vector_kwargs={"autoreset_mode": same_step}, **options)
+
+
+def quickest_vector_of(environment_id: str, n: int, **options: Any) -> Any:
+    """The vector that Gymnasium makes by itself: of CartPole there is one that steps all of them at once."""
+    import gymnasium
+
+    return vector_of(environment_id, n, **options) if options else gymnasium.make_vec(environment_id, n)
 
 
 class GymnasiumWorlds(Spaces):

@@ -79,10 +79,8 @@ class ActorCritic(OnPolicy):
             )
         else:
             reset, step = environment.addresses
-            if not self._started[0]:
-                _collect.start(reset, self.worlds, self.scale, steps.observations[0])
             made, status = _collect.collect(
-                policy.code, critic.code, reset, step, environment.max_steps or 0, False, False,
+                policy.code, critic.code, reset, step, environment.max_steps or 0, not self._started[0], False, False,
                 self.worlds, self.scale, self.log_std, steps, self._episodes, self._scratch,
             )  # fmt: skip
         self._started[0] = 1

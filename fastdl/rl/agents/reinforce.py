@@ -13,6 +13,7 @@ from fastdl._docs import doc
 from fastdl.rl._numba import borrowing, compiled
 from fastdl.rl.agents import _collect
 from fastdl.rl.agents._agent import described, options_of
+from fastdl.rl.agents._collect import copy
 from fastdl.rl.agents._gymnasium import GymnasiumWorlds
 from fastdl.rl.agents._on_policy import OnPolicy
 from fastdl.rl.agents._options import SHARED
@@ -23,20 +24,22 @@ __all__ = ["REINFORCE"]
 
 
 @compiled
-def _line_up(steps: Any, lengths: Any, gamma: float, observations: Any, actions: Any, rewards: Any, done: Any) -> int:
-    """Copy the steps of N episodes, of these lengths, one behind the other; how many there are. What was to come after
-    a truncated one is added to its last reward."""
-    at = 0
-    for i in range(lengths.shape[0]):
-        for t in range(lengths[i]):
-            observations[at] = steps.observations[t, i]
-            actions[at] = steps.actions[t, i]
-            rewards[at] = steps.rewards[t, i]
-            done[at] = steps.done[t, i]
-            if steps.done[t, i] and not steps.terminated[t, i]:
-                rewards[at] += gamma * steps.next_values[t, i]
-            at += 1
-    return at
+def _line_up(steps: Any, gamma: float, observations: Any, actions: Any, returns: Any) -> None:
+    """Copy the steps of N episodes one behind the other, and what is to come after each of them; of a truncated episode
+    that is what the baseline expects."""
+    begin = 0
+    for i in range(steps.done.shape[1]):
+        ended, t = False, 0
+        while not ended:
+            ended = steps.done[t, i]
+            copy(steps.observations[t, i], observations[begin + t])
+            actions[begin + t] = steps.actions[t, i]
+            t += 1
+        coming = 0.0 if steps.terminated[t - 1, i] else np.float64(steps.next_values[t - 1, i])
+        for back in range(t):
+            coming = steps.rewards[t - 1 - back, i] + gamma * coming
+            returns[begin + t - 1 - back] = coming
+        begin += t
 
 
 @borrowing
@@ -48,11 +51,12 @@ def _weigh(
     normalize: bool,
     entropy_weight: float,
     value_weight: float,
-    of_log_prob: Any,
+    advantages: Any,
     of_entropy: Any,
     of_value: Any,
 ) -> Any:
-    """Write what gradients of the first n rows are multiplied by, and zeros after; the mean squared advantage."""
+    """Write advantages, and what gradients are multiplied by, of the first n rows, and zeros after; the mean squared
+    advantage. A mean over all rows is then one over n."""
     mean = squares = 0.0
     for i in range(n):
         advantage = returns[i] - values[i] if baseline else returns[i]
@@ -61,14 +65,15 @@ def _weigh(
     mean, squares = mean / n, squares / n
     shift = mean if normalize else 0.0
     factor = 1.0 / (max(squares - mean * mean, 0.0) ** 0.5 + 1e-8) if normalize else 1.0
-    for i in range(of_log_prob.shape[0]):
+    rows = advantages.shape[0]
+    for i in range(rows):
         if i < n:
             advantage = returns[i] - values[i] if baseline else returns[i]
-            of_log_prob[i] = -(advantage - shift) * factor / n
+            advantages[i] = (advantage - shift) * factor * rows / n
             of_entropy[i] = -entropy_weight / n
             of_value[i] = value_weight / n
         else:
-            of_log_prob[i] = of_entropy[i] = of_value[i] = 0.0
+            advantages[i] = of_entropy[i] = of_value[i] = 0.0
     return squares
 
 
@@ -157,6 +162,7 @@ class REINFORCE(OnPolicy):
         environment, steps, n = self.environment, self.rollout, len(self.worlds.lengths)
         policy, baseline = self.bound("policy", n), self.options["baseline"]
         critic = self.bound("value", n) if baseline else None
+        self._episodes.ended[0] = 0
         if isinstance(environment, GymnasiumWorlds):
             seed = None if self._started[0] else self.vector_seed
             environment.start(self.worlds, self.scale, steps.observations[0], seed)
@@ -166,36 +172,32 @@ class REINFORCE(OnPolicy):
             )
         else:
             reset, step = environment.addresses
-            _collect.start(reset, self.worlds, self.scale, steps.observations[0])
             made, status = _collect.collect(
-                policy.code, critic.code if critic else 0, reset, step, environment.max_steps, True, False,
+                policy.code, critic.code if critic else 0, reset, step, environment.max_steps, True, True, False,
                 self.worlds, self.scale, self.log_std, steps, self._episodes, self._scratch,
             )  # fmt: skip
         self.refuse(status, self.steps + made * n)
-        if not steps.done[:made].any(0).all():
+        if self._episodes.ended[0] < n:
             raise ValueError(f"environment: found an episode of more than {made} steps, expected max_steps to hold")
-        self._lengths = np.argmax(steps.done[:made], axis=0) + 1
 
     def _learn(self) -> dict[str, float]:
         options, steps = self.options, self.rollout
-        n = int(self._lengths.sum())
+        n = int(self._episodes.lengths.sum())
         rows = _rounded(n)
         update, memory = self._update_of(rows)
-        observations, actions, rewards, done, *weights = memory
+        observations, actions, returns, *weights = memory
         if not options["baseline"]:
             steps.next_values[...] = 0
-        _line_up(steps, self._lengths, options["gamma"], observations, actions, rewards, done)
-        returns = fastdl.discounted_returns(rewards[:n], done[:n], gamma=options["gamma"])
+        _line_up(steps, options["gamma"], observations, actions, returns)
         values = self.bound("value", rows)(observations).reshape(-1) if options["baseline"] else returns
         squares = _weigh(
             n, returns, values, options["baseline"], options["normalize_advantages"], options["entropy_weight"],
             options["value_weight"], *weights,
         )  # fmt: skip
-        rewards[:n] = returns
-        loss = update(observations, actions, rewards, *weights)
+        loss = update(*memory)
         self.steps += n
         _collect.rescale(self.scale)
-        return {"policy": float(loss[0]), "value": float(squares)}
+        return {"policy": float(loss), "value": float(squares)}
 
     def _update_of(self, rows: int) -> tuple[Any, tuple[Array, ...]]:
         """The program of an update by so many rows, and memory for what it takes."""
@@ -204,27 +206,25 @@ class REINFORCE(OnPolicy):
             memory = (
                 np.zeros((rows, size), self.dtype),
                 np.zeros((rows, *actions.shape[2:]), actions.dtype),
-                np.zeros(rows, self.dtype),
-                np.zeros(rows, np.bool_),
-                *(np.zeros(rows, self.dtype) for _ in range(3)),
+                *(np.zeros(rows, self.dtype) for _ in range(4)),
             )
-            self._updates[rows] = record(self._update, *memory[:3], *memory[4:], verify=False), memory
+            self._updates[rows] = record(self._update, *memory, verify=False), memory
         return self._updates[rows]
 
     def _update(
-        self, observation: Array, action: Array, returns: Array, of_log_prob: Array, of_entropy: Array, of_value: Array
+        self, observation: Array, action: Array, returns: Array, advantage: Array, of_entropy: Array, of_value: Array
     ) -> Array:
         policy, value, log_std = self.networks["policy"], self.networks["value"], self.log_std
         grads: dict[str, Array] = {}
         output = policy(observation)
         if log_std is None:
-            log_prob = fastdl.categorical_log_prob(output, action)
-            grad = fastdl.categorical_log_prob_backward(of_log_prob, output, action)
+            loss = fastdl.categorical_policy_loss(output, action, advantage)
+            grad = fastdl.categorical_policy_loss_backward(1.0, output, action, advantage)
             if self.options["entropy_weight"]:
                 grad = fastdl.add(grad, fastdl.categorical_entropy_backward(of_entropy, output))
         else:
-            log_prob = fastdl.normal_log_prob(output, log_std, action)
-            found = fastdl.normal_log_prob_backward(of_log_prob, output, log_std, action)
+            loss = fastdl.normal_policy_loss(output, log_std, action, advantage)
+            found = fastdl.normal_policy_loss_backward(1.0, output, log_std, action, advantage)
             grad, grads["log_std"] = found.mean, found.log_std
             if self.options["entropy_weight"]:  # the entropy is the sum of log_std, but for a constant
                 grads["log_std"] = fastdl.add(found.log_std, self._of_entropy)
@@ -236,12 +236,12 @@ class REINFORCE(OnPolicy):
             value.backward(grad.reshape(-1, 1), input_grad=False)
             grads |= {f"value.{name}": array for name, array in value.grads.items()}
         self.optimizer.step(grads, max_norm=self.options["max_norm"])
-        return fastdl.linear(of_log_prob, log_prob.reshape(1, -1))
+        return loss
 
 
 def _rounded(n: int) -> int:
-    """So many rows or up to twice as many: a power of two from 64 on, so that there are few programs to record."""
+    """So many rows or up to a quarter more, of few different sizes: there is a program to record for each."""
     size = 64
     while size < n:
-        size *= 2
+        size += max(64, 1 << size.bit_length() - 3)
     return size
