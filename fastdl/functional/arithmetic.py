@@ -563,6 +563,9 @@ def _grad_where(
 
 # ---- operands ----
 
+FIT = ("", "", "")
+"""In place of names: shapes that are known to broadcast."""
+
 
 @helper
 def _operands(
@@ -683,7 +686,7 @@ def _grad_in(of: Array | None, kind: int, grad: Array, x: Array | None, y: Array
     """What `kind` makes of grad, x and y, summed over what `of` is broadcast over."""
     if of is None:
         return output(None, (0,), grad)
-    _, geometry = broadcast(grad.shape, shape_of(x), shape_of(y), ())
+    _, geometry = broadcast(grad.shape, shape_of(x), shape_of(y), FIT)
     full = gradient(grad)
     _kernels.arithmetic(grad, x, y, full, geometry, grad.ndim, kind, value, 1.0)
     return summed_to(full, of.shape)
@@ -696,7 +699,7 @@ def _multiple(grad: Array, of: Array | None, factor: float) -> Array:
         return output(None, (0,), grad)
     total = summed_to(grad, of.shape)
     result = gradient(total)
-    _, geometry = broadcast(total.shape, (), (), ())
+    _, geometry = broadcast(total.shape, (), (), FIT)
     _kernels.arithmetic(total, None, None, result, geometry, total.ndim, _kernels.ARITHMETIC_MUL, factor, 1.0)
     return result
 

@@ -7,7 +7,7 @@ import numpy as np
 from fastdl import _kernels
 from fastdl._docs import doc
 from fastdl.functional._operation import cached_helper, helper, operation
-from fastdl.functional.arithmetic import broadcast
+from fastdl.functional.arithmetic import FIT, broadcast
 from fastdl.functional.verbs import (
     Array,
     ArrayLike,
@@ -330,7 +330,7 @@ def _spread(
     if grad.shape != small:
         fail("grad_output", grad.shape, small)
     result = output(None, sizes, grad)
-    _, geometry = broadcast(kept, (), sizes, ())
+    _, geometry = broadcast(kept, (), sizes, FIT)
     divisor = count if of_mean else 1.0
     _kernels.arithmetic(grad, None, None, result, geometry, len(sizes), _kernels.ARITHMETIC_DIV, divisor, 1.0)
     return result
@@ -351,13 +351,13 @@ def _shared(
         fail("grad_output", grad.shape, small)
     result, counts = gradient(x), gradient(y)
     rank = x.ndim
-    _, places = broadcast(x.shape, kept, (), ())
+    _, places = broadcast(x.shape, kept, (), FIT)
     _kernels.arithmetic(x, y, None, result, places, rank, _kernels.ARITHMETIC_EQUAL, 0.0, 1.0)
     _kernels.reduce(result, counts, geometry, rank, _kernels.REDUCE_SUM, 1.0)
-    _, each = broadcast(small, small, (), ())
+    _, each = broadcast(small, small, (), FIT)
     parts = gradient(y)
     _kernels.arithmetic(grad, counts, None, parts, each, len(small), _kernels.ARITHMETIC_DIV, 0.0, 1.0)
-    _, all_places = broadcast(kept, x.shape, kept, ())
+    _, all_places = broadcast(kept, x.shape, kept, FIT)
     _kernels.arithmetic(parts, x, y, result, all_places, rank, _kernels.ARITHMETIC_EQUAL_GRAD, 0.0, 1.0)
     return result
 
