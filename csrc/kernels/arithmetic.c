@@ -44,9 +44,27 @@ typedef struct {
 
 /* ---- formulas ---- */
 
-/* Of a function of its own: it is large. */
+/* Whether all lanes are that number. */
+FDL_INLINE bool is_all(vreal v, real number) { return !vany(v != vset1(number)); }
+
+/* x^y, as C's pow. Functions of their own: they are large. */
 __attribute__((noinline)) static vreal power(vreal x, vreal y)
 {
+    if (is_all(y, 2))
+        return x * x;
+    if (is_all(y, 3))
+        return x * x * x;
+    if (is_all(y, 1))
+        return x;
+    const bool inverse = is_all(y, (real)-0.5);
+    if (inverse || is_all(y, (real)0.5)) { /* +0 of -0, and infinity of -infinity */
+        const vreal infinity = vset1((real)INFINITY), root = vselect(x == -infinity, infinity, vsqrt(x + (vreal){0}));
+        return inverse ? 1 / root : root;
+    }
+    if (is_all(y, -1))
+        return 1 / x;
+    if (is_all(y, -2)) /* the square may be out of range where its inverse is not */
+        return (1 / x) * (1 / x);
     for (int i = 0; i < LANES; i++)
         x[i] = sizeof(real) == 4 ? (real)powf((float)x[i], (float)y[i]) : (real)pow((double)x[i], (double)y[i]);
     return x;

@@ -8,19 +8,21 @@ from fastdl import _kernels
 from fastdl._docs import doc
 from fastdl.functional._operation import cached_helper, helper, operation
 from fastdl.functional.verbs import (
+    FIT,
     Array,
     ArrayLike,
     Arrays,
+    broadcast,
     disjoint,
     fail,
-    floats,
     floats_like,
     gradient,
-    is_number,
     mask,
     number_or_nan,
+    operands,
     output,
     same_or_disjoint,
+    shape_of,
 )
 
 __all__ = [
@@ -119,7 +121,7 @@ def add(x: ArrayLike | float, other: ArrayLike | float, alpha: float = 1.0, out:
     >>> fastdl.add(x, y, alpha=-0.5, out=x)
     array([ -4.,  -8., -12.], dtype=float32)
     """
-    return _scaled_sum(x, other, number_or_nan(alpha, "alpha"), out)
+    return _combined(x, other, _kernels.ARITHMETIC_ADD, out, number_or_nan(alpha, "alpha"))
 
 
 @operation
@@ -175,7 +177,7 @@ def sub(x: ArrayLike | float, other: ArrayLike | float, alpha: float = 1.0, out:
     >>> fastdl.sub(1.0, np.array([0.25, 2.0]))
     array([ 0.75, -1.  ])
     """
-    return _scaled_sum(x, other, -number_or_nan(alpha, "alpha"), out)
+    return _combined(x, other, _kernels.ARITHMETIC_ADD, out, -number_or_nan(alpha, "alpha"))
 
 
 @operation
@@ -343,8 +345,7 @@ def pow(x: ArrayLike | float, exponent: ArrayLike | float, out: Array | None = N
     >>> fastdl.pow(2.0, np.array([0.5, 10.0])).round(6)
     array([1.414214e+00, 1.024000e+03])
     """
-    first, second, value, like = _operands(x, "x", exponent, "exponent")
-    return _computed(first, second, "exponent", value, like, _kernels.ARITHMETIC_POW, 1.0, out)
+    return _combined(x, exponent, _kernels.ARITHMETIC_POW, out, 1.0, "exponent")
 
 
 @operation
@@ -374,8 +375,7 @@ def pow_backward(grad_output: ArrayLike, x: ArrayLike | float, exponent: ArrayLi
     >>> fastdl.pow_backward(np.ones(2), np.array([1.0, 3.0]), 2)[0]
     array([2., 6.])
     """
-    first, second, value, like = _operands(x, "x", exponent, "exponent")
-    grad = _grad_of(grad_output, first, second, "exponent", like)
+    grad, first, second, value = _given(grad_output, x, exponent, "exponent")
     grad_x = _grad_in(first, _kernels.ARITHMETIC_POW_GRAD, grad, first, second, value)
     return grad_x, _grad_in(second, _kernels.ARITHMETIC_EXPONENT_GRAD, grad, first, second, value)
 
@@ -503,7 +503,7 @@ def where(condition: ArrayLike, x: ArrayLike | float, other: ArrayLike | float, 
     array([1., 0.])
     """
     chosen = mask(condition, "condition")
-    first, second, value, like = _operands(x, "x", other, "other")
+    first, second, value, like, _, _ = operands(x, "x", other, "other")
     names = ("condition", "x", "other")
     shape, geometry = broadcast(chosen.shape, shape_of(first), shape_of(second), names)
     result = output(out, shape, like)
@@ -540,7 +540,7 @@ def where_backward(
     (array([1., 0.]), array([0., 1.]))
     """
     chosen = mask(condition, "condition")
-    first, second, _, like = _operands(x, "x", other, "other")
+    first, second, _, like, _, _ = operands(x, "x", other, "other")
     names = ("condition", "x", "other")
     shape, _ = broadcast(chosen.shape, shape_of(first), shape_of(second), names)
     grad = _of_shape(grad_output, like, shape)
@@ -561,60 +561,6 @@ def _grad_where(
     return summed_to(full, of.shape)
 
 
-# ---- operands ----
-
-FIT = ("", "", "")
-"""In place of names: shapes that are known to broadcast."""
-
-
-@helper
-def _operands(
-    x: ArrayLike | float, x_name: str, other: ArrayLike | float, other_name: str
-) -> tuple[Array | None, Array | None, float, Array]:
-    """Both as arrays of one dtype, or None for one that is a number; that number; the first that is an array."""
-    if is_number(x):
-        second = floats(other, other_name)
-        return None, second, number_or_nan(x, x_name), second
-    first = floats(x, x_name)
-    if is_number(other):
-        return first, None, number_or_nan(other, other_name), first
-    return first, floats_like(other, other_name, first), 0.0, first
-
-
-@helper
-def shape_of(x: Array | None) -> tuple[int, ...]:
-    return () if x is None else x.shape
-
-
-@cached_helper
-def broadcast(
-    x: tuple[int, ...], y: tuple[int, ...], z: tuple[int, ...], names: tuple[str, ...]
-) -> tuple[tuple[int, ...], Array]:
-    """The shape that three broadcast to, () if there are fewer, and the geometry that kernels read."""
-    shapes = (x, y, z)
-    rank = max(len(x), len(y), len(z))
-    geometry = np.zeros((rank, 4), np.int64)
-    shape: tuple[int, ...] = ()
-    for d in range(1, rank + 1):
-        n = 1
-        for i in range(3):
-            m = shapes[i][-d] if d <= len(shapes[i]) else 1
-            if m != 1:
-                if n != 1 and n != m:
-                    others = ("one that broadcasts with", x) if i == 1 else ("one that broadcasts with", x, "and", y)
-                    fail(names[i], ("shape", shapes[i]), others)
-                n = m
-        geometry[rank - d, 0] = n
-        shape = (n, *shape)
-    for i in range(3):
-        step = 1
-        for d in range(1, len(shapes[i]) + 1):
-            m = shapes[i][-d]
-            geometry[rank - d, 1 + i] = 0 if m == 1 else step
-            step = step * m
-    return shape, geometry
-
-
 @helper
 def _apart(result: Array, argument: str, operand: Array | None) -> None:
     if operand is not None:
@@ -625,35 +571,21 @@ def _apart(result: Array, argument: str, operand: Array | None) -> None:
 
 
 @helper
-def _computed(
-    x: Array | None,
-    other: Array | None,
-    other_name: str,
-    value: float,
-    like: Array,
+def _combined(
+    x: ArrayLike | float,
+    other: ArrayLike | float,
     kind: int,
-    alpha: float,
     out: Array | None,
+    alpha: float = 1.0,
+    other_name: str = "other",
 ) -> Array:
-    shape, geometry = broadcast(shape_of(x), shape_of(other), (), ("x", other_name))
+    first, second, value, like, shape, geometry = operands(x, "x", other, other_name)
     result = output(out, shape, like)
     if out is not None:
-        _apart(result, "x", x)
-        _apart(result, other_name, other)
-    _kernels.arithmetic(x, other, None, result, geometry, len(shape), kind, value, alpha)
+        _apart(result, "x", first)
+        _apart(result, other_name, second)
+    _kernels.arithmetic(first, second, None, result, geometry, len(shape), kind, value, alpha)
     return result
-
-
-@helper
-def _combined(x: ArrayLike | float, other: ArrayLike | float, kind: int, out: Array | None) -> Array:
-    first, second, value, like = _operands(x, "x", other, "other")
-    return _computed(first, second, "other", value, like, kind, 1.0, out)
-
-
-@helper
-def _scaled_sum(x: ArrayLike | float, other: ArrayLike | float, alpha: float, out: Array | None) -> Array:
-    first, second, value, like = _operands(x, "x", other, "other")
-    return _computed(first, second, "other", value, like, _kernels.ARITHMETIC_ADD, alpha, out)
 
 
 # ---- gradients ----
@@ -668,17 +600,11 @@ def _of_shape(grad_output: ArrayLike, like: Array, shape: tuple[int, ...]) -> Ar
 
 
 @helper
-def _grad_of(grad_output: ArrayLike, x: Array | None, other: Array | None, other_name: str, like: Array) -> Array:
-    shape, _ = broadcast(shape_of(x), shape_of(other), (), ("x", other_name))
-    return _of_shape(grad_output, like, shape)
-
-
-@helper
 def _given(
-    grad_output: ArrayLike, x: ArrayLike | float, other: ArrayLike | float
+    grad_output: ArrayLike, x: ArrayLike | float, other: ArrayLike | float, other_name: str = "other"
 ) -> tuple[Array, Array | None, Array | None, float]:
-    first, second, value, like = _operands(x, "x", other, "other")
-    return _grad_of(grad_output, first, second, "other", like), first, second, value
+    first, second, value, like, shape, _ = operands(x, "x", other, other_name)
+    return _of_shape(grad_output, like, shape), first, second, value
 
 
 @helper

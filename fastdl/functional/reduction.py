@@ -7,10 +7,11 @@ import numpy as np
 from fastdl import _kernels
 from fastdl._docs import doc
 from fastdl.functional._operation import cached_helper, helper, operation
-from fastdl.functional.arithmetic import FIT, broadcast
 from fastdl.functional.verbs import (
+    FIT,
     Array,
     ArrayLike,
+    broadcast,
     fail,
     flag,
     floats,

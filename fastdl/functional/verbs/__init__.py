@@ -69,6 +69,7 @@ from fastdl.functional.verbs.lists import (
     shapes_of,
     split_along,
 )
+from fastdl.functional.verbs.operands import FIT, broadcast, operands, shape_of
 from fastdl.functional.verbs.scalars import (
     ABOVE_ZERO,
     FINITE,
@@ -107,6 +108,7 @@ __all__ = [
     "ABOVE_ZERO",
     "DATA_FORMATS",
     "FINITE",
+    "FIT",
     "Array",
     "ArrayLike",
     "Arrays",
@@ -118,6 +120,7 @@ __all__ = [
     "bools",
     "bordered_shape",
     "borders",
+    "broadcast",
     "channels_last",
     "choice",
     "class_indices",
@@ -149,6 +152,7 @@ __all__ = [
     "natural",
     "number",
     "number_or_nan",
+    "operands",
     "optional_broadcast",
     "optional_in_place",
     "optional_indices",
@@ -172,6 +176,7 @@ __all__ = [
     "same_padding",
     "sequence_lengths",
     "several_floats",
+    "shape_of",
     "shapes_of",
     "shown",
     "sizes",

@@ -81,6 +81,7 @@ def floats_like(x: Any, argument: str, like: Array, ndim: int = -1) -> Array:
     return array
 
 
+@shortcut
 def matrices(x: Any, argument: str, like: Array | None = None) -> tuple[Array, tuple[int, ...]]:
     """x as a float32 or float64 array (of the dtype of `like`) whose rows or columns, in the last two dimensions, are
     dense; and the elements from one index to the next in each, () if it is C-contiguous. Copied only if it must be."""
