@@ -60,7 +60,7 @@ def _heads(rng: np.random.Generator) -> tuple[Any, Any]:
 
 @on_each_level
 def test_matrices_are_read_where_they_lie(level: str) -> None:
-    """Transposes, heads, slices and repeated batches give what copies of them give, and none is made."""
+    """Transposes, heads, slices and repeated batches give what copies of them give, which are made of all else only."""
     rng = np.random.default_rng(0)
     x, y = (rng.standard_normal((4, 12, 14)).astype(np.float32) for _ in range(2))
     pairs = [
@@ -71,14 +71,12 @@ def test_matrices_are_read_where_they_lie(level: str) -> None:
         (x[:, :, 3:9], y[:, 5:11]),
         (x[::-1], y[::2].repeat(2, 0).swapaxes(1, 2)),
         (x[0].T, y[0]),
-        (x[0].T, y[0, :, 3]),
         (x[0].T, y[0, :, 3:4]),
         (x[0, :, 3:4].T, y[0]),
-        (x[:, :, ::2], y[:, ::-1, :7].swapaxes(1, 2)),
     ]
-    for a, b in pairs:
-        program = fastdl.record(fastdl.matmul, np.array(a), np.array(b))
-        assert len(program) == 1
+    copied = [(x[0].T, y[0, :, 3]), (x[:, :, ::2], y[:, :7]), (x[:, ::-1], y.swapaxes(1, 2))]
+    for a, b in pairs + copied:
+        assert len(fastdl.record(lambda a=a, b=b: fastdl.matmul(a, b))) == 1 + any(a is one for one, _ in copied)
         expected = np.matmul(a.astype(np.float64), b)
         np.testing.assert_allclose(fastdl.matmul(a, b), expected, rtol=1e-5, atol=1e-5)
         grad = rng.standard_normal(expected.shape).astype(np.float32)
@@ -90,26 +88,23 @@ def test_matrices_are_read_where_they_lie(level: str) -> None:
 
 def test_views_are_part_of_a_program() -> None:
     """An attention, in which heads are views."""
+    chosen = np.arange(12) % 3 > 0
 
     def attention(x: Any, weights: Any) -> Any:
         q, k, v = (fastdl.matmul(x, w).reshape(2, 9, 4, 3).transpose(0, 2, 1, 3) for w in weights)
         scores = fastdl.softmax(fastdl.mul(fastdl.matmul(q, k.swapaxes(-1, -2)), 3**-0.5))
         mixed = fastdl.matmul(scores, v).transpose(0, 2, 1, 3)
-        y = fastdl.add(fastdl.cat((mixed.reshape(2, 9, 12),)), x)
+        y = fastdl.add(fastdl.mul(mixed, 1.0).reshape(2, 9, 12), x)
         centred = fastdl.sub(y, fastdl.mean(y, -1, True))
         scaled = fastdl.div(centred, fastdl.pow(fastdl.add(fastdl.mean(fastdl.pow(centred, 2), -1, True), 1e-5), 0.5))
-        positive = fastdl.where(np.ones(12, bool), fastdl.maximum(scaled, 0.0), x)
+        positive = fastdl.where(chosen, fastdl.maximum(scaled, 0.0), x)
         return positive, fastdl.amax_backward(fastdl.amax(y, 1), y, fastdl.amax(y, 1), 1), fastdl.sum(y, (0, 2))
-
-    def reshaped(x: Any, weights: Any) -> Any:
-        heads = attention(x, weights)
-        return heads
 
     rng = np.random.default_rng(0)
     many = [(rng.standard_normal((2, 9, 12)), tuple(rng.standard_normal((3, 12, 12)))) for _ in range(3)]
-    program = fastdl.record(reshaped, *many[0])
+    program = fastdl.record(attention, *many[0])
     for given in many:
-        for found, expected in zip(program(*given), reshaped(*given), strict=True):
+        for found, expected in zip(program(*given), attention(*given), strict=True):
             np.testing.assert_array_equal(found, expected)
 
 

@@ -914,7 +914,8 @@ _ROWS += [
             (name, {"other": "1"}, TypeError, "other", "str", "an array"),
             (name, {"x": True}, TypeError, "x", "bool", "an array"),
             (name, {"x": 1.0, "other": np.zeros((2, 3), int)}, TypeError, "other", "<i8", "float32 or float64"),
-            (name, {"x": 1.0, "other": 10**400}, ValueError, "other", "1000", "number"),
+            (name, {"other": 10**400}, ValueError, "other", "a value of type int", "a number"),
+            (name, {"x": 1.0, "other": 2.0}, TypeError, "other", "2.0", "an array"),
         )
     ),
     *(

@@ -39,7 +39,10 @@ def _by_position(function: Callable[..., Any]) -> Callable[..., Any]:
 
     def call(**given: Any) -> Any:
         names = [name for name in ("condition", "x", "other", "exponent") if name in given]
-        return function(*[torch.as_tensor(given.pop(name)) for name in names], **given)
+        arrays = [given.pop(name) for name in names]
+        return function(
+            *[a if isinstance(a, torch.Tensor) else torch.tensor(a, dtype=torch.float64) for a in arrays], **given
+        )
 
     return call
 

@@ -71,7 +71,7 @@ def _two(
         "exponent" if operation == "pow" else "other": y_of or (_apart_from_0(y) if positive else y),
     }
     exactly = operation in ("maximum", "minimum", "where")
-    more = x != y or positive or x_of
+    sizes = "x".join(map(str, x)) + "_" + "x".join(map(str, y)) if positive else ""
     return declare(
         operation,
         drawn,
@@ -79,7 +79,7 @@ def _two(
         flops=math.prod(shape),
         tolerance=exact if exactly else _rounded if operation in ("add", "sub") else _relative,
         backward=Backward(flops=2 * math.prod(shape), tolerance=_summed_grads(operation), shapes=(x, y)),
-        note=form.pop("note", "") or ("x".join(map(str, x)) + "_" + "x".join(map(str, y)) if more else ""),
+        note="-".join(filter(None, (form.pop("note", ""), sizes))),
         **form,
     )
 
@@ -199,7 +199,7 @@ CASES = [
         )
     ),
     *(
-        _two(name, shapes[0], shapes[1], tags=tags)
+        _two(name, shapes[0], shapes[1], tags=tags, note="bench")
         for name in _NAMES
         for shapes, tags in (
             (((8,), (8,)), ("bench",)),

@@ -103,7 +103,7 @@ CASES = [
         for dim in (0, 1, None)
     ),
     *(
-        _reduce(name, shape, dim, tags=tags)
+        _reduce(name, shape, dim, tags=tags, note="bench")
         for name in ("sum", "mean", "amax", "amin")
         for shape, dim, tags in (
             ((64,), None, ("bench",)),
