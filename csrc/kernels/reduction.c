@@ -64,11 +64,15 @@ FDL_INLINE double reduce_row(const real *x, int64_t n, const int kind)
             v[0] = combine(kind, v[0], vload(x + i));
         if (i < end) /* tail */
             v[1] = combine(kind, v[1], vload_first_or(x + i, end - i, vset1(neutral(kind))));
-        const vreal all = combine(kind, combine(kind, v[0], v[1]), combine(kind, v[2], v[3]));
+        vreal all = combine(kind, combine(kind, v[0], v[1]), combine(kind, v[2], v[3]));
         if (kind == FDL_REDUCE_SUM)
             total += vsum_double(all);
-        for (int j = 0; j < LANES && kind != FDL_REDUCE_SUM; j++)
-            total = combine_one(kind, total, (double)all[j]);
+        else if (kind == FDL_REDUCE_AMAX)
+            FDL_BUTTERFLIES(all, vmax_nan);
+        else
+            FDL_BUTTERFLIES(all, vmin_nan);
+        if (kind != FDL_REDUCE_SUM)
+            total = (double)all[0];
     }
     return total;
 }
