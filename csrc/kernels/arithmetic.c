@@ -119,31 +119,24 @@ FDL_INLINE vreal formula(const int kind, vreal a, vreal b, vreal c, vreal alpha)
     }
 }
 
-/* out[i] of n elements; x[o] + (i & mask[o]) is where that of an operand is, whose vectors are whole where it is one
- * number. */
-FDL_INLINE void run_of(const arithmetic *a, const real *const x[OPERANDS], const int64_t mask[OPERANDS], real *out,
-                       int64_t n, const int kind)
+/* out[i] of n elements, whole vectors of them; x[o] + (i & mask[o]) is where that of an operand is. */
+FDL_INLINE void run_of(const real *const x[OPERANDS], const int64_t mask[OPERANDS], real *out, int64_t n, vreal alpha,
+                       const int kind)
 {
-    const int operands = operands_of(kind);
-    const vreal alpha = vset1(a->alpha);
-    int64_t i = 0;
-    for (; i + LANES <= n && !a->streams; i += LANES) { /* main loop */
-        const vreal third = operands > 2 ? vload(x[2] + (i & mask[2])) : (vreal){0};
-        vstore(out + i, formula(kind, vload(x[0] + (i & mask[0])), vload(x[1] + (i & mask[1])), third, alpha));
-    }
-    for (pass p = pass_over(i, n, out, a->streams); p.lanes > 0; pass_next(&p)) { /* tail, or all of what streams */
-        vreal v[OPERANDS] = {{0}};
-        for (int o = 0; o < operands; o++)
-            v[o] = vload_up_to(x[o] + (p.at & mask[o]), p.lanes);
-        pass_store(&p, out, formula(kind, v[0], v[1], v[2], alpha));
+    const real *a = x[0], *b = x[1], *c = x[2];
+    for (int64_t i = 0; i < n; i += LANES) {
+        const vreal third = operands_of(kind) > 2 ? vload(c + (i & mask[2])) : (vreal){0};
+        vstore(out + i, formula(kind, vload(a + (i & mask[0])), vload(b + (i & mask[1])), third, alpha));
     }
 }
 
-static void run(const arithmetic *a, const real *const x[OPERANDS], const int64_t mask[OPERANDS], real *out, int64_t n)
+static void run_whole(const arithmetic *a, const real *const x[OPERANDS], const int64_t mask[OPERANDS], real *out,
+                      int64_t n)
 {
+    const vreal alpha = vset1(a->alpha);
 #define CASE(kind)                                                                                                     \
     case FDL_ARITHMETIC_##kind:                                                                                        \
-        run_of(a, x, mask, out, n, FDL_ARITHMETIC_##kind);                                                             \
+        run_of(x, mask, out, n, alpha, FDL_ARITHMETIC_##kind);                                                         \
         break;
     switch (a->kind) {
         CASE(ADD)
@@ -160,6 +153,35 @@ static void run(const arithmetic *a, const real *const x[OPERANDS], const int64_
         CASE(MAXIMUM_GRAD)
         CASE(MINIMUM_GRAD)
         CASE(EQUAL_GRAD)
+    }
+}
+
+/* The same of any n. The last elements that are no vector are computed as one. A result that streams is made in the
+ * first-level cache, BLOCK elements at a time, so that no formula needs two loops. */
+static void run(const arithmetic *a, const real *const given[OPERANDS], const int64_t mask[OPERANDS], real *out,
+                int64_t n)
+{
+    const real *x[OPERANDS] = {0};
+    for (int64_t at = 0, count; at < n; at += count) {
+        real made[BLOCK], last[OPERANDS][LANES];
+        count = a->streams ? min64(n - at, BLOCK) : n;
+        const int64_t whole = count / LANES * LANES;
+        real *to = a->streams ? made : out;
+        for (int o = 0; o < a->count; o++)
+            x[o] = given[o] + (at & mask[o]);
+        run_whole(a, x, mask, to, whole);
+        if (whole < count) {
+            for (int o = 0; o < a->count; o++) {
+                if (mask[o])
+                    vstore(last[o], vload_first(x[o] + whole, count - whole));
+                x[o] = mask[o] ? last[o] : x[o];
+            }
+            real end[LANES];
+            run_whole(a, x, mask, end, LANES);
+            vstore_first(to + whole, vload(end), count - whole);
+        }
+        for (pass p = pass_over(at, at + (a->streams ? count : 0), out, true); p.lanes > 0; pass_next(&p))
+            pass_store(&p, out, vload_up_to(made + p.at - at, p.lanes));
     }
 }
 

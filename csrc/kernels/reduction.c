@@ -27,139 +27,129 @@ typedef struct {
     int64_t outer, count, inner;
     int64_t piece, pieces, chunks; /* terms of a piece; how many pieces and chunks there are */
     int64_t kind;
+    vuint flip; /* the sign bit in each lane, or 0 */
     double divisor;
 } reduction;
 
-FDL_INLINE vreal combine(const int kind, vreal a, vreal b)
-{
-    return kind == FDL_REDUCE_SUM ? a + b : kind == FDL_REDUCE_AMAX ? vmax_nan(a, b) : vmin_nan(a, b);
-}
-FDL_INLINE double combine_one(const int kind, double a, double b)
-{
-    if (kind == FDL_REDUCE_SUM)
-        return a + b;
-    return a != a || (kind == FDL_REDUCE_AMAX ? a >= b : a <= b) ? a : b;
-}
-FDL_INLINE real neutral(const int kind)
-{
-    return kind == FDL_REDUCE_SUM ? 0 : kind == FDL_REDUCE_AMAX ? -(real)INFINITY : (real)INFINITY;
-}
+/* Sums, or the largest of what has `flip` in its sign: the smallest is the largest of negatives. */
+FDL_INLINE vreal combine(const bool sums, vreal a, vreal b) { return sums ? a + b : vmax_nan(a, b); }
+FDL_INLINE real neutral(const bool sums) { return sums ? 0 : -(real)INFINITY; }
+FDL_INLINE vreal flipped(vreal v, vuint flip) { return (vreal)((vuint)v ^ flip); }
+FDL_INLINE double combine_one(const bool sums, double a, double b) { return sums ? a + b : a != a || a >= b ? a : b; }
 
 /* Of n numbers, n >= 1, that lie side by side. */
-FDL_INLINE double reduce_row(const real *x, int64_t n, const int kind)
+FDL_INLINE double reduce_row(const real *x, int64_t n, vuint flip, const bool sums)
 {
-    double total = (double)neutral(kind);
+    double total = (double)neutral(sums);
     for (int64_t i = 0, end; i < n; i = end) {
-        end = kind == FDL_REDUCE_SUM ? min64(n, i + TERMS * COLUMNS) : n;
+        end = sums ? min64(n, i + TERMS * COLUMNS) : n;
         vreal v[VECTORS];
         FDL_UNROLL
         for (int j = 0; j < VECTORS; j++)
-            v[j] = vset1(neutral(kind));
+            v[j] = vset1(neutral(sums));
         for (; i + COLUMNS <= end; i += COLUMNS) { /* main loop */
             FDL_UNROLL
             for (int j = 0; j < VECTORS; j++)
-                v[j] = combine(kind, v[j], vload(x + i + j * LANES));
+                v[j] = combine(sums, v[j], flipped(vload(x + i + j * LANES), flip));
         }
         for (; i + LANES <= end; i += LANES)
-            v[0] = combine(kind, v[0], vload(x + i));
+            v[0] = combine(sums, v[0], flipped(vload(x + i), flip));
         if (i < end) /* tail */
-            v[1] = combine(kind, v[1], vload_first_or(x + i, end - i, vset1(neutral(kind))));
-        vreal all = combine(kind, combine(kind, v[0], v[1]), combine(kind, v[2], v[3]));
-        if (kind == FDL_REDUCE_SUM)
+            v[1] = combine(sums, v[1],
+                           vfirst_or(flipped(vload_first(x + i, end - i), flip), end - i, vset1(neutral(sums))));
+        vreal all = combine(sums, combine(sums, v[0], v[1]), combine(sums, v[2], v[3]));
+        if (sums) {
             total += vsum_double(all);
-        else if (kind == FDL_REDUCE_AMAX)
+        } else {
             FDL_BUTTERFLIES(all, vmax_nan);
-        else
-            FDL_BUTTERFLIES(all, vmin_nan);
-        if (kind != FDL_REDUCE_SUM)
             total = (double)all[0];
+        }
     }
     return total;
 }
 
-/* y[width] of `count` rows, `step` apart. */
-FDL_INLINE void reduce_rows(const real *x, int64_t step, int64_t count, real *y, int64_t width, double divisor,
-                            const int kind)
+/* y[width], at most `vectors` of them, of `count` rows, `step` apart. */
+FDL_INLINE void reduce_columns(const real *x, int64_t step, int64_t count, real *y, int64_t width, double divisor,
+                               vuint flip, const bool sums, const int vectors)
 {
-    for (int64_t column = 0, left; column < width; column += COLUMNS) {
-        const real *row = x + column;
-        vreal v[VECTORS], high[VECTORS], low[VECTORS];
-        left = width - column;
-        FDL_UNROLL
-        for (int j = 0; j < VECTORS; j++)
-            v[j] = vset1(neutral(kind)), high[j] = low[j] = (vreal){0};
-        for (int64_t i = 0, end; i < count; i = end) {
-            end = kind == FDL_REDUCE_SUM ? min64(count, i + TERMS) : count;
-            if (left >= COLUMNS) {
-                for (int64_t k = i; k < end; k++, row += step) { /* main loop */
-                    FDL_UNROLL
-                    for (int j = 0; j < VECTORS; j++)
-                        v[j] = combine(kind, v[j], vload(row + j * LANES));
-                }
-            } else {
-                for (int64_t k = i; k < end; k++, row += step) { /* tail */
-                    FDL_UNROLL
-                    for (int j = 0; j < VECTORS; j++)
-                        if (left > j * LANES)
-                            v[j] = combine(kind, v[j], vload_up_to(row + j * LANES, left - j * LANES));
-                }
-            }
+    vreal v[VECTORS], high[VECTORS], low[VECTORS];
+    FDL_UNROLL
+    for (int j = 0; j < vectors; j++)
+        v[j] = vset1(neutral(sums)), high[j] = low[j] = (vreal){0};
+    for (int64_t i = 0; i < count;) {
+        const int64_t end = sums ? min64(count, i + TERMS) : count;
+        for (; i < end; i++, x += step) { /* main loop and, of one vector, tail */
             FDL_UNROLL
-            for (int j = 0; j < VECTORS && kind == FDL_REDUCE_SUM; j++) {
-                vtotal_add(&high[j], &low[j], v[j]);
-                v[j] = (vreal){0};
-            }
+            for (int j = 0; j < vectors; j++)
+                v[j] = combine(sums, v[j], flipped(vectors > 1 ? vload(x + j * LANES) : vload_up_to(x, width), flip));
         }
         FDL_UNROLL
-        for (int j = 0; j < VECTORS; j++)
-            if (left > j * LANES)
-                vstore_up_to(y + column + j * LANES,
-                             kind == FDL_REDUCE_SUM ? vtotal(high[j], low[j]) / vset1((real)divisor) : v[j],
-                             left - j * LANES);
+        for (int j = 0; j < vectors && sums; j++) {
+            vtotal_add(&high[j], &low[j], v[j]);
+            v[j] = (vreal){0};
+        }
     }
+    FDL_UNROLL
+    for (int j = 0; j < vectors; j++)
+        vstore_up_to(y + j * LANES, sums ? vtotal(high[j], low[j]) / vset1((real)divisor) : flipped(v[j], flip),
+                     width - j * LANES);
+}
+
+FDL_INLINE void reduce_all_columns(const real *x, int64_t step, int64_t count, real *y, int64_t width, double divisor,
+                                   vuint flip, const bool sums)
+{
+    int64_t column = 0;
+    for (; column + COLUMNS <= width; column += COLUMNS)
+        reduce_columns(x + column, step, count, y + column, COLUMNS, divisor, flip, sums, VECTORS);
+    for (; column < width; column += LANES)
+        reduce_columns(x + column, step, count, y + column, width - column, divisor, flip, sums, 1);
+}
+
+/* The same for either, out of line: it is called from two places. */
+__attribute__((noinline)) static void reduce_rows(const reduction *r, const real *x, int64_t step, int64_t count,
+                                                  real *y, int64_t width, double divisor)
+{
+    if (r->kind == FDL_REDUCE_SUM)
+        reduce_all_columns(x, step, count, y, width, divisor, r->flip, true);
+    else
+        reduce_all_columns(x, step, count, y, width, divisor, r->flip, false);
 }
 
 /* The same of rows that lie side by side and are narrow: so many as fill COLUMNS are taken as one, and these columns
  * then folded. */
-FDL_INLINE void reduce_narrow(const real *x, int64_t count, real *y, int64_t width, double divisor, const int kind)
+static void reduce_narrow(const reduction *r, const real *x, int64_t count, real *y)
 {
+    const bool sums = r->kind == FDL_REDUCE_SUM;
+    const double sign = r->kind == FDL_REDUCE_AMIN ? -1 : 1;
     real wide[COLUMNS];
-    const int64_t together = COLUMNS / width, whole = count / together * together;
-    reduce_rows(x, together * width, count / together, wide, together * width, 1, kind);
+    const int64_t width = r->inner, together = COLUMNS / width, whole = count / together * together;
+    reduce_rows(r, x, together * width, count / together, wide, together * width, 1);
     for (int64_t j = 0; j < width; j++) {
-        double total = (double)neutral(kind);
+        double total = (double)neutral(sums);
         for (int64_t i = 0; i < together; i++)
-            total = combine_one(kind, total, (double)wide[i * width + j]);
+            total = combine_one(sums, total, sign * (double)wide[i * width + j]);
         for (int64_t i = whole; i < count; i++)
-            total = combine_one(kind, total, (double)x[i * width + j]);
-        y[j] = (real)(total / divisor);
+            total = combine_one(sums, total, sign * (double)x[i * width + j]);
+        y[j] = (real)(sign * total / r->divisor);
     }
-}
-
-FDL_INLINE void reduce_item(const reduction *r, int64_t item, const int kind)
-{
-    const int64_t column = item % r->chunks * CHUNK, part = item / r->chunks; /* of outer and pieces */
-    const int64_t first = part % r->pieces * r->piece, count = min64(r->piece, r->count - first);
-    const real *x = r->x + (part / r->pieces * r->count + first) * r->inner + column;
-    real *y = r->y + part * r->inner + column;
-    if (r->inner == 1)
-        *y = (real)(reduce_row(x, count, kind) / r->divisor);
-    else if (2 * r->inner <= COLUMNS && count * r->inner >= 2 * COLUMNS)
-        reduce_narrow(x, count, y, r->inner, r->divisor, kind);
-    else
-        reduce_rows(x, r->inner, count, y, min64(CHUNK, r->inner - column), r->divisor, kind);
 }
 
 static int reduce_items(void *context, int64_t begin, int64_t end)
 {
     const reduction *r = context;
     for (int64_t item = begin; item < end; item++) {
-        if (r->kind == FDL_REDUCE_SUM)
-            reduce_item(r, item, FDL_REDUCE_SUM);
-        else if (r->kind == FDL_REDUCE_AMAX)
-            reduce_item(r, item, FDL_REDUCE_AMAX);
+        const int64_t column = item % r->chunks * CHUNK, part = item / r->chunks; /* of outer and pieces */
+        const int64_t first = part % r->pieces * r->piece, count = min64(r->piece, r->count - first);
+        const real *x = r->x + (part / r->pieces * r->count + first) * r->inner + column;
+        real *y = r->y + part * r->inner + column;
+        if (r->inner == 1 && r->kind == FDL_REDUCE_SUM)
+            *y = (real)(reduce_row(x, count, r->flip, true) / r->divisor);
+        else if (r->inner == 1)
+            *y = (real)(reduce_row(x, count, r->flip, false) * (r->kind == FDL_REDUCE_AMIN ? -1 : 1));
+        else if (2 * r->inner <= COLUMNS && count * r->inner >= 2 * COLUMNS)
+            reduce_narrow(r, x, count, y);
         else
-            reduce_item(r, item, FDL_REDUCE_AMIN);
+            reduce_rows(r, x, r->inner, count, y, min64(CHUNK, r->inner - column), r->divisor);
     }
     return FDL_OK;
 }
@@ -168,6 +158,7 @@ static int reduce_items(void *context, int64_t begin, int64_t end)
 static int reduce_once(reduction r)
 {
     const int64_t size = r.outer * r.count * r.inner;
+    r.flip = r.kind == FDL_REDUCE_AMIN ? vsign_bit(vset1(-1)) : (vuint){0};
     r.chunks = ceil_div(r.inner, CHUNK);
     r.piece = max64(16, PIECE / r.inner), r.pieces = ceil_div(r.count, r.piece);
     if (r.pieces < 4 || r.outer * r.chunks >= 64)
