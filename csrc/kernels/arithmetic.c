@@ -130,8 +130,8 @@ FDL_INLINE void run_of(const real *const x[OPERANDS], const int64_t mask[OPERAND
     }
 }
 
-static void run_whole(const arithmetic *a, const real *const x[OPERANDS], const int64_t mask[OPERANDS], real *out,
-                      int64_t n)
+__attribute__((noinline)) static void run_whole(const arithmetic *a, const real *const x[OPERANDS],
+                                                const int64_t mask[OPERANDS], real *out, int64_t n)
 {
     const vreal alpha = vset1(a->alpha);
 #define CASE(kind)                                                                                                     \
@@ -263,7 +263,7 @@ FDL_INLINE void gather_row(real *to, const void *from, int64_t step, int64_t n, 
 }
 
 /* `count` indices of dims[cut] of an operand, from that at `offset` on. */
-static void gather(const arithmetic *a, int operand, int64_t offset, int64_t count, real *to)
+__attribute__((noinline)) static void gather(const arithmetic *a, int operand, int64_t offset, int64_t count, real *to)
 {
     const bool bools = is_bools(a, operand);
     const int64_t width = bools ? 1 : (int64_t)sizeof(real), last = a->rank - 1;

@@ -34,7 +34,7 @@ typedef struct {
 /* Sums, or the largest of what has `flip` in its sign: the smallest is the largest of negatives. */
 FDL_INLINE vreal combine(const bool sums, vreal a, vreal b) { return sums ? a + b : vmax_nan(a, b); }
 FDL_INLINE real neutral(const bool sums) { return sums ? 0 : -(real)INFINITY; }
-FDL_INLINE vreal flipped(vreal v, vuint flip) { return (vreal)((vuint)v ^ flip); }
+FDL_INLINE vreal flipped(const bool sums, vreal v, vuint flip) { return sums ? v : (vreal)((vuint)v ^ flip); }
 FDL_INLINE double combine_one(const bool sums, double a, double b) { return sums ? a + b : a != a || a >= b ? a : b; }
 
 /* Of n numbers, n >= 1, that lie side by side. */
@@ -50,13 +50,13 @@ FDL_INLINE double reduce_row(const real *x, int64_t n, vuint flip, const bool su
         for (; i + COLUMNS <= end; i += COLUMNS) { /* main loop */
             FDL_UNROLL
             for (int j = 0; j < VECTORS; j++)
-                v[j] = combine(sums, v[j], flipped(vload(x + i + j * LANES), flip));
+                v[j] = combine(sums, v[j], flipped(sums, vload(x + i + j * LANES), flip));
         }
         for (; i + LANES <= end; i += LANES)
-            v[0] = combine(sums, v[0], flipped(vload(x + i), flip));
+            v[0] = combine(sums, v[0], flipped(sums, vload(x + i), flip));
         if (i < end) /* tail */
             v[1] = combine(sums, v[1],
-                           vfirst_or(flipped(vload_first(x + i, end - i), flip), end - i, vset1(neutral(sums))));
+                           vfirst_or(flipped(sums, vload_first(x + i, end - i), flip), end - i, vset1(neutral(sums))));
         vreal all = combine(sums, combine(sums, v[0], v[1]), combine(sums, v[2], v[3]));
         if (sums) {
             total += vsum_double(all);
@@ -81,7 +81,8 @@ FDL_INLINE void reduce_columns(const real *x, int64_t step, int64_t count, real 
         for (; i < end; i++, x += step) { /* main loop and, of one vector, tail */
             FDL_UNROLL
             for (int j = 0; j < vectors; j++)
-                v[j] = combine(sums, v[j], flipped(vectors > 1 ? vload(x + j * LANES) : vload_up_to(x, width), flip));
+                v[j] = combine(sums, v[j],
+                               flipped(sums, vectors > 1 ? vload(x + j * LANES) : vload_up_to(x, width), flip));
         }
         FDL_UNROLL
         for (int j = 0; j < vectors && sums; j++) {
@@ -91,7 +92,7 @@ FDL_INLINE void reduce_columns(const real *x, int64_t step, int64_t count, real 
     }
     FDL_UNROLL
     for (int j = 0; j < vectors; j++)
-        vstore_up_to(y + j * LANES, sums ? vtotal(high[j], low[j]) / vset1((real)divisor) : flipped(v[j], flip),
+        vstore_up_to(y + j * LANES, sums ? vtotal(high[j], low[j]) / vset1((real)divisor) : flipped(sums, v[j], flip),
                      width - j * LANES);
 }
 
