@@ -35,13 +35,35 @@ def _saved(name: str) -> str:
     return list(inspect.signature(getattr(fastdl, f"{name}_backward")).parameters)[1]
 
 
+_ARITHMETIC = ("add", "sub", "mul", "div", "maximum", "minimum")
 # A right call of each operation; a row below replaces some of its arguments.
 _RIGHT: dict[str, dict[str, Any]] = {
     **{name: {"x": _zeros(2, 3)} for name in ELEMENTWISE},
     **{f"{name}_backward": {"grad_output": _zeros(2, 3), _saved(name): _zeros(2, 3)} for name in ELEMENTWISE},
     "threshold": {"x": _zeros(2, 3), "threshold": 0.5, "value": 1.0},
     "threshold_backward": {"grad_output": _zeros(2, 3), "x": _zeros(2, 3), "threshold": 0.5},
-    "add": {"x": _zeros(2, 3), "y": _zeros(2, 3)},
+    **{name: {"x": _zeros(2, 3), "other": _zeros(2, 3)} for name in _ARITHMETIC},
+    **{
+        f"{name}_backward": {"grad_output": _zeros(2, 3), "x": _zeros(2, 3), "other": _zeros(2, 3)}
+        for name in _ARITHMETIC
+    },
+    "pow": {"x": _zeros(2, 3), "exponent": _zeros(2, 3)},
+    "pow_backward": {"grad_output": _zeros(2, 3), "x": _zeros(2, 3), "exponent": _zeros(2, 3)},
+    "where": {"condition": np.zeros((2, 3), bool), "x": _zeros(2, 3), "other": _zeros(2, 3)},
+    "where_backward": {
+        "grad_output": _zeros(2, 3),
+        "condition": np.zeros((2, 3), bool),
+        "x": _zeros(2, 3),
+        "other": _zeros(2, 3),
+    },
+    **{name: {"x": _zeros(2, 3), "dim": 1} for name in ("sum", "mean", "amax", "amin")},
+    **{f"{name}_backward": {"grad_output": _zeros(2), "shape": (2, 3), "dim": 1} for name in ("sum", "mean")},
+    **{
+        f"{name}_backward": {"grad_output": _zeros(2), "x": _zeros(2, 3), "y": _zeros(2), "dim": 1}
+        for name in ("amax", "amin")
+    },
+    "matmul": {"x": _zeros(2, 3), "other": _zeros(3, 4)},
+    "matmul_backward": {"grad_output": _zeros(2, 4), "x": _zeros(2, 3), "other": _zeros(3, 4)},
     "take": {"x": _zeros(4, 3), "index": _ints(3, 0)},
     "take_backward": {"grad_output": _zeros(2, 3), "index": _ints(3, 0), "rows": 4},
     "cat": {"arrays": (_zeros(2, 3), _zeros(2, 4)), "dim": 1},
@@ -882,9 +904,74 @@ _ROWS += [
     if op != "sgd_step" and (state != "mu_product" or (row[2] is ValueError and "overlaps" not in row))
 ]
 _ROWS += [
-    ("add", {"y": _zeros(3, 2)}, ValueError, "y", "(3, 2)", "(2, 3)"),
-    ("add", {"y": _zeros(3)}, ValueError, "y", "(3,)", "(2, 3)"),
-    ("add", {"y": _zeros(2, 3, dtype=F64)}, TypeError, "y", "float64", "float32"),
+    *(
+        row
+        for name in (*_ARITHMETIC, *(f"{name}_backward" for name in _ARITHMETIC), "where", "where_backward")
+        for row in (
+            (name, {"other": _zeros(3, 2)}, ValueError, "other", "(3, 2)", "broadcasts with (2, 3)"),
+            (name, {"other": _zeros(2)}, ValueError, "other", "(2,)", "broadcasts with (2, 3)"),
+            (name, {"other": _zeros(2, 3, dtype=F64)}, TypeError, "other", "float64", "float32"),
+            (name, {"other": "1"}, TypeError, "other", "str", "an array"),
+            (name, {"x": True}, TypeError, "x", "bool", "an array"),
+            (name, {"x": 1.0, "other": np.zeros((2, 3), int)}, TypeError, "other", "<i8", "float32 or float64"),
+            (name, {"other": 10**400}, ValueError, "other", "a value of type int", "a number"),
+            (name, {"x": 1.0, "other": 2.0}, TypeError, "other", "2.0", "an array"),
+        )
+    ),
+    *(
+        (f"{name}_backward", {"grad_output": _zeros(3)}, ValueError, "grad_output", "(3,)", "(2, 3)")
+        for name in (*_ARITHMETIC, "where", "pow")
+    ),
+    *(
+        row
+        for name in ("pow", "pow_backward")
+        for row in (
+            (name, {"exponent": _zeros(2)}, ValueError, "exponent", "(2,)", "broadcasts with (2, 3)"),
+            (name, {"exponent": None}, TypeError, "exponent", "NoneType", "an array"),
+            (name, {"x": 1.0, "exponent": 2.0}, TypeError, "exponent", "2.0", "an array"),
+        )
+    ),
+    *(
+        row
+        for name in ("where", "where_backward")
+        for row in (
+            (name, {"condition": _zeros(2, 3)}, TypeError, "condition", "float32", "bool"),
+            (name, {"condition": True}, TypeError, "condition", "bool", "an array"),
+            (name, {"condition": np.ones(4, bool)}, ValueError, "x", "(2, 3)", "broadcasts with (4,)"),
+        )
+    ),
+    *(
+        row
+        for name in ("sum", "mean", "amax", "amin")
+        for op in (name, f"{name}_backward")
+        for row in (
+            (op, {"dim": 2}, ValueError, "dim", "2", "between -2 and 1"),
+            (op, {"dim": (0, -2)}, ValueError, "dim", "(0, -2)", "each dimension once"),
+            (op, {"dim": 1.0}, TypeError, "dim", "1.0", "an int or a tuple of ints"),
+            (op, {"dim": (0, True)}, TypeError, "dim", "(0, True)", "an int or a tuple of ints"),
+            (op, {"keepdim": 1}, TypeError, "keepdim", "1", "True or False"),
+        )
+    ),
+    *(
+        (f"{name}_backward", {"grad_output": _zeros(3)}, ValueError, "grad_output", "(3,)", "(2,)")
+        for name in ("sum", "mean", "amax", "amin")
+    ),
+    *((f"{name}_backward", {"shape": 3}, TypeError, "shape", "3", "a tuple of ints") for name in ("sum", "mean")),
+    *((name, {"x": _zeros(0, 3)}, ValueError, "x", "(0, 3)", "elements") for name in ("amax", "amin")),
+    *((f"{name}_backward", {"y": _zeros(3)}, ValueError, "y", "(3,)", "(2,)") for name in ("amax", "amin")),
+    *(
+        row
+        for name in ("matmul", "matmul_backward")
+        for row in (
+            (name, {"x": _zeros()}, ValueError, "x", "()", "at least 1 dimension"),
+            (name, {"other": _zeros()}, ValueError, "other", "()", "at least 1 dimension"),
+            (name, {"other": _zeros(4, 3)}, ValueError, "other", "(4, 3)", "3 rows"),
+            (name, {"other": _zeros(3, dtype=F64)}, TypeError, "other", "float64", "float32"),
+            (name, {"other": [1.0]}, TypeError, "other", "list", "an array"),
+            (name, {"x": _zeros(5, 2, 3), "other": _zeros(4, 3, 2)}, ValueError, "other", "(4, 3, 2)", "(5, 2, 3)"),
+        )
+    ),
+    ("matmul_backward", {"grad_output": _zeros(2)}, ValueError, "grad_output", "(2,)", "(2, 4)"),
     ("add", {"x": np.zeros((2, 3), int)}, TypeError, "x", "<i8", "float32 or float64"),
     ("add", {"alpha": "1"}, TypeError, "alpha", "'1'", "a number"),
     ("add", {"alpha": True}, TypeError, "alpha", "True", "a number"),

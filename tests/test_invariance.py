@@ -146,6 +146,13 @@ def test_threads_of_clipping() -> None:
 # ---- the other samples of a batch ----
 
 
+WHOLE = {
+    *("take", "cat", "fuse_conv_bn_weights"),
+    *("add", "sub", "mul", "div", "pow", "maximum", "minimum", "where", "sum", "mean", "amax", "amin", "matmul"),
+}
+"""Of rows by index, of weights, of arrays in which any dimension may be that of the samples."""
+
+
 def _batched(case: Case, arguments: dict[str, Any]) -> tuple[dict[str, int], dict[int, int]] | None:
     """The dimension of the samples in each argument, and in each result that is of a sample alone.
 
@@ -155,7 +162,7 @@ def _batched(case: Case, arguments: dict[str, Any]) -> tuple[dict[str, int], dic
     backward = family != case.operation
     if family.endswith(("_step", "_penalty")) or family in RANDOM or case.updates or options.get("return_saved"):
         return None
-    if family in ("take", "cat", "fuse_conv_bn_weights"):  # of rows by index, of arrays, of weights
+    if family in WHOLE:
         return None
     if family == "batch_norm" and options.get("training"):
         return None
@@ -248,7 +255,7 @@ def test_most_operations_have_samples() -> None:
     """Where the test above has nothing to compare, and why."""
     found = {c.operation for c in everyday() if _batched(c, c.make(np.float32))}
     families = {name.removesuffix("_backward") for name in set(OPERATIONS) - found}
-    apart = {*RANDOM, "l1_penalty", "l2_penalty", "take", "cat", "fuse_conv_bn_weights"}
+    apart = {*RANDOM, "l1_penalty", "l2_penalty", *WHOLE}
     apart |= {"categorical_policy_loss", "normal_policy_loss"}
     assert {name for name in families if not name.endswith("_step")} == apart
 

@@ -58,14 +58,12 @@ def _random(name: str, given: dict[str, Any]) -> str | None:
     return None
 
 
-def _other_shape(name: str, given: dict[str, Any]) -> str | None:
-    if np.shape(given["y"]) != np.shape(given["x"]):
-        return "torch broadcasts"
-    return None
+def _rounded(name: str, given: dict[str, Any]) -> str | None:
+    return "quotients that are rounded" if given.get("rounding_mode") else None
 
 
 _SKIPPED: dict[str, Callable[[str, dict[str, Any]], str | None]] = {
-    "add": _other_shape,
+    "div": _rounded,
     **dict.fromkeys(("group_norm", "layer_norm", "rms_norm"), _negative_eps),
     **dict.fromkeys(("batch_norm", "instance_norm"), _torch_norms),
     **dict.fromkeys(("dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout"), _random),
@@ -97,12 +95,12 @@ _TORCH_PARAMETERS = {
     "max_pool2d": "x kernel_size stride padding dilation ceil_mode return_indices",
     "max_pool3d": "x kernel_size stride padding dilation ceil_mode return_indices",
     "leaky_relu": "x negative_slope inplace",
-    "add": "x y",
+    "where": "x condition other",
     "softmax": "x dim dtype",
     "log_softmax": "x dim dtype",
 }
 """Where torch's order of parameters is not fastdl's."""
-_IGNORED = {"size_average": None, "reduce": None, "inplace": False, "use_global_stats": None}
+_IGNORED = {"rounding_mode": None, "size_average": None, "reduce": None, "inplace": False, "use_global_stats": None}
 """torch's parameters without a counterpart, and the value at which they say nothing."""
 
 
@@ -159,10 +157,16 @@ def _compare(op: Any, name: str, sample: Any) -> None:
     call["grad_output"] = grad_output.numpy()
     if "y" in backward:
         call["y"] = np.asarray(actual)
+    if "shape" in backward:
+        call["shape"] = arrays["x"].shape
     if several and "indices" in backward:
         call["indices"] = actual[1]
     returned = OPERATIONS[f"{name}_backward"](**call)
-    fields = returned._asdict() if hasattr(returned, "_asdict") else {"input": returned}
+    if isinstance(returned, tuple) and not hasattr(returned, "_asdict"):  # of x and the other
+        names = [key for key in backward if key in ("x", "other", "exponent")]
+        fields = {{"x": "input"}.get(key, key): grad for key, grad in zip(names, returned, strict=True)}
+    else:
+        fields = returned._asdict() if isinstance(returned, tuple) else {"input": returned}
     for field, got in fields.items():
         want = grads.get({"input": "x"}.get(field, field))
         if want is not None:

@@ -34,6 +34,19 @@ def _elementwise(function: Callable[..., Any]) -> Callable[..., Any]:
     return lambda x, **options: function(torch.stack([x, x], -1)[..., 0], **options)
 
 
+def _by_position(function: Callable[..., Any]) -> Callable[..., Any]:
+    """torch's, whose arrays have other names, and may be numbers in some places only."""
+
+    def call(**given: Any) -> Any:
+        names = [name for name in ("condition", "x", "other", "exponent") if name in given]
+        arrays = [given.pop(name) for name in names]
+        return function(
+            *[a if isinstance(a, torch.Tensor) else torch.tensor(a, dtype=torch.float64) for a in arrays], **given
+        )
+
+    return call
+
+
 def _gelu_inner(x: Any) -> Any:
     return math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)
 
@@ -368,7 +381,13 @@ _TORCH: dict[str, Callable[..., Any]] = {
         x * (torch.erfc(-x * math.sqrt(0.5)) / 2 if approximate == "none" else torch.sigmoid(2 * _gelu_inner(x)))
     ),
     "hardsigmoid": lambda x: F.relu6(x + 3) / 6,
-    "add": lambda x, y, alpha=1.0: torch.add(x, y, alpha=alpha),
+    **{
+        name: _by_position(getattr(torch, name))
+        for name in (
+            *("add", "sub", "mul", "div", "pow", "maximum", "minimum", "where"),
+            *("sum", "mean", "amax", "amin", "matmul"),
+        )
+    },
     "take": lambda x, index: x[index],
     "cat": lambda arrays, dim=0: torch.cat(arrays, dim),
     "prelu": lambda x, weight: F.prelu(x, weight),

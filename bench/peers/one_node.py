@@ -47,6 +47,18 @@ POINTWISE = {
     "tanh": "Tanh",
 }
 
+ARITHMETIC = {
+    "add": "Add",
+    "sub": "Sub",
+    "mul": "Mul",
+    "div": "Div",
+    "pow": "Pow",
+    "maximum": "Max",
+    "minimum": "Min",
+    "matmul": "MatMul",
+}
+REDUCTIONS = {"mean": "ReduceMean", "amax": "ReduceMax", "amin": "ReduceMin"}
+
 
 def model(operation: str, a: dict[str, Any]) -> Model | None:
     node = _node(operation, a) if layers.plain(a) else None
@@ -113,6 +125,15 @@ def _node(operation: str, a: dict[str, Any]) -> Node | None:
         return None if mode == "wrap" else Node("Pad", {"mode": mode}, {"pads": np.array(pads)})
     if family in ("softmax", "log_softmax"):
         return Node("Softmax" if family == "softmax" else "LogSoftmax", {"axis": a.get("dim", -1)}, {})
+    if family in ARITHMETIC and "alpha" not in a and isinstance(x, np.ndarray):
+        return Node(ARITHMETIC[family], {}, {"other": np.asarray(a.get("other", a.get("exponent")), x.dtype)})
+    if family in ("sum", *REDUCTIONS):
+        dim = a.get("dim")
+        axes = np.array(tuple(range(x.ndim)) if dim is None else dim).reshape(-1) % max(x.ndim, 1)
+        keep = {"keepdims": int(a.get("keepdim", False))}
+        if family == "sum":
+            return Node("ReduceSum", keep, {"axes": axes})
+        return Node(REDUCTIONS[family], keep | {"axes": axes.tolist()}, {})
     if family in POINTWISE:
         options = {"alpha" if name == "negative_slope" else name: value for name, value in a.items() if name != "x"}
         return Node(POINTWISE[family], options, {})

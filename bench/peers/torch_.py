@@ -30,6 +30,16 @@ def _build(builders: dict[str, Any], operation: str, arguments: dict[str, Any], 
     return build(**tensors) if build else None
 
 
+def _plain(function: Callable[..., Any]) -> Callable[..., Call]:
+    """One that takes the same arguments, by torch's own names."""
+
+    def build(**given: Any) -> Call:
+        arrays = [given.pop(name) for name in ("condition", "x", "other", "exponent") if name in given]
+        return functools.partial(function, *arrays, **given)
+
+    return build
+
+
 def _linear(x, weight, bias=None, activation="none"):  # type: ignore[no-untyped-def]
     if activation == "relu":
         return lambda: F.linear(x, weight, bias).relu_()
@@ -390,7 +400,19 @@ OPERATIONS: dict[str, Callable[..., Call | None]] = {
     "l1_penalty": lambda x, coefficient=1.0: lambda: coefficient * x.abs().sum(),
     "l2_penalty": lambda x, coefficient=1.0: lambda: coefficient / 2 * torch.dot(x.ravel(), x.ravel()),
     **_elementwise(),
-    "add": lambda x, y, alpha=1.0: functools.partial(torch.add, x, y, alpha=alpha),
+    **{
+        name: _plain(getattr(torch, name))
+        for name in ("add", "sub", "mul", "div", "pow", "maximum", "minimum", "where")
+    },
+    **{name: _plain(getattr(torch, name)) for name in ("sum", "mean", "amax", "amin")},
+    "matmul": _plain(torch.matmul),
+    "mul_backward": lambda grad_output, x, other: (
+        lambda: (
+            (grad_output * other).sum_to_size(x.shape),
+            (grad_output * x).sum_to_size(other.shape),
+        )
+    ),
+    "matmul_backward": lambda grad_output, x, other: lambda: (grad_output @ other.mT, x.mT @ grad_output),
     "take": lambda x, index: functools.partial(F.embedding, index, x),
     "take_backward": lambda grad_output, index, rows: functools.partial(
         torch.ops.aten.embedding_dense_backward, grad_output, index, rows, -1, False

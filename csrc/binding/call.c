@@ -621,6 +621,60 @@ SHORTCUT(position_array) /* x, argument, shape, rank */
     return fine ? Py_NewRef(given[0]) : in_full(function, given, count);
 }
 
+SHORTCUT(matrices) /* x, argument, like = None */
+{
+    const bool alone = count == 2 || (count == 3 && given[2] == Py_None);
+    const bool fine = (alone && plain(given[0])) || (count == 3 && !alone && plain_like(given[0], given[2]));
+    PyObject *none = fine ? PyTuple_New(0) : NULL;
+    PyObject *result = none ? PyTuple_Pack(2, given[0], none) : fine ? NULL : in_full(function, given, count);
+    Py_XDECREF(none);
+    return result;
+}
+
+SHORTCUT(operands) /* x, x_name, other, other_name */
+{
+    PyArrayObject *array[2] = {count == 4 ? plain(given[0]) : NULL, count == 4 ? plain(given[2]) : NULL};
+    PyArrayObject *like = array[0] ? array[0] : array[1];
+    double value = 0;
+    bool fine = like != NULL;
+    if (fine && array[0] && array[1])
+        fine = PyArray_DESCR(array[0]) == PyArray_DESCR(array[1]);
+    else if (fine)
+        fine = is_number(given[array[0] ? 2 : 0], &value);
+    npy_intp shape[MAX_NDIM];
+    int64_t geometry[MAX_NDIM][4] = {{0}}, step[2] = {1, 1};
+    int ndim = 0;
+    for (int i = 0; i < 2; i++)
+        ndim = array[i] && PyArray_NDIM(array[i]) > ndim ? PyArray_NDIM(array[i]) : ndim;
+    for (int d = 1; fine && d <= ndim; d++) { /* from the last dimension back */
+        int64_t *row = geometry[ndim - d];
+        row[0] = 1;
+        for (int i = 0; i < 2; i++) {
+            const int own = array[i] ? PyArray_NDIM(array[i]) : 0;
+            const int64_t n = d <= own ? PyArray_DIM(array[i], own - d) : 1;
+            if (n == 1)
+                continue;
+            fine = fine && (row[0] == 1 || row[0] == n);
+            row[0] = n, row[1 + i] = step[i], step[i] *= n;
+        }
+        shape[ndim - d] = (npy_intp)row[0];
+    }
+    if (!fine)
+        return in_full(function, given, count);
+    const npy_intp rows[] = {ndim, 4};
+    PyObject *items[] = {PyFloat_FromDouble(value), PyArray_IntTupleFromIntp(ndim, shape),
+                         PyArray_SimpleNew(2, rows, NPY_INT64)};
+    if (items[2])
+        memcpy(PyArray_DATA((PyArrayObject *)items[2]), geometry, (size_t)ndim * sizeof *geometry);
+    PyObject *result = items[0] && items[1] && items[2]
+                           ? PyTuple_Pack(6, array[0] ? given[0] : Py_None, array[1] ? given[2] : Py_None, items[0],
+                                          (PyObject *)like, items[1], items[2])
+                           : NULL;
+    for (int i = 0; i < 3; i++)
+        Py_XDECREF(items[i]);
+    return result;
+}
+
 SHORTCUT(many_like) /* x, argument, like */
 {
     const Py_ssize_t size = count == 3 && PyTuple_CheckExact(given[0]) ? PyTuple_Size(given[0]) : 0;
@@ -743,6 +797,8 @@ static PyMethodDef shortcuts[] = {
     ROW(class_target),
     ROW(position_array),
     ROW(many_like),
+    ROW(matrices),
+    ROW(operands),
     ROW(array_table),
     ROW(number),
     ROW(number_or_nan),

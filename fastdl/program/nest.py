@@ -18,9 +18,9 @@ def leaves_of(value: Any, name: str) -> list[tuple[str, Any]]:
 
 
 def copied(value: Any) -> Any:
-    """The same nest with copies of the arrays."""
+    """The same nest with copies of the arrays, C-contiguous as a program uses them."""
     return rebuilt(
-        value, (np.array(leaf) if isinstance(leaf, np.ndarray) else leaf for _, leaf in leaves_of(value, ""))
+        value, (np.array(leaf, order="C") if isinstance(leaf, np.ndarray) else leaf for _, leaf in leaves_of(value, ""))
     )
 
 
