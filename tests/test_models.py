@@ -199,8 +199,9 @@ def test_results_and_gradients_are_torchs(name: str) -> None:
     assert list(grads) == [name for name, _ in peer.named_parameters()]
     for key, parameter in peer.named_parameters():
         _near(grads[key], parameter.grad.numpy(), key)
+    state = net.state_dict()
     for key, array in peer.state_dict().items():
-        _near(net.state_dict()[key], array.numpy(), key)
+        _near(state[key], array.numpy(), key)
     net.eval()
     peer.eval()
     with torch.no_grad():
@@ -223,8 +224,10 @@ def test_binds_to_a_program_of_few_kernels(name: str) -> None:
     y = net.eval()(x)
     program = net.bind(x)
     np.testing.assert_allclose(program(x), y, rtol=0, atol=1e-4 * np.abs(y).max())
-    assert "batch_norm" not in str(program)
-    assert name == "unet" or "  add" not in str(program)
+    kernels = [line.split()[0] for line in str(program).splitlines()]
+    assert "conv" in kernels
+    assert "normalize" not in kernels
+    assert "add" not in kernels
 
 
 def test_resnet50_is_torchvisions() -> None:
