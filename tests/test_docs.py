@@ -19,7 +19,7 @@ def _named(*modules: tuple[str, Any], names: str = "") -> dict[str, Any]:
     """Functions and classes by name, each once."""
     found = {}
     for prefix, module in modules:
-        for name in getattr(module, names, vars(module)):
+        for name in getattr(module, names, dir(module)):
             value = getattr(module, name)
             if (inspect.isfunction(value) or inspect.isclass(value)) and not name.startswith("_"):
                 found.setdefault(id(value), (f"{prefix}.{name}", value))
