@@ -4,9 +4,8 @@ another's time.
 python -m bench.models                    ResNet-18 on 32 x 32 images, batch 32, two threads
 python -m bench.models --threads 1 --cpu  by processor time, beside other work
 
-A step is forward, cross-entropy, backward and SGD with momentum: fastdl's as a program (nn.compile_step), torch's eager.
-The
-losses of the first steps are compared before anything is timed; then the processes take turns.
+A step is forward, cross-entropy, backward and SGD with momentum: fastdl's as a program (nn.compile_step), torch's eager
+one. The losses of the first steps are compared before anything is timed; then the processes take turns.
 """
 
 from __future__ import annotations
@@ -147,6 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0, help="of each contender in each round")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--against", nargs="*", default=["torch"], choices=["torch"])
     parser.add_argument("--work", choices=["fastdl", "torch"], help=argparse.SUPPRESS)
     parser.add_argument("--json", help="a file for the figures")
     offer_cpu_time(parser)
