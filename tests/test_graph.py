@@ -153,6 +153,7 @@ def test_inputs_results_and_a_shared_layer() -> None:
     _same(net, Net(), a, b)
     for name, y in zip("ab", net(b=b, a=a), strict=True):
         np.testing.assert_array_equal(y, net(a, b)[name == "b"])
+    assert nn.gradcheck(net, a, b)
     # A result that gets no gradient.
     peer = Net().double()
     peer.load_state_dict({name: torch.from_numpy(array) for name, array in net.state_dict().items()})
