@@ -141,9 +141,11 @@ def load_checkpoint(
         for name, part in parts.items():
             before.append((name, part, _state(part)))
             _load(*before[-1][:2], stored[name], before[-1][2])
-    except BaseException:
+    except BaseException as error:
         for name, part, state in reversed(before):
             _load(name, part, state, state)
+        if isinstance(error, (AttributeError, LookupError)):
+            fail("path", f"a checkpoint whose words are not right ({error})", "them as save_checkpoint wrote them")
         raise
     return dict(extra)
 

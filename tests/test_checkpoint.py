@@ -188,6 +188,7 @@ def test_after_a_mistake_nothing_has_changed(tmp_path: Path) -> None:
         {"format": 1, "parts": {"model": {"state": {"weight": {"__array__": "nothing"}}, "random": {}}}, "extra": {}},
         {"format": 1, "parts": 5, "extra": {}},
         {"format": 1, "parts": {"model": 5}, "extra": {}},
+        {"format": 1, "parts": {"model": {"state": {"weight": {}}, "random": {}}}, "extra": {}},
     ],
 )
 def test_files_that_are_no_checkpoints(tmp_path: Path, about: Any) -> None:
