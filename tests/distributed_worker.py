@@ -1,4 +1,4 @@
-"""What tests/test_distributed.py starts by mpiexec: python -m tests.distributed_worker FOLDER JSON."""
+"""What tests/test_distributed.py starts by mpiexec: python -m tests.distributed_worker FOLDER JSON, a list of options."""
 
 from __future__ import annotations
 
@@ -67,13 +67,14 @@ def run(options: dict[str, Any], folder: Path, group: Any) -> tuple[nn.Module, t
 
 
 def main() -> None:
-    folder, options = Path(sys.argv[1]), json.loads(sys.argv[2])
-    group = distributed.Group(threads=1, overlap=options.get("overlap", False))
-    with group:
-        net, history = run(options, folder, group)
-        rows = [{k: v for k, v in row.items() if k != "seconds"} for row in history]
-        (folder / f"{group.rank}.json").write_text(json.dumps({"ended": history.ended, "rows": rows}))
-        np.savez(folder / f"{group.rank}.npz", **net.state_dict())
+    for i, options in enumerate(json.loads(sys.argv[2])):
+        folder = Path(sys.argv[1]) / options.get("folder", str(i))
+        folder.mkdir(exist_ok=True)
+        with distributed.Group(threads=1, overlap=options.get("overlap", False)) as group:
+            net, history = run(options, folder, group)
+            rows = [{k: v for k, v in row.items() if k != "seconds"} for row in history]
+            (folder / f"{group.rank}.json").write_text(json.dumps({"ended": history.ended, "rows": rows}))
+            np.savez(folder / f"{group.rank}.npz", **net.state_dict())
 
 
 if __name__ == "__main__":

@@ -46,21 +46,25 @@ def _why_not() -> str:
     """Why there can be no MPI here."""
     if MPIEXEC is None:
         return "mpiexec is not installed"
-    done = _mpiexec(2, "-c", "from mpi4py import MPI; MPI.COMM_WORLD.Barrier(); print(MPI.COMM_WORLD.Get_size())")
-    if done.returncode or done.stdout.split() != ["2", "2"]:
+    done = _mpiexec(2, "-c", "from mpi4py.MPI import COMM_WORLD as w; w.Barrier(); w.rank or print(w.size)")
+    if done.returncode or done.stdout.split() != ["2"]:
         return f"mpi4py does not run here: {(done.stderr or done.stdout)[-300:]}"
     return ""
 
 
-WHY_NOT = _why_not()
-pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
+@pytest.fixture(scope="module", autouse=True)
+def _mpi() -> None:
+    if why := _why_not():
+        pytest.skip(why)
 
 
-def _ranks(ranks: int, folder: Path, **options: Any) -> subprocess.CompletedProcess[str]:
+def _ranks(ranks: int, folder: Path, *options: dict[str, Any]) -> subprocess.CompletedProcess[str]:
+    """One training after the other."""
     return _mpiexec(ranks, "-m", "tests.distributed_worker", str(folder), json.dumps(options))
 
 
 def _results(ranks: int, folder: Path) -> list[tuple[dict[str, Any], dict[str, np.ndarray]]]:
+    """What each rank says of one."""
     found = []
     for rank in range(ranks):
         with np.load(folder / f"{rank}.npz") as arrays:
@@ -68,65 +72,72 @@ def _results(ranks: int, folder: Path) -> list[tuple[dict[str, Any], dict[str, n
     return found
 
 
-CASES: list[tuple[int, dict[str, Any]]] = [
-    (2, {"batch": 32}),
-    (4, {"batch": 32}),
-    (2, {"batch": 32, "dtype": "float32"}),
-    (4, {"batch": 32, "n": 90, "max_norm": 0.5}),  # what is left of 90 rows is not the same for each of 4
-    (4, {"batch": 32, "n": 67}),  # one rank has no row in the last batch
-    (2, {"batch": 32, "reduction": "sum", "n": 67}),
-    (2, {"batch": 32, "record": False}),
-]
+CASES: dict[int, list[dict[str, Any]]] = {
+    1: [{"batch": 32}],
+    2: [
+        {"batch": 32},
+        {"batch": 32, "dtype": "float32"},
+        {"batch": 32, "n": 67, "overlap": True},
+        {"batch": 32, "n": 67, "reduction": "sum"},
+        {"batch": 32, "record": False},
+    ],
+    4: [
+        {"batch": 32},
+        {"batch": 32, "n": 90, "max_norm": 0.5},  # what is left of 90 rows is not the same for each of 4
+        {"batch": 32, "n": 67},  # one rank has no row in the last batch
+        {"batch": 32, "dtype": "float32", "overlap": True},
+    ],
+}
 
 
-@pytest.mark.parametrize(("ranks", "options"), CASES, ids=[f"{ranks}-{options}" for ranks, options in CASES])
-def test_ranks_are_one_process(ranks: int, options: dict[str, Any], tmp_path: Path) -> None:
-    net, history = run(options, tmp_path, None)
-    done = _ranks(ranks, tmp_path, **options)
+@pytest.mark.parametrize("ranks", CASES)
+def test_ranks_are_one_process(ranks: int, tmp_path: Path) -> None:
+    done = _ranks(ranks, tmp_path, *CASES[ranks])
     assert done.returncode == 0, done.stderr
     assert done.stdout == ""
-    results = _results(ranks, tmp_path)
-    # Sums in another order: 12 steps of Adam, which divides by what is as small as gradients, make more of it.
-    tolerance = 2e-3 if options.get("dtype") == "float32" else 1e-9
-    for name, array in net.state_dict().items():
-        np.testing.assert_allclose(results[0][1][name], array, rtol=tolerance, atol=tolerance, err_msg=name)
-        for _, other in results[1:]:
-            assert np.array_equal(other[name], results[0][1][name])
-    # What is said of an epoch goes through one number of the network's dtype a step.
-    for said, _ in results:
-        assert said["rows"] == results[0][0]["rows"]
-        for row, expected in zip(said["rows"], history, strict=True):
-            for column, value in row.items():
-                assert value == pytest.approx(expected[column], rel=10 * tolerance, abs=tolerance), column
+    for i, options in enumerate(CASES[ranks]):
+        net, history = run(options, tmp_path, None)
+        results = _results(ranks, tmp_path / str(i))
+        # Sums in another order: 12 steps of Adam, which divides by what is as small as gradients, make more of it.
+        tolerance = 2e-3 if options.get("dtype") == "float32" else 1e-9
+        for name, array in net.state_dict().items():
+            error = f"{options}: {name}"
+            np.testing.assert_allclose(results[0][1][name], array, rtol=tolerance, atol=tolerance, err_msg=error)
+            for _, other in results[1:]:
+                assert np.array_equal(other[name], results[0][1][name])
+        # That this can fail: one step of batches that are a little different is more than that.
+        assert (
+            np.abs(net.state_dict()["0.weight"] - run({**options, "batch": 28}, tmp_path, None)[0][0].weight).max()
+            > 5e-3
+        )
+        for said, _ in results:
+            assert said["rows"] == results[0][0]["rows"]
+            for row, expected in zip(said["rows"], history, strict=True):
+                for column, value in row.items():
+                    assert value == pytest.approx(expected[column], rel=10 * tolerance, abs=tolerance), column
 
 
-def test_ranks_differ_where_the_step_is_another(tmp_path: Path) -> None:
-    """That the comparison above can fail: a batch of another size."""
-    net, _ = run({"batch": 32}, tmp_path, None)
-    assert _ranks(2, tmp_path, batch=30).returncode == 0
-    weight = _results(1, tmp_path)[0][1]["0.weight"]
-    assert np.abs(weight - net.state_dict()["0.weight"]).max() > 1e-4
-
-
-@pytest.mark.parametrize("kind", ["dropout", "norm"])
-def test_random_and_running_numbers_agree_and_go_on(kind: str, tmp_path: Path) -> None:
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    for folder, epochs in ((whole, [6]), (parts, [2, 6])):
-        folder.mkdir()
-        for count in epochs:
-            done = _ranks(2, folder, batch=32, n=67, kind=kind, epochs=count, resume=True)
-            assert done.returncode == 0, done.stderr
-    one, other = _results(2, whole), _results(2, parts)
-    for (said, state), (same, again) in zip(one, other, strict=True):
-        assert said == same
-        assert all(np.array_equal(state[name], again[name]) for name in state)
-    assert all(np.array_equal(one[0][1][name], one[1][1][name]) for name in one[0][1])
+def test_random_and_running_numbers_agree_and_go_on(tmp_path: Path) -> None:
+    common = {"batch": 32, "n": 67, "resume": True}
+    runs: list[dict[str, Any]] = []
+    for kind in ("dropout", "norm"):
+        for folder, epochs in (("whole", 6), ("parts", 2), ("parts", 6)):
+            runs.append({**common, "kind": kind, "folder": f"{kind} {folder}", "epochs": epochs})
+    done = _ranks(2, tmp_path, *runs)
+    assert done.returncode == 0, done.stderr
+    for kind in ("dropout", "norm"):
+        one, other = (_results(2, tmp_path / f"{kind} {folder}") for folder in ("whole", "parts"))
+        for (said, state), (same, again) in zip(one, other, strict=True):
+            assert said == same
+            assert all(np.array_equal(state[name], again[name]) for name in state)
+        assert all(np.array_equal(one[0][1][name], one[1][1][name]) for name in one[0][1])
 
 
 @pytest.mark.parametrize("what", ["die", "raise"])
 def test_a_rank_that_dies_ends_the_job(what: str, tmp_path: Path) -> None:
     began = time.perf_counter()
-    done = _ranks(2, tmp_path, batch=32, epochs=10_000, at=3, what=what)
+    options = {"batch": 32, "epochs": 10_000, "folder": "job"}
+    done = _ranks(2, tmp_path, {**options, "at": 4, "what": what})
     assert time.perf_counter() - began < 60
     assert done.returncode != 0
     if what == "raise":
@@ -134,17 +145,17 @@ def test_a_rank_that_dies_ends_the_job(what: str, tmp_path: Path) -> None:
         assert "ValueError: this rank has had enough" in done.stderr
     else:
         assert re.search(r"BAD TERMINATION|signal 9|Killed", done.stdout + done.stderr)
-    rows = load_checkpoint(tmp_path / "checkpoint.npz")["rows"]
-    assert len(rows) >= 3
-    done = _ranks(2, tmp_path, batch=32, epochs=len(rows) + 1, resume=True)
-    assert done.returncode == 0, done.stderr
-    assert len(_results(2, tmp_path)[0][0]["rows"]) == len(rows) + 1
+    rows = load_checkpoint(tmp_path / "job" / "checkpoint.npz")["rows"]
+    assert len(rows) >= 3  # rank 0 may not have come to write the fourth
+    net, history = run({**options, "resume": True, "epochs": len(rows) + 1}, tmp_path / "job", None)
+    assert len(history) == len(rows) + 1
+    assert history.rows[:-1] == rows
 
 
 def test_ctrl_c_ends_all_ranks_after_the_same_step(tmp_path: Path) -> None:
-    done = _ranks(2, tmp_path, batch=32, epochs=10_000, at=3, what="interrupt")
+    done = _ranks(2, tmp_path, {"batch": 32, "epochs": 10_000, "at": 3, "what": "interrupt"})
     assert done.returncode == 0, done.stderr
-    results = _results(2, tmp_path)
+    results = _results(2, tmp_path / "0")
     assert [said["ended"] for said, _ in results] == ["interrupted"] * 2
     assert results[0][0] == results[1][0]
     assert len(results[0][0]["rows"]) == 3
@@ -154,24 +165,11 @@ def test_ctrl_c_ends_all_ranks_after_the_same_step(tmp_path: Path) -> None:
 def test_train_digits_distributed(tmp_path: Path) -> None:
     for module in ("sklearn", "matplotlib", "rich"):
         pytest.importorskip(module)
-    command = ["-m", "fastdl", "train", "digits", "--distributed", "--epochs", "6", "--output", "figure.png"]
+    command = ["-m", "fastdl", "train", "digits", "--distributed", "--epochs", "2", "--output", "figure.png"]
     done = _mpiexec(2, *command, "--checkpoint", "digits.npz", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (accuracy,) = re.findall(r"test accuracy ([\d.]+)%", done.stdout)
-    assert float(accuracy) > 90
+    assert float(accuracy) > 70
     assert len(re.findall(r"training on 2 ranks \(threads: \d+\), images/s: [\d,]+", done.stdout)) == 1
     assert (tmp_path / "figure.png").read_bytes()[:4] == b"\x89PNG"
-    assert len(load_checkpoint(tmp_path / "digits.npz")["rows"]) == 6
-    done = _mpiexec(2, *command[:-1], "absent/figure.png", cwd=tmp_path)
-    assert done.returncode != 0
-    assert "expected a file in a folder that exists" in done.stderr
-
-
-def test_a_script_alone_is_a_group_of_one(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "tests.distributed_worker", str(tmp_path), json.dumps({"batch": 32})]
-    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == 0, done.stderr
-    net, _ = run({"batch": 32}, tmp_path, None)
-    state = _results(1, tmp_path)[0][1]
-    for name, array in net.state_dict().items():
-        np.testing.assert_allclose(state[name], array, rtol=1e-12, atol=1e-12)
+    assert len(load_checkpoint(tmp_path / "digits.npz")["rows"]) == 2

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from copy import deepcopy
 from math import inf
 from typing import Any, Literal
 
@@ -209,7 +210,10 @@ def fit(
                 for epoch in range(len(history), 0 if history.ended == "patience" else epochs):
                     began = time.perf_counter()
                     rate = optimizer.lr
-                    row: dict[str, float] = {"epoch": epoch + 1, "loss": source.epoch(each_batch, _shown(show, epoch))}
+                    row: dict[str, float] = {
+                        "epoch": epoch + 1,
+                        "loss": source.epoch(epoch, each_batch, _shown(show, epoch)),
+                    }
                     if group is not None:
                         group.agree(model, optimizer)
                     if evaluation is not None:
@@ -288,11 +292,11 @@ class _Source:
             for rows in (*order[:1], *([rest] if len(rest) else [])):
                 steps.prepare(*self._batch(rows))
 
-    def epoch(self, each_batch: Callable[[], Any] | None, show: Callable[[float], None]) -> float:
+    def epoch(self, epoch: int, each_batch: Callable[[], Any] | None, show: Callable[[float], None]) -> float:
         """One epoch: its loss."""
         total, count = 0.0, 0
         if self.arrays is None:
-            rng = self._own_rng()
+            rng = self._own_rng(epoch)
             for batch in batches_of(self.data, "data", rng):
                 total, count = self._step(self._transformed(batch, rng), None, total, count, each_batch)
             if not count:
@@ -301,7 +305,7 @@ class _Source:
         n = len(self.arrays[0])
         order, rest = pieces_of(self.rng.permutation(n) if self.shuffle else np.arange(n), self.size, self.drop_last)
         steps = len(order) + bool(len(rest))
-        rng = self._own_rng()
+        rng = self._own_rng(epoch)
         if self.transform is None and self.steps.native and len(order):
             every = 1 if each_batch is not None else max(1, len(order) // _LOOKS)
 
@@ -337,11 +341,11 @@ class _Source:
         own = rows if self.group is None else self.group.share(rows)
         return tuple(array[own] for array in self.arrays)
 
-    def _own_rng(self) -> np.random.Generator:
-        """What this epoch draws from, besides orders, in which all ranks go together."""
+    def _own_rng(self, epoch: int) -> np.random.Generator:
+        """What this epoch draws from, besides orders, which are the same on all ranks."""
         if self.group is None:
             return self.rng
-        return np.random.default_rng([int(self.rng.integers(2**63)), self.group.rank])
+        return np.random.default_rng([int(deepcopy(self.rng).integers(2**63)), epoch, self.group.rank])
 
     def _transformed(self, batch: tuple[Any, ...], rng: np.random.Generator) -> tuple[Any, ...]:
         if self.transform is None:

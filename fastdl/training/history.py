@@ -138,9 +138,9 @@ class History(Sequence[dict[str, float]]):
             raise ImportError('Matplotlib is not installed: pip install "fastdl[examples]"') from error
         if not self.rows:
             fail("history", "no epoch", "at least one")
-        losses = [n for n in ("loss", "val_loss") if n in self.columns]
+        losses = [n for n in self.columns if n in ("loss", "val_loss")]
         metrics = [n for n in self.columns if n.startswith("val_") and n != "val_loss"]
-        panels = [losses, metrics] if metrics else [losses]
+        panels: list[list[str]] = [losses, metrics] if metrics else [losses]
         drawn: list[Any] = [axes]
         figure: Any = None
         if axes is None:
