@@ -19,14 +19,20 @@ _threadpoolctl.announce()
 _implementation.from_environment()
 
 if TYPE_CHECKING:
+    from fastdl import models as models
     from fastdl import nn as nn
+    from fastdl._files import load_file as load_file
+    from fastdl._files import save_file as save_file
+    from fastdl.checkpoint import *
     from fastdl.nn.receptive_field import *
     from fastdl.program import *
 else:
     # Layers and programs take half of the time that an import takes: they are imported when they are first used.
     _LATER = {
-        "nn": "",
+        **dict.fromkeys(("models", "nn"), ""),
         **dict.fromkeys(("ReceptiveField", "receptive_field"), ".nn.receptive_field"),
+        **dict.fromkeys(("load_file", "save_file"), "._files"),
+        **dict.fromkeys(("load_checkpoint", "save_checkpoint"), ".checkpoint"),
         **dict.fromkeys(("Program", "RecordError", "Recorded", "record", "recorded"), ".program"),
     }
 
@@ -35,7 +41,8 @@ else:
 
         if name not in _LATER:
             raise AttributeError(f"module 'fastdl' has no attribute {name!r}")
-        found = getattr(import_module(f"fastdl{_LATER[name]}"), name) if _LATER[name] else import_module("fastdl.nn")
+        place = _LATER[name]
+        found = getattr(import_module(f"fastdl{place}"), name) if place else import_module(f"fastdl.{name}")
         globals()[name] = found
         return found
 

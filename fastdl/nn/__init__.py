@@ -9,6 +9,7 @@ from fastdl.nn.dropout import *
 from fastdl.nn.flatten import *
 from fastdl.nn.fold import *
 from fastdl.nn.gradcheck import *
+from fastdl.nn.graph import *
 from fastdl.nn.linear import *
 from fastdl.nn.loss import *
 from fastdl.nn.module import *

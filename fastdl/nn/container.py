@@ -50,13 +50,23 @@ class _Modules(Module):
         else:
             super().__delattr__(name)
 
+    def _called(self, name: Any) -> str:
+        """The name, checked."""
+        if not str(name) or "." in str(name):
+            fail("layers", f"the name {name!r}", "one that is not empty and has no dot")
+        return str(name)
+
     def _hold(self, named: Iterable[tuple[Any, Any]]) -> None:
         """These modules and no others."""
         held: dict[str, Module] = {}
         for name, module in named:
-            held[_name(name)] = _module(module, name)
+            held[self._called(name)] = _module(module, name)
         self.__dict__["_modules"] = held
         tree_changed()
+
+
+class _Routing:
+    """What hands keywords on to the modules in it."""
 
 
 class _Listed(_Modules):
@@ -128,7 +138,7 @@ class _Listed(_Modules):
         return names[index]
 
 
-class Sequential(_Listed, Layer):
+class Sequential(_Routing, _Listed, Layer):
     """Layers one after another: each is given what the one before returned. torch.nn.Sequential.
 
     Parameters
@@ -173,7 +183,7 @@ class Sequential(_Listed, Layer):
         return grad_output
 
 
-class Concat(_Listed):
+class Concat(_Routing, _Listed):
     """Modules side by side: each is given x, and their results are joined along dimension `dim`.
 
     Parameters
@@ -220,7 +230,7 @@ class Concat(_Listed):
         return f"dim={self.dim}"
 
 
-class Residual(Module):
+class Residual(_Routing, Module):
     """x plus what a module makes of it.
 
     Parameters
@@ -415,7 +425,7 @@ def _keywords(forward: Callable[..., Any]) -> frozenset[str]:
 
 def _takes(module: Module, name: str) -> bool:
     """Whether a module's forward takes that keyword, or one of those that it gives keywords to."""
-    if isinstance(module, (Sequential, Concat, Residual)):
+    if isinstance(module, _Routing):
         return any(_takes(child, name) for child in module.children().values())
     return name in _keywords(type(module).forward)
 
@@ -436,12 +446,6 @@ def _routes(parent: Module, options: dict[str, Any]) -> dict[str, dict[str, Any]
 def _given(modules: tuple[Any, ...]) -> Iterable[tuple[Any, Any]]:
     """Modules as arguments, or one dict of them, as pairs of name and module."""
     return modules[0].items() if len(modules) == 1 and isinstance(modules[0], Mapping) else enumerate(modules)
-
-
-def _name(name: Any) -> str:
-    if not str(name) or "." in str(name):
-        fail("layers", f"the name {name!r}", "one that is not empty and has no dot")
-    return str(name)
 
 
 def _module(module: Any, name: Any) -> Module:

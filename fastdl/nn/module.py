@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypeVar
 
 import numpy as np
 
+from fastdl import _files
 from fastdl._backend import functions
 from fastdl._recording import replaced, touch, writing
-from fastdl.functional.verbs import Array, fail, view
+from fastdl.functional.verbs import Array, fail
 from fastdl.nn import _saved
 from fastdl.nn._saved import is_grad_enabled, no_grad
 
@@ -333,13 +334,13 @@ class Module:
     def load_state_dict(self, state: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
         """Copy into the parameters and buffers what state_dict() of this class, or of the same torch network, returned.
 
-        They keep their dtype: what was saved as float16 or float64 is converted. Every key and shape is checked
-        first: after an error nothing has changed.
+        They keep their dtype: what is float16, bfloat16 or float64 is converted, rounded where it has to be. Every key
+        and shape is checked first: after an error nothing has changed.
 
         Parameters
         ----------
         state : mapping of str to array
-            What np.load returns is one; for a file's name there is `load`.
+            torch's tensors will do. What np.load returns is one; for a file's name there is `load`.
         strict : bool
             Whether keys that are missing or unexpected are an error.
 
@@ -364,7 +365,7 @@ class Module:
         )
         problems = [f"missing {name!r}" for name in keys.missing_keys] if strict else []
         problems += [f"unexpected {name!r}" for name in keys.unexpected_keys] if strict else []
-        values = {name: view(state[name], name) for name in own if name in state}
+        values = {name: _files.unwrapped(state[name], name) for name in own if name in state}
         for name, value in values.items():
             if value.shape != own[name].shape:
                 problems.append(f"{name!r}: found shape {value.shape}, expected {own[name].shape}")
@@ -379,12 +380,16 @@ class Module:
         return keys
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the state_dict as a file of NumPy's .npz format, under exactly this name.
+        """Write the state_dict to a file: `.safetensors` if it is named so, else NumPy's `.npz`.
 
         Parameters
         ----------
         path : str or path
-            Of the file, which is replaced if it is there.
+            Of the file, under exactly this name. One that is there is replaced in one step, when all is written.
+
+        See Also
+        --------
+        fastdl.save_file, fastdl.save_checkpoint
 
         Examples
         --------
@@ -395,12 +400,10 @@ class Module:
         >>> nn.Linear(3, 2).load(path)
         IncompatibleKeys(missing_keys=[], unexpected_keys=[])
         """
-        state = self.state_dict()
-        with open(path, "wb") as file:
-            np.savez(file, allow_pickle=False, **state)
+        _files.write(path, self._state())
 
     def load(self, path: str | os.PathLike[str], strict: bool = True) -> IncompatibleKeys:
-        """load_state_dict of a file that `save`, or np.savez, wrote.
+        """load_state_dict of a file that `save`, np.savez, or torch by safetensors, wrote.
 
         Parameters
         ----------
@@ -417,15 +420,11 @@ class Module:
         Raises
         ------
         ValueError
-            As load_state_dict, and for a file of one array.
+            As load_state_dict, and for a file that is not of that kind.
         OSError
             For a file that cannot be read.
         """
-        state: Any = np.load(path, allow_pickle=False)
-        if isinstance(state, np.ndarray):
-            fail("path", "one array", "a file of several, as save writes it (.npz)")
-        with state:
-            return self.load_state_dict(state, strict)
+        return self.load_state_dict(_files.read(path)[0], strict)
 
     def to(self: Self, dtype: Any) -> Self:
         """Convert the parameters and floating-point buffers to float32 or float64: new arrays, for a new optimizer.

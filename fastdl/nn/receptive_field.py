@@ -15,8 +15,8 @@ __all__ = [
 ]
 
 _PARAMETERS = {"kernel_size": 1, "stride": 1, "padding": 0, "dilation": 1}
-_PART: TypeAlias = "tuple[int, dict[str, Any]] | list[list[_PART]]"
-"""How many spatial dimensions a layer has (0: as many as the others) and its window; or branches side by side."""
+_PART: TypeAlias = "tuple[int, dict[str, Any]] | list[list[_PART]] | _Paths"
+"""How many spatial dimensions a layer has (0: as many as the others) and its window; or branches; or a graph."""
 
 
 class ReceptiveField(NamedTuple):
@@ -32,6 +32,14 @@ class ReceptiveField(NamedTuple):
     size: tuple[int, ...]
     stride: tuple[int, ...]
     offset: tuple[int, ...]
+
+
+class _Paths(NamedTuple):
+    """A graph: of each node its name, those of its inputs, and what it is; and the names of where it ends."""
+
+    inputs: tuple[str, ...]
+    nodes: list[tuple[str, list[str], list[_PART]]]
+    ends: list[str]
 
 
 def receptive_field(layers: Any) -> ReceptiveField:
@@ -67,8 +75,8 @@ def receptive_field(layers: Any) -> ReceptiveField:
     Notes
     -----
     Of nn: convolutions, poolings and padding have a window. Activations, dropout and normalization have none: what
-    the statistics of a normalization depend on is left out. `nn.Residual` and `nn.Concat` see what any of their
-    branches does. A head ends the spatial part, with all that follows: the first of Flatten, Linear, adaptive
+    the statistics of a normalization depend on is left out. `nn.Residual`, `nn.Concat` and `nn.Graph` see what any of
+    their branches does. A head ends the spatial part, with all that follows: the first of Flatten, Linear, adaptive
     pooling and recurrent layers; it sees the whole image.
 
     References
@@ -103,6 +111,12 @@ def _through(parts: list[_PART], field: ReceptiveField) -> ReceptiveField:
         if isinstance(part, list):
             field = _union([_through(branch, field) for branch in part])
             continue
+        if isinstance(part, _Paths):
+            fields = dict.fromkeys(part.inputs, field)
+            for name, sources, own in part.nodes:
+                fields[name] = _through(own, _union([fields[source] for source in sources]))
+            field = _union([fields[name] for name in part.ends])
+            continue
         given = part[1]
         size, stride, offset = map(list, field)
         kernel, steps, spread = (
@@ -134,6 +148,9 @@ def _ranks(parts: list[_PART]) -> Iterable[int]:
         if isinstance(part, list):
             for branch in part:
                 yield from _ranks(branch)
+        elif isinstance(part, _Paths):
+            for _, _, own in part.nodes:
+                yield from _ranks(own)
         else:
             yield part[0]
 
@@ -151,6 +168,8 @@ def _collect_layer(layer: Any, parts: list[_PART]) -> bool:
         return _collect_branches([[layer.module], shortcut], parts)
     if isinstance(layer, nn.Concat):
         return _collect_branches([[module] for module in layer], parts)
+    if isinstance(layer, nn.Graph):
+        return _collect_graph(layer, parts)
     if isinstance(layer, (nn.Sequential, nn.ModuleList)) or (isinstance(layer, list) and _holds_layers(layer)):
         return _collect(layer, parts)
     if isinstance(layer, nn.Module):
@@ -175,6 +194,22 @@ def _collect_branches(branches: list[list[Any]], parts: list[_PART]) -> bool:
     return True
 
 
+def _collect_graph(graph: nn.Graph, parts: list[_PART]) -> bool:
+    heads: list[str] = []
+    nodes: list[tuple[str, list[str], list[_PART]]] = []
+    behind: set[str] = set()
+    for name, module, sources in graph.nodes():
+        own: list[_PART] = []
+        if behind.isdisjoint(sources):
+            if not _collect([module], own):
+                heads.append(name)
+            nodes.append((name, sources, own))
+        if name in heads or not behind.isdisjoint(sources):
+            behind.add(name)
+    parts.append(_Paths(graph.inputs, nodes, heads or graph.results()))
+    return not heads
+
+
 def _holds_layers(layers: list[Any]) -> bool:
     return any(isinstance(layer, (nn.Module, Mapping)) for layer in layers)
 
@@ -185,6 +220,7 @@ def _rank(values: Iterable[Any]) -> int:
 
 _POINTWISE = (
     nn.PReLU,
+    nn.Cat,
     *(getattr(nn, f"{kind}Norm{rank}d") for kind in ("Batch", "Instance") for rank in (1, 2, 3)),
     nn.GroupNorm,
     nn.LayerNorm,

@@ -17,7 +17,7 @@ from fastdl.nn.loss import _Loss
 from fastdl.nn.module import Module
 from fastdl.nn.normalization import _Norm
 from fastdl.nn.pooling import _AdaptivePool, _MaxUnpool, _Windows
-from fastdl.nn.receptive_field import ReceptiveField, _collect, _ranks, _through
+from fastdl.nn.receptive_field import ReceptiveField, _collect, _ranks, _through, _union
 from fastdl.nn.recurrent import _Cell, _Recurrent
 
 __all__ = ["Summary", "summarize"]
@@ -133,6 +133,8 @@ def _flops(module: Module, inputs: tuple[Any, ...], result: Any) -> int | None:
         return 4 * size
     if isinstance(module, _FREE):
         return 0
+    if isinstance(module, nn.Add):
+        return (len(inputs) - 1) * size
     if isinstance(module, nn.Residual) or module.elementwise or isinstance(module, nn.PReLU):
         return size
     if module.children() or type(module).__module__.startswith("fastdl.nn."):
@@ -171,6 +173,11 @@ def _walk(module: Module, field: ReceptiveField | None, found: dict[int, str]) -
             field = _walk(child, field, found)
             if field is None:
                 return None
+    elif isinstance(module, nn.Graph):
+        fields: dict[str, ReceptiveField | None] = dict.fromkeys(module.inputs, field)
+        for name, child, sources in module.nodes():
+            fields[name] = _walk(child, _met([fields[source] for source in sources]), found)
+        field = _met([fields[name] for name in module.results()])
     elif field is not None:
         parts: list[Any] = []
         try:
@@ -182,6 +189,14 @@ def _walk(module: Module, field: ReceptiveField | None, found: dict[int, str]) -
     if field is not None:
         found[id(module)] = " x ".join(map(str, field.size))
     return field
+
+
+def _met(fields: list[ReceptiveField | None]) -> ReceptiveField | None:
+    """The field where branches of these meet, if it is known."""
+    known = [field for field in fields if field is not None]
+    with suppress(ValueError):  # branches of different strides
+        return _union(known) if known and len(known) == len(fields) else None
+    return None
 
 
 def _each(value: Any, rank: int) -> tuple[int, ...]:

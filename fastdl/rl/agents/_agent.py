@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import copy
-import json
 import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, TypeVar
-from zipfile import BadZipFile
 
 import numpy as np
 
-from fastdl import nn, optim
+from fastdl import _files, nn, optim
 from fastdl.rl.agents import _collect
 from fastdl.rl.agents._gymnasium import GymnasiumWorlds, normalised, vector_of
 from fastdl.rl.agents._networks import Parameters, mlp
@@ -316,7 +313,7 @@ class Agent(ABC):
     # Files.
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write all that is needed to go on, and to act, to an .npz file.
+        """Write all that is needed to go on, and to act, to a file: `.safetensors` if it is named so, else `.npz`.
 
         Parameters
         ----------
@@ -341,14 +338,7 @@ class Agent(ABC):
             arrays |= {f"networks/{prefix}.{name}": array for name, array in network.state_dict().items()}
         arrays |= {f"optimizer/{name}": np.asarray(value) for name, value in self.optimizer.state_dict().items()}
         arrays |= {f"state/{name}": array for name, array in self._state().items()}
-        target = Path(path)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
-        try:
-            with temporary.open("wb") as file:
-                np.savez(file, about=np.array(json.dumps(about, default=_plain)), **arrays)  # type: ignore[arg-type]
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
+        _files.write(path, arrays, about, _plain)
 
     @classmethod
     def load(cls: type[Self], path: str | os.PathLike[str], environment: Any = None, **networks: Any) -> Self:
@@ -363,13 +353,11 @@ class Agent(ABC):
             Those that were given to the constructor; their parameters are replaced.
         """
         try:
-            with np.load(path, allow_pickle=False) as file:
-                values = {name: file[name] for name in file.files}
-            about = json.loads(str(values["about"]))
-        except (ValueError, KeyError, AttributeError, EOFError, BadZipFile):
-            raise ValueError(
-                f"path: found {os.fspath(path)} without an agent, expected a file that save wrote"
-            ) from None
+            values, about = _files.read(path)
+        except ValueError:
+            about = None
+        if not isinstance(about, dict):
+            raise ValueError(f"path: found {os.fspath(path)} without an agent, expected a file that save wrote")
         if about.get("format") != _FORMAT or about.get("agent") != cls.__name__:
             raise ValueError(
                 f"path: found an agent {about.get('agent')} of format {about.get('format')}, expected {cls.__name__} "

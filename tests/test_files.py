@@ -1,0 +1,322 @@
+"""Files of arrays: .npz and .safetensors, there and back; those that are cut, changed or made to harm."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import struct
+import sys
+import zipfile
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastdl
+from fastdl import nn
+
+ENDINGS = [
+    "npz",
+    pytest.param(
+        "safetensors",
+        marks=pytest.mark.skipif(
+            not __import__("importlib").util.find_spec("safetensors"), reason="safetensors is not installed"
+        ),
+    ),
+]
+
+
+def _arrays() -> dict[str, Any]:
+    rng = np.random.default_rng(0)
+    found = {
+        "a/b.weight": rng.standard_normal((3, 5), np.float32),
+        "ünïcode": rng.standard_normal(7),
+        "half": np.array([0.1, np.inf, -0.0], np.float16),
+        "counts": np.arange(6, dtype=np.int64).reshape(2, 3),
+        "small": np.array([-128, 127], np.int8),
+        "flags": np.array([True, False, True]),
+        "number": np.array(2.5),
+        "empty": np.empty((0, 4), np.float32),
+        "nan": np.array([np.nan], np.float32),
+    }
+    return found
+
+
+def _same(found: Any, expected: Any) -> None:
+    assert found.keys() == expected.keys()
+    for name, array in expected.items():
+        assert found[name].dtype == array.dtype, name
+        assert found[name].shape == array.shape, name
+        assert found[name].tobytes() == np.ascontiguousarray(array).tobytes(), name
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("mmap", [False, True])
+def test_there_and_back(tmp_path: Path, ending: str, mmap: bool) -> None:
+    path = tmp_path / f"arrays.{ending}"
+    fastdl.save_file(_arrays(), path)
+    found = fastdl.load_file(path, mmap)
+    _same(found, _arrays())
+    assert found["ünïcode"].flags.writeable is not mmap
+    assert os.listdir(tmp_path) == [path.name]
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_arrays_of_any_layout(tmp_path: Path, ending: str) -> None:
+    x = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    given = {"strided": x[:, ::2, ::-1], "fortran": np.asfortranarray(x), "big": x.astype(">f4")}
+    path = tmp_path / f"x.{ending}"
+    fastdl.save_file(given, path)
+    for name, array in fastdl.load_file(path).items():
+        np.testing.assert_array_equal(array, given[name])
+
+
+def test_numpy_reads_and_writes_the_same_files(tmp_path: Path) -> None:
+    path, expected = tmp_path / "x.npz", _arrays()
+    fastdl.save_file(expected, path)
+    with np.load(path) as file:
+        _same({name: file[name] for name in file.files}, expected)
+    for save in (np.savez, np.savez_compressed):
+        save(path, **expected)
+        _same(fastdl.load_file(path), expected)
+        _same(fastdl.load_file(path, mmap=True), expected)
+
+
+def test_mapped_arrays_are_aligned_and_the_files_own(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    fastdl.save_file({f"{i * 'n'}ame": np.full(5, i, np.float32) for i in range(70)}, path)
+    found = fastdl.load_file(path, mmap=True)
+    for i, array in enumerate(found.values()):
+        assert array.ctypes.data % 64 == 0
+        assert (array == i).all()
+    fastdl.save_file({"ame": np.zeros(3)}, path)  # which takes the file's place, and leaves what is mapped
+    assert (found["nname"] == 2).all()
+
+
+def test_the_package_reads_and_writes_the_same_files(tmp_path: Path) -> None:
+    numpy_ = pytest.importorskip("safetensors.numpy", reason="safetensors is not installed")
+    path, expected = tmp_path / "x.safetensors", _arrays()
+    fastdl.save_file(expected, path)
+    _same(numpy_.load_file(path), expected)
+    numpy_.save_file(expected, path, {"format": "np"})
+    _same(fastdl.load_file(path), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+@pytest.mark.parametrize("ending", ["", *ENDINGS])
+def test_weights_of_torch(tmp_path: Path, dtype: str, ending: str) -> None:
+    """As torch has them, and by a file that torch wrote: half precision becomes float32, to the last bit."""
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    peer = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 3), torch.nn.BatchNorm2d(3)).to(getattr(torch, dtype))
+    peer[0].weight.requires_grad_(True)
+    net = nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3))
+    if ending == "safetensors":
+        pytest.importorskip("safetensors.torch").save_file(peer.state_dict(), tmp_path / "x")
+        net.load(tmp_path / "x")
+    elif ending:
+        fastdl.save_file(peer.state_dict(), tmp_path / f"x.{ending}")
+        net.load(tmp_path / f"x.{ending}")
+    else:
+        net.load_state_dict(dict(peer.named_parameters()), strict=False)
+        net.load_state_dict(peer.state_dict())
+    for name, array in net.state_dict().items():
+        expected = peer.state_dict()[name]
+        np.testing.assert_array_equal(array, (expected if name.endswith("tracked") else expected.float()).numpy())
+
+
+def test_torch_is_not_imported_for_that(tmp_path: Path) -> None:
+    class Tensor:
+        dtype = "torch.float32"
+
+        def detach(self) -> Any:
+            return self
+
+        cpu = detach
+
+        def numpy(self) -> Any:
+            return np.ones(3, np.float32)
+
+    fastdl.save_file({"x": Tensor()}, tmp_path / "x.npz")
+    assert fastdl.load_file(tmp_path / "x.npz")["x"].shape == (3,)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_file_that_is_cut_anywhere(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / "x"
+    fastdl.save_file(_arrays(), tmp_path / f"whole.{ending}")
+    whole = (tmp_path / f"whole.{ending}").read_bytes()
+    for end in [*range(0, len(whole), 37), len(whole) - 1]:
+        path.write_bytes(whole[:end])
+        for mmap in (False, True):
+            with pytest.raises(ValueError, match="path: found "):
+                fastdl.load_file(path, mmap)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_file_with_any_byte_changed(tmp_path: Path, ending: str) -> None:
+    """Either it is refused, or it has arrays; those of .npz, which has checksums, are the right ones."""
+    path, expected = tmp_path / "x", {"weight": np.arange(3.0), "b": np.ones((2, 2), np.float32)}
+    fastdl.save_file(expected, tmp_path / f"whole.{ending}")
+    whole = bytearray((tmp_path / f"whole.{ending}").read_bytes())
+    rng, refused = np.random.default_rng(0), 0
+    for at in range(len(whole)):
+        changed = whole.copy()
+        changed[at] ^= int(rng.integers(1, 256))
+        path.write_bytes(changed)
+        for mmap in (False, True):
+            try:
+                found = fastdl.load_file(path, mmap)
+            except ValueError as error:
+                assert str(error).startswith("path: found ")  # noqa: PT017
+                refused += 1
+                continue
+            assert all(isinstance(array, np.ndarray) and array.nbytes <= len(whole) for array in found.values())
+            if ending == "npz" and not mmap and found.keys() == expected.keys():
+                _same(found, expected)
+    assert refused > len(whole) // 2
+
+
+def _npz(name: str, data: bytes, **options: Any) -> bytes:
+    file = BytesIO()
+    with zipfile.ZipFile(file, "w", **options) as archive:
+        archive.writestr(name, data)
+    return file.getvalue()
+
+
+def _npy(header: str, data: bytes = b"") -> bytes:
+    return b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header.encode() + data
+
+
+def _tensors(header: Any, data: bytes = b"") -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def _object_array() -> bytes:
+    file = BytesIO()
+    np.save(file, np.array([{}, 1], object), allow_pickle=True)
+    return file.getvalue()
+
+
+HOSTILE = {
+    "empty": b"",
+    "text": b"some text that is long enough",
+    "pickle": pickle.dumps({"weight": [1.0]}),
+    "one array": _npy("{'descr': '<f4', 'fortran_order': False, 'shape': (1,)}", b"1234"),
+    "torch's": _npz("archive/data.pkl", pickle.dumps({"weight": 1})),
+    "objects": _npz("x.npy", _object_array()),
+    "records": _npz("x.npy", _npy("{'descr': [('a', '<f4')], 'fortran_order': False, 'shape': (1,)}", b"1234")),
+    "terabytes": _npz("x.npy", _npy(f"{{'descr': '<f4', 'fortran_order': False, 'shape': ({1 << 40},)}}", b"1234")),
+    "negative": _npz("x.npy", _npy("{'descr': '<f4', 'fortran_order': False, 'shape': (-1, -1)}", b"1234")),
+    "code": _npz("x.npy", _npy("{'descr': '<f4', 'fortran_order': False, 'shape': (__import__('os').getpid(),)}")),
+    "nested": _npz("x.npy", _npy("(" * 9000)),
+    "long header": _npz("x.npy", _npy(" " * 60000)),
+    "no header": _npz("x.npy", b"\x93NUMPY\1\0\xff\xff"),
+    "bzip2": _npz("x.npy", b"1234", compression=zipfile.ZIP_BZIP2),
+    "huge header": struct.pack("<Q", 1 << 62) + b"{" + b" " * 100,
+    "header past the end": struct.pack("<Q", 1000) + b"{}",
+    "no json": _tensors(b"{nothing"),
+    "a list": _tensors(b"[1]"),
+    "past the end": _tensors({"x": {"dtype": "F32", "shape": [1 << 20], "data_offsets": [0, 1 << 22]}}, b"1234"),
+    "wrong shape": _tensors({"x": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, b"1234"),
+    "overflow": _tensors({"x": {"dtype": "F32", "shape": [1 << 62, 16], "data_offsets": [0, 4]}}, b"1234"),
+    "overlap": _tensors({n: {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]} for n in ("a", "b")}, b"1234"),
+    "other dtype": _tensors({"x": {"dtype": "F8_E4M3", "shape": [4], "data_offsets": [0, 4]}}, b"1234"),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_files_that_are_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "x").write_bytes(HOSTILE[name])
+    for mmap in (False, True):
+        with pytest.raises(ValueError, match=r"path: found .*expected a file of several arrays"):
+            fastdl.load_file(tmp_path / "x", mmap)
+
+
+def test_members_over_each_other(tmp_path: Path) -> None:
+    """As in zip bombs: many members that are the same bytes."""
+    path = tmp_path / "x.npz"
+    fastdl.save_file({"a": np.zeros(4000)}, path)
+    with zipfile.ZipFile(path, "a") as archive:
+        for i in range(3):
+            info = zipfile.ZipInfo(f"{i}.npy")
+            for slot in ("header_offset", "CRC", "compress_size", "file_size", "external_attr", "create_version"):
+                setattr(info, slot, getattr(archive.filelist[0], slot))
+            archive.filelist.append(info)
+        archive._didModify = True  # type: ignore[attr-defined]
+    with pytest.raises(ValueError, match="path: found"):
+        fastdl.load_file(path)
+
+
+def test_memory_is_bounded_by_the_file(tmp_path: Path) -> None:
+    """A deflated member may say that it is as long as it likes."""
+    path = tmp_path / "x.npz"
+    shape = 1 << 42
+    header = _npy(f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({shape},)}}")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("x.npy", header + bytes(1000))
+        archive.filelist[0].file_size = shape + len(header)
+    with pytest.raises(ValueError, match="path: found"):
+        fastdl.load_file(path)
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / f"x.{ending}"
+    fastdl.save_file({"x": np.ones(3)}, path)
+
+    def fail(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left"):
+        fastdl.save_file({"x": np.zeros(3)}, path)
+    assert os.listdir(tmp_path) == [path.name]
+    np.testing.assert_array_equal(fastdl.load_file(path)["x"], np.ones(3))
+
+
+def test_a_link_stays_one_and_a_device_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "link.npz").symlink_to(tmp_path / "x.npz")
+    fastdl.save_file({"x": np.ones(3)}, tmp_path / "link.npz")
+    assert (tmp_path / "link.npz").is_symlink()
+    assert fastdl.load_file(tmp_path / "x.npz").keys() == {"x"}
+    with pytest.raises(ValueError, match=r"path: found .*, expected the name of a file"):
+        fastdl.save_file({"x": np.ones(3)}, tmp_path)
+    with pytest.raises(FileNotFoundError):
+        fastdl.save_file({"x": np.ones(3)}, tmp_path / "nowhere" / "x.npz")
+    with pytest.raises(FileNotFoundError):
+        fastdl.load_file(tmp_path / "nothing.npz")
+
+
+@pytest.mark.parametrize(
+    ("arrays", "error", "message"),
+    [
+        ([1], TypeError, "arrays: found list, expected a mapping"),
+        ({1: np.ones(3)}, TypeError, "arrays: found the name 1"),
+        ({"": np.ones(3)}, ValueError, "arrays: found the name ''"),
+        ({"__metadata__": np.ones(3)}, ValueError, "arrays: found the name '__metadata__'"),
+        ({"a\0b": np.ones(3)}, ValueError, "arrays: found the name"),
+        ({"x": [1.0]}, TypeError, "x: found list, expected an array"),
+        ({"x": np.array([{}])}, TypeError, "x: found dtype object, expected numbers"),
+        ({"x": np.array(["a"])}, TypeError, "x: found dtype <U1, expected numbers"),
+    ],
+)
+def test_mistakes(tmp_path: Path, arrays: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        fastdl.save_file(arrays, tmp_path / "x.npz")
+    assert os.listdir(tmp_path) == []
+
+
+def test_without_the_package_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    (tmp_path / "x").write_bytes(_tensors({}))
+    for call in (
+        lambda: fastdl.load_file(tmp_path / "x"),
+        lambda: fastdl.save_file({"x": np.ones(3)}, tmp_path / "x.safetensors"),
+    ):
+        with pytest.raises(ImportError, match=r'pip install "fastdl\[safetensors\]"'):
+            call()
