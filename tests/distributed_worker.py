@@ -1,4 +1,4 @@
-"""What tests/test_distributed.py starts by mpiexec: python -m tests.distributed_worker FOLDER JSON, a list of options."""
+"""What tests/test_distributed.py starts by mpiexec: python -m tests.distributed_worker FOLDER JSON-OF-RUNS."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from fastdl import distributed, nn, optim, training
+from fastdl.distributed import steps
 
 
 def data(n: int, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -22,10 +23,12 @@ def data(n: int, dtype: Any) -> tuple[np.ndarray, np.ndarray]:
 
 def network(dtype: Any, kind: str) -> nn.Sequential:
     rng = np.random.default_rng(0)
-    more = {"plain": [], "dropout": [nn.Dropout(0.3, seed=1)], "norm": [nn.BatchNorm2d(8, dtype=dtype)]}[kind]
+    more = {"dropout": [nn.Dropout(0.3, seed=1)], "norm": [nn.BatchNorm2d(8, dtype=dtype)]}.get(kind, [])
+    twice = nn.Linear(16, 16, dtype=dtype, rng=rng)
     return nn.Sequential(
         *(nn.Conv2d(1, 8, 3, padding=1, dtype=dtype, rng=rng), *more, nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()),
-        *(nn.Linear(72, 16, dtype=dtype, rng=rng), nn.Tanh(), nn.Linear(16, 4, dtype=dtype, rng=rng)),
+        *(nn.Linear(72, 16, dtype=dtype, rng=rng), nn.Tanh(), *([twice, nn.Tanh(), twice] if kind == "shared" else [])),
+        nn.Linear(16, 4, dtype=dtype, rng=rng),
     )
 
 
@@ -71,6 +74,7 @@ def main() -> None:
         folder = Path(sys.argv[1]) / options.get("folder", str(i))
         folder.mkdir(exist_ok=True)
         with distributed.Group(threads=1, overlap=options.get("overlap", False)) as group:
+            steps._BUCKET = options.get("bucket", steps._BUCKET)
             net, history = run(options, folder, group)
             rows = [{k: v for k, v in row.items() if k != "seconds"} for row in history]
             (folder / f"{group.rank}.json").write_text(json.dumps({"ended": history.ended, "rows": rows}))

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fastdl.checkpoint import load_checkpoint
+from fastdl import load_checkpoint
 from tests.distributed_worker import run
 from tests.support import HOME
 
@@ -77,7 +77,9 @@ CASES: dict[int, list[dict[str, Any]]] = {
     2: [
         {"batch": 32},
         {"batch": 32, "dtype": "float32"},
-        {"batch": 32, "n": 67, "overlap": True},
+        {"batch": 32, "n": 67, "overlap": True, "bucket": 600},
+        {"batch": 32, "kind": "shared", "overlap": True, "bucket": 1, "max_norm": 0.5},
+        {"batch": 32, "kind": "shared"},
         {"batch": 32, "n": 67, "reduction": "sum"},
         {"batch": 32, "record": False},
     ],
@@ -85,7 +87,7 @@ CASES: dict[int, list[dict[str, Any]]] = {
         {"batch": 32},
         {"batch": 32, "n": 90, "max_norm": 0.5},  # what is left of 90 rows is not the same for each of 4
         {"batch": 32, "n": 67},  # one rank has no row in the last batch
-        {"batch": 32, "dtype": "float32", "overlap": True},
+        {"batch": 32, "dtype": "float32", "overlap": True, "bucket": 1},
     ],
 }
 
@@ -105,11 +107,9 @@ def test_ranks_are_one_process(ranks: int, tmp_path: Path) -> None:
             np.testing.assert_allclose(results[0][1][name], array, rtol=tolerance, atol=tolerance, err_msg=error)
             for _, other in results[1:]:
                 assert np.array_equal(other[name], results[0][1][name])
-        # That this can fail: one step of batches that are a little different is more than that.
-        assert (
-            np.abs(net.state_dict()["0.weight"] - run({**options, "batch": 28}, tmp_path, None)[0][0].weight).max()
-            > 5e-3
-        )
+        # That this can fail: batches of another size leave other weights.
+        other, _ = run({**options, "batch": 28}, tmp_path, None)
+        assert np.abs(net.state_dict()["0.weight"] - other.state_dict()["0.weight"]).max() > 4e-3
         for said, _ in results:
             assert said["rows"] == results[0][0]["rows"]
             for row, expected in zip(said["rows"], history, strict=True):
@@ -147,7 +147,7 @@ def test_a_rank_that_dies_ends_the_job(what: str, tmp_path: Path) -> None:
         assert re.search(r"BAD TERMINATION|signal 9|Killed", done.stdout + done.stderr)
     rows = load_checkpoint(tmp_path / "job" / "checkpoint.npz")["rows"]
     assert len(rows) >= 3  # rank 0 may not have come to write the fourth
-    net, history = run({**options, "resume": True, "epochs": len(rows) + 1}, tmp_path / "job", None)
+    _, history = run({**options, "resume": True, "epochs": len(rows) + 1}, tmp_path / "job", None)
     assert len(history) == len(rows) + 1
     assert history.rows[:-1] == rows
 

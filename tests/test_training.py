@@ -15,8 +15,7 @@ import numpy as np
 import pytest
 
 import fastdl
-from fastdl import nn, optim, training
-from fastdl.checkpoint import load_checkpoint
+from fastdl import load_checkpoint, nn, optim, training
 from tests.support import HOME
 
 Array = np.ndarray

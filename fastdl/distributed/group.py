@@ -204,6 +204,9 @@ class Group:
         outputs, targets = ([item for part in parts for item in part[i]] for i in (2, 3))
         return sum(part[0] for part in parts), sum(part[1] for part in parts), outputs, targets
 
-    def add_up(self, block: Array) -> None:
-        """The sum over all ranks, in place."""
-        self.comm.Allreduce(self._mpi.IN_PLACE, block)
+    def add_up(self, block: Array, wait: bool = True) -> Any:
+        """The sum over all ranks, in place: now, or when what is returned has been waited for."""
+        if wait:
+            self.comm.Allreduce(self._mpi.IN_PLACE, block)
+            return None
+        return self.comm.Iallreduce(self._mpi.IN_PLACE, block)

@@ -74,6 +74,7 @@ class Evaluation:
         self.model, self.loss, self.metrics, self.data, self.group = model, loss, named(metrics), data, group
         self.batch_size = integer(batch_size, "batch_size", 1)
         self.arrays = arrays_of(data, "validation")
+        self.summed = getattr(loss, "reduction", "mean") == "sum"
         self._call = recorded(self._forward) if record else self._forward
 
     def _forward(self, *batch: Any) -> Any:
@@ -89,7 +90,8 @@ class Evaluation:
             for batch in self._batches():
                 output, value = self._call(*batch)
                 if value is not None:
-                    total, count = total + float(value) * np.size(batch[-1]), count + np.size(batch[-1])
+                    size = np.size(batch[-1])
+                    total, count = total + float(value) * (1 if self.summed else size), count + size
                 if self.metrics:
                     outputs.append(output)
                     targets.append(batch[-1])

@@ -141,7 +141,8 @@ def fit(
     Ctrl-C ends training: the model gets the weights of its best epoch, and the history says "interrupted". The
     checkpoint is that of the last epoch that ended, from which `resume` goes on.
 
-    "loss" is the mean over an epoch's steps, while weights change; batches count by the sizes of their targets.
+    "loss" is the mean over an epoch's steps, while weights change; batches count by the sizes of their targets. (Of a
+    loss that is a sum it is the mean over targets, too.)
 
     Examples
     --------
@@ -282,6 +283,7 @@ class _Source:
     ) -> None:
         self.data, self.arrays, self.steps, self.drop_last, self.rng = data, arrays, steps, drop_last, rng
         self.transform, self.group, self.shuffle = transform, group, shuffle
+        self.summed = getattr(steps.loss, "reduction", "mean") == "sum"
         self.size = batch_size * (1 if group is None else group.size)
         if arrays is None:
             return
@@ -316,7 +318,7 @@ class _Source:
 
             losses = self.steps.over(self.arrays, order, done, every)
             count = self._size(order[0]) * len(order)
-            total, order = float(losses.mean()) * count, order[:0]
+            total, order = float(losses.sum()) * (1 if self.summed else self._size(order[0])), order[:0]
         for i, rows in enumerate((*order, *([rest] if len(rest) else []))):
             batch = self._transformed(self._batch(rows), rng)
             total, count = self._step(batch, rows, total, count, each_batch)
@@ -329,7 +331,7 @@ class _Source:
         size = np.size(batch[-1]) if rows is None else self._size(rows)
         if each_batch is not None:
             each_batch()
-        return total + value * size, count + size
+        return total + value * (1 if self.summed else size), count + size
 
     def _size(self, rows: Array) -> int:
         """Of the targets of these rows, on all ranks."""

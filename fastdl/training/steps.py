@@ -35,6 +35,7 @@ class Steps:
             optimizer.step(model.grads, max_norm=max_norm, clip_value=clip_value)
             return value
 
+        self.loss = loss
         self._step: Any = recorded(step) if record else step
         self.native = record
         """Whether `over` makes an epoch without Python in between."""
