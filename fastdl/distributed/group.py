@@ -158,7 +158,7 @@ class Group:
                 "optimizer": optimizer.state_dict(),
                 "schedule": schedule and schedule.state_dict(),
                 "rng": rng.bit_generator.state,
-                "history": (history.rows, history.best, history.ended),
+                "history": (history.rows, history.best),
                 "best": (best.epoch, best.value, best.since, best.state),
             }
         state: Any = self.comm.bcast(found)
@@ -168,7 +168,7 @@ class Group:
             if schedule is not None:
                 schedule.load_state_dict(state["schedule"])
             rng.bit_generator.state = state["rng"]
-            history.rows[:], history.best, history.ended = state["history"]
+            history.rows[:], history.best = state["history"]
             best.epoch, best.value, best.since, best.state = state["best"]
             for layer, (seed, offset) in zip(layers, state["random"], strict=True):
                 layer.seed, layer.offset = (seed + self.rank) % 2**63, offset

@@ -56,7 +56,6 @@ def progress_of(history: Any, best: Any) -> dict[str, Any]:
     weights = {} if best.epoch == len(history) else best.state
     return {
         "rows": history.rows,
-        "ended": history.ended,
         "best": {"epoch": best.epoch, "value": best.value, "since": best.since, "watched": best.watched},
         "weights": weights,
     }
@@ -65,13 +64,12 @@ def progress_of(history: Any, best: Any) -> dict[str, Any]:
 def set_progress(history: Any, best: Any, found: dict[str, Any]) -> None:
     """What progress_of said; the model has its weights already."""
     try:
-        rows, ended, of_best, weights = (found[name] for name in ("rows", "ended", "best", "weights"))
+        rows, of_best, weights = (found[name] for name in ("rows", "best", "weights"))
         watched = of_best["watched"]
     except (KeyError, TypeError):
         raise ValueError("checkpoint: found one without a history, expected one that fit wrote") from None
     if watched != best.watched:
         fail("monitor", repr(best.watched), f"{watched!r}, as in the checkpoint")
     history.rows[:], history.best = rows, of_best["epoch"]
-    history.ended = ended if ended == "patience" else "epochs"
     best.epoch, best.value, best.since = of_best["epoch"], of_best["value"], of_best["since"]
     best.state = dict(weights) if weights or best.epoch is None else best.model.state_dict()

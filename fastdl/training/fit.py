@@ -208,7 +208,8 @@ def fit(
         source = _Source(data, arrays, steps, batch_size, shuffle, drop_last, generator, transform, group)
         with bar(progress if first else False, epochs) as show:
             try:
-                for epoch in range(len(history), 0 if history.ended == "patience" else epochs):
+                enough = patience is not None and best.since >= patience
+                for epoch in range(len(history), 0 if enough else epochs):
                     began = time.perf_counter()
                     rate = optimizer.lr
                     row: dict[str, float] = {
@@ -222,22 +223,23 @@ def fit(
                     row |= {"lr": rate, "seconds": time.perf_counter() - began}
                     if schedule is not None and each_batch is None:
                         schedule.step(*([row[watched]] if isinstance(schedule, ReduceLROnPlateau) else []))
-                    best.note(row)
                     history.rows.append(row)
+                    best.note(row)
                     history.best = best.epoch
-                    if patience is not None and best.since >= patience:
-                        history.ended = "patience"
+                    enough = patience is not None and best.since >= patience
                     if kept is not None and first:
                         kept.save(history, best)
                     for path in tables:
                         history.save(path)
                     show(epoch + 1, "  ".join(f"{name} {row[name]:.4g}" for name in columns))
-                    if callback is not None and callback(history) is True and history.ended == "epochs":
+                    if callback is not None and callback(history) is True:
                         history.ended = "callback"
-                    if history.ended != "epochs":
+                    if enough or history.ended == "callback":
                         break
+                if enough:
+                    history.ended = "patience"
             except KeyboardInterrupt:
-                history.ended = "interrupted"
+                history.ended, history.best = "interrupted", best.epoch
         if patience is not None or history.ended == "interrupted" if restore_best is None else restore_best:
             best.restore()
     return history
