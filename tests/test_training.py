@@ -422,6 +422,8 @@ def _other(net: nn.Module) -> Any:
         ({"patience": 0}, ValueError, "patience: found 0"),
         ({"min_delta": -1.0}, ValueError, "min_delta: found -1.0"),
         ({"schedule_each": "step"}, ValueError, "schedule_each: found 'step'"),
+        ({"data": tuple(a.astype(float) for a in _data())}, TypeError, "float64"),
+        ({"data": (_data()[0][:, :3].copy(), _data()[1])}, ValueError, "x: found 3 features"),
         ({"schedule": 3}, TypeError, "schedule: found int"),
         ({"resume": True}, ValueError, "resume: found True"),
         ({"checkpoint": "absent/file.npz"}, ValueError, "checkpoint: found absent"),
@@ -470,9 +472,14 @@ def test_another_model_is_refused_on_resuming(tmp_path: Path) -> None:
     net = nn.Linear(5, 3, rng=0)
     before = net.state_dict()
     with pytest.raises(ValueError, match="model"):
-        _fit(net, checkpoint=tmp_path, resume=True)
+        _fit(net, checkpoint=tmp_path, resume=True, validation=_data())
     assert all(np.array_equal(before[name], array) for name, array in net.state_dict().items())
     other = _net()
     optimizer, schedule = _all_of_it(other)
+    before = other.state_dict()
     with pytest.raises(ValueError, match="monitor: found 'loss', expected 'val_loss'"):
         _fit(other, optimizer=optimizer, schedule=schedule, checkpoint=tmp_path, resume=True)
+    assert all(np.array_equal(before[name], array) for name, array in other.state_dict().items())
+    fastdl.save_checkpoint(tmp_path / "other.npz", model=other)
+    with pytest.raises(ValueError, match="checkpoint: found one without a history"):
+        _fit(other, checkpoint=tmp_path / "other.npz", resume=True)

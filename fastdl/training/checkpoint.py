@@ -48,6 +48,7 @@ class Checkpoint:
     def load(self, history: Any, best: Any) -> None:
         """Go back to what is there, if anything is."""
         if self.path.exists():
+            check_progress(best, load_checkpoint(self.path))
             set_progress(history, best, load_checkpoint(self.path, **self.parts))
 
 
@@ -61,15 +62,18 @@ def progress_of(history: Any, best: Any) -> dict[str, Any]:
     }
 
 
+def check_progress(best: Any, found: dict[str, Any]) -> None:
+    """Refuse what progress_of did not say, or of something else."""
+    of_best = found.get("best")
+    if not isinstance(of_best, dict) or not {"rows", "weights"} <= found.keys():
+        fail("checkpoint", "one without a history", "one that fit wrote")
+    if of_best["watched"] != best.watched:
+        fail("monitor", repr(best.watched), f"{of_best['watched']!r}, as in the checkpoint")
+
+
 def set_progress(history: Any, best: Any, found: dict[str, Any]) -> None:
     """What progress_of said; the model has its weights already."""
-    try:
-        rows, of_best, weights = (found[name] for name in ("rows", "best", "weights"))
-        watched = of_best["watched"]
-    except (KeyError, TypeError):
-        raise ValueError("checkpoint: found one without a history, expected one that fit wrote") from None
-    if watched != best.watched:
-        fail("monitor", repr(best.watched), f"{watched!r}, as in the checkpoint")
+    rows, of_best, weights = (found[name] for name in ("rows", "best", "weights"))
     history.rows[:], history.best = rows, of_best["epoch"]
     best.epoch, best.value, best.since = of_best["epoch"], of_best["value"], of_best["since"]
     best.state = dict(weights) if weights or best.epoch is None else best.model.state_dict()

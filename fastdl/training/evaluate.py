@@ -13,6 +13,7 @@ from fastdl.functional.verbs import integer
 from fastdl.program import recorded
 from fastdl.training.data import Array, Data, arrays_of, batches_of
 from fastdl.training.metrics import Metrics, named
+from fastdl.training.steps import mistakes
 
 __all__ = ["evaluate"]
 
@@ -62,7 +63,8 @@ def evaluate(
     >>> training.evaluate(net, (x, np.arange(4)), metrics=[training.accuracy])
     {'accuracy': 1.0}
     """
-    return Evaluation(model, data, loss, metrics, batch_size, record)()
+    with mistakes():
+        return Evaluation(model, data, loss, metrics, batch_size, record)()
 
 
 class Evaluation:

@@ -22,7 +22,7 @@ from fastdl.training.evaluate import Evaluation
 from fastdl.training.history import History
 from fastdl.training.metrics import Metrics
 from fastdl.training.progress import bar
-from fastdl.training.steps import Steps
+from fastdl.training.steps import Steps, mistakes
 
 __all__ = ["fit"]
 
@@ -168,6 +168,8 @@ def fit(
         flag(value, name)
     choice(schedule_each, "schedule_each", ("epoch", "batch"))
     choice(mode, "mode", ("min", "max"))
+    if schedule_each == "batch" and isinstance(schedule, ReduceLROnPlateau):
+        fail("schedule_each", "'batch'", "'epoch' for ReduceLROnPlateau, which looks at what epochs are compared by")
     number(min_delta, "min_delta", 0.0)
     for name, limit in {"max_norm": max_norm, "clip_value": clip_value}.items():
         if limit is not None:
@@ -192,12 +194,12 @@ def fit(
     if watched not in columns:
         fail("monitor", repr(monitor), f"one of {', '.join(columns)}")
     first = group is None or group.rank == 0
-    kept = Checkpoint(checkpoint, model, optimizer, schedule, generator) if checkpoint is not None else None
+    kept = Checkpoint(checkpoint, model, optimizer, schedule, generator) if checkpoint is not None and first else None
     best = _Best(model, watched, mode, min_delta)
     history = History()
     tables = [path for path in (table, None if kept is None else kept.table) if path is not None] if first else []
-    with group.training() if group is not None else nullcontext():
-        if kept is not None and resume and first:
+    with mistakes(), group.training() if group is not None else nullcontext():
+        if kept is not None and resume:
             kept.load(history, best)
         if group is not None:
             group.begin(model, optimizer, schedule, generator, history, best)
@@ -227,7 +229,7 @@ def fit(
                     best.note(row)
                     history.best = best.epoch
                     enough = patience is not None and best.since >= patience
-                    if kept is not None and first:
+                    if kept is not None:
                         kept.save(history, best)
                     for path in tables:
                         history.save(path)

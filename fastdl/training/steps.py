@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,20 @@ import numpy as np
 from fastdl import nn
 from fastdl.functional.verbs import fail
 from fastdl.optim import Optimizer
-from fastdl.program import recorded
+from fastdl.program import RecordError, recorded
 
 Array = np.ndarray[Any, Any]
+
+
+@contextmanager
+def mistakes() -> Iterator[None]:
+    """Inside of this, arguments that are not right are what they are outside of programs: a TypeError or ValueError."""
+    try:
+        yield
+    except RecordError as error:
+        if isinstance(error.__cause__, (TypeError, ValueError)):
+            raise error.__cause__ from None
+        raise
 
 
 def value_of(loss: Any, output: Any, target: Any) -> Any:
