@@ -18,6 +18,8 @@ from typing import IO, Any, NoReturn, TypeAlias
 
 import numpy as np
 
+from fastdl.functional.verbs import PackedConv2dWeight, PackedLinearWeight, fail, view
+
 Array: TypeAlias = "np.ndarray[Any, Any]"
 Path: TypeAlias = "str | os.PathLike[str]"
 
@@ -89,8 +91,6 @@ def unwrapped(value: Any, name: str) -> Array:
     if hasattr(value, "detach") and hasattr(value, "numpy"):
         value = value.detach().cpu()
         value = (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
-    from fastdl.functional.verbs import view
-
     array = view(value, name)
     return array.astype(np.float32) if array.dtype.name == "bfloat16" else array
 
@@ -256,6 +256,12 @@ def _mapped(file: IO[bytes]) -> memory_map.mmap:
     return memory_map.mmap(file.fileno(), 0, access=memory_map.ACCESS_READ)
 
 
+def names(keys: Iterable[Any], most: int = 8) -> str:
+    """Some names, for an error."""
+    listed = [repr(key) for key in keys]
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
+
+
 def save_file(arrays: Mapping[str, Any], path: Path) -> None:
     """Write arrays by name to a file: `.safetensors` if it is named so, else NumPy's `.npz`.
 
@@ -265,7 +271,10 @@ def save_file(arrays: Mapping[str, Any], path: Path) -> None:
     Parameters
     ----------
     arrays : mapping of str to array
-        Such as a state_dict(), one of torch's too. Its bfloat16 tensors are written as float32, to the last bit.
+        Such as a state_dict(), one of torch's too, whose bfloat16 tensors are written as float32, to the last bit; or
+        weights as pack_linear_weight and pack_conv2d_weight return them, which `load_file(path, mmap=True)` has again
+        without packing or reading them (an .npz file, at addresses as vectors like them). They are tied to this version
+        of fastdl, and to its way to lay them out: another one refuses them.
     path : str or path
         Of the file, under exactly this name.
 
@@ -294,7 +303,10 @@ def save_file(arrays: Mapping[str, Any], path: Path) -> None:
     """
     if not isinstance(arrays, Mapping):
         raise TypeError(f"arrays: found {type(arrays).__name__}, expected a mapping of names to arrays")
-    write(path, arrays)
+    packed = {name: value for name, value in arrays.items() if isinstance(value, _PACKED)}
+    plain = {name: value.data if name in packed else value for name, value in arrays.items()}
+    forms = {name: {**value._asdict(), "data": type(value).__name__} for name, value in packed.items()}
+    write(path, plain, {"packed": forms, **_layout()} if packed else None)
 
 
 def load_file(path: Path, mmap: bool = False) -> dict[str, Array]:
@@ -315,7 +327,7 @@ def load_file(path: Path, mmap: bool = False) -> dict[str, Array]:
     Returns
     -------
     dict of str to array
-        bfloat16 as float32, which has all its numbers.
+        bfloat16 as float32, which has all its numbers. Packed weights as what they were.
 
     Raises
     ------
@@ -330,10 +342,49 @@ def load_file(path: Path, mmap: bool = False) -> dict[str, Array]:
     --------
     save_file, load_checkpoint, nn.Module.load, nn.Module.load_state_dict
     """
-    return read(path, mmap)[0]
+    arrays, about = read(path, mmap)
+    if isinstance(about, dict) and isinstance(about.get("packed"), dict):
+        found, expected = {key: about.get(key) for key in _layout()}, _layout()
+        if found != expected:
+            fail("path", f"weights packed by {found}", f"by {expected}: the plain ones, packed anew")
+        arrays |= {name: _packed(name, arrays, form) for name, form in about["packed"].items()}
+    return arrays
 
 
-def names(keys: Iterable[Any], most: int = 8) -> str:
-    """Some names, for an error."""
-    listed = [repr(key) for key in keys]
-    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
+_PACKED = PackedConv2dWeight, PackedLinearWeight
+
+
+def _layout() -> dict[str, Any]:
+    """What packed weights are tied to: the version, and how this build lays out weights, told by an example."""
+    from zlib import crc32
+
+    import fastdl
+
+    weight = np.arange(35.0 * 21 * 9).reshape(35, 21, 3, 3)
+    conv, linear = fastdl.pack_conv2d_weight(weight, algorithm="direct"), fastdl.pack_linear_weight(weight[:, :, 0, 0])
+    return {"fastdl": fastdl.__version__, "layout": crc32(linear.data.tobytes(), crc32(conv.data.tobytes()))}
+
+
+def _packed(name: str, arrays: Mapping[str, Array], form: Any) -> Any:
+    """The packed weight of that name, whose size has to be right: kernels read as much as the shape says."""
+    from fastdl.functional.conv.packing import packed_conv2d_size
+    from fastdl.functional.linear import packed_linear_size
+
+    try:
+        data, shape = arrays[name], tuple(form["shape"])
+        if data.ndim != 1 or data.dtype not in (np.float32, np.float64) or not 0 < math.prod(shape) <= data.size:
+            raise ValueError(f"shape {shape} in {data.size} of {data.dtype}")
+        if form["data"] == "PackedLinearWeight":
+            found: Any = PackedLinearWeight(data, shape)
+            size = packed_linear_size(shape, data.dtype)
+        else:
+            options = form["groups"], form["channels_last"], form["tile"]
+            if options[2] not in ((0, 2, 4) if shape[2:] == (3, 3) else (0,)) or options[1] not in (0, 1):
+                raise ValueError(f"form {form}")
+            found = PackedConv2dWeight(data, shape, *options)
+            size = packed_conv2d_size(shape, data.dtype, *options)
+        if data.size != size:
+            raise ValueError(f"{data.size} elements instead of {size}")
+    except (ValueError, TypeError, LookupError) as error:
+        fail("path", f"a packed weight {name!r} that is not right ({error})", "one as save_file writes it")
+    return found

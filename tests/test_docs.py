@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import fastdl
-from fastdl import distributed, nn, optim, training
+from fastdl import distributed, models, nn, optim, training
 from fastdl._docs import doc
 
 
@@ -19,14 +19,16 @@ def _named(*modules: tuple[str, Any], names: str = "") -> dict[str, Any]:
     """Functions and classes by name, each once."""
     found = {}
     for prefix, module in modules:
-        for name in getattr(module, names, vars(module)):
+        for name in getattr(module, names, dir(module)):
             value = getattr(module, name)
             if (inspect.isfunction(value) or inspect.isclass(value)) and not name.startswith("_"):
                 found.setdefault(id(value), (f"{prefix}.{name}", value))
     return dict(found.values())
 
 
-PUBLIC = _named(("fastdl", fastdl), ("nn", nn), ("optim", optim), ("optim.lr_scheduler", optim.lr_scheduler))
+PUBLIC = _named(
+    ("fastdl", fastdl), ("models", models), ("nn", nn), ("optim", optim), ("optim.lr_scheduler", optim.lr_scheduler)
+)
 TRAINING = _named(("training", training), ("distributed", distributed), names="__all__")
 PUBLIC |= TRAINING
 RL: dict[str, Any] = {}

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import fastdl
-from fastdl import nn
+from fastdl import _files, nn
 
 ENDINGS = [
     "npz",
@@ -261,6 +261,73 @@ def test_memory_is_bounded_by_the_file(tmp_path: Path) -> None:
         archive.filelist[0].file_size = shape + len(header)
     with pytest.raises(ValueError, match="path: found"):
         fastdl.load_file(path)
+
+
+def _packed() -> tuple[dict[str, Any], dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    conv = rng.standard_normal((20, 6, 3, 3), np.float32)
+    packed = {
+        "linear": fastdl.pack_linear_weight(rng.standard_normal((37, 20), np.float32)),
+        "vector": fastdl.pack_linear_weight(rng.standard_normal(20)),
+        "direct": fastdl.pack_conv2d_weight(conv, algorithm="direct"),
+        "winograd": fastdl.pack_conv2d_weight(conv, padding=1, algorithm="winograd"),
+        "2x2": fastdl.pack_conv2d_weight(conv, padding=1, algorithm="winograd_2x2"),
+        "groups": fastdl.pack_conv2d_weight(conv, groups=5, data_format="NHWC"),
+        "depthwise": fastdl.pack_conv2d_weight(conv[:, :1], groups=20),
+    }
+    return packed, {"plain": conv, **packed}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("mmap", [False, True])
+def test_packed_weights(tmp_path: Path, ending: str, mmap: bool) -> None:
+    packed, given = _packed()
+    fastdl.save_file(given, tmp_path / f"x.{ending}")
+    found = fastdl.load_file(tmp_path / f"x.{ending}", mmap)
+    assert list(found) == list(given) or ending != "npz"
+    for name, weight in packed.items():
+        assert type(found[name]) is type(weight)
+        assert found[name][1:] == weight[1:]
+        np.testing.assert_array_equal(found[name].data, weight.data)
+        assert found[name].data.flags.writeable is not mmap
+        assert not mmap or ending != "npz" or found[name].data.ctypes.data % 64 == 0
+    x = np.ones((2, 6, 8, 8), np.float32)
+    for name in ("direct", "winograd", "2x2"):
+        expected = fastdl.conv2d(x, packed[name], padding=1)
+        np.testing.assert_array_equal(fastdl.conv2d(x, found[name], padding=1), expected)
+    np.testing.assert_array_equal(fastdl.linear(x[0, 0, :, :1].repeat(20, 1), found["linear"]), fastdl.linear(
+        x[0, 0, :, :1].repeat(20, 1), packed["linear"]
+    ))  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda about: about.update(fastdl="0.0.1"),
+        lambda about: about.update(layout=1),
+        lambda about: about["packed"]["linear"].update(shape=[37, 400]),
+        lambda about: about["packed"]["linear"].update(shape=[17, 20]),
+        lambda about: about["packed"]["linear"].update(shape=["a"]),
+        lambda about: about["packed"]["linear"].update(shape=[-37, -20]),
+        lambda about: about["packed"]["direct"].update(tile=4),
+        lambda about: about["packed"]["direct"].update(tile=3),
+        lambda about: about["packed"]["direct"].update(groups=7),
+        lambda about: about["packed"]["direct"].update(groups=0),
+        lambda about: about["packed"]["winograd"].update(shape=[20, 6, 1, 1]),
+        lambda about: about["packed"]["depthwise"].update(channels_last=1),
+        lambda about: about["packed"].update(nothing={"shape": [1]}),
+        lambda about: about["packed"].update(plain={"shape": [20, 54], "data": "PackedLinearWeight"}),
+        lambda about: about["packed"].update(linear=5),
+    ],
+)
+def test_packed_weights_that_do_not_fit(tmp_path: Path, change: Any) -> None:
+    """Other versions' are refused, and sizes that are not what kernels will read."""
+    fastdl.save_file(_packed()[1], tmp_path / "x.npz")
+    arrays, about = _files.read(tmp_path / "x.npz")
+    change(about)
+    _files.write(tmp_path / "x.npz", arrays, about)
+    with pytest.raises(ValueError, match=r"path: found (weights packed by|a packed weight)"):
+        fastdl.load_file(tmp_path / "x.npz")
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

@@ -47,6 +47,13 @@ def test_programs(tmp_path: Path) -> None:
     assert 0 < float(loss) < 1
 
 
+def test_networks(tmp_path: Path) -> None:
+    names, arrays, same = _page("networks.md", 4, tmp_path)
+    assert names == "['layer1.1.conv1.weight', 'layer1.1.conv2.weight']"
+    assert arrays == "['mean', 'std']"
+    assert same == "True"
+
+
 def test_vector_mathematics(tmp_path: Path) -> None:
     assert _page("vector-math.md", 3, tmp_path) == ["True", "True", "(16384,) (16384,)"]
 

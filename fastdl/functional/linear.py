@@ -179,6 +179,14 @@ def pack_linear_weight(weight: ArrayLike) -> PackedLinearWeight:
     return PackedLinearWeight(data, weight.shape)
 
 
+def packed_linear_size(shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> int:
+    """How many elements a weight of that shape has when it is packed."""
+    _, inputs, features, _, _ = _sizes(shape[-1:], shape)
+    size = np.empty(1, np.int64)
+    _kernels.linear_packed_size(np.empty(shape, dtype), size, inputs, features)
+    return int(size[0])
+
+
 @operation
 @doc(_TEXTS)
 def linear_backward(grad_output: ArrayLike, x: ArrayLike, weight: ArrayLike, input_grad: bool = True) -> LinearGrad:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -150,11 +150,14 @@ class Graph(_Routing, _Modules):
         of_inputs = tuple(grads.get(name) for name in self.inputs)
         return of_inputs if len(of_inputs) > 1 else of_inputs[0]
 
+    def __iter__(self) -> Iterator[str]:
+        return (node.name for node in self._nodes)
+
     def __getitem__(self, name: str) -> Module:
         for node in self._nodes:
             if node.name == name:
                 return self._modules[node.child]
-        raise KeyError(f"{name!r}: not among {[node.name for node in self._nodes]}")
+        raise KeyError(f"{name!r}: not among {list(self)}")
 
     def nodes(self) -> list[tuple[str, Module, list[str]]]:
         """The nodes in the order in which they are computed: name, module, and the names of what it is called with."""
@@ -221,7 +224,7 @@ class Add(Layer):
 
     def backward(self, grad_output: Any, input_grad: bool = True) -> tuple[Any, ...]:
         (count,) = self.saved
-        return (grad_output,) * count
+        return tuple([grad_output] * count)
 
 
 class Cat(Layer):

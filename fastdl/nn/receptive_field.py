@@ -54,7 +54,7 @@ def receptive_field(layers: Any) -> ReceptiveField:
 
     Parameters
     ----------
-    layers : nn.Sequential, nn.ModuleList or list
+    layers : nn.Sequential, nn.ModuleList, nn.Graph or list
         From the input on: layers of nn, lists and Sequentials of them, tuples ``(kernel_size, stride, padding,
         dilation)`` of which all but the first may be left out, or dicts of these. Numbers are given as to the layers:
         an int, or one for each dimension; ints alone, without a layer that says how many dimensions there are, are
@@ -159,6 +159,8 @@ def _collect(layers: Any, parts: list[_PART]) -> bool:
     """Append what these layers are; false at a head, behind which nothing is spatial."""
     if isinstance(layers, (nn.Sequential, nn.ModuleList)):
         layers = layers.children().values()
+    elif isinstance(layers, nn.Graph):
+        layers = [layers]
     return all(_collect_layer(layer, parts) for layer in layers)
 
 

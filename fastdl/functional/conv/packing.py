@@ -87,6 +87,18 @@ def pack_conv2d_weight(
     return PackedConv2dWeight(data, weight.shape, groups, window.channels_last, tile)
 
 
+def packed_conv2d_size(shape: tuple[int, ...], dtype: Any, groups: int, channels_last: bool, tile: int) -> int:
+    """How many elements a weight of that shape has when it is packed so."""
+    data_format = "NHWC" if channels_last else "NCHW"
+    images = _large_images(shape, 1, groups, data_format)
+    window = conv_geometry(
+        images, shape, 1, 0, 1, groups, "zeros", data_format, "direct", "none", (), "default"
+    )[0]  # fmt: skip
+    size = np.zeros(1, np.int64)
+    _kernels.conv_packed_size(np.empty(shape, dtype), size, window, tile)
+    return int(size[0])
+
+
 @helper
 def _large_images(weight: tuple[int, ...], dilation: Any, groups: int, data_format: str) -> tuple[int, ...]:
     """The shape of one image with more than 64 x 64 positions."""
