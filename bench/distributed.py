@@ -2,11 +2,14 @@
 
     mpiexec -n 2 python -m bench.distributed [--rounds 15] [--steps 20] [--batch 256] [--json FILE]
 
-In turns, rank 0 trains alone (the others sleep), and all ranks train together: with gradients summed at the end of
-backward, and while it goes on ("overlap"). Times are of steps, over all rounds: the median, and the tenth of them that
-is fastest. In turns with these the sum alone is timed (MPI_Allreduce of the gradients), of which the model is made:
+In turns, rank 0 trains alone (the others sleep), as a group of one, and all ranks train together: with gradients summed
+at the end of backward, and while it goes on ("overlap"). Times are of steps, over all rounds: the median, and the tenth
+of them that is fastest. In turns with these the sum alone is timed (MPI_Allreduce of the gradients), of which the model
+is made:
 
-    t(n) = t(1) + t(sum)        speedup = n t(1) / t(n)
+    t(n) = t(group of one) + t(sum)        speedup = n t(alone) / t(n)
+
+The group of one copies gradients into their block, too, and calls two programs.
 
 Where others work on the machine, ranks wait for one another's cores. So there is a third line: the processor time of a
 step, without that of the sum, in which ranks that wait turn round; and the sum's own fastest tenth.
@@ -101,7 +104,8 @@ def measure(group: Sums, options: argparse.Namespace) -> dict[str, Any]:
     alone, (one, x, target) = trainer(None, options.batch)
     together, (many, *_) = trainer(group, options.batch)
     overlap, (parts, *_) = trainer(overlapping, options.batch)
-    calls = {"alone": alone, "together": together, "overlap": overlap}
+    single, _ = trainer(distributed.Group(group._mpi.COMM_SELF, threads=1), options.batch)
+    calls = {"alone": alone, "one": single, "together": together, "overlap": overlap}
     for call in calls.values():
         timed(call, 3, group)
     blocks = [bucket.whole for bucket in many.buckets]
@@ -110,7 +114,7 @@ def measure(group: Sums, options: argparse.Namespace) -> dict[str, Any]:
     for _ in range(options.rounds):
         for name, call in calls.items():
             sleeping_barrier(group.comm)
-            if name != "alone" or group.rank == 0:
+            if name not in ("alone", "one") or group.rank == 0:
                 times[name] += timed(call, options.steps, group)
     if group.rank:
         return {}
@@ -126,15 +130,15 @@ def measure(group: Sums, options: argparse.Namespace) -> dict[str, Any]:
             seconds["together"] += seconds["sum"]
             del seconds["overlap"]
         speedups = {n: group.size * seconds["alone"] / seconds[n] for n in ("together", "overlap") if n in seconds}
-        model = group.size * seconds["alone"] / (seconds["alone"] + seconds["sum"])
+        model = group.size * seconds["alone"] / (seconds["one"] + seconds["sum"])
         report[which] = {"seconds": seconds, "speedup": speedups, "model": model}
         print(f"{which}: " + ", ".join(f"{name} {1e3 * value:.3f} ms" for name, value in seconds.items()))
         said = ", ".join(f"{name} {value:.2f}" for name, value in speedups.items())
         print(f"  speedup {said}; by the model {model:.2f}")
-    step = report["processor"]["seconds"]["alone"]
-    print(f"the model on other networks, of a step of {1e3 * step:.2f} ms: speedup of 2, 4, 8, 16, 64 machines")
+    of_alone, of_one = (report["processor"]["seconds"][name] for name in ("alone", "one"))
+    print(f"the model on other networks, of a step of {1e3 * of_alone:.2f} ms: speedup of 2, 4, 8, 16, 64 machines")
     for name, (latency, bandwidth) in NETWORKS.items():
-        found = [n * step / (step + of_sum(n, size, latency, bandwidth)) for n in (2, 4, 8, 16, 64)]
+        found = [n * of_alone / (of_one + of_sum(n, size, latency, bandwidth)) for n in (2, 4, 8, 16, 64)]
         report[name] = found
         print(f"  {name:10} " + " ".join(f"{value:6.2f}" for value in found))
     if options.json:
