@@ -96,11 +96,11 @@ def load_checkpoint(
     schedule: LRScheduler | Mapping[str, LRScheduler] | None = None,
     generators: np.random.Generator | Mapping[str, np.random.Generator] | None = None,
 ) -> dict[str, Any]:
-    """Set what is given to where save_checkpoint left it: into the same arrays, but for the states of optimizers.
+    """Set what is given to where save_checkpoint left it.
 
-    All of it or, after an error, nothing. Results are the same to the last bit with the same fastdl, instruction-set
-    level and settings. Programs that make steps of an optimizer (`record`, `nn.compile_step`) have to be recorded
-    afterwards.
+    All of it or, after an error, nothing; into the arrays that there are, so that programs (`record`, `bind`) go on
+    from there. Results are the same to the last bit with the same fastdl, instruction-set level and
+    settings.
 
     Parameters
     ----------
@@ -141,9 +141,11 @@ def load_checkpoint(
         for name, part in parts.items():
             before.append((name, part, _state(part)))
             _load(*before[-1][:2], stored[name], before[-1][2])
-    except BaseException:
+    except BaseException as error:
         for name, part, state in reversed(before):
             _load(name, part, state, state)
+        if isinstance(error, (AttributeError, LookupError)):
+            fail("path", f"a checkpoint whose words are not right ({error})", "them as save_checkpoint wrote them")
         raise
     return dict(extra)
 

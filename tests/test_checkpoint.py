@@ -83,6 +83,8 @@ from tests.test_checkpoint import TARGET, Training, X
 one = Training()
 fastdl.load_checkpoint({str(tmp_path / "x.npz")!r}, **one.parts())
 step = nn.compile_step(one.net, one.loss, one.optimizer, X[:16], TARGET[:16], max_norm=1.0)
+step(X[:16], TARGET[:16])
+fastdl.load_checkpoint({str(tmp_path / "x.npz")!r}, **one.parts())  # which the program sees
 for _ in range(4):
     rows = one.rng.integers(0, len(X), 16)
     print(float(step(X[rows], TARGET[rows])).hex())
@@ -188,6 +190,7 @@ def test_after_a_mistake_nothing_has_changed(tmp_path: Path) -> None:
         {"format": 1, "parts": {"model": {"state": {"weight": {"__array__": "nothing"}}, "random": {}}}, "extra": {}},
         {"format": 1, "parts": 5, "extra": {}},
         {"format": 1, "parts": {"model": 5}, "extra": {}},
+        {"format": 1, "parts": {"model": {"state": {"weight": {}}, "random": {}}}, "extra": {}},
     ],
 )
 def test_files_that_are_no_checkpoints(tmp_path: Path, about: Any) -> None:

@@ -252,7 +252,14 @@ def test_replaced_states():
     net = mlp()
     optimizer = optim.Adam(net.parameters(), lr=0.1)
     program = fastdl.record(training_step(net, optimizer), *batch())
-    optimizer.load_state_dict(optimizer.state_dict())
+    start, state = net.state_dict(), optimizer.state_dict()
+    expected = [program(*batch()) for _ in range(3)]
+    optimizer.lr = 0.5
+    net.load_state_dict(start)
+    optimizer.load_state_dict(state)  # into the same memory: seen
+    assert [program(*batch()) for _ in range(3)] == expected
+    assert optimizer.lr == 0.1
+    optimizer.load_state_dict(optim.Adam(net.parameters(), amsgrad=True).state_dict())
     with pytest.raises(RuntimeError, match="replaced since it was recorded"):
         program(*batch())
 

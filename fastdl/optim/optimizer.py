@@ -436,7 +436,7 @@ class Optimizer:
         return saved | {name: array.copy() for name, array in states.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continue from what `state_dict` returned.
+        """Continue from what `state_dict` returned. Where the states are the same, programs that make steps do so too.
 
         Parameters
         ----------
@@ -486,6 +486,18 @@ class Optimizer:
             fail("state", f"unexpected {sorted(unexpected)}", f"also {sorted(missing)}")
         for new in options:
             self.check(new)
+        before = {(name, kind) for group in self.param_groups for name, own in group.state.items() for kind in own}
+        same = all(
+            self._needed(group._options) == self._needed(new)
+            for group, new in zip(self.param_groups, options, strict=True)
+        )
+        if same and {(name, kind) for _, name, kind, _ in arrays} == before:
+            for group, name, kind, array in arrays:  # into those that programs know
+                group.state[name][kind][...] = array
+            for group, new in zip(self.param_groups, options, strict=True):
+                group._options = new
+                self._write(group)
+            return
         for group, new in zip(self.param_groups, options, strict=True):
             group._options = new
             group.state = {name: {} for name in group.named}
