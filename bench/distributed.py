@@ -1,6 +1,7 @@
 """Ranks against one process: the digits network, `--batch` rows a rank, one thread each, and a model of the difference.
 
-    mpiexec -n 2 python -m bench.distributed [--rounds 15] [--steps 20] [--batch 256] [--json FILE]
+    python -m bench.distributed [--ranks 2] [--rounds 15] [--steps 20] [--batch 256] [--json FILE]
+    mpiexec -n 2 python -m bench.distributed [...]        the same by an mpiexec of yours
 
 In turns, rank 0 trains alone (the others sleep), as a group of one, and all ranks train together: with gradients summed
 at the end of backward, and while it goes on ("overlap"). Times are of steps, over all rounds: the median, and the tenth
@@ -23,8 +24,12 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -89,11 +94,18 @@ def of_sum(n: int, size: int, latency: float, bandwidth: float) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(prog="python -m bench.distributed", description=__doc__.splitlines()[0])
+    parser.add_argument("--ranks", type=int, default=2, help="that are started where mpiexec did not (%(default)s)")
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--steps", type=int, default=20, help="of each contender in a round")
     parser.add_argument("--batch", type=int, default=256, help="rows of each rank")
     parser.add_argument("--json", help="a file for the figures")
     options = parser.parse_args(arguments)
+    if not any(name in os.environ for name in ("PMI_RANK", "PMIX_RANK", "OMPI_COMM_WORLD_RANK")):
+        own = Path(sys.executable).parent / "mpiexec"
+        command = [str(own) if own.exists() else "mpiexec", "-n", str(options.ranks), sys.executable, "-m"]
+        given = sys.argv[1:] if arguments is None else arguments
+        subprocess.run([*command, "bench.distributed", *given], check=True)
+        return {}
     with Sums(threads=1) as group:
         return measure(group, options)
 
