@@ -103,6 +103,7 @@ BARS = [
     at_least("conv2d-backward-batch8", BACKWARD8, ratio("torch"), 1.3),
     at_least("conv2d-direct-peak", DIRECT, lambda report: report["of limit"]["geometric mean"], 0.8),
     at_least("conv2d-direct-peak-worst", DIRECT, lambda report: report["of limit"]["minimum"], 0.8),
+    at_least("ranks", "bench.distributed", lambda report: report["median"]["speedup"]["together"], 1.6),
     at_least("resnet18-training", "bench.models --against torch", lambda report: report["resnet18"]["ratio"], 1.2),
     at_least("depthwise", DEPTHWISE, ratio("torch"), 2.0),
     at_least("conv-transpose", TRANSPOSE, ratio("torch"), 1.2),

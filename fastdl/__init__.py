@@ -19,8 +19,10 @@ _threadpoolctl.announce()
 _implementation.from_environment()
 
 if TYPE_CHECKING:
+    from fastdl import distributed as distributed
     from fastdl import models as models
     from fastdl import nn as nn
+    from fastdl import training as training
     from fastdl._files import load_file as load_file
     from fastdl._files import save_file as save_file
     from fastdl.checkpoint import *
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 else:
     # Layers and programs take half of the time that an import takes: they are imported when they are first used.
     _LATER = {
-        **dict.fromkeys(("models", "nn"), ""),
+        **dict.fromkeys(("distributed", "models", "nn", "training"), ""),
         **dict.fromkeys(("ReceptiveField", "receptive_field"), ".nn.receptive_field"),
         **dict.fromkeys(("load_file", "save_file"), "._files"),
         **dict.fromkeys(("load_checkpoint", "save_checkpoint"), ".checkpoint"),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import fastdl
-from fastdl import models, nn, optim
+from fastdl import distributed, models, nn, optim, training
 from fastdl._docs import doc
 
 
@@ -29,6 +29,8 @@ def _named(*modules: tuple[str, Any], names: str = "") -> dict[str, Any]:
 PUBLIC = _named(
     ("fastdl", fastdl), ("models", models), ("nn", nn), ("optim", optim), ("optim.lr_scheduler", optim.lr_scheduler)
 )
+TRAINING = _named(("training", training), ("distributed", distributed), names="__all__")
+PUBLIC |= TRAINING
 RL: dict[str, Any] = {}
 if all(map(find_spec, ("numba", "gymnasium", "matplotlib"))):  # which its examples use
     from fastdl import rl
@@ -48,15 +50,16 @@ def test_examples_run(name: str) -> None:
     assert runner.failures == 0, "".join(output)
 
 
-@pytest.mark.parametrize("name", [name for name in RL if not inspect.isabstract(RL[name])])
-def test_docstrings_of_rl_describe_every_argument(name: str) -> None:
-    text = inspect.getdoc(RL[name]) or ""
+@pytest.mark.parametrize("name", [*TRAINING, *(name for name in RL if not inspect.isabstract(RL[name]))])
+def test_docstrings_describe_every_argument(name: str) -> None:
+    value = PUBLIC[name]
+    text = inspect.getdoc(value) or ""
     assert text.splitlines()[0].endswith((".", ":", "*"))
     assert not re.search(r"\{[a-z_]+\}", text), "a text was not filled in"
-    if inspect.isclass(RL[name]) and issubclass(RL[name], tuple | Exception):  # made by functions, which say more
+    if inspect.isclass(value) and issubclass(value, tuple | Exception):  # made by functions, which say more
         return
     described = {n for line in re.findall(r"^(\S.*)$", text, re.M) for n in line.split(" : ")[0].split(", ")}
-    known = inspect.signature(RL[name]).parameters.values()
+    known = inspect.signature(value).parameters.values()
     undescribed = {p.name for p in known if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)} - described
     assert not undescribed
 

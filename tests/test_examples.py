@@ -16,7 +16,7 @@ import pytest
 
 import fastdl
 from fastdl import nn
-from fastdl.examples import MissingExtra, requires, sequence
+from fastdl.examples import MissingExtra, gan, requires, sequence
 
 
 def _run(*arguments: str, cwd: Path, module: str = "fastdl") -> subprocess.CompletedProcess[str]:
@@ -72,6 +72,61 @@ def test_train_digits_reaches_its_accuracy(seed: int, tmp_path: Path) -> None:
     done = _run("train", "digits", "--seed", str(seed), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert float(re.search(r"test accuracy ([\d.]+)% \(", done.stdout)[1]) >= 98.5
+
+
+def _check_gan(report: str, epochs: int, folder: Path) -> tuple[float, list[float]]:
+    """How many times the distance fell, and the shares of classes; the files are there."""
+    numbers = re.search(
+        r"digits: ([\d.]+) after the first epoch, ([\d.]+) after the last, ([\d.]+) times", report
+    ).groups()
+    first, last, ratio = map(float, numbers)
+    assert ratio == pytest.approx(first / last, rel=0.1 / last)
+    shares = [float(share) for share in re.findall(r"\d ([\d.]+)%", report.split("classes drawn: ")[1].split("\n")[0])]
+    assert len(shares) == 10
+    assert sum(shares) == pytest.approx(100, abs=0.6)
+    sizes = {_png_size(folder / f"epoch-{epoch:03}.png") for epoch in range(1, epochs + 1)}
+    assert len(sizes) == 1
+    width, height, frames = _gif_size(folder / "gan.gif")
+    assert frames == epochs
+    assert width > 400
+    assert height > 200
+    assert _png_size(folder / "interpolation.png") == (12 * 60, 8 * 60)
+    assert _png_size(folder / "curves.png")[0] > 1000
+    names = {path.name for path in folder.iterdir()} - {"gan.gif", "interpolation.png", "curves.png"}
+    assert names == {f"epoch-{epoch:03}.png" for epoch in range(1, epochs + 1)}
+    return ratio, shares
+
+
+def test_train_gan(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn"), pytest.importorskip("matplotlib"), pytest.importorskip("rich")
+    done = _run("train", "gan", "--epochs", "5", "--threads", "1", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    ratio, _ = _check_gan(done.stdout, 5, tmp_path / "gan")
+    assert ratio > 2.5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_train_gan_draws_every_digit(seed: int, tmp_path: Path) -> None:
+    pytest.importorskip("sklearn"), pytest.importorskip("matplotlib"), pytest.importorskip("rich")
+    done = _run("train", "gan", "--seed", str(seed), cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    ratio, shares = _check_gan(done.stdout, 40, tmp_path / "gan")
+    assert ratio > 5
+    assert min(shares) > 3
+
+
+def test_frechet_distance_is_that_of_its_definition() -> None:
+    linalg = pytest.importorskip("scipy.linalg")
+    rng = np.random.default_rng(0)
+    one, other = rng.standard_normal((300, 6)), rng.standard_normal((300, 6)) @ rng.standard_normal((6, 6)) + 1
+    moments = [(a.mean(0), np.cov(a, rowvar=False)) for a in (one, other)]
+    (m1, c1), (m2, c2) = moments
+    expected = ((m1 - m2) ** 2).sum() + np.trace(c1 + c2 - 2 * linalg.sqrtm(c1 @ c2).real)
+    assert gan.frechet(m1, c1, m2, c2) == pytest.approx(expected, rel=1e-9)
+    assert gan.frechet(m1, c1, m1, c1) == pytest.approx(0, abs=1e-9)
+    flat = c1 * np.outer([1, 1, 1, 0, 0, 0], [1, 1, 1, 0, 0, 0])  # of rank 3, where a root of a product may be complex
+    assert gan.frechet(m1, flat, m1, flat) == pytest.approx(0, abs=1e-9)
 
 
 def test_train_sequence(tmp_path: Path) -> None:
@@ -247,7 +302,7 @@ def test_train_without_a_name_lists_the_examples(tmp_path: Path) -> None:
     assert re.search(r"^fastdl train digits +A small convolutional network", done.stdout, re.MULTILINE)
     assert re.search(r"^fastdl train sequence +Recurrent networks that write", done.stdout, re.MULTILINE)
     names = re.findall(r"^fastdl train (\w+) ", done.stdout, re.MULTILINE)
-    assert names == ["cartpole", "digits", "pendulum", "qlearning", "sequence"]
+    assert names == ["cartpole", "digits", "gan", "pendulum", "qlearning", "sequence"]
 
 
 def test_info_prints_the_configuration(tmp_path: Path) -> None:
@@ -269,6 +324,9 @@ def test_version(tmp_path: Path) -> None:
         (["train", "digits", "--epochs", "0"], "found 0, expected at least 1"),
         (["train", "digits", "--lr", "-1"], "lr: found -1.0, expected a finite number"),
         (["train", "digits", "--output", "absent/figure.png"], "expected a file in a folder that exists"),
+        (["train", "gan", "--lr", "-1"], "lr: found -1.0, expected a finite number"),
+        (["train", "gan", "--output", "absent/gan"], "expected a folder in one that exists"),
+        (["train", "gan", "--batch-size", "2000"], "--batch-size: found 2000, expected at most 1797"),
         (["train", "sequence", "--hidden", "0"], "found 0, expected at least 1"),
         (
             ["train", "sequence", "--lr", "-1", "--characters", "20000"],

@@ -75,6 +75,25 @@ def test_reinforcement_learning(tmp_path: Path) -> None:
     assert optimum - 0.01 < learned <= optimum + 1e-6
 
 
+def test_training(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    numbers, columns, same = _page("training.md", 3, tmp_path)
+    count, best, accuracy = map(float, numbers.split())
+    assert best <= count <= 60
+    assert accuracy > 0.85
+    assert columns == "['epoch', 'loss', 'val_loss', 'val_accuracy', 'lr', 'seconds']"
+    assert same == "True"
+    assert (tmp_path / "curves.png").exists()
+
+
+def test_distributed(tmp_path: Path) -> None:
+    try:
+        from mpi4py import MPI  # noqa: F401
+    except ImportError as error:  # of the package, or of the library that it loads
+        pytest.skip(f"no MPI: {error}")
+    assert _page("distributed.md", 1, tmp_path) == ["5 1"]
+
+
 def test_there_are_examples() -> None:
     assert len(BLOCKS) >= 2
 

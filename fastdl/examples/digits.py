@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import fastdl
-from fastdl import nn, optim
+from fastdl import nn, optim, training
 from fastdl.examples import at_least_one, rates, requires
 
 Array = Any
@@ -33,14 +33,6 @@ class Digits(NamedTuple):
     test_labels: Array
 
 
-class History(NamedTuple):
-    """One value an epoch."""
-
-    train_loss: list[float]
-    test_loss: list[float]
-    test_accuracy: list[float]
-
-
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=at_least_one, default=15, metavar="N", help="default: %(default)s")
     parser.add_argument("--batch-size", type=at_least_one, default=64, metavar="N", help="default: %(default)s")
@@ -51,10 +43,28 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", type=Path, default=Path("digits.png"), metavar="PNG", help="default: %(default)s")
     parser.add_argument("--threads", type=at_least_one, metavar="N", help="default: as fastdl info shows")
     parser.add_argument("--compare", action="store_true", help="also time PyTorch, where it is installed")
+    parser.add_argument(
+        "--checkpoint", type=Path, metavar="FILE", help="written after each epoch; what it holds is gone on from"
+    )
+    parser.add_argument(
+        "--distributed", action="store_true", help="as one of the processes that mpiexec started (batches are a rank's)"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Train, report and draw."""
+    if not arguments.distributed:
+        _run(arguments, None)
+        return
+    from fastdl import distributed
+
+    with requires("mpi"):
+        group = distributed.Group(threads=arguments.threads)
+    with group:
+        _run(arguments, group)
+
+
+def _run(arguments: argparse.Namespace, group: Any) -> None:
     with requires("examples"):  # now, rather than after the training
         for module in ("matplotlib.figure", "rich.progress", "sklearn.datasets"):
             import_module(module)
@@ -65,12 +75,22 @@ def run(arguments: argparse.Namespace) -> None:
     digits = load()
     rng = np.random.default_rng(arguments.seed)
     net = network(nn, rng=rng)
-    history = train(net, digits, arguments.epochs, arguments.batch_size, arguments.lr, rng)
+    options = {"group": group, "checkpoint": arguments.checkpoint, "resume": arguments.checkpoint is not None}
+    history = train(net, digits, arguments.epochs, arguments.batch_size, arguments.lr, rng, **options)
+    if not history.rows:
+        raise ValueError("found no epoch that ended, expected one to report on")
+    if group is not None and group.rank:
+        return
 
     predictions = net(digits.test_images).argmax(1)
     correct = int((predictions == digits.test_labels).sum())
     print(f"test accuracy {correct / len(predictions):.2%} ({correct} of {len(predictions)} held-out images)")
-    print(speeds(digits, arguments.batch_size, arguments.lr, arguments.seed, arguments.compare))
+    if group is None:
+        print(speeds(digits, arguments.batch_size, arguments.lr, arguments.seed, arguments.compare))
+    else:
+        rate = len(history) * len(digits.train_images) / history.seconds
+        ranks = f"{group.size} ranks (threads: {fastdl.get_num_threads()})"
+        print(f"training on {ranks}, images/s: {rate:,.0f}, testing included")
     draw(arguments.output, net, digits, history)
     print(f"loss, filters and feature maps: {arguments.output}")
 
@@ -104,36 +124,29 @@ def load(test_fraction: float = 0.2) -> Digits:
     return Digits((train_images - mean) / deviation, train_labels, (test_images - mean) / deviation, test_labels)
 
 
-def train(net: nn.Sequential, digits: Digits, epochs: int, batch_size: int, lr: float, rng: Any) -> History:
-    """SGD with momentum on distorted images, the learning rate falling linearly to zero."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    loss = nn.CrossEntropyLoss()
+def train(
+    net: nn.Sequential, digits: Digits, epochs: int, batch_size: int, lr: float, rng: Any, **options: Any
+) -> training.History:
+    """SGD with momentum on distorted images, the learning rate falling linearly to zero. options: of training.fit."""
     optimizer = optim.SGD(net.parameters(), lr=lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True)
-    step = fastdl.recorded(partial(train_step, net, loss, optimizer))
-    history = History([], [], [])
-    count = len(digits.train_images)
-    columns = (
-        TextColumn("epoch"),
-        MofNCompleteColumn(),
-        BarColumn(),
-        TextColumn("{task.fields[state]}"),
-        TimeElapsedColumn(),
+    ranks = options["group"].size if options.get("group") else 1
+    steps = epochs * -(-len(digits.train_images) // (batch_size * ranks))
+    return training.fit(
+        net,
+        (digits.train_images, digits.train_labels),
+        nn.CrossEntropyLoss(),
+        optimizer,
+        epochs,
+        batch_size=batch_size,
+        rng=rng,
+        transform=lambda rng, images, labels: (_distorted(images, rng), labels),
+        validation=(digits.test_images, digits.test_labels),
+        metrics=training.accuracy,
+        schedule=optim.lr_scheduler.PolynomialLR(optimizer, steps),
+        schedule_each="batch",
+        progress=True,
+        **options,
     )
-    with Progress(*columns) as progress:
-        task = progress.add_task("", total=epochs, state="")
-        for epoch in range(epochs):
-            total = 0.0
-            for done, (images, labels) in _batches(digits, batch_size, rng):
-                optimizer.lr = lr * (1 - (epoch + done / count) / epochs)
-                total += step(_distorted(images, rng), labels) * len(images)
-            history.train_loss.append(total / count)
-            scores = net(digits.test_images)
-            history.test_loss.append(float(loss(scores, digits.test_labels)))
-            history.test_accuracy.append(float((scores.argmax(1) == digits.test_labels).mean()))
-            state = f"loss {history.train_loss[-1]:.4f}  test accuracy {history.test_accuracy[-1]:.2%}"
-            progress.update(task, advance=1, state=state)
-    return history
 
 
 def train_step(net: Any, loss: Any, optimizer: Any, images: Array, labels: Array) -> float:
@@ -164,7 +177,7 @@ def speeds(digits: Digits, batch_size: int, lr: float, seed: int, with_torch: bo
     return f"training, images/s (threads: {threads}): fastdl {own:,.0f}{others}{gain}"
 
 
-def draw(path: Path, net: nn.Sequential, digits: Digits, history: History) -> None:
+def draw(path: Path, net: nn.Sequential, digits: Digits, history: training.History) -> None:
     """The loss, the first layer's filters, and what the network makes of the first test image, as a PNG."""
     from matplotlib.figure import Figure
 
@@ -179,10 +192,11 @@ def draw(path: Path, net: nn.Sequential, digits: Digits, history: History) -> No
     figure.get_layout_engine().set(h_pad=0.12, w_pad=0.12)
     upper, lower = figure.subfigures(2, 1, height_ratios=[1.15, 1])
     curve, filters = upper.subplots(1, 2, width_ratios=[1.5, 1])
-    epochs = range(1, len(history.train_loss) + 1)
-    curve.plot(epochs, history.train_loss, marker="o", markersize=4, label="train (distorted images)")
-    curve.plot(epochs, history.test_loss, marker="o", markersize=4, label="test (held out)")
-    curve.set(title=f"Loss (test accuracy {history.test_accuracy[-1]:.2%})", xlabel="epoch", ylabel="cross entropy")
+    labels = {"loss": "train (distorted images)", "val_loss": "test (held out)"}
+    for column, label in labels.items():
+        curve.plot(history["epoch"], history[column], marker="o", markersize=4, label=label)
+    accuracy = history["val_accuracy"][-1]
+    curve.set(title=f"Loss (test accuracy {accuracy:.2%})", xlabel="epoch", ylabel="cross entropy")
     curve.set_yscale("log")
     curve.xaxis.get_major_locator().set_params(integer=True)
     curve.grid(alpha=0.3, which="both")
