@@ -6,6 +6,7 @@ its arguments, and computes in whatever dtype it is given.
 
 from fastdl.reference.activation import *
 from fastdl.reference.arrays import *
+from fastdl.reference.attention import *
 from fastdl.reference.conv import *
 from fastdl.reference.linear import *
 from fastdl.reference.loss import *
@@ -16,3 +17,4 @@ from fastdl.reference.policy import *
 from fastdl.reference.pooling import *
 from fastdl.reference.recurrent import *
 from fastdl.reference.regularization import *
+from fastdl.reference.resize import *

@@ -7,6 +7,7 @@ Numba, and the benchmarks, all go through `all_cases`.
 from tests.cases import (
     activation,
     arrays,
+    attention,
     conv,
     linear,
     loss,
@@ -33,7 +34,7 @@ def all_cases(operation: str | None = None, tag: str | None = None) -> list[Case
     "batch8", the network's shapes for thread scaling; "grid", small sizes for comparisons.
     """
     families = (
-        *(activation, arrays, linear, conv, pooling, padding),
+        *(activation, arrays, attention, linear, conv, pooling, padding),
         *(loss, optim, regularization, normalization, recurrent, policy),
     )
     cases = [case for family in families for form in family.CASES for case in (form, form.backward) if case]
