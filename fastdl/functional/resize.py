@@ -360,11 +360,8 @@ def _resized(
         scales[d] = float(before[d]) / float(after[d])
         if size is None and not again:
             scales[d] = 1.0 / factors[d]
-        # torch's short cuts, with which a scale that was given is not the one of the sizes.
-        if kind >= 0 and _KINDS[kind] != _CUBIC and after[d] == before[d]:
+        if kind >= 0 and _KINDS[kind] == _LINEAR and after[d] == before[d]:  # as torch has it, whatever the factor
             scales[d] = 1.0
-        if kind == 0 and after[d] == 2 * before[d]:
-            scales[d] = 0.5
     found = _kernels.Volumes(
         planes=shape[0] * shape[1],
         depth=before[0],

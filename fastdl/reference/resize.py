@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from fastdl import _kernels, functional
-from fastdl.functional import resize as family
+from fastdl.functional.resize import _KINDS, MODES, RESIZE_MODES, _coordinates
+from fastdl.functional.resize import _resized as sizes_of
 from fastdl.functional.verbs import Array
 from fastdl.reference._implements import implements
 
@@ -97,20 +98,20 @@ def _deep(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _resized(x: Any, size: Any, scale_factor: Any, kind: int, recompute: Any, options: Options, grad: Any) -> Array:
-    _, scales, shape = family._resized(x.shape, size, scale_factor, kind, recompute)
+    _, scales, shape = sizes_of(x.shape, size, scale_factor, kind, recompute)
     if grad is None:
         return resized(x.reshape(_deep(x.shape)), _deep(shape)[2:], scales, options).reshape(shape)
     return resized_backward(grad.reshape(_deep(shape)), _deep(x.shape)[2:], scales, options).reshape(x.shape)
 
 
 def _of_torch(mode: str, align_corners: Any) -> tuple[int, Options]:
-    kind = family.MODES.index(mode)
-    return kind, (family._KINDS[kind], family._coordinates(kind, align_corners), 0, -0.75, 0)
+    kind = MODES.index(mode)
+    return kind, (_KINDS[kind], _coordinates(kind, align_corners), 0, -0.75, 0)
 
 
 def _of_onnx(mode: str, coordinates: str, nearest_mode: str, cubic: float, exclude_outside: bool) -> Options:
     return (
-        family.RESIZE_MODES.index(mode),
+        RESIZE_MODES.index(mode),
         _kernels.COORDINATES_NAMES.index(coordinates),
         _kernels.NEAREST_NAMES.index(nearest_mode),
         cubic,

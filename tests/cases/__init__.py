@@ -18,6 +18,7 @@ from tests.cases import (
     pooling,
     recurrent,
     regularization,
+    resize,
 )
 from tests.cases.case import Case, declare, results
 
@@ -35,7 +36,7 @@ def all_cases(operation: str | None = None, tag: str | None = None) -> list[Case
     """
     families = (
         *(activation, arrays, attention, linear, conv, pooling, padding),
-        *(loss, optim, regularization, normalization, recurrent, policy),
+        *(loss, optim, regularization, normalization, recurrent, policy, resize),
     )
     cases = [case for family in families for form in family.CASES for case in (form, form.backward) if case]
     return [c for c in cases if operation in (None, c.operation) and (tag is None or tag in c.tags)]
