@@ -415,7 +415,12 @@ OPERATIONS: dict[str, Callable[..., Call | None]] = {
     ),
     "embedding": lambda x, weight, padding_idx=None: functools.partial(F.embedding, x, weight, padding_idx),
     "embedding_backward": lambda grad_output, x, weight, padding_idx=None: functools.partial(
-        torch.ops.aten.embedding_dense_backward, grad_output, x, len(weight), -1 if padding_idx is None else padding_idx, False
+        torch.ops.aten.embedding_dense_backward,
+        grad_output,
+        x,
+        len(weight),
+        -1 if padding_idx is None else padding_idx,
+        False,
     ),
     "scaled_dot_product_attention": _attention,
     "scaled_dot_product_attention_backward": _attention_backward,

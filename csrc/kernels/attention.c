@@ -20,7 +20,7 @@
 #include "vector/softmax.h"
 
 enum {
-    QUERIES = 72, /* most rows of a block */
+    QUERIES = 72,                    /* most rows of a block */
     KEYS = 2048 / (int)sizeof(real), /* columns, where there are that many rows; of few rows up to MOST_KEYS */
     MOST_KEYS = 4096,
     ONCE = 8 << 20, /* most bytes of a head's keys to be packed as a whole */
@@ -54,8 +54,8 @@ static void describe(attention *t)
     t->rows = max64(1, ceil_div(s->queries, t->blocks));
     const int64_t most = QUERIES * KEYS / t->rows / GEMM_B_PANEL * GEMM_B_PANEL;
     t->columns = min64(min64(most, MOST_KEYS), max64(1, ceil_div(s->keys, GEMM_B_PANEL)) * GEMM_B_PANEL);
-    t->once = t->rows > 16 && t->blocks > 1 &&
-              s->keys * max64(s->width, s->value_width) * (int64_t)sizeof(real) <= ONCE;
+    t->once =
+        t->rows > 16 && t->blocks > 1 && s->keys * max64(s->width, s->value_width) * (int64_t)sizeof(real) <= ONCE;
 }
 
 static bool take_workspace(const attention *t, workspace *w, bool backward)
@@ -245,8 +245,8 @@ static int attend_block(const attention *t, const workspace *w, int64_t head, in
             total[i] += sum;
         }
         drop(t, w->scores, head, begin, rows, first, count);
-        status = times((gemm_matrix){w->scores, t->columns, 1}, value + first * s->value_width, y, rows,
-                       s->value_width, count, first > 0);
+        status = times((gemm_matrix){w->scores, t->columns, 1}, value + first * s->value_width, y, rows, s->value_width,
+                       count, first > 0);
     }
     for (int64_t i = 0; i < rows; i++) {
         if (total[i] != 0)

@@ -106,7 +106,7 @@ static void fill_table(const resizing *r, double scale, table *t)
         if (r->mode == FDL_RESIZE_NEAREST) {
             first = (int64_t)rounded(r->nearest, at);
         } else if (r->mode == FDL_RESIZE_LINEAR) {
-            at = at < 0 ? 0 : at > (double)(t->size - 1) ? (double)(t->size - 1) : at;
+            at = at<0 ? 0 : at>(double)(t->size - 1) ? (double)(t->size - 1) : at;
             taps = 2, first = (int64_t)floor(at);
             weight[1] = at - (double)first, weight[0] = 1 - weight[1];
         } else {

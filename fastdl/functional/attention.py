@@ -42,8 +42,8 @@ _TEXTS = {
         """,
     "options": """
         attn_mask : array, optional
-            Of a shape that broadcasts to that of the scores, (..., heads, queries, keys): bools, False where a query may
-            not look at a key; or numbers of the dtype of `query`, which are added to the scores.
+            Of a shape that broadcasts to that of the scores, (..., heads, queries, keys): bools, False where a query
+            may not look at a key; or numbers of the dtype of `query`, which are added to the scores.
         dropout_p : float, in [0, 1]
             The probability with which a weight is dropped (the others are divided by 1 - dropout_p).
         is_causal : bool

@@ -215,17 +215,18 @@ class MultiheadAttention(RandomLayer):
 
     def _mask(self, q: Array, k: Array, padding: Any, mask: Any, causal: bool) -> tuple[Any, bool]:
         """One mask as the function takes it, and whether it is to be causal."""
-        batch, heads, queries, keys = *q.shape[:3], k.shape[-2]
+        batch, heads, queries = q.shape[:3]
+        keys = k.shape[-2]
         if causal and padding is None:
             return None, True
-        found = []
+        found: list[Array] = []
         if mask is not None:
             mask = view(mask, "attn_mask")
             if mask.shape not in ((queries, keys), (batch * heads, queries, keys)):
                 fail("attn_mask", ("shape", mask.shape), f"{(queries, keys)} or {(batch * heads, queries, keys)}")
             found.append(mask.reshape(batch, heads, queries, keys) if mask.ndim == 3 else mask)
         elif causal:
-            found.append(~np.tri(queries, keys, dtype=bool))
+            found.append(np.tri(queries, keys) == 0)
         if padding is not None:
             padding = view(padding, "key_padding_mask")
             if padding.shape not in ((batch, keys), (keys,) if batch == 1 else (batch, keys)):
@@ -415,12 +416,10 @@ class TransformerEncoder(Module):
         self.layers = ModuleList(copy.deepcopy(encoder_layer) for _ in range(self.num_layers))
         self.norm = norm
 
-    def forward(
-        self, src: Any, mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool = False
-    ) -> Array:
+    def forward(self, src: Any, mask: Any = None, src_key_padding_mask: Any = None, is_causal: bool = False) -> Array:
         for layer in self.layers:
             src = layer(src, mask, src_key_padding_mask, is_causal)
-        return src if self.norm is None else self.norm(src)
+        return src if self.norm is None else self.norm(src)  # type: ignore[no-any-return]
 
     def backward(self, grad_output: Any, input_grad: bool = True) -> Any:
         layers = list(self.layers)

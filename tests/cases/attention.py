@@ -51,7 +51,10 @@ def _backward_error(a: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...
     def turned(x: Array) -> Array:
         return np.swapaxes(x, -1, -2)
 
-    by_keys, by_queries = 4 * math.sqrt(k.shape[-2] + 2), 4 * math.sqrt(q.shape[-2] * q.size / max(a["key"].size, 1) + 2)
+    by_keys, by_queries = (
+        4 * math.sqrt(k.shape[-2] + 2),
+        4 * math.sqrt(q.shape[-2] * q.size / max(a["key"].size, 1) + 2),
+    )
     return (
         (wrong + by_keys * factor * grad) @ np.abs(k),
         summed(turned(wrong + by_queries * factor * grad) @ np.abs(q)),
@@ -119,7 +122,10 @@ CASES = [
     *(_attention((1,), n, 260, 16) for n in (71, 72, 73, 145)),
     *(_attention((2,), 80, n, 8) for n in (255, 256, 257, 515)),
     *(_attention((1,), n, 4100, 4, tags=("large",)) for n in (1, 4, 20)),
-    *(_attention((2,), *sizes, 8, is_causal=True) for sizes in ((5, 5), (3, 9), (9, 3), (150, 150), (80, 400), (300, 70))),
+    *(
+        _attention((2,), *sizes, 8, is_causal=True)
+        for sizes in ((5, 5), (3, 9), (9, 3), (150, 150), (80, 400), (300, 70))
+    ),
     _attention((2, 3), 9, 21, 8),
     _attention((2, 3, 2), 4, 5, 3, 6),
     _attention((2, 6), 9, 21, 8, key_heads=2, enable_gqa=True),

@@ -144,6 +144,7 @@ CASES = [
     _resize("interpolate", (8, 64), (16, 16), scale_factor=2.0, mode="bilinear", tags=("bench",)),
     _resize("interpolate", (1, 3), (224, 224), (112, 112), mode="bilinear", tags=("bench",)),
     _resize("interpolate", (1, 3), (224, 224), (320, 320), mode="bicubic", tags=("bench",)),
+    _resize("resize", (1, 3), (112, 112), (224, 224), mode="cubic", tags=("bench", "not-in-torch")),
     *(case for x, r in (((2, 8, 3, 5), 2), ((9, 1, 4), 3), ((2, 3, 16, 5, 9), 4)) for case in _shuffle(x, r)),
     *_shuffle((3, 4, 2), 1),
     *_shuffle((0, 4, 3, 2), 2, tags=("empty", "not-in-torch")),
