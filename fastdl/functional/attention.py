@@ -291,11 +291,12 @@ def _causal(is_causal: bool, attn_mask: ArrayLike | None) -> bool:
 @helper
 def _shape_of(allowed: Array | None, bias: Array | None) -> tuple[int, ...]:
     """Of a mask; that of none is as if it were one number."""
+    found: tuple[int, ...] = ()
     if allowed is not None:
-        return allowed.shape
+        found = allowed.shape
     if bias is not None:
-        return bias.shape
-    return ()
+        found = bias.shape
+    return found
 
 
 @helper
@@ -326,9 +327,9 @@ def _heads(
         fail("key", (key[-3], "heads"), ("a number that", query[-3], "heads of queries are a multiple of"))
     leading = query[:-2] if group == 1 else (*query[:-3], query[-3] // group)
     if key[:-2] != leading or key[-1] != query[-1]:
-        fail("key", ("shape", key), (*leading, "keys", query[-1]))
+        fail("key", ("shape", key), ("one like", leading, "+ (keys,", query[-1], ")"))
     if value[:-1] != key[:-1]:
-        fail("value", ("shape", value), (*key[:-1], "width"))
+        fail("value", ("shape", value), ("one that begins with", key[:-1]))
     scores = (*query[:-1], key[-2])
     if len(mask) > rank:
         fail("attn_mask", ("shape", mask), ("one that broadcasts to", scores))

@@ -200,6 +200,7 @@ def interpolate_backward(
         fail("grad_output", grad_output.shape, shape)
     result = output(out, x.shape, x)
     if out is not None:
+        disjoint(result, "x", x)
         disjoint(result, "grad_output", grad_output)
     _kernels.resize_backward(grad_output, result, volumes, _KINDS[kind], coordinates, 0, *scales, -0.75, 0)
     return result
@@ -302,6 +303,7 @@ def resize_backward(
         fail("grad_output", grad_output.shape, shape)
     result = output(out, x.shape, x)
     if out is not None:
+        disjoint(result, "x", x)
         disjoint(result, "grad_output", grad_output)
     _kernels.resize_backward(grad_output, result, volumes, kind, places, nearest, *scales, cubic, int(inside))
     return result
@@ -350,7 +352,8 @@ def _resized(
         if scale_factor is None:
             fail("size", "None, and no scale_factor", "one of the two")
         factors = _factors(scale_factor, rank)
-        after = tuple([int(float(n) * factor) for n, factor in zip(before, factors, strict=True)])
+        grown = [int(float(n) * factor) for n, factor in zip(before, factors, strict=True)]
+        after = grown[0], grown[1], grown[2]
     scales = [1.0, 1.0, 1.0]
     for d in range(3):
         if before[d] < 1:

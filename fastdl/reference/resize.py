@@ -55,9 +55,9 @@ def _matrix(size: int, out: int, scale: float, options: Options) -> Array:
     mode, coordinates, nearest, cubic, exclude_outside = options
     matrix, rows = np.zeros((out, size)), np.arange(out)
     if mode == _kernels.RESIZE_AREA:
-        for i in rows:
-            first, last = i * size // out, -(-(i + 1) * size // out)
-            matrix[i, first:last] = 1 / (last - first)
+        for row in range(out):
+            begin, end = row * size // out, -(-(row + 1) * size // out)
+            matrix[row, begin:end] = 1 / (end - begin)
         return matrix
     places = _places(size, out, scale, mode, coordinates)
     if mode == _kernels.RESIZE_NEAREST:
