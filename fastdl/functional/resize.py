@@ -354,17 +354,13 @@ def _resized(
         factors = _factors(scale_factor, rank)
         grown = [int(float(n) * factor) for n, factor in zip(before, factors, strict=True)]
         after = grown[0], grown[1], grown[2]
-    scales = [1.0, 1.0, 1.0]
     for d in range(3):
         if before[d] < 1:
             fail("x", ("shape", shape), "spatial sizes of at least 1")
         if after[d] < 1:
             fail("size", after[d], "at least 1 (or a larger scale_factor)")
-        scales[d] = float(before[d]) / float(after[d])
-        if size is None and not again:
-            scales[d] = 1.0 / factors[d]
-        if kind >= 0 and _KINDS[kind] == _LINEAR and after[d] == before[d]:  # as torch has it, whatever the factor
-            scales[d] = 1.0
+    of_sizes, linear = size is not None or again, kind >= 0 and _KINDS[kind] == _LINEAR
+    scales = [_scale(before[d], after[d], factors[d], of_sizes, linear) for d in range(3)]
     found = _kernels.Volumes(
         planes=shape[0] * shape[1],
         depth=before[0],
@@ -375,6 +371,14 @@ def _resized(
         out_width=after[2],
     )
     return found, (scales[0], scales[1], scales[2]), (shape[0], shape[1], *after[3 - rank :])
+
+
+@helper
+def _scale(before: int, after: int, factor: float, of_sizes: bool, linear: bool) -> float:
+    """The elements of x that one of the result covers."""
+    if of_sizes or (linear and before == after):  # the latter as torch has it, whatever the factor
+        return float(before) / float(after)
+    return 1.0 / factor
 
 
 @helper
