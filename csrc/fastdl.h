@@ -353,15 +353,15 @@ FDL_KERNEL int fdl_linear_backward(const real *grad_output, const real *x, const
 /* attention.c: query [heads, queries, width], key, value [heads / group, keys, width or value_width], y [heads, queries,
  * value_width], logsumexp [heads, queries]; allowed (bools) or bias: a mask of the scores; geometry [mask_rank, 2]: of
  * each dimension its size and the mask's elements from one index to the next. keep, seed, offset: dropout of the weights. */
-FDL_KERNEL int fdl_attention(const real *query, const real *key, const real *value,
-                             FDL_OPTIONAL const uint8_t *allowed, FDL_OPTIONAL const real *bias, real *y,
-                             FDL_OPTIONAL real *logsumexp, const int64_t *geometry, const fdl_heads *heads,
-                             double scale, double keep, int64_t seed, int64_t offset);
+FDL_KERNEL int fdl_attention(const real *query, const real *key, const real *value, FDL_OPTIONAL const uint8_t *allowed,
+                             FDL_OPTIONAL const real *bias, real *y, FDL_OPTIONAL real *logsumexp,
+                             const int64_t *geometry, const fdl_heads *heads, double scale, double keep, int64_t seed,
+                             int64_t offset);
 FDL_KERNEL int fdl_attention_backward(const real *grad_output, const real *query, const real *key, const real *value,
-                                      FDL_OPTIONAL const uint8_t *allowed, FDL_OPTIONAL const real *bias,
-                                      const real *y, const real *logsumexp, real *grad_query, real *grad_key,
-                                      real *grad_value, const int64_t *geometry, const fdl_heads *heads, double scale,
-                                      double keep, int64_t seed, int64_t offset);
+                                      FDL_OPTIONAL const uint8_t *allowed, FDL_OPTIONAL const real *bias, const real *y,
+                                      const real *logsumexp, real *grad_query, real *grad_key, real *grad_value,
+                                      const int64_t *geometry, const fdl_heads *heads, double scale, double keep,
+                                      int64_t seed, int64_t offset);
 /* normalization.c: x, y [batch, groups, channels, inner], weight, bias [groups, channels]; mean and rstd of each
  * statistic, in double, [batch, groups] or, of BATCH and FIXED (with channels = 1), [groups]; fixed_mean and fixed_var
  * [groups], with which FIXED normalizes; running_mean and running_var [groups], which BATCH and GROUP update. RMS has

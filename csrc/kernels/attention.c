@@ -20,7 +20,7 @@
 #include "vector/softmax.h"
 
 enum {
-    QUERIES = 72,                    /* most rows of a block */
+    QUERIES = 84,                    /* most rows of a block */
     KEYS = 2048 / (int)sizeof(real), /* columns, where there are that many rows; of few rows up to MOST_KEYS */
     MOST_KEYS = 4096,
     ONCE = 8 << 20, /* most bytes of a head's keys to be packed as a whole */

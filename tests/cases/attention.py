@@ -119,8 +119,8 @@ CASES = [
     *(_attention((2,), 7, n, 5) for n in (1, 2, 3, 4, 8, 15, 16, 17, 31, 33, 63, 64, 65)),
     *(_attention((), 5, 9, n, 3) for n in (1, 2, 7, 8, 9, 16, 17, 33)),
     *(_attention((), 5, 9, 4, n) for n in (1, 2, 7, 8, 9, 16, 17, 33)),
-    *(_attention((1,), n, 260, 16) for n in (71, 72, 73, 145)),
-    *(_attention((2,), 80, n, 8) for n in (255, 256, 257, 515)),
+    *(_attention((1,), n, 260, 16) for n in (83, 84, 85, 169)),
+    *(_attention((2,), 90, n, 8) for n in (255, 256, 257, 512, 513, 1030)),
     *(_attention((1,), n, 4100, 4, tags=("large",)) for n in (1, 4, 20)),
     *(
         _attention((2,), *sizes, 8, is_causal=True)
