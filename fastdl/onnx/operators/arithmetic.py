@@ -1,0 +1,284 @@
+"""Arithmetic, comparisons, logic, casts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import reduce
+from typing import Any
+
+import numpy as np
+
+import fastdl
+from fastdl.functional.verbs import Array
+from fastdl.onnx._graph import onnx
+from fastdl.onnx._table import Node, bounded, is_floats, operator
+from fastdl.onnx.operators._shared import ints
+
+
+def _fits(x: Array, y: Array) -> None:
+    bounded(np.broadcast_shapes(x.shape, y.shape), np.result_type(x, y))
+
+
+def _aligned(x: Array, y: Array, axis: int | None, broadcast: int) -> Array:
+    """y as the first versions broadcast it: its first dimension is dimension `axis` of x."""
+    if not broadcast or axis is None or y.ndim == 0:
+        return y
+    at = axis % x.ndim
+    return y.reshape(y.shape + (1,) * (x.ndim - at - y.ndim))
+
+
+def _equal(node: Node, x: Any, y: Any, *_: Any) -> bool:
+    return is_floats(x, y) and x.shape == y.shape
+
+
+def _add(x: Array, y: Array) -> Array:
+    if is_floats(x, y) and x.shape == y.shape:
+        return fastdl.add(x, y)
+    return np.add(x, y)
+
+
+def _sub(x: Array, y: Array) -> Array:
+    if is_floats(x, y) and x.shape == y.shape:
+        return fastdl.add(x, y, alpha=-1.0)
+    return np.subtract(x, y)
+
+
+def _div(x: Array, y: Array) -> Array:
+    """Of integers, towards zero."""
+    if x.dtype.kind not in "iu":
+        return np.divide(x, y)
+    quotient = np.floor_divide(x, y)
+    rest = x - quotient * y
+    return (quotient + ((rest != 0) & ((rest < 0) != (y < 0)) & (quotient < 0))).astype(x.dtype)
+
+
+def _div_of_signs(x: Array, y: Array) -> Array:
+    if x.dtype.kind != "i":
+        return np.floor_divide(x, y) if x.dtype.kind == "u" else np.divide(x, y)
+    quotient = np.floor_divide(x, y)
+    inexact = quotient * y != x
+    return (quotient + (inexact & ((x < 0) != (y < 0)))).astype(x.dtype)
+
+
+def _mul(x: Array, y: Array) -> Array:
+    return np.logical_and(x, y) if x.dtype == bool else np.multiply(x, y)
+
+
+def _pow(x: Array, y: Array) -> Array:
+    """In the dtype of x."""
+    if x.dtype.kind in "iu" and y.dtype.kind in "iu":
+        return np.power(x.astype(np.float64), y).astype(x.dtype) if np.any(y < 0) else np.power(x, y.astype(x.dtype))
+    wide = np.float64 if x.dtype.kind in "iu" or y.dtype == np.float64 else x.dtype
+    return np.power(x.astype(wide), y.astype(wide)).astype(x.dtype)
+
+
+def _binary(name: str, function: Callable[[Array, Array], Array], kernels: Any = False) -> None:
+    def compute(x: Array, y: Array, *, axis: int | None = None, broadcast: int = 0) -> Array:
+        y = _aligned(x, y, axis, broadcast)
+        _fits(x, y)
+        return function(x, y)
+
+    operator(name, kernels=kernels)(compute)
+
+
+for _name, _function, _kernels in (
+    ("Add", _add, _equal),
+    ("Sub", _sub, _equal),
+    ("Mul", _mul, False),
+    ("Div", _div_of_signs, False),
+    ("Pow", _pow, False),
+    ("And", np.logical_and, False),
+    ("Or", np.logical_or, False),
+    ("Xor", np.logical_xor, False),
+    ("Equal", np.equal, False),
+    ("Greater", np.greater, False),
+    ("Less", np.less, False),
+    ("GreaterOrEqual", np.greater_equal, False),
+    ("LessOrEqual", np.less_equal, False),
+    ("BitwiseAnd", np.bitwise_and, False),
+    ("BitwiseOr", np.bitwise_or, False),
+    ("BitwiseXor", np.bitwise_xor, False),
+):
+    _binary(_name, _function, _kernels)
+
+
+@operator("Mod")
+def mod(x: Array, y: Array, *, fmod: int = 0) -> Array:
+    """With the sign of y or, with fmod, that of x."""
+    _fits(x, y)
+    return np.fmod(x, y) if fmod else np.mod(x, y)
+
+
+@operator("BitShift")
+def bit_shift(x: Array, y: Array, *, direction: str) -> Array:
+    _fits(x, y)
+    return np.left_shift(x, y) if direction == "LEFT" else np.right_shift(x, y)
+
+
+def _many(name: str, function: Callable[[Array, Array], Array], kernels: Any = False) -> None:
+    def compute(first: Array, *others: Array) -> Array:
+        bounded(np.broadcast_shapes(first.shape, *(o.shape for o in others)), first.dtype)
+        return reduce(function, others, first)
+
+    operator(name, kernels=kernels)(compute)
+
+
+def _all_equal(node: Node, first: Any, *others: Any) -> bool:
+    return len(others) > 0 and is_floats(first, *others) and all(o.shape == first.shape for o in others)
+
+
+_many("Sum", _add, _all_equal)
+_many("Max", np.maximum)
+_many("Min", np.minimum)
+
+
+@operator("Mean")
+def mean(first: Array, *others: Array) -> Array:
+    total = reduce(np.add, others, first)
+    return (total / total.dtype.type(1 + len(others))).astype(first.dtype)
+
+
+def _unary(name: str, function: Callable[[Array], Array], kernels: Any = False) -> None:
+    def compute(x: Array) -> Array:
+        found = function(x)
+        return found if found.dtype in (x.dtype, np.bool_) else found.astype(x.dtype)
+
+    operator(name, kernels=kernels)(compute)
+
+
+for _name, _one in (
+    ("Abs", np.abs),
+    ("Acos", np.arccos),
+    ("Acosh", np.arccosh),
+    ("Asin", np.arcsin),
+    ("Asinh", np.arcsinh),
+    ("Atan", np.arctan),
+    ("Atanh", np.arctanh),
+    ("BitwiseNot", np.bitwise_not),
+    ("Ceil", np.ceil),
+    ("Cos", np.cos),
+    ("Cosh", np.cosh),
+    ("Floor", np.floor),
+    ("IsNaN", np.isnan),
+    ("Neg", np.negative),
+    ("Not", np.logical_not),
+    ("Reciprocal", lambda x: 1 / x),
+    ("Round", np.rint),
+    ("Sign", np.sign),
+    ("Sin", np.sin),
+    ("Sinh", np.sinh),
+    ("Sqrt", np.sqrt),
+    ("Tan", np.tan),
+):
+    _unary(_name, _one)
+
+
+@operator("IsInf")
+def is_inf(x: Array, *, detect_negative: int = 1, detect_positive: int = 1) -> Array:
+    found = np.isinf(x)
+    if not detect_negative:
+        found &= ~(x < 0)
+    if not detect_positive:
+        found &= ~(x > 0)
+    return found
+
+
+def _clipped(x: Array, low: Any, high: Any) -> Array:
+    if is_floats(x):
+        low = -np.inf if low is None else float(low)
+        high = np.inf if high is None else float(high)
+        if low <= high:
+            return fastdl.hardtanh(x, low, high)
+    found = x if low is None else np.maximum(x, np.asarray(low, x.dtype))
+    return found if high is None else np.minimum(found, np.asarray(high, x.dtype))
+
+
+def _in_order(node: Node, x: Any, low: Any = None, high: Any = None) -> bool:
+    return is_floats(x) and (low is None or high is None or bool(np.all(low <= high)))
+
+
+@operator("Clip", since=11, fixed=("low", "high"), kernels=_in_order)
+def clip(x: Array, low: Array | None = None, high: Array | None = None) -> Array:
+    return _clipped(x, low, high)
+
+
+@operator("Clip", kernels=lambda node, x: is_floats(x))
+def clip_1(x: Array, *, min: float = -3.4028234663852886e38, max: float = 3.4028234663852886e38) -> Array:
+    return _clipped(x, min, max)
+
+
+@operator("Where")
+def where(condition: Array, x: Array, y: Array) -> Array:
+    bounded(np.broadcast_shapes(condition.shape, x.shape, y.shape), x.dtype)
+    return np.where(condition, x, y)
+
+
+def _dtype_of(number: int | str) -> np.dtype[Any]:
+    if isinstance(number, str):  # in the first version
+        number = onnx.TensorProto.DataType.Value(number)
+    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(number))
+
+
+def cast_to(x: Array, dtype: np.dtype[Any], saturate: int = 1) -> Array:
+    """x in another dtype: numbers that small floats do not have become their largest, or infinity or NaN."""
+    if x.dtype == dtype:
+        return x
+    if dtype == object:
+        return np.array([_text(v) for v in x.reshape(-1)], object).reshape(x.shape)
+    if x.dtype.kind in "OU":
+        numbers = [float(v) for v in x.reshape(-1)]
+        return np.array(numbers, np.float64).reshape(x.shape).astype(dtype)
+    if dtype.kind == "b":
+        return x != 0
+    name = dtype.name
+    if name in ("int4", "uint4", "int2", "uint2"):
+        bits = int(name[-1])
+        wrapped = np.trunc(np.asarray(x, np.float64)).astype(np.int64) & ((1 << bits) - 1)
+        return np.where(wrapped >= 1 << bits - 1, wrapped - (1 << bits), wrapped).astype(np.int8).astype(dtype) if (
+            name.startswith("i")
+        ) else wrapped.astype(np.uint8).astype(dtype)
+    if name.startswith("float8") and saturate and name != "float8_e8m0fnu":
+        import ml_dtypes
+
+        largest = float(ml_dtypes.finfo(dtype).max)
+        wide = x.astype(np.float32)
+        return np.where(np.isnan(wide), wide, np.clip(wide, -largest, largest)).astype(dtype)
+    if x.dtype.kind == "V" or dtype.kind == "V":  # ml_dtypes' convert from and to float32
+        return x.astype(np.float32).astype(dtype)
+    return x.astype(dtype)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (np.floating, float)):
+        return "NaN" if np.isnan(value) else np.format_float_positional(value, trim="-") if False else str(value)
+    return str(value)
+
+
+@operator("Cast")
+def cast(x: Array, *, to: Any, saturate: int = 1, round_mode: str = "up") -> Array:
+    return cast_to(x, _dtype_of(to), saturate)
+
+
+@operator("CastLike")
+def cast_like(x: Array, like: Array, *, saturate: int = 1, round_mode: str = "up") -> Array:
+    return cast_to(x, like.dtype, saturate)
+
+
+@operator("CumSum", fixed=("axis",))
+def cum_sum(x: Array, axis: Array, *, exclusive: int = 0, reverse: int = 0) -> Array:
+    return _running(np.add, x, axis, exclusive, reverse, 0)
+
+
+@operator("CumProd", fixed=("axis",))
+def cum_prod(x: Array, axis: Array, *, exclusive: int = 0, reverse: int = 0) -> Array:
+    return _running(np.multiply, x, axis, exclusive, reverse, 1)
+
+
+def _running(ufunc: Any, x: Array, axis: Array, exclusive: int, reverse: int, first: int) -> Array:
+    (at,) = ints(axis)
+    x = np.flip(x, at) if reverse else x
+    found = ufunc.accumulate(x, at, dtype=x.dtype)
+    if exclusive:
+        found = np.roll(found, 1, at)
+        found[(*(slice(None),) * (at % x.ndim), slice(0, 1))] = first
+    return np.flip(found, at) if reverse else found
