@@ -45,14 +45,6 @@ def _sub(x: Array, y: Array) -> Array:
 
 def _div(x: Array, y: Array) -> Array:
     """Of integers, towards zero."""
-    if x.dtype.kind not in "iu":
-        return np.divide(x, y)
-    quotient = np.floor_divide(x, y)
-    rest = x - quotient * y
-    return (quotient + ((rest != 0) & ((rest < 0) != (y < 0)) & (quotient < 0))).astype(x.dtype)
-
-
-def _div_of_signs(x: Array, y: Array) -> Array:
     if x.dtype.kind != "i":
         return np.floor_divide(x, y) if x.dtype.kind == "u" else np.divide(x, y)
     quotient = np.floor_divide(x, y)
@@ -85,7 +77,7 @@ for _name, _function, _kernels in (
     ("Add", _add, _equal),
     ("Sub", _sub, _equal),
     ("Mul", _mul, False),
-    ("Div", _div_of_signs, False),
+    ("Div", _div, False),
     ("Pow", _pow, False),
     ("And", np.logical_and, False),
     ("Or", np.logical_or, False),
@@ -219,7 +211,7 @@ def _dtype_of(number: int | str) -> np.dtype[Any]:
     return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(number))
 
 
-def cast_to(x: Array, dtype: np.dtype[Any], saturate: int = 1) -> Array:
+def cast_to(x: Array, dtype: np.dtype[Any], saturate: int = 1, round_mode: str = "up") -> Array:
     """x in another dtype: numbers that small floats do not have become their largest, or infinity or NaN."""
     if x.dtype == dtype:
         return x
@@ -237,7 +229,9 @@ def cast_to(x: Array, dtype: np.dtype[Any], saturate: int = 1) -> Array:
         return np.where(wrapped >= 1 << bits - 1, wrapped - (1 << bits), wrapped).astype(np.int8).astype(dtype) if (
             name.startswith("i")
         ) else wrapped.astype(np.uint8).astype(dtype)
-    if name.startswith("float8") and saturate and name != "float8_e8m0fnu":
+    if name == "float8_e8m0fnu":
+        return _power_of_2(x, dtype, round_mode)
+    if name.startswith("float8") and saturate:
         import ml_dtypes
 
         largest = float(ml_dtypes.finfo(dtype).max)
@@ -248,20 +242,28 @@ def cast_to(x: Array, dtype: np.dtype[Any], saturate: int = 1) -> Array:
     return x.astype(dtype)
 
 
+def _power_of_2(x: Array, dtype: np.dtype[Any], how: str) -> Array:
+    """The exponent alone (FLOAT8E8M0)."""
+    part, exponent = np.frexp(np.abs(x.astype(np.float64)))
+    least = {"up": 0.5, "nearest": 0.75, "down": 1.0}[how]
+    above = part > least if how == "up" else part >= least
+    bits = np.clip(exponent - 1 + above + 127, 0, 254)
+    bits = np.where(x == 0, 0, np.where(np.isfinite(x), bits, 255))
+    return bits.astype(np.uint8).view(dtype)
+
+
 def _text(value: Any) -> str:
-    if isinstance(value, (np.floating, float)):
-        return "NaN" if np.isnan(value) else np.format_float_positional(value, trim="-") if False else str(value)
-    return str(value)
+    return "NaN" if value != value else str(value)
 
 
 @operator("Cast")
 def cast(x: Array, *, to: Any, saturate: int = 1, round_mode: str = "up") -> Array:
-    return cast_to(x, _dtype_of(to), saturate)
+    return cast_to(x, _dtype_of(to), saturate, round_mode)
 
 
 @operator("CastLike")
 def cast_like(x: Array, like: Array, *, saturate: int = 1, round_mode: str = "up") -> Array:
-    return cast_to(x, like.dtype, saturate)
+    return cast_to(x, like.dtype, saturate, round_mode)
 
 
 @operator("CumSum", fixed=("axis",))

@@ -95,7 +95,7 @@ def tensor_scatter(
     for i, start in enumerate(starts):
         rows = np.arange(start, start + count)
         rows = rows % size if mode == "circular" else _counted(rows, size)
-        found[(i, *(slice(None),) * (at - 1), rows)] = update[i]
+        np.moveaxis(found[i], at - 1, 0)[rows] = np.moveaxis(update[i], at - 1, 0)
     return found
 
 

@@ -82,7 +82,9 @@ def gemm(
 @operator("Einsum")
 def einsum(*arrays: Array, equation: str) -> Array:
     _einsum_size(equation, arrays)
-    return np.einsum(equation.replace(" ", ""), *arrays, optimize=True).astype(arrays[0].dtype, copy=False)
+    dtype = arrays[0].dtype
+    given = [a.astype(np.float32) for a in arrays] if dtype.kind == "V" else arrays
+    return np.asarray(np.einsum(equation.replace(" ", ""), *given, optimize=True)).astype(dtype, copy=False)
 
 
 def _einsum_size(equation: str, arrays: tuple[Array, ...]) -> None:

@@ -51,7 +51,7 @@ def _of(name: str, rank: int) -> Any:
     return getattr(fastdl, f"{name}{rank}d")
 
 
-@operator("MaxPool", kernels=lambda node, x: is_floats(x))
+@operator("MaxPool", kernels=lambda node, x: is_floats(x) and sum(map(bool, node.outputs)) == 1)
 def max_pool(
     x: Array,
     *,

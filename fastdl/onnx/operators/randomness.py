@@ -15,10 +15,6 @@ def _generator(seed: float | None) -> np.random.Generator:
     return np.random.default_rng(None if seed is None else abs(int(np.float32(seed).view(np.int32))))
 
 
-def _trains(node: Node, x: Any, ratio: Any = None, training: Any = None) -> bool:
-    return False
-
-
 @operator("Dropout", since=12)
 def dropout(
     x: Array, ratio: Array | None = None, training: Array | None = None, *, seed: int | None = None, node: Node
@@ -27,7 +23,7 @@ def dropout(
     p = 0.5 if ratio is None else float(ratio)
     if training is None or not training or p == 0:
         return x if len(node.outputs) < 2 else (x, np.ones(x.shape, bool))
-    kept = np.random.default_rng(seed).random(x.shape) >= p
+    kept = np.random.RandomState(seed).uniform(size=x.shape) >= p  # as ONNX's own has it  # noqa: NPY002
     return (np.where(kept, x / x.dtype.type(1 - p), 0).astype(x.dtype), kept)[: len(node.outputs)]
 
 
@@ -74,7 +70,8 @@ def random_uniform_like(
 
 @operator("Bernoulli", random=True)
 def bernoulli(x: Array, *, dtype: int | None = None, seed: float | None = None) -> Array:
-    return (_generator(seed).random(x.shape) < x).astype(_typed(dtype, x.dtype))
+    state = np.random.RandomState(None if seed is None else int(seed))  # as ONNX's own has it  # noqa: NPY002
+    return state.binomial(1, x.astype(np.float64)).astype(_typed(dtype, x.dtype))
 
 
 @operator("Multinomial", random=True)

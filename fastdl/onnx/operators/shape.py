@@ -69,6 +69,7 @@ def eye_like(x: Array, *, dtype: int | None = None, k: int = 0) -> Array:
 
 @operator("Range", sizes=("start", "limit", "delta"))
 def range_(start: Array, limit: Array, delta: Array) -> Array:
+    start, limit, delta = (np.reshape(a, ()) for a in (start, limit, delta))
     if delta == 0:
         raise ValueError("delta: found 0, expected another number")
     count = max(0, int(np.ceil((limit - start) / delta)))
@@ -155,14 +156,17 @@ def _spread(x: Array) -> Array:
     return np.expand_dims(x, tuple(range(0, 2 * x.ndim, 2)))
 
 
-@operator("Concat", since=4, kernels=lambda node, *arrays: is_floats(*arrays))
+def _joins(node: Node, *arrays: Any) -> bool:
+    return is_floats(*arrays) and any(a.size for a in arrays)
+
+
+@operator("Concat", since=4, kernels=_joins)
 def concat(*arrays: Array, axis: int) -> Array:
-    if is_floats(*arrays) and all(a.size for a in arrays):
-        return fastdl.cat(arrays, axis)
-    return np.concatenate(arrays, axis)
+    full = [a for a in arrays if a.size]
+    return fastdl.cat(full, axis) if is_floats(*arrays) and full else np.concatenate(arrays, axis)
 
 
-@operator("Concat", kernels=lambda node, *arrays: is_floats(*arrays))
+@operator("Concat", kernels=_joins)
 def concat_1(*arrays: Array, axis: int = 1) -> Array:
     return concat(*arrays, axis=axis)
 
