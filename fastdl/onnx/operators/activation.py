@@ -140,12 +140,18 @@ def _channelwise(x: Array, slope: Array) -> int:
     return slope.size if x.ndim >= 2 and from_end <= 1 and all(n == 1 for n in at_channels) else 0
 
 
-@operator("PRelu", kernels=lambda node, x, slope: is_floats(x, slope) and _channelwise(x, slope) > 0)
+@operator("PRelu", since=7, kernels=lambda node, x, slope: is_floats(x, slope) and _channelwise(x, slope) > 0)
 def prelu(x: Array, slope: Array) -> Array:
     """ONNX's slopes have the shape of x, or one that broadcasts to it; the kernel's are one, or one a channel."""
     if is_floats(x, slope) and x.size and _channelwise(x, slope):
         return fastdl.prelu(x, reshaped(slope, (-1,)))
     return np.where(x < 0, x * slope, x).astype(x.dtype)
+
+
+@operator("PRelu", kernels=lambda node, x, slope: is_floats(x, slope) and x.ndim > 1)
+def prelu_1(x: Array, slope: Array) -> Array:
+    """With slopes for channels."""
+    return prelu(x, reshaped(slope, (-1, *[1] * (x.ndim - 2))))
 
 
 @operator("Softmax", since=13, kernels=True)
@@ -159,7 +165,7 @@ def log_softmax(x: Array, *, axis: int = -1) -> Array:
 
 
 def _flat(x: Array, axis: int) -> tuple[int, int]:
-    (at,) = axes_of([axis], x.ndim + 1)
+    (at,) = axes_of([axis], x.ndim + (axis >= 0))
     rows = int(np.prod(x.shape[:at], dtype=np.int64))
     return rows, x.size // max(rows, 1)
 
