@@ -356,8 +356,9 @@ def compare(name: str, peers: list[str], threads: int, rounds: int) -> dict[str,
 
 
 _MEMORY = """
-import resource, sys
+import sys
 import numpy as np
+def peak(): return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
 x = np.ones((1, 3, 224, 224), np.float32)
 if sys.argv[1] == "fastdl":
     import fastdl.onnx
@@ -368,11 +369,11 @@ else:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     def load(): return (lambda s: lambda: s.run(None, {"x": x}))(onnxruntime.InferenceSession(sys.argv[2], options))
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak()
 run = load()
 for _ in range(3):
     run()
-print(before, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+print(before, peak())
 """
 
 

@@ -70,10 +70,10 @@ def evaluate(graph: Graph, given: Mapping[str, Any] | None, constants: Mapping[s
                 continue
         found.nodes.append(node)
         if given is not None:
-            sort = _sort(node, env, known, varying)
-            found.sorts[id(node)] = sort
             if not constant:
                 outputs = _call(node, env)
+            sort = _sort(node, env, known, varying)
+            found.sorts[id(node)] = sort
             for name, value in zip(node.outputs, outputs, strict=False):
                 env[name] = value
             if sort == "varying":

@@ -152,7 +152,8 @@ class Node:
                 raise
             kind = type(error) if type(error) in (ValueError, TypeError, IndexError) else ValueError
             raise kind(f"{self}: {error}") from error
-        return found if isinstance(found, tuple) else (found,)
+        every = found if isinstance(found, tuple) else (found,)
+        return tuple([np.asarray(v) if isinstance(v, np.generic) else v for v in every])
 
     def _widened(self, values: list[Any], options: dict[str, Any]) -> Any:
         """Kernels compute in float32 and float64: other numbers become those, and are made of them again."""

@@ -76,7 +76,7 @@ class Model:
         values = self._in_order(inputs) if named else inputs  # type: ignore[arg-type]
         try:
             key = tuple([(a.shape, a.dtype) for a in values])
-        except AttributeError:
+        except (AttributeError, TypeError):
             values = self._checked(values)
             key = tuple([(a.shape, a.dtype) for a in values if isinstance(a, np.ndarray)])
         last, run = self._last
