@@ -85,6 +85,25 @@ enum {
     FDL_ACTIVATION_ERF,
 };
 
+/* Arithmetic of two arrays, then of three: kernels/arithmetic.c has the formulas. */
+enum {
+    FDL_ARITHMETIC_ADD = 0,
+    FDL_ARITHMETIC_MUL,
+    FDL_ARITHMETIC_DIV,
+    FDL_ARITHMETIC_POW,
+    FDL_ARITHMETIC_MAXIMUM,
+    FDL_ARITHMETIC_MINIMUM,
+    FDL_ARITHMETIC_EQUAL,
+    FDL_ARITHMETIC_WHERE,
+    FDL_ARITHMETIC_DIV_GRAD,
+    FDL_ARITHMETIC_POW_GRAD,
+    FDL_ARITHMETIC_EXPONENT_GRAD,
+    FDL_ARITHMETIC_MAXIMUM_GRAD,
+    FDL_ARITHMETIC_MINIMUM_GRAD,
+    FDL_ARITHMETIC_EQUAL_GRAD,
+};
+enum { FDL_REDUCE_SUM = 0, FDL_REDUCE_AMAX = 1, FDL_REDUCE_AMIN = 2 };
+
 /* How a per-sample loss becomes the value that is returned; the last is the sum over the size of the batch. */
 enum { FDL_REDUCTION_NONE = 0, FDL_REDUCTION_MEAN = 1, FDL_REDUCTION_SUM = 2, FDL_REDUCTION_BATCHMEAN = 3 };
 
@@ -274,7 +293,7 @@ FDL_KERNEL int fdl_peak_fma(int64_t iterations, double *flops, real *sink);
 FDL_KERNEL int fdl_add(const real *x, const real *y, real *out, int64_t size, double alpha);
 FDL_KERNEL int fdl_fill(real *y, int64_t size, double value);
 /* geometry [rank, 3]: the size of each dimension, and the elements from one index to the next in x and in y. `strided`
- * is x, of any strides, 0 and less included: the only array that need not be dense. */
+ * is x, of any strides, 0 and less included: only arrays of such a name need not be dense. */
 FDL_KERNEL int fdl_copy(const real *strided, real *y, const int64_t *geometry, int64_t rank);
 /* x [rows, row], index [count], y [count, row]: y[i] = x[index[i]] */
 FDL_KERNEL int fdl_take(const real *x, const int64_t *index, real *y, int64_t rows, int64_t row, int64_t count);
@@ -284,6 +303,24 @@ FDL_KERNEL int fdl_take_backward(const real *grad_output, const int64_t *index, 
  * address of each, 0, its size; backward, where they are written, 0, the address, the size. */
 FDL_KERNEL int fdl_cat(real *y, const int64_t *arrays, int64_t count, int64_t outer);
 FDL_KERNEL int fdl_cat_backward(const real *grad_output, const int64_t *arrays, int64_t count, int64_t outer);
+/* arithmetic.c: out = the kind's formula of x, y and, of three, z, which are broadcast: geometry [rank, 4], the size of
+ * each dimension of out, and the elements from one index to the next in x, y and z, 0 where they repeat. One that is
+ * NULL is a number, value. */
+FDL_KERNEL int fdl_arithmetic(FDL_OPTIONAL const real *x, FDL_OPTIONAL const real *y, FDL_OPTIONAL const real *z,
+                              real *out, const int64_t *geometry, int64_t rank, int64_t kind, double value,
+                              double alpha);
+/* The same of WHERE, geometry of condition, x and y */
+FDL_KERNEL int fdl_where(const uint8_t *condition, FDL_OPTIONAL const real *x, FDL_OPTIONAL const real *y, real *out,
+                         const int64_t *geometry, int64_t rank, double value);
+/* reduction.c: y = the sum (over the divisor), the largest or the smallest of x over some dimensions: geometry [rank, 2],
+ * the size of each, and 1 where it is one of them. */
+FDL_KERNEL int fdl_reduce(const real *x, real *y, const int64_t *geometry, int64_t rank, int64_t kind, double divisor);
+/* matmul.c: c [..., m, n] = a [..., m, k] b [..., k, n]; geometry [rank, 3]: the size of each dimension before the last
+ * two of c, and the elements from one index to the next in a and b, 0 where they repeat. Of rows and columns of a, and
+ * of b, one is dense: its elements are 1 apart. */
+FDL_KERNEL int fdl_matmul(const real *strided_a, const real *strided_b, real *c, const int64_t *geometry, int64_t rank,
+                          int64_t m, int64_t n, int64_t k, int64_t a_row, int64_t a_column, int64_t b_row,
+                          int64_t b_column);
 /* activation/elementwise.c: an activation above, element by element. backward: x is the result for those of which
  * activation.h says so. */
 FDL_KERNEL int fdl_elementwise(const real *x, real *y, int64_t size, int64_t activation, double alpha, double beta);

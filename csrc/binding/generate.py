@@ -202,7 +202,7 @@ def call_table(functions: list[Function]) -> str:
             if "*" in p.type:
                 dtype = NUMPY_TYPES[c_type]
                 flags = f"{int('const' not in p.type)}, {int(p.optional)}"
-                take = "take_strided" if p.name == "strided" else "take_array"
+                take = "take_strided" if p.name.startswith("strided") else "take_array"
                 lines += [f"    void *{local} = {take}(&a, {i}, {dtype}, {flags});"]
             else:
                 take = "take_number" if c_type == "double" else "take_integer"

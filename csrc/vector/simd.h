@@ -68,8 +68,9 @@ FDL_INLINE vreal vsqrt(vreal x)
 }
 #endif
 
-/* The larger, b of equals; NaN where either is NaN. */
+/* The larger and the smaller, b of equals; NaN where either is NaN. */
 FDL_INLINE vreal vmax_nan(vreal a, vreal b) { return vselect(a != a, a, vmax(a, b)); }
+FDL_INLINE vreal vmin_nan(vreal a, vreal b) { return vselect(a != a, a, vmin(a, b)); }
 
 /* Adding this to |x| < 2^22 (float), 2^51 (double) leaves the nearest integer, ties to even, in the low bits. */
 #define FDL_ROUNDER (sizeof(real) == 4 ? (real)0x1.8p23 : (real)0x1.8p52)

@@ -10,6 +10,7 @@ from fastdl.functional.activation.piecewise import *
 from fastdl.functional.activation.prelu import *
 from fastdl.functional.activation.smooth import *
 from fastdl.functional.activation.softmax import *
+from fastdl.functional.arithmetic import *
 from fastdl.functional.arrays import *
 from fastdl.functional.conv.columns import *
 from fastdl.functional.conv.conv import *
@@ -18,6 +19,7 @@ from fastdl.functional.conv.transpose import *
 from fastdl.functional.explain import *
 from fastdl.functional.linear import *
 from fastdl.functional.loss import *
+from fastdl.functional.matmul import *
 from fastdl.functional.normalization import *
 from fastdl.functional.padding import *
 from fastdl.functional.policy.categorical import *
@@ -31,4 +33,5 @@ from fastdl.functional.recurrent.cell import *
 from fastdl.functional.recurrent.lstm import *
 from fastdl.functional.recurrent.onnx import *
 from fastdl.functional.recurrent.rnn import *
+from fastdl.functional.reduction import *
 from fastdl.functional.regularization import *

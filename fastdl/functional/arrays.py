@@ -1,4 +1,4 @@
-"""Arrays as wholes: sums of two, rows by index, several side by side."""
+"""Arrays as wholes: rows by index, several side by side."""
 
 from __future__ import annotations
 
@@ -19,22 +19,17 @@ from fastdl.functional.verbs import (
     class_indices,
     fail,
     floats,
-    floats_as,
-    gradient,
     leading_sizes,
     natural,
-    number_or_nan,
     output,
     result_table,
     rows_of,
-    same_or_disjoint,
     several_floats,
     shapes_of,
     split_along,
 )
 
 __all__ = [
-    "add",
     "cat",
     "cat_backward",
     "take",
@@ -60,55 +55,6 @@ _TEXTS = {
             and what was expected; nothing has been written then.
         """,
 }
-
-
-@operation
-@doc(_TEXTS)
-def add(x: ArrayLike, y: ArrayLike, alpha: float = 1.0, out: Array | None = None) -> Array:
-    """The sum of two arrays of one shape. torch.add.
-
-    ::
-
-        out = x + alpha * y
-
-    Its gradient in x is that of the result itself, in y alpha times as much.
-
-    Parameters
-    ----------
-    x : array
-        float32 or float64, of any shape.
-    y : array
-        As x. (Nothing is broadcast.)
-    alpha : float, optional
-        What y is multiplied by.
-    out : array, optional
-        Where to store the result: as x, C-contiguous; x or y itself, or memory that neither shares.
-
-    Returns
-    -------
-    array
-        As x.
-
-    {raises}
-
-    Examples
-    --------
-    >>> import numpy as np, fastdl
-    >>> x, y = np.array([1, 2, 3], np.float32), np.array([10, 20, 30], np.float32)
-    >>> fastdl.add(x, y)
-    array([11., 22., 33.], dtype=float32)
-    >>> fastdl.add(x, y, alpha=-0.5, out=x)
-    array([ -4.,  -8., -12.], dtype=float32)
-    """
-    x = floats(x, "x")
-    y = floats_as(y, "y", x)
-    factor = number_or_nan(alpha, "alpha")
-    result = gradient(x) if out is None else output(out, x.shape, x)
-    if out is not None:
-        same_or_disjoint(result, "x", x)
-        same_or_disjoint(result, "y", y)
-    _kernels.add(x, y, result, x.size, factor)
-    return result
 
 
 @operation

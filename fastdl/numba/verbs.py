@@ -143,6 +143,20 @@ def _floats(run: Any, x: Any, argument: str, ndim: int = -1) -> ArrayValue:
     return array if array.layout == "C" else run.call(verbs.copied, (array,), {})
 
 
+@twin(verbs.matrices)
+def _matrices(run: Any, x: Any, argument: str, like: Any = None) -> Any:
+    """Matrices in Fortran's order are read where they lie, as C's are."""
+    array = _view(run, x, argument)
+    steps: Any = ()
+    if array.layout == "F" and array.ndim == 2 and array.dtype in (np.float32, np.float64):
+        steps = tuple(run.code.arithmetic(operator.floordiv, step, array.itemsize) for step in array.strides)
+    else:
+        array = _floats(run, array, argument)
+    if like is not None and array.dtype != like.dtype:
+        run.call(verbs.floats_like, (array, argument, like), {})
+    return array, steps
+
+
 @twin(array_verbs.writable)
 def _writable(run: Any, out: Any, argument: str, shape: Any, like: Any) -> Any:
     """As it is in Python; an array that passes is in C order, whatever its type says."""

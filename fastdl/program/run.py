@@ -155,7 +155,7 @@ class Run:
                     if updates:
                         written.append(view(address, size, dtype))
                 slots.append(("t", (words, [place for place, *_ in places])))
-            elif name == "strided":  # an array of any strides, read
+            elif name.startswith("strided") and value.size:  # an array of any strides, read
                 low, size = extent_of(value)
                 self._use(low, size, value, False, name, kernel)
                 uses.append(Use(name, low, size, value.shape, False))

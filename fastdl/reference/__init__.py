@@ -5,14 +5,17 @@ its arguments, and computes in whatever dtype it is given.
 """
 
 from fastdl.reference.activation import *
+from fastdl.reference.arithmetic import *
 from fastdl.reference.arrays import *
 from fastdl.reference.conv import *
 from fastdl.reference.linear import *
 from fastdl.reference.loss import *
+from fastdl.reference.matmul import *
 from fastdl.reference.normalization import *
 from fastdl.reference.optim import *
 from fastdl.reference.padding import *
 from fastdl.reference.policy import *
 from fastdl.reference.pooling import *
 from fastdl.reference.recurrent import *
+from fastdl.reference.reduction import *
 from fastdl.reference.regularization import *

@@ -8,17 +8,11 @@ from fastdl import functional
 from fastdl.reference._implements import implements
 
 __all__ = [
-    "add",
     "cat",
     "cat_backward",
     "take",
     "take_backward",
 ]
-
-
-@implements(functional.add)
-def add(x, y, alpha):
-    return x + alpha * y
 
 
 @implements(functional.take)

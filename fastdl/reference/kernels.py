@@ -51,7 +51,7 @@ def call(name: str, dtype: int, given: tuple[Any, ...]) -> None:
 
 def _argument(c_type: str, name: str, optional: bool, value: Any) -> Any:
     if isinstance(value, np.ndarray):
-        if name == "strided":
+        if name.startswith("strided"):
             return value
         return None if optional and value.size == 0 else value.reshape(-1)
     return int(value) if c_type == "int64_t" else value
@@ -93,6 +93,72 @@ def copy(strided, y, geometry, rank):
     if 0 not in shape:
         view = np.lib.stride_tricks.as_strided
         view(y, shape, to)[...] = view(strided, shape, from_)
+
+
+def _strided(x: Any, value: float, geometry: Array, column: int, dtype: Any) -> Any:
+    """An operand, with the sizes of the result; a number if there is none."""
+    if x is None:
+        return dtype.type(value)
+    return np.lib.stride_tricks.as_strided(x, geometry[:, 0], geometry[:, column] * x.itemsize)
+
+
+def _chosen(grad: Any, x: Any, y: Any, other: Any) -> Any:
+    return np.where(x == y, grad / 2, np.where(other, 0, grad))
+
+
+_ARITHMETIC: dict[str, Callable[..., Any]] = {
+    "mul": lambda x, y, z, alpha: x * y,
+    "add": lambda x, y, z, alpha: x + alpha * y,
+    "div": lambda x, y, z, alpha: x / y,
+    "pow": lambda x, y, z, alpha: np.power(x, y),
+    "maximum": lambda x, y, z, alpha: np.maximum(x, y),
+    "minimum": lambda x, y, z, alpha: np.minimum(x, y),
+    "equal": lambda x, y, z, alpha: x == y,
+    "where": lambda x, y, z, alpha: np.where(x, y, z),
+    "div_grad": lambda g, x, y, alpha: -g * (x / y / y),
+    "pow_grad": lambda g, x, y, alpha: np.where(y == 0, 0, g * (y * np.power(x, y - 1))),
+    "exponent_grad": lambda g, x, y, alpha: np.where((x == 0) & (y >= 0), 0, g * (np.power(x, y) * np.log(x))),
+    "maximum_grad": lambda g, x, y, alpha: _chosen(g, x, y, x < y),
+    "minimum_grad": lambda g, x, y, alpha: _chosen(g, x, y, x > y),
+    "equal_grad": lambda g, x, y, alpha: g * (x == y),
+}
+
+
+@kernel
+def arithmetic(x, y, z, out, geometry, rank, kind, value, alpha):
+    geometry = geometry.reshape(rank, 4)
+    operands = [_strided(each, value, geometry, 1 + i, out.dtype) for i, each in enumerate((x, y, z))]
+    found = _ARITHMETIC[_kernels.ARITHMETIC_NAMES[kind]](*operands, out.dtype.type(alpha))
+    out.reshape(geometry[:, 0])[...] = found
+
+
+@kernel
+def where(condition, x, y, out, geometry, rank, value):
+    arithmetic(condition.view(np.bool_), x, y, out, geometry, rank, _kernels.ARITHMETIC_WHERE, value, 1.0)
+
+
+@kernel
+def reduce(x, y, geometry, rank, kind, divisor):
+    shape, reduced = geometry.reshape(rank, 2).T
+    function = (np.sum, np.amax, np.amin)[kind]
+    found = function(x.reshape(shape), tuple(np.flatnonzero(reduced)))
+    y[...] = (found / y.dtype.type(divisor) if kind == _kernels.REDUCE_SUM else found).reshape(-1)
+
+
+@kernel
+def matmul(strided_a, strided_b, c, geometry, rank, m, n, k, a_row, a_column, b_row, b_column):
+    geometry = geometry.reshape(rank, 3)
+    if c.size and not k:
+        c[...] = 0
+    elif c.size:
+        a, b = (
+            np.lib.stride_tricks.as_strided(x, (*geometry[:, 0], *shape), np.array((*steps, *own)) * x.itemsize)
+            for x, shape, steps, own in (
+                (strided_a, (m, k), geometry[:, 1], (a_row, a_column)),
+                (strided_b, (k, n), geometry[:, 2], (b_row, b_column)),
+            )
+        )
+        c.reshape((*geometry[:, 0], m, n))[...] = a @ b
 
 
 @kernel

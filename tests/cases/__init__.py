@@ -6,16 +6,19 @@ Numba, and the benchmarks, all go through `all_cases`.
 
 from tests.cases import (
     activation,
+    arithmetic,
     arrays,
     conv,
     linear,
     loss,
+    matmul,
     normalization,
     optim,
     padding,
     policy,
     pooling,
     recurrent,
+    reduction,
     regularization,
 )
 from tests.cases.case import Case, declare, results
@@ -33,7 +36,7 @@ def all_cases(operation: str | None = None, tag: str | None = None) -> list[Case
     "batch8", the network's shapes for thread scaling; "grid", small sizes for comparisons.
     """
     families = (
-        *(activation, arrays, linear, conv, pooling, padding),
+        *(activation, arithmetic, arrays, reduction, matmul, linear, conv, pooling, padding),
         *(loss, optim, regularization, normalization, recurrent, policy),
     )
     cases = [case for family in families for form in family.CASES for case in (form, form.backward) if case]

@@ -7,22 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.cases.case import Arguments, Array, Backward, Case, Draw, Shape, declare, exact, summed
-
-
-def _sum(a: Arguments, expected: tuple[Array, ...]) -> tuple[Any, ...]:
-    """The product with alpha, itself rounded to the dtype, and the sum: in the reference too."""
-    return (3 * np.abs(a.get("alpha", 1.0) * a["y"]) + 2 * np.abs(expected[0]),)
-
-
-def _add(shape: Shape, x: Draw | None = None, **form: Any) -> Case:
-    return declare("add", {"x": x or shape, "y": shape}, shape, flops=2 * math.prod(shape), tolerance=_sum, **form)
-
-
-def _not_finite(rng: np.random.Generator) -> Array:
-    x = rng.standard_normal(133)
-    x[::3], x[1::6], x[4::6] = np.nan, np.inf, -np.inf
-    return x
+from tests.cases.case import Array, Backward, Case, Shape, declare, exact, summed
 
 
 def _take(rows: int, row: Shape, index: Shape, distinct: bool = False, **form: Any) -> Case:
@@ -73,13 +58,6 @@ def _cat(shape: Shape, sizes: tuple[int, ...], dim: int = 0, **form: Any) -> Cas
 _LENGTHS = (0, 1, 3, 7, 8, 9, 15, 16, 17, 31, 33, 1023, 1025)
 
 CASES = [
-    *(_add((n,)) for n in _LENGTHS),
-    *(_add((3, 5, 7), alpha=alpha) for alpha in (-1.0, 0.1, 3.0)),
-    _add((), alpha=2.0),
-    _add((70_001,), alpha=0.3),
-    *(_add((133,), _not_finite, alpha=alpha, note="special", tags=("special",)) for alpha in (1.0, 0.0, -2.0)),
-    _add((8,), note="tiny", tags=("bench",)),
-    _add((8, 64, 112, 112), tags=("bench", "large")),
     *(_take(5, (n,), (7,)) for n in _LENGTHS),
     *(_take(5, (), index) for index in ((9,), (), (2, 3))),
     _take(7, (3, 5), (2, 4)),

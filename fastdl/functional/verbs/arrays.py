@@ -81,6 +81,31 @@ def floats_like(x: Any, argument: str, like: Array, ndim: int = -1) -> Array:
     return array
 
 
+def matrices(x: Any, argument: str, like: Array | None = None) -> tuple[Array, tuple[int, ...]]:
+    """x as a float32 or float64 array (of the dtype of `like`) whose rows or columns, in the last two dimensions, are
+    dense; and the elements from one index to the next in each, () if it is C-contiguous. Copied only if it must be."""
+    array = view(x, argument)
+    steps = () if array.flags.c_contiguous else _dense_steps(array)
+    if not steps:
+        array = floats(array, argument)
+    if like is not None and array.dtype != like.dtype:
+        floats_like(array, argument, like)  # which says so
+    return array, steps
+
+
+def _dense_steps(array: Array) -> tuple[int, ...]:
+    """Those steps; () if it has to be copied."""
+    width = array.itemsize
+    if array.ndim < 2 or array.size == 0 or array.dtype not in (_F32, _F64) or not array.flags.aligned:
+        return ()
+    (m, row), (n, column) = zip(array.shape[-2:], array.strides[-2:], strict=True)
+    by_rows = (n == 1 or column == width) and (m == 1 or row > 0)
+    by_columns = (m == 1 or row == width) and (n == 1 or column > 0)
+    if not (by_rows or by_columns) or any(step % width for step in array.strides):
+        return ()
+    return tuple(step // width for step in array.strides)
+
+
 class PackedLinearWeight(NamedTuple):
     """What pack_linear_weight returns: accepted by linear in place of the weight. Its fields but shape are private.
 
@@ -125,11 +150,17 @@ def floats_as(x: Any, argument: str, like: Array) -> Array:
 @shortcut
 def bools(x: Any, argument: str, shape: tuple[int, ...]) -> Array:
     """x as a C-contiguous array of bools of that shape; copied only if it must be."""
+    array = mask(x, argument)
+    if array.shape != shape:
+        fail(argument, array.shape, shape)
+    return array
+
+
+def mask(x: Any, argument: str) -> Array:
+    """The same of any shape."""
     array = view(x, argument)
     if array.dtype != np.bool_:
         raise TypeError(f"{argument}: found dtype {array.dtype}, expected bool")
-    if array.shape != shape:
-        fail(argument, array.shape, shape)
     return np.require(array, np.bool_, "C")
 
 

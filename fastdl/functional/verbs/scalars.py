@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from math import inf
 from sys import float_info
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -129,3 +129,10 @@ def fused(
 
 def is_int(value: Any) -> bool:
     return type(value) is int or (isinstance(value, (int, np.integer)) and not isinstance(value, bool))
+
+
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether it is a number of Python's or NumPy's; arrays without dimensions are none."""
+    return type(value) in (int, float) or (
+        isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool)
+    )

@@ -142,7 +142,7 @@ def flat(array: Any) -> Any:
 
 def _converter(c_type: str, parameter: str) -> Callable[[Any, int], Any]:
     """From what fastdl/functional hands to a kernel to what it takes here."""
-    if parameter == "strided":
+    if parameter.startswith("strided"):
         return lambda value, dtype: value
     if c_type == "int64_t":
         return lambda value, dtype: int(value)
