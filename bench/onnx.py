@@ -49,7 +49,15 @@ class Network:
         return self.constant(self.random.standard_normal(shape, dtype="float32") * scale)
 
     def conv(
-        self, x: str, channels: int, out: int, kernel: int, stride: int = 1, groups: int = 1, norm: bool = True, act: str = "relu"
+        self,
+        x: str,
+        channels: int,
+        out: int,
+        kernel: int,
+        stride: int = 1,
+        groups: int = 1,
+        norm: bool = True,
+        act: str = "relu",
     ) -> str:
         inside = channels // groups
         weight = self.normal(out, inside, kernel, kernel, scale=(2 / (inside * kernel**2)) ** 0.5)

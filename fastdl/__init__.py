@@ -20,6 +20,7 @@ _implementation.from_environment()
 
 if TYPE_CHECKING:
     from fastdl import nn as nn
+    from fastdl import onnx as onnx
     from fastdl.nn.receptive_field import *
     from fastdl.program import *
 else:
@@ -33,6 +34,8 @@ else:
     def __getattr__(name):
         from importlib import import_module
 
+        if name == "onnx":  # which needs the extra of that name, so that it is not listed
+            return import_module("fastdl.onnx")
         if name not in _LATER:
             raise AttributeError(f"module 'fastdl' has no attribute {name!r}")
         found = getattr(import_module(f"fastdl{_LATER[name]}"), name) if _LATER[name] else import_module("fastdl.nn")

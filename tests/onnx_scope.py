@@ -22,7 +22,9 @@ OUT_OF_SCOPE = {
 OTHERS = frozenset(name for names in OUT_OF_SCOPE.values() for name in names)
 
 _DRAWS = "draws from NumPy's generator without a seed: what comes out differs from call to call"
-_HALF = "expects what float16 arithmetic gives step by step; fastdl's result, computed in float32, is nearer to the truth"
+_HALF = (
+    "expects what float16 arithmetic gives step by step; fastdl's result, computed in float32, is nearer to the truth"
+)
 EXCEPTIONS = {
     "test_bernoulli": _DRAWS,
     "test_bernoulli_double": _DRAWS,

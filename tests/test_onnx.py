@@ -75,7 +75,9 @@ def _model_of(function: Any) -> Any:
     """The model of a test of ONNX's runner, which keeps it in a closure."""
     while hasattr(function, "__wrapped__"):
         function = function.__wrapped__
-    test = dict(zip(function.__code__.co_freevars, (c.cell_contents for c in function.__closure__), strict=True))["model_test"]
+    test = dict(zip(function.__code__.co_freevars, (c.cell_contents for c in function.__closure__), strict=True))[
+        "model_test"
+    ]
     return test.model if test.model is not None else onnx.load(Path(test.model_dir, "model.onnx"))
 
 
@@ -96,14 +98,23 @@ def test_every_operator_is_in_the_table_or_left_out_for_a_reason() -> None:
 
 def test_the_suite_does_run() -> None:
     """Few tests are left out, and none of an operator that is in the table alone."""
-    counts = {name: len([n for n in vars(case) if n.startswith("test_")]) for name, case in globals().items() if name.startswith("Onnx")}
+    counts = {
+        name: len([n for n in vars(case) if n.startswith("test_")])
+        for name, case in globals().items()
+        if name.startswith("Onnx")
+    }
     assert counts["OnnxNodeModelTests"] >= 1700
     assert sum(counts.values()) >= 1840
     assert len(onnx_scope.EXCEPTIONS) < 0.01 * sum(counts.values())
 
 
 def model_of(
-    nodes: list[Any], inputs: dict[str, Any], outputs: list[str], weights: dict[str, Any] | None = None, opset: int = 18, **kinds: int
+    nodes: list[Any],
+    inputs: dict[str, Any],
+    outputs: list[str],
+    weights: dict[str, Any] | None = None,
+    opset: int = 18,
+    **kinds: int,
 ) -> Any:
     """A model; inputs: shapes by name."""
     infos = [helper.make_tensor_value_info(n, kinds.get(n, FLOAT), s) for n, s in inputs.items()]
@@ -131,7 +142,13 @@ def convolutional() -> Any:
     """A residual block with batch norms, as exporters write it."""
     norms = {f"{n}{i}": np.abs(random(4, seed=i)) + 0.5 for i in (1, 2) for n in ("s", "v")}
     norms |= {f"{n}{i}": random(4, seed=3 + i) for i in (1, 2) for n in ("t", "m")}
-    weights = {"w1": random(4, 3, 3, 3), "w2": random(4, 4, 3, 3), "w3": random(4, 3, 1, 1), "w4": random(5, 4), "b4": random(5)}
+    weights = {
+        "w1": random(4, 3, 3, 3),
+        "w2": random(4, 4, 3, 3),
+        "w3": random(4, 3, 1, 1),
+        "w4": random(5, 4),
+        "b4": random(5),
+    }
     nodes = [
         node("Conv", "x w1", "a", pads=[1] * 4),
         node("BatchNormalization", "a s1 t1 m1 v1", "b"),
@@ -267,7 +284,12 @@ def test_programs_and_numpy_alternate() -> None:
 
 def test_sizes_that_follow_from_values() -> None:
     """Nothing is recorded of what is as long as there are nonzeros."""
-    nodes = [node("NonZero", "x", "i"), node("Transpose", "i", "t"), node("GatherND", "x t", "v"), node("Relu", "v", "y")]
+    nodes = [
+        node("NonZero", "x", "i"),
+        node("Transpose", "i", "t"),
+        node("GatherND", "x t", "v"),
+        node("Relu", "v", "y"),
+    ]
     model = fastdl.onnx.load(model_of(nodes, {"x": ["n"]}, ["y"]))
     for x in ([1.0, 0, -2, 3], [0.0, 0, 0, 5], [0.0, 0, 0, 0]):
         given = np.array(x, np.float32)
@@ -486,7 +508,13 @@ def test_external_data_out_of_bounds(tmp_path: Path, location: str, entries: dic
 def _cnn(torch: Any) -> tuple[Any, Any]:
     from torch import nn
 
-    layers = [nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(8, 8, 3, groups=8)]
+    layers = [
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 8, 3, groups=8),
+    ]
     layers += [nn.Hardswish(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(8, 5), nn.Softmax(-1)]
     return nn.Sequential(*layers), torch.randn(2, 3, 12, 12)
 
@@ -519,7 +547,11 @@ def _unet(torch: Any) -> tuple[Any, Any]:
     class Net(nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
-            self.one, self.two, self.three = nn.Conv2d(1, 4, 3, padding=1), nn.Conv2d(4, 8, 3, padding=1), nn.Conv2d(12, 4, 3, padding=1)
+            self.one, self.two, self.three = (
+                nn.Conv2d(1, 4, 3, padding=1),
+                nn.Conv2d(4, 8, 3, padding=1),
+                nn.Conv2d(12, 4, 3, padding=1),
+            )
             self.up, self.out = nn.ConvTranspose2d(4, 4, 2, 2), nn.Conv2d(8, 2, 1)
 
         def forward(self, x: Any) -> Any:
@@ -564,7 +596,11 @@ def test_what_torch_exports(make: Callable[[Any], tuple[Any, Any]], dynamo: bool
             shapes = ({0: torch.export.Dim("batch")},)
             torch.onnx.export(net, (x,), str(path), dynamo=True, dynamic_shapes=shapes, verbose=False)
         else:
-            names = {"input_names": ["x"], "output_names": ["y"], "dynamic_axes": {"x": {0: "batch"}, "y": {0: "batch"}}}
+            names = {
+                "input_names": ["x"],
+                "output_names": ["y"],
+                "dynamic_axes": {"x": {0: "batch"}, "y": {0: "batch"}},
+            }
             torch.onnx.export(net, (x,), str(path), dynamo=False, **names)
     model = fastdl.onnx.load(path)
     for batch in (2, 3, 1):

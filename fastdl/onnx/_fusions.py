@@ -144,7 +144,11 @@ def _batch_norms(nodes: list[Node], graph: _Graph, sorts: dict[int, str] | None)
             continue
         names = [*conv.inputs[1:3], *node.inputs[1:5]]
         arrays = [graph.constants.get(n) for n in names]
-        if not all(isinstance(a, np.ndarray) and a.dtype in FLOATS and a.dtype == arrays[0].dtype for a in arrays if a is not None) or (  # type: ignore[union-attr]
+        if not all(
+            isinstance(a, np.ndarray) and a.dtype in FLOATS and a.dtype == arrays[0].dtype
+            for a in arrays
+            if a is not None
+        ) or (  # type: ignore[union-attr]
             any(a is None for a, n in zip(arrays, names, strict=True) if n)
         ):
             continue
@@ -152,11 +156,20 @@ def _batch_norms(nodes: list[Node], graph: _Graph, sorts: dict[int, str] | None)
         bias = rest[0] if len(conv.inputs) > 2 and conv.inputs[2] else None
         scale, shift, mean, variance = rest[-4:]
         made = fastdl.fuse_conv_bn_weights(
-            weight, bias, mean, variance, node.attributes.get("epsilon", 1e-5), scale, shift  # type: ignore[arg-type]
+            weight,
+            bias,
+            mean,
+            variance,
+            node.attributes.get("epsilon", 1e-5),
+            scale,
+            shift,  # type: ignore[arg-type]
         )
         keys = tuple(f"{node.name}/{part}" for part in ("weight", "bias"))
         graph.constants.update(zip(keys, (np.array(a) for a in made), strict=True))
         new = Node(conv.name, conv.operator, (conv.inputs[0], *keys), node.outputs[:1], conv.attributes)
+        for name in names:
+            if graph.uses[name] == 1:
+                graph.constants.pop(name, None)
         nodes = _put(nodes, new, [conv, node], sorts, _plain([conv, node], sorts) and sorts[id(conv)] == "kernels")  # type: ignore[index]
         graph.makers[new.outputs[0]] = new
     return nodes

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,6 +22,10 @@ except ModuleNotFoundError as error:  # pragma: no cover
 
 Shape = tuple[int | str | None, ...]
 _DOMAINS = {"ai.onnx": ""}
+_GRAPH, _INITIALIZER, _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 7, 5, 9, 13, 14
+"""Fields of ONNX's messages."""
+_INSIDE, _LARGE = "\0inside", 1 << 12
+"""In place of a file's name: the model's own. From how many bytes on tensors are left there."""
 _IGNORED = frozenset({"consumed_inputs"})
 """Attributes of operators' first versions that say nothing about results."""
 
@@ -49,30 +54,154 @@ class Graph:
     """How many nodes there are of each operator, those of subgraphs included."""
 
 
-def read(source: Any) -> tuple[Any, Path | None]:
-    """The ModelProto, and the folder that its external data is in."""
-    if isinstance(source, onnx.ModelProto):
-        return source, None
-    if isinstance(source, (bytes, bytearray, memoryview)):
-        data, folder, name = bytes(source), None, "model"
-    elif isinstance(source, (str, os.PathLike)):
-        path = Path(source)
-        data, folder, name = path.read_bytes(), path.resolve().parent, str(path)
-    else:
-        raise TypeError(f"model: found {type(source).__name__}, expected a path, bytes or an onnx.ModelProto")
-    model = onnx.ModelProto()
-    try:
-        model.ParseFromString(data)
-    except Exception as error:
-        raise ValueError(f"model: found {name} to be no ONNX model, or a damaged one ({error}), expected one") from error
-    return model, folder
+class Source:
+    """Where a model comes from."""
+
+    def __init__(self, given: Any) -> None:
+        self.folder: Path | None = None
+        """Which external data may lie in."""
+        self.file: Any = None
+        """The file, whose large tensors are read when they are needed: parsed, each would be there three times."""
+        self.name = "model"
+        if isinstance(given, onnx.ModelProto):
+            self.model = given
+            return
+        if isinstance(given, (bytes, bytearray, memoryview)):
+            self.file = BytesIO(bytes(given))
+        elif isinstance(given, (str, os.PathLike)):
+            path = Path(given)
+            self.folder, self.name = path.resolve().parent, str(path)
+            self.file = path.open("rb")
+        else:
+            raise TypeError(f"model: found {type(given).__name__}, expected a path, bytes or an onnx.ModelProto")
+        self.model = onnx.ModelProto()
+        try:
+            self.model.ParseFromString(self._without_large_tensors())
+        except Exception as error:
+            self.close()
+            raise ValueError(
+                f"model: found {self.name} to be no ONNX model, or a damaged one ({error}), expected one"
+            ) from error
+
+    def close(self) -> None:
+        if self.file is not None:
+            self.file.close()
+
+    def _without_large_tensors(self) -> bytes:
+        """The file with the data of large initializers replaced by where it is, as if it were external."""
+        end = self.file.seek(0, os.SEEK_END)
+        return self._rewritten(0, end, (_GRAPH, _INITIALIZER))
+
+    def _rewritten(self, start: int, end: int, inner: tuple[int, ...]) -> bytes:
+        """A message, with messages in the fields `inner`, one in the other, rewritten as well."""
+        parts = []
+        for field, at, begin, after in self._fields(start, end):
+            if inner and field == inner[0]:
+                parts.append(_message(field, self._rewritten(begin, after, inner[1:])))
+            elif not inner and field == _RAW_DATA and after - begin >= _LARGE:
+                entries = {"location": _INSIDE, "offset": str(begin), "length": str(after - begin)}
+                parts.append(_varint(_DATA_LOCATION << 3) + _varint(onnx.TensorProto.EXTERNAL))
+                for key, value in entries.items():
+                    entry = onnx.StringStringEntryProto(key=key, value=value)
+                    parts.append(_message(_EXTERNAL_DATA, entry.SerializeToString()))
+            else:
+                self.file.seek(at)
+                parts.append(self.file.read(after - at))
+        return b"".join(parts)
+
+    def _fields(self, start: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+        """Of protobuf's encoding: each field, where it begins, where its value does, and where it ends."""
+        at = start
+        while at < end:
+            self.file.seek(at)
+            key = self._number()
+            begin = self.file.tell()
+            if key & 7 == 0:
+                self._number()
+                after = self.file.tell()
+            elif key & 7 == 2:
+                size = self._number()
+                begin = self.file.tell()
+                after = begin + size
+            else:
+                after = begin + {1: 8, 5: 4}.get(key & 7, end)
+            if after > end:
+                raise ValueError("it is cut off")
+            yield key >> 3, at, begin, after
+            at = after
+
+    def _number(self) -> int:
+        value = 0
+        for shift in range(0, 64, 7):
+            byte = self.file.read(1)
+            if not byte:
+                raise ValueError("it is cut off")
+            value |= (byte[0] & 127) << shift
+            if byte[0] < 128:
+                return value
+        raise ValueError("a number has no end")
+
+    def place(self, tensor: Any) -> tuple[Path | None, int, int, int]:
+        """Of external data: its file, which has to lie in the model's folder (None: the model's own), where it begins,
+        how long it is, and how long the file."""
+        entries = {entry.key: entry.value for entry in tensor.external_data}
+        location = entries.get("location", "")
+        where = f"model: found data of {tensor.name!r} in {location!r}"
+        path = None
+        if location == _INSIDE and self.file is not None:
+            total = self.file.seek(0, os.SEEK_END)
+        else:
+            if self.folder is None:
+                raise ValueError(f"{where}, outside of the model, expected a path to the model, whose folder has it")
+            named = Path(location.replace("\0", "?"))
+            path = (self.folder / named).resolve()
+            inside = not named.is_absolute() and ".." not in named.parts and path.is_relative_to(self.folder)
+            if not location or not inside:
+                raise ValueError(f"{where}, expected a file in the model's folder")
+            if not path.is_file():
+                raise ValueError(f"{where}, expected that file in the model's folder")
+            total = path.stat().st_size
+        try:
+            offset = int(entries.get("offset", 0))
+            length = int(entries.get("length", total - offset))
+        except ValueError:
+            raise ValueError(f"{where} at {entries}, expected numbers") from None
+        if offset < 0 or length < 0:
+            raise ValueError(f"{where} at {offset}, {length} bytes, expected no negative numbers")
+        return path, offset, length, total
+
+    def read(self, tensor: Any, memory: Any) -> None:
+        """Fill memory with a tensor's external data."""
+        path, offset, _, _ = self.place(tensor)
+        file = self.file if path is None else path.open("rb")
+        try:
+            file.seek(offset)
+            if file.readinto(memory) != memory.nbytes:
+                raise ValueError(f"model: found data of {tensor.name!r} cut off")
+        finally:
+            if path is not None:
+                file.close()
 
 
-def check(model: Any, folder: Path | None) -> None:
+def _varint(value: int) -> bytes:
+    found = bytearray()
+    while value > 127:
+        found.append(value & 127 | 128)
+        value >>= 7
+    found.append(value)
+    return bytes(found)
+
+
+def _message(field: int, data: bytes) -> bytes:
+    return _varint(field << 3 | 2) + _varint(len(data)) + data
+
+
+def check(source: Source) -> None:
     """Refuse what is no valid model."""
+    model = source.model
     for graph in _graphs(model):
         for tensor in _tensors(graph):
-            _check_sizes(tensor, folder)
+            _check_sizes(tensor, source)
     unknown = [o.type.tensor_type for o in model.graph.output if o.type.HasField("tensor_type")]
     unknown = [kind for kind in unknown if not kind.HasField("shape")]
     try:
@@ -105,7 +234,9 @@ def _tensors(graph: Any) -> Iterable[Any]:
     for sparse in graph.sparse_initializer:
         yield sparse.values
         if _bytes_of(sparse.dims, sparse.values.data_type) > LIMIT:
-            raise ValueError(f"model: found {sparse.values.name!r} of shape {tuple(sparse.dims)}, expected a smaller one")
+            raise ValueError(
+                f"model: found {sparse.values.name!r} of shape {tuple(sparse.dims)}, expected a smaller one"
+            )
     for node in graph.node:
         for attribute in node.attribute:
             if attribute.HasField("t"):
@@ -125,27 +256,25 @@ def _bytes_of(dims: Iterable[int], data_type: int) -> int:
     return int(size)
 
 
-def _check_sizes(tensor: Any, folder: Path | None) -> None:
+def _check_sizes(tensor: Any, source: Source) -> None:
     """Whether there is as much data as the shape says, before anything that large is made."""
     if tensor.data_type == onnx.TensorProto.STRING:
         return
-    wanted = _bytes_of(tensor.dims, tensor.data_type)
+    itemsize = _bytes_of((), tensor.data_type)
+    elements = _bytes_of(tensor.dims, tensor.data_type) // itemsize
+    packed = _packed(tensor.data_type)
+    wanted = -(-elements * packed // 8)
     where = f"model: found tensor {tensor.name!r} of shape {tuple(tensor.dims)}"
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        path, offset, length = _place(tensor, folder)
-        if length < wanted or offset + length > path.stat().st_size:
-            raise ValueError(f"{where} with {path.stat().st_size - offset} bytes at {offset} of its file, expected {wanted}")
+        path, offset, length, total = source.place(tensor)
+        if length < wanted or offset + length > total or (path is None and length != wanted):
+            raise ValueError(f"{where} with {min(length, total - offset)} bytes in its file, expected {wanted}")
         return
-    packed = _packed(tensor.data_type)
-    stored = len(tensor.raw_data)
     if tensor.HasField("raw_data"):
-        elements = wanted // onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-        least = -(-elements * packed // 8)
-        if stored != least:
-            raise ValueError(f"{where} with {stored} bytes of data, expected {least}")
+        if len(tensor.raw_data) != wanted:
+            raise ValueError(f"{where} with {len(tensor.raw_data)} bytes of data, expected {wanted}")
         return
     numbers = max(len(getattr(tensor, f"{kind}_data")) for kind in ("float", "int32", "int64", "double", "uint64"))
-    elements = int(np.prod([int(n) for n in tensor.dims], dtype=object))
     if elements > numbers * (8 if packed < 8 else 1):
         raise ValueError(f"{where} with {numbers} numbers, expected {elements}")
 
@@ -160,33 +289,8 @@ def _packed(data_type: int) -> int:
     return int(8 * onnx.helper.tensor_dtype_to_np_dtype(data_type).itemsize)
 
 
-def _place(tensor: Any, folder: Path | None) -> tuple[Path, int, int]:
-    """Of external data: its file, which has to lie in the model's folder, where it begins, and how long it is."""
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    location = entries.get("location", "")
-    where = f"model: found data of {tensor.name!r} in {location!r}"
-    if folder is None:
-        raise ValueError(f"{where}, outside of the model, expected a path to the model, whose folder has it")
-    named = Path(location)
-    path = (folder / named).resolve()
-    if not location or named.is_absolute() or ".." in named.parts or not path.is_relative_to(folder):
-        raise ValueError(f"{where}, expected a file in the model's folder")
-    if not path.is_file():
-        raise ValueError(f"{where}, expected that file in the model's folder")
-    try:
-        offset = int(entries.get("offset", 0))
-        length = int(entries.get("length", path.stat().st_size - offset))
-    except ValueError:
-        raise ValueError(f"{where} at {entries}, expected numbers") from None
-    if offset < 0 or length < 0:
-        raise ValueError(f"{where} at {offset}, {length} bytes, expected no negative numbers")
-    return path, offset, length
-
-
 def _has_external(model: Any) -> bool:
-    return any(
-        t.data_location == onnx.TensorProto.EXTERNAL for g in _graphs(model) for t in _tensors(g)
-    )
+    return any(t.data_location == onnx.TensorProto.EXTERNAL for g in _graphs(model) for t in _tensors(g))
 
 
 def _without_external(model: Any) -> Any:
@@ -206,19 +310,17 @@ def _without_external(model: Any) -> Any:
     return copy
 
 
-def array_of(tensor: Any, folder: Path | None) -> Array:
+def array_of(tensor: Any, source: Source) -> Array:
     """A tensor as an array that owns its memory."""
     if tensor.data_location == onnx.TensorProto.EXTERNAL:
-        path, offset, _ = _place(tensor, folder)
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        count = int(np.prod(tensor.dims, dtype=np.int64))
         if _packed(tensor.data_type) < 8:
-            raise ValueError(f"model: found {tensor.name!r} of packed external data, expected 8 bits an element or more")
+            raw = np.empty(source.place(tensor)[2], np.uint8)
+            source.read(tensor, raw)
+            inside = onnx.TensorProto(data_type=tensor.data_type, dims=tensor.dims, raw_data=raw.tobytes())
+            return np.array(numpy_helper.to_array(inside))
         found = np.empty(tuple(tensor.dims), dtype)
-        with path.open("rb") as file:
-            file.seek(offset)
-            if file.readinto(found.reshape(-1).view(np.uint8)) != count * dtype.itemsize:  # type: ignore[arg-type]
-                raise ValueError(f"model: found data of {tensor.name!r} cut off in {path.name!r}")
+        source.read(tensor, found.reshape(-1).view(np.uint8))
         return found
     return np.array(numpy_helper.to_array(tensor))
 
@@ -242,9 +344,7 @@ def _tensor(info: Any) -> Tensor:
         return Tensor(info.name, None, dtype)
     return Tensor(
         info.name,
-        tuple(
-            int(d.dim_value) if d.HasField("dim_value") else d.dim_param or None for d in kind.shape.dim
-        ),
+        tuple(int(d.dim_value) if d.HasField("dim_value") else d.dim_param or None for d in kind.shape.dim),
         dtype,
     )
 
@@ -252,8 +352,8 @@ def _tensor(info: Any) -> Tensor:
 class Builder:
     """Makes graphs of a model's."""
 
-    def __init__(self, model: Any, folder: Path | None) -> None:
-        self.folder = folder
+    def __init__(self, model: Any, source: Source) -> None:
+        self.source = source
         self.versions = {_DOMAINS.get(o.domain, o.domain): o.version for o in model.opset_import}
         self.missing: list[str] = []
         self.counts: dict[str, int] = {}
@@ -262,9 +362,7 @@ class Builder:
         """known: names that are defined outside."""
         constants: dict[str, Array] = {}
         for tensor in proto.initializer:
-            constants[tensor.name] = array_of(tensor, self.folder)
-            tensor.ClearField("raw_data")  # two of each would be twice the memory
-            tensor.ClearField("float_data")
+            constants[tensor.name] = array_of(tensor, self.source)
         for sparse in proto.sparse_initializer:
             constants[sparse.values.name] = _sparse(sparse)
         inputs = [_tensor(i) for i in proto.input if i.name not in constants]
@@ -312,7 +410,7 @@ class Builder:
         if kind == "GRAPH":
             return self.graph(attribute.g, known)
         if kind == "TENSOR":
-            return array_of(attribute.t, self.folder)
+            return array_of(attribute.t, self.source)
         if kind == "SPARSE_TENSOR":
             return _sparse(attribute.sparse_tensor)
         value = onnx.helper.get_attribute_value(attribute)
@@ -323,13 +421,14 @@ class Builder:
         return list(value) if kind in ("INTS", "FLOATS") else value
 
 
-def build(model: Any, folder: Path | None) -> Graph:
+def build(source: Source) -> Graph:
     """The graph, or an error that names every node that cannot be computed."""
+    model = source.model
     if model.functions:
         from onnx.inliner import inline_local_functions
 
         model = inline_local_functions(model)
-    builder = Builder(model, folder)
+    builder = Builder(model, source)
     graph = builder.graph(model.graph)
     if builder.missing:
         shown = builder.missing[:8]

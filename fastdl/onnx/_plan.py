@@ -57,9 +57,10 @@ def evaluate(graph: Graph, given: Mapping[str, Any] | None, constants: Mapping[s
         if constant:
             outputs = _call(node, env)
             fresh = sum(
-                v.nbytes for v in outputs if isinstance(v, np.ndarray) and not any(
-                    np.may_share_memory(v, env[n]) for n in node.uses if isinstance(env[n], np.ndarray)
-                )
+                v.nbytes
+                for v in outputs
+                if isinstance(v, np.ndarray)
+                and not any(np.may_share_memory(v, env[n]) for n in node.uses if isinstance(env[n], np.ndarray))
             )
             if fresh <= budget and all(isinstance(v, np.ndarray) for v in outputs):
                 budget -= fresh
@@ -274,7 +275,9 @@ class Plan:
     @property
     def flops(self) -> int:
         """Floating-point operations of the programs' kernels in a run."""
-        return sum(int(row[3]) for step in self.steps if step.program is not None for row in step.program.explain().rows)
+        return sum(
+            int(row[3]) for step in self.steps if step.program is not None for row in step.program.explain().rows
+        )
 
     def _shortcut(self) -> None:
         """Where all is one program that takes the inputs as they come, calls go straight to it."""
@@ -320,7 +323,8 @@ def _cut(
         used = list(dict.fromkeys(name for n in step.nodes for name in n.uses))
         order = {name: i for i, name in enumerate(inputs)}
         step.inputs = sorted(
-            (name for name in used if name not in made and name not in constants), key=lambda n: order.get(n, len(order))
+            (name for name in used if name not in made and name not in constants),
+            key=lambda n: order.get(n, len(order)),
         )
         wanted = [name for name in outputs if name in made]
         step.outputs = list(

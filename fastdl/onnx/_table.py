@@ -100,6 +100,10 @@ def find(domain: str, name: str, version: int) -> Operator | None:
     return next((row for row in TABLE.get((domain, name), ()) if row.since <= version), None)
 
 
+def _same(a: Any, b: Any) -> bool:
+    return a is b or (not isinstance(a, np.ndarray) and type(a) is type(b) and bool(a == b))
+
+
 @dataclass
 class Node:
     """A node of a graph, with the function that computes it."""
@@ -120,7 +124,7 @@ class Node:
     def once(self, name: str, sources: tuple[Any, ...], make: Callable[[], Any]) -> Any:
         """What is made of these constants, kept for the next call."""
         found = self._made.get(name)
-        if found is None or not all(a is b for a, b in zip(found[0], sources, strict=True)):
+        if found is None or not all(map(_same, found[0], sources)):
             before = set_recorder(None)
             try:
                 found = self._made[name] = sources, make()
@@ -194,4 +198,16 @@ def floats_only(node: Node, *values: Any) -> bool:
     return is_floats(*values)
 
 
-__all__ = ["FLOATS", "LIMIT", "TABLE", "Array", "Node", "Operator", "bounded", "find", "floats_only", "is_floats", "operator"]
+__all__ = [
+    "FLOATS",
+    "LIMIT",
+    "TABLE",
+    "Array",
+    "Node",
+    "Operator",
+    "bounded",
+    "find",
+    "floats_only",
+    "is_floats",
+    "operator",
+]

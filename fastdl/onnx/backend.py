@@ -52,12 +52,12 @@ class FastdlBackend(Backend):  # type: ignore[misc]
         """Load a model, which is left as it is."""
         if not cls.supports_device(device):
             raise ValueError(f"device: found {device!r}, expected 'CPU'")
-        copy = ModelProto()
-        copy.CopyFrom(model)
-        return FastdlBackendRep(load(copy))
+        return FastdlBackendRep(load(model))
 
     @classmethod
-    def run_node(cls, node: NodeProto, inputs: Any, device: str = "CPU", outputs_info: Any = None, **kwargs: Any) -> Any:
+    def run_node(
+        cls, node: NodeProto, inputs: Any, device: str = "CPU", outputs_info: Any = None, **kwargs: Any
+    ) -> Any:
         """One node, of these inputs."""
         import numpy as np
         from onnx import TensorProto, helper

@@ -13,7 +13,7 @@ from fastdl._recording import set_recorder
 from fastdl.functional.verbs import fail, integer
 from fastdl.onnx import operators  # noqa: F401
 from fastdl.onnx._fusions import fuse
-from fastdl.onnx._graph import Graph, Tensor, build, check, read
+from fastdl.onnx._graph import Graph, Source, Tensor, build, check
 from fastdl.onnx._plan import Evaluated, Plan, evaluate, interpret
 
 __all__ = ["Model", "Tensor", "load"]
@@ -26,6 +26,7 @@ class Model:
         self._graph, self._limit, self._title = graph, limit, title
         with np.errstate(all="ignore"):
             base = evaluate(graph, None)
+        graph.constants = base.constants  # what is fused is left by itself
         nodes = fuse(base.nodes, base.constants, [t.name for t in graph.outputs])
         used = {name for n in nodes for name in n.uses} | {t.name for t in graph.outputs}
         self._base = Evaluated(nodes, {name: value for name, value in base.constants.items() if name in used})
@@ -140,15 +141,25 @@ class Model:
         plan = next(reversed(self._plans.values()))
         return "\n".join([str(self), "", *plan.explain(time)])
 
-    def example(self) -> list[Any]:
-        """Zeros as inputs, 1 in place of sizes that are free."""
+    def example(self, sizes: Mapping[str, int] | None = None) -> list[Any]:
+        """Zeros as inputs. `sizes` are those of dimensions that are free, by name: 1 for others."""
+        known = {n for t in self._graph.inputs for n in t.shape or () if isinstance(n, str)}
+        if sizes and not known.issuperset(sizes):
+            fail("sizes", f"names {sorted(sizes)}", f"among {sorted(known)}")
         return [
-            np.zeros([n if isinstance(n, int) else 1 for n in t.shape or ()], t.dtype or np.float32)
+            np.zeros([n if isinstance(n, int) else (sizes or {}).get(n or "", 1) for n in t.shape or ()], t.dtype)
             for t in self._graph.inputs
         ]
 
+    @property
+    def flops(self) -> int:
+        """Floating-point operations of the kernels in a run with inputs as they were last (0 before the first run)."""
+        return next(reversed(self._plans.values())).flops if self._plans else 0
+
     def __repr__(self) -> str:
-        return f"<{self._title}: {len(self._names)} inputs, {len(self._outputs)} outputs, {len(self._graph.nodes)} nodes>"
+        return (
+            f"<{self._title}: {len(self._names)} inputs, {len(self._outputs)} outputs, {len(self._graph.nodes)} nodes>"
+        )
 
     def __str__(self) -> str:
         lines = [self._title]
@@ -191,8 +202,7 @@ def load(model: Any, *, limit: int = 8, progress: bool = False) -> Model:
     Parameters
     ----------
     model : path, bytes or onnx.ModelProto
-        External data (of models larger than 2 GB) is read from files in the model's folder, from nowhere else. The
-        initializers of a ModelProto are left without data.
+        External data (of models larger than 2 GB) is read from files in the model's folder, from nowhere else.
     limit : int
         For how many combinations of shapes and dtypes programs are kept.
     progress : bool
@@ -224,16 +234,19 @@ def load(model: Any, *, limit: int = 8, progress: bool = False) -> Model:
     """
     integer(limit, "limit", 1)
     with _bar(progress) as advance:
-        proto, folder = read(model)
-        advance("checking")
-        check(proto, folder)
-        advance("reading")
-        graph = build(proto, folder)
+        source = Source(model)
+        proto = source.model
+        try:
+            advance("checking")
+            check(source)
+            advance("reading")
+            graph = build(source)
+        finally:
+            source.close()
         advance("folding")
         title = f"ONNX model {proto.graph.name!r}, opset {max((o.version for o in proto.opset_import if not o.domain), default=0)}"
         if proto.producer_name:
             title += f", made by {proto.producer_name} {proto.producer_version}".rstrip()
-        del proto
         found = Model(graph, limit, title)
         advance("done")
     return found

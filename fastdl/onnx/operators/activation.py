@@ -89,32 +89,24 @@ def thresholded_relu(x: Array, *, alpha: float = 1.0) -> Array:
     return fastdl.threshold(x, alpha, 0.0)
 
 
-@operator("Selu", kernels=lambda node, x: is_floats(x) and not node.attributes)
+@operator("Selu", kernels=True)
 def selu(x: Array, *, alpha: float = _SELU[0], gamma: float = _SELU[1]) -> Array:
-    if is_floats(x) and (alpha, gamma) == _SELU:
+    if (alpha, gamma) == _SELU:
         return fastdl.selu(x)
-    negative = np.expm1(np.minimum(x, 0).astype(x.dtype)) * x.dtype.type(alpha)
-    return (x.dtype.type(gamma) * np.where(x > 0, x, negative)).astype(x.dtype)
+    return fastdl.mul(fastdl.elu(x, alpha), gamma)
 
 
-def _is_torchs(node: Node, x: Any) -> bool:
-    alpha, beta = node.attributes.get("alpha", 0.2), node.attributes.get("beta", 0.5)
-    return is_floats(x) and abs(alpha - 1 / 6) < 1e-7 and beta == 0.5
-
-
-@operator("HardSigmoid", kernels=_is_torchs)
-def hard_sigmoid(x: Array, *, alpha: float = 0.2, beta: float = 0.5, node: Node) -> Array:
+@operator("HardSigmoid", kernels=True)
+def hard_sigmoid(x: Array, *, alpha: float = 0.2, beta: float = 0.5) -> Array:
     """min(max(alpha x + beta, 0), 1); of the kernel, alpha is 1 / 6 and beta 1 / 2."""
-    if _is_torchs(node, x):
+    if abs(alpha - 1 / 6) < 1e-7 and beta == 0.5:
         return fastdl.hardsigmoid(x)
-    return np.clip(x * x.dtype.type(alpha) + x.dtype.type(beta), 0, 1).astype(x.dtype)
+    return fastdl.hardtanh(fastdl.add(fastdl.mul(x, alpha), beta), 0.0, 1.0)
 
 
-@operator("Swish", kernels=lambda node, x: is_floats(x) and node.attributes.get("alpha", 1.0) == 1.0)
+@operator("Swish", kernels=True)
 def swish(x: Array, *, alpha: float = 1.0) -> Array:
-    if is_floats(x) and alpha == 1.0:
-        return fastdl.silu(x)
-    return (x / (1 + np.exp(-x.dtype.type(alpha) * x))).astype(x.dtype)
+    return fastdl.silu(x) if alpha == 1.0 else fastdl.mul(x, fastdl.sigmoid(fastdl.mul(x, alpha)))
 
 
 @operator("Shrink", kernels=lambda node, x: is_floats(x) and _shrinks(**node.attributes) != "")
@@ -140,11 +132,13 @@ def _channelwise(x: Array, slope: Array) -> int:
     return slope.size if x.ndim >= 2 and from_end <= 1 and all(n == 1 for n in at_channels) else 0
 
 
-@operator("PRelu", since=7, kernels=lambda node, x, slope: is_floats(x, slope) and _channelwise(x, slope) > 0)
+@operator("PRelu", since=7, kernels=lambda node, x, slope: is_floats(x, slope))
 def prelu(x: Array, slope: Array) -> Array:
     """ONNX's slopes have the shape of x, or one that broadcasts to it; the kernel's are one, or one a channel."""
     if is_floats(x, slope) and x.size and _channelwise(x, slope):
         return fastdl.prelu(x, reshaped(slope, (-1,)))
+    if is_floats(x, slope):
+        return fastdl.add(fastdl.relu(x), fastdl.mul(slope, fastdl.minimum(x, 0.0)))
     return np.where(x < 0, x * slope, x).astype(x.dtype)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import fastdl
 from fastdl.functional.verbs import Array
 from fastdl.onnx._graph import onnx
-from fastdl.onnx._table import Node, bounded, is_floats, operator
+from fastdl.onnx._table import Node, bounded, floats_only, is_floats, operator
 from fastdl.onnx.operators._shared import ints
 
 
@@ -27,24 +27,18 @@ def _aligned(x: Array, y: Array, axis: int | None, broadcast: int) -> Array:
     return y.reshape(y.shape + (1,) * (x.ndim - at - y.ndim))
 
 
-def _equal(node: Node, x: Any, y: Any, *_: Any) -> bool:
-    return is_floats(x, y) and x.shape == y.shape
+def add(x: Array, y: Array) -> Array:
+    return fastdl.add(x, y) if is_floats(x, y) else np.add(x, y)
 
 
-def _add(x: Array, y: Array) -> Array:
-    if is_floats(x, y) and x.shape == y.shape:
-        return fastdl.add(x, y)
-    return np.add(x, y)
+def sub(x: Array, y: Array) -> Array:
+    return fastdl.sub(x, y) if is_floats(x, y) else np.subtract(x, y)
 
 
-def _sub(x: Array, y: Array) -> Array:
-    if is_floats(x, y) and x.shape == y.shape:
-        return fastdl.add(x, y, alpha=-1.0)
-    return np.subtract(x, y)
-
-
-def _div(x: Array, y: Array) -> Array:
+def div(x: Array, y: Array) -> Array:
     """Of integers, towards zero."""
+    if is_floats(x, y):
+        return fastdl.div(x, y)
     if x.dtype.kind != "i":
         return np.floor_divide(x, y) if x.dtype.kind == "u" else np.divide(x, y)
     quotient = np.floor_divide(x, y)
@@ -52,12 +46,24 @@ def _div(x: Array, y: Array) -> Array:
     return (quotient + (inexact & ((x < 0) != (y < 0)))).astype(x.dtype)
 
 
-def _mul(x: Array, y: Array) -> Array:
+def mul(x: Array, y: Array) -> Array:
+    if is_floats(x, y):
+        return fastdl.mul(x, y)
     return np.logical_and(x, y) if x.dtype == bool else np.multiply(x, y)
+
+
+def _maximum(x: Array, y: Array) -> Array:
+    return fastdl.maximum(x, y) if is_floats(x, y) else np.maximum(x, y)
+
+
+def _minimum(x: Array, y: Array) -> Array:
+    return fastdl.minimum(x, y) if is_floats(x, y) else np.minimum(x, y)
 
 
 def _pow(x: Array, y: Array) -> Array:
     """In the dtype of x."""
+    if is_floats(x, y):
+        return fastdl.pow(x, y)
     if x.dtype.kind in "iu" and y.dtype.kind in "iu":
         return np.power(x.astype(np.float64), y).astype(x.dtype) if np.any(y < 0) else np.power(x, y.astype(x.dtype))
     wide = np.float64 if x.dtype.kind in "iu" or y.dtype == np.float64 else x.dtype
@@ -74,11 +80,11 @@ def _binary(name: str, function: Callable[[Array, Array], Array], kernels: Any =
 
 
 for _name, _function, _kernels in (
-    ("Add", _add, _equal),
-    ("Sub", _sub, _equal),
-    ("Mul", _mul, False),
-    ("Div", _div, False),
-    ("Pow", _pow, False),
+    ("Add", add, floats_only),
+    ("Sub", sub, floats_only),
+    ("Mul", mul, floats_only),
+    ("Div", div, floats_only),
+    ("Pow", _pow, floats_only),
     ("And", np.logical_and, False),
     ("Or", np.logical_or, False),
     ("Xor", np.logical_xor, False),
@@ -115,27 +121,38 @@ def _many(name: str, function: Callable[[Array, Array], Array], kernels: Any = F
     operator(name, kernels=kernels)(compute)
 
 
-def _all_equal(node: Node, first: Any, *others: Any) -> bool:
-    return len(others) > 0 and is_floats(first, *others) and all(o.shape == first.shape for o in others)
+_many("Sum", add, floats_only)
+_many("Max", _maximum, floats_only)
+_many("Min", _minimum, floats_only)
 
 
-_many("Sum", _add, _all_equal)
-_many("Max", np.maximum)
-_many("Min", np.minimum)
-
-
-@operator("Mean")
+@operator("Mean", kernels=floats_only)
 def mean(first: Array, *others: Array) -> Array:
-    total = reduce(np.add, others, first)
-    return (total / total.dtype.type(1 + len(others))).astype(first.dtype)
+    total, count = reduce(add, others, first), 1 + len(others)
+    return fastdl.div(total, float(count)) if is_floats(total) else (total / count).astype(first.dtype)
 
 
-def _unary(name: str, function: Callable[[Array], Array], kernels: Any = False) -> None:
+def absolute(x: Array) -> Array:
+    return fastdl.maximum(x, fastdl.mul(x, -1.0)) if is_floats(x) else np.abs(x)
+
+
+_KERNELS: dict[str, Callable[[Array], Array]] = {
+    "Abs": absolute,
+    "Neg": lambda x: fastdl.mul(x, -1.0),
+    "Reciprocal": lambda x: fastdl.div(1.0, x),
+}
+
+
+def _unary(name: str, function: Callable[[Array], Array]) -> None:
+    ours = _KERNELS.get(name)
+
     def compute(x: Array) -> Array:
+        if ours is not None and is_floats(x):
+            return ours(x)
         found = function(x)
         return found if found.dtype in (x.dtype, np.bool_) else found.astype(x.dtype)
 
-    operator(name, kernels=kernels)(compute)
+    operator(name, kernels=False if ours is None else floats_only)(compute)
 
 
 for _name, _one in (
@@ -199,10 +216,10 @@ def clip_1(x: Array, *, min: float = -3.4028234663852886e38, max: float = 3.4028
     return _clipped(x, min, max)
 
 
-@operator("Where")
+@operator("Where", kernels=lambda node, condition, x, y: is_floats(x, y))
 def where(condition: Array, x: Array, y: Array) -> Array:
     bounded(np.broadcast_shapes(condition.shape, x.shape, y.shape), x.dtype)
-    return np.where(condition, x, y)
+    return fastdl.where(condition, x, y) if is_floats(x, y) else np.where(condition, x, y)
 
 
 def _dtype_of(number: int | str) -> np.dtype[Any]:
@@ -226,9 +243,11 @@ def cast_to(x: Array, dtype: np.dtype[Any], saturate: int = 1, round_mode: str =
     if name in ("int4", "uint4", "int2", "uint2"):
         bits = int(name[-1])
         wrapped = np.trunc(np.asarray(x, np.float64)).astype(np.int64) & ((1 << bits) - 1)
-        return np.where(wrapped >= 1 << bits - 1, wrapped - (1 << bits), wrapped).astype(np.int8).astype(dtype) if (
-            name.startswith("i")
-        ) else wrapped.astype(np.uint8).astype(dtype)
+        return (
+            np.where(wrapped >= 1 << bits - 1, wrapped - (1 << bits), wrapped).astype(np.int8).astype(dtype)
+            if (name.startswith("i"))
+            else wrapped.astype(np.uint8).astype(dtype)
+        )
     if name == "float8_e8m0fnu":
         return _power_of_2(x, dtype, round_mode)
     if name.startswith("float8") and saturate:

@@ -23,7 +23,9 @@ def if_(condition: Array, *, then_branch: Graph, else_branch: Graph, outer: dict
 
 
 @operator("Loop", varying=True)
-def loop(count: Array | None = None, condition: Array | None = None, *carried: Any, body: Graph, outer: dict[str, Any]) -> Any:
+def loop(
+    count: Array | None = None, condition: Array | None = None, *carried: Any, body: Graph, outer: dict[str, Any]
+) -> Any:
     most = None if count is None else int(count.reshape(()))
     going = True if condition is None else bool(condition.reshape(()))
     values, collected = list(carried), [[] for _ in body.outputs[1 + len(carried) :]]  # type: ignore[var-annotated]

@@ -60,7 +60,8 @@ def conv_transpose(
     if auto_pad.startswith("SAME") and output_shape is None:
         output_shape = [n * s for n, s in zip(x.shape[2:], stride, strict=True)]
     full = [
-        s * (n - 1) + m + d * (k - 1) + 1 for n, s, d, k, m in zip(x.shape[2:], stride, dilation, kernel, more, strict=True)
+        s * (n - 1) + m + d * (k - 1) + 1
+        for n, s, d, k, m in zip(x.shape[2:], stride, dilation, kernel, more, strict=True)
     ]
     bounded((x.shape[0], weight.shape[1] * group, *full), x.dtype)
     if output_shape is not None:

@@ -123,7 +123,9 @@ def _resized(
         repeats = None if outside else _repeats(x, out, by, places)
         if repeats is not None and x.dtype in FLOATS:
             spread = np.expand_dims(contiguous(x), tuple(range(1, 2 * x.ndim, 2)))
-            return contiguous(np.broadcast_to(spread, [k for n, r in zip(x.shape, repeats, strict=True) for k in (n, r)])).reshape(out)
+            return contiguous(
+                np.broadcast_to(spread, [k for n, r in zip(x.shape, repeats, strict=True) for k in (n, r)])
+            ).reshape(out)
         found = x
         for a, place in places.items():
             found = np.take(found, place, a)
@@ -199,8 +201,11 @@ def resize(
 
 
 def _upsampling(node: Node, x: Any, scales: Any = None) -> bool:
-    return is_floats(x) and x.size > 0 and node.attributes.get("mode", "nearest") == "nearest" and all(
-        float(s) == int(s) for s in (node.attributes.get("scales") if scales is None else scales)
+    return (
+        is_floats(x)
+        and x.size > 0
+        and node.attributes.get("mode", "nearest") == "nearest"
+        and all(float(s) == int(s) for s in (node.attributes.get("scales") if scales is None else scales))
     )
 
 

@@ -35,7 +35,9 @@ def gather(x: Array, indices: Array, *, axis: int = 0, node: Node) -> Array:
 def _counted(indices: Array, size: int) -> Array:
     """From the first; NumPy says which is out of range."""
     if indices.size and not (-size <= indices.min() and indices.max() < size):
-        raise IndexError(f"indices: found {indices.min()} to {indices.max()}, expected at least {-size}, less than {size}")
+        raise IndexError(
+            f"indices: found {indices.min()} to {indices.max()}, expected at least {-size}, less than {size}"
+        )
     return np.where(indices < 0, indices + size, indices)
 
 
@@ -51,7 +53,9 @@ def gather_nd(x: Array, indices: Array, *, batch_dims: int = 0) -> Array:
     batch = x.shape[:batch_dims]
     places = np.moveaxis(indices, -1, 0)
     rest = indices.ndim - 1 - batch_dims
-    lead = [np.arange(n).reshape([-1 if i == d else 1 for i in range(batch_dims)] + [1] * rest) for d, n in enumerate(batch)]
+    lead = [
+        np.arange(n).reshape([-1 if i == d else 1 for i in range(batch_dims)] + [1] * rest) for d, n in enumerate(batch)
+    ]
     return x[(*lead, *places)]
 
 

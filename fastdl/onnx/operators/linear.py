@@ -8,7 +8,7 @@ import numpy as np
 
 import fastdl
 from fastdl.functional.verbs import Array
-from fastdl.onnx._table import Node, bounded, is_floats, operator
+from fastdl.onnx._table import bounded, is_floats, operator
 from fastdl.onnx.operators._shared import reshaped
 
 
@@ -16,9 +16,15 @@ def _as_linear(x: Any, y: Any) -> bool:
     return is_floats(x, y) and y.ndim == 2 and x.ndim >= 1 and x.size > 0 and y.size > 0
 
 
+def _of_kernels(x: Any, y: Any) -> bool:
+    return is_floats(x, y) and x.ndim > 0 and y.ndim > 0
+
+
 def matmul(x: Array, y: Array) -> Array:
     if _as_linear(x, y):
         return fastdl.linear(x, y.T)
+    if _of_kernels(x, y):
+        return fastdl.matmul(x, y)
     batch = np.broadcast_shapes(x.shape[:-2], y.shape[:-2])
     bounded((*batch, *x.shape[-2:-1], *y.shape[-1:]), x.dtype)
     if x.dtype.kind == "V" or x.dtype == np.float16:
@@ -26,7 +32,7 @@ def matmul(x: Array, y: Array) -> Array:
     return np.matmul(x, y)
 
 
-@operator("MatMul", kernels=lambda node, x, y: _as_linear(x, y))
+@operator("MatMul", kernels=lambda node, x, y: _of_kernels(x, y))
 def mat_mul(x: Array, y: Array) -> Array:
     return matmul(x, y)
 
@@ -37,19 +43,7 @@ def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
     return fastdl.linear(x, weight.T, bias)
 
 
-def _flat_bias(c: Any, features: int) -> bool:
-    return c is None or c.size == 1 or (c.size == features and c.shape[-1] == features)
-
-
-def _gemm_of_linear(node: Node, a: Any, b: Any, c: Any = None) -> bool:
-    if not is_floats(a, b, c) or not a.size or not b.size:
-        return False
-    features = b.shape[0] if node.attributes.get("transB", 0) else b.shape[1]
-    scaled = node.attributes.get("alpha", 1.0) != 1.0 or (c is not None and node.attributes.get("beta", 1.0) != 1.0)
-    return _flat_bias(c, features) and not scaled and (c is None or c.size == features)
-
-
-@operator("Gemm", kernels=_gemm_of_linear)
+@operator("Gemm", kernels=lambda node, *arrays: is_floats(*arrays))
 def gemm(
     a: Array,
     b: Array,
@@ -60,18 +54,20 @@ def gemm(
     transA: int = 0,
     transB: int = 0,
     broadcast: int = 1,
-    node: Node,
 ) -> Array:
     a = a.T if transA else a
     b = b if transB else b.T
-    if _gemm_of_linear(node, a, b.T if not transB else b, c):
-        return fastdl.linear(a, b, None if c is None else reshaped(c, (-1,)))
     dtype = a.dtype
-    if is_floats(a, b) and a.size and b.size:
-        found = fastdl.linear(a, b)
-    else:
-        wide = np.float32 if dtype.kind == "V" or dtype == np.float16 else dtype
-        found = np.matmul(a.astype(wide), b.T.astype(wide))
+    if is_floats(a, b, c):
+        if beta != 1.0 and c is not None:
+            c = fastdl.mul(c, beta)
+        flat = c is None or (c.size == len(b) and c.shape[-1:] == (len(b),))
+        found = fastdl.linear(a, b, reshaped(c, (-1,)) if flat and c is not None and alpha == 1.0 else None)
+        if alpha != 1.0:
+            found = fastdl.mul(found, alpha)
+        return found if c is None or (flat and alpha == 1.0) else fastdl.add(found, c)
+    wide = np.float32 if dtype.kind == "V" or dtype == np.float16 else dtype
+    found = np.matmul(a.astype(wide), b.T.astype(wide))
     if alpha != 1.0:
         found = found * found.dtype.type(alpha)
     if c is not None:

@@ -9,7 +9,7 @@ import numpy as np
 import fastdl
 from fastdl.functional.verbs import Array
 from fastdl.onnx._table import Node, is_floats, operator
-from fastdl.onnx.operators._shared import axes_of, bordered, reshaped
+from fastdl.onnx.operators._shared import axes_of, bordered, contiguous
 
 
 def _norm(x: Array, scale: Array, bias: Array, mean: Array, variance: Array, epsilon: float) -> Array:
@@ -155,19 +155,16 @@ def _channels(node: Node, x: Any) -> bool:
 
 @operator("LpNormalization")
 def lp_norm(x: Array, *, axis: int = -1, p: int = 2) -> Array:
+    """0 where the norm is."""
     norm = np.abs(x).sum(axis, keepdims=True) if p == 1 else np.sqrt((x * x).sum(axis, keepdims=True))
     return np.divide(x, norm, out=np.zeros_like(x), where=norm != 0)
 
 
-@operator("LRN")
+@operator("LRN", kernels=True)
 def lrn(x: Array, *, size: int, alpha: float = 1e-4, beta: float = 0.75, bias: float = 1.0) -> Array:
-    """Over neighbouring channels: sums of a running window of squares."""
-    before = (size - 1) // 2
-    padded = np.zeros((x.shape[0], x.shape[1] + size, *x.shape[2:]), np.float64)
-    padded[:, before + 1 : before + 1 + x.shape[1]] = x.astype(np.float64) ** 2
-    sums = np.cumsum(padded, 1)
-    window = sums[:, size:] - sums[:, :-size]
-    return (x / (bias + alpha / size * window) ** beta).astype(x.dtype)
-
-
-__all__ = ["bordered", "reshaped"]
+    """Divided by a power of the mean square of neighbouring channels, which is average pooling."""
+    x = contiguous(x)
+    n, c = x.shape[:2]
+    squares = bordered(fastdl.mul(x, x).reshape(n, 1, c, -1), (((size - 1) // 2, size // 2), (0, 0)))
+    means = fastdl.avg_pool2d(squares, (size, 1), 1)
+    return fastdl.div(x, fastdl.pow(fastdl.add(fastdl.mul(means, alpha), bias), beta).reshape(x.shape))

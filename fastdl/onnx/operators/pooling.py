@@ -10,6 +10,7 @@ import numpy as np
 import fastdl
 from fastdl.functional.verbs import Array
 from fastdl.onnx._table import FLOATS, Node, bounded, is_floats, operator
+from fastdl.onnx.operators.arithmetic import absolute
 from fastdl.onnx.operators._shared import Sides, bordered, ints, sides_of
 
 
@@ -34,7 +35,9 @@ def _pool(
 ) -> _Pool:
     rank = x.ndim - 2
     if rank not in (1, 2, 3) or len(kernel_shape) != rank:
-        raise ValueError(f"x: found shape {x.shape} for a kernel {kernel_shape}, expected 1 to 3 dimensions besides two")
+        raise ValueError(
+            f"x: found shape {x.shape} for a kernel {kernel_shape}, expected 1 to 3 dimensions besides two"
+        )
     kernel, stride = tuple(kernel_shape), tuple(strides or (1,) * rank)
     dilation = tuple(dilations or (1,) * rank)
     sides = sides_of(x.shape[2:], kernel, stride, dilation, pads, auto_pad)
@@ -103,14 +106,11 @@ def average_pool(
         inside = bordered(np.ones(x.shape, x.dtype), pool.sides)
         return np.array(1 / average(inside, count_include_pad=False, **pool.options))
 
-    return mul(average(pool.x, count_include_pad=False, **pool.options), node.once("part", (x.shape, x.dtype), part))
+    y = average(pool.x, count_include_pad=False, **pool.options)
+    return fastdl.mul(y, node.once("part", (x.shape, x.dtype), part))
 
 
-def mul(x: Array, y: Array) -> Array:
-    return x * y
-
-
-@operator("LpPool", kernels=False)
+@operator("LpPool", kernels=True)
 def lp_pool(
     x: Array,
     *,
@@ -123,7 +123,7 @@ def lp_pool(
     strides: list[int] | None = None,
 ) -> Array:
     """Of the absolute values; torch does not take them."""
-    pool = _pool(bordered(np.abs(x), sides_of_x(x, kernel_shape, strides, dilations, pads, auto_pad)), kernel_shape,
+    pool = _pool(bordered(absolute(x), sides_of_x(x, kernel_shape, strides, dilations, pads, auto_pad)), kernel_shape,
                  strides, None, dilations, ceil_mode, "NOTSET", 0.0)  # fmt: skip
     pool.options.pop("padding")
     return _of("lp_pool", pool.rank)(pool.x, norm_type=float(p), **pool.options)  # type: ignore[no-any-return]
@@ -171,9 +171,7 @@ def max_unpool(
     rank = len(kernel_shape)
     stride = tuple(strides or (1,) * rank)
     sides = sides_of(x.shape[2:], kernel_shape, stride, (1,) * rank, pads, "NOTSET")
-    sizes = [
-        (n - 1) * s + k - b - a for n, s, k, (b, a) in zip(x.shape[2:], stride, kernel_shape, sides, strict=True)
-    ]
+    sizes = [(n - 1) * s + k - b - a for n, s, k, (b, a) in zip(x.shape[2:], stride, kernel_shape, sides, strict=True)]
     wanted = ints(output_shape)[2:] or sizes
     bounded((*x.shape[:2], *wanted), x.dtype)
     plane = math.prod(sizes)
@@ -193,11 +191,10 @@ def max_roi_pool(x: Array, rois: Array, *, pooled_shape: list[int], spatial_scal
         for row in range(rows):
             for column in range(columns):
                 y = np.clip([top + row * height // rows, top + -(-(row + 1) * height // rows)], 0, x.shape[2])
-                z = np.clip([left + column * width // columns, left + -(-(column + 1) * width // columns)], 0, x.shape[3])
+                z = np.clip(
+                    [left + column * width // columns, left + -(-(column + 1) * width // columns)], 0, x.shape[3]
+                )
                 part = x[int(roi[0]), :, y[0] : y[1], z[0] : z[1]]
                 if part.size:
                     found[i, :, row, column] = part.max((1, 2))
     return found
-
-
-__all__ = ["mul"]

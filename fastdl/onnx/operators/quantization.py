@@ -46,7 +46,9 @@ def quantize_linear(
     precision: int = 0,
     saturate: int = 1,
 ) -> Array:
-    dtype = zero_point.dtype if zero_point is not None else _dtype_of(output_dtype) if output_dtype else np.dtype(np.uint8)
+    dtype = (
+        zero_point.dtype if zero_point is not None else _dtype_of(output_dtype) if output_dtype else np.dtype(np.uint8)
+    )
     by = _spread(scale, x, axis, block_size)
     if precision:
         wide = _dtype_of(precision)

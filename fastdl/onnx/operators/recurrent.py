@@ -45,9 +45,7 @@ def _run(
     layout: int,
     **options: Any,
 ) -> Any:
-    weights, peepholes = node.once(
-        "weights", (w, r, b, p), lambda: fastdl.weights_from_onnx(name, w, r, b, p)
-    )
+    weights, peepholes = node.once("weights", (w, r, b, p), lambda: fastdl.weights_from_onnx(name, w, r, b, p))
     directions = len(w)
     for state, given in states.items():
         options[state] = given.swapaxes(0, 1) if layout and given is not None else given

@@ -7,9 +7,12 @@ from typing import Any
 
 import numpy as np
 
+import fastdl
+
 from fastdl.functional.verbs import Array
-from fastdl.onnx._table import Node, operator
+from fastdl.onnx._table import is_floats, operator
 from fastdl.onnx.operators._shared import axes_of, ints
+from fastdl.onnx.operators.arithmetic import absolute
 
 Reduce = Callable[[Array, tuple[int, ...], bool], Array]
 
@@ -52,23 +55,37 @@ _REDUCTIONS: dict[str, Reduce] = {
 }
 
 
-def _reduced(function: Reduce, x: Array, axes: Any, keepdims: int, idle: int) -> Array:
+_KERNELS: dict[str, Reduce] = {
+    "ReduceL1": lambda x, axes, keep: fastdl.sum(absolute(x), axes, keep),
+    "ReduceMax": fastdl.amax,
+    "ReduceMean": fastdl.mean,
+    "ReduceMin": fastdl.amin,
+    "ReduceSum": fastdl.sum,
+    "ReduceSumSquare": lambda x, axes, keep: fastdl.sum(fastdl.mul(x, x), axes, keep),
+}
+
+
+def _reduced(name: str, function: Reduce, x: Array, axes: Any, keepdims: int, idle: int) -> Array:
     if not ints(axes):
         if idle:
             return x
         axes = None
-    return np.asarray(function(x, axes_of(axes, x.ndim), bool(keepdims))).astype(x.dtype, copy=False)
+    at = axes_of(axes, x.ndim)
+    if name in _KERNELS and is_floats(x) and x.size and at:
+        return _KERNELS[name](x, at, bool(keepdims))
+    return np.asarray(function(x, at, bool(keepdims))).astype(x.dtype, copy=False)
 
 
 def _reduction(name: str, function: Reduce, since: int) -> None:
     def compute(x: Array, axes: Array | None = None, *, keepdims: int = 1, noop_with_empty_axes: int = 0) -> Array:
-        return _reduced(function, x, axes, keepdims, noop_with_empty_axes)
+        return _reduced(name, function, x, axes, keepdims, noop_with_empty_axes)
 
     def compute_1(x: Array, *, axes: list[int] | None = None, keepdims: int = 1) -> Array:
-        return _reduced(function, x, axes, keepdims, 0)
+        return _reduced(name, function, x, axes, keepdims, 0)
 
-    operator(name, since=since, sizes=("axes",))(compute)
-    operator(name)(compute_1)
+    kernels = (lambda node, x, *_: is_floats(x) and x.size > 0 and x.ndim > 0) if name in _KERNELS else False
+    operator(name, since=since, sizes=("axes",), kernels=kernels)(compute)
+    operator(name, kernels=kernels)(compute_1)
 
 
 for _name, _function in _REDUCTIONS.items():
@@ -91,6 +108,3 @@ def arg_max(x: Array, *, axis: int = 0, keepdims: int = 1, select_last_index: in
 @operator("ArgMin")
 def arg_min(x: Array, *, axis: int = 0, keepdims: int = 1, select_last_index: int = 0) -> Array:
     return _place(x, axis, keepdims, select_last_index, np.argmin)
-
-
-__all__ = ["Node"]

@@ -77,7 +77,9 @@ def concat_from_sequence(sequence: list[Any], *, axis: int, new_axis: int = 0) -
 def sequence_map(first: list[Any], *others: Any, body: Graph, outer: dict[str, Any]) -> Any:
     names = [t.name for t in body.inputs]
     rows = [
-        _interpret(body, dict(zip(names, [x, *(o[i] if isinstance(o, list) else o for o in others)], strict=True)), outer)
+        _interpret(
+            body, dict(zip(names, [x, *(o[i] if isinstance(o, list) else o for o in others)], strict=True)), outer
+        )
         for i, x in enumerate(first)
     ]
     return tuple(list(column) for column in zip(*rows, strict=True)) or tuple([] for _ in body.outputs)

@@ -210,9 +210,7 @@ def _sliced(x: Array, starts: Any, ends: Any, axes: Any, steps: Any) -> Array:
 
 
 @operator("Slice", since=10, sizes=("starts", "ends", "axes", "steps"), view=True)
-def slice_(
-    x: Array, starts: Array, ends: Array, axes: Array | None = None, steps: Array | None = None
-) -> Array:
+def slice_(x: Array, starts: Array, ends: Array, axes: Array | None = None, steps: Array | None = None) -> Array:
     return _sliced(x, starts, ends, axes, steps)
 
 
@@ -257,14 +255,24 @@ def pad(
 
 @operator("Pad", kernels=_pads_well)
 def pad_1(
-    x: Array, *, pads: list[int] | None = None, paddings: list[int] | None = None, mode: str = "constant", value: float = 0.0
+    x: Array,
+    *,
+    pads: list[int] | None = None,
+    paddings: list[int] | None = None,
+    mode: str = "constant",
+    value: float = 0.0,
 ) -> Array:
     return _padded(x, paddings if pads is None else pads, value, None, mode)
 
 
-@operator("Trilu", fixed=("k",))
-def trilu(x: Array, k: Array | None = None, *, upper: int = 1) -> Array:
+@operator("Trilu", fixed=("k",), kernels=lambda node, x, k=None: is_floats(x))
+def trilu(x: Array, k: Array | None = None, *, upper: int = 1, node: Node) -> Array:
     (by,) = ints(k) or [0]
+    if is_floats(x):
+        mask = node.once(
+            "mask", (x.shape[-2:], by), lambda: (np.triu if upper else np.tril)(np.ones(x.shape[-2:], bool), by)
+        )
+        return fastdl.where(mask, x, 0.0)
     return np.triu(x, by) if upper else np.tril(x, by)
 
 
