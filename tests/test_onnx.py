@@ -180,7 +180,8 @@ def test_a_residual_block_is_few_kernels() -> None:
     model = fastdl.onnx.load(proto.SerializeToString())
     for _ in range(2):
         np.testing.assert_allclose(model.run([x])[0], expected, rtol=1e-4, atol=1e-4)
-    assert kernels_of(model) == ["conv", "conv", "conv", "adaptive_pool", "linear"] or len(kernels_of(model)) == 5
+    assert kernels_of(model)[:3] == ["conv"] * 3
+    assert len(kernels_of(model)) == 5
 
 
 def test_what_run_takes_and_gives() -> None:
@@ -579,8 +580,13 @@ def _resnet(torch: Any) -> tuple[Any, Any]:
     return nn.Sequential(Block(), Block()), torch.randn(2, 4, 10, 10)
 
 
-@pytest.mark.parametrize("dynamo", [False, True], ids=["torchscript", "dynamo"])
-@pytest.mark.parametrize("make", [_cnn, _lstm, _transformer, _unet, _resnet])
+@pytest.mark.parametrize(
+    ("make", "dynamo"),
+    [
+        *((make, False) for make in (_cnn, _lstm, _transformer, _unet, _resnet)),
+        *((make, True) for make in (_lstm, _transformer)),  # that exporter takes seconds
+    ],
+)
 def test_what_torch_exports(make: Callable[[Any], tuple[Any, Any]], dynamo: bool, tmp_path: Path) -> None:
     """With a free batch size; to the accuracy of float32 sums in another order."""
     torch = pytest.importorskip("torch", reason="torch is not installed")
