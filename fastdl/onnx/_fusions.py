@@ -176,23 +176,36 @@ def _batch_norms(nodes: list[Node], graph: _Graph, sorts: dict[int, str] | None)
 
 
 def _linear(nodes: list[Node], graph: _Graph, sorts: dict[int, str] | None) -> list[Node]:
-    """A product with constant weights, and constants added to its columns."""
+    """A product with constant weights, which are turned round once, and constants added to its columns."""
     for node in list(nodes):
-        if node.operator.name != "Add" or len(node.inputs) != 2 or node.attributes:
+        product = node.operator.name == "MatMul"
+        if not product and (node.operator.name != "Gemm" or node.attributes.get("transB", 0)):
             continue
-        for name, other in (node.inputs, node.inputs[::-1]):
-            product, bias = graph.makers.get(name), graph.constants.get(other)
-            if product is None or product.operator.name != "MatMul" or graph.uses[name] != 1 or bias is None:
-                continue
-            weight = graph.constants.get(product.inputs[1])
-            if weight is None or weight.ndim != 2 or bias.dtype != weight.dtype or weight.dtype not in FLOATS:
-                continue
-            if bias.shape != weight.shape[1:]:
-                continue
-            new = _new("Linear", "fastdl", node, (*product.inputs, other))
-            known = sorts is not None and sorts[id(product)] == "kernels"
-            nodes = _put(nodes, new, [product, node], sorts, known)
-            break
+        weight = graph.constants.get(node.inputs[1])
+        if not isinstance(weight, np.ndarray) or weight.ndim != 2 or weight.dtype not in FLOATS or not weight.size:
+            continue
+        if sorts is not None and sorts[id(node)] != "kernels":
+            continue
+        name = f"{node.inputs[1]}/turned"
+        if name not in graph.constants:
+            graph.constants[name] = np.array(weight.T, order="C")
+        graph.uses[node.inputs[1]] -= 1
+        if not graph.uses[node.inputs[1]]:
+            del graph.constants[node.inputs[1]]
+        if not product:
+            inputs = (node.inputs[0], name, *node.inputs[2:])
+            new = Node(node.name, node.operator, inputs, node.outputs, node.attributes | {"transB": 1})
+            nodes = _put(nodes, new, [node], sorts, sorts is not None)
+            continue
+        made, gone, inputs = node.outputs[0], [node], (node.inputs[0], name)
+        after = [n for n in nodes if made in n.uses] if graph.uses[made] == 1 else []
+        if after and after[0].operator.name == "Add" and not after[0].attributes:
+            other = after[0].inputs[after[0].inputs[0] == made]
+            bias = graph.constants.get(other)
+            if isinstance(bias, np.ndarray) and bias.dtype == weight.dtype and bias.shape == weight.shape[1:]:
+                gone, inputs = [node, after[0]], (*inputs, other)
+        new = _new("Linear", "fastdl", gone[-1], inputs)
+        nodes = _put(nodes, new, gone, sorts, sorts is not None)
     return nodes
 
 

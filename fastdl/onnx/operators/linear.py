@@ -39,8 +39,8 @@ def mat_mul(x: Array, y: Array) -> Array:
 
 @operator("Linear", domain="fastdl", kernels=lambda node, *arrays: is_floats(*arrays))
 def linear(x: Array, weight: Array, bias: Array | None = None) -> Array:
-    """What fusions make of MatMul and Add: weight is (in, out)."""
-    return fastdl.linear(x, weight.T, bias)
+    """What fusions make of MatMul and Add: weight is (out, in)."""
+    return fastdl.linear(x, weight, bias) if is_floats(x, weight, bias) else np.matmul(x, weight.T) + (bias or 0)
 
 
 @operator("Gemm", kernels=lambda node, *arrays: is_floats(*arrays))
