@@ -199,6 +199,9 @@ class Plan:
     """A graph for inputs of certain shapes and dtypes."""
 
     def __init__(self, graph: Graph, base: Evaluated, given: Mapping[str, Array]) -> None:
+        self._known = graph.constants, base.constants
+        self._only_one = all(t.shape is not None and all(isinstance(n, int) for n in t.shape) for t in graph.inputs)
+        """Whether no other shapes can come, for which constants would have to be kept as they are."""
         self.names = [t.name for t in graph.inputs]
         self.outputs = [t.name for t in graph.outputs]
         known = Graph(graph.inputs, graph.outputs, base.nodes, base.constants)
@@ -254,6 +257,10 @@ class Plan:
         before = set_recorder(None)
         try:
             step.program = record(step.function(self.constants), *given, verify=False, freeze=True)
+            if self._only_one and not any(s.kernels and s.program is None for s in self.steps):
+                for other in self.steps:
+                    if other.program is not None:
+                        other.program.seal(self._release)
         except RecordError as error:
             step.reason = str(error)
         finally:
@@ -278,6 +285,15 @@ class Plan:
         return sum(
             int(row[3]) for step in self.steps if step.program is not None for row in step.program.explain().rows
         )
+
+    def _release(self, places: set[int]) -> None:
+        """Forget constants of which a program has made its own. Others that are read by NumPy, too, stay."""
+        read = {name for step in self.steps if step.program is None for node in step.nodes for name in node.uses}
+        read.update(self.outputs)
+        for constants in (self.constants, *self._known):
+            for name, value in list(constants.items()):
+                if name not in read and isinstance(value, np.ndarray) and value.ctypes.data in places:
+                    del constants[name]
 
     def _shortcut(self) -> None:
         """Where all is one program that takes the inputs as they come, calls go straight to it."""

@@ -31,6 +31,7 @@ class Model:
         used = {name for n in nodes for name in n.uses} | {t.name for t in graph.outputs}
         self._base = Evaluated(nodes, {name: value for name, value in base.constants.items() if name in used})
         graph.constants, graph.nodes = self._base.constants, nodes
+        self._weights = sum(v.nbytes for v in graph.constants.values() if isinstance(v, np.ndarray))
         self._names = [t.name for t in graph.inputs]
         self._outputs = [t.name for t in graph.outputs]
         self._plans: OrderedDict[Any, Plan] = OrderedDict()
@@ -165,8 +166,7 @@ class Model:
         lines = [self._title]
         for title, tensors in (("input", self.inputs), ("output", self.outputs)):
             lines += [f"{title:9} {t.name}: {_described(t)}" for t in tensors]
-        weights = sum(v.nbytes for v in self._graph.constants.values() if isinstance(v, np.ndarray))
-        lines.append(f"constants {weights:,} bytes")
+        lines.append(f"constants {self._weights:,} bytes")
         lines.append("operators " + ", ".join(f"{n} {name}" for name, n in self.operators.items()))
         return "\n".join(lines)
 

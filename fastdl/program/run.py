@@ -265,6 +265,7 @@ class Run:
     def undo(self) -> None:
         for memory, before in reversed(self.restore.values()):
             memory[:] = before
+        self.restore.clear()
         for owner, state in self.touched.values():
             owner.__dict__.clear()
             owner.__dict__.update(state)
