@@ -227,8 +227,11 @@ class Plan:
                 return self._run(arrays)
 
     def _run(self, arrays: Sequence[Array]) -> list[Any]:
-        env: dict[str, Any] = dict(self.constants)
-        env.update(zip(self.names, arrays, strict=True))
+        env: dict[str, Any] = dict(zip(self.names, arrays, strict=True))
+
+        def get(name: str) -> Any:  # (a dict of all would hold on to constants that are let go of)
+            return env[name] if name in env else self.constants[name]
+
         for step in self.steps:
             given = [env[name] for name in step.inputs] if step.kernels else []
             if step.program is None and step.kernels and not step.reason:
@@ -237,8 +240,8 @@ class Plan:
                 env.update(zip(step.outputs, step.program(*given), strict=True))
             else:
                 for node in step.nodes:
-                    env.update(zip(node.outputs, _call(node, env), strict=False))
-        found = [env[name] for name in self.outputs]
+                    env.update(zip(node.outputs, node(get), strict=False))
+        found = [get(name) for name in self.outputs]
         if not self._ready:
             kept = [*arrays, *(v for v in self.constants.values() if isinstance(v, np.ndarray))]
             self._copied = [

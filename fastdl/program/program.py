@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -674,6 +675,7 @@ class Program:
         code, nothing = np.zeros(header + 2, np.int64), np.zeros(1, np.int64)
         code[_kernels.PROGRAM_CALLS] = 1
         freed = _TRIM
+        gc.collect()  # what recording made
         for i in range(count):
             code[header:] = self._code[header + 2 * i : header + 2 * i + 2]
             status = lib.fdl_program_run(ffi.from_buffer("int64_t[]", code), ffi.from_buffer("int64_t[]", nothing))
