@@ -424,7 +424,7 @@ def test_an_operator_that_fastdl_does_not_have() -> None:
     nodes = [helper.make_node("Magic", ["x"], ["y"], name="the_node", domain="some.where"), node("Relu", "y", "z")]
     proto = model_of(nodes, {"x": [2]}, ["z"])
     proto.opset_import.append(helper.make_opsetid("some.where", 1))
-    with pytest.raises(NotImplementedError, match="node 'the_node': operator some.where.Magic"):
+    with pytest.raises(NotImplementedError, match=r"node 'the_node': operator some\.where\.Magic"):
         fastdl.onnx.load(proto)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 import fastdl
-from fastdl.onnx._table import FLOATS, Node, find
+from fastdl.onnx._table import FLOATS, Node, find, is_floats
 
 
 class _Graph:
@@ -29,10 +29,10 @@ class _Graph:
         return None
 
     def match(self, pattern: Any, name: str, found: dict[str, Any], inner: list[Node], root: bool = False) -> bool:
-        """Whether what makes `name` is like the pattern: a tuple of an operator and patterns of its inputs, a number, or
-        a name, which stands for the same everywhere. `found` has what names stand for, `inner` the nodes."""
+        """Whether what makes `name` is like the pattern: a tuple of an operator and patterns of its inputs, a number,
+        or a name, which stands for the same everywhere. `found` has what names stand for, `inner` the nodes."""
         if isinstance(pattern, str):
-            return found.setdefault(pattern, name) == name
+            return bool(found.setdefault(pattern, name) == name)
         if not isinstance(pattern, tuple):
             value = self.number(name)
             return value is not None and abs(value - pattern) <= 1e-3 * abs(pattern)
@@ -143,34 +143,21 @@ def _batch_norms(nodes: list[Node], graph: _Graph, sorts: dict[int, str] | None)
         if sum(bool(n) for n in node.outputs) != 1:
             continue
         names = [*conv.inputs[1:3], *node.inputs[1:5]]
-        arrays = [graph.constants.get(n) for n in names]
-        if not all(
-            isinstance(a, np.ndarray) and a.dtype in FLOATS and a.dtype == arrays[0].dtype
-            for a in arrays
-            if a is not None
-        ) or (  # type: ignore[union-attr]
-            any(a is None for a, n in zip(arrays, names, strict=True) if n)
-        ):
+        arrays: list[Any] = [graph.constants.get(n) for n in names if n]
+        if not all(isinstance(a, np.ndarray) and a.dtype in FLOATS for a in arrays) or not is_floats(*arrays):
             continue
-        weight, *rest = arrays
-        bias = rest[0] if len(conv.inputs) > 2 and conv.inputs[2] else None
-        scale, shift, mean, variance = rest[-4:]
-        made = fastdl.fuse_conv_bn_weights(
-            weight,
-            bias,
-            mean,
-            variance,
-            node.attributes.get("epsilon", 1e-5),
-            scale,
-            shift,  # type: ignore[arg-type]
-        )
+        weight, bias, (scale, shift, mean, variance) = arrays[0], arrays[1:-4], arrays[-4:]
+        first: Any = bias[0] if bias else None
+        eps = node.attributes.get("epsilon", 1e-5)
+        made: Any = fastdl.fuse_conv_bn_weights(weight, first, mean, variance, eps, scale, shift)
         keys = tuple(f"{node.name}/{part}" for part in ("weight", "bias"))
         graph.constants.update(zip(keys, (np.array(a) for a in made), strict=True))
         new = Node(conv.name, conv.operator, (conv.inputs[0], *keys), node.outputs[:1], conv.attributes)
         for name in names:
             if graph.uses[name] == 1:
                 graph.constants.pop(name, None)
-        nodes = _put(nodes, new, [conv, node], sorts, _plain([conv, node], sorts) and sorts[id(conv)] == "kernels")  # type: ignore[index]
+        recorded = sorts is not None and _plain([conv, node], sorts) and sorts[id(conv)] == "kernels"
+        nodes = _put(nodes, new, [conv, node], sorts, recorded)
         graph.makers[new.outputs[0]] = new
     return nodes
 

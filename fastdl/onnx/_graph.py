@@ -95,10 +95,10 @@ class Source:
     def _rewritten(self, start: int, end: int, inner: tuple[int, ...]) -> bytes:
         """A message, with messages in the fields `inner`, one in the other, rewritten as well."""
         parts = []
-        for field, at, begin, after in self._fields(start, end):
-            if inner and field == inner[0]:
-                parts.append(_message(field, self._rewritten(begin, after, inner[1:])))
-            elif not inner and field == _RAW_DATA and after - begin >= _LARGE:
+        for number, at, begin, after in self._fields(start, end):
+            if inner and number == inner[0]:
+                parts.append(_message(number, self._rewritten(begin, after, inner[1:])))
+            elif not inner and number == _RAW_DATA and after - begin >= _LARGE:
                 entries = {"location": _INSIDE, "offset": str(begin), "length": str(after - begin)}
                 parts.append(_varint(_DATA_LOCATION << 3) + _varint(onnx.TensorProto.EXTERNAL))
                 for key, value in entries.items():
@@ -136,7 +136,7 @@ class Source:
             byte = self.file.read(1)
             if not byte:
                 raise ValueError("it is cut off")
-            value |= (byte[0] & 127) << shift
+            value |= int(byte[0] & 127) << shift
             if byte[0] < 128:
                 return value
         raise ValueError("a number has no end")
@@ -385,7 +385,8 @@ class Builder:
             row = find("", "Identity", 1)
             assert row is not None
             return Node(name, row, tuple(proto.input), tuple(proto.output), {})
-        attributes, captured = {}, []
+        attributes: dict[str, Any] = {}
+        captured: list[str] = []
         for attribute in proto.attribute:
             if attribute.name in _IGNORED:
                 continue

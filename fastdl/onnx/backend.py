@@ -12,7 +12,7 @@ from fastdl.onnx.model import Model, load
 __all__ = ["FastdlBackend", "FastdlBackendRep", "prepare", "run_model", "run_node", "supports_device"]
 
 
-class FastdlBackendRep(BackendRep):  # type: ignore[misc]
+class FastdlBackendRep(BackendRep):
     """A model that is ready."""
 
     def __init__(self, model: Model) -> None:
@@ -24,7 +24,7 @@ class FastdlBackendRep(BackendRep):  # type: ignore[misc]
         return tuple(self.model.run(given))
 
 
-class FastdlBackend(Backend):  # type: ignore[misc]
+class FastdlBackend(Backend):
     """Runs models on the CPU.
 
     Examples

@@ -75,7 +75,7 @@ class Model:
             the node.
         """
         named = isinstance(inputs, Mapping)
-        values = self._in_order(inputs) if named else inputs  # type: ignore[arg-type]
+        values: Any = self._in_order(inputs) if isinstance(inputs, Mapping) else inputs
         try:
             key = tuple([(a.shape, a.dtype) for a in values])
         except (AttributeError, TypeError):
@@ -244,7 +244,8 @@ def load(model: Any, *, limit: int = 8, progress: bool = False) -> Model:
         finally:
             source.close()
         advance("folding")
-        title = f"ONNX model {proto.graph.name!r}, opset {max((o.version for o in proto.opset_import if not o.domain), default=0)}"
+        version = max((o.version for o in proto.opset_import if o.domain in ("", "ai.onnx")), default=0)
+        title = f"ONNX model {proto.graph.name!r}, opset {version}"
         if proto.producer_name:
             title += f", made by {proto.producer_name} {proto.producer_version}".rstrip()
         found = Model(graph, limit, title)

@@ -652,9 +652,9 @@ class Program:
         return other
 
     def seal(self, release: Callable[[set[int]], None]) -> None:
-        """Prepare what is prepared from parameters now, one after the other, and let go of those that nothing else reads:
-        of a large model's weights there is one copy then. The program cannot be copied after that, nor be part of
-        another, and goes stale with another instruction-set level.
+        """Prepare what is prepared from parameters now, one after the other, and let go of those that nothing else
+        reads: of a large model's weights there is one copy then. The program cannot be copied after that, nor be part
+        of another, and goes stale with another instruction-set level.
 
         release is called before, with where those lie, for who else holds them.
         """

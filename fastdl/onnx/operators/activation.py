@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 import fastdl
 from fastdl.functional.verbs import Array
-from fastdl.onnx._table import Node, is_floats, operator
+from fastdl.onnx._table import is_floats, operator
 from fastdl.onnx.operators._shared import axes_of, reshaped
 
 _SELU = 1.67326319217681884765625, 1.05070102214813232421875

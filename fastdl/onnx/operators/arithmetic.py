@@ -7,10 +7,10 @@ from functools import reduce
 from typing import Any
 
 import numpy as np
+import onnx
 
 import fastdl
 from fastdl.functional.verbs import Array
-from fastdl.onnx._graph import onnx
 from fastdl.onnx._table import Node, bounded, floats_only, is_floats, operator
 from fastdl.onnx.operators._shared import ints
 
@@ -222,17 +222,16 @@ def where(condition: Array, x: Array, y: Array) -> Array:
     return fastdl.where(condition, x, y) if is_floats(x, y) else np.where(condition, x, y)
 
 
-def _dtype_of(number: int | str) -> np.dtype[Any]:
-    if isinstance(number, str):  # in the first version
-        number = onnx.TensorProto.DataType.Value(number)
-    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(number))
+def dtype_of(number: int | str) -> np.dtype[Any]:
+    given = onnx.TensorProto.DataType.Value(number) if isinstance(number, str) else number  # in the first version
+    return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(given))
 
 
 def cast_to(x: Array, dtype: np.dtype[Any], saturate: int = 1, round_mode: str = "up") -> Array:
     """x in another dtype: numbers that small floats do not have become their largest, or infinity or NaN."""
     if x.dtype == dtype:
         return x
-    if dtype == object:
+    if dtype.kind == "O":
         return np.array([_text(v) for v in x.reshape(-1)], object).reshape(x.shape)
     if x.dtype.kind in "OU":
         numbers = [float(v) for v in x.reshape(-1)]
@@ -253,7 +252,7 @@ def cast_to(x: Array, dtype: np.dtype[Any], saturate: int = 1, round_mode: str =
     if name.startswith("float8") and saturate:
         import ml_dtypes
 
-        largest = float(ml_dtypes.finfo(dtype).max)
+        largest = float(ml_dtypes.finfo(dtype).max)  # type: ignore[no-untyped-call]
         wide = x.astype(np.float32)
         return np.where(np.isnan(wide), wide, np.clip(wide, -largest, largest)).astype(dtype)
     if x.dtype.kind == "V" or dtype.kind == "V":  # ml_dtypes' convert from and to float32
@@ -277,7 +276,7 @@ def _text(value: Any) -> str:
 
 @operator("Cast")
 def cast(x: Array, *, to: Any, saturate: int = 1, round_mode: str = "up") -> Array:
-    return cast_to(x, _dtype_of(to), saturate, round_mode)
+    return cast_to(x, dtype_of(to), saturate, round_mode)
 
 
 @operator("CastLike")

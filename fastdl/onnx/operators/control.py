@@ -34,7 +34,7 @@ def loop(
     while going and (most is None or i < most):
         given = dict(zip(names, [np.array(i, np.int64), np.array(going), *values], strict=True))
         flag, *found = _interpret(body, given, outer)
-        going = bool(np.all(flag)) if condition is not None or most is None else bool(np.all(flag))
+        going = bool(np.all(flag))
         values = found[: len(values)]
         for row, value in zip(collected, found[len(values) :], strict=True):
             row.append(value)

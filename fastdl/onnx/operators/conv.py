@@ -34,7 +34,7 @@ def conv(
     sides = sides_of(x.shape[2:], weight.shape[2:], stride, dilation, pads, auto_pad)
     function = (fastdl.conv1d, fastdl.conv2d, fastdl.conv3d)[rank - 1]
     options = {"stride": stride, "padding": sides, "dilation": dilation, "groups": group}
-    return function(x, weight, bias, **options)  # type: ignore[arg-type,operator,no-any-return]
+    return function(x, weight, bias, **options)  # type: ignore[arg-type]
 
 
 @operator("ConvTranspose", kernels=True)
@@ -73,7 +73,7 @@ def conv_transpose(
     function = (fastdl.conv_transpose1d, fastdl.conv_transpose2d, fastdl.conv_transpose3d)[rank - 1]
     options = {"output_padding": more, "groups": group, "dilation": dilation, "stride": stride}
     padding = tuple(b for b, _ in sides) if native else 0
-    y = function(x, weight, bias, padding=padding, **options)  # type: ignore[arg-type,operator]
+    y = function(x, weight, bias, padding=padding, **options)  # type: ignore[arg-type]
     return y if native else bordered(y, tuple((-b, -a) for b, a in sides))
 
 

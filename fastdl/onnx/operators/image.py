@@ -44,7 +44,7 @@ def _nearest(x: Array, mode: str) -> Array:
 
 
 def _tent(d: Array, a: float) -> Array:
-    return np.clip(1 - np.abs(d), 0, None)  # type: ignore[no-any-return]
+    return np.clip(1 - np.abs(d), 0, None)
 
 
 def _cubic(d: Array, a: float) -> Array:
@@ -201,12 +201,9 @@ def resize(
 
 
 def _upsampling(node: Node, x: Any, scales: Any = None) -> bool:
-    return (
-        is_floats(x)
-        and x.size > 0
-        and node.attributes.get("mode", "nearest") == "nearest"
-        and all(float(s) == int(s) for s in (node.attributes.get("scales") if scales is None else scales))
-    )
+    by: Any = node.attributes.get("scales") if scales is None else scales
+    nearest = is_floats(x) and x.size > 0 and node.attributes.get("mode", "nearest") == "nearest"
+    return nearest and all(float(s) == int(s) for s in by)
 
 
 @operator("Upsample", "Resize", since=9, sizes=("scales",), kernels=_upsampling)
@@ -232,7 +229,7 @@ def _soft(x: Array) -> Array:
     top = np.max(x, -1, keepdims=True, initial=-np.inf)
     found = np.exp(x - np.where(np.isneginf(top), 0, top))
     total = found.sum(-1, keepdims=True)
-    return found / np.where(total == 0, 1, total)  # type: ignore[no-any-return]
+    return found / np.where(total == 0, 1, total)
 
 
 @operator("Attention")
@@ -288,14 +285,11 @@ def attention(
     if times > 1:
         k, v = np.repeat(k, times, 1), np.repeat(v, times, 1)
     scores = np.matmul((q * root).astype(wide), (k * root).astype(wide).swapaxes(2, 3)).astype(dtype).astype(wide)
-    raw = scores
     if softcap > 0:
         scores = (softcap * np.tanh(scores / softcap)).astype(wide)
     masked = scores + bias
     weights = np.where(np.isneginf(np.max(bias, -1, keepdims=True, initial=-np.inf)), 0, _soft(masked)).astype(dtype)
-    shown = (raw if softcap == 0 else raw, scores, masked, weights)[qk_matmul_output_mode]
-    if qk_matmul_output_mode == 0 and softcap > 0:
-        shown = scores
+    shown = (scores, scores, masked, weights)[qk_matmul_output_mode]
     y = np.matmul(weights.astype(wide), v.astype(wide)).astype(dtype)
     if query.ndim == 3:
         y = y.swapaxes(1, 2).reshape(y.shape[0], rows, -1)

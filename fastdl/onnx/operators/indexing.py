@@ -24,12 +24,17 @@ def gather(x: Array, indices: Array, *, axis: int = 0, node: Node) -> Array:
     if not _takes(node, x, indices):
         return np.take(x, _counted(indices, x.shape[at]), at)
     if indices.ndim == 0:
-        return x[(*(slice(None),) * at, int(indices))]
+        return x[_before(at, int(indices))]
     rows = node.once("rows", (indices, x.shape[at]), lambda: _counted(indices, x.shape[at]).astype(np.int64))
     if at == 0:
         return fastdl.take(x, rows)
     turned = fastdl.take(np.moveaxis(x, at, 0), rows)
     return np.moveaxis(turned, range(rows.ndim), range(at, at + rows.ndim))
+
+
+def _before(axes: int, last: Any) -> Any:
+    """What takes all of so many axes, and `last` of the next."""
+    return (*(slice(None),) * axes, last)
 
 
 def _counted(indices: Array, size: int) -> Array:
@@ -43,9 +48,9 @@ def _counted(indices: Array, size: int) -> Array:
 
 @operator("GatherElements")
 def gather_elements(x: Array, indices: Array, *, axis: int = 0) -> Array:
-    where = list(np.indices(indices.shape, sparse=True))
+    where: list[Any] = list(np.indices(indices.shape, sparse=True))
     where[axis % x.ndim] = indices
-    return x[tuple(where)]  # type: ignore[no-any-return]
+    return x[tuple(where)]
 
 
 @operator("GatherND")
@@ -60,7 +65,7 @@ def gather_nd(x: Array, indices: Array, *, batch_dims: int = 0) -> Array:
 
 
 def _combined(name: str, old: Array, new: Array) -> Array:
-    return {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}[name](old, new)  # type: ignore[operator,no-any-return]
+    return {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}[name](old, new)
 
 
 def _put(found: Array, where: Any, values: Array, reduction: str) -> None:

@@ -65,7 +65,7 @@ def batch_norm_1(
 ) -> Array:
     if not spatial:
         raise ValueError("spatial: found 0, expected 1")
-    return batch_norm(x, scale, bias, mean, variance, epsilon=epsilon, node=node)  # type: ignore[no-any-return]
+    return batch_norm(x, scale, bias, mean, variance, epsilon=epsilon, node=node)
 
 
 def _shape_of(x: Array, axis: int) -> tuple[int, ...]:

@@ -10,8 +10,8 @@ import numpy as np
 import fastdl
 from fastdl.functional.verbs import Array
 from fastdl.onnx._table import FLOATS, Node, bounded, is_floats, operator
-from fastdl.onnx.operators.arithmetic import absolute
 from fastdl.onnx.operators._shared import Sides, bordered, ints, sides_of
+from fastdl.onnx.operators.arithmetic import absolute
 
 
 class _Pool(NamedTuple):
@@ -99,7 +99,7 @@ def average_pool(
     pool = _pool(x, kernel_shape, strides, pads, dilations, ceil_mode, auto_pad, 0.0)
     average = _of("avg_pool", pool.rank)
     if not pool.padded or count_include_pad:
-        return average(pool.x, count_include_pad=bool(count_include_pad), **pool.options)  # type: ignore[no-any-return]
+        return average(pool.x, count_include_pad=bool(count_include_pad), **pool.options)
 
     def part() -> Array:
         """How much of each window is in x, turned round."""
@@ -126,7 +126,7 @@ def lp_pool(
     pool = _pool(bordered(absolute(x), sides_of_x(x, kernel_shape, strides, dilations, pads, auto_pad)), kernel_shape,
                  strides, None, dilations, ceil_mode, "NOTSET", 0.0)  # fmt: skip
     pool.options.pop("padding")
-    return _of("lp_pool", pool.rank)(pool.x, norm_type=float(p), **pool.options)  # type: ignore[no-any-return]
+    return _of("lp_pool", pool.rank)(pool.x, norm_type=float(p), **pool.options)
 
 
 def sides_of_x(
@@ -143,18 +143,18 @@ def sides_of_x(
 
 @operator("GlobalAveragePool", kernels=True)
 def global_average_pool(x: Array) -> Array:
-    return _of("adaptive_avg_pool", x.ndim - 2)(x, 1)  # type: ignore[no-any-return]
+    return _of("adaptive_avg_pool", x.ndim - 2)(x, 1)
 
 
 @operator("GlobalMaxPool", kernels=True)
 def global_max_pool(x: Array) -> Array:
-    return _of("adaptive_max_pool", x.ndim - 2)(x, 1)  # type: ignore[no-any-return]
+    return _of("adaptive_max_pool", x.ndim - 2)(x, 1)
 
 
 @operator("GlobalLpPool")
 def global_lp_pool(x: Array, *, p: float = 2) -> Array:
     axes = tuple(range(2, x.ndim))
-    return (np.abs(x) ** p).sum(axes, keepdims=True) ** (1 / p)  # type: ignore[no-any-return]
+    return (np.abs(x) ** p).sum(axes, keepdims=True) ** (1 / p)
 
 
 @operator("MaxUnpool", sizes=("output_shape",))

@@ -9,7 +9,7 @@ import numpy as np
 import fastdl
 from fastdl.functional.verbs import Array
 from fastdl.onnx._table import operator
-from fastdl.onnx.operators.arithmetic import _dtype_of, cast_to
+from fastdl.onnx.operators.arithmetic import cast_to, dtype_of
 from fastdl.onnx.operators.conv import conv
 
 
@@ -47,11 +47,11 @@ def quantize_linear(
     saturate: int = 1,
 ) -> Array:
     dtype = (
-        zero_point.dtype if zero_point is not None else _dtype_of(output_dtype) if output_dtype else np.dtype(np.uint8)
+        zero_point.dtype if zero_point is not None else dtype_of(output_dtype) if output_dtype else np.dtype(np.uint8)
     )
     by = _spread(scale, x, axis, block_size)
     if precision:
-        wide = _dtype_of(precision)
+        wide = dtype_of(precision)
         y = x.astype(wide) / by.astype(wide)
     else:
         y = x.astype(np.float32) / by.astype(np.float32) if x.dtype.kind in "iuV" else x / by
@@ -76,7 +76,7 @@ def dequantize_linear(
     if zero_point is not None:
         wide = wide - _spread(zero_point, x, axis, block_size).astype(np.float32)
     found = wide * _spread(scale, x, axis, block_size).astype(np.float32)
-    return found.astype(_dtype_of(output_dtype) if output_dtype else scale.dtype)
+    return found.astype(dtype_of(output_dtype) if output_dtype else scale.dtype)
 
 
 @operator("FakeQuantized", domain="fastdl")

@@ -8,7 +8,7 @@ import numpy as np
 
 from fastdl.functional.verbs import Array
 from fastdl.onnx._table import Node, bounded, operator
-from fastdl.onnx.operators.arithmetic import _dtype_of
+from fastdl.onnx.operators.arithmetic import dtype_of
 
 
 def _generator(seed: float | None) -> np.random.Generator:
@@ -23,7 +23,7 @@ def dropout(
     p = 0.5 if ratio is None else float(ratio)
     if training is None or not training or p == 0:
         return x if len(node.outputs) < 2 else (x, np.ones(x.shape, bool))
-    kept = np.random.RandomState(seed).uniform(size=x.shape) >= p  # as ONNX's own has it  # noqa: NPY002
+    kept = np.random.RandomState(seed).uniform(size=x.shape) >= p  # as ONNX's own has it
     return (np.where(kept, x / x.dtype.type(1 - p), 0).astype(x.dtype), kept)[: len(node.outputs)]
 
 
@@ -33,7 +33,11 @@ def dropout_1(x: Array, *, ratio: float = 0.5, is_test: int = 1, node: Node) -> 
 
 
 def _typed(dtype: int | None, like: Any = np.float32) -> np.dtype[Any]:
-    return np.dtype(like) if dtype is None else _dtype_of(dtype)
+    return np.dtype(like) if dtype is None else dtype_of(dtype)
+
+
+def _typed_array(values: Any, dtype: Any) -> Array:
+    return np.asarray(values, dtype)
 
 
 @operator("RandomNormal", random=True)
@@ -41,7 +45,7 @@ def random_normal(
     *, shape: list[int], dtype: int = 1, mean: float = 0.0, scale: float = 1.0, seed: float | None = None
 ) -> Array:
     kind = _typed(dtype)
-    return _generator(seed).normal(mean, scale, bounded(shape, np.float64)).astype(kind)
+    return _typed_array(_generator(seed).normal(mean, scale, bounded(shape, np.float64)), kind)
 
 
 @operator("RandomUniform", random=True)
@@ -49,7 +53,7 @@ def random_uniform(
     *, shape: list[int], dtype: int = 1, low: float = 0.0, high: float = 1.0, seed: float | None = None
 ) -> Array:
     kind = _typed(dtype)
-    return _generator(seed).uniform(low, high, bounded(shape, np.float64)).astype(kind)
+    return _typed_array(_generator(seed).uniform(low, high, bounded(shape, np.float64)), kind)
 
 
 @operator("RandomNormalLike", random=True)
@@ -70,7 +74,7 @@ def random_uniform_like(
 
 @operator("Bernoulli", random=True)
 def bernoulli(x: Array, *, dtype: int | None = None, seed: float | None = None) -> Array:
-    state = np.random.RandomState(None if seed is None else int(seed))  # as ONNX's own has it  # noqa: NPY002
+    state = np.random.RandomState(None if seed is None else int(seed))  # as ONNX's own has it
     return state.binomial(1, x.astype(np.float64)).astype(_typed(dtype, x.dtype))
 
 

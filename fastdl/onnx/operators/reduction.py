@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 
 import fastdl
-
 from fastdl.functional.verbs import Array
 from fastdl.onnx._table import is_floats, operator
 from fastdl.onnx.operators._shared import axes_of, ints
@@ -19,7 +18,7 @@ Reduce = Callable[[Array, tuple[int, ...], bool], Array]
 
 def _log_sum_exp(x: Array, axes: tuple[int, ...], keep: bool) -> Array:
     if not x.size:
-        return np.log(np.sum(np.exp(x), axes, keepdims=keep))  # type: ignore[no-any-return]
+        return np.log(np.sum(np.exp(x), axes, keepdims=keep))
     top = np.max(x, axes, keepdims=True)
     top = np.where(np.isfinite(top), top, 0).astype(x.dtype)
     found = np.log(np.sum(np.exp(x - top), axes, keepdims=True)) + top
@@ -29,14 +28,14 @@ def _log_sum_exp(x: Array, axes: tuple[int, ...], keep: bool) -> Array:
 def _extreme(ufunc: Any, lowest: bool) -> Reduce:
     def reduce(x: Array, axes: tuple[int, ...], keep: bool) -> Array:
         if x.size:
-            return ufunc.reduce(x, axes, keepdims=keep)  # type: ignore[no-any-return]
+            return ufunc.reduce(x, axes, keepdims=keep)
         if x.dtype.kind == "f":
             start: Any = -np.inf if lowest else np.inf
         elif x.dtype.kind == "b":
             start = not lowest
         else:
             start = np.iinfo(x.dtype).min if lowest else np.iinfo(x.dtype).max
-        return ufunc.reduce(x, axes, keepdims=keep, initial=x.dtype.type(start))  # type: ignore[no-any-return]
+        return ufunc.reduce(x, axes, keepdims=keep, initial=x.dtype.type(start))
 
     return reduce
 
@@ -93,10 +92,7 @@ for _name, _function in _REDUCTIONS.items():
 
 
 def _place(x: Array, axis: int, keepdims: int, last: int, find: Any) -> Array:
-    if last:
-        found = x.shape[axis] - 1 - find(np.flip(x, axis), axis)
-    else:
-        found = find(x, axis)
+    found = x.shape[axis] - 1 - find(np.flip(x, axis), axis) if last else find(x, axis)
     return np.asarray(np.expand_dims(found, axis) if keepdims else found, np.int64)
 
 

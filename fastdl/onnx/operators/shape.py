@@ -62,9 +62,9 @@ def constant_of_shape(shape: Array, *, value: Array | None = None) -> Array:
 
 @operator("EyeLike")
 def eye_like(x: Array, *, dtype: int | None = None, k: int = 0) -> Array:
-    from fastdl.onnx.operators.arithmetic import _dtype_of
+    from fastdl.onnx.operators.arithmetic import dtype_of
 
-    return np.eye(*x.shape, k=k, dtype=x.dtype if dtype is None else _dtype_of(dtype))
+    return np.eye(x.shape[0], x.shape[1], k, dtype=x.dtype if dtype is None else dtype_of(dtype))
 
 
 @operator("Range", sizes=("start", "limit", "delta"))
@@ -243,7 +243,7 @@ def _padded(x: Array, pads: Any, value: Any, axes: Any, mode: str) -> Array:
         return fastdl.pad(x, flat, mode=_MODES[mode], value=float(fill))
     x = x[tuple(slice(max(-b, 0), n - max(-a, 0)) for n, (b, a) in zip(x.shape, sides, strict=True))]
     kept = [(max(b, 0), max(a, 0)) for b, a in sides]
-    return np.pad(x, kept, mode, constant_values=fill) if mode == "constant" else np.pad(x, kept, mode)  # type: ignore[call-overload,no-any-return]
+    return np.pad(x, kept, mode, constant_values=fill) if mode == "constant" else np.pad(x, kept, mode)  # type: ignore[call-overload]
 
 
 @operator("Pad", since=11, sizes=("pads", "axes"), fixed=("value",), kernels=_pads_well)
