@@ -142,6 +142,26 @@ enum { FDL_PRECISION_DEFAULT = 0, FDL_PRECISION_FAST = 1, FDL_PRECISION_EXACT = 
 /* What stands around an array that is padded. */
 enum { FDL_PAD_CONSTANT = 0, FDL_PAD_REFLECT = 1, FDL_PAD_REPLICATE = 2, FDL_PAD_CIRCULAR = 3 };
 
+/* How arrays are resized; kernels/resize.c has the formulas. NEAREST: how a place is rounded. */
+enum { FDL_RESIZE_NEAREST = 0, FDL_RESIZE_LINEAR = 1, FDL_RESIZE_CUBIC = 2, FDL_RESIZE_AREA = 3 };
+enum {
+    FDL_COORDINATES_HALF_PIXEL = 0,
+    FDL_COORDINATES_PYTORCH_HALF_PIXEL = 1,
+    FDL_COORDINATES_ALIGN_CORNERS = 2,
+    FDL_COORDINATES_ASYMMETRIC = 3,
+    FDL_COORDINATES_NEAREST_EXACT = 4,
+};
+enum {
+    FDL_NEAREST_FLOOR = 0,
+    FDL_NEAREST_CEIL = 1,
+    FDL_NEAREST_ROUND_PREFER_FLOOR = 2,
+    FDL_NEAREST_ROUND_PREFER_CEIL = 3,
+};
+/* Volumes [planes, depth, height, width] and what becomes of them. */
+typedef struct {
+    int64_t planes, depth, height, width, out_depth, out_height, out_width;
+} fdl_volumes;
+
 /* Over which elements mean and variance are taken; kernels/normalization.c says more. */
 enum { FDL_NORM_GROUP = 0, FDL_NORM_RMS = 1, FDL_NORM_BATCH = 2, FDL_NORM_FIXED = 3 };
 
@@ -179,6 +199,14 @@ typedef struct {
     int64_t batch_first;
     int64_t biases, projection, peepholes; /* 1: there are */
 } fdl_recurrence;
+
+/* Heads of queries that look at heads of keys and values, `group` of them at each of those in turn. mask_rank: the
+ * dimensions that number the heads of a mask; mask_row, mask_key: its elements from one query, one key to the next. */
+typedef struct {
+    int64_t heads, group, queries, keys, width, value_width;
+    int64_t causal; /* 1: query i looks at keys 0 to i */
+    int64_t mask_rank, mask_row, mask_key;
+} fdl_heads;
 
 /* What an optimizer's step does, of which fastdl/optim has the names and kernels/optim.c the formulas. CLIP only scales
  * and limits. */
@@ -297,8 +325,9 @@ FDL_KERNEL int fdl_fill(real *y, int64_t size, double value);
 FDL_KERNEL int fdl_copy(const real *strided, real *y, const int64_t *geometry, int64_t rank);
 /* x [rows, row], index [count], y [count, row]: y[i] = x[index[i]] */
 FDL_KERNEL int fdl_take(const real *x, const int64_t *index, real *y, int64_t rows, int64_t row, int64_t count);
+/* padding: a row that is 0 all the same; -1: none */
 FDL_KERNEL int fdl_take_backward(const real *grad_output, const int64_t *index, real *grad_input, int64_t rows,
-                                 int64_t row, int64_t count);
+                                 int64_t row, int64_t count, int64_t padding);
 /* y [outer, width], whose columns are those of one array [outer, size / outer] after the other. arrays [count, 3]: the
  * address of each, 0, its size; backward, where they are written, 0, the address, the size. */
 FDL_KERNEL int fdl_cat(real *y, const int64_t *arrays, int64_t count, int64_t outer);
@@ -358,6 +387,18 @@ FDL_KERNEL int fdl_linear_backward(const real *grad_output, const real *x, const
                                    FDL_OPTIONAL real *grad_x, FDL_OPTIONAL real *grad_weight,
                                    FDL_OPTIONAL real *grad_bias, int64_t rows, int64_t in_features,
                                    int64_t out_features);
+/* attention.c: query [heads, queries, width], key, value [heads / group, keys, width or value_width], y [heads, queries,
+ * value_width], logsumexp [heads, queries]; allowed (bools) or bias: a mask of the scores; geometry [mask_rank, 2]: of
+ * each dimension its size and the mask's elements from one index to the next. keep, seed, offset: dropout of the weights. */
+FDL_KERNEL int fdl_attention(const real *query, const real *key, const real *value,
+                             FDL_OPTIONAL const uint8_t *allowed, FDL_OPTIONAL const real *bias, real *y,
+                             FDL_OPTIONAL real *logsumexp, const int64_t *geometry, const fdl_heads *heads,
+                             double scale, double keep, int64_t seed, int64_t offset);
+FDL_KERNEL int fdl_attention_backward(const real *grad_output, const real *query, const real *key, const real *value,
+                                      FDL_OPTIONAL const uint8_t *allowed, FDL_OPTIONAL const real *bias,
+                                      const real *y, const real *logsumexp, real *grad_query, real *grad_key,
+                                      real *grad_value, const int64_t *geometry, const fdl_heads *heads, double scale,
+                                      double keep, int64_t seed, int64_t offset);
 /* normalization.c: x, y [batch, groups, channels, inner], weight, bias [groups, channels]; mean and rstd of each
  * statistic, in double, [batch, groups] or, of BATCH and FIXED (with channels = 1), [groups]; fixed_mean and fixed_var
  * [groups], with which FIXED normalizes; running_mean and running_var [groups], which BATCH and GROUP update. RMS has
@@ -385,6 +426,14 @@ FDL_KERNEL int fdl_normalize_backward(const real *grad_output, const real *x, FD
 FDL_KERNEL int fdl_pad(const real *x, real *y, const int64_t *geometry, int64_t rank, int64_t mode, double value);
 FDL_KERNEL int fdl_pad_backward(const real *grad_output, real *grad_input, const int64_t *geometry, int64_t rank,
                                 int64_t mode);
+/* resize.c: x [planes, depth, height, width], y likewise of the sizes out_*; scale_*: elements of x that one of y covers.
+ * nearest is read by mode NEAREST, cubic and exclude_outside by CUBIC. */
+FDL_KERNEL int fdl_resize(const real *x, real *y, const fdl_volumes *volumes, int64_t mode, int64_t coordinates,
+                          int64_t nearest, double scale_depth, double scale_height, double scale_width, double cubic,
+                          int64_t exclude_outside);
+FDL_KERNEL int fdl_resize_backward(const real *grad_output, real *grad_input, const fdl_volumes *volumes, int64_t mode,
+                                   int64_t coordinates, int64_t nearest, double scale_depth, double scale_height,
+                                   double scale_width, double cubic, int64_t exclude_outside);
 /* pooling/max.c: a stride of 0 along a dimension means adaptive windows; indices as y, into each channel's volume, -1:
  * none */
 FDL_KERNEL int fdl_max_pool(const real *x, real *y, FDL_OPTIONAL int64_t *indices, const fdl_window *window);

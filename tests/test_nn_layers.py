@@ -196,6 +196,11 @@ _LAYERS = [
     ("Softmin", (1,), {}, (5, 6, 7)),
     ("Softmax2d", (), {}, (2, 3, 4, 5)),
     ("Softmax2d", (), {}, (3, 4, 5)),
+    ("Upsample", (None, 2.0, "bilinear"), {}, (2, 3, 6, 7)),
+    ("Upsample", ((5, 9), None, "bicubic", True), {}, (2, 3, 6, 7)),
+    ("Upsample", (), {"scale_factor": 1.5, "mode": "nearest"}, (2, 3, 7)),
+    ("PixelShuffle", (2,), {}, (2, 8, 3, 5)),
+    ("PixelUnshuffle", (3,), {}, (2, 2, 6, 9)),
     ("Fold", ((6, 7), (2, 3), (2, 1), (1, 2), (1, 2)), {}, (2, 12, 30)),
     *(
         (f"{name}{rank}d", (padding, *value), {}, (2, 3, 6, 7, 8)[: rank + 2])

@@ -349,7 +349,18 @@ def _policy_loss(distribution, action, advantage, old_log_prob=None, *, clip=Non
     return -objective.mean() - entropy_weight * distribution.entropy().mean()
 
 
+def _attention(query: Any, key: Any, value: Any, attn_mask: Any = None, **options: Any) -> Any:
+    """torch's in plain operations: its kernels have no gradient where there are no keys, or a mask."""
+    with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        return F.scaled_dot_product_attention(query, key, value, attn_mask, **options)
+
+
 _TORCH: dict[str, Callable[..., Any]] = {
+    "scaled_dot_product_attention": _attention,
+    "embedding": lambda x, weight, padding_idx=None: F.embedding(x, weight, padding_idx),
+    "interpolate": lambda x, **options: F.interpolate(x, **options),
+    "pixel_shuffle": lambda x, upscale_factor: F.pixel_shuffle(x, upscale_factor),
+    "pixel_unshuffle": lambda x, downscale_factor: F.pixel_unshuffle(x, downscale_factor),
     "discounted_returns": _discounted_returns,
     "gae": _gae,
     "categorical_log_prob": lambda logits, action: _categorical(logits).log_prob(action),

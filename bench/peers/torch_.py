@@ -379,6 +379,24 @@ def _differentiated(forward: Callable[..., Call | None], training: bool) -> Call
     return build
 
 
+def _attention(query, key, value, attn_mask=None, **options):  # type: ignore[no-untyped-def]
+    if options.get("dropout_p", 0.0) or query.ndim < 3:
+        return None
+    return functools.partial(F.scaled_dot_product_attention, query, key, value, attn_mask, **options)
+
+
+def _attention_backward(  # type: ignore[no-untyped-def]
+    grad_output, query, key, value, y, saved=None, attn_mask=None, is_causal=False, scale=None, **options
+):
+    """The kernel behind the gradient, given what its forward returns."""
+    if any(options.values()) or query.ndim != 4 or attn_mask is not None:
+        return None
+    options = {"dropout_p": 0.0, "is_causal": is_causal}
+    found = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(query, key, value, **options, scale=scale)
+    backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
+    return functools.partial(backward, grad_output, query, key, value, *found[:2], **options, scale=scale)
+
+
 _NETWORKS = {name: _network(name) for name in ("rnn", "lstm", "gru")} | {
     f"{name}_cell": _network_cell(name) for name in ("rnn", "lstm", "gru")
 }
@@ -395,6 +413,20 @@ OPERATIONS: dict[str, Callable[..., Call | None]] = {
     "take_backward": lambda grad_output, index, rows: functools.partial(
         torch.ops.aten.embedding_dense_backward, grad_output, index, rows, -1, False
     ),
+    "embedding": lambda x, weight, padding_idx=None: functools.partial(F.embedding, x, weight, padding_idx),
+    "embedding_backward": lambda grad_output, x, weight, padding_idx=None: functools.partial(
+        torch.ops.aten.embedding_dense_backward,
+        grad_output,
+        x,
+        len(weight),
+        -1 if padding_idx is None else padding_idx,
+        False,
+    ),
+    "scaled_dot_product_attention": _attention,
+    "scaled_dot_product_attention_backward": _attention_backward,
+    "interpolate": lambda x, **options: functools.partial(F.interpolate, x, **options),
+    "pixel_shuffle": lambda x, upscale_factor: functools.partial(F.pixel_shuffle, x, upscale_factor),
+    "pixel_unshuffle": lambda x, downscale_factor: functools.partial(F.pixel_unshuffle, x, downscale_factor),
     "cat": lambda arrays, dim=0: functools.partial(torch.cat, arrays, dim),
     "prelu": lambda x, weight: functools.partial(F.prelu, x, weight),
     "prelu_backward": _prelu_backward,

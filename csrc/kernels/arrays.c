@@ -314,14 +314,17 @@ static int give_rows(void *context, int64_t begin, int64_t end)
 }
 
 int fdl_take_backward(const real *grad_output, const int64_t *index, real *grad_input, int64_t rows, int64_t row,
-                      int64_t count)
+                      int64_t count, int64_t padding)
 {
     taking t = {grad_output, grad_input, index, rows, row, count};
     if (!all_within(index, count, rows))
         return FDL_BAD_ROW;
     /* At least as much work in a piece as looking through index is. */
     const int64_t work = (rows + count) * row, pieces = work / max64(MEMORY_GRAIN, count);
-    return fdl_parallel(rows, ceil_div(rows, max64(1, pieces)), give_rows, &t);
+    const int status = fdl_parallel(rows, ceil_div(rows, max64(1, pieces)), give_rows, &t);
+    if (padding >= 0)
+        memset(grad_input + padding * row, 0, (size_t)row * sizeof(real));
+    return status;
 }
 
 /* ---- cat ---- */

@@ -12,6 +12,7 @@ from fastdl.functional.activation.smooth import *
 from fastdl.functional.activation.softmax import *
 from fastdl.functional.arithmetic import *
 from fastdl.functional.arrays import *
+from fastdl.functional.attention import *
 from fastdl.functional.conv.columns import *
 from fastdl.functional.conv.conv import *
 from fastdl.functional.conv.packing import *
@@ -35,3 +36,4 @@ from fastdl.functional.recurrent.onnx import *
 from fastdl.functional.recurrent.rnn import *
 from fastdl.functional.reduction import *
 from fastdl.functional.regularization import *
+from fastdl.functional.resize import *

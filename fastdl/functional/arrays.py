@@ -8,7 +8,7 @@ import numpy as np
 
 from fastdl import _kernels
 from fastdl._docs import doc
-from fastdl.functional._operation import cached_helper, operation
+from fastdl.functional._operation import cached_helper, helper, operation
 from fastdl.functional.activation.softmax import split_at
 from fastdl.functional.verbs import (
     Array,
@@ -19,6 +19,9 @@ from fastdl.functional.verbs import (
     class_indices,
     fail,
     floats,
+    floats_like,
+    gradient,
+    integer,
     leading_sizes,
     natural,
     output,
@@ -32,6 +35,8 @@ from fastdl.functional.verbs import (
 __all__ = [
     "cat",
     "cat_backward",
+    "embedding",
+    "embedding_backward",
     "take",
     "take_backward",
 ]
@@ -139,8 +144,103 @@ def take_backward(grad_output: ArrayLike, index: ArrayLike | Sequence[int], rows
     row = leading_sizes(grad_output.shape, "grad_output", index.shape)
     count = natural(rows, "rows")
     result = output(None, (count, *row), grad_output)
-    _kernels.take_backward(grad_output, index, result, count, result.size // max(count, 1), index.size)
+    _kernels.take_backward(grad_output, index, result, count, result.size // max(count, 1), index.size, -1)
     return result
+
+
+@operation
+@doc(_TEXTS)
+def embedding(x: ArrayLike | Sequence[int], weight: ArrayLike, padding_idx: int | None = None) -> Array:
+    """Vectors of symbols by their numbers. torch.nn.functional.embedding.
+
+    ::
+
+        y[i] = weight[x[i]]
+
+    Parameters
+    ----------
+    x : array_like of int
+        Numbers of symbols, an array or a list of them of any shape; 0 <= x < num_embeddings.
+    weight : array of shape (num_embeddings, embedding_dim)
+        float32 or float64.
+    padding_idx : int, optional
+        A symbol that is not learned: its gradient is 0. From the end if negative.
+
+    Returns
+    -------
+    array of shape (shape of x, embedding_dim)
+        Of the dtype of `weight`.
+
+    {raises}
+
+    See Also
+    --------
+    take : the same of rows of any shape.
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> fastdl.embedding([2, 0], np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]]))
+    array([[5., 6.],
+           [1., 2.]])
+    """
+    weight = floats(weight, "weight", 2)
+    x = class_indices(x, "x", -1)
+    _padding(padding_idx, weight.shape[0])
+    result = output(None, (*x.shape, weight.shape[1]), weight)
+    _kernels.take(weight, x, result, weight.shape[0], weight.shape[1], x.size)
+    return result
+
+
+@operation
+@doc(_TEXTS)
+def embedding_backward(
+    grad_output: ArrayLike, x: ArrayLike | Sequence[int], weight: ArrayLike, padding_idx: int | None = None
+) -> Array:
+    """The gradient of embedding in weight.
+
+    Parameters
+    ----------
+    grad_output : array of shape (shape of x, embedding_dim)
+        The gradient of what embedding returned.
+    x : array_like of int
+        The numbers that it was given.
+    weight : array of shape (num_embeddings, embedding_dim)
+        Of which only shape and dtype matter.
+    padding_idx : int, optional
+        As given to the function.
+
+    Returns
+    -------
+    array
+        As weight.
+
+    {raises}
+
+    Examples
+    --------
+    >>> import numpy as np, fastdl
+    >>> fastdl.embedding_backward(np.ones((3, 1)), [1, 1, 0], np.zeros((3, 1)), padding_idx=0).ravel()
+    array([0., 2., 0.])
+    """
+    weight = floats(weight, "weight", 2)
+    grad_output = floats_like(grad_output, "grad_output", weight)
+    x = class_indices(x, "x", -1)
+    if grad_output.shape != (*x.shape, weight.shape[1]):
+        fail("grad_output", grad_output.shape, (*x.shape, weight.shape[1]))
+    padding = _padding(padding_idx, weight.shape[0])
+    result = output(None, weight.shape, weight)
+    _kernels.take_backward(grad_output, x, result, weight.shape[0], weight.shape[1], x.size, padding)
+    return result
+
+
+@helper
+def _padding(padding_idx: int | None, rows: int) -> int:
+    """Counted from the first; -1: none."""
+    if padding_idx is None:
+        return -1
+    at = integer(padding_idx, "padding_idx", -rows, rows - 1)
+    return at if at >= 0 else at + rows
 
 
 @operation

@@ -7,6 +7,7 @@ its arguments, and computes in whatever dtype it is given.
 from fastdl.reference.activation import *
 from fastdl.reference.arithmetic import *
 from fastdl.reference.arrays import *
+from fastdl.reference.attention import *
 from fastdl.reference.conv import *
 from fastdl.reference.linear import *
 from fastdl.reference.loss import *
@@ -19,3 +20,4 @@ from fastdl.reference.pooling import *
 from fastdl.reference.recurrent import *
 from fastdl.reference.reduction import *
 from fastdl.reference.regularization import *
+from fastdl.reference.resize import *

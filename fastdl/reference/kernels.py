@@ -23,6 +23,7 @@ from fastdl.reference._memory import REALS, at, columns
 from fastdl.reference.activation import fused
 from fastdl.reference.recurrent import _cell_backward, _cell_unit, _Network, _step
 from fastdl.reference.regularization import kept
+from fastdl.reference.resize import resized, resized_backward
 
 KERNELS: dict[str, Callable[..., int | None]] = {}
 OUT_OF_MEMORY = 1
@@ -169,10 +170,12 @@ def take(x, index, y, rows, row, count):
 
 
 @kernel
-def take_backward(grad_output, index, grad_input, rows, row, count):
+def take_backward(grad_output, index, grad_input, rows, row, count, padding):
     if index.size and (index.min() < 0 or index.max() >= rows):
         return BAD_ROW
     grad_input[...] = reference.take_backward(grad_output.reshape(count, row), index, rows).ravel()
+    if padding >= 0:
+        grad_input[padding * row : (padding + 1) * row] = 0
 
 
 @kernel
@@ -189,6 +192,98 @@ def cat_backward(grad_output, arrays, count, outer):
         part = part.reshape(outer, -1)
         part[...] = rows[:, begin : begin + part.shape[1]]
         begin += part.shape[1]
+
+
+# ---- attention ----
+
+
+def _attended(query, key, value, allowed, bias, geometry, heads, scale, keep, seed, offset):
+    """The arguments of the function that computes the same."""
+    h = _kernels.Heads(*heads)
+    mask = allowed if bias is None else bias
+    if mask is not None:
+        dimensions = geometry.reshape(-1, 2)[: h.mask_rank]
+        shape = (*dimensions[:, 0], h.queries, h.keys)
+        steps = np.array([*dimensions[:, 1], h.mask_row, h.mask_key]) * mask.itemsize
+        mask = np.lib.stride_tricks.as_strided(mask, shape, steps).reshape(h.heads, h.queries, h.keys)
+    return {
+        "query": query.reshape(h.heads, h.queries, h.width),
+        "key": key.reshape(h.heads // h.group, h.keys, h.width),
+        "value": value.reshape(h.heads // h.group, h.keys, h.value_width),
+        "attn_mask": mask,
+        "dropout_p": 1 - keep,
+        "is_causal": bool(h.causal),
+        "scale": scale,
+        "seed": seed,
+        "offset": offset,
+    }
+
+
+@kernel
+def attention(query, key, value, allowed, bias, y, logsumexp, geometry, heads, scale, keep, seed, offset):
+    given = _attended(query, key, value, allowed, bias, geometry, heads, scale, keep, seed, offset)
+    result, saved = reference.scaled_dot_product_attention(**given, return_saved=True)
+    y[...] = result.ravel()
+    if logsumexp is not None:
+        logsumexp[...] = saved.ravel()
+
+
+@kernel
+def attention_backward(
+    grad_output,
+    query,
+    key,
+    value,
+    allowed,
+    bias,
+    y,
+    logsumexp,
+    grad_query,
+    grad_key,
+    grad_value,
+    geometry,
+    heads,
+    scale,
+    keep,
+    seed,
+    offset,
+):
+    given = _attended(query, key, value, allowed, bias, geometry, heads, scale, keep, seed, offset)
+    rows = given["query"].shape[:2]
+    grad, result = (array.reshape(*rows, heads[5]) for array in (grad_output, y))
+    found = reference.scaled_dot_product_attention_backward(grad, y=result, saved=logsumexp.reshape(rows), **given)
+    for into, one in zip((grad_query, grad_key, grad_value), found, strict=True):
+        into[...] = one.ravel()
+
+
+# ---- images of other sizes ----
+
+
+@kernel
+def resize(x, y, volumes, mode, coordinates, nearest, scale_depth, scale_height, scale_width, cubic, exclude_outside):
+    scales = scale_depth, scale_height, scale_width
+    options = mode, coordinates, nearest, cubic, exclude_outside
+    y[...] = resized(x.reshape(volumes[:4]), volumes[4:], scales, options).ravel()
+
+
+@kernel
+def resize_backward(
+    grad_output,
+    grad_input,
+    volumes,
+    mode,
+    coordinates,
+    nearest,
+    scale_depth,
+    scale_height,
+    scale_width,
+    cubic,
+    exclude_outside,
+):
+    scales = scale_depth, scale_height, scale_width
+    options = mode, coordinates, nearest, cubic, exclude_outside
+    grad = grad_output.reshape(volumes[0], *volumes[4:])
+    grad_input[...] = resized_backward(grad, volumes[1:4], scales, options).ravel()
 
 
 # ---- activations ----

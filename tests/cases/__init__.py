@@ -8,6 +8,7 @@ from tests.cases import (
     activation,
     arithmetic,
     arrays,
+    attention,
     conv,
     linear,
     loss,
@@ -20,6 +21,7 @@ from tests.cases import (
     recurrent,
     reduction,
     regularization,
+    resize,
 )
 from tests.cases.case import Case, declare, results
 
@@ -36,8 +38,8 @@ def all_cases(operation: str | None = None, tag: str | None = None) -> list[Case
     "batch8", the network's shapes for thread scaling; "grid", small sizes for comparisons.
     """
     families = (
-        *(activation, arithmetic, arrays, reduction, matmul, linear, conv, pooling, padding),
-        *(loss, optim, regularization, normalization, recurrent, policy),
+        *(activation, arithmetic, arrays, attention, reduction, matmul, linear, conv, pooling, padding),
+        *(loss, optim, regularization, normalization, recurrent, policy, resize),
     )
     cases = [case for family in families for form in family.CASES for case in (form, form.backward) if case]
     return [c for c in cases if operation in (None, c.operation) and (tag is None or tag in c.tags)]

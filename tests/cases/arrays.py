@@ -34,6 +34,25 @@ def _take(rows: int, row: Shape, index: Shape, distinct: bool = False, **form: A
     )
 
 
+def _embedding(rows: int, width: int, index: Shape, padding_idx: int | None = None, **form: Any) -> Case:
+    terms = math.prod(index)
+    return declare(
+        "embedding",
+        {"x": lambda rng: rng.integers(0, rows, index), "weight": (rows, width)},
+        (*index, width),
+        flops=0,
+        tolerance=exact,
+        backward=Backward(
+            flops=terms * width,
+            tolerance=summed("embedding_backward", terms, linear_in=("grad_output",)),
+            shapes=((rows, width),),
+        ),
+        note="x".join(map(str, index)) or "one",
+        padding_idx=padding_idx,
+        **form,
+    )
+
+
 def _cat(shape: Shape, sizes: tuple[int, ...], dim: int = 0, **form: Any) -> Case:
     """Arrays like `shape`, but of those sizes along `dim`."""
 
@@ -70,6 +89,9 @@ CASES = [
     _take(10, (), (100_000,)),
     _take(1000, (64,), (256,), tags=("bench",)),
     _take(50_000, (256,), (32, 512), tags=("bench", "large")),
+    *(_embedding(5, 7, index) for index in ((9,), (), (2, 3), (0,))),
+    *(_embedding(5, 7, (20,), padding, tags=("special",)) for padding in (0, 4, -1, -5)),
+    _embedding(1000, 64, (256,), tags=("bench",)),
     *(_cat((3, 4, 5), (2, 5, 1), dim) for dim in (0, 1, 2, -1, -2, -3)),
     *(_cat((2, 3, 7), (n, 2), 1) for n in _LENGTHS if n < 1000),
     *(_cat((n,), (n, 1)) for n in _LENGTHS),

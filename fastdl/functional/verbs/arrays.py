@@ -164,6 +164,16 @@ def mask(x: Any, argument: str) -> Array:
     return np.require(array, np.bool_, "C")
 
 
+def score_mask(x: Any, argument: str, like: Array) -> tuple[Array | None, Array | None]:
+    """A mask: bools and None, or None and floats with the dtype of `like`; (None, None) where there is none."""
+    if x is None:
+        return None, None
+    array = view(x, argument)
+    if array.dtype == np.bool_:
+        return np.require(array, np.bool_, "C"), None
+    return None, floats_like(array, argument, like)
+
+
 @shortcut
 def optional_vector(x: Any, argument: str, like: Array, size: int) -> Array | None:
     """x as floats_like of shape (size,), which a list or tuple of numbers may give as well, or of shape () where size

@@ -61,12 +61,14 @@ def take(x, index, y, rows, row, count):
 
 
 @kernel
-def take_backward(grad_output, index, grad_input, rows, row, count):
+def take_backward(grad_output, index, grad_input, rows, row, count, padding):
     if not _are_rows(index, rows):
         return BAD_ROW
     grad_input[:] = 0
     if grad_output.size:
         share(_rows_added, row, max(16, MEMORY_GRAIN // count), grad_output, index, grad_input, count, row)
+    if padding >= 0:
+        grad_input[padding * row : (padding + 1) * row] = 0
     return None
 
 
