@@ -20,7 +20,6 @@ from fastdl.functional.verbs import (
     fail,
     floats,
     floats_like,
-    gradient,
     integer,
     leading_sizes,
     natural,

@@ -80,7 +80,7 @@ def fuse(
     nodes: list[Node], constants: dict[str, Any], outputs: list[str], sorts: dict[int, str] | None = None
 ) -> list[Node]:
     """The list with groups of nodes as one; sorts: of nodes, what computes them, which is given to new ones too."""
-    for step in (_batch_norms, _linear, _layer_norms, _activations):
+    for step in (_batch_norms, _attention, _linear, _layer_norms, _activations):
         nodes = step(nodes, _Graph(nodes, constants, outputs), sorts)
     return nodes
 
@@ -196,8 +196,59 @@ def _linear(nodes: list[Node], graph: _Graph, sorts: dict[int, str] | None) -> l
     return nodes
 
 
-_MEAN = ("ReduceMean", "x")
-_CENTRED = ("Sub", "x", _MEAN)
+def _attention(nodes: list[Node], graph: _Graph, sorts: dict[int, str] | None) -> list[Node]:
+    """softmax(scale * q @ k + mask) @ v, where the scale may be part of q and k as well."""
+    for node in list(nodes):
+        if sorts is None or node.operator.name != "MatMul":
+            continue
+        inner = [node]
+
+        def only(name: str, *kinds: str, inner: list[Node] = inner) -> Node | None:
+            """What makes it, if it is of these kinds, and nobody else takes it."""
+            made = graph.makers.get(name)
+            if made is None or made.operator.name not in kinds or graph.uses[name] != 1:
+                return None
+            inner.append(made)
+            return made
+
+        def factor(name: str, inner: list[Node] = inner) -> tuple[str, float]:
+            """What is multiplied by a number, and that; the name and 1, if it is not."""
+            made = graph.makers.get(name)
+            if made is None or made.operator.name not in ("Mul", "Div") or graph.uses[name] != 1:
+                return name, 1.0
+            pairs = [(made.inputs[0], graph.number(made.inputs[1]))]
+            pairs += [(made.inputs[1], graph.number(made.inputs[0]))] * (made.operator.name == "Mul")
+            for other, number in pairs:
+                if number is not None and number != 0:
+                    inner.append(made)
+                    return other, number if made.operator.name == "Mul" else 1 / number
+            return name, 1.0
+
+        softmax = only(node.inputs[0], "Softmax")
+        if softmax is None or softmax.attributes.get("axis", -1) != -1 or softmax.operator.since < 13:
+            continue
+        scores, mask, scale = softmax.inputs[0], "", 1.0
+        added = graph.makers.get(scores)
+        if added is not None and added.operator.name == "Add" and graph.uses[scores] == 1:
+            made = [graph.makers.get(n) for n in added.inputs]
+            first = next(
+                (i for i, m in enumerate(made) if m is not None and m.operator.name in ("MatMul", "Mul", "Div")), -1
+            )
+            if first < 0:
+                continue
+            inner.append(added)
+            scores, mask = added.inputs[first], added.inputs[1 - first]
+        scores, scale = factor(scores)
+        product = only(scores, "MatMul")
+        if product is None:
+            continue
+        (q, one), (k, two) = (factor(n) for n in product.inputs)
+        if not _plain(inner, sorts) or any(sorts[id(n)] != "kernels" for n in inner):
+            continue
+        inputs = (q, k, node.inputs[1], *([mask] if mask else []))
+        new = _new("DotProductAttention", "fastdl", node, inputs, scale=scale * one * two)
+        nodes = _put(nodes, new, inner, sorts, True)
+    return nodes
 
 
 def _layer_norms(nodes: list[Node], graph: _Graph, sorts: dict[int, str] | None) -> list[Node]:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 import fastdl
+from fastdl import _kernels
 from fastdl.functional.verbs import Array
-from fastdl.onnx._table import FLOATS, Node, bounded, is_floats, operator
-from fastdl.onnx.operators._shared import axes_of, contiguous, ints
+from fastdl.onnx._table import Node, bounded, is_floats, operator
+from fastdl.onnx.operators._shared import axes_of, ints, reshaped
 
 
 def _positions(mode: str, out: int, size: int, scale: float, roi: tuple[float, float]) -> Array:
@@ -68,17 +68,6 @@ def _taps(x: Array, size: int, scale: float, kind: str, a: float, antialias: int
     return np.clip(places, 0, size - 1).astype(np.int64), weights
 
 
-def _repeats(x: Array, sizes: Sequence[int], scales: Sequence[float], places: dict[int, Array]) -> list[int] | None:
-    """By what whole numbers elements are repeated, if that is all."""
-    found = [1] * x.ndim
-    for axis, place in places.items():
-        count, rest = divmod(sizes[axis], x.shape[axis])
-        if rest or not np.array_equal(place, np.arange(sizes[axis]) // count):
-            return None
-        found[axis] = count
-    return found
-
-
 def _resized(
     x: Array,
     roi: Any,
@@ -120,12 +109,6 @@ def _resized(
         places = {
             a: np.clip(_nearest(p, nearest_mode), 0, x.shape[a] - 1).astype(np.int64) for a, p in positions.items()
         }
-        repeats = None if outside else _repeats(x, out, by, places)
-        if repeats is not None and x.dtype in FLOATS:
-            spread = np.expand_dims(contiguous(x), tuple(range(1, 2 * x.ndim, 2)))
-            return contiguous(
-                np.broadcast_to(spread, [k for n, r in zip(x.shape, repeats, strict=True) for k in (n, r)])
-            ).reshape(out)
         found = x
         for a, place in places.items():
             found = np.take(found, place, a)
@@ -144,29 +127,31 @@ def _resized(
     return found.astype(x.dtype, copy=False)
 
 
-def _by_repeating(node: Node, x: Any, roi: Any = None, scales: Any = None, sizes: Any = None) -> bool:
-    """Whether elements are only repeated, which copying does."""
+def _amounts(node: Node, x: Any, scales: Any, sizes: Any) -> tuple[Any, Any] | None:
+    """The sizes, or else the scales, of the dimensions after the second, where the kernel resizes just those."""
     options = node.attributes
-    if not is_floats(x) or options.get("mode", "nearest") != "nearest" or options.get("axes") is not None:
-        return False
-    if options.get("keep_aspect_ratio_policy", "stretch") != "stretch" or not x.size:
-        return False
-    by = [n / m for n, m in zip(ints(sizes), x.shape, strict=True)] if sizes is not None and sizes.size else scales
-    mode = options.get("coordinate_transformation_mode", "half_pixel")
-    if by is None or any(float(r) != int(r) or r < 1 for r in by) or mode == "tf_crop_and_resize":
-        return False
-    rounding = options.get("nearest_mode", "round_prefer_floor")
-    return all(
-        np.array_equal(
-            np.clip(_nearest(_positions(mode, n * int(r), n, float(r), (0, 1)), rounding), 0, n - 1),
-            np.arange(n * int(r)) // int(r),
-        )
-        for n, r in zip(x.shape, by, strict=True)
-        if r != 1
-    )
+    if not is_floats(x) or not 3 <= x.ndim <= 5 or not x.size or options.get("antialias", 0):
+        return None
+    if options.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+        return None
+    if options.get("coordinate_transformation_mode", "half_pixel") not in _kernels.COORDINATES_NAMES[:4]:
+        return None
+    at = axes_of(options.get("axes"), x.ndim)
+    sized = sizes is not None and np.size(sizes) > 0
+    given = dict(zip(at, ints(sizes) if sized else map(float, scales), strict=True))
+    none = list(x.shape) if sized else [1.0] * x.ndim
+    amounts = tuple(given.get(i, n) for i, n in enumerate(none))
+    shape = amounts if sized else [int(n * s) for n, s in zip(x.shape, amounts, strict=True)]
+    if amounts[:2] != tuple(none[:2]) or min(shape) < 1:
+        return None
+    return (amounts[2:], None) if sized else (None, amounts[2:])
 
 
-@operator("Resize", since=11, sizes=("scales", "sizes"), fixed=("roi",), kernels=_by_repeating)
+def _by_kernel(node: Node, x: Any, roi: Any = None, scales: Any = None, sizes: Any = None) -> bool:
+    return _amounts(node, x, scales, sizes) is not None
+
+
+@operator("Resize", since=11, sizes=("scales", "sizes"), fixed=("roi",), kernels=_by_kernel)
 def resize(
     x: Array,
     roi: Array | None = None,
@@ -182,7 +167,22 @@ def resize(
     keep_aspect_ratio_policy: str = "stretch",
     mode: str = "nearest",
     nearest_mode: str = "round_prefer_floor",
+    node: Node,
 ) -> Array:
+    amounts = _amounts(node, x, scales, sizes)
+    if amounts is not None:
+        by = x.shape[2:] if amounts[1] is None else amounts[1]
+        shape = amounts[0] or [int(n * s) for n, s in zip(x.shape[2:], by, strict=True)]
+        bounded((*x.shape[:2], *shape), x.dtype)
+        return fastdl.resize(
+            x,
+            *amounts,
+            mode.removeprefix("tri").removeprefix("bi"),
+            coordinate_transformation_mode,
+            nearest_mode,
+            cubic_coeff_a,
+            bool(exclude_outside),
+        )
     return _resized(
         x,
         roi,
@@ -201,27 +201,65 @@ def resize(
 
 
 def _upsampling(node: Node, x: Any, scales: Any = None) -> bool:
-    by: Any = node.attributes.get("scales") if scales is None else scales
-    nearest = is_floats(x) and x.size > 0 and node.attributes.get("mode", "nearest") == "nearest"
-    return nearest and all(float(s) == int(s) for s in by)
+    by = node.attributes.get("scales") if scales is None else scales
+    return is_floats(x) and 3 <= x.ndim <= 5 and x.size > 0 and by is not None and float(by[0]) == float(by[1]) == 1
+
+
+def _upsampled(x: Array, scales: Any, mode: str, node: Node) -> Array:
+    mode = mode.removeprefix("tri").removeprefix("bi")
+    if _upsampling(node, x, scales):
+        by = tuple(float(s) for s in scales[2:])
+        bounded((*x.shape[:2], *(int(n * s) for n, s in zip(x.shape[2:], by, strict=True))), x.dtype)
+        return fastdl.resize(x, None, by, mode, "asymmetric", "floor")
+    return _resized(x, None, scales, None, None, mode, "asymmetric", "floor")
 
 
 @operator("Upsample", "Resize", since=9, sizes=("scales",), kernels=_upsampling)
-def upsample(x: Array, scales: Array, *, mode: str = "nearest") -> Array:
-    return _resized(x, None, scales, None, None, mode, "asymmetric", "floor")
+def upsample(x: Array, scales: Array, *, mode: str = "nearest", node: Node) -> Array:
+    return _upsampled(x, scales, mode, node)
 
 
 @operator("Upsample", since=7, kernels=_upsampling)
-def upsample_7(x: Array, *, scales: list[float], mode: str = "nearest") -> Array:
-    return _resized(x, None, scales, None, None, mode, "asymmetric", "floor")
+def upsample_7(x: Array, *, scales: list[float], mode: str = "nearest", node: Node) -> Array:
+    return _upsampled(x, scales, mode, node)
+
+
+@operator("DotProductAttention", domain="fastdl", kernels=lambda node, *arrays: is_floats(*arrays))
+def dot_product_attention(q: Array, k: Array, v: Array, mask: Array | None = None, *, scale: float) -> Array:
+    """What fusions make of products and a softmax between them: k is turned. Masks that other shapes follow from, and
+    operands that are broadcast, are left to the kernels of which it was."""
+    if not is_floats(q, k, v, mask):
+        scores = np.matmul(q, k) * scale
+        return np.matmul(_soft(scores if mask is None else scores + mask), v)
+    turned = k.swapaxes(-1, -2)
+    scores_shape = (*q.shape[:-1], k.shape[-1])
+    fits = mask is None or (mask.ndim >= 2 and np.broadcast_shapes(mask.shape, scores_shape) == scores_shape)
+    if fits and q.ndim >= 2 and q.shape[:-2] == turned.shape[:-2] == v.shape[:-2]:
+        return fastdl.scaled_dot_product_attention(q, turned, v, mask, scale=scale)
+    scores = fastdl.mul(fastdl.matmul(q, k), scale)
+    return fastdl.matmul(fastdl.softmax(scores if mask is None else fastdl.add(scores, mask), -1), v)
 
 
 def _heads(x: Array, heads: int | None) -> Array:
     """(batch, heads, positions, size)."""
     if x.ndim == 4:
         return x
-    assert heads is not None
-    return x.reshape(*x.shape[:2], heads, -1).swapaxes(1, 2)
+    if not heads:
+        raise ValueError("q_num_heads, kv_num_heads: found none, expected them for inputs of three dimensions")
+    return reshaped(x, (*x.shape[:2], heads, x.shape[2] // heads)).swapaxes(1, 2)
+
+
+_OTHERS = ("qk_matmul_output_mode", "softcap", "softmax_precision")
+
+
+def _simple(node: Node, query: Any, key: Any, value: Any, mask: Any = None, *others: Any) -> bool:
+    """Whether the fused kernel computes it."""
+    options = node.attributes
+    floats = is_floats(query, key, value) and (mask is None or mask.dtype in (np.bool_, query.dtype))
+    none = all(o is None for o in others) and sum(map(bool, node.outputs)) == 1
+    windows = max(options.get("left_window_size", -1), options.get("right_window_size", -1)) >= 0
+    masked = mask is None or (not options.get("is_causal", 0) and mask.ndim >= 2 and mask.shape[-1] == key.shape[-2])
+    return floats and none and masked and not windows and not any(options.get(name) for name in _OTHERS)
 
 
 def _soft(x: Array) -> Array:
@@ -232,7 +270,7 @@ def _soft(x: Array) -> Array:
     return found / np.where(total == 0, 1, total)
 
 
-@operator("Attention")
+@operator("Attention", kernels=_simple)
 def attention(
     query: Array,
     key: Array,
@@ -251,8 +289,15 @@ def attention(
     scale: float | None = None,
     softcap: float = 0.0,
     softmax_precision: int | None = None,
-) -> tuple[Array, ...]:
+    node: Node,
+) -> Any:
     dtype = query.dtype
+    if _simple(node, query, key, value, mask, past_key, past_value, nonpad):
+        heads = _heads(query, q_num_heads), _heads(key, kv_num_heads), _heads(value, kv_num_heads)
+        y = fastdl.scaled_dot_product_attention(
+            *heads, mask, is_causal=bool(is_causal), scale=scale, enable_gqa=heads[0].shape[1] != heads[1].shape[1]
+        )
+        return y if query.ndim == 4 else reshaped(y.swapaxes(1, 2), (y.shape[0], y.shape[2], y.shape[1] * y.shape[3]))
     q, k, v = _heads(query, q_num_heads), _heads(key, kv_num_heads), _heads(value, kv_num_heads)
     k = k if past_key is None else np.concatenate((past_key, k), 2)
     v = v if past_value is None else np.concatenate((past_value, v), 2)
@@ -321,6 +366,3 @@ def rotary_embedding(
     else:
         found[..., :half], found[..., half:size] = real, imaginary
     return found.swapaxes(1, 2) if x.ndim == 4 else found.reshape(x.shape)
-
-
-__all__ = ["fastdl"]
