@@ -17,6 +17,7 @@ runner = pytest.importorskip("onnx.backend.test.runner", reason="this ONNX comes
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 import fastdl  # noqa: E402
+from fastdl import _recording  # noqa: E402
 from fastdl.onnx import backend  # noqa: E402
 from fastdl.onnx._table import TABLE  # noqa: E402
 from tests import onnx_scope  # noqa: E402
@@ -370,6 +371,72 @@ def test_a_layer_norm_that_is_written_out() -> None:
     model = fastdl.onnx.load(proto)
     np.testing.assert_allclose(model.run([x])[0], expected, rtol=1e-5, atol=1e-5)
     assert len(kernels_of(model)) == 1
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("inside", [False, True], ids=["scores scaled", "query and key scaled"])
+def test_attention_that_is_written_out(masked: bool, inside: bool) -> None:
+    """As exporters write it: no array of scores is left."""
+    nodes = [node("Transpose", "k", "t", perm=[0, 1, 3, 2])]
+    if inside:
+        nodes += [node("Mul", "q c", "q2"), node("Mul", "t c", "t2"), node("MatMul", "q2 t2", "s")]
+    else:
+        nodes += [node("MatMul", "q t", "s1"), node("Div", "s1 d", "s")]
+    nodes += [node("Add", "s mask", "m")] if masked else []
+    nodes += [node("Softmax", "m" if masked else "s", "p", axis=-1), node("MatMul", "p v", "y")]
+    weights = {"c": np.float32(0.25), "d": np.float32(16), "mask": random(5, 7)}
+    used = {"c"} if inside else {"d"}
+    weights = {n: w for n, w in weights.items() if n in used | ({"mask"} if masked else set())}
+    shapes = {"q": ["b", 2, 5, 4], "k": ["b", 2, 7, 4], "v": ["b", 2, 7, 3]}
+    proto = model_of(nodes, shapes, ["y"], weights)
+    given = {"q": random(2, 2, 5, 4, seed=1), "k": random(2, 2, 7, 4, seed=2), "v": random(2, 2, 7, 3, seed=3)}
+    expected = reference(proto, given)[0]
+    model = fastdl.onnx.load(proto)
+    for _ in range(2):
+        np.testing.assert_allclose(model.run(given)["y"], expected, rtol=1e-5, atol=1e-6)
+    assert kernels_of(model) == ["attention"]
+
+
+def test_a_model_of_one_shape_keeps_one_copy_of_its_weights() -> None:
+    """Those that kernels read packed are gone; another instruction-set level would need them, and is refused."""
+    weights = {"w": random(64, 64), "b": random(64), "w2": random(32, 64)}
+    nodes = [node("Gemm", "x w b", "a", transB=1), node("Relu", "a", "r"), node("Gemm", "r w2", "y", transB=1)]
+    proto = model_of(nodes, {"x": [3, 64]}, ["y"], weights)
+    x = random(3, 64)
+    expected = reference(proto, {"x": x})[0]
+    model = fastdl.onnx.load(proto)
+    for _ in range(3):
+        np.testing.assert_allclose(model.run([x])[0], expected, rtol=1e-4, atol=1e-4)
+    assert not {"w", "w2"} & set(model._graph.constants)
+    (step,) = next(iter(model._plans.values())).steps
+    assert step.program is not None
+    assert step.program.sealed
+    assert "2 kernels" in model.explain(time=True)
+    with pytest.raises(RuntimeError, match="sealed"):
+        step.program.copy()
+    other = fastdl.onnx.load(model_of(nodes, {"x": ["n", 64]}, ["y"], weights))
+    other.run([x])
+    assert {"w", "w2"} <= set(other._graph.constants)
+    _recording.level_changed()
+    with pytest.raises(RuntimeError, match="load it again"):
+        model.run([x])
+    other.run([x])
+
+
+def test_in_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from fastdl.__main__ import main
+
+    path = str(saved(tmp_path, convolutional()))
+    main(["onnx", path, "--size", "batch=2", "--size", "height=8", "--size", "width=8", "--kernels"])
+    text = capsys.readouterr().out
+    for part in ("float32, batch x 3 x height x width", "3 Conv", "2 x 3 x 8 x 8", "GFLOP/s", "of a shape", "conv "):
+        assert part in text
+    for arguments in (["--size", "batch=many"], ["--size", "depth=3"]):
+        with pytest.raises(SystemExit, match="fastdl: "):
+            main(["onnx", path, *arguments])
+    (tmp_path / "none.onnx").write_bytes(b"none")
+    with pytest.raises(SystemExit, match="no ONNX model"):
+        main(["onnx", str(tmp_path / "none.onnx")])
 
 
 # Files that are no models, or that mean harm.

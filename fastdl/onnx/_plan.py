@@ -222,7 +222,11 @@ class Plan:
         """The outputs, of inputs in their order."""
         with self._lock:
             if self._only is not None:
-                return list(self._only(*arrays))
+                try:
+                    return list(self._only(*arrays))
+                except RuntimeError:
+                    if not self._only.stale:
+                        raise
             with np.errstate(all="ignore"):
                 return self._run(arrays)
 
@@ -237,7 +241,7 @@ class Plan:
             if step.program is None and step.kernels and not step.reason:
                 self._record(step, given)
             if step.program is not None:
-                env.update(zip(step.outputs, step.program(*given), strict=True))
+                env.update(zip(step.outputs, self._replayed(step.program, given), strict=True))
             else:
                 for node in step.nodes:
                     env.update(zip(node.outputs, node(get), strict=False))
@@ -255,6 +259,15 @@ class Plan:
         for i in self._copied:
             found[i] = np.array(found[i])
         return found
+
+    @staticmethod
+    def _replayed(program: Program, given: Sequence[Array]) -> Any:
+        if program.sealed and program.stale:
+            raise RuntimeError(
+                "model: found another instruction-set level than that for which its weights were packed, expected the "
+                "same: load it again"
+            )
+        return program(*given)
 
     def _record(self, step: Step, given: list[Array]) -> None:
         before = set_recorder(None)

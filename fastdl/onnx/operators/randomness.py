@@ -61,7 +61,7 @@ def random_normal_like(
     x: Array, *, dtype: int | None = None, mean: float = 0.0, scale: float = 1.0, seed: float | None = None
 ) -> Array:
     kind = _typed(dtype, x.dtype)
-    return _generator(seed).normal(mean, scale, x.shape).astype(kind)
+    return _typed_array(_generator(seed).normal(mean, scale, x.shape), kind)
 
 
 @operator("RandomUniformLike", random=True)
@@ -69,7 +69,7 @@ def random_uniform_like(
     x: Array, *, dtype: int | None = None, low: float = 0.0, high: float = 1.0, seed: float | None = None
 ) -> Array:
     kind = _typed(dtype, x.dtype)
-    return _generator(seed).uniform(low, high, x.shape).astype(kind)
+    return _typed_array(_generator(seed).uniform(low, high, x.shape), kind)
 
 
 @operator("Bernoulli", random=True)
