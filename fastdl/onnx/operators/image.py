@@ -144,6 +144,9 @@ def _amounts(node: Node, x: Any, scales: Any, sizes: Any) -> tuple[Any, Any] | N
     shape = amounts if sized else [int(n * s) for n, s in zip(x.shape, amounts, strict=True)]
     if amounts[:2] != tuple(none[:2]) or min(shape) < 1:
         return None
+    corners = options.get("coordinate_transformation_mode") == "align_corners"
+    if corners and not sized and any(n != m * s for n, m, s in zip(shape, x.shape, amounts, strict=True)):
+        return None  # ONNX's corners are those of n * s, which is no whole number
     return (amounts[2:], None) if sized else (None, amounts[2:])
 
 
