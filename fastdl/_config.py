@@ -85,10 +85,8 @@ def use_isa(name: str) -> None:
     if name not in supported:
         reason = "not supported by this CPU" if name in LEVELS else "unknown"
         raise ValueError(f"isa: found {name!r} ({reason}), expected one of {', '.join(supported)}")
-    before = active_isa()
     lib.fdl_use_level(LEVELS.index(name))
-    if name != before:
-        level_changed()
+    level_changed()
 
 
 def active_isa() -> str:
