@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from fastdl import distributed as distributed
     from fastdl import models as models
     from fastdl import nn as nn
+    from fastdl import onnx as onnx
     from fastdl import training as training
     from fastdl._files import load_file as load_file
     from fastdl._files import save_file as save_file
@@ -41,6 +42,8 @@ else:
     def __getattr__(name):
         from importlib import import_module
 
+        if name == "onnx":  # which needs the extra of that name, so that it is not listed
+            return import_module("fastdl.onnx")
         if name not in _LATER:
             raise AttributeError(f"module 'fastdl' has no attribute {name!r}")
         place = _LATER[name]

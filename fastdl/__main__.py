@@ -1,13 +1,13 @@
-"""The command line: fastdl info, fastdl train."""
+"""The command line: fastdl info, fastdl train, fastdl onnx."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import fastdl
-from fastdl.examples import MissingExtra, examples
+from fastdl.examples import examples
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -27,10 +27,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         module.add_arguments(example)
         example.set_defaults(run=module.run)
 
+    model = commands.add_parser("onnx", help="what an ONNX model is, and how long it takes here")
+    model.add_argument("model", help="the file")
+    model.add_argument(
+        "--size", action="append", default=[], metavar="NAME=N", help="of a dimension that is free: 1 else"
+    )
+    model.add_argument("--kernels", action="store_true", help="list every kernel, with its time")
+    model.set_defaults(run=_onnx)
+
     parsed = parser.parse_args(arguments)
     try:
         parsed.run(parsed)
-    except (MissingExtra, ValueError, OSError) as error:
+    except (ImportError, NotImplementedError, ValueError, OSError) as error:
         sys.exit(f"fastdl: {error}")
 
 
@@ -39,6 +47,50 @@ def _info(_: argparse.Namespace) -> None:
     width = max(map(len, config))
     for name, value in config.items():
         print(f"{name:{width}}  {', '.join(value) if isinstance(value, list) else value}")
+
+
+def _onnx(arguments: argparse.Namespace) -> None:
+    from time import perf_counter
+
+    from fastdl import onnx
+
+    sizes = {}
+    for text in arguments.size:
+        name, _, number = text.partition("=")
+        if not number.isdecimal():
+            raise ValueError(f"--size: found {text!r}, expected NAME=N, such as batch=4")
+        sizes[name] = int(number)
+    begin = perf_counter()
+    model = onnx.load(arguments.model, progress=sys.stderr.isatty() and _has_rich())
+    loaded = perf_counter()
+    print(model)
+    inputs = model.example(sizes)
+    model.run(inputs)
+    first = perf_counter()
+    best = min(_seconds(lambda: model.run(inputs)) for _ in range(5))
+    flops = model.flops
+    print(f"flops     {flops:,} a run, for {', '.join(' x '.join(map(str, x.shape)) or 'a number' for x in inputs)}")
+    print(
+        f"time      {1e3 * best:.3g} ms a run, {flops / best / 1e9:.3g} GFLOP/s with {fastdl.get_num_threads()} threads"
+    )
+    print(f"before    {loaded - begin:.2f} s to load, {first - loaded:.2f} s for the first run of a shape")
+    if arguments.kernels:
+        print()
+        print(model.explain(time=True).partition("\n\n")[2])
+
+
+def _has_rich() -> bool:
+    from importlib.util import find_spec
+
+    return find_spec("rich") is not None
+
+
+def _seconds(call: Callable[[], object]) -> float:
+    from time import perf_counter
+
+    begin = perf_counter()
+    call()
+    return perf_counter() - begin
 
 
 def _list_examples(_: argparse.Namespace) -> None:

@@ -12,7 +12,7 @@ from typing import Literal
 from fastdl import _kernels
 from fastdl._implementation import active_backend, available_backends
 from fastdl._native import ffi, lib
-from fastdl._recording import LEVEL, moved_on
+from fastdl._recording import level_changed
 
 __all__ = [
     "active_isa",
@@ -86,7 +86,7 @@ def use_isa(name: str) -> None:
         reason = "not supported by this CPU" if name in LEVELS else "unknown"
         raise ValueError(f"isa: found {name!r} ({reason}), expected one of {', '.join(supported)}")
     lib.fdl_use_level(LEVELS.index(name))
-    moved_on(LEVEL)
+    level_changed()
 
 
 def active_isa() -> str:

@@ -150,6 +150,14 @@ def version_at(start: int) -> Array:
     return _VERSIONS[place : place + 1]
 
 
+def level_changed() -> None:
+    """Weights have to be packed anew, and programs that have nothing to pack any more are out of date."""
+    moved_on(LEVEL)
+    for program in list(_programs):
+        if program.sealed:
+            program._replaced(None)
+
+
 def moved_on(start: int) -> None:
     """What `version_at` says is another now."""
     version = version_at(start)

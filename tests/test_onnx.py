@@ -1,521 +1,690 @@
-"""The node tests of ONNX's own backend test suite, every one of the operations that fastdl has."""
+"""ONNX models: ONNX's own backend tests, broken files, and how models become programs."""
 
 from __future__ import annotations
 
-import inspect
-import math
+import threading
 import warnings
-from collections import Counter
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
-import fastdl
-
 onnx = pytest.importorskip("onnx", reason="ONNX is not installed")
-loader = pytest.importorskip("onnx.backend.test.loader", reason="this ONNX comes without its tests")
+runner = pytest.importorskip("onnx.backend.test.runner", reason="this ONNX comes without its tests")
 
-Attributes = dict[str, Any]
-Inputs = list[np.ndarray]
-Pair = tuple[int, int]
+from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
+import fastdl  # noqa: E402
+from fastdl import _recording  # noqa: E402
+from fastdl.onnx import backend  # noqa: E402
+from fastdl.onnx._table import TABLE  # noqa: E402
+from tests import onnx_scope  # noqa: E402
 
-class Call(NamedTuple):
-    """A node as a call of fastdl, and what makes the node's outputs of the result."""
-
-    operation: str
-    arguments: dict[str, Any]
-    outputs: Callable[[Any], tuple[Any, ...]] = lambda y: (y,)
+FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 
 
-class Window(NamedTuple):
-    """The attributes of a sliding window, with ONNX's defaults."""
+class Replayed(backend.FastdlBackendRep):
+    """Runs every model twice, as recorded and as replayed, and minds what could not be recorded."""
 
-    rank: int
-    kernel: tuple[int, ...]
-    stride: tuple[int, ...]
-    dilation: tuple[int, ...]
-    sides: tuple[Pair, ...]
-
-    def symmetric(self, most: tuple[int, ...] | None = None) -> bool:
-        """Whether it pads alike on both sides, and no more than `most` (as pooling demands)."""
-        return all(b == a for b, a in self.sides) and (
-            most is None or all(b <= m for (b, _), m in zip(self.sides, most, strict=True))
-        )
+    def run(self, inputs: Any, **kwargs: Any) -> tuple[Any, ...]:
+        super().run(inputs)
+        found = super().run(inputs)
+        for plan in self.model._plans.values():
+            assert not [step.reason for step in plan.steps if step.reason]
+        return found
 
 
-def _window(attributes: Attributes, sizes: tuple[int, ...], kernel: Any = None) -> Window:
-    rank = len(sizes)
-    kernel = tuple(attributes.get("kernel_shape", kernel))
-    stride = tuple(attributes.get("strides", (1,) * rank))
-    dilation = tuple(attributes.get("dilations", (1,) * rank))
-    pads = attributes.get("pads", (0,) * 2 * rank)
-    sides = tuple(zip(pads[:rank], pads[rank:], strict=True))
-    same = attributes.get("auto_pad", b"NOTSET").decode()
-    if same.startswith("SAME"):
-        extra = [
-            max((math.ceil(n / s) - 1) * s + d * (k - 1) + 1 - n, 0)
-            for n, s, d, k in zip(sizes, stride, dilation, kernel, strict=True)
-        ]
-        sides = tuple((n // 2, n - n // 2) if same == "SAME_UPPER" else (n - n // 2, n // 2) for n in extra)
-    return Window(rank, kernel, stride, dilation, sides)
+class Tested(backend.FastdlBackend):
+    @classmethod
+    def prepare(cls, model: Any, device: str = "CPU", **kwargs: Any) -> Replayed:
+        return Replayed(super().prepare(model, device).model)
+
+    @classmethod
+    def supports_device(cls, device: str) -> bool:
+        return device == "CPU"
 
 
-def _padded(x: np.ndarray, sides: tuple[Pair, ...], value: float = 0.0) -> np.ndarray:
-    return fastdl.pad(x, tuple(n for side in reversed(sides) for n in side), value=value)
+with warnings.catch_warnings(), np.errstate(all="ignore"):
+    warnings.simplefilter("ignore")  # of making the inputs of other operations
+    SUITE = runner.Runner(Tested, __name__)
+_REAL = ("test_resnet50", "test_squeezenet", "test_shufflenet")
+"""Of the whole networks these, for time."""
 
 
-def _conv(attributes: Attributes, inputs: Inputs) -> Call:
-    x, weight, *bias = inputs
-    w = _window(attributes, x.shape[2:], weight.shape[2:])
-    arguments = {"x": x, "weight": weight, "bias": bias[0] if bias else None, "groups": attributes.get("group", 1)}
-    return Call(f"conv{w.rank}d", arguments | {"stride": w.stride, "padding": w.sides, "dilation": w.dilation})
+def _suite() -> dict[str, type]:
+    """ONNX's test cases without what is out of scope, and what is for other devices."""
+    found = {}
+    for category, items in SUITE._test_items.items():
+        case = SUITE._get_test_case(f"Onnx{category}Tests")
+        for name, item in sorted(items.items()):
+            plain = name.removesuffix("_cpu")
+            if name.endswith("_cuda") or plain in onnx_scope.EXCEPTIONS:
+                continue
+            if category == "RealModel":
+                if plain not in _REAL:
+                    continue
+            elif not onnx_scope.in_scope(_model_of(item.func)):
+                continue
+            setattr(case, name, item.func)
+        found[case.__name__] = case
+    return found
 
 
-def _conv_transpose(attributes: Attributes, inputs: Inputs) -> Call:
-    """What output_shape, auto_pad or padding on one side only leave away, or add, is cropped or padded afterwards."""
-    x, weight, *bias = inputs
-    attributes = dict(attributes)
-    same = attributes.pop("auto_pad", b"NOTSET").decode()
-    w = _window(attributes, x.shape[2:], weight.shape[2:])
-    more = tuple(attributes.get("output_padding", (0,) * w.rank))
-    wanted = attributes.get("output_shape")
-    if same.startswith("SAME"):
-        wanted = [n * s for n, s in zip(x.shape[2:], w.stride, strict=True)]
-    sides = w.sides
-    if wanted is not None:
-        sizes = zip(x.shape[2:], w.stride, w.dilation, w.kernel, more, wanted, strict=True)
-        extra = [s * (n - 1) + m + d * (k - 1) + 1 - out for n, s, d, k, m, out in sizes]
-        sides = tuple((n // 2, n - n // 2) if same == "SAME_UPPER" else (n - n // 2, n // 2) for n in extra)
-    native = all(b == a >= 0 for b, a in sides)
-    arguments = {
-        "x": x,
-        "weight": weight,
-        "bias": bias[0] if bias else None,
-        "stride": w.stride,
-        "padding": tuple(b for b, _ in sides) if native else 0,
-        "output_padding": more,
-        "groups": attributes.get("group", 1),
-        "dilation": w.dilation,
+def _model_of(function: Any) -> Any:
+    """The model of a test of ONNX's runner, which keeps it in a closure."""
+    while hasattr(function, "__wrapped__"):
+        function = function.__wrapped__
+    test = dict(zip(function.__code__.co_freevars, (c.cell_contents for c in function.__closure__), strict=True))[
+        "model_test"
+    ]
+    return test.model if test.model is not None else onnx.load(Path(test.model_dir, "model.onnx"))
+
+
+globals().update(_suite())
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where ONNX's runner puts its models."""
+    monkeypatch.setenv("ONNX_HOME", str(tmp_path))
+
+
+def test_every_operator_is_in_the_table_or_left_out_for_a_reason() -> None:
+    known = {name for _, name in TABLE}
+    assert onnx_scope.all_of_onnx() <= known | onnx_scope.OTHERS
+    assert not known & onnx_scope.OTHERS
+
+
+def test_the_suite_does_run() -> None:
+    """Few tests are left out, and none of an operator that is in the table alone."""
+    counts = {
+        name: len([n for n in vars(case) if n.startswith("test_")])
+        for name, case in globals().items()
+        if name.startswith("Onnx")
     }
-    cropped = () if native else tuple((-b, -a) for b, a in sides)
-    return Call(f"conv_transpose{w.rank}d", arguments, lambda y: (_padded(y, cropped),))
+    assert counts["OnnxNodeModelTests"] >= 1700
+    assert sum(counts.values()) >= 1840
+    assert len(onnx_scope.EXCEPTIONS) < 0.01 * sum(counts.values())
 
 
-def _pooling(name: str, attributes: Attributes, x: np.ndarray, outside: float) -> tuple[Call, bool]:
-    """The call, and whether its padding was done beforehand, because the operation does not take it."""
-    w = _window(attributes, x.shape[2:])
-    native = w.symmetric(tuple(k // 2 for k in w.kernel))
-    arguments = {"x": x if native else _padded(x, w.sides, outside), "kernel_size": w.kernel, "stride": w.stride}
-    if native and any(b for b, _ in w.sides):
-        arguments["padding"] = tuple(b for b, _ in w.sides)
-    if any(d > 1 for d in w.dilation):
-        arguments["dilation"] = w.dilation
-    if attributes.get("ceil_mode", 0):
-        arguments["ceil_mode"] = True
-    return Call(f"{name}{w.rank}d", arguments), not native
+def model_of(
+    nodes: list[Any],
+    inputs: dict[str, Any],
+    outputs: list[str],
+    weights: dict[str, Any] | None = None,
+    opset: int = 18,
+    **kinds: int,
+) -> Any:
+    """A model; inputs: shapes by name."""
+    infos = [helper.make_tensor_value_info(n, kinds.get(n, FLOAT), s) for n, s in inputs.items()]
+    made = [helper.make_tensor_value_info(n, kinds.get(n, FLOAT), None) for n in outputs]
+    tensors = [numpy_helper.from_array(np.asarray(v), n) for n, v in (weights or {}).items()]
+    graph = helper.make_graph(nodes, "test", infos, made, tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
 
 
-def _max_pool(attributes: Attributes, inputs: Inputs) -> Call:
-    """Indices count the elements of all planes; with storage_order 1 those of a plane column by column."""
-    (x,) = inputs
-    call, _ = _pooling("max_pool", attributes, x, -np.inf)
-    if attributes["outputs"] == 1:
-        return call
-
-    def outputs(result: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-        y, indices = result
-        if attributes.get("storage_order", 0):
-            indices = np.ravel_multi_index(np.unravel_index(indices, x.shape[2:]), x.shape[2:], order="F")
-        planes = np.arange(x.shape[0] * x.shape[1]).reshape(*x.shape[:2], *[1] * (x.ndim - 2))
-        return y, indices + planes * math.prod(x.shape[2:])
-
-    return Call(call.operation, call.arguments | {"return_indices": True}, outputs)
+def node(kind: str, inputs: str, outputs: str, **attributes: Any) -> Any:
+    return helper.make_node(kind, inputs.split(), outputs.split(), **attributes)
 
 
-def _average_pool(attributes: Attributes, inputs: Inputs) -> Call:
-    (x,) = inputs
-    call, padded = _pooling("avg_pool", attributes, x, 0.0)
-    count_all = bool(attributes.get("count_include_pad", 0))
-    arguments = call.arguments | {"count_include_pad": count_all}
-    if not padded or count_all:
-        return Call(call.operation, arguments)
-
-    def outputs(y: np.ndarray) -> tuple[np.ndarray]:
-        """Without what was padded: over the part of each window that is in x."""
-        inside = _pooling("avg_pool", attributes, np.ones_like(x), 0.0)[0].arguments["x"]
-        return (y / getattr(fastdl, call.operation)(**arguments | {"x": inside}),)
-
-    return Call(call.operation, arguments, outputs)
+def random(*shape: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
 
 
-def _lp_pool(attributes: Attributes, inputs: Inputs) -> Call:
-    """Of the absolute values, as ONNX has it; torch does not take them."""
-    w = _window(attributes, inputs[0].shape[2:])
-    x = _padded(np.abs(inputs[0]), w.sides)
-    without = {name: value for name, value in attributes.items() if name not in ("pads", "auto_pad")}
-    call, _ = _pooling("lp_pool", without | {"kernel_shape": w.kernel}, x, 0.0)
-    return Call(call.operation, call.arguments | {"norm_type": float(attributes.get("p", 2))})
+def kernels_of(model: Any) -> list[str]:
+    """The kernels of the plan that was used last."""
+    plan = next(reversed(model._plans.values()))
+    return [row.kernel for step in plan.steps if step.program for row in step.program.explain().rows]
 
 
-def _global(name: str) -> Callable[[Attributes, Inputs], Call]:
-    def call(attributes: Attributes, inputs: Inputs) -> Call:
-        return Call(f"{name}{inputs[0].ndim - 2}d", {"x": inputs[0], "output_size": 1})
-
-    return call
-
-
-def _max_unpool(attributes: Attributes, inputs: Inputs) -> Call:
-    """Indices are those in a result of the default size; a larger output_shape adds zeros after it."""
-    x, indices, *shape = inputs
-    w = _window(attributes, x.shape[2:])
-    sizes = [(n - 1) * s + k - b - a for n, s, k, (b, a) in zip(x.shape[2:], w.stride, w.kernel, w.sides, strict=True)]
-    wanted = shape[0][2:] if shape else sizes
-    more = tuple((0, int(n) - size) for n, size in zip(wanted, sizes, strict=True))
-    arguments = {"x": x, "indices": indices % math.prod(sizes), "kernel_size": w.kernel, "stride": w.stride}
-    return Call(f"max_unpool{w.rank}d", arguments, lambda y: (_padded(y, more),))
-
-
-def _pad(attributes: Attributes, inputs: Inputs) -> Call:
-    """Integers are padded as float64, which holds these."""
-    x, pads, *rest = inputs
-    axes = rest[1] if len(rest) > 1 else np.arange(x.ndim)
-    sides = [(0, 0)] * x.ndim
-    for axis, before, after in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
-        sides[axis] = int(before), int(after)
-    modes = {"constant": "constant", "reflect": "reflect", "edge": "replicate", "wrap": "circular"}
-    arguments = {
-        "x": x if x.dtype.kind == "f" else x.astype(np.float64),
-        "pad": tuple(n for side in reversed(sides) for n in side),
-        "mode": modes[attributes.get("mode", b"constant").decode()],
-        "value": float(rest[0]) if rest else 0.0,
+def convolutional() -> Any:
+    """A residual block with batch norms, as exporters write it."""
+    norms = {f"{n}{i}": np.abs(random(4, seed=i)) + 0.5 for i in (1, 2) for n in ("s", "v")}
+    norms |= {f"{n}{i}": random(4, seed=3 + i) for i in (1, 2) for n in ("t", "m")}
+    weights = {
+        "w1": random(4, 3, 3, 3),
+        "w2": random(4, 4, 3, 3),
+        "w3": random(4, 3, 1, 1),
+        "w4": random(5, 4),
+        "b4": random(5),
     }
-    return Call("pad", arguments, lambda y: (y.astype(x.dtype),))
-
-
-def _gemm(attributes: Attributes, inputs: Inputs) -> Call:
-    """alpha A B + beta C, where linear has a bias for each column only."""
-    a, b, *c = inputs
-    a = a.T if attributes.get("transA", 0) else a
-    b = b if attributes.get("transB", 0) else b.T
-    bias = attributes.get("beta", 1.0) * c[0].astype(np.float32) if c else np.zeros(1, np.float32)
-    arguments = {"x": np.float32(attributes.get("alpha", 1.0)) * a, "weight": b}
-    if bias.ndim == 2 and len(bias) > 1:
-        return Call("linear", arguments, lambda y: (y + bias,))
-    return Call("linear", arguments | {"bias": np.broadcast_to(bias.reshape(-1), (len(b),)).astype(np.float32)})
-
-
-def _col2im(attributes: Attributes, inputs: Inputs) -> Call:
-    columns, image, block = inputs
-    w = _window(attributes, tuple(map(int, image)), map(int, block))
-    arguments = {"columns": columns, "output_size": tuple(map(int, image)), "kernel_size": w.kernel}
-    return Call("col2im", arguments | {"dilation": w.dilation, "padding": w.sides, "stride": w.stride})
-
-
-def _dropout(attributes: Attributes, inputs: Inputs) -> Call:
-    """Trains only where a third input says so. The second output is the mask."""
-    x, *rest = inputs
-    options = {"p": float(rest[0]) if rest else 0.5, "training": len(rest) > 1 and bool(rest[1])}
-    if attributes["outputs"] == 1:
-        return Call("dropout", {"x": x} | options)
-    return Call("dropout", {"x": x} | options, lambda y: (y, fastdl.dropout_mask(x.shape, **options)))
-
-
-def _softmax(name: str) -> Callable[[Attributes, Inputs], Call]:
-    return lambda attributes, inputs: Call(name, {"x": inputs[0], "dim": attributes.get("axis", -1)})
-
-
-def _optimizer(operation: str, states: tuple[str, ...], options: Callable[[Attributes, int], Any]) -> Any:
-    """The step of all the node's arrays as if they were one, which is then cut again. Learning rate, count of steps,
-    then all parameters, all gradients, and all of each state; the new ones come out likewise, without gradients."""
-
-    def call(attributes: Attributes, inputs: Inputs) -> Call:
-        rate, steps, *arrays = inputs
-        columns = np.split(np.arange(len(arrays)), 2 + len(states))
-        joined = [np.concatenate([arrays[i].ravel() for i in column]) for column in columns]
-        given = dict(zip(("param", "grad", *states), joined, strict=True))
-        ends = np.cumsum([arrays[i].size for i in columns[0]])[:-1]
-
-        def outputs(nothing: None) -> tuple[Any, ...]:
-            updated = (array for name, array in given.items() if name != "grad")
-            return tuple(part for array in updated for part in np.split(array, ends))
-
-        chosen = {"lr": float(rate), "weight_decay": attributes["norm_coefficient"]}
-        return Call(operation, given | chosen | options(attributes, int(steps)), outputs)
-
-    return call
-
-
-def _adam_options(attributes: Attributes, steps: int) -> dict[str, Any]:
-    """At step 0, ONNX corrects no bias: the corrections are 1 from some step on."""
-    assert steps == 0
-    betas = attributes["alpha"], attributes["beta"]
-    return {"step": 10**6, "betas": betas, "eps": attributes["epsilon"]}
-
-
-def _adagrad_options(attributes: Attributes, steps: int) -> dict[str, Any]:
-    return {"step": steps + 1, "lr_decay": attributes["decay_factor"], "eps": attributes["epsilon"]}
-
-
-def _momentum_options(attributes: Attributes, steps: int) -> dict[str, Any]:
-    """beta is the part of the gradient that is added, 1 at the first step."""
-    dampening = 1 - attributes["beta"] if steps > 0 else 0.0
-    options = {"step": 2, "momentum": attributes["alpha"], "dampening": dampening}
-    return options | {"nesterov": attributes["mode"] == b"nesterov"}
-
-
-def _batch_norm(attributes: Attributes, inputs: Inputs) -> Call:
-    """momentum is the part that is kept, and the running variance takes the biased one."""
-    x, weight, bias, mean, variance = inputs
-    training, kept = bool(attributes.get("training_mode", 0)), attributes.get("momentum", 0.9)
-    found = mean.copy(), variance.copy()
-    arguments = {"x": x, "running_mean": found[0], "running_var": found[1], "weight": weight, "bias": bias}
-    arguments |= {"training": training, "momentum": 1 - kept, "eps": attributes.get("epsilon", 1e-5)}
-    count = x.size // x.shape[1]
-
-    def outputs(y: np.ndarray) -> tuple[np.ndarray, ...]:
-        biased = variance * kept + (found[1] - variance * kept) * (count - 1) / count
-        return (y, found[0], biased.astype(variance.dtype))[: attributes["outputs"]]
-
-    return Call("batch_norm", arguments, outputs)
-
-
-def _layer_norm(attributes: Attributes, inputs: Inputs) -> Call:
-    x, weight, *bias = inputs
-    axis = attributes.get("axis", -1)
-    shape = x.shape[axis:]
-    arguments = {"x": x, "normalized_shape": shape, "weight": weight, "bias": bias[0] if bias else None}
-    arguments |= {"eps": attributes.get("epsilon", 1e-5), "return_stats": True}
-
-    def outputs(found: tuple[np.ndarray, ...]) -> tuple[np.ndarray, ...]:
-        y, *stats = found  # fastdl's are float64
-        return (y, *(s.astype(y.dtype).reshape(*s.shape, *[1] * len(shape)) for s in stats))[: attributes["outputs"]]
-
-    return Call("layer_norm", arguments, outputs)
-
-
-def _rms_norm(attributes: Attributes, inputs: Inputs) -> Call:
-    x, weight = inputs
-    arguments = {"x": x, "normalized_shape": x.shape[attributes.get("axis", -1) :], "weight": weight}
-    return Call("rms_norm", arguments | {"eps": attributes.get("epsilon", 1e-5)})
-
-
-def _group_norm(attributes: Attributes, inputs: Inputs) -> Call:
-    x, weight, bias = inputs
-    arguments = {"x": x, "weight": weight, "bias": bias, "eps": attributes.get("epsilon", 1e-5)}
-    return Call("group_norm", arguments | {"num_groups": attributes["num_groups"]})
-
-
-def _instance_norm(attributes: Attributes, inputs: Inputs) -> Call:
-    x, weight, bias = inputs
-    return Call("instance_norm", {"x": x, "weight": weight, "bias": bias, "eps": attributes.get("epsilon", 1e-5)})
-
-
-def _mean_variance(attributes: Attributes, inputs: Inputs) -> Call:
-    assert tuple(attributes.get("axes", (0, 2, 3))) == (0, 2, 3)
-    return Call("batch_norm", {"x": inputs[0], "training": True, "eps": 1e-18})
-
-
-def _nll(attributes: Attributes, inputs: Inputs) -> Call:
-    x, target, *weight = inputs
-    arguments = {
-        "x": x,
-        "target": target,
-        "ignore_index": attributes.get("ignore_index", -(2**62)),
-        "reduction": attributes.get("reduction", b"mean").decode(),
-    }
-    return Call("nll_loss", arguments | ({"weight": weight[0]} if weight else {}))
-
-
-def _cross_entropy(attributes: Attributes, inputs: Inputs) -> Call:
-    """ONNX may ask for the logarithms of the probabilities as well."""
-    arguments = _nll(attributes, inputs).arguments
-    with_log = attributes["outputs"] == 2
-    return Call("cross_entropy", arguments, lambda y: (y, fastdl.log_softmax(inputs[0], 1)) if with_log else (y,))
-
-
-def _elementwise(name: str, **defaults: tuple[str, float]) -> Callable[[Attributes, Inputs], Call]:
-    """fastdl's argument = (ONNX's attribute, its default)."""
-
-    def call(attributes: Attributes, inputs: Inputs) -> Call:
-        options = {ours: attributes.get(theirs, default) for ours, (theirs, default) in defaults.items()}
-        return Call(name, {"x": inputs[0]} | options)
-
-    return call
-
-
-def _selu(attributes: Attributes, inputs: Inputs) -> Call:
-    """gamma times elu, which of the default numbers is selu."""
-    gamma = attributes.get("gamma")
-    if gamma is None:
-        return Call("selu", {"x": inputs[0]})
-    return Call("elu", {"x": inputs[0], "alpha": attributes["alpha"]}, lambda y: (np.float32(gamma) * y,))
-
-
-def _hard_sigmoid(attributes: Attributes, inputs: Inputs) -> Call:
-    """min(max(alpha x + beta, 0), 1); fastdl's alpha is 1 / 6 and its beta 1 / 2."""
-    slope, shift = attributes.get("alpha", 0.2), attributes.get("beta", 0.5)
-    return Call("hardsigmoid", {"x": 6 * (np.float32(slope) * inputs[0] + np.float32(shift)) - 3})
-
-
-def _prelu(attributes: Attributes, inputs: Inputs) -> Call:
-    """ONNX's slopes have the shape of x, or one that broadcasts to it: as many channels."""
-    x, slope = inputs
-    flat = (1, x.size, 1)
-    weight = np.broadcast_to(slope, x.shape).ravel().copy()
-    return Call("prelu", {"x": x.reshape(flat), "weight": weight}, lambda y: (y.reshape(x.shape),))
-
-
-def _gelu(attributes: Attributes, inputs: Inputs) -> Call:
-    return Call("gelu", {"x": inputs[0], "approximate": attributes.get("approximate", b"none").decode()})
-
-
-def _recurrent(operator: str) -> Callable[[Attributes, Inputs], Call]:
-    """The tests leave out inputs and outputs at the end; what is left out between others is an empty array."""
-
-    def call(attributes: Attributes, inputs: Inputs) -> Call:
-        x, W, R, B, lengths, h0, c0, P = (a if a is not None and a.size else None for a in (*inputs, *[None] * 5)[:8])
-        weights, peepholes = fastdl.weights_from_onnx(operator, W, R, B, P)
-        direction = attributes.get("direction", b"forward").decode()
-        batchwise, directions, hidden = bool(attributes.get("layout", 0)), len(W), attributes["hidden_size"]
-        states = {"h0": h0} | ({"c0": c0, "peepholes": peepholes} if operator == "LSTM" else {})
-        if operator == "GRU":
-            states["linear_before_reset"] = bool(attributes.get("linear_before_reset", 0))
-        for name in ("h0", "c0"):
-            if batchwise and states.get(name) is not None:
-                states[name] = states[name].swapaxes(0, 1)
-        arguments = {"x": x, "weights": weights, "lengths": lengths, "batch_first": batchwise} | states
-        arguments |= {"bidirectional": directions == 2, "reverse": direction == "reverse"}
-
-        def outputs(found: Any) -> tuple[Any, ...]:
-            y, *last = found
-            y = y.reshape(*y.shape[:2], directions, hidden)
-            last = [state.swapaxes(0, 1) if batchwise else state for state in last]
-            named = dict(zip(("Y", "Y_h", "Y_c"), (y if batchwise else y.swapaxes(1, 2), *last), strict=False))
-            return tuple(named[name] for name in attributes["names"])
-
-        return Call(operator.lower(), arguments, outputs)
-
-    return call
-
-
-ADAPTERS: dict[str, Callable[[Attributes, Inputs], Call]] = {
-    "Celu": _elementwise("celu", alpha=("alpha", 1.0)),
-    "Elu": _elementwise("elu", alpha=("alpha", 1.0)),
-    "Erf": _elementwise("erf"),
-    "Exp": _elementwise("exp"),
-    "Gelu": _gelu,
-    "HardSigmoid": _hard_sigmoid,
-    "HardSwish": _elementwise("hardswish"),
-    "LeakyRelu": _elementwise("leaky_relu", negative_slope=("alpha", 0.01)),
-    "Log": _elementwise("log"),
-    "Mish": _elementwise("mish"),
-    "PRelu": _prelu,
-    "Relu": _elementwise("relu"),
-    "Selu": _selu,
-    "Sigmoid": _elementwise("sigmoid"),
-    "Softplus": _elementwise("softplus"),
-    "Softsign": _elementwise("softsign"),
-    "Tanh": _elementwise("tanh"),
-    "Adagrad": _optimizer("adagrad_step", ("state_sum",), _adagrad_options),
-    "Adam": _optimizer("adam_step", ("exp_avg", "exp_avg_sq"), _adam_options),
-    "AveragePool": _average_pool,
-    "BatchNormalization": _batch_norm,
-    "Col2Im": _col2im,
-    "Conv": _conv,
-    "ConvTranspose": _conv_transpose,
-    "Dropout": _dropout,
-    "Gemm": _gemm,
-    "GlobalAveragePool": _global("adaptive_avg_pool"),
-    "GRU": _recurrent("GRU"),
-    "GlobalMaxPool": _global("adaptive_max_pool"),
-    "GroupNormalization": _group_norm,
-    "InstanceNormalization": _instance_norm,
-    "LSTM": _recurrent("LSTM"),
-    "LayerNormalization": _layer_norm,
-    "LogSoftmax": _softmax("log_softmax"),
-    "LpPool": _lp_pool,
-    "MaxPool": _max_pool,
-    "MaxUnpool": _max_unpool,
-    "Momentum": _optimizer("sgd_step", ("momentum_buffer",), _momentum_options),
-    "MeanVarianceNormalization": _mean_variance,
-    "NegativeLogLikelihoodLoss": _nll,
-    "Pad": _pad,
-    "RMSNormalization": _rms_norm,
-    "RNN": _recurrent("RNN"),
-    "Softmax": _softmax("softmax"),
-    "SoftmaxCrossEntropyLoss": _cross_entropy,
-}
-
-_OTHER_GENERATOR = "compares with the mask of NumPy's Mersenne Twister; fastdl's comes from a counter"
-SKIPPED = {
-    "test_training_dropout_default": _OTHER_GENERATOR,
-    "test_training_dropout_default_mask": _OTHER_GENERATOR,
-    "test_training_dropout": _OTHER_GENERATOR,
-    "test_training_dropout_mask": _OTHER_GENERATOR,
-    "test_celu_float16": "float16: fastdl computes in float32 and float64",
-    "test_celu_bfloat16": "bfloat16: fastdl computes in float32 and float64",
-    "test_maxpool_2d_uint8": "uint8: fastdl computes in float32 and float64",
-    "test_col2im_5d": "three spatial dimensions: col2im is for images, as torch.nn.functional.fold",
-}
-
-
-def _node_tests() -> dict[str, Any]:
-    """By name, the tests of one node whose operation is in the table."""
-    with warnings.catch_warnings(), np.errstate(all="ignore"):
-        warnings.simplefilter("ignore")  # of making the inputs of other operations
-        cases = loader.load_model_tests(kind="node")
-    return {
-        case.name: case
-        for case in cases
-        if case.model and len(case.model.graph.node) == 1 and case.model.graph.node[0].op_type in ADAPTERS
-    }
-
-
-def _call(case: Any, inputs: Inputs) -> Call:
-    (node,) = case.model.graph.node
-    attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute} | {"outputs": len(node.output)}
-    if node.op_type in ("GRU", "LSTM", "RNN"):
-        places = dict(zip(node.output, ("Y", "Y_h", "Y_c"), strict=False))
-        attributes["names"] = [places[output.name] for output in case.model.graph.output]
-        given = iter(inputs)
-        inputs = [next(given) if name else np.empty(0, np.float32) for name in node.input]
-    return ADAPTERS[node.op_type](attributes, inputs)
-
-
-def _exists(call: Call) -> bool:
-    function = getattr(fastdl, call.operation, None)
-    return function is not None and set(call.arguments) <= set(inspect.signature(function).parameters)
-
-
-NODE_TESTS = _node_tests()
-RUN = [n for n, case in NODE_TESTS.items() if n not in SKIPPED and _exists(_call(case, case.data_sets[0][0]))]
-
-
-@pytest.mark.parametrize("name", RUN)
-def test_node(name: str) -> None:
-    """Within the tolerance that the test states itself."""
-    case = NODE_TESTS[name]
-    for inputs, expected in case.data_sets:
-        call = _call(case, inputs)
-        outputs = call.outputs(getattr(fastdl, call.operation)(**call.arguments))
-        for found, wanted in zip(outputs, expected, strict=True):
-            assert found.dtype == wanted.dtype
-            assert found.shape == wanted.shape
-            np.testing.assert_allclose(found, wanted, rtol=case.rtol, atol=case.atol)
-
-
-@pytest.mark.parametrize("name", SKIPPED)
-def test_node_that_is_skipped(name: str) -> None:
-    assert name in NODE_TESTS, "no such test: it needs no reason"
-    pytest.skip(SKIPPED[name])
-
-
-def test_the_node_tests_do_run() -> None:
-    """Every one of an operation that fastdl has, and of those no small number."""
-    assert set(NODE_TESTS) - set(RUN) <= set(SKIPPED)
-    run = Counter(NODE_TESTS[name].model.graph.node[0].op_type for name in RUN)
-    assert run.total() >= 100
-    assert set(run) == set(ADAPTERS)
+    nodes = [
+        node("Conv", "x w1", "a", pads=[1] * 4),
+        node("BatchNormalization", "a s1 t1 m1 v1", "b"),
+        node("Relu", "b", "c"),
+        node("Conv", "c w2", "d", pads=[1] * 4),
+        node("BatchNormalization", "d s2 t2 m2 v2", "e"),
+        node("Conv", "x w3", "f"),
+        node("Add", "e f", "g"),
+        node("Relu", "g", "h"),
+        node("GlobalAveragePool", "h", "i"),
+        node("Flatten", "i", "j"),
+        node("Gemm", "j w4 b4", "y", transB=1),
+    ]
+    return model_of(nodes, {"x": ["batch", 3, "height", "width"]}, ["y"], weights | norms)
+
+
+def reference(model: Any, inputs: dict[str, Any]) -> list[Any]:
+    """What ONNX's own evaluator gives."""
+    from onnx.reference import ReferenceEvaluator
+
+    return ReferenceEvaluator(model).run(None, inputs)
+
+
+def test_a_residual_block_is_few_kernels() -> None:
+    """Norms, additions and activations are part of the convolutions."""
+    proto = convolutional()
+    x = random(2, 3, 9, 8)
+    expected = reference(proto, {"x": x})[0]
+    model = fastdl.onnx.load(proto.SerializeToString())
+    for _ in range(2):
+        np.testing.assert_allclose(model.run([x])[0], expected, rtol=1e-4, atol=1e-4)
+    assert kernels_of(model)[:3] == ["conv"] * 3
+    assert len(kernels_of(model)) == 5
+
+
+def test_what_run_takes_and_gives() -> None:
+    model = fastdl.onnx.load(convolutional())
+    assert [tuple(t) for t in model.inputs] == [("x", ("batch", 3, "height", "width"), np.dtype(np.float32))]
+    x = random(1, 3, 6, 6)
+    (one,), two = model.run([x]), model.run({"x": x})
+    assert list(two) == ["y"]
+    np.testing.assert_array_equal(one, two["y"])
+    assert one is not two["y"]
+    assert not np.may_share_memory(one, two["y"])
+    assert "4 Conv" not in str(model)
+    assert "3 Conv" in str(model)
+    assert "batch x 3 x height x width" in str(model)
+    assert "a program of" in model.explain()
+    np.testing.assert_array_equal(model.run([np.asfortranarray(x)])[0], one)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error", "text"),
+    [
+        ([], ValueError, "inputs: found 0 of them, expected 1"),
+        ([random(1, 3, 6, 6)] * 2, ValueError, "inputs: found 2 of them"),
+        ({"z": random(1, 3, 6, 6)}, ValueError, "inputs: found names \\['z'\\]"),
+        ({}, ValueError, "expected names \\['x'\\]"),
+        ([random(1, 4, 6, 6)], ValueError, "x: found shape \\(1, 4, 6, 6\\)"),
+        ([random(3, 6, 6)], ValueError, "x: found shape \\(3, 6, 6\\)"),
+        ([random(1, 3, 6, 6).astype(np.float64)], TypeError, "x: found dtype float64, expected float32"),
+        (random(1, 3, 6, 6), TypeError, "inputs: found ndarray"),
+        (None, TypeError, "inputs: found NoneType"),
+    ],
+)
+def test_wrong_inputs(inputs: Any, error: type[Exception], text: str) -> None:
+    model = fastdl.onnx.load(convolutional())
+    for _ in range(2):
+        with pytest.raises(error, match=text):
+            model.run(inputs)
+        model.run([random(1, 3, 6, 6)])
+
+
+def test_programs_are_kept_for_a_limited_number_of_shapes() -> None:
+    proto = convolutional()
+    model = fastdl.onnx.load(proto, limit=2)
+    for size in (4, 5, 6, 4):
+        x = random(1, 3, size, size)
+        np.testing.assert_allclose(model.run([x])[0], reference(convolutional(), {"x": x})[0], rtol=1e-4, atol=1e-4)
+        assert len(model._plans) <= 2
+
+
+def test_several_threads_may_run_one_model() -> None:
+    model = fastdl.onnx.load(convolutional())
+    xs = [random(1, 3, 8, 8, seed=i) for i in range(4)]
+    expected = [model.run([x])[0] for x in xs]
+    wrong = []
+
+    def work(i: int) -> None:
+        for _ in range(200):
+            if not np.array_equal(model.run([xs[i]])[0], expected[i]):
+                wrong.append(i)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not wrong
+
+
+def test_shape_arithmetic_disappears() -> None:
+    """A reshape whose shape is computed from that of the input."""
+    nodes = [
+        node("Shape", "x", "s"),
+        node("Gather", "s zero", "n", axis=0),
+        node("Unsqueeze", "n zero1", "n1"),
+        node("Concat", "n1 minus", "shape", axis=0),
+        node("Relu", "x", "r"),
+        node("Reshape", "r shape", "y"),
+    ]
+    weights = {"zero": np.int64(0), "zero1": np.array([0]), "minus": np.array([-1])}
+    model = fastdl.onnx.load(model_of(nodes, {"x": ["n", 2, 3]}, ["y"], weights))
+    x = random(4, 2, 3)
+    np.testing.assert_array_equal(model.run([x])[0], np.maximum(x, 0).reshape(4, 6))
+    plan = next(iter(model._plans.values()))
+    assert [[n.operator.name for n in step.nodes] for step in plan.steps] == [["Relu", "Reshape"]]
+
+
+def test_programs_and_numpy_alternate() -> None:
+    """What only NumPy computes lies between two programs, and explain says so."""
+    nodes = [node("Relu", "x", "a"), node("Cos", "a", "b"), node("Sigmoid", "b", "c"), node("ArgMax", "c", "y", axis=1)]
+    model = fastdl.onnx.load(model_of(nodes, {"x": ["n", 3]}, ["y", "c"], y=INT64))
+    x = random(4, 3)
+    for _ in range(2):
+        y, c = model.run([x])
+        expected = 1 / (1 + np.exp(-np.cos(np.maximum(x, 0))))
+        np.testing.assert_allclose(c, expected, rtol=1e-6)
+        np.testing.assert_array_equal(y, expected.argmax(1)[:, None])
+    text = model.explain()
+    assert "a program of 1 Relu" in text
+    assert "NumPy: 1 Cos" in text
+
+
+def test_sizes_that_follow_from_values() -> None:
+    """Nothing is recorded of what is as long as there are nonzeros."""
+    nodes = [
+        node("NonZero", "x", "i"),
+        node("Transpose", "i", "t"),
+        node("GatherND", "x t", "v"),
+        node("Relu", "v", "y"),
+    ]
+    model = fastdl.onnx.load(model_of(nodes, {"x": ["n"]}, ["y"]))
+    for x in ([1.0, 0, -2, 3], [0.0, 0, 0, 5], [0.0, 0, 0, 0]):
+        given = np.array(x, np.float32)
+        np.testing.assert_array_equal(model.run([given])[0], np.maximum(given[given != 0], 0))
+    assert len(model._plans) == 1
+
+
+def _branches() -> tuple[Any, Any]:
+    zero = helper.make_graph([node("Relu", "x", "p")], "then", [], [helper.make_tensor_value_info("p", FLOAT, None)])
+    one = helper.make_graph([node("Neg", "x", "q")], "else", [], [helper.make_tensor_value_info("q", FLOAT, None)])
+    return zero, one
+
+
+@pytest.mark.parametrize("condition", [True, False])
+def test_a_branch_that_is_known_is_taken_once(condition: bool) -> None:
+    then, other = _branches()
+    nodes = [helper.make_node("If", ["c"], ["z"], then_branch=then, else_branch=other), node("Sigmoid", "z", "y")]
+    model = fastdl.onnx.load(model_of(nodes, {"x": [3]}, ["y"], {"c": np.array(condition)}))
+    x = np.array([-1, 0, 2], np.float32)
+    expected = 1 / (1 + np.exp(-(np.maximum(x, 0) if condition else -x)))
+    np.testing.assert_allclose(model.run([x])[0], expected, rtol=1e-6)
+    plan = next(iter(model._plans.values()))
+    assert not any(n.operator.name == "If" for step in plan.steps for n in step.nodes)
+
+
+def test_a_branch_that_values_choose() -> None:
+    then, other = _branches()
+    nodes = [
+        node("ReduceSum", "x", "s", keepdims=0),
+        node("Greater", "s zero", "c"),
+        helper.make_node("If", ["c"], ["y"], then_branch=then, else_branch=other),
+    ]
+    model = fastdl.onnx.load(model_of(nodes, {"x": [2]}, ["y"], {"zero": np.float32(0)}))
+    for values in ([3, -1], [-3, 1], [3, -1]):
+        x = np.array(values, np.float32)
+        np.testing.assert_array_equal(model.run([x])[0], np.maximum(x, 0) if x.sum() > 0 else -x)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "weights", "kernel"),
+    [
+        ("Div x r2 a|Erf a b|Add b one c|Mul x c d|Mul d half y", {"r2": 2**0.5, "one": 1, "half": 0.5}, "elementwise"),
+        ("Sigmoid x a|Mul a x y", {}, "elementwise"),
+        ("Add x three a|Clip a zero six b|Mul x b c|Div c six y", {"three": 3, "zero": 0, "six": 6}, "elementwise"),
+        ("Softplus x a|Tanh a b|Mul x b y", {}, "elementwise"),
+    ],
+)
+def test_activations_that_are_written_out(nodes: str, weights: dict[str, float], kernel: str) -> None:
+    made = []
+    for text in nodes.split("|"):
+        kind, *names = text.split()
+        made.append(helper.make_node(kind, names[:-1], names[-1:]))
+    proto = model_of(made, {"x": ["n", 5]}, ["y"], {k: np.float32(v) for k, v in weights.items()})
+    x = 3 * random(4, 5)
+    expected = reference(proto, {"x": x})[0]
+    model = fastdl.onnx.load(proto)
+    np.testing.assert_allclose(model.run([x])[0], expected, rtol=1e-5, atol=1e-6)
+    assert kernels_of(model) == [kernel]
+
+
+def test_a_layer_norm_that_is_written_out() -> None:
+    nodes = [
+        node("ReduceMean", "x axes", "m"),
+        node("Sub", "x m", "d"),
+        node("Pow", "d two", "p"),
+        node("ReduceMean", "p axes", "v"),
+        node("Add", "v eps", "e"),
+        node("Sqrt", "e", "s"),
+        node("Div", "d s", "q"),
+        node("Mul", "q w", "z"),
+        node("Add", "z b", "y"),
+    ]
+    weights = {"axes": np.array([-1]), "two": np.float32(2), "eps": np.float32(1e-5), "w": random(6), "b": random(6)}
+    proto = model_of(nodes, {"x": ["n", 6]}, ["y"], weights)
+    x = random(3, 6)
+    expected = reference(proto, {"x": x})[0]
+    model = fastdl.onnx.load(proto)
+    np.testing.assert_allclose(model.run([x])[0], expected, rtol=1e-5, atol=1e-5)
+    assert len(kernels_of(model)) == 1
+
+
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("inside", [False, True], ids=["scores scaled", "query and key scaled"])
+def test_attention_that_is_written_out(masked: bool, inside: bool) -> None:
+    """As exporters write it: no array of scores is left."""
+    nodes = [node("Transpose", "k", "t", perm=[0, 1, 3, 2])]
+    if inside:
+        nodes += [node("Mul", "q c", "q2"), node("Mul", "t c", "t2"), node("MatMul", "q2 t2", "s")]
+    else:
+        nodes += [node("MatMul", "q t", "s1"), node("Div", "s1 d", "s")]
+    nodes += [node("Add", "s mask", "m")] if masked else []
+    nodes += [node("Softmax", "m" if masked else "s", "p", axis=-1), node("MatMul", "p v", "y")]
+    weights = {"c": np.float32(0.25), "d": np.float32(16), "mask": random(5, 7)}
+    used = {"c"} if inside else {"d"}
+    weights = {n: w for n, w in weights.items() if n in used | ({"mask"} if masked else set())}
+    shapes = {"q": ["b", 2, 5, 4], "k": ["b", 2, 7, 4], "v": ["b", 2, 7, 3]}
+    proto = model_of(nodes, shapes, ["y"], weights)
+    given = {"q": random(2, 2, 5, 4, seed=1), "k": random(2, 2, 7, 4, seed=2), "v": random(2, 2, 7, 3, seed=3)}
+    expected = reference(proto, given)[0]
+    model = fastdl.onnx.load(proto)
+    for _ in range(2):
+        np.testing.assert_allclose(model.run(given)["y"], expected, rtol=1e-5, atol=1e-6)
+    assert kernels_of(model) == ["attention"]
+
+
+def test_a_model_of_one_shape_keeps_one_copy_of_its_weights() -> None:
+    """Those that kernels read packed are gone; another instruction-set level would need them, and is refused."""
+    weights = {"w": random(64, 64), "b": random(64), "w2": random(32, 64)}
+    nodes = [node("Gemm", "x w b", "a", transB=1), node("Relu", "a", "r"), node("Gemm", "r w2", "y", transB=1)]
+    proto = model_of(nodes, {"x": [3, 64]}, ["y"], weights)
+    x = random(3, 64)
+    expected = reference(proto, {"x": x})[0]
+    model = fastdl.onnx.load(proto)
+    for _ in range(3):
+        np.testing.assert_allclose(model.run([x])[0], expected, rtol=1e-4, atol=1e-4)
+    assert not {"w", "w2"} & set(model._graph.constants)
+    (step,) = next(iter(model._plans.values())).steps
+    assert step.program is not None
+    assert step.program.sealed
+    assert "2 kernels" in model.explain(time=True)
+    with pytest.raises(RuntimeError, match="sealed"):
+        step.program.copy()
+    other = fastdl.onnx.load(model_of(nodes, {"x": ["n", 64]}, ["y"], weights))
+    other.run([x])
+    assert {"w", "w2"} <= set(other._graph.constants)
+    _recording.level_changed()
+    with pytest.raises(RuntimeError, match="load it again"):
+        model.run([x])
+    other.run([x])
+
+
+def test_in_the_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from fastdl.__main__ import main
+
+    path = str(saved(tmp_path, convolutional()))
+    main(["onnx", path, "--size", "batch=2", "--size", "height=8", "--size", "width=8", "--kernels"])
+    text = capsys.readouterr().out
+    for part in ("float32, batch x 3 x height x width", "3 Conv", "2 x 3 x 8 x 8", "GFLOP/s", "of a shape", "conv "):
+        assert part in text
+    for arguments in (["--size", "batch=many"], ["--size", "depth=3"]):
+        with pytest.raises(SystemExit, match="fastdl: "):
+            main(["onnx", path, *arguments])
+    (tmp_path / "none.onnx").write_bytes(b"none")
+    with pytest.raises(SystemExit, match="no ONNX model"):
+        main(["onnx", str(tmp_path / "none.onnx")])
+
+
+# Files that are no models, or that mean harm.
+
+
+def saved(tmp_path: Path, model: Any) -> Path:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.mark.parametrize("part", [0.0, 0.1, 0.5, 0.9, 0.99])
+def test_truncated(tmp_path: Path, part: float) -> None:
+    data = convolutional().SerializeToString()
+    path = tmp_path / "model.onnx"
+    path.write_bytes(data[: int(part * len(data))])
+    with pytest.raises(ValueError, match="model: found"):
+        fastdl.onnx.load(path)
+
+
+def test_bytes_at_random() -> None:
+    """Whatever is damaged is an error that says so, or does no harm."""
+    data = bytearray(convolutional().SerializeToString())
+    generator = np.random.default_rng(0)
+    for _ in range(150):
+        damaged = bytearray(data)
+        for at in generator.integers(0, len(data), 3):
+            damaged[at] = generator.integers(256)
+        try:
+            fastdl.onnx.load(bytes(damaged)).run([random(1, 3, 5, 5)])
+        except (ValueError, TypeError, NotImplementedError, IndexError) as error:
+            assert str(error)  # noqa: PT017
+
+
+def test_nothing_like_a_model() -> None:
+    for thing in (b"", b"hello", b"\xff" * 100):
+        with pytest.raises(ValueError, match="model: found"):
+            fastdl.onnx.load(thing)
+    with pytest.raises(TypeError, match="model: found int"):
+        fastdl.onnx.load(3)
+    with pytest.raises(FileNotFoundError):
+        fastdl.onnx.load("/nowhere/model.onnx")
+
+
+def test_cyclic() -> None:
+    nodes = [node("Add", "x b", "a"), node("Relu", "a", "b")]
+    with pytest.raises(ValueError, match="model: found an invalid one"):
+        fastdl.onnx.load(model_of(nodes, {"x": [2]}, ["b"]))
+
+
+def test_an_operator_that_fastdl_does_not_have() -> None:
+    nodes = [helper.make_node("Magic", ["x"], ["y"], name="the_node", domain="some.where"), node("Relu", "y", "z")]
+    proto = model_of(nodes, {"x": [2]}, ["z"])
+    proto.opset_import.append(helper.make_opsetid("some.where", 1))
+    with pytest.raises(NotImplementedError, match=r"node 'the_node': operator some\.where\.Magic"):
+        fastdl.onnx.load(proto)
+
+
+@pytest.mark.parametrize("dims", [[1 << 40], [1 << 31, 1 << 31, 1 << 31], [100], [-3]])
+def test_tensors_that_are_not_as_large_as_they_say(dims: list[int]) -> None:
+    proto = model_of([node("Add", "x w", "y")], {"x": [2]}, ["y"], {"w": random(2)})
+    del proto.graph.initializer[0].dims[:]
+    proto.graph.initializer[0].dims.extend(dims)
+    with pytest.raises(ValueError, match="model: found"):
+        fastdl.onnx.load(proto)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "weights"),
+    [
+        ("ConstantOfShape s y", {"s": np.array([1 << 20, 1 << 20])}),
+        ("Expand x s y", {"s": np.array([1 << 20, 1 << 20])}),
+        ("Tile x s y", {"s": np.array([1 << 40])}),
+        ("Range a b c y", {"a": np.int64(0), "b": np.int64(1 << 50), "c": np.int64(1)}),
+        ("Pad x s y", {"s": np.array([0, 1 << 40])}),
+        ("OneHot i d v y", {"i": np.array([1]), "d": np.int64(1 << 50), "v": random(2)}),
+        ("Resize x r s y", {"r": np.zeros(0, np.float32), "s": np.array([1e12], np.float32)}),
+    ],
+)
+def test_results_without_bounds(nodes: str, weights: dict[str, Any]) -> None:
+    """Sizes that numbers in the file ask for are refused before memory is."""
+    kind, *names = nodes.split()
+    proto = model_of([helper.make_node(kind, names[:-1], ["y"])], {"x": [1]}, ["y"], weights, y=TensorProto.UNDEFINED)
+    proto.graph.output[0].type.tensor_type.elem_type = INT64 if kind == "Range" else FLOAT
+    with pytest.raises(ValueError, match=rf"node '{kind}_0' \({kind}\): found a result of shape"):
+        fastdl.onnx.load(proto).run([np.ones(1, np.float32)])
+
+
+def external(location: str, **entries: str) -> Any:
+    proto = model_of([node("Add", "x w", "y")], {"x": [2]}, ["y"], {"w": np.array([1, 2], np.float32)})
+    tensor = proto.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in {"location": location, **entries}.items():
+        tensor.external_data.add(key=key, value=value)
+    return proto
+
+
+def test_external_data(tmp_path: Path) -> None:
+    (tmp_path / "weights.bin").write_bytes(b"....." + np.array([10, 20], np.float32).tobytes())
+    path = saved(tmp_path, external("weights.bin", offset="5", length="8"))
+    np.testing.assert_array_equal(fastdl.onnx.load(path).run([np.ones(2, np.float32)])[0], [11, 21])
+    with pytest.raises(ValueError, match="expected a path to the model"):
+        fastdl.onnx.load(path.read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("location", "entries"),
+    [
+        ("../secret.bin", {}),
+        ("/etc/hostname", {}),
+        ("", {}),
+        ("link.bin", {}),
+        ("missing.bin", {}),
+        ("folder/../../secret.bin", {}),
+        ("weights.bin", {"offset": "4"}),
+        ("weights.bin", {"offset": "-4"}),
+        ("weights.bin", {"length": "4"}),
+        ("weights.bin", {"length": "999999999999"}),
+        ("weights.bin", {"offset": "many"}),
+    ],
+)
+def test_external_data_out_of_bounds(tmp_path: Path, location: str, entries: dict[str, str]) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "folder").mkdir()
+    (tmp_path / "secret.bin").write_bytes(bytes(8))
+    (folder / "weights.bin").write_bytes(bytes(8))
+    (folder / "link.bin").symlink_to(tmp_path / "secret.bin")
+    with pytest.raises(ValueError, match="model: found"):
+        fastdl.onnx.load(saved(folder, external(location, **entries)))
+
+
+# Graphs that torch exports.
+
+
+def _cnn(torch: Any) -> tuple[Any, Any]:
+    from torch import nn
+
+    layers = [
+        nn.Conv2d(3, 8, 3, padding=1),
+        nn.BatchNorm2d(8),
+        nn.ReLU(),
+        nn.MaxPool2d(2),
+        nn.Conv2d(8, 8, 3, groups=8),
+    ]
+    layers += [nn.Hardswish(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(), nn.Linear(8, 5), nn.Softmax(-1)]
+    return nn.Sequential(*layers), torch.randn(2, 3, 12, 12)
+
+
+def _lstm(torch: Any) -> tuple[Any, Any]:
+    from torch import nn
+
+    class Net(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm, self.out = nn.LSTM(6, 7, 2, batch_first=True, bidirectional=True), nn.Linear(14, 3)
+
+        def forward(self, x: Any) -> Any:
+            return self.out(self.lstm(x)[0][:, -1])
+
+    return Net(), torch.randn(2, 5, 6)
+
+
+def _transformer(torch: Any) -> tuple[Any, Any]:
+    from torch import nn
+
+    layer = nn.TransformerEncoderLayer(16, 4, 32, activation="gelu", batch_first=True, norm_first=True)
+    return nn.TransformerEncoder(layer, 2, enable_nested_tensor=False), torch.randn(2, 6, 16)
+
+
+def _unet(torch: Any) -> tuple[Any, Any]:
+    from torch import nn
+    from torch.nn import functional
+
+    class Net(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two, self.three = (
+                nn.Conv2d(1, 4, 3, padding=1),
+                nn.Conv2d(4, 8, 3, padding=1),
+                nn.Conv2d(12, 4, 3, padding=1),
+            )
+            self.up, self.out = nn.ConvTranspose2d(4, 4, 2, 2), nn.Conv2d(8, 2, 1)
+
+        def forward(self, x: Any) -> Any:
+            a = torch.relu(self.one(x))
+            b = torch.relu(self.two(functional.max_pool2d(a, 2)))
+            c = functional.interpolate(functional.max_pool2d(b, 2), scale_factor=2, mode="nearest")
+            d = torch.relu(self.three(torch.cat([c, functional.max_pool2d(a, 2)], 1)))
+            return functional.interpolate(self.out(torch.cat([self.up(d), a], 1)), scale_factor=2, mode="bilinear")
+
+    return Net(), torch.randn(2, 1, 16, 16)
+
+
+def _resnet(torch: Any) -> tuple[Any, Any]:
+    from torch import nn
+
+    class Block(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.one = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4), nn.ReLU())
+            self.two = nn.Sequential(nn.Conv2d(4, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4))
+
+        def forward(self, x: Any) -> Any:
+            return torch.relu(x + self.two(self.one(x)))
+
+    return nn.Sequential(Block(), Block()), torch.randn(2, 4, 10, 10)
+
+
+@pytest.mark.parametrize(
+    ("make", "dynamo"),
+    [
+        *((make, False) for make in (_cnn, _lstm, _transformer, _unet, _resnet)),
+        *((make, True) for make in (_lstm, _transformer)),  # that exporter takes seconds
+    ],
+)
+def test_what_torch_exports(make: Callable[[Any], tuple[Any, Any]], dynamo: bool, tmp_path: Path) -> None:
+    """With a free batch size; to the accuracy of float32 sums in another order."""
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    if dynamo:
+        pytest.importorskip("onnxscript", reason="onnxscript is not installed")
+    torch.manual_seed(0)
+    net, x = make(torch)
+    net.eval()
+    path = tmp_path / "net.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if dynamo:
+            shapes = ({0: torch.export.Dim("batch")},)
+            torch.onnx.export(net, (x,), str(path), dynamo=True, dynamic_shapes=shapes, verbose=False)
+        else:
+            names = {
+                "input_names": ["x"],
+                "output_names": ["y"],
+                "dynamic_axes": {"x": {0: "batch"}, "y": {0: "batch"}},
+            }
+            torch.onnx.export(net, (x,), str(path), dynamo=False, **names)
+    model = fastdl.onnx.load(path)
+    for batch in (2, 3, 1):
+        value = torch.randn(batch, *x.shape[1:])
+        with torch.no_grad():
+            expected = net(value).numpy()
+        for _ in range(2):
+            (found,) = model.run([value.numpy()])
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=2e-5)
+    plan = next(reversed(model._plans.values()))
+    assert not [step.reason for step in plan.steps if step.reason]
+    session = pytest.importorskip("onnxruntime").InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    other = session.run(None, {model.inputs[0].name: value.numpy()})[0]
+    np.testing.assert_allclose(found, other, rtol=1e-4, atol=2e-5)

@@ -84,7 +84,7 @@ def bytes_of(array: Array) -> Array:
     return array.reshape(-1).view(np.uint8)
 
 
-_END, _PIECE, _PIECES = 1 << 16, 1 << 12, 6
+_END, _PIECE, _PIECES = 1 << 13, 1 << 12, 6
 """Bytes at either end of a large array that are looked at, and filled, and in so many pieces between: what is changed
 as a whole is changed there, and the rest is compared when a program is verified."""
 

@@ -320,13 +320,21 @@ def activations(calls: list[Call], uses: Uses) -> list[Call]:
     return list(fused.values())
 
 
+def _is_sum(call: Call) -> bool:
+    """Whether it adds two arrays of one shape."""
+    if call.kernel not in ("add", "arithmetic") or not call.uses or value_of(call, "alpha") != 1:
+        return False
+    if call.kernel == "arithmetic" and value_of(call, "kind") != _kernels.ARITHMETIC_ADD:
+        return False
+    sizes = [u.size for u in call.uses if u.name in ("x", "y", "out")]
+    return len(sizes) == 3 and len({*sizes}) == 1
+
+
 def residuals(calls: list[Call], uses: Uses) -> list[Call]:
     """What is added to what a convolution gives, and was there before it, is added by the convolution."""
     fused = dict(enumerate(calls))
     for at, call in enumerate(calls):
-        if call.kernel != "add" or not call.uses:
-            continue
-        if value_of(call, "alpha") != 1 or value_of(call, "x") == value_of(call, "y"):
+        if not _is_sum(call) or value_of(call, "x") == value_of(call, "y"):
             continue
         out = value_of(call, "out")
         for name, other in (("x", "y"), ("y", "x")):

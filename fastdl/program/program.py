@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -27,6 +29,16 @@ _INDEX = {name: i for i, name in enumerate(SIGNATURES)}
 _FLOAT = np.dtype(np.float32).num
 _PIECE = 0.05
 """Seconds without a look at Ctrl-C."""
+
+
+_TRIM = 1 << 24
+"""Bytes that are let go of until the system gets them back."""
+
+
+def _trim() -> None:
+    """Give the system what is free: of many arrays between others, glibc does so only when it is told."""
+    with suppress(OSError, AttributeError, TypeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 class Maker(NamedTuple):
@@ -112,6 +124,7 @@ class Program:
 
     def __init__(self, function: Callable[..., Any], arguments: tuple[Any, ...], runs: list[Dry]) -> None:
         self.function = function
+        self.sealed = False
         self._arguments, self._first = arguments, runs[0]
         self._plan = Plan(runs)
         self._sorts = _sorts_of(runs[0], runs[1])
@@ -240,9 +253,11 @@ class Program:
         begin = int(self._block.ctypes.data)
         self._native = int(self._code.ctypes.data), begin, begin + plan.block
         self._run = (self._quick() or self._slow) if COMPILED else self._eager
+        self._thaw: Any = None
         if self._read_only:
             freeze(self._read_only)
-            weakref.finalize(self, thaw, self._read_only).atexit = False
+            self._thaw = weakref.finalize(self, thaw, self._read_only)
+            self._thaw.atexit = False
 
     def _written_arguments(self) -> frozenset[int]:
         first = self._first
@@ -608,7 +623,7 @@ class Program:
 
     def _replaced(self, array: Any) -> None:
         """Something that was recorded is replaced; an array, or all of an optimizer's."""
-        if array is not None:
+        if array is not None and not self.sealed:
             address = array.__array_interface__["data"][0]
             memory = self._first.run.memory
             if not has(memory, address) or not self._plan.is_persistent(memory.at(address)[0].start):
@@ -627,12 +642,62 @@ class Program:
 
     def copy(self) -> Program:
         """The same program with memory of its own, for another thread: parameters and states are shared."""
+        if self.sealed:
+            self._refuse()
         other = object.__new__(Program)
         other.__dict__.update(self.__dict__)
         other._build()
         other._code[_kernels.PROGRAM_STALE] = self._code[_kernels.PROGRAM_STALE]
         depends(other, self._first.run.owners)
         return other
+
+    def seal(self, release: Callable[[set[int]], None]) -> None:
+        """Prepare what is prepared from parameters now, one after the other, and let go of those that nothing else
+        reads: of a large model's weights there is one copy then. The program cannot be copied after that, nor be part
+        of another, and goes stale with another instruction-set level.
+
+        release is called before, with where those lie, for who else holds them.
+        """
+        run = self._first.run
+        count, header = int(self._code[_kernels.PROGRAM_PREPARED]), _kernels.PROGRAM_HEADER
+        if not count or not COMPILED or self.sealed:
+            return
+        self._thaw()
+        self._read_only.clear()
+        self.function = self._refuse
+        run.held.clear()
+        last: dict[int, Any] = {}
+        """Of each call, the memory that it is the last to read."""
+        for found in run.memory.ranges:
+            if self._plan.is_persistent(found.start) and found.last < count:
+                last.setdefault(found.last, []).append(found)
+        release({found.start for group in last.values() for found in group})
+        code, nothing = np.zeros(header + 2, np.int64), np.zeros(1, np.int64)
+        code[_kernels.PROGRAM_CALLS] = 1
+        freed = _TRIM
+        gc.collect()  # what recording made
+        for i in range(count):
+            code[header:] = self._code[header + 2 * i : header + 2 * i + 2]
+            status = lib.fdl_program_run(ffi.from_buffer("int64_t[]", code), ffi.from_buffer("int64_t[]", nothing))
+            if status:
+                self._raise(status)
+            for found in last.get(i, ()):
+                freed += found.end - found.start
+                found.keep.clear()
+            if freed >= _TRIM or i == count - 1:
+                _trim()
+                freed = 0
+        first = header + 2 * int(self._code[_kernels.PROGRAM_CALLS])
+        for words, kind in ((3, "BINDINGS"), (3, "LOADS"), (2, "ADVANCES")):
+            first += words * int(self._code[getattr(_kernels, f"PROGRAM_{kind}")])
+        self._code[_kernels.PROGRAM_CHANGED] = 0
+        for at in range(first, first + 2 * int(self._code[_kernels.PROGRAM_WATCHES]), 2):
+            self._code[at : at + 2] = self._nothing.ctypes.data, 0  # nothing is prepared again
+        self.sealed = True
+
+    @staticmethod
+    def _refuse(*_: Any) -> Any:
+        raise RuntimeError("Program: found one that is sealed, expected one that can be copied, or be part of another")
 
     @contextmanager
     def kept(self) -> Iterator[list[Array]]:

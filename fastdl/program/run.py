@@ -198,7 +198,7 @@ class Run:
         elif not any(low <= offset and offset + size <= high for low, high in found.wrote):
             found.made = False
             if found.read_first is None:
-                found.read_first = view(address, size, None).copy()
+                found.read_first = np.concatenate(ends_of(view(address, size, None)))
         key = (address, address + size)
         if not writes and key not in found.expected:
             memory = view(address, size, None)
@@ -265,6 +265,7 @@ class Run:
     def undo(self) -> None:
         for memory, before in reversed(self.restore.values()):
             memory[:] = before
+        self.restore.clear()
         for owner, state in self.touched.values():
             owner.__dict__.clear()
             owner.__dict__.update(state)
