@@ -383,10 +383,12 @@ FDL_KERNEL int fdl_linear(const real *x, const real *weight, FDL_OPTIONAL const 
 /* The weight laid out as the kernels read it, and the size of that in elements. */
 FDL_KERNEL int fdl_linear_packed_size(const real *weight, int64_t *size, int64_t in_features, int64_t out_features);
 FDL_KERNEL int fdl_linear_pack(const real *weight, real *packed, int64_t in_features, int64_t out_features);
+/* added: which gradients are added to what is there, by their bits. */
+enum { FDL_ADDED_X = 1, FDL_ADDED_WEIGHT = 2, FDL_ADDED_BIAS = 4 };
 FDL_KERNEL int fdl_linear_backward(const real *grad_output, const real *x, const real *weight,
                                    FDL_OPTIONAL real *grad_x, FDL_OPTIONAL real *grad_weight,
                                    FDL_OPTIONAL real *grad_bias, int64_t rows, int64_t in_features,
-                                   int64_t out_features);
+                                   int64_t out_features, int64_t added);
 /* attention.c: query [heads, queries, width], key, value [heads / group, keys, width or value_width], y [heads, queries,
  * value_width], logsumexp [heads, queries]; allowed (bools) or bias: a mask of the scores; geometry [mask_rank, 2]: of
  * each dimension its size and the mask's elements from one index to the next. keep, seed, offset: dropout of the weights. */

@@ -48,7 +48,7 @@ int fdl_linear_pack(const real *weight, real *packed, int64_t in_features, int64
 }
 
 int fdl_linear_backward(const real *grad_output, const real *x, const real *weight, real *grad_x, real *grad_weight,
-                        real *grad_bias, int64_t rows, int64_t in_features, int64_t out_features)
+                        real *grad_bias, int64_t rows, int64_t in_features, int64_t out_features, int64_t added)
 {
     int status = FDL_OK;
     if (grad_x) {
@@ -62,6 +62,7 @@ int fdl_linear_backward(const real *grad_output, const real *x, const real *weig
             .b = &b,
             .c = grad_x,
             .c_row = in_features,
+            .accumulate = added & FDL_ADDED_X,
         };
         status = gemm_parallel(&p);
     }
@@ -76,10 +77,11 @@ int fdl_linear_backward(const real *grad_output, const real *x, const real *weig
             .b = &b,
             .c = grad_weight,
             .c_row = in_features,
+            .accumulate = added & FDL_ADDED_WEIGHT,
         };
         status = gemm_parallel(&p);
     }
     if (grad_bias && status == FDL_OK)
-        status = gemm_column_sums(grad_output, out_features, rows, out_features, grad_bias);
+        status = gemm_column_sums(grad_output, out_features, rows, out_features, grad_bias, added & FDL_ADDED_BIAS);
     return status;
 }

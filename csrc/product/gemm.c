@@ -925,6 +925,7 @@ typedef struct {
     const real *x;
     int64_t row, rows;
     real *sums;
+    bool accumulate;
 } column_sums;
 
 static int column_sums_range(void *context, int64_t begin, int64_t end)
@@ -944,13 +945,13 @@ static int column_sums_range(void *context, int64_t begin, int64_t end)
             for (int64_t j = 0; j < width; j++)
                 sum[j] += (double)x[j];
         for (int64_t j = 0; j < width; j++)
-            s->sums[first + j] = (real)sum[j];
+            s->sums[first + j] = s->accumulate ? s->sums[first + j] + (real)sum[j] : (real)sum[j];
     }
     return FDL_OK;
 }
 
-int gemm_column_sums(const real *x, int64_t row, int64_t rows, int64_t columns, real *sums)
+int gemm_column_sums(const real *x, int64_t row, int64_t rows, int64_t columns, real *sums, bool accumulate)
 {
-    column_sums s = {x, row, rows, sums};
+    column_sums s = {x, row, rows, sums, accumulate};
     return fdl_parallel(columns, max64(64, (1 << 16) / max64(1, rows)), column_sums_range, &s);
 }

@@ -143,8 +143,9 @@ gemm_pack_b gemm_packed_b;
  * 0 for columns <= j < width; width is LANES or GEMM_COLUMNS. */
 void gemm_transpose_panel(const real *from, int64_t stride, int64_t terms, int64_t columns, int64_t width, real *out);
 
-/* sums[columns] of x [rows, columns], whose rows are `row` apart, accumulated in double: the gradient of a bias. */
-int gemm_column_sums(const real *x, int64_t row, int64_t rows, int64_t columns, real *sums);
+/* sums[columns] (+)= those of x [rows, columns], whose rows are `row` apart, accumulated in double: the gradient of a
+ * bias. */
+int gemm_column_sums(const real *x, int64_t row, int64_t rows, int64_t columns, real *sums, bool accumulate);
 
 /* Slices of k of nearly equal terms, at most GEMM_K: how many (k = 0 is one, empty: C is still written), and the terms
  * of the one that starts at k, with `left` to go. */

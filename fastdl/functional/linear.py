@@ -234,7 +234,9 @@ def linear_backward(grad_output: ArrayLike, x: ArrayLike, weight: ArrayLike, inp
     if grad_output.shape != shape:
         fail("grad_output", grad_output.shape, shape)
     result = LinearGrad(gradient(x, input_grad), gradient(weight), np.empty(weight.shape[:-1], x.dtype))
-    _kernels.linear_backward(grad_output, x, weight, result.input, result.weight, result.bias, rows, inputs, features)
+    _kernels.linear_backward(
+        grad_output, x, weight, result.input, result.weight, result.bias, rows, inputs, features, 0
+    )
     return result
 
 

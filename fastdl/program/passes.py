@@ -34,6 +34,7 @@ class Uses:
 
     def __init__(self, calls: list[Call], memory: Memory, kept: frozenset[int], constant: frozenset[int]) -> None:
         self.memory, self.kept, self._constant = memory, kept, constant
+        self.of = lambda calls: Uses(calls, memory, kept, constant)
         self.by: dict[int, list[tuple[int, bool]]] = {}
         """Of each range, by its start: the calls that use it, and whether they write to it."""
         for at, call in enumerate(calls):
@@ -54,6 +55,10 @@ class Uses:
         """The only call that writes to the memory, but this one, which comes later; None: there is none, or several."""
         made = [i for i, writes in self.by[self.memory.at(address)[0].start] if writes and i != at]
         return made[0] if len(made) == 1 and made[0] < at else None
+
+    def writers(self, address: int, at: int) -> list[int]:
+        """The calls before this one that write to the memory."""
+        return [i for i, writes in self.by[self.memory.at(address)[0].start] if writes and i < at]
 
     def untouched(self, address: int, first: int, last: int) -> bool:
         """Whether no call between these two uses the memory."""
@@ -387,12 +392,74 @@ def losses(calls: list[Call], uses: Uses) -> list[Call]:
     return list(fused.values())
 
 
+_ADDED = {"grad_x": _kernels.ADDED_X, "grad_weight": _kernels.ADDED_WEIGHT, "grad_bias": _kernels.ADDED_BIAS}
+_FEW = 256
+"""Terms of a product's sum that are one slice on every level, to which what it is added to comes last."""
+
+
+def sums(calls: list[Call], uses: Uses) -> list[Call]:
+    """Gradients of what is used several times are added where they are produced, where that gives the same to the last
+    bit."""
+    at = 0
+    while at < len(calls):
+        found = _summed(calls, uses, at) if calls[at].kernel == "add" else None
+        if found is None:
+            at += 1
+        else:
+            calls, uses = found, uses.of(found)
+    return calls
+
+
+def _summed(calls: list[Call], uses: Uses, at: int) -> list[Call] | None:
+    """The list without this addition, if one of its terms is a gradient that can be added to the other."""
+    call = calls[at]
+    if not call.uses or value_of(call, "alpha") != 1:
+        return None
+    term = {u.name: u for u in call.uses}
+    for own, other in ((term["y"], term["x"]), (term["x"], term["y"])):
+        last, to = uses.maker(own.address, at), term["out"].address
+        before = uses.writers(other.address, at)
+        if last is None or not before or before[-1] >= last or own.address == other.address:
+            continue
+        maker = calls[last]
+        part = next(
+            (n for n in _ADDED if maker.kernel == "linear_backward" and value_of(maker, n) == own.address), None
+        )
+        if part is None or maker.dtype != call.dtype or value_of(maker, "added") & _ADDED[part]:
+            continue
+        terms = {"grad_x": "out_features", "grad_weight": "rows"}.get(part)
+        if (terms and value_of(maker, terms) > _FEW) or not uses.only(own.address, own.size, (last, at)):
+            continue
+        if to == other.address:
+            free = all(uses.untouched(to, i, j) for i, j in zip(before, (*before[1:], at), strict=True))
+        else:
+            free = uses.only(other.address, other.size, (*before, at)) and uses.untouched(to, before[0] - 1, at)
+        moved = {i: _moved(calls[i], other.address, to) for i in before}
+        if not free or None in moved.values():
+            continue
+        added = _moved(maker, own.address, to)
+        if added is not None:
+            moved[last] = replaced(added, added=("i", value_of(maker, "added") | _ADDED[part]))
+            return [c for i, old in enumerate(calls) if i != at and (c := moved.get(i, old))]
+    return None
+
+
+def _moved(call: Call, address: int, to: int) -> Call | None:
+    """The call with the array that it writes to elsewhere; None: it is more than one, or not all that is written."""
+    own = [u for u in call.uses if u.address == address]
+    if len(own) != 1 or not own[0].writes or call.slots[_PLACES[call.kernel].get(own[0].name, 0)] != ("p", address):
+        return None
+    kept = [u._replace(address=to) if u is own[0] else u for u in call.uses]
+    return replaced(call, **{own[0].name: ("p", to)})._replace(uses=kept)
+
+
 PASSES: dict[str, Callable[[list[Call], Uses], list[Call]]] = {
     "unused": unused,
     "losses": losses,
     "constants": constants,
     "norms": norms,
     "residuals": residuals,
+    "sums": sums,
     "activations": activations,
     "weights": weights,
 }

@@ -371,14 +371,17 @@ def linear(x, weight, bias, y, rows, in_features, out_features, packed, activati
 
 
 @kernel
-def linear_backward(grad_output, x, weight, grad_x, grad_weight, grad_bias, rows, in_features, out_features):
+def linear_backward(grad_output, x, weight, grad_x, grad_weight, grad_bias, rows, in_features, out_features, added):
     g = grad_output.reshape(rows, out_features)
     if grad_x is not None:
-        grad_x[...] = (g @ weight.reshape(out_features, in_features)).ravel()
+        sums = (g @ weight.reshape(out_features, in_features)).ravel()
+        grad_x[...] = sums + grad_x if added & _kernels.ADDED_X else sums
     if grad_weight is not None:
-        grad_weight[...] = (g.T @ x.reshape(rows, in_features)).ravel()
+        sums = (g.T @ x.reshape(rows, in_features)).ravel()
+        grad_weight[...] = sums + grad_weight if added & _kernels.ADDED_WEIGHT else sums
     if grad_bias is not None:
-        grad_bias[...] = g.sum(0, dtype=np.float64)
+        sums = g.sum(0, dtype=np.float64)
+        grad_bias[...] = sums + grad_bias if added & _kernels.ADDED_BIAS else sums
 
 
 # ---- packed weights: as C has them, where it is ----

@@ -395,10 +395,10 @@ static int all_weight_grads(const direction *d, const real *const *x, int64_t in
     if (status == FDL_OK && rest)
         status = weight_grad(d->d_gates + 3 * hidden, d->d_row, rest, x, input, rows, d->grad.weight_ih + same * input);
     if (status == FDL_OK && d->grad.bias_ih) {
-        status = gemm_column_sums(d->d_gates, d->d_row, rows, size, d->grad.bias_hh);
+        status = gemm_column_sums(d->d_gates, d->d_row, rows, size, d->grad.bias_hh, false);
         memcpy(d->grad.bias_ih, d->grad.bias_hh, (size_t)size * sizeof(real));
         if (status == FDL_OK && rest)
-            status = gemm_column_sums(d->d_gates + 3 * hidden, d->d_row, rows, rest, d->grad.bias_ih + same);
+            status = gemm_column_sums(d->d_gates + 3 * hidden, d->d_row, rows, rest, d->grad.bias_ih + same, false);
     }
     find_previous(d, d->saved.h, d->saved.h_row, d->h0, output, previous);
     const int64_t from_h = kind == FDL_RECURRENT_GRU_RESET_FIRST ? 2 * hidden : size;

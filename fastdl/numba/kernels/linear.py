@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
+
 import numpy as np
 
 from fastdl import _kernels
@@ -22,14 +24,28 @@ def linear(x, weight, bias, y, rows, in_features, out_features, packed, activati
 
 
 @kernel
-def linear_backward(grad_output, x, weight, grad_x, grad_weight, grad_bias, rows, in_features, out_features):
-    """grad_x = grad_output weight, grad_weight = grad_output^T x"""
+def linear_backward(grad_output, x, weight, grad_x, grad_weight, grad_bias, rows, in_features, out_features, added):
+    """grad_x (+)= grad_output weight, grad_weight (+)= grad_output^T x"""
     none = np.empty(0, x.dtype)
     if grad_x.size:
         given = (grad_output, (out_features, 1)), (weight, (in_features, 1))
-        product(*given[0], *given[1], none, grad_x, rows, in_features, out_features)
+        with _adding(grad_x, added & _kernels.ADDED_X) as sums:
+            product(*given[0], *given[1], none, sums, rows, in_features, out_features)
     if grad_weight.size:
         given = (grad_output, (1, out_features)), (x, (in_features, 1))
-        product(*given[0], *given[1], none, grad_weight, out_features, in_features, rows)
+        with _adding(grad_weight, added & _kernels.ADDED_WEIGHT) as sums:
+            product(*given[0], *given[1], none, sums, out_features, in_features, rows)
     if grad_bias.size:
-        column_sums(grad_output, rows, out_features, grad_bias)
+        with _adding(grad_bias, added & _kernels.ADDED_BIAS) as sums:
+            column_sums(grad_output, rows, out_features, sums)
+
+
+@contextmanager
+def _adding(array, added):
+    """Where sums go that become, or are added to, an array."""
+    if not added:
+        yield array
+        return
+    sums = np.empty_like(array)
+    yield sums
+    array += sums
