@@ -58,11 +58,12 @@ class Network:
         groups: int = 1,
         norm: bool = True,
         act: str = "relu",
+        pad: int | None = None,
     ) -> str:
         inside = channels // groups
         weight = self.normal(out, inside, kernel, kernel, scale=(2 / (inside * kernel**2)) ** 0.5)
         bias = [] if norm else [self.normal(out, scale=0.1)]
-        pads = [kernel // 2] * 4
+        pads = [kernel // 2 if pad is None else pad] * 4
         x = self.add("Conv", x, weight, *bias, kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=pads, group=groups)
         if norm:
             statistics = [1 + 0.1 * self.random.standard_normal(out), 0.1 * self.random.standard_normal(out)]
@@ -142,8 +143,8 @@ def mobilenet_v2() -> bytes:
 def lenet() -> bytes:
     net = Network("lenet", (1, 1, 28, 28))
     x = net.pool(net.conv("x", 1, 6, 5, norm=False))
-    x = net.add("Flatten", net.pool(net.conv(x, 6, 16, 5, norm=False)))
-    return net.finish(net.dense(net.dense(net.dense(x, 784, 120, "relu"), 120, 84, "relu"), 84, 10))
+    x = net.add("Flatten", net.pool(net.conv(x, 6, 16, 5, norm=False, pad=0)))
+    return net.finish(net.dense(net.dense(net.dense(x, 400, 120, "relu"), 120, 84, "relu"), 84, 10))
 
 
 def transformer(layers: int = 4, width: int = 128, tokens: int = 64, heads: int = 4) -> bytes:

@@ -37,6 +37,11 @@ if all(map(find_spec, ("numba", "gymnasium", "matplotlib"))):  # which its examp
 
     RL = _named(("rl", rl), ("rl.envs", rl.envs), ("rl.agents", rl.agents), names="__all__")
     PUBLIC |= RL
+if find_spec("onnx"):
+    from fastdl import onnx
+    from fastdl.onnx import backend
+
+    PUBLIC |= _named(("onnx", onnx), ("onnx.backend", backend), names="__all__")
 
 
 @pytest.mark.parametrize("name", PUBLIC)

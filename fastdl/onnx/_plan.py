@@ -200,7 +200,7 @@ class Plan:
 
     def __init__(self, graph: Graph, base: Evaluated, given: Mapping[str, Array]) -> None:
         self._known = graph.constants, base.constants
-        self._only_one = all(t.shape is not None and all(isinstance(n, int) for n in t.shape) for t in graph.inputs)
+        self._alone = all(t.shape is not None and all(isinstance(n, int) for n in t.shape) for t in graph.inputs)
         """Whether no other shapes can come, for which constants would have to be kept as they are."""
         self.names = [t.name for t in graph.inputs]
         self.outputs = [t.name for t in graph.outputs]
@@ -212,20 +212,21 @@ class Plan:
         used = {name for n in nodes for name in n.uses} | set(self.outputs)
         self.constants = {name: value for name, value in found.constants.items() if name in used}
         self.steps = _cut(nodes, found.sorts, self.names, self.constants, self.outputs)
-        self._lock = Lock()
+        self.lock = Lock()
         self._ready = False
         self._copied: list[int] = []
         """Outputs that would be inputs or constants themselves, or parts of them."""
-        self._only: Any = None
+        self.only: Any = None
+        """The program, where it takes the inputs and returns the outputs."""
 
     def run(self, arrays: Sequence[Array]) -> list[Any]:
         """The outputs, of inputs in their order."""
-        with self._lock:
-            if self._only is not None:
+        with self.lock:
+            if self.only is not None:
                 try:
-                    return list(self._only(*arrays))
+                    return list(self.only(*arrays))
                 except RuntimeError:
-                    if not self._only.stale:
+                    if not self.only.stale:
                         raise
             with np.errstate(all="ignore"):
                 return self._run(arrays)
@@ -273,7 +274,7 @@ class Plan:
         before = set_recorder(None)
         try:
             step.program = record(step.function(self.constants), *given, verify=False, freeze=True)
-            if self._only_one and not any(s.kernels and s.program is None for s in self.steps):
+            if self._alone and not any(s.kernels and s.program is None for s in self.steps):
                 for other in self.steps:
                     if other.program is not None:
                         other.program.seal(self._release)
@@ -316,7 +317,7 @@ class Plan:
         if len(self.steps) == 1 and not self._copied:
             (step,) = self.steps
             if step.program is not None and step.inputs == self.names and step.outputs == self.outputs:
-                self._only = step.program
+                self.only = step.program
 
 
 def _used(nodes: list[Node], outputs: Iterable[str]) -> list[Node]:
