@@ -34,7 +34,6 @@ class Uses:
 
     def __init__(self, calls: list[Call], memory: Memory, kept: frozenset[int], constant: frozenset[int]) -> None:
         self.memory, self.kept, self._constant = memory, kept, constant
-        self.of = lambda calls: Uses(calls, memory, kept, constant)
         self.by: dict[int, list[tuple[int, bool]]] = {}
         """Of each range, by its start: the calls that use it, and whether they write to it."""
         for at, call in enumerate(calls):
@@ -44,6 +43,10 @@ class Uses:
         self.prepared: list[Call] = []
         """Calls that a pass adds to those that are made beforehand."""
         self._made: dict[tuple[Any, ...], list[Use]] = {}
+
+    def of(self, calls: list[Call]) -> Uses:
+        """The same of another list."""
+        return Uses(calls, self.memory, self.kept, self._constant)
 
     def only(self, address: int, size: int, calls: Iterable[int]) -> bool:
         """Whether memory that the program makes, just these bytes, is used by these calls alone."""
@@ -402,7 +405,7 @@ def sums(calls: list[Call], uses: Uses) -> list[Call]:
     bit."""
     at = 0
     while at < len(calls):
-        found = _summed(calls, uses, at) if calls[at].kernel == "add" else None
+        found = _summed(calls, uses, at) if _is_sum(calls[at]) else None
         if found is None:
             at += 1
         else:
@@ -413,8 +416,6 @@ def sums(calls: list[Call], uses: Uses) -> list[Call]:
 def _summed(calls: list[Call], uses: Uses, at: int) -> list[Call] | None:
     """The list without this addition, if one of its terms is a gradient that can be added to the other."""
     call = calls[at]
-    if not call.uses or value_of(call, "alpha") != 1:
-        return None
     term = {u.name: u for u in call.uses}
     for own, other in ((term["y"], term["x"]), (term["x"], term["y"])):
         last, to = uses.maker(own.address, at), term["out"].address
