@@ -700,7 +700,7 @@ POOL_OUTLINE int fold_out_any(const pooling *p, const real *x, real *y, int64_t 
 }
 FDL_INLINE int fold_out_rows(const pooling *p, const real *x, real *y, int64_t begin, int64_t end)
 {
-    const bool plain = !FDL_SMALL && !p->far && !p->many && !p->onto && !p->partial && p->first == 0;
+    const bool plain = !FDL_SMALL && !POOL_SUMS && !p->far && !p->many && !p->onto && !p->partial && p->first == 0;
     return plain ? fold_out_plain(p, x, y, begin, end) : fold_out_any(p, x, y, begin, end);
 }
 
