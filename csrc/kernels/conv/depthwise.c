@@ -11,9 +11,11 @@
  * A line is a row with its padding. Where the stride is t, it is stored as t phases, element u at phase[u % t][u / t],
  * so that neighbouring outputs read neighbouring elements: vectors run along the width whatever the stride. Rows
  * outside the image are lines of zeros. A band of output rows, and a chunk of columns where rows are long, has its
- * lines in cache at once. NCHW. Sums in `real`; those of the weights' gradient go on in double after MOST_ADDED
- * vectors. */
+ * lines in cache at once. Small images, whose rows would leave vectors partly empty, are taken LANES at a time, side by
+ * side (vector/interleave.h), to the same sums. NCHW. Sums in `real`; those of the weights' gradient go on in double
+ * after MOST_ADDED vectors. */
 #include "kernels/conv/conv.h"
+#include "vector/interleave.h"
 #include "vector/sums.h"
 
 enum {
@@ -365,6 +367,107 @@ static int forward_task(void *context, int64_t begin, int64_t end)
     return FDL_OK;
 }
 
+/* ---- forward, images side by side ---- */
+
+enum { BESIDE = 4, BESIDE_BYTES = 1 << 17 }; /* outputs in a row that are computed together; most of an image */
+
+static int64_t padded_pixels(const fdl_window *w)
+{
+    return (w->height + 2 * w->padding_height) * (w->width + 2 * w->padding_width);
+}
+
+/* Whether images are as small as that, and the kernel is one that is compiled for it. */
+static bool is_beside(const convolution *v)
+{
+    const fdl_window *w = &v->w;
+    const bool square = w->kernel_height == w->kernel_width && (w->kernel_width == 3 || w->kernel_width == 5);
+    const bool even = w->stride_height == w->stride_width && w->stride_width <= 2;
+    return v->channels == 1 && v->filters == 1 && w->groups >= LANES && w->depth == 1 && w->kernel_depth == 1 &&
+           w->out_depth == 1 && square && even && w->dilation_height == 1 && w->dilation_width == 1 && !v->residual &&
+           padded_pixels(w) * VECTOR_BYTES <= BESIDE_BYTES;
+}
+
+/* `outputs` of a row, from rows of x `row` elements apart, [taps, LANES] weights; constant wherever inlined: the last
+ * three. */
+FDL_INLINE void beside_outputs(const real *x, int64_t row, const real *weight, vreal bias, vreal least, real *y,
+                               const int outputs, const int kernel, const int stride)
+{
+    vreal sum[BESIDE];
+    FDL_UNROLL
+    for (int i = 0; i < outputs; i++)
+        sum[i] = bias;
+    for (int r = 0; r < kernel; r++, x += row) {
+        FDL_UNROLL
+        for (int c = 0; c < (outputs - 1) * stride + kernel; c++) {
+            const vreal value = vload(x + c * LANES);
+            FDL_UNROLL
+            for (int i = 0; i < outputs; i++)
+                if (c >= i * stride && c < i * stride + kernel)
+                    sum[i] += vload(weight + (r * kernel + c - i * stride) * LANES) * value;
+        }
+    }
+    FDL_UNROLL
+    for (int i = 0; i < outputs; i++)
+        vstore(y + i * LANES, vmax(least, sum[i])); /* NaN passes */
+}
+
+FDL_INLINE void beside_image(const fdl_window *w, const real *x, const real *weight, vreal bias, vreal least, real *y,
+                             const int kernel, const int stride)
+{
+    const int64_t row = (w->width + 2 * w->padding_width) * LANES, columns = w->out_width;
+    for (int64_t i = 0; i < w->out_height; i++, y += columns * LANES) {
+        const real *from = x + i * stride * row;
+        int64_t j = 0;
+        for (; j + BESIDE <= columns; j += BESIDE) /* main loop */
+            beside_outputs(from + j * stride * LANES, row, weight, bias, least, y + j * LANES, BESIDE, kernel, stride);
+        if (j < columns && columns >= BESIDE) /* tail: some once more */
+            j = columns - BESIDE,
+            beside_outputs(from + j * stride * LANES, row, weight, bias, least, y + j * LANES, BESIDE, kernel, stride);
+        for (; j < columns && columns < BESIDE; j++)
+            beside_outputs(from + j * stride * LANES, row, weight, bias, least, y + j * LANES, 1, kernel, stride);
+    }
+}
+
+/* Items are images and LANES groups. */
+static int beside_task(void *context, int64_t begin, int64_t end)
+{
+    const convolution *v = context;
+    const fdl_window *w = &v->w;
+    const int64_t blocks = ceil_div(w->groups, LANES), width = w->width + 2 * w->padding_width;
+    const int64_t pixels = padded_pixels(w), taps = v->terms, size = (int64_t)sizeof(real) * LANES;
+    const fdl_mark mark = fdl_scratch_mark();
+    real *dense = fdl_scratch(max64(v->pixels, v->positions) * size), *padded = fdl_scratch(pixels * size);
+    real *weight = fdl_scratch(taps * size);
+    if (!dense || !padded || !weight) {
+        fdl_scratch_release(mark);
+        return FDL_OUT_OF_MEMORY;
+    }
+    memset(padded, 0, (size_t)(pixels * size));
+    const vreal least = vset1(is_relu(&v->activation) ? 0 : -(real)INFINITY);
+    for (int64_t item = begin; item < end; item++) {
+        const int64_t n = item / blocks, g = item % blocks * LANES, groups = min64(LANES, w->groups - g);
+        real *y = v->y + (n * w->groups + g) * v->positions;
+        interleave(v->x + (n * w->groups + g) * v->pixels, v->pixels, groups, v->pixels, dense);
+        for (int64_t i = 0; i < w->height; i++)
+            memcpy(padded + ((i + w->padding_height) * width + w->padding_width) * LANES, dense + i * w->width * LANES,
+                   (size_t)(w->width * size));
+        interleave(v->weights.data + g * v->group_weights, v->group_weights, groups, taps, weight);
+        const vreal bias = v->bias ? vload_up_to(v->bias + g, groups) : (vreal){0};
+        if (w->kernel_width == 3 && w->stride_width == 1)
+            beside_image(w, padded, weight, bias, least, dense, 3, 1);
+        else if (w->kernel_width == 3)
+            beside_image(w, padded, weight, bias, least, dense, 3, 2);
+        else if (w->stride_width == 1)
+            beside_image(w, padded, weight, bias, least, dense, 5, 1);
+        else
+            beside_image(w, padded, weight, bias, least, dense, 5, 2);
+        separate(dense, v->positions, groups, v->positions, y);
+        activate_stored(&v->activation, y, v->positions, groups, v->positions);
+    }
+    fdl_scratch_release(mark);
+    return FDL_OK;
+}
+
 /* Items that are worth waking a thread for. */
 static int64_t grain(const convolution *v, int64_t items)
 {
@@ -374,6 +477,10 @@ static int64_t grain(const convolution *v, int64_t items)
 
 int conv_depthwise_forward(const convolution *v)
 {
+    if (is_beside(v)) {
+        const int64_t items = v->w.batch * ceil_div(v->w.groups, LANES);
+        return fdl_parallel(items, grain(v, items), beside_task, (void *)v);
+    }
     plan p = plan_forward(v);
     const int64_t items = v->w.batch * v->w.groups * v->w.out_depth * p.bands;
     return fdl_parallel(items, grain(v, items), forward_task, &p);
