@@ -429,7 +429,7 @@ FDL_INLINE void beside_image(const fdl_window *w, const real *x, const real *wei
 }
 
 /* Items are images and LANES groups. */
-static int beside_task(void *context, int64_t begin, int64_t end)
+static int beside_images_task(void *context, int64_t begin, int64_t end)
 {
     const convolution *v = context;
     const fdl_window *w = &v->w;
@@ -479,7 +479,7 @@ int conv_depthwise_forward(const convolution *v)
 {
     if (is_beside(v)) {
         const int64_t items = v->w.batch * ceil_div(v->w.groups, LANES);
-        return fdl_parallel(items, grain(v, items), beside_task, (void *)v);
+        return fdl_parallel(items, grain(v, items), beside_images_task, (void *)v);
     }
     plan p = plan_forward(v);
     const int64_t items = v->w.batch * v->w.groups * v->w.out_depth * p.bands;
