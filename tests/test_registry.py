@@ -89,11 +89,11 @@ ROOT = Path(__file__).parents[1]
 
 
 def _texts() -> dict[str, str]:
-    """What is written by hand besides tests, benchmarks and README, by its path."""
+    """What is written by hand besides tests, benchmarks, README, and what ONNX calls things, by its path."""
     kinds = {".c", ".h", ".in", ".md", ".py", ".pyi", ".rst", ".toml", ".txt", ".yml"}
     files = (path for path in ROOT.rglob("*") if path.suffix in kinds and path.is_file())
     texts = {str(path.relative_to(ROOT)): path for path in files}
-    apart = re.compile(r"(tests|bench|build|dist|\..*|.*\.egg-info)/|README\.md|fastdl/_kernels\.pyi?$|.*/\.venv/")
+    apart = re.compile(r"(tests|bench|build|dist|\..*|.*\.egg-info)/|README\.md|fastdl/_kernels\.pyi?$|fastdl/onnx/|docs/onnx\.md|.*/\.venv/")
     return {name: path.read_text(encoding="utf-8") for name, path in texts.items() if not apart.match(name)}
 
 
