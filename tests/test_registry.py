@@ -93,7 +93,8 @@ def _texts() -> dict[str, str]:
     kinds = {".c", ".h", ".in", ".md", ".py", ".pyi", ".rst", ".toml", ".txt", ".yml"}
     files = (path for path in ROOT.rglob("*") if path.suffix in kinds and path.is_file())
     texts = {str(path.relative_to(ROOT)): path for path in files}
-    apart = re.compile(r"(tests|bench|build|dist|\..*|.*\.egg-info)/|README\.md|fastdl/_kernels\.pyi?$|fastdl/onnx/|docs/onnx\.md|.*/\.venv/")
+    names = r"(tests|bench|build|dist|\..*|.*\.egg-info|fastdl/onnx)/|README\.md|docs/onnx\.md|fastdl/_kernels\.pyi?$"
+    apart = re.compile(rf"{names}|.*/\.venv/")
     return {name: path.read_text(encoding="utf-8") for name, path in texts.items() if not apart.match(name)}
 
 
