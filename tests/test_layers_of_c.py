@@ -20,9 +20,7 @@ GENERATED = {"names.h", "dispatch_table.h", "call_table.h", "program_table.h", "
 _COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*", re.S)
 _STRING = re.compile(r'"(?:\\.|[^"\\\n])*"')
 _INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
-_DEFINED = re.compile(
-    r"^(?!static\b|FDL_INLINE|typedef\b|else\b|return\b)[\w*][\w *\n]*?\b(\w+)\([^;{}]*\)\s*\{", re.M
-)
+_DEFINED = re.compile(r"^(?!static\b|FDL_INLINE|typedef\b|else\b|return\b)[\w*][\w *\n]*?\b(\w+)\([^;{}]*\)\s*\{", re.M)
 _ALIAS = re.compile(r"^\s*#define (\w+) (\w+)$", re.M)
 
 
