@@ -972,7 +972,7 @@ _ROWS += [
         for name in ("sum", "mean", "amax", "amin")
     ),
     *((f"{name}_backward", {"shape": 3}, TypeError, "shape", "3", "a tuple of ints") for name in ("sum", "mean")),
-    *((name, {"x": _zeros(0, 3)}, ValueError, "x", "(0, 3)", "elements") for name in ("amax", "amin")),
+    *((name, {"x": _zeros(3, 0)}, ValueError, "x", "(3, 0)", "elements") for name in ("amax", "amin")),
     *((f"{name}_backward", {"y": _zeros(3)}, ValueError, "y", "(3,)", "(2,)") for name in ("amax", "amin")),
     *(
         row

@@ -104,7 +104,7 @@ static void fill_table(const resizing *r, double scale, table *t)
         double weight[4] = {1}, at = place(r, i, t->size, t->out, scale), total = 0;
         int64_t taps = 1, first;
         if (r->mode == FDL_RESIZE_NEAREST) {
-            first = (int64_t)rounded(r->nearest, at);
+            first = max64(0, min64((int64_t)rounded(r->nearest, at), t->size - 1)); /* none is outside */
         } else if (r->mode == FDL_RESIZE_LINEAR) {
             at = at<0 ? 0 : at>(double)(t->size - 1) ? (double)(t->size - 1) : at;
             taps = 2, first = (int64_t)floor(at);

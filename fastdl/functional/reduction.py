@@ -305,7 +305,9 @@ def amin_backward(
 
 @helper
 def _reduced(x: Array, dim: int | tuple[int, ...] | None, keepdim: bool, kind: int) -> Array:
-    geometry, shape, _, _ = _reduction(x.shape, dim, flag(keepdim, "keepdim"))
+    geometry, shape, _, count = _reduction(x.shape, dim, flag(keepdim, "keepdim"))
+    if count == 0 and kind != _kernels.REDUCE_SUM:
+        fail("x", ("shape", x.shape), "elements in the dimensions that are reduced")
     result = output(None, shape, x)
     _kernels.reduce(x, result, geometry, x.ndim, kind, 1.0)
     return result
@@ -313,10 +315,7 @@ def _reduced(x: Array, dim: int | tuple[int, ...] | None, keepdim: bool, kind: i
 
 @helper
 def _extreme(x: ArrayLike, dim: int | tuple[int, ...] | None, keepdim: bool, kind: int) -> Array:
-    x = floats(x, "x")
-    if x.size == 0:
-        fail("x", ("shape", x.shape), "one that has elements")
-    return _reduced(x, dim, keepdim, kind)
+    return _reduced(floats(x, "x"), dim, keepdim, kind)
 
 
 @helper

@@ -82,7 +82,8 @@ _TEXTS = {
         cubic_coefficient : float
             Of mode "cubic": -0.75 as in torch, or -0.5.
         exclude_outside : bool
-            Whether what lies outside of x counts nothing, instead of as much as the border does.
+            Whether what lies outside of x counts nothing, instead of as much as the border does. (The nearest element
+            never does.)
         """,
     "grad_output": """
         grad_output : array of the dtype of `x`

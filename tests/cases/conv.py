@@ -331,6 +331,11 @@ CASES = [
     convolution((2, 6, 7, 9), 9, 3, groups=3, padding=1),
     convolution((2, 8, 7, 9), 8, 3, groups=8, padding=1),
     convolution((1, 17, 16, 16), 17, 3, groups=17, padding=1, stride=2),
+    *(
+        convolution((2, 19, 8, 6), 19, kernel, groups=19, padding=padding, stride=stride)
+        for kernel, stride in ((3, 1), (3, 2), (5, 2))
+        for padding in (((0, 1), (0, 1)), ((2, 0), (1, 3)))
+    ),
     convolution((1, 4, 9, 9), 12, 3, groups=4, bias=False),
     convolution((2, 34, 5, 5), 32, 1, groups=2),
     # depthwise: the kernels that are compiled in, rows around lanes, blocks and bands of rows, several filters

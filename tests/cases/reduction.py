@@ -93,6 +93,8 @@ CASES = [
     _reduce("amax", (2, 3, 4, 5, 2), (0, 2, 4), True),
     _reduce("sum", (0, 3), 0, tags=("empty",)),
     _reduce("sum", (3, 0), 0, tags=("empty",)),
+    _reduce("amax", (0, 3), 1, tags=("empty",)),
+    _reduce("amin", (3, 0), 0, True, tags=("empty",)),
     _reduce("sum", (70_001,)),
     _reduce("mean", (300, 1100), 0),
     _reduce("amax", (3, 90_000), 1),

@@ -143,6 +143,10 @@ CASES = [
     ),
     _resize("resize", (1, 2), (6, 5), scale_factor=1.4, mode="cubic", cubic_coefficient=-0.5, tags=("not-in-torch",)),
     _resize("resize", (1, 2), (6, 5), scale_factor=0.7, mode="cubic", exclude_outside=True, tags=("not-in-torch",)),
+    *(
+        _resize("resize", (1, 2), (5,), (9,), nearest_mode=how, exclude_outside=True, tags=("not-in-torch",))
+        for how in ("floor", "ceil")
+    ),
     _resize("interpolate", (8, 64), (16, 16), scale_factor=2.0, mode="nearest", tags=("bench",)),
     _resize("interpolate", (8, 64), (16, 16), scale_factor=2.0, mode="bilinear", tags=("bench",)),
     _resize("interpolate", (1, 3), (224, 224), (112, 112), mode="bilinear", tags=("bench",)),

@@ -371,10 +371,16 @@ static int forward_task(void *context, int64_t begin, int64_t end)
 
 enum { BESIDE = 4, BESIDE_BYTES = 1 << 17 }; /* outputs in a row that are computed together; most of an image */
 
-static int64_t padded_pixels(const fdl_window *w)
+/* Up to the end of the image, or of the last window: padding after the image may be another than that before it. */
+static int64_t padded_height(const fdl_window *w)
 {
-    return (w->height + 2 * w->padding_height) * (w->width + 2 * w->padding_width);
+    return max64(w->padding_height + w->height, (w->out_height - 1) * w->stride_height + w->kernel_height);
 }
+static int64_t padded_width(const fdl_window *w)
+{
+    return max64(w->padding_width + w->width, (w->out_width - 1) * w->stride_width + w->kernel_width);
+}
+static int64_t padded_pixels(const fdl_window *w) { return padded_height(w) * padded_width(w); }
 
 /* Whether images are as small as that, and the kernel is one that is compiled for it. */
 static bool is_beside(const convolution *v)
@@ -414,7 +420,7 @@ FDL_INLINE void beside_outputs(const real *x, int64_t row, const real *weight, v
 FDL_INLINE void beside_image(const fdl_window *w, const real *x, const real *weight, vreal bias, vreal least, real *y,
                              const int kernel, const int stride)
 {
-    const int64_t row = (w->width + 2 * w->padding_width) * LANES, columns = w->out_width;
+    const int64_t row = padded_width(w) * LANES, columns = w->out_width;
     for (int64_t i = 0; i < w->out_height; i++, y += columns * LANES) {
         const real *from = x + i * stride * row;
         int64_t j = 0;
@@ -433,7 +439,7 @@ static int beside_images_task(void *context, int64_t begin, int64_t end)
 {
     const convolution *v = context;
     const fdl_window *w = &v->w;
-    const int64_t blocks = ceil_div(w->groups, LANES), width = w->width + 2 * w->padding_width;
+    const int64_t blocks = ceil_div(w->groups, LANES), width = padded_width(w);
     const int64_t pixels = padded_pixels(w), taps = v->terms, size = (int64_t)sizeof(real) * LANES;
     const fdl_mark mark = fdl_scratch_mark();
     real *dense = fdl_scratch(max64(v->pixels, v->positions) * size), *padded = fdl_scratch(pixels * size);
