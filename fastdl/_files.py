@@ -10,8 +10,8 @@ import json
 import math
 import mmap as memory_map
 import os
+import stat
 import struct
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import IO, Any, NoReturn, TypeAlias
@@ -39,13 +39,15 @@ _TYPES |= {"BOOL": np.dtype("?"), "C64": np.dtype("<c8"), "BF16": np.dtype("<u2"
 @contextmanager
 def replacing(path: Path) -> Iterator[str]:
     """A name in the same folder, for a file that takes the place of `path` when it has been written, in one step."""
-    target = os.path.realpath(os.fspath(path))
+    target = os.path.realpath(os.fsdecode(path))
     if os.path.exists(target) and not os.path.isfile(target):
         raise ValueError(f"path: found {target}, expected the name of a file")
     folder, name = os.path.split(target)
-    temporary = os.path.join(folder, f".{name}.{os.getpid()}.{threading.get_ident()}")
+    temporary = os.path.join(folder, f".{name[:32]}.{os.urandom(8).hex()}")
     try:
         yield temporary
+        with suppress(OSError):  # a file that others could not read stays one
+            os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
         _to_disk(temporary)
         os.replace(temporary, target)
         with suppress(OSError):  # not every file system can
@@ -69,7 +71,7 @@ def write(
     """Write arrays, and what is said about them: whatever JSON can say, or can when `default` has seen it."""
     found = {name: _storable(name, array) for name, array in arrays.items()}
     words = None if about is None else json.dumps(about, default=default)
-    tensors = os.fspath(path).endswith(".safetensors")
+    tensors = os.fsdecode(path).endswith(".safetensors")
     with replacing(path) as temporary:
         (_write_tensors if tensors else _write_npz)(temporary, found, words)
 
@@ -134,7 +136,7 @@ def read(path: Path, mmap: bool = False) -> tuple[dict[str, Array], Any]:
 
     mmap: they are the file's own memory, read-only, as far as they lie in it as they are.
     """
-    path = os.fspath(path)
+    path = os.fsdecode(path)
     with open(path, "rb") as file:
         begin = file.read(9)
         way: Callable[[IO[bytes], str, bool], tuple[dict[str, Array], Any]]
@@ -170,6 +172,8 @@ def _read_npz(file: IO[bytes], path: str, mmap: bool) -> tuple[dict[str, Array],
     arrays: dict[str, Array] = {}
     with ZipFile(file) as archive:
         members = archive.infolist()
+        if not members and archive.start_dir:
+            raise ValueError("none of the arrays in it")
         if sum(info.compress_size for info in members) > size:
             raise ValueError("members that lie over each other")
         for info in members:

@@ -98,9 +98,7 @@ def _drop(node: Node, env: dict[str, Any], left: Counter[str], known: set[str]) 
             env.pop(name, None)
 
 
-def _branch(
-    node: Node, taken: bool, env: dict[str, Any], known: set[str], left: Counter[str]
-) -> list[Node]:
+def _branch(node: Node, taken: bool, env: dict[str, Any], known: set[str], left: Counter[str]) -> list[Node]:
     """The nodes of the branch that is always taken, under names of their own."""
     from fastdl.onnx._table import find
 
