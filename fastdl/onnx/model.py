@@ -169,6 +169,9 @@ class Model:
         """Floating-point operations of the kernels in a run with inputs as they were last (0 before the first run)."""
         return next(reversed(self._plans.values())).flops if self._plans else 0
 
+    def __reduce__(self) -> Any:
+        raise TypeError("a Model can neither be copied nor pickled, as it holds programs: load the file again")
+
     def __repr__(self) -> str:
         return (
             f"<{self._title}: {len(self._names)} inputs, {len(self._outputs)} outputs, {len(self._graph.nodes)} nodes>"
