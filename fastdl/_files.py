@@ -270,7 +270,7 @@ def save_file(arrays: Mapping[str, Any], path: Path) -> None:
     """Write arrays by name to a file: `.safetensors` if it is named so, else NumPy's `.npz`.
 
     The file is written beside its place, brought to disk, and put in place in one step: whatever happens meanwhile,
-    there is the old file or the new one, whole. Nothing is pickled.
+    there is the old file or the new one, whole. The mode of a file that was there stays. Nothing is pickled.
 
     Parameters
     ----------
