@@ -119,7 +119,11 @@ def _write_tensors(path: str, arrays: Mapping[str, Array], words: str | None) ->
         if array.dtype.newbyteorder("<") not in _TYPES.values():
             raise TypeError(f"{name}: found dtype {array.dtype}, expected one of .safetensors: {', '.join(_TYPES)}")
     given = {name: array.astype(array.dtype.newbyteorder("<"), "C", copy=False) for name, array in arrays.items()}
-    _safetensors("numpy").save_file(given, path, None if words is None else {_WORDS: words})
+    package = _safetensors("numpy")
+    try:
+        package.save_file(given, path, None if words is None else {_WORDS: words})
+    except _safetensors().SafetensorError as error:  # of the system
+        raise OSError(str(error)) from error
 
 
 def _safetensors(module: str = "") -> Any:
