@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parsed = parser.parse_args(arguments)
     try:
         parsed.run(parsed)
-    except (ImportError, NotImplementedError, ValueError, OSError) as error:
+    except (ImportError, NotImplementedError, ValueError, TypeError, IndexError, MemoryError, OSError) as error:
         sys.exit(f"fastdl: {error}")
 
 

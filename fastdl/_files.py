@@ -10,8 +10,8 @@ import json
 import math
 import mmap as memory_map
 import os
+import stat
 import struct
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import IO, Any, NoReturn, TypeAlias
@@ -39,13 +39,15 @@ _TYPES |= {"BOOL": np.dtype("?"), "C64": np.dtype("<c8"), "BF16": np.dtype("<u2"
 @contextmanager
 def replacing(path: Path) -> Iterator[str]:
     """A name in the same folder, for a file that takes the place of `path` when it has been written, in one step."""
-    target = os.path.realpath(os.fspath(path))
+    target = os.path.realpath(os.fsdecode(path))
     if os.path.exists(target) and not os.path.isfile(target):
         raise ValueError(f"path: found {target}, expected the name of a file")
     folder, name = os.path.split(target)
-    temporary = os.path.join(folder, f".{name}.{os.getpid()}.{threading.get_ident()}")
+    temporary = os.path.join(folder, f".{name[:32]}.{os.urandom(8).hex()}")
     try:
         yield temporary
+        with suppress(OSError):  # a file that others could not read stays one
+            os.chmod(temporary, stat.S_IMODE(os.stat(target).st_mode))
         _to_disk(temporary)
         os.replace(temporary, target)
         with suppress(OSError):  # not every file system can
@@ -69,7 +71,7 @@ def write(
     """Write arrays, and what is said about them: whatever JSON can say, or can when `default` has seen it."""
     found = {name: _storable(name, array) for name, array in arrays.items()}
     words = None if about is None else json.dumps(about, default=default)
-    tensors = os.fspath(path).endswith(".safetensors")
+    tensors = os.fsdecode(path).endswith(".safetensors")
     with replacing(path) as temporary:
         (_write_tensors if tensors else _write_npz)(temporary, found, words)
 
@@ -117,7 +119,11 @@ def _write_tensors(path: str, arrays: Mapping[str, Array], words: str | None) ->
         if array.dtype.newbyteorder("<") not in _TYPES.values():
             raise TypeError(f"{name}: found dtype {array.dtype}, expected one of .safetensors: {', '.join(_TYPES)}")
     given = {name: array.astype(array.dtype.newbyteorder("<"), "C", copy=False) for name, array in arrays.items()}
-    _safetensors("numpy").save_file(given, path, None if words is None else {_WORDS: words})
+    package = _safetensors("numpy")
+    try:
+        package.save_file(given, path, None if words is None else {_WORDS: words})
+    except _safetensors().SafetensorError as error:  # of the system
+        raise OSError(str(error)) from error
 
 
 def _safetensors(module: str = "") -> Any:
@@ -134,7 +140,7 @@ def read(path: Path, mmap: bool = False) -> tuple[dict[str, Array], Any]:
 
     mmap: they are the file's own memory, read-only, as far as they lie in it as they are.
     """
-    path = os.fspath(path)
+    path = os.fsdecode(path)
     with open(path, "rb") as file:
         begin = file.read(9)
         way: Callable[[IO[bytes], str, bool], tuple[dict[str, Array], Any]]
@@ -170,6 +176,8 @@ def _read_npz(file: IO[bytes], path: str, mmap: bool) -> tuple[dict[str, Array],
     arrays: dict[str, Array] = {}
     with ZipFile(file) as archive:
         members = archive.infolist()
+        if not members and archive.start_dir:
+            raise ValueError("none of the arrays in it")
         if sum(info.compress_size for info in members) > size:
             raise ValueError("members that lie over each other")
         for info in members:
@@ -266,7 +274,7 @@ def save_file(arrays: Mapping[str, Any], path: Path) -> None:
     """Write arrays by name to a file: `.safetensors` if it is named so, else NumPy's `.npz`.
 
     The file is written beside its place, brought to disk, and put in place in one step: whatever happens meanwhile,
-    there is the old file or the new one, whole. Nothing is pickled.
+    there is the old file or the new one, whole. The mode of a file that was there stays. Nothing is pickled.
 
     Parameters
     ----------

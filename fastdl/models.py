@@ -11,6 +11,7 @@ import numpy as np
 
 from fastdl import nn
 from fastdl._docs import doc
+from fastdl.functional.verbs import ABOVE_ZERO, number
 from fastdl.nn._arguments import size_of
 from fastdl.nn._parameters import PARAMETERS, generator
 from fastdl.nn.module import Rng
@@ -23,6 +24,10 @@ _SHARED = {
 }
 
 _Conv = Callable[..., nn.Conv2d]
+
+
+def _dropout(p: float, rng: np.random.Generator) -> nn.Dropout:
+    return nn.Dropout(p, seed=int(rng.integers(2**63 - 1)))
 
 
 def _convolutions(dtype: Any, rng: np.random.Generator) -> _Conv:
@@ -101,6 +106,7 @@ def vgg11(
         Of the two linear layers before the last. torchvision's have 4096, and so 120 million parameters.
     {dtype}
     {rng}
+        It also draws the seeds of dropout.
 
     References
     ----------
@@ -119,8 +125,10 @@ def vgg11(
         else:
             layers += [nn.MaxPool2d(2)]
     options: Any = {"dtype": dtype, "rng": rng}
-    head: list[nn.Module] = [nn.Linear(512 * 7 * 7, hidden, **options), nn.ReLU(), nn.Dropout()]
-    head += [nn.Linear(hidden, hidden, **options), nn.ReLU(), nn.Dropout(), nn.Linear(hidden, classes, **options)]
+    head: list[nn.Module] = []
+    for inputs in (512 * 7 * 7, hidden):
+        head += [nn.Linear(inputs, hidden, **options), nn.ReLU(), _dropout(0.5, rng)]
+    head.append(nn.Linear(hidden, classes, **options))
     return nn.Sequential(
         {
             "features": nn.Sequential(*layers),
@@ -257,12 +265,13 @@ def mobilenet_v2(
         What numbers of channels are multiplied by, rounded to multiples of 8.
     {dtype}
     {rng}
+        It also draws the seeds of dropout.
 
     References
     ----------
     Sandler, Howard, Zhu, Zhmoginov and Chen, "MobileNetV2: Inverted Residuals and Linear Bottlenecks", CVPR 2018.
     """
-    rng = generator(rng)
+    rng, width = generator(rng), number(width, "width", ABOVE_ZERO)
     conv = _convolutions(dtype, rng)
 
     def scaled(n: int) -> int:
@@ -296,7 +305,7 @@ def mobilenet_v2(
             "features": nn.Sequential(*layers),
             "avgpool": nn.AdaptiveAvgPool2d(1),
             "flatten": nn.Flatten(),
-            "classifier": nn.Sequential(nn.Dropout(0.2), head),
+            "classifier": nn.Sequential(_dropout(0.2, rng), head),
         }
     )
 
@@ -395,6 +404,7 @@ def lstm_classifier(
     (5, 2)
     """
     options: Any = {"dtype": dtype, "rng": generator(rng)}
+    classes = size_of(classes, "classes", 1)
     lstm = nn.LSTM(features, hidden, num_layers=layers, bidirectional=bidirectional, **options)
     wide = hidden * (2 if bidirectional else 1)
     return nn.Sequential({"lstm": lstm, "last": nn.LastState(), "fc": nn.Linear(wide, classes, **options)})

@@ -6,6 +6,7 @@ import json
 import os
 import pickle
 import struct
+import subprocess
 import sys
 import zipfile
 from io import BytesIO
@@ -343,6 +344,54 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path, ending: str, m
         fastdl.save_file({"x": np.zeros(3)}, path)
     assert os.listdir(tmp_path) == [path.name]
     np.testing.assert_array_equal(fastdl.load_file(path)["x"], np.ones(3))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits of files are POSIX's")
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_without_room_the_old_file_stays(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"arrays.{ending}"
+    fastdl.save_file(_arrays(), path)
+    code = """if True:
+        import resource, signal, sys
+        import numpy as np, fastdl
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+        try:
+            fastdl.save_file({"a": np.ones(10_000)}, sys.argv[1])
+        except OSError:
+            print("refused")
+    """
+    found = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    assert found.stdout == "refused\n"
+    assert os.listdir(tmp_path) == [path.name]
+    _same(fastdl.load_file(path), _arrays())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="the modes of files are POSIX's")
+def test_a_file_that_others_could_not_read_stays_one(tmp_path: Path) -> None:
+    path = tmp_path / "arrays.npz"
+    fastdl.save_file({"a": np.ones(1)}, path)
+    path.chmod(0o600)
+    fastdl.save_file({"a": np.zeros(1)}, path)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_names_as_long_as_the_system_has_and_names_of_bytes(tmp_path: Path, ending: str) -> None:
+    path = os.fsencode(tmp_path / f"{'n' * (254 - len(ending))}.{ending}")
+    fastdl.save_file(_arrays(), path)
+    _same(fastdl.load_file(path), _arrays())
+    assert os.listdir(tmp_path) == [os.path.basename(os.fsdecode(path))]
+
+
+def test_a_file_whose_directory_was_emptied(tmp_path: Path) -> None:
+    path = tmp_path / "arrays.npz"
+    fastdl.save_file({"a": np.ones(3)}, path)
+    data = path.read_bytes()
+    at = data.rindex(b"PK\5\6")
+    path.write_bytes(data[: at + 12] + bytes(4) + data[at + 16 :])  # how long the directory is
+    with pytest.raises(ValueError, match="none of the arrays in it"):
+        fastdl.load_file(path)
 
 
 def test_a_link_stays_one_and_a_device_is_no_file(tmp_path: Path) -> None:

@@ -372,6 +372,49 @@ RELU = nn.ReLU()
             ValueError,
             "nodes: found 'a', which works in place on 'f', before 'the result'",
         ),
+        *[
+            (
+                lambda make=make: nn.Graph(("f", make()), ("a", nn.ReLU(inplace=True)), ("b", nn.Add(), "a", "x")),
+                ValueError,
+                "nodes: found 'a', which works in place on 'f', before 'b'",
+            )
+            for make in (
+                nn.Add,
+                nn.Sequential,
+                lambda: nn.Sequential(nn.Identity(), nn.Dropout()),
+                lambda: nn.Graph(("i", nn.Identity())),
+            )
+        ],
+        *[
+            (
+                lambda make=make: nn.Graph(("a", make()), ("b", nn.Add(), "a", "x")),
+                ValueError,
+                "nodes: found 'a', which works in place on 'x', before 'b', which uses it too",
+            )
+            for make in (
+                lambda: nn.Graph(("r", nn.ReLU(inplace=True))),
+                lambda: nn.Graph(("i", nn.Identity()), ("g", nn.Graph(("r", nn.ReLU(inplace=True))))),
+                lambda: nn.Residual(nn.Conv2d(2, 2, 1), nn.ReLU(inplace=True)),
+                lambda: nn.Concat(nn.Sequential(nn.ReLU(inplace=True))),
+            )
+        ],
+        (
+            lambda: nn.Graph(
+                (
+                    "a",
+                    nn.Graph(("r", nn.ReLU(inplace=True), "v"), ("s", nn.Add(), "r", "u"), inputs=("u", "v")),
+                    "x",
+                    "x",
+                )
+            ),
+            ValueError,
+            "nodes: found 'a', which works in place on 'x', before 'a', which uses it too",
+        ),
+        (
+            lambda: setattr(nn.Graph(("a", RELU), ("b", nn.Add(), "a", "x")), "a", nn.ReLU(inplace=True)),
+            ValueError,
+            "nodes: found 'a', which works in place on 'x', before 'b', which uses it too",
+        ),
         (lambda: nn.Graph(("a", RELU))(), TypeError, "Graph: found 0 inputs, expected 1: x"),
         (lambda: nn.Graph(("a", RELU))(1, 2), TypeError, "Graph: found 2 inputs, expected 1: x"),
         (lambda: nn.Graph(("a", RELU))(_x(3), y=3), TypeError, "y: found a keyword that no layer of this Graph"),
@@ -400,3 +443,5 @@ def test_works_in_place_where_nothing_is_lost() -> None:
     net = nn.Graph(("fc", nn.Linear(3, 3, **F64, rng=0)), ("act", nn.ReLU(inplace=True)), ("sum", nn.Add(), "act", "x"))
     line = nn.Residual(nn.Sequential(net.fc, nn.ReLU()))
     np.testing.assert_array_equal(net(x), line(x))
+    nested = nn.Graph(("fc", net.fc), ("act", nn.Graph(("a", nn.ReLU(inplace=True)))), ("sum", nn.Add(), "act", "x"))
+    np.testing.assert_array_equal(nested(x), line(x))

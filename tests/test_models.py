@@ -95,6 +95,14 @@ def test_resnet50_is_torchvisions() -> None:
     assert sum(array.size for array in models.mobilenet_v2().parameters().values()) == 3_504_872
 
 
+@pytest.mark.parametrize("make", [lambda: models.vgg11(5, hidden=8, rng=0), lambda: models.mobilenet_v2(5, rng=0)])
+def test_the_same_rng_makes_a_network_that_trains_the_same(make: Any) -> None:
+    one, other = ([m.seed for m in net.modules() if isinstance(m, nn.Dropout)] for net in (make(), make()))
+    assert one
+    assert one == other
+    assert len(set(one)) == len(one)
+
+
 @pytest.mark.parametrize(
     ("make", "message"),
     [
@@ -102,6 +110,9 @@ def test_resnet50_is_torchvisions() -> None:
         (lambda: models.resnet18(0), "classes: found 0"),
         (lambda: models.lenet(channels=0), "channels: found 0"),
         (lambda: models.vgg11(hidden=-1), "hidden: found -1"),
+        (lambda: models.mobilenet_v2(width=0), "width: found 0, expected a finite number above 0"),
+        (lambda: models.mobilenet_v2(width=float("nan")), "width: found nan"),
+        (lambda: models.lstm_classifier(3, 0), "classes: found 0"),
     ],
 )
 def test_mistakes(make: Any, message: str) -> None:

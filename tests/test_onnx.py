@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import threading
 import warnings
 from collections.abc import Callable
@@ -17,7 +19,7 @@ runner = pytest.importorskip("onnx.backend.test.runner", reason="this ONNX comes
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
 
 import fastdl  # noqa: E402
-from fastdl import _recording  # noqa: E402
+from fastdl import __main__, _recording  # noqa: E402
 from fastdl.onnx import backend  # noqa: E402
 from fastdl.onnx._table import TABLE  # noqa: E402
 from tests import onnx_scope  # noqa: E402
@@ -371,6 +373,157 @@ def test_a_layer_norm_that_is_written_out() -> None:
     model = fastdl.onnx.load(proto)
     np.testing.assert_allclose(model.run([x])[0], expected, rtol=1e-5, atol=1e-5)
     assert len(kernels_of(model)) == 1
+
+
+def _norm(**changes: str) -> list[Any]:
+    """A layer norm, written out, with other inputs than usual of some nodes."""
+    inputs = {"m": "x axes", "d": "x m", "c": "x m", "p": "d two", "v": "p axes", "e": "v eps", "s": "e", "q": "c s"}
+    kinds = ["ReduceMean", "Sub", "Sub", "Pow", "ReduceMean", "Add", "Sqrt", "Div"]
+    nodes = [node(k, i, o) for k, (o, i) in zip(kinds, (inputs | changes).items(), strict=True)]
+    return [*nodes, node("Mul", "q w", "z"), node("Add", "z b", "y")]
+
+
+def _chain(text: str) -> list[Any]:
+    return [node(kind, " ".join(names[:-1]), names[-1]) for kind, *names in map(str.split, text.split("|"))]
+
+
+_GELU = "Div x root a|Erf a b|Add b one c|Mul x c d|Mul d half y"
+_NORM_WEIGHTS = {"axes": np.array([-1]), "two": np.float32(2), "eps": np.float32(1e-5), "w": random(4), "b": random(4)}
+_GELU_WEIGHTS = {"root": np.float32(2**0.5), "one": np.float32(1), "half": np.float32(0.5)}
+_STATISTICS = {"s": random(3), "t": random(3), "m": random(3), "v": np.abs(random(3)) + 0.5}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "shape", "weights"),
+    [
+        (_norm(d="x w"), [2, 4], _NORM_WEIGHTS),
+        (_norm(), [2, 4], _NORM_WEIGHTS | {"eps": np.full((1, 1, 1, 1), 1e-5, np.float32)}),
+        (_chain(_GELU), [4], _GELU_WEIGHTS | {"root": np.full((1, 1), 2**0.5, np.float32)}),
+        (_chain(_GELU), [], _GELU_WEIGHTS | {"half": np.full(1, 0.5, np.float32)}),
+        (_chain(_GELU), [4], _GELU_WEIGHTS | {"half": np.float32(0.5004)}),
+        (_chain("MatMul x w a|MatMul a w/turned y"), [2, 3], {"w": random(3, 3), "w/turned": random(3, 3, seed=1)}),
+        (
+            [
+                node("Conv", "x w", "a"),
+                node("BatchNormalization", "a s t m v", "b", name="norm"),
+                node("Conv", "b norm/weight", "y"),
+            ],
+            [1, 3, 2, 2],
+            {"w": random(3, 3, 1, 1), "norm/weight": random(3, 3, 1, 1, seed=1)} | _STATISTICS,
+        ),
+    ],
+    ids=["another difference", "rank of eps", "rank", "rank of a number", "0.5004", "name of a product", "of a norm"],
+)
+def test_what_is_only_nearly_one_kernel_stays_what_it_is(nodes: Any, shape: Any, weights: Any) -> None:
+    proto = model_of(nodes, {"x": shape}, ["y"], weights)
+    x = np.asarray(random(*shape))
+    (expected,) = reference(proto, {"x": x})
+    model = fastdl.onnx.load(proto)
+    for _ in range(2):
+        (found,) = model.run([x])
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-5)  # a few roundings of float32
+
+
+def _constants() -> dict[str, Any]:
+    """Two branches that return what they hold."""
+    made = []
+    for i, name in enumerate(["then_branch", "else_branch"]):
+        info, value = helper.make_tensor_value_info(f"k{i}", FLOAT, [2]), np.full(2, i, np.float32)
+        made.append((name, helper.make_graph([], name, [], [info], [numpy_helper.from_array(value, f"k{i}")])))
+    return dict(made)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "outputs", "weights"),
+    [
+        ([node("Relu", "x", "y"), node("Reshape", "y shape", "z")], ["y", "z"], {"shape": np.array([-1])}),
+        ([node("Relu", "x", "y")], ["x", "y", "w"], {"w": random(3)}),
+        (
+            [
+                node("ReduceMax", "x", "m", keepdims=0),
+                node("Cast", "m", "c", to=TensorProto.BOOL),
+                node("If", "c", "y", **_constants()),
+            ],
+            ["y"],
+            {},
+        ),
+        (
+            [node("Cast", "x", "i", to=INT64), node("Add", "i i", "j"), node("Expand", "j shape", "y")],
+            ["y"],
+            {"shape": np.array([3, 2, 2])},
+        ),
+        ([node("SequenceConstruct", "x w", "q"), node("SequenceAt", "q at", "y")], ["y"], {"w": random(3), "at": 0}),
+    ],
+    ids=["views", "inputs and constants", "branches", "broadcast", "sequences"],
+)
+def test_results_are_nobody_elses(nodes: Any, outputs: list[str], weights: dict[str, Any]) -> None:
+    model = fastdl.onnx.load(model_of(nodes, {"x": [2, 2]}, outputs, weights, y=0, z=0))
+    x = random(2, 2)
+    first = [np.array(array) for array in model.run([x.copy()])]
+    for _ in range(3):
+        given = x.copy()
+        found = model.run([given])
+        for i, (array, expected) in enumerate(zip(found, first, strict=True)):
+            np.testing.assert_array_equal(array, expected)
+            assert not any(np.shares_memory(array, other) for other in found[:i])
+        for array in found:
+            array[...] = 77
+        np.testing.assert_array_equal(given, x)
+
+
+def test_a_branch_that_returns_the_input_in_a_later_call() -> None:
+    made = [
+        helper.make_graph([node(kind, "x", f"y{i}")], "b", [], [helper.make_tensor_value_info(f"y{i}", FLOAT, [2])])
+        for i, kind in enumerate(["Neg", "Identity"])
+    ]
+    nodes = [node("If", "c", "y", then_branch=made[0], else_branch=made[1])]
+    model = fastdl.onnx.load(model_of(nodes, {"c": [], "x": [2]}, ["y"], c=TensorProto.BOOL))
+    x = random(2)
+    for condition in (True, False):
+        (found,) = model.run([np.array(condition), x])
+        np.testing.assert_array_equal(found, -x if condition else x)
+        assert not np.shares_memory(found, x)
+
+
+def test_inputs_that_are_nearly_arrays() -> None:
+    model = fastdl.onnx.load(model_of([node("Mul", "x x", "y")], {"x": [2, 2]}, ["y"], x=INT64, y=INT64))
+    x = np.array([[1, 2], [3, 4]])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PendingDeprecationWarning)
+        given = [x, np.matrix(x), x.astype(">i8"), np.ma.masked_array(x), x.tolist()]
+    for array in [*given, *given[::-1]]:
+        (found,) = model.run([array])
+        assert type(found) is np.ndarray
+        assert found.dtype == np.dtype(np.int64)
+        np.testing.assert_array_equal(found, x * x)
+
+
+def test_a_mean_of_nothing_is_nan_without_a_warning() -> None:
+    axes = {"axes": np.array([0])}
+    model = fastdl.onnx.load(model_of([node("ReduceMean", "x axes", "y")], {"x": ["n", 2]}, ["y"], axes))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isnan(model.run([np.empty((0, 2), np.float32)])[0]).all()
+
+
+def test_inputs_that_are_no_arrays_have_to_be_given(tmp_path: Path) -> None:
+    proto = model_of([node("SequenceAt", "q at", "y")], {}, ["y"], {"at": 0})
+    proto.graph.input.append(helper.make_tensor_sequence_value_info("q", FLOAT, None))
+    model = fastdl.onnx.load(proto)
+    with pytest.raises(ValueError, match="inputs: found none, of which q are no arrays"):
+        model.explain()
+    assert "node by node" in model.explain([[random(2)]])
+    path = saved(tmp_path, proto)
+    with pytest.raises(SystemExit, match="fastdl: inputs: found none"):
+        __main__.main(["onnx", str(path)])
+
+
+def test_copies_and_pickles_say_why_not() -> None:
+    model = fastdl.onnx.load(model_of([node("Relu", "x", "y")], {"x": [2]}, ["y"]))
+    for function in (copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="a Model can neither be copied nor pickled"):
+            function(model)
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -11,7 +11,7 @@ from fastdl._backend import functions
 from fastdl.functional.verbs import Array, fail, is_int
 from fastdl.functional.verbs import zeros as zeros_like
 from fastdl.nn._layer import Layer
-from fastdl.nn.container import Identity, Sequential, _module, _Modules, _routes, _Routing, back
+from fastdl.nn.container import Concat, Identity, Residual, Sequential, _module, _Modules, _routes, _Routing, back
 from fastdl.nn.dropout import _Dropout
 from fastdl.nn.flatten import Flatten, Unflatten
 from fastdl.nn.module import Module, _repr
@@ -110,8 +110,7 @@ class Graph(_Routing, _Modules):
         results = _results(self.outputs)
         _check(found, self.inputs, results)
         self._nodes = _ordered(found, self.inputs, results)
-        _check_memory(self._nodes, modules, {_name(source) for source in results})
-        super()._hold(modules.items())
+        self._held(modules)
 
     def forward(self, *inputs: Any, **options: Any) -> Any:
         given = self._inputs(inputs, options)
@@ -182,6 +181,10 @@ class Graph(_Routing, _Modules):
         modules = dict(named)
         if modules.keys() != self._modules.keys():
             fail("Graph", f"modules {list(modules)}", f"those of its nodes, {list(self._modules)}")
+        self._held(modules)
+
+    def _held(self, modules: Mapping[str, Module]) -> None:
+        self._memory = _checked_memory(self._nodes, modules, self.inputs, set(self.results()))
         super()._hold(modules.items())
 
     def _called(self, name: Any) -> str:
@@ -376,33 +379,59 @@ def _cycle(nodes: list[_Node]) -> list[str]:
     return path[path.index(path[-1]) :]
 
 
-def _check_memory(nodes: tuple[_Node, ...], modules: Mapping[str, Module], results: set[str]) -> None:
-    """Nothing is used after a module has worked in place on it."""
-    memory: dict[str, str] = {}
-    """The first name of the memory that each result lies in."""
+class _Memory(NamedTuple):
+    """What a module does to the memory of what it is called with, by position."""
+
+    written: frozenset[int]
+    """Over which it writes."""
+    shared: frozenset[int]
+    """In which its results may lie."""
+
+
+def _checked_memory(
+    nodes: tuple[_Node, ...], modules: Mapping[str, Module], inputs: tuple[str, ...], results: set[str]
+) -> _Memory:
+    """What the graph does to its inputs' memory. Nothing is used after a module has worked in place on it."""
+    places = {name: {name} for name in inputs}
+    """The names of the memory that each value may lie in."""
+    written: set[str] = set()
     for i, node in enumerate(nodes):
-        source, module = _name(node.sources[0]), modules[node.child]
-        own = memory.setdefault(source, source)
-        if _overwrites(module):
-            lost = {name for name, first in memory.items() if first == own}
-            later = {other.name: {_name(s) for s in other.sources} for other in nodes[i + 1 :]} | {
-                "the result": results
-            }
-            for user, names in later.items():
+        of = [places[_name(source)] for source in node.sources]
+        memory = _memory_of(modules[node.child], len(of))
+        for position in memory.written:
+            lost = {name for name, place in places.items() if place & of[position]}
+            others = {_name(s) for j, s in enumerate(node.sources) if j != position}
+            later = {other.name: {_name(s) for s in other.sources} for other in nodes[i + 1 :]}
+            for user, names in {node.name: others, **later, "the result": results}.items():
                 if names & lost:
+                    source = _name(node.sources[position])
                     found = f"{node.name!r}, which works in place on {source!r}, before {user!r}, which uses it too"
                     fail("nodes", found, "inplace=False")
-        memory[node.name] = own if _overwrites(module) or isinstance(module, _VIEWS) else node.name
+            written |= of[position]
+        places[node.name] = set().union(*(of[j] for j in memory.shared)) or {node.name}
+    shared = set().union(*(places[name] for name in results))
+    positions = [frozenset(i for i, name in enumerate(inputs) if name in names) for names in (written, shared)]
+    return _Memory(*positions)
 
 
-def _overwrites(module: Module) -> bool:
-    """Whether a module writes its result over its input."""
-    if not isinstance(module, Sequential):
-        return bool(getattr(module, "inplace", False))
-    for child in module:
-        if _overwrites(child) or not isinstance(child, _VIEWS):
-            return _overwrites(child)
-    return False
+def _memory_of(module: Module, count: int) -> _Memory:
+    """count: what it is called with."""
+    none, first = frozenset[int](), frozenset({0} if count else ())
+    if isinstance(module, Graph):
+        return module._memory
+    if isinstance(module, (Concat, Residual)):
+        written = any(_memory_of(child, 1).written for child in module.children().values())
+        return _Memory(first if written else none, none)
+    if isinstance(module, Sequential):
+        for child in module:
+            memory = _memory_of(child, 1)
+            if memory.written or not memory.shared:
+                return memory
+        return _Memory(none, first)
+    if getattr(module, "inplace", False):
+        return _Memory(first, first)
+    views = isinstance(module, _VIEWS) or (isinstance(module, Add) and count == 1)
+    return _Memory(none, first if views else none)
 
 
 _VIEWS = Identity, Flatten, Unflatten, _Dropout

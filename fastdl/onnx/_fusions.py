@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,18 +15,24 @@ from fastdl.onnx._table import FLOATS, Node, find, is_floats
 class _Graph:
     """Nodes by what they make, and how often that is taken."""
 
-    def __init__(self, nodes: list[Node], constants: dict[str, Any], outputs: Iterable[str]) -> None:
-        self.constants = constants
+    def __init__(
+        self, nodes: list[Node], constants: dict[str, Any], outputs: Iterable[str], ranks: Mapping[str, int]
+    ) -> None:
+        self.constants, self.ranks = constants, ranks
         self.makers = {name: node for node in nodes for name in node.outputs if name}
         self.uses = Counter(name for node in nodes for name in node.uses)
         self.uses.update(outputs)
 
-    def number(self, name: str) -> float | None:
-        """A constant that is one number."""
+    def number(self, name: str, rank: int) -> float | None:
+        """A constant that is one number, of no more dimensions than that (which a result would have too)."""
         value = self.constants.get(name)
-        if isinstance(value, np.ndarray) and value.size == 1 and value.dtype.kind in "fiu":
+        if isinstance(value, np.ndarray) and value.size == 1 and value.ndim <= rank and value.dtype.kind in "fiu":
             return float(value.reshape(-1)[0])
         return None
+
+    def rank(self, *names: str) -> int:
+        """How many dimensions these have at least, as far as is known."""
+        return min([self.ranks.get(name, 0) for name in names])
 
     def match(self, pattern: Any, name: str, found: dict[str, Any], inner: list[Node], root: bool = False) -> bool:
         """Whether what makes `name` is like the pattern: a tuple of an operator and patterns of its inputs, a number,
@@ -34,8 +40,8 @@ class _Graph:
         if isinstance(pattern, str):
             return bool(found.setdefault(pattern, name) == name)
         if not isinstance(pattern, tuple):
-            value = self.number(name)
-            return value is not None and abs(value - pattern) <= 1e-3 * abs(pattern)
+            value = self.number(name, self.rank(found["x"]) if "x" in found else 0)
+            return value is not None and _is(value, pattern, self.constants[name].dtype)
         node = self.makers.get(name)
         if node is None or node.operator.name != pattern[0] or (not root and self.uses[name] != 1):
             return False
@@ -54,6 +60,12 @@ class _Graph:
             found.update(before)
             del inner[count:]
         return False
+
+
+def _is(value: float, wanted: float, dtype: Any) -> bool:
+    """Whether a constant is that number, exactly where few bits have it."""
+    exact = dtype.kind != "f" or float(np.float16(wanted)) == wanted
+    return value == wanted or (not exact and abs(value - wanted) <= float(np.finfo(dtype).eps) * abs(wanted))
 
 
 _ROOT_2 = 2**0.5
@@ -77,11 +89,16 @@ _PATTERNS: list[tuple[Any, str]] = [
 
 
 def fuse(
-    nodes: list[Node], constants: dict[str, Any], outputs: list[str], sorts: dict[int, str] | None = None
+    nodes: list[Node],
+    constants: dict[str, Any],
+    outputs: list[str],
+    sorts: dict[int, str] | None = None,
+    ranks: Mapping[str, int] | None = None,
 ) -> list[Node]:
-    """The list with groups of nodes as one; sorts: of nodes, what computes them, which is given to new ones too."""
+    """The list with groups of nodes as one; sorts: of nodes, what computes them, which is given to new ones too; ranks:
+    how many dimensions there are, of what is known."""
     for step in (_batch_norms, _attention, _linear, _layer_norms, _activations):
-        nodes = step(nodes, _Graph(nodes, constants, outputs), sorts)
+        nodes = step(nodes, _Graph(nodes, constants, outputs, ranks or {}), sorts)
     return nodes
 
 
@@ -150,7 +167,7 @@ def _batch_norms(nodes: list[Node], graph: _Graph, sorts: dict[int, str] | None)
         first: Any = bias[0] if bias else None
         eps = node.attributes.get("epsilon", 1e-5)
         made: Any = fastdl.fuse_conv_bn_weights(weight, first, mean, variance, eps, scale, shift)
-        keys = tuple(f"{node.name}/{part}" for part in ("weight", "bias"))
+        keys = tuple(f"{node.inputs[0]}\0{part}" for part in ("weight", "bias"))  # names that no file has
         graph.constants.update(zip(keys, (np.array(a) for a in made), strict=True))
         new = Node(conv.name, conv.operator, (conv.inputs[0], *keys), node.outputs[:1], conv.attributes)
         for name in names:
@@ -173,7 +190,7 @@ def _linear(nodes: list[Node], graph: _Graph, sorts: dict[int, str] | None) -> l
             continue
         if sorts is not None and sorts[id(node)] != "kernels":
             continue
-        name = f"{node.inputs[1]}/turned"
+        name = f"{node.inputs[1]}\0turned"
         if name not in graph.constants:
             graph.constants[name] = np.array(weight.T, order="C")
         graph.uses[node.inputs[1]] -= 1
@@ -216,9 +233,9 @@ def _attention(nodes: list[Node], graph: _Graph, sorts: dict[int, str] | None) -
             made = graph.makers.get(name)
             if made is None or made.operator.name not in ("Mul", "Div") or graph.uses[name] != 1:
                 return name, 1.0
-            pairs = [(made.inputs[0], graph.number(made.inputs[1]))]
-            pairs += [(made.inputs[1], graph.number(made.inputs[0]))] * (made.operator.name == "Mul")
-            for other, number in pairs:
+            pairs = [made.inputs[:2], made.inputs[1::-1]][: 1 + (made.operator.name == "Mul")]
+            for other, constant in pairs:
+                number = graph.number(constant, graph.rank(other))
                 if number is not None and number != 0:
                     inner.append(made)
                     return other, number if made.operator.name == "Mul" else 1 / number
@@ -289,17 +306,18 @@ def _normalized(graph: _Graph, name: str) -> tuple[str, float, list[Node]] | Non
     total = graph.makers.get(root.inputs[0])
     if mean is None or mean.inputs[0] != x or total is None or total.operator.name != "Add":
         return None
+    rank = graph.rank(x)
     for variance, number in (total.inputs, total.inputs[::-1]):
-        eps, squares = graph.number(number), graph.makers.get(variance)
+        eps, squares = graph.number(number, rank), graph.makers.get(variance)
         if eps is None or squares is None:
             continue
         power = graph.makers.get(squares.inputs[0])
         if power is None or not all(_of_last(n, graph) for n in (mean, squares)):
             continue
         again = graph.makers.get(power.inputs[0])
-        same = again is not None and again.operator.name == "Sub" and again.inputs[0] == x
+        same = again is not None and again.operator.name == "Sub" and again.inputs == centred.inputs
         if not same or not (
-            (power.operator.name == "Pow" and graph.number(power.inputs[1]) == 2)
+            (power.operator.name == "Pow" and graph.number(power.inputs[1], rank) == 2)
             or (power.operator.name == "Mul" and power.inputs[0] == power.inputs[1])
         ):
             continue

@@ -30,6 +30,8 @@ class Evaluated:
     constants: dict[str, Any]
     sorts: dict[int, str] = field(default_factory=dict)
     """By a node's id: "kernels", "view", "numpy", or "varying", if sizes differ from call to call."""
+    ranks: dict[str, int] = field(default_factory=dict)
+    """How many dimensions there are, of what has as many in every call."""
 
 
 def evaluate(graph: Graph, given: Mapping[str, Any] | None, constants: Mapping[str, Any] | None = None) -> Evaluated:
@@ -38,18 +40,16 @@ def evaluate(graph: Graph, given: Mapping[str, Any] | None, constants: Mapping[s
     env: dict[str, Any] = {**graph.constants, **(constants or {}), **(given or {})}
     known = {*graph.constants, *(constants or {})}
     varying: set[str] = {name for name, value in (given or {}).items() if not isinstance(value, np.ndarray)}
-    found = Evaluated([], {})
+    found = Evaluated([], {}, ranks={n: v.ndim for n, v in (given or {}).items() if isinstance(v, np.ndarray)})
     budget = FOLDED
     waiting = list(reversed(graph.nodes))
     left = Counter(name for node in graph.nodes for name in node.uses)
     left.update(output.name for output in graph.outputs)
-    renamed = 0
     while waiting:
         node = waiting.pop()
         row = node.operator
         if row.name == "If" and node.inputs[0] in known:
-            renamed += 1
-            waiting += reversed(_branch(node, bool(np.all(env[node.inputs[0]])), renamed, env, known, left))
+            waiting += reversed(_branch(node, bool(np.all(env[node.inputs[0]])), env, known, left))
             continue
         constant = not row.random and all(name in known for name in node.uses)
         if given is not None and row.of_shape and node.inputs[0] not in varying:
@@ -77,6 +77,8 @@ def evaluate(graph: Graph, given: Mapping[str, Any] | None, constants: Mapping[s
             found.sorts[id(node)] = sort
             for name, value in zip(node.outputs, outputs, strict=False):
                 env[name] = value
+                if sort != "varying" and isinstance(value, np.ndarray):
+                    found.ranks[name] = value.ndim
             if sort == "varying":
                 varying.update(node.outputs)
             _drop(node, env, left, known)
@@ -96,15 +98,13 @@ def _drop(node: Node, env: dict[str, Any], left: Counter[str], known: set[str]) 
             env.pop(name, None)
 
 
-def _branch(
-    node: Node, taken: bool, number: int, env: dict[str, Any], known: set[str], left: Counter[str]
-) -> list[Node]:
+def _branch(node: Node, taken: bool, env: dict[str, Any], known: set[str], left: Counter[str]) -> list[Node]:
     """The nodes of the branch that is always taken, under names of their own."""
     from fastdl.onnx._table import find
 
     graph: Graph = node.attributes["then_branch" if taken else "else_branch"]
     own = {*graph.constants, *(name for n in graph.nodes for name in n.outputs)}
-    prefix = f"{node.name}/{number}/"
+    prefix = f"{''.join(node.outputs[:1])}\0"  # what no file has
 
     def change(name: str) -> str:
         return prefix + name if name in own else name
@@ -117,7 +117,7 @@ def _branch(
     nodes = [n.with_names(change) for n in graph.nodes]
     nodes = [_inner(n, change) for n in nodes]
     for output, name in zip(graph.outputs, node.outputs, strict=False):
-        nodes.append(Node(f"{prefix}{name}", identity, (change(output.name),), (name,), {}))
+        nodes.append(Node(f"{node.name}/{name}", identity, (change(output.name),), (name,), {}))
     left.update(name for n in nodes for name in n.uses)
     return nodes
 
@@ -207,15 +207,17 @@ class Plan:
         known = Graph(graph.inputs, graph.outputs, base.nodes, base.constants)
         with np.errstate(all="ignore"):
             found = evaluate(known, given)
-            nodes = fuse(_used(found.nodes, self.outputs), found.constants, self.outputs, found.sorts)
+            nodes = fuse(_used(found.nodes, self.outputs), found.constants, self.outputs, found.sorts, found.ranks)
             nodes = _used(nodes, self.outputs)
         used = {name for n in nodes for name in n.uses} | set(self.outputs)
         self.constants = {name: value for name, value in found.constants.items() if name in used}
         self.steps = _cut(nodes, found.sorts, self.names, self.constants, self.outputs)
+        varying = {name for n in nodes if found.sorts[id(n)] == "varying" for name in n.outputs}
+        self._loose = [name in varying for name in self.outputs]
+        """Whether an output may be an input or something of a branch's own in one call, and not in another."""
+        self._kept: set[int] = set()
         self.lock = Lock()
         self._ready = False
-        self._copied: list[int] = []
-        """Outputs that would be inputs or constants themselves, or parts of them."""
         self.only: Any = None
         """The program, where it takes the inputs and returns the outputs."""
 
@@ -248,17 +250,19 @@ class Plan:
                     env.update(zip(node.outputs, node(get), strict=False))
         found = [get(name) for name in self.outputs]
         if not self._ready:
-            kept = [*arrays, *(v for v in self.constants.values() if isinstance(v, np.ndarray))]
-            self._copied = [
-                i
-                for i, v in enumerate(found)
-                if isinstance(v, np.ndarray)
-                and (any(np.may_share_memory(v, k) for k in kept) or any(v is w for w in found[:i]))
-            ]
+            self._kept = {_owner(v) for v in self.constants.values() if isinstance(v, np.ndarray)}
+        taken, copied = {*self._kept, *map(_owner, arrays)}, False
+        for i, value in enumerate(found):
+            if self._loose[i] or not isinstance(value, np.ndarray):
+                found[i], copied = own(value), True
+            elif (owner := _owner(value)) in taken or not value.flags.writeable:
+                found[i], copied = np.array(value), True
+            else:
+                taken.add(owner)
+        if not self._ready:
             self._ready = True
-            self._shortcut()
-        for i in self._copied:
-            found[i] = np.array(found[i])
+            if not copied:
+                self._shortcut()
         return found
 
     @staticmethod
@@ -314,10 +318,24 @@ class Plan:
 
     def _shortcut(self) -> None:
         """Where all is one program that takes the inputs as they come, calls go straight to it."""
-        if len(self.steps) == 1 and not self._copied:
+        if len(self.steps) == 1:
             (step,) = self.steps
             if step.program is not None and step.inputs == self.names and step.outputs == self.outputs:
                 self.only = step.program
+
+
+def own(value: Any) -> Any:
+    """A result that is nobody else's: a copy, of each array in a list."""
+    if isinstance(value, np.ndarray):
+        return np.array(value)
+    return [own(v) for v in value] if isinstance(value, list) else value
+
+
+def _owner(array: Array) -> int:
+    """What tells arrays apart that do not lie in each other's memory."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return id(array)
 
 
 def _used(nodes: list[Node], outputs: Iterable[str]) -> list[Node]:
@@ -385,4 +403,4 @@ def _without_kernels(remaining: list[Node], sorts: dict[int, str], ready: set[st
     return kept[::-1]
 
 
-__all__ = ["FOLDED", "Evaluated", "Plan", "Step", "evaluate", "interpret"]
+__all__ = ["FOLDED", "Evaluated", "Plan", "Step", "evaluate", "interpret", "own"]

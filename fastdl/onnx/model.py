@@ -14,7 +14,7 @@ from fastdl.functional.verbs import fail, integer
 from fastdl.onnx import operators  # noqa: F401
 from fastdl.onnx._fusions import fuse
 from fastdl.onnx._graph import Graph, Source, Tensor, build, check
-from fastdl.onnx._plan import Evaluated, Plan, evaluate, interpret
+from fastdl.onnx._plan import Evaluated, Plan, evaluate, interpret, own
 
 __all__ = ["Model", "Tensor", "load"]
 
@@ -85,14 +85,12 @@ class Model:
                 pass  # another shape, or a mistake: seen below
         named = isinstance(inputs, Mapping)
         values: Any = self._in_order(inputs) if isinstance(inputs, Mapping) else inputs
-        try:
-            key = tuple([(a.shape, a.dtype) for a in values])
-        except (AttributeError, TypeError):
-            values = self._checked(values)
-            key = tuple([(a.shape, a.dtype) for a in values if isinstance(a, np.ndarray)])
         last, run = self._last
+        plain = type(values) in (list, tuple) and all([type(a) is np.ndarray for a in values])
+        key = tuple([(a.shape, a.dtype) for a in values]) if plain else None
         if key != last or run is None:
             values = self._checked(values)
+            key = tuple([(a.shape, a.dtype) for a in values if isinstance(a, np.ndarray)])
             run = self._planned(values, key)
         found = run(values)
         plan = self._plans.get(key)
@@ -119,7 +117,7 @@ class Model:
     def _planned(self, values: list[Any], key: Any) -> Callable[[Sequence[Any]], list[Any]]:
         """What computes inputs like these."""
         if not all(isinstance(v, np.ndarray) for v in values):
-            return lambda given: interpret(self._graph, dict(zip(self._names, given, strict=True)), {})
+            return lambda given: list(map(own, interpret(self._graph, dict(zip(self._names, given, strict=True)), {})))
         with self._lock:
             plan = self._plans.get(key)
             if plan is None:
@@ -142,7 +140,7 @@ class Model:
         ----------
         inputs : as for run, optional
             Without them, of the shapes that were used last; if there are none, of zeros, 1 in place of a size that is
-            free.
+            free; inputs that are no arrays have to be given.
         time : bool
             Whether to time each kernel.
         """
@@ -150,14 +148,17 @@ class Model:
             inputs = self.example()
         if inputs is not None:
             self.run(inputs)
-        plan = next(reversed(self._plans.values()))
-        return "\n".join([str(self), "", *plan.explain(time)])
+        plan = next(reversed(self._plans.values()), None)
+        parts = plan.explain(time) if plan is not None else ["node by node: of inputs that are no arrays"]
+        return "\n".join([str(self), "", *parts])
 
     def example(self, sizes: Mapping[str, int] | None = None) -> list[Any]:
         """Zeros as inputs. `sizes` are those of dimensions that are free, by name: 1 for others."""
         known = {n for t in self._graph.inputs for n in t.shape or () if isinstance(n, str)}
         if sizes and not known.issuperset(sizes):
             fail("sizes", f"names {sorted(sizes)}", f"among {sorted(known)}")
+        if others := [t.name for t in self._graph.inputs if t.dtype is None]:
+            fail("inputs", f"none, of which {', '.join(others)} are no arrays", "them to be given")
         return [
             np.zeros([n if isinstance(n, int) else (sizes or {}).get(n or "", 1) for n in t.shape or ()], t.dtype)
             for t in self._graph.inputs
@@ -167,6 +168,9 @@ class Model:
     def flops(self) -> int:
         """Floating-point operations of the kernels in a run with inputs as they were last (0 before the first run)."""
         return next(reversed(self._plans.values())).flops if self._plans else 0
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a Model can neither be copied nor pickled, as it holds programs: load the file again")
 
     def __repr__(self) -> str:
         return (
@@ -190,11 +194,11 @@ def _described(tensor: Tensor) -> str:
 def _checked(value: Any, tensor: Tensor) -> Any:
     if tensor.dtype is None:
         return value
-    array = value if isinstance(value, np.ndarray) else np.asarray(value)
-    if array.dtype != tensor.dtype and not (tensor.dtype == object and array.dtype.kind in "OUT"):
-        raise TypeError(f"{tensor.name}: found dtype {array.dtype}, expected {tensor.dtype}")
+    array = np.asarray(value)
     if not array.dtype.isnative:
         array = array.astype(array.dtype.newbyteorder("="))
+    if array.dtype != tensor.dtype and not (tensor.dtype == object and array.dtype.kind in "OUT"):
+        raise TypeError(f"{tensor.name}: found dtype {array.dtype}, expected {tensor.dtype}")
     if tensor.shape is not None:
         fits = array.ndim == len(tensor.shape) and all(
             n == m or not isinstance(m, int) for n, m in zip(array.shape, tensor.shape, strict=True)

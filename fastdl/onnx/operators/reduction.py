@@ -25,6 +25,11 @@ def _log_sum_exp(x: Array, axes: tuple[int, ...], keep: bool) -> Array:
     return found if keep else np.squeeze(found, axes)
 
 
+def _mean(x: Array, axes: tuple[int, ...], keep: bool) -> Array:
+    """NaN of nothing, of which NumPy warns."""
+    return np.mean(x, axes, keepdims=keep) if x.size else np.sum(x, axes, keepdims=keep) / np.zeros((), x.dtype)
+
+
 def _extreme(ufunc: Any, lowest: bool) -> Reduce:
     def reduce(x: Array, axes: tuple[int, ...], keep: bool) -> Array:
         if x.size:
@@ -46,7 +51,7 @@ _REDUCTIONS: dict[str, Reduce] = {
     "ReduceLogSum": lambda x, axes, keep: np.log(np.sum(x, axes, keepdims=keep)),
     "ReduceLogSumExp": _log_sum_exp,
     "ReduceMax": _extreme(np.maximum, True),
-    "ReduceMean": lambda x, axes, keep: np.mean(x, axes, keepdims=keep),
+    "ReduceMean": _mean,
     "ReduceMin": _extreme(np.minimum, False),
     "ReduceProd": lambda x, axes, keep: np.prod(x, axes, keepdims=keep),
     "ReduceSum": lambda x, axes, keep: np.sum(x, axes, keepdims=keep),
