@@ -144,7 +144,7 @@ def test_batches_of_a_validation_may_come_in_the_same_memory(record: bool) -> No
 
 @pytest.mark.parametrize("found", [None, "1", np.ones(2), [1.0, 2.0], 1j])
 def test_a_metric_is_a_number(found: Any) -> None:
-    with pytest.raises(TypeError, match="metrics: found .* returned by odd, expected a number"):
+    with pytest.raises(TypeError, match=r"metrics: found .* returned by odd, expected a number"):
         training.evaluate(_net(), _data(), metrics={"odd": lambda output, target: found})
     for number in (np.float32(1), np.ones(1), True, 1):
         assert training.evaluate(_net(), _data(), metrics={"odd": lambda output, target, n=number: n}) == {"odd": 1.0}
@@ -387,9 +387,10 @@ def test_history_is_a_table(tmp_path: Path) -> None:
     loaded = training.History.load(tmp_path / "table.csv")
     assert loaded.rows == history.rows  # to the last bit
     assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
-    (tmp_path / "words.csv").write_text("epoch,loss\none,two\n")
-    with pytest.raises(ValueError, match="expected a table of numbers"):
-        training.History.load(tmp_path / "words.csv")
+    for content in (b"epoch,loss\none,two\n", bytes(range(256))):
+        (tmp_path / "words.csv").write_bytes(content)
+        with pytest.raises(ValueError, match="expected a table of numbers"):
+            training.History.load(tmp_path / "words.csv")
     with pytest.raises(KeyError, match="expected one of epoch, loss"):
         history["absent"]
 
@@ -451,6 +452,7 @@ def _other(net: nn.Module) -> Any:
         ({"table": "."}, ValueError, "table: found ., expected a file"),
         ({"group": 3}, TypeError, "group: found int"),
         ({"data": []}, ValueError, "data: found no batch"),
+        ({"data": [tuple(a[:0] for a in _data())]}, ValueError, "data: found a batch of no rows"),
         ({"epochs": -1}, ValueError, "epochs: found -1"),
         ({"batch_size": 0}, ValueError, "batch_size: found 0"),
         ({"batch_size": 99, "drop_last": True}, ValueError, "data: found 70 rows, expected at least 99"),
@@ -515,11 +517,14 @@ def test_another_model_is_refused_on_resuming(tmp_path: Path) -> None:
     net = nn.Linear(5, 3, rng=0)
     before = net.state_dict()
     with pytest.raises(ValueError, match="model"):
-        _fit(net, checkpoint=tmp_path, resume=True, validation=_data())
+        optimizer, schedule = _all_of_it(net)
+        _fit(net, optimizer=optimizer, schedule=schedule, checkpoint=tmp_path, resume=True, validation=_data())
     assert all(np.array_equal(before[name], array) for name, array in net.state_dict().items())
     other = _net()
     optimizer, schedule = _all_of_it(other)
     before = other.state_dict()
+    with pytest.raises(ValueError, match="schedule: found none, expected one, as in the checkpoint"):
+        _fit(_net(), checkpoint=tmp_path, resume=True, validation=_data())
     with pytest.raises(ValueError, match="mode: found 'max', expected 'min', as in the checkpoint"):
         _run(2, tmp_path, resume=True, mode="max")
     with pytest.raises(ValueError, match="monitor: found 'loss', expected 'val_loss'"):

@@ -42,12 +42,15 @@ class Checkpoint:
 
     def save(self, history: Any, best: Any) -> None:
         """All of it, as it is after an epoch."""
-        save_checkpoint(self.path, **self.parts, **progress_of(history, best))
+        save_checkpoint(self.path, **self.parts, **progress_of(history, best), parts=list(self.parts))
 
     def load(self, history: Any, best: Any) -> None:
         """Go back to what is there, if anything is."""
         if self.path.exists():
-            check_progress(best, load_checkpoint(self.path))
+            found = load_checkpoint(self.path)
+            check_progress(best, found)
+            if "schedule" in found.get("parts", ()) and "schedule" not in self.parts:
+                fail("schedule", "none", "one, as in the checkpoint")
             set_progress(history, best, load_checkpoint(self.path, **self.parts))
 
 
@@ -63,8 +66,13 @@ def progress_of(history: Any, best: Any) -> dict[str, Any]:
     weights = {} if best.epoch == len(history) else best.state
     return {
         "rows": history.rows,
-        "best": {"epoch": best.epoch, "value": best.value, "since": best.since, "watched": best.watched,
-                 "sign": best.sign},
+        "best": {
+            "epoch": best.epoch,
+            "value": best.value,
+            "since": best.since,
+            "watched": best.watched,
+            "sign": best.sign,
+        },
         "weights": weights,
     }
 

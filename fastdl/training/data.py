@@ -39,6 +39,8 @@ def batches_of(data: Any, argument: str, rng: np.random.Generator) -> Iterator[B
         if not isinstance(batch, (tuple, list)) or len(batch) < 2:
             found = f"{len(batch)} arrays" if isinstance(batch, (tuple, list)) else type(batch).__name__
             fail(argument, f"a batch of {found}", "a tuple (inputs..., target)")
+        if np.size(batch[-1]) == 0:
+            fail(argument, "a batch of no rows", "at least one in each")
         yield tuple(batch)
 
 

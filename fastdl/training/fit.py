@@ -206,9 +206,15 @@ def fit(
     tables = [path for path in (table, None if kept is None else kept.table) if path is not None] if first else []
     with mistakes(), group.training() if group is not None else nullcontext():
         if group is not None:
-            rows = [f"{a.dtype} {a.shape}" for a in arrays or ()], [len(a) for a in evaluation and evaluation.arrays or ()]
-            options = {"epochs": epochs, "batch_size": batch_size, "shuffle": shuffle, "drop_last": drop_last}
-            options |= {"data": rows[0], "rows of validation": rows[1], "columns": columns, "monitor": watched}
+            held = None if evaluation is None or evaluation.arrays is None else len(evaluation.arrays[0])
+            options: dict[str, Any] = {
+                "epochs": epochs,
+                "batch_size": batch_size,
+                "shuffle": shuffle,
+                "drop_last": drop_last,
+            }
+            options |= {"data": [f"{a.dtype} {a.shape}" for a in arrays or ()], "rows of validation": held}
+            options |= {"columns": columns, "monitor": watched}
             options |= {"mode": mode, "patience": patience, "min_delta": min_delta, "restore_best": restore_best}
             options |= {"max_norm": max_norm, "clip_value": clip_value, "record": record, "loss": type(loss).__name__}
             options |= {"schedule": type(schedule).__name__, "schedule_each": schedule_each}
