@@ -516,8 +516,8 @@ def test_another_model_is_refused_on_resuming(tmp_path: Path) -> None:
     _run(1, tmp_path)
     net = nn.Linear(5, 3, rng=0)
     before = net.state_dict()
+    optimizer, schedule = _all_of_it(net)
     with pytest.raises(ValueError, match="model"):
-        optimizer, schedule = _all_of_it(net)
         _fit(net, optimizer=optimizer, schedule=schedule, checkpoint=tmp_path, resume=True, validation=_data())
     assert all(np.array_equal(before[name], array) for name, array in net.state_dict().items())
     other = _net()

@@ -61,7 +61,7 @@ class Steps:
             self._backward.program(*batch)
 
     def __call__(self, *batch: Any, weight: float = 1.0) -> float:
-        """A step; its loss, of all ranks. weight: of this rank's rows, where others have more or fewer; 0: it has none."""
+        """A step; its loss, of all ranks. weight: of this rank's rows, where others have other numbers; 0: none."""
         none = not (weight and len(batch[-1]))
         if not self.buckets:
             if none:

@@ -207,13 +207,12 @@ def fit(
     with mistakes(), group.training() if group is not None else nullcontext():
         if group is not None:
             held = None if evaluation is None or evaluation.arrays is None else len(evaluation.arrays[0])
-            options: dict[str, Any] = {
-                "epochs": epochs,
-                "batch_size": batch_size,
-                "shuffle": shuffle,
+            options: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "shuffle": shuffle}
+            options |= {
                 "drop_last": drop_last,
+                "data": [f"{a.dtype} {a.shape}" for a in arrays or ()],
+                "rows of validation": held,
             }
-            options |= {"data": [f"{a.dtype} {a.shape}" for a in arrays or ()], "rows of validation": held}
             options |= {"columns": columns, "monitor": watched}
             options |= {"mode": mode, "patience": patience, "min_delta": min_delta, "restore_best": restore_best}
             options |= {"max_norm": max_norm, "clip_value": clip_value, "record": record, "loss": type(loss).__name__}
