@@ -136,8 +136,8 @@ def train(
         fastdl.load_checkpoint(path / "checkpoint.npz" if path.is_dir() else path, schedule=schedule)
         if (made := schedule.total_iters) != steps:
             raise ValueError(
-                f"--checkpoint: found a training of {made} steps, expected {steps}: the learning rate falls to zero with "
-                "them, so go on with the same --epochs, --batch-size and number of ranks"
+                f"--checkpoint: found a training of {made} steps, expected {steps}: the learning rate falls to zero "
+                "with them, so go on with the same --epochs, --batch-size and number of ranks"
             )
     return training.fit(
         net,
