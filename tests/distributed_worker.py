@@ -50,6 +50,8 @@ def run(options: dict[str, Any], folder: Path, group: Any) -> tuple[nn.Module, t
                 return True
             if options["what"] == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if options["what"] == "break":
+                raise KeyboardInterrupt
             if options["what"] == "raise":
                 raise ValueError("this rank has had enough")
             os.kill(os.getpid(), signal.SIGINT)

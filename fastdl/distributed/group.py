@@ -84,6 +84,8 @@ class Group:
         self.overlap = overlap
         self.interrupted = False
         """Whether this rank was told to end, by Ctrl-C."""
+        self.stopped = False
+        """Whether all were, and know it."""
         fastdl.set_num_threads(self._threads() if threads is None else threads)
 
     def _threads(self) -> int:
@@ -170,6 +172,7 @@ class Group:
         self, model: nn.Module, optimizer: Optimizer, schedule: Any, rng: np.random.Generator, history: Any, best: Any
     ) -> None:
         """Everything as rank 0 has it."""
+        self.stopped = False
         layers = [layer for layer in model.modules() if isinstance(layer, RandomLayer)]
         found = None
         if self.rank == 0:

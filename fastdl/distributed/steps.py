@@ -115,6 +115,7 @@ class Steps:
                 request.Wait()
         loss, stop, ended = self.buckets[-1].whole[-_MORE:]
         if stop:
+            self.group.stopped = True
             raise KeyboardInterrupt
         if 0 < ended < self.group.size:
             fail("data", "more batches on some ranks than on others", "as many on each")

@@ -263,6 +263,8 @@ def fit(
                 if enough:
                     history.ended = "patience"
             except KeyboardInterrupt:
+                if group is not None and not group.stopped:
+                    raise  # from a function of this rank's, while others go on
                 history.ended, history.best = "interrupted", best.epoch
         if patience is not None or history.ended == "interrupted" if restore_best is None else restore_best:
             best.restore()
