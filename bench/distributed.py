@@ -54,7 +54,7 @@ def trainer(group: Any, batch: int) -> tuple[Callable[[], float], Any]:
         steps: Any = Steps(net, loss, optimizer, None, None, True)
         return lambda: float(steps(x, target)), (steps, x, target)
     steps = group.steps(net, loss, optimizer, None, None, True)
-    return lambda: float(steps(x, target, rows=batch * group.size)), (steps, x, target)
+    return lambda: float(steps(x, target)), (steps, x, target)
 
 
 class Sums(distributed.Group):

@@ -40,6 +40,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parsed.run(parsed)
     except (ImportError, NotImplementedError, ValueError, TypeError, IndexError, MemoryError, OSError) as error:
         sys.exit(f"fastdl: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)  # as shells say it
 
 
 def _info(_: argparse.Namespace) -> None:

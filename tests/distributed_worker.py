@@ -33,7 +33,9 @@ def network(dtype: Any, kind: str) -> nn.Sequential:
 
 
 def run(options: dict[str, Any], folder: Path, group: Any) -> tuple[nn.Module, training.History]:
-    """Training on `options["batch"]` rows a step, of all ranks together."""
+    """Training on `options["batch"]` rows a step, of all ranks together. "last": other options of the last rank."""
+    if group is not None and group.rank == group.size - 1:
+        options = options | options.get("last", {})
     dtype = np.dtype(options.get("dtype", "float64"))
     net = network(dtype, options.get("kind", "plain"))
     if group is not None and group.rank and not options.get("resume"):
@@ -42,28 +44,41 @@ def run(options: dict[str, Any], folder: Path, group: Any) -> tuple[nn.Module, t
     optimizer = optim.Adam(net.parameters(), lr=0.01, weight_decay=0.01)
     size = 1 if group is None else group.size
 
-    def callback(history: training.History) -> None:
+    def callback(history: training.History) -> bool:
         if len(history) == options.get("at") and group.rank == size - 1:
+            if options["what"] == "stop":
+                return True
             if options["what"] == "die":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if options["what"] == "break":
+                raise KeyboardInterrupt
             if options["what"] == "raise":
                 raise ValueError("this rank has had enough")
             os.kill(os.getpid(), signal.SIGINT)
+        return False
+
+    def twice(rng: Any, x: Any, y: Any) -> Any:
+        assert len(x)
+        return np.concatenate([x, 2 * x]), np.concatenate([y, y])
 
     n = options.get("n", 96)
+    rows: Any = data(n, dtype)
+    if "batches" in options:
+        rows = [tuple(a[:8] for a in rows)] * options["batches"]
     history = training.fit(
-        *(net, data(n, dtype), nn.CrossEntropyLoss(reduction=options.get("reduction", "mean"))),
+        *(net, rows, nn.CrossEntropyLoss(reduction=options.get("reduction", "mean"))),
         *(optimizer, options.get("epochs", 4)),
         batch_size=options["batch"] // size,
         rng=7 if group is None or not group.rank else group.rank,  # that of rank 0 counts
         validation=data(50, dtype),
-        metrics=[training.accuracy],
+        metrics={"accuracy": training.accuracy, "own": lambda output, target: 0 if group is None else group.rank},
         schedule=optim.lr_scheduler.ExponentialLR(optimizer, 0.9),
         max_norm=options.get("max_norm"),
         checkpoint=folder / "checkpoint.npz",
         resume=options.get("resume", False),
         callback=callback,
         record=options.get("record", True),
+        transform=twice if options.get("twice") else None,
         group=group,
     )
     return net, history
@@ -74,6 +89,7 @@ def main() -> None:
         folder = Path(sys.argv[1]) / options.get("folder", str(i))
         folder.mkdir(exist_ok=True)
         with distributed.Group(threads=1, overlap=options.get("overlap", False)) as group:
+            group.overlap = (options | (options.get("last", {}) if group.rank else {})).get("overlap", False)
             steps._BUCKET = options.get("bucket", steps._BUCKET)
             net, history = run(options, folder, group)
             rows = [{k: v for k, v in row.items() if k != "seconds"} for row in history]

@@ -86,6 +86,7 @@ CASES: dict[int, list[dict[str, Any]]] = {
     4: [
         {"batch": 32},
         {"batch": 32, "n": 90, "max_norm": 0.5},  # what is left of 90 rows is not the same for each of 4
+        {"batch": 32, "n": 67, "twice": True},  # and a transform makes more rows
         {"batch": 32, "n": 67},  # one rank has no row in the last batch
         {"batch": 32, "dtype": "float32", "overlap": True, "bucket": 1},
     ],
@@ -133,16 +134,47 @@ def test_random_and_running_numbers_agree_and_go_on(tmp_path: Path) -> None:
         assert all(np.array_equal(one[0][1][name], one[1][1][name]) for name in one[0][1])
 
 
-@pytest.mark.parametrize("what", ["die", "raise"])
+@pytest.mark.parametrize(
+    ("last", "message"),
+    [
+        ({"epochs": 6}, "epochs: found 6 on rank 1, expected 5, as on rank 0"),
+        ({"n": 95}, r"data: found \['float64 \(95,"),
+        ({"max_norm": 1.0}, "max_norm: found 1.0 on rank 1, expected None"),
+        ({"kind": "shared"}, "model: 6.weight: found .* on rank 1, expected"),
+        ({"overlap": True}, "overlap: found True on rank 1"),
+        ({"batches": 3}, "data: found more batches on some ranks than on others"),
+        ({"batches": 1}, "data: found more batches on some ranks than on others"),
+    ],
+    ids=["epochs", "rows", "max_norm", "model", "overlap", "more", "fewer"],
+)
+def test_ranks_that_differ_are_told_so_and_do_not_wait(last: Any, message: str, tmp_path: Path) -> None:
+    options = {"batch": 32, "epochs": 5, "last": last} | ({"batches": 2} if "batches" in last else {})
+    began = time.perf_counter()
+    done = _ranks(2, tmp_path, options)
+    assert time.perf_counter() - began < 60
+    assert done.returncode != 0
+    assert re.search(f"ValueError: {message}", done.stderr), done.stderr
+
+
+def test_a_callback_on_one_rank_ends_training_on_all(tmp_path: Path) -> None:
+    done = _ranks(2, tmp_path, {"batch": 32, "epochs": 1000, "at": 3, "what": "stop"})
+    assert done.returncode == 0, done.stderr
+    results = _results(2, tmp_path / "0")
+    assert [said["ended"] for said, _ in results] == ["callback"] * 2
+    assert results[0][0] == results[1][0]
+    assert len(results[0][0]["rows"]) == 3
+
+
+@pytest.mark.parametrize("what", ["die", "raise", "break"])
 def test_a_rank_that_dies_ends_the_job(what: str, tmp_path: Path) -> None:
     began = time.perf_counter()
     options = {"batch": 32, "epochs": 10_000, "folder": "job"}
     done = _ranks(2, tmp_path, {**options, "at": 4, "what": what})
     assert time.perf_counter() - began < 60
     assert done.returncode != 0
-    if what == "raise":
+    if what != "die":
         assert "fastdl: rank 1 of 2 ends the job" in done.stderr
-        assert "ValueError: this rank has had enough" in done.stderr
+        assert ("ValueError: this rank has had enough" if what == "raise" else "KeyboardInterrupt") in done.stderr
     else:
         assert re.search(r"BAD TERMINATION|signal 9|Killed", done.stdout + done.stderr)
     rows = load_checkpoint(tmp_path / "job" / "checkpoint.npz")["rows"]

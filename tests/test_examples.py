@@ -65,6 +65,15 @@ def test_train_digits(module: str, tmp_path: Path) -> None:
     _check_speeds_and_figure(done.stdout, tmp_path / "figure.png")
 
 
+def test_train_digits_goes_on_with_the_same_options_only(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn"), pytest.importorskip("matplotlib"), pytest.importorskip("rich")
+    command = ["train", "digits", "--batch-size", "500", "--checkpoint", "run", "--epochs"]
+    assert _run(*command, "1", cwd=tmp_path).returncode == 0
+    done = _run(*command, "2", cwd=tmp_path)  # whose learning rate would have been 0
+    assert "--checkpoint: found a training of 3 steps, expected 6" in done.stderr
+    assert _run(*command, "1", cwd=tmp_path).returncode == 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_train_digits_reaches_its_accuracy(seed: int, tmp_path: Path) -> None:
@@ -324,6 +333,8 @@ def test_version(tmp_path: Path) -> None:
         (["train", "digits", "--epochs", "0"], "found 0, expected at least 1"),
         (["train", "digits", "--lr", "-1"], "lr: found -1.0, expected a finite number"),
         (["train", "digits", "--output", "absent/figure.png"], "expected a file in a folder that exists"),
+        (["train", "gan", "--seed", "-1"], "argument --seed: found -1, expected at least 0"),
+        (["train", "gan", "--epochs", "x"], "argument --epochs: found 'x', expected an integer"),
         (["train", "gan", "--lr", "-1"], "lr: found -1.0, expected a finite number"),
         (["train", "gan", "--output", "absent/gan"], "expected a folder in one that exists"),
         (["train", "gan", "--batch-size", "2000"], "--batch-size: found 2000, expected at most 1797"),

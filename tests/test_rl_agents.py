@@ -575,6 +575,11 @@ def test_environments_that_do_not_fit() -> None:
         agent.evaluate(0)
     with pytest.raises(TypeError, match="seed: found -1"):
         rl.evaluate(agent, seed=-1)
+    with pytest.raises(TypeError, match="environment: found TimeLimit, expected the name of one, or a vector"):
+        rl.evaluate(agent, gymnasium.make("CartPole-v1"))
+    disabled = {"autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED}
+    with pytest.raises(ValueError, match="environment: found autoreset mode DISABLED"):
+        rl.evaluate(agent, gymnasium.make_vec("CartPole-v1", 2, "sync", vector_kwargs=disabled))
     with pytest.raises(ValueError, match="dueling: found True and a network"):
         rl.DQN(rl.make("CartPole-v1"), network=nn.Linear(4, 2), dueling=True)
 

@@ -126,6 +126,40 @@ def test_validation_is_of_all_data_in_eval_mode() -> None:
     assert net.training
 
 
+@pytest.mark.parametrize("record", [True, False])
+def test_batches_of_a_validation_may_come_in_the_same_memory(record: bool) -> None:
+    x, y = _data(64, 1)
+
+    def batches(_: Any) -> Iterator[tuple[Array, Array]]:
+        inputs, target = np.empty_like(x[:16]), np.empty_like(y[:16])
+        for start in range(0, 64, 16):
+            inputs[:], target[:] = x[start : start + 16], y[start : start + 16]
+            yield inputs, target
+
+    def seen(output: Array, target: Array) -> int:
+        return int(np.array_equal(target, y))
+
+    assert training.evaluate(_net(), batches, metrics=seen, record=record) == {"seen": 1.0}
+
+
+@pytest.mark.parametrize("found", [None, "1", np.ones(2), [1.0, 2.0], 1j])
+def test_a_metric_is_a_number(found: Any) -> None:
+    with pytest.raises(TypeError, match=r"metrics: found .* returned by odd, expected a number"):
+        training.evaluate(_net(), _data(), metrics={"odd": lambda output, target: found})
+    for number in (np.float32(1), np.ones(1), True, 1):
+        assert training.evaluate(_net(), _data(), metrics={"odd": lambda output, target, n=number: n}) == {"odd": 1.0}
+
+
+def test_evaluate_says_what_is_not_right() -> None:
+    for metrics in ((), training.accuracy):
+        with pytest.raises(ValueError, match="validation: found no batch"):
+            training.evaluate(_net(), [], nn.CrossEntropyLoss(), metrics)
+    with pytest.raises(TypeError, match="model: found str"):
+        training.evaluate("net", _data())  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="loss: found str"):
+        training.evaluate(_net(), _data(), "loss")  # type: ignore[arg-type]
+
+
 def test_a_validation_changes_no_training() -> None:
     net, other = _net(), _net()
     _fit(net, validation=_data(50, seed=5), metrics=training.accuracy)
@@ -188,6 +222,8 @@ def test_min_delta_is_what_counts() -> None:
 
 def test_a_callback_ends_training() -> None:
     history = _fit(_net(), epochs=9, callback=lambda history: len(history) == 2)
+    assert (len(history), history.ended) == (2, "callback")
+    history = _fit(_net(), epochs=9, callback=lambda history: history["epoch"][-1] == 2)  # NumPy's True
     assert (len(history), history.ended) == (2, "callback")
 
 
@@ -351,9 +387,10 @@ def test_history_is_a_table(tmp_path: Path) -> None:
     loaded = training.History.load(tmp_path / "table.csv")
     assert loaded.rows == history.rows  # to the last bit
     assert [p.name for p in tmp_path.iterdir()] == ["table.csv"]
-    (tmp_path / "words.csv").write_text("epoch,loss\none,two\n")
-    with pytest.raises(ValueError, match="expected a table of numbers"):
-        training.History.load(tmp_path / "words.csv")
+    for content in (b"epoch,loss\none,two\n", bytes(range(256))):
+        (tmp_path / "words.csv").write_bytes(content)
+        with pytest.raises(ValueError, match="expected a table of numbers"):
+            training.History.load(tmp_path / "words.csv")
     with pytest.raises(KeyError, match="expected one of epoch, loss"):
         history["absent"]
 
@@ -407,7 +444,15 @@ def _other(net: nn.Module) -> Any:
         ({"data": (np.ones((3, 5)), np.ones(4))}, ValueError, "of as many rows each"),
         ({"data": (np.ones((0, 5)), np.ones(0))}, ValueError, "data: found no rows"),
         ({"data": iter([])}, ValueError, "data: found an iterator"),
+        ({"data": ([[0.0] * 5], np.zeros(1, int))}, TypeError, "data: found a tuple of list, ndarray, expected arrays"),
+        ({"validation": iter([_data()])}, ValueError, "validation: found an iterator"),
+        ({"restore_best": "no"}, TypeError, "restore_best: found 'no'"),
+        ({"progress": "no"}, TypeError, "progress: found 'no'"),
+        ({"table": "absent/table.csv"}, ValueError, "table: found absent"),
+        ({"table": "."}, ValueError, "table: found ., expected a file"),
+        ({"group": 3}, TypeError, "group: found int"),
         ({"data": []}, ValueError, "data: found no batch"),
+        ({"data": [tuple(a[:0] for a in _data())]}, ValueError, "data: found a batch of no rows"),
         ({"epochs": -1}, ValueError, "epochs: found -1"),
         ({"batch_size": 0}, ValueError, "batch_size: found 0"),
         ({"batch_size": 99, "drop_last": True}, ValueError, "data: found 70 rows, expected at least 99"),
@@ -471,12 +516,17 @@ def test_another_model_is_refused_on_resuming(tmp_path: Path) -> None:
     _run(1, tmp_path)
     net = nn.Linear(5, 3, rng=0)
     before = net.state_dict()
+    optimizer, schedule = _all_of_it(net)
     with pytest.raises(ValueError, match="model"):
-        _fit(net, checkpoint=tmp_path, resume=True, validation=_data())
+        _fit(net, optimizer=optimizer, schedule=schedule, checkpoint=tmp_path, resume=True, validation=_data())
     assert all(np.array_equal(before[name], array) for name, array in net.state_dict().items())
     other = _net()
     optimizer, schedule = _all_of_it(other)
     before = other.state_dict()
+    with pytest.raises(ValueError, match="schedule: found none, expected one, as in the checkpoint"):
+        _fit(_net(), checkpoint=tmp_path, resume=True, validation=_data())
+    with pytest.raises(ValueError, match="mode: found 'max', expected 'min', as in the checkpoint"):
+        _run(2, tmp_path, resume=True, mode="max")
     with pytest.raises(ValueError, match="monitor: found 'loss', expected 'val_loss'"):
         _fit(other, optimizer=optimizer, schedule=schedule, checkpoint=tmp_path, resume=True)
     assert all(np.array_equal(before[name], array) for name, array in other.state_dict().items())

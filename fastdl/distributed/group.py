@@ -17,6 +17,7 @@ import numpy as np
 import fastdl
 from fastdl import nn
 from fastdl.distributed.steps import Steps
+from fastdl.functional.verbs import fail
 from fastdl.nn._layer import RandomLayer
 from fastdl.optim import Optimizer
 
@@ -83,6 +84,8 @@ class Group:
         self.overlap = overlap
         self.interrupted = False
         """Whether this rank was told to end, by Ctrl-C."""
+        self.stopped = False
+        """Whether all were, and know it."""
         fastdl.set_num_threads(self._threads() if threads is None else threads)
 
     def _threads(self) -> int:
@@ -145,10 +148,31 @@ class Group:
         finally:
             signal.signal(signal.SIGINT, before)
 
+    def check_same(self, model: nn.Module, optimizer: Optimizer, **options: Any) -> None:
+        """Refuse, on all ranks, what is not the same on all of them: they would wait for each other for ever."""
+        for name, array in model.state_dict().items():
+            options[f"model: {name}"] = f"{array.dtype} {array.shape}"
+        options |= {"optimizer": (type(optimizer).__name__, list(optimizer.params)), "overlap": self.overlap}
+        first, *others = self.comm.allgather(options)
+        for rank, other in enumerate(others, 1):
+            for name in first | other:
+                own, found = first.get(name), other.get(name)
+                if own != found:
+                    fail(name, f"{found} on rank {rank}", f"{own}, as on rank 0")
+
+    def one(self, row: dict[str, float]) -> dict[str, float]:
+        """What rank 0 found."""
+        return self.comm.bcast(row)  # type: ignore[no-any-return]
+
+    def some(self, true: bool) -> bool:
+        """Whether it is so on one of the ranks."""
+        return bool(self.comm.allreduce(true, self._mpi.LOR))
+
     def begin(
         self, model: nn.Module, optimizer: Optimizer, schedule: Any, rng: np.random.Generator, history: Any, best: Any
     ) -> None:
         """Everything as rank 0 has it."""
+        self.stopped = False
         layers = [layer for layer in model.modules() if isinstance(layer, RandomLayer)]
         found = None
         if self.rank == 0:

@@ -17,8 +17,8 @@ from fastdl.program import recorded
 
 Array = np.ndarray[Any, Any]
 
-_MORE = 2
-"""Numbers after the gradients: the loss, and how many ranks were told to end."""
+_MORE = 3
+"""Numbers after the gradients: the loss, how many ranks were told to end, and how many have no batch any more."""
 _BUCKET = 1 << 17
 """Bytes of gradients that are sent together, at least, where they are sent while backward goes on."""
 
@@ -60,15 +60,15 @@ class Steps:
             self._make_buckets(*batch)
             self._backward.program(*batch)
 
-    def __call__(self, *batch: Any, rows: int | None = None) -> float:
-        """A step; its loss, of all ranks. rows: of the whole batch."""
-        own, size = len(batch[-1]), self.group.size
+    def __call__(self, *batch: Any, weight: float = 1.0) -> float:
+        """A step; its loss, of all ranks. weight: of this rank's rows, where others have other numbers; 0: none."""
+        none = not (weight and len(batch[-1]))
         if not self.buckets:
-            if not own:
+            if none:
                 fail("data", f"no row for rank {self.group.rank} in the first batch", "at least one for each rank")
             self._make_buckets(*batch)
-        weight = own * size / rows if rows is not None and self.mean else 1.0
-        """What this rank's gradients count, where it has more rows than others, or fewer."""
+        if not self.mean:
+            weight = 1.0
         requests: list[Any] = []
 
         def send(i: int, value: float = 0.0) -> None:
@@ -76,13 +76,13 @@ class Steps:
                 return
             whole = self.buckets[i].whole
             if i == len(self.buckets) - 1:
-                whole[-_MORE:] = value, self.group.interrupted
+                whole[-_MORE:] = value, self.group.interrupted, 0
             if weight != 1:
                 self.buckets[i].grads[:] *= weight
             requests.append(self.group.add_up(whole, wait=not self.overlap))
 
         last = len(self.buckets) - 1
-        if not own:
+        if none:
             for bucket in self.buckets:
                 bucket.whole[:] = 0
             for i in range(last):
@@ -95,16 +95,31 @@ class Steps:
             for i in range(last):
                 send(i)
         send(last, float(value) * weight)
-        for request in requests:
-            if request is not None:
-                request.Wait()
-        found, stop = self.buckets[-1].whole[-_MORE:]
-        if stop:
-            raise KeyboardInterrupt
+        found = self._arrived(requests)
         if self._update is None or (self.record and self._update.stale):
             self._update = recording(self._step) if self.record else self._step
         self._update()
-        return float(found) / (size if self.mean else 1)
+        return found / (self.group.size if self.mean else 1)
+
+    def end(self) -> None:
+        """There is no batch any more in this epoch: on no rank, or it is an error on all."""
+        for bucket in self.buckets:
+            bucket.whole[:] = 0
+        self.buckets[-1].whole[-_MORE:] = 0, self.group.interrupted, 1
+        self._arrived([self.group.add_up(bucket.whole, wait=not self.overlap) for bucket in self.buckets])
+
+    def _arrived(self, requests: list[Any]) -> float:
+        """Wait for sums; that of losses."""
+        for request in requests:
+            if request is not None:
+                request.Wait()
+        loss, stop, ended = self.buckets[-1].whole[-_MORE:]
+        if stop:
+            self.group.stopped = True
+            raise KeyboardInterrupt
+        if 0 < ended < self.group.size:
+            fail("data", "more batches on some ranks than on others", "as many on each")
+        return float(loss)
 
     def _in_parts(self, batch: Any) -> Any:
         """The program for batches like this, cut where a bucket is full."""

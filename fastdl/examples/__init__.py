@@ -41,9 +41,21 @@ def requires(extra: str) -> Iterator[None]:
 
 def at_least_one(text: str) -> int:
     """The type of an argument."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"found {value}, expected at least 1")
+    return _at_least(1, text)
+
+
+def at_least_zero(text: str) -> int:
+    """The type of an argument."""
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"found {text!r}, expected an integer") from None
+    if value < least:
+        raise argparse.ArgumentTypeError(f"found {value}, expected at least {least}")
     return value
 
 

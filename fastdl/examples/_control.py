@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 import fastdl
-from fastdl.examples import at_least_one, requires
+from fastdl.examples import at_least_one, at_least_zero, requires
 
 
 def add_arguments(parser: argparse.ArgumentParser, name: str, steps: int, seeds: int) -> None:
     parser.add_argument("--steps", type=at_least_one, default=steps, metavar="N", help="at most (%(default)s)")
     parser.add_argument("--seeds", type=at_least_one, default=seeds, metavar="N", help="runs (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the first run (%(default)s)")
+    parser.add_argument("--seed", type=at_least_zero, default=0, metavar="N", help="of the first run (%(default)s)")
     for kind in ("png", "gif"):
         path = Path(f"{name}.{kind}")
         parser.add_argument(f"--{kind}", type=Path, default=path, metavar=kind.upper(), help="default: %(default)s")

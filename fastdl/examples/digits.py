@@ -15,7 +15,7 @@ import numpy as np
 
 import fastdl
 from fastdl import nn, optim, training
-from fastdl.examples import at_least_one, rates, requires
+from fastdl.examples import at_least_one, at_least_zero, rates, requires
 
 Array = Any
 Batch = tuple[Array, Array]
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--batch-size", type=at_least_one, default=64, metavar="N", help="default: %(default)s")
     parser.add_argument("--lr", type=float, default=0.1, metavar="LR", help="first learning rate (%(default)s)")
     parser.add_argument(
-        "--seed", type=int, default=0, metavar="N", help="of weights, order and distortions (%(default)s)"
+        "--seed", type=at_least_zero, default=0, metavar="N", help="of weights, order and distortions (%(default)s)"
     )
     parser.add_argument("--output", type=Path, default=Path("digits.png"), metavar="PNG", help="default: %(default)s")
     parser.add_argument("--threads", type=at_least_one, metavar="N", help="default: as fastdl info shows")
@@ -131,6 +131,14 @@ def train(
     optimizer = optim.SGD(net.parameters(), lr=lr, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True)
     ranks = options["group"].size if options.get("group") else 1
     steps = epochs * -(-len(digits.train_images) // (batch_size * ranks))
+    schedule = optim.lr_scheduler.PolynomialLR(optimizer, steps)
+    if (path := options.get("checkpoint")) and path.exists():
+        fastdl.load_checkpoint(path / "checkpoint.npz" if path.is_dir() else path, schedule=schedule)
+        if (made := schedule.total_iters) != steps:
+            raise ValueError(
+                f"--checkpoint: found a training of {made} steps, expected {steps}: the learning rate falls to zero "
+                "with them, so go on with the same --epochs, --batch-size and number of ranks"
+            )
     return training.fit(
         net,
         (digits.train_images, digits.train_labels),
@@ -142,7 +150,7 @@ def train(
         transform=lambda rng, images, labels: (_distorted(images, rng), labels),
         validation=(digits.test_images, digits.test_labels),
         metrics=training.accuracy,
-        schedule=optim.lr_scheduler.PolynomialLR(optimizer, steps),
+        schedule=schedule,
         schedule_each="batch",
         progress=True,
         **options,

@@ -19,7 +19,7 @@ import numpy as np
 
 import fastdl
 from fastdl import nn, optim, training
-from fastdl.examples import at_least_one, digits, requires
+from fastdl.examples import at_least_one, at_least_zero, digits, requires
 
 Array = Any
 LATENT = 32
@@ -45,7 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=at_least_one, default=40, metavar="N", help="default: %(default)s")
     parser.add_argument("--batch-size", type=at_least_one, default=32, metavar="N", help="default: %(default)s")
     parser.add_argument("--lr", type=float, default=1e-3, metavar="LR", help="learning rate of both (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights, order and noise (%(default)s)")
+    parser.add_argument(
+        "--seed", type=at_least_zero, default=0, metavar="N", help="of weights, order and noise (%(default)s)"
+    )
     parser.add_argument("--output", type=Path, default=Path("gan"), metavar="FOLDER", help="default: %(default)s")
     parser.add_argument("--threads", type=at_least_one, metavar="N", help="default: as fastdl info shows")
 

@@ -22,7 +22,7 @@ import numpy as np
 
 import fastdl
 from fastdl import nn, optim
-from fastdl.examples import at_least_one, rates, requires
+from fastdl.examples import at_least_one, at_least_zero, rates, requires
 
 Array = Any
 Batch = tuple[Array, Array]
@@ -75,7 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--steps", type=at_least_one, default=32, metavar="N", help="characters that gradients go back (%(default)s)"
     )
     parser.add_argument("--lr", type=float, default=1e-2, metavar="LR", help="first learning rate (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of weights and samples (%(default)s)")
+    parser.add_argument(
+        "--seed", type=at_least_zero, default=0, metavar="N", help="of weights and samples (%(default)s)"
+    )
     parser.add_argument(
         "--characters", type=at_least_one, metavar="N", help="of the text; default: all of it, some 310,000"
     )

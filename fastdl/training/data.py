@@ -17,6 +17,10 @@ Data: TypeAlias = "tuple[Array, ...] | Iterable[Batch] | Callable[[np.random.Gen
 def arrays_of(data: Any, argument: str) -> tuple[Array, ...] | None:
     """The arrays, if that is what data are: (inputs..., target) of as many rows each."""
     if not isinstance(data, (tuple, list)) or not data or not all(isinstance(a, np.ndarray) for a in data):
+        mixed = isinstance(data, tuple) and any(isinstance(a, np.ndarray) for a in data)
+        if mixed:
+            found = ", ".join(type(a).__name__ for a in data)
+            raise TypeError(f"{argument}: found a tuple of {found}, expected arrays only, or batches")
         if not callable(data) and not isinstance(data, Iterable):
             raise TypeError(
                 f"{argument}: found {type(data).__name__}, expected a tuple of arrays (inputs..., target), or batches"
@@ -35,13 +39,15 @@ def batches_of(data: Any, argument: str, rng: np.random.Generator) -> Iterator[B
         if not isinstance(batch, (tuple, list)) or len(batch) < 2:
             found = f"{len(batch)} arrays" if isinstance(batch, (tuple, list)) else type(batch).__name__
             fail(argument, f"a batch of {found}", "a tuple (inputs..., target)")
+        if np.size(batch[-1]) == 0:
+            fail(argument, "a batch of no rows", "at least one in each")
         yield tuple(batch)
 
 
-def check_again(data: Any, epochs: int) -> None:
+def check_again(data: Any, epochs: int, argument: str) -> None:
     """Refuse what gives batches but once."""
     if epochs > 1 and isinstance(data, Iterator):
-        fail("data", "an iterator, which ends after one epoch", "what can be iterated over again, such as a function")
+        fail(argument, "an iterator, which ends after one epoch", "what can be iterated over again, such as a function")
 
 
 def pieces_of(order: Array, size: int, drop_last: bool) -> tuple[Array, Array]:

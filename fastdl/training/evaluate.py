@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fastdl import nn
-from fastdl.functional.verbs import integer
+from fastdl.functional.verbs import fail, integer
 from fastdl.program import recorded
 from fastdl.training.data import Array, Data, arrays_of, batches_of
 from fastdl.training.metrics import Metrics, named
@@ -63,6 +63,10 @@ def evaluate(
     >>> training.evaluate(net, (x, np.arange(4)), metrics=[training.accuracy])
     {'accuracy': 1.0}
     """
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model: found {type(model).__name__}, expected one of fastdl's, a Module")
+    if loss is not None and not callable(loss):
+        raise TypeError(f"loss: found {type(loss).__name__}, expected a loss of fastdl.nn")
     with mistakes():
         return Evaluation(model, data, loss, metrics, batch_size, record)()
 
@@ -77,6 +81,7 @@ class Evaluation:
         self.batch_size = integer(batch_size, "batch_size", 1)
         self.arrays = arrays_of(data, "validation")
         self.summed = getattr(loss, "reduction", "mean") == "sum"
+        self.native = record
         self._call = recorded(self._forward) if record else self._forward
 
     def _forward(self, *batch: Any) -> Any:
@@ -95,14 +100,16 @@ class Evaluation:
                     size = np.size(batch[-1])
                     total, count = total + float(value) * (1 if self.summed else size), count + size
                 if self.metrics:
-                    outputs.append(output)
-                    targets.append(batch[-1])
+                    outputs.append(output if self.native else _kept(output))
+                    targets.append(batch[-1] if self.arrays is not None else _kept(batch[-1]))
         if self.group is not None:
             total, count, outputs, targets = self.group.gathered(total, count, outputs, targets)
-        found = {} if self.loss is None else {"loss": total / count if count else float("nan")}
+        if (self.loss is not None and not count) or (self.metrics and not outputs):
+            fail("validation", "no batch", "at least one")
+        found = {} if self.loss is None else {"loss": total / count}
         if self.metrics:
             whole = _joined(outputs), _joined(targets)
-            found |= {name: float(metric(*whole)) for name, metric in self.metrics.items()}
+            found |= {name: _number(name, metric(*whole)) for name, metric in self.metrics.items()}
         return found
 
     def _batches(self) -> Iterator[tuple[Any, ...]]:
@@ -112,6 +119,18 @@ class Evaluation:
         arrays = self.arrays if self.group is None else tuple(self.group.share(a) for a in self.arrays)
         for start in range(0, len(arrays[0]), self.batch_size):
             yield tuple(a[start : start + self.batch_size] for a in arrays)
+
+
+def _kept(part: Any) -> Any:
+    """Of memory that may be used again for the next batch, a copy."""
+    return part.copy() if isinstance(part, np.ndarray) else part
+
+
+def _number(name: str, found: Any) -> float:
+    if isinstance(found, (str, bytes)) or np.size(found) != 1 or np.asarray(found).dtype.kind not in "biuf":
+        shape = f" of shape {found.shape}" if isinstance(found, np.ndarray) else ""
+        raise TypeError(f"metrics: found {type(found).__name__}{shape} returned by {name}, expected a number")
+    return float(np.asarray(found).reshape(()))
 
 
 def _joined(parts: list[Any]) -> Array:

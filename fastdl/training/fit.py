@@ -16,7 +16,7 @@ from fastdl import nn
 from fastdl.functional.verbs import choice, fail, flag, integer, number
 from fastdl.optim import Optimizer
 from fastdl.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from fastdl.training.checkpoint import Checkpoint
+from fastdl.training.checkpoint import Checkpoint, check_place
 from fastdl.training.data import Array, Data, arrays_of, batches_of, check_again, pieces_of
 from fastdl.training.evaluate import Evaluation
 from fastdl.training.history import History
@@ -161,11 +161,14 @@ def fit(
     >>> bool(history[-1]["val_accuracy"] > 0.95)
     True
     """
-    _check(model, loss, optimizer, schedule, callback, transform)
+    _check(model, loss, optimizer, schedule, callback, transform, group)
     integer(epochs, "epochs", 0)
     integer(batch_size, "batch_size", 1)
     for name, value in {"shuffle": shuffle, "drop_last": drop_last, "resume": resume, "record": record}.items():
         flag(value, name)
+    for name, wish in {"restore_best": restore_best, "progress": progress}.items():
+        if wish is not None:
+            flag(wish, name)
     choice(schedule_each, "schedule_each", ("epoch", "batch"))
     choice(mode, "mode", ("min", "max"))
     if schedule_each == "batch" and isinstance(schedule, ReduceLROnPlateau):
@@ -183,7 +186,8 @@ def fit(
     except (TypeError, ValueError):
         raise TypeError(f"rng: found {rng!r}, expected a numpy Generator, a seed or None") from None
     arrays = arrays_of(data, "data")
-    check_again(data, epochs)
+    check_again(data, epochs, "data")
+    check_again(validation, epochs, "validation")
     evaluation = None
     if validation is not None:
         evaluation = Evaluation(model, validation, loss, metrics, batch_size, record, group)
@@ -195,10 +199,25 @@ def fit(
         fail("monitor", repr(monitor), f"one of {', '.join(columns)}")
     first = group is None or group.rank == 0
     kept = Checkpoint(checkpoint, model, optimizer, schedule, generator) if checkpoint is not None and first else None
+    if table is not None and first:
+        check_place(table)
     best = _Best(model, watched, mode, min_delta)
     history = History()
     tables = [path for path in (table, None if kept is None else kept.table) if path is not None] if first else []
     with mistakes(), group.training() if group is not None else nullcontext():
+        if group is not None:
+            held = None if evaluation is None or evaluation.arrays is None else len(evaluation.arrays[0])
+            options: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "shuffle": shuffle}
+            options |= {
+                "drop_last": drop_last,
+                "data": [f"{a.dtype} {a.shape}" for a in arrays or ()],
+                "rows of validation": held,
+            }
+            options |= {"columns": columns, "monitor": watched}
+            options |= {"mode": mode, "patience": patience, "min_delta": min_delta, "restore_best": restore_best}
+            options |= {"max_norm": max_norm, "clip_value": clip_value, "record": record, "loss": type(loss).__name__}
+            options |= {"schedule": type(schedule).__name__, "schedule_each": schedule_each}
+            group.check_same(model, optimizer, **options)
         if kept is not None and resume:
             kept.load(history, best)
         if group is not None:
@@ -223,6 +242,8 @@ def fit(
                     if evaluation is not None:
                         row |= {f"val_{name}": value for name, value in evaluation().items()}
                     row |= {"lr": rate, "seconds": time.perf_counter() - began}
+                    if group is not None:
+                        row = group.one(row)
                     if schedule is not None and each_batch is None:
                         schedule.step(*([row[watched]] if isinstance(schedule, ReduceLROnPlateau) else []))
                     history.rows.append(row)
@@ -234,13 +255,16 @@ def fit(
                     for path in tables:
                         history.save(path)
                     show(epoch + 1, "  ".join(f"{name} {row[name]:.4g}" for name in columns))
-                    if callback is not None and callback(history) is True:
+                    stop = callback is not None and _is_true(callback(history))
+                    if stop if group is None else group.some(stop):
                         history.ended = "callback"
                     if enough or history.ended == "callback":
                         break
                 if enough:
                     history.ended = "patience"
             except KeyboardInterrupt:
+                if group is not None and not group.stopped:
+                    raise  # from a function of this rank's, while others go on
                 history.ended, history.best = "interrupted", best.epoch
         if patience is not None or history.ended == "interrupted" if restore_best is None else restore_best:
             best.restore()
@@ -288,7 +312,8 @@ class _Source:
         self.data, self.arrays, self.steps, self.drop_last, self.rng = data, arrays, steps, drop_last, rng
         self.transform, self.group, self.shuffle = transform, group, shuffle
         self.summed = getattr(steps.loss, "reduction", "mean") == "sum"
-        self.size = batch_size * (1 if group is None else group.size)
+        self.ranks = 1 if group is None else group.size
+        self.size = batch_size * self.ranks
         if arrays is None:
             return
         order, rest = pieces_of(np.arange(len(arrays[0])), self.size, drop_last)
@@ -304,9 +329,11 @@ class _Source:
         if self.arrays is None:
             rng = self._own_rng(epoch)
             for batch in batches_of(self.data, "data", rng):
-                total, count = self._step(self._transformed(batch, rng), None, total, count, each_batch)
+                batch = self._transformed(batch, rng)
+                total, count = self._step(batch, np.size(batch[-1]), total, count, each_batch)
             if not count:
                 fail("data", "no batch", "at least one in each epoch")
+            self.steps.end()
             return total / count
         n = len(self.arrays[0])
         order, rest = pieces_of(self.rng.permutation(n) if self.shuffle else np.arange(n), self.size, self.drop_last)
@@ -324,15 +351,18 @@ class _Source:
             count = self._size(order[0]) * len(order)
             total, order = float(losses.sum()) * (1 if self.summed else self._size(order[0])), order[:0]
         for i, rows in enumerate((*order, *([rest] if len(rest) else []))):
-            batch = self._transformed(self._batch(rows), rng)
-            total, count = self._step(batch, rows, total, count, each_batch)
+            own = len(rows) if self.group is None else len(self.group.share(rows))
+            batch = self._transformed(self._batch(rows), rng) if own else self._batch(rows)
+            weight = own * self.ranks / len(rows)
+            total, count = self._step(batch, self._size(rows), total, count, each_batch, weight)
             if i % max(1, steps // _LOOKS) == 0:
                 show((i + 1) / steps)
         return total / count
 
-    def _step(self, batch: Any, rows: Any, total: float, count: int, each_batch: Any) -> tuple[float, int]:
-        value = self.steps(*batch, rows=None if rows is None else len(rows))
-        size = np.size(batch[-1]) if rows is None else self._size(rows)
+    def _step(
+        self, batch: Any, size: int, total: float, count: int, each_batch: Any, weight: float = 1.0
+    ) -> tuple[float, int]:
+        value = self.steps(*batch, weight=weight)
         if each_batch is not None:
             each_batch()
         return total + value * (1 if self.summed else size), count + size
@@ -362,11 +392,16 @@ class _Source:
         return tuple(found)
 
 
+def _is_true(found: Any) -> bool:
+    """NumPy's True is another object."""
+    return isinstance(found, (bool, np.bool_)) and bool(found)
+
+
 def _shown(show: Any, epoch: int) -> Callable[[float], None]:
     return lambda part: show(epoch + part, "")
 
 
-def _check(model: Any, loss: Any, optimizer: Any, schedule: Any, callback: Any, transform: Any) -> None:
+def _check(model: Any, loss: Any, optimizer: Any, schedule: Any, callback: Any, transform: Any, group: Any) -> None:
     for name, value, kind in (("model", model, nn.Module), ("optimizer", optimizer, Optimizer)):
         if not isinstance(value, kind):
             raise TypeError(f"{name}: found {type(value).__name__}, expected one of fastdl's, a {kind.__name__}")
@@ -375,6 +410,8 @@ def _check(model: Any, loss: Any, optimizer: Any, schedule: Any, callback: Any, 
     for name, value in {"callback": callback, "transform": transform}.items():
         if value is not None and not callable(value):
             raise TypeError(f"{name}: found {type(value).__name__}, expected a function")
+    if group is not None and not (hasattr(group, "begin") and hasattr(group, "rank")):
+        raise TypeError(f"group: found {type(group).__name__}, expected a fastdl.distributed.Group")
     if getattr(loss, "reduction", "mean") == "none":
         fail("loss", "reduction='none'", "a reduction to one number")
     own = {id(array) for array in model.parameters().values()}

@@ -106,11 +106,11 @@ class History(Sequence[dict[str, float]]):
         ValueError
             For a file that is no such table.
         """
-        with open(path, newline="") as file:
-            table = list(csv.DictReader(file))
         try:
+            with open(path, newline="") as file:
+                table = list(csv.DictReader(file))
             return cls([{n: _number(n, v) for n, v in row.items() if v != ""} for row in table])
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, csv.Error):
             raise ValueError(f"path: found {os.fspath(path)}, expected a table of numbers, as save writes it") from None
 
     def plot(self, path: str | os.PathLike[str] | None = None, axes: Any = None) -> Any:

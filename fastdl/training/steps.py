@@ -52,9 +52,12 @@ class Steps:
         self.native = record
         """Whether `over` makes an epoch without Python in between."""
 
-    def __call__(self, *batch: Any, rows: int | None = None) -> float:
-        """A step; its loss. rows: of all ranks together, which matters to those of fastdl.distributed."""
+    def __call__(self, *batch: Any, weight: float = 1.0) -> float:
+        """A step; its loss. weight: how many rows of all a rank has, which matters to those of fastdl.distributed."""
         return float(self._step(*batch))
+
+    def end(self) -> None:
+        """There is no batch any more in this epoch."""
 
     def prepare(self, *batch: Any) -> None:
         """Find out now what cannot be recorded."""

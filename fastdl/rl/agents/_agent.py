@@ -14,7 +14,7 @@ import numpy as np
 
 from fastdl import _files, nn, optim
 from fastdl.rl.agents import _collect
-from fastdl.rl.agents._gymnasium import GymnasiumWorlds, normalised, quickest_vector_of, vector_of
+from fastdl.rl.agents._gymnasium import GymnasiumWorlds, check_vector, normalised, quickest_vector_of, vector_of
 from fastdl.rl.agents._networks import Parameters, mlp
 from fastdl.rl.agents._options import check_options, options_of, seed_of
 from fastdl.rl.agents._programs import Bound
@@ -431,7 +431,8 @@ def evaluate(agent: Agent, environment: Any = None, episodes: int = 100, seed: i
     environment : str or gymnasium.vector.VectorEnv, optional
         Gymnasium's name of it; by default that of the environment which the agent learned in.
     episodes : int
-        How many; so many environments run at once, and of each the first episode counts.
+        How many; so many environments run at once, and of each the first episode counts. Of a vector, as many as it has
+        environments.
     seed : int
         Of the environments.
 
@@ -447,6 +448,8 @@ def evaluate(agent: Agent, environment: Any = None, episodes: int = 100, seed: i
     vector = environment
     if isinstance(environment, str):
         vector = quickest_vector_of(environment, episodes, **agent.environment.gymnasium_options)
+    else:
+        check_vector(vector)
     observation, _ = vector.reset(seed=seed)
     returns, running = np.zeros(vector.num_envs), np.ones(vector.num_envs, np.bool_)
     while running.any():

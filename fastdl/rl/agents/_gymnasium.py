@@ -11,7 +11,7 @@ from fastdl.rl.environment import Spaces
 
 Array = np.ndarray[Any, Any]
 
-__all__ = ["GymnasiumWorlds", "quickest_vector_of", "vector_of"]
+__all__ = ["GymnasiumWorlds", "check_vector", "quickest_vector_of", "vector_of"]
 
 
 def vector_of(environment_id: str, n: int, **options: Any) -> Any:
@@ -27,6 +27,18 @@ def quickest_vector_of(environment_id: str, n: int, **options: Any) -> Any:
     import gymnasium
 
     return vector_of(environment_id, n, **options) if options else gymnasium.make_vec(environment_id, n)
+
+
+def check_vector(vector: Any) -> None:
+    """Refuse what is no vector, or one that does not go on after an episode."""
+    import gymnasium
+
+    if not isinstance(vector, gymnasium.vector.VectorEnv):
+        raise TypeError(
+            f"environment: found {type(vector).__name__}, expected the name of one, or a vector: gymnasium.make_vec"
+        )
+    if vector.metadata.get("autoreset_mode") == gymnasium.vector.AutoresetMode.DISABLED:
+        raise ValueError("environment: found autoreset mode DISABLED, expected one that begins the next episode")
 
 
 class GymnasiumWorlds(Spaces):
