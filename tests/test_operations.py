@@ -147,9 +147,13 @@ def _transposed(x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("layout", [_gaps, _reversed, _transposed])
 @pytest.mark.parametrize("case", parameters(everyday()))
 def test_any_strides(case: Case, layout: Any) -> None:
-    """A view gives exactly what its contiguous copy gives."""
+    """A view gives exactly what its contiguous copy gives; but a product of views that are read where they lie, whose sums
+    may be taken in another order."""
     arguments = case.make(np.float32)
     views = {name: mapped(layout, value) for name, value in arguments.items() if name not in case.updates}
+    if case.operation in ("matmul", "matmul_backward"):
+        case.check(case.run(arguments | views), arguments)
+        return
     for got, want in zip(case.run(arguments | views), case.run(arguments), strict=True):
         np.testing.assert_array_equal(got, want)
 
