@@ -29,6 +29,11 @@ def _dedented(text: str) -> str:
     return textwrap.dedent(text).strip("\n")
 
 
+@functools.cache
+def _indented(text: str, indent: str) -> str:
+    return f"\n{text}".replace("\n", "\n" + indent).replace("\n" + indent + "\n", "\n\n")
+
+
 def doc(*shared: Mapping[str, str], **more: str) -> Callable[[Documented], Documented]:
     """Replace each line of the docstring that is ``{name}`` by the text of that name, indented as the line is.
 
@@ -46,7 +51,7 @@ def doc(*shared: Mapping[str, str], **more: str) -> Callable[[Documented], Docum
             text = _dedented(texts[name])
             if "{" in text:
                 text = _PLACE.sub(fill, f"\n{text}\n")[1:-1]
-            return f"\n{text}".replace("\n", "\n" + indent).replace("\n" + indent + "\n", "\n\n")
+            return _indented(text, indent)
 
         documented.__doc__ = _PLACE.sub(fill, f"\n{documented.__doc__ or ''}\n")[1:-1]
         if unused := more.keys() - used:

@@ -9,12 +9,16 @@
 The step functions that they are made of, such as adam_step, are in `fastdl` itself.
 """
 
-from fastdl.optim import lr_scheduler
+from typing import TYPE_CHECKING, Any
+
 from fastdl.optim.adam import Adam, AdamW, NAdam
 from fastdl.optim.adaptive import Adadelta, Adagrad, RMSprop
 from fastdl.optim.clipping import clip_grad_norm_, clip_grad_value_
 from fastdl.optim.momentum import SGD, Lion
 from fastdl.optim.optimizer import Optimizer, ParamGroup
+
+if TYPE_CHECKING:
+    from fastdl.optim import lr_scheduler
 
 __all__ = [
     "SGD",
@@ -31,3 +35,11 @@ __all__ = [
     "clip_grad_value_",
     "lr_scheduler",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "lr_scheduler":  # which takes as long to import as a family of functions
+        raise AttributeError(f"module 'fastdl.optim' has no attribute {name!r}")
+    from importlib import import_module
+
+    return import_module("fastdl.optim.lr_scheduler")
