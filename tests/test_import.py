@@ -40,9 +40,15 @@ print("done")
 
 
 def test_takes_at_most_50_ms_beyond_numpy() -> None:
-    """The best of several processes, as soon as one is good enough: what the machine does beside it only adds."""
-    code = "import numpy, time; t = time.perf_counter(); import fastdl; print(time.perf_counter() - t)"
-    assert any(float(_run(code)) <= 0.050 for _ in range(10))
+    """Or, on a slow machine, 0.55 of what NumPy takes there. The best of several processes, as soon as one is good
+    enough: what the machine does beside it only adds."""
+    code = "import time; a = time.perf_counter(); import numpy; b = time.perf_counter(); import fastdl\n"
+    code += "print(time.perf_counter() - b, b - a)"
+    for _ in range(10):
+        own, of_numpy = map(float, _run(code).split())
+        if own <= max(0.050, 0.55 * of_numpy):
+            return
+    raise AssertionError(f"found {own * 1e3:.0f} ms, NumPy {of_numpy * 1e3:.0f} ms")
 
 
 def test_without_numba_it_says_what_to_install() -> None:

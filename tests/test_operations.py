@@ -147,8 +147,8 @@ def _transposed(x: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("layout", [_gaps, _reversed, _transposed])
 @pytest.mark.parametrize("case", parameters(everyday()))
 def test_any_strides(case: Case, layout: Any) -> None:
-    """A view gives exactly what its contiguous copy gives; but a product of views that are read where they lie, whose sums
-    may be taken in another order."""
+    """A view gives exactly what its contiguous copy gives; but a product of views, which are read where they lie, and
+    whose sums may be taken in another order."""
     arguments = case.make(np.float32)
     views = {name: mapped(layout, value) for name, value in arguments.items() if name not in case.updates}
     if case.operation in ("matmul", "matmul_backward"):

@@ -342,8 +342,8 @@ def pow(x: ArrayLike | float, exponent: ArrayLike | float, out: Array | None = N
     >>> import numpy as np, fastdl
     >>> fastdl.pow(np.array([1.0, 2.0, -3.0]), 2)
     array([1., 4., 9.])
-    >>> fastdl.pow(2.0, np.array([0.5, 10.0])).round(6)
-    array([1.414214e+00, 1.024000e+03])
+    >>> fastdl.pow(2.0, np.array([0.5, 3.0])).round(6)
+    array([1.414214, 8.      ])
     """
     return _combined(x, exponent, _kernels.ARITHMETIC_POW, out, 1.0, "exponent")
 
