@@ -21,9 +21,10 @@ op_db = pytest.importorskip("torch.testing._internal.common_methods_invocations"
 
 _NAMES = {"unfold": "im2col", "fold": "col2im"}
 """What fastdl calls differently."""
-_OTHERS = {"take", "cat"}
-"""What means something else there (fastdl's is index_select along dimension 0), and what takes a list of tensors:
-test_torch compares these."""
+_OTHERS = {"take", "cat", "embedding", "scaled_dot_product_attention"}
+"""What means something else there (fastdl's is index_select along dimension 0), what takes a list of tensors, what has
+its arguments in another order in these samples, and whose gradient takes what forward saves: test_torch compares these.
+"""
 
 
 def _function(op: Any) -> str | None:

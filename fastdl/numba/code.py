@@ -115,6 +115,8 @@ class Code:
         if isinstance(value, ListValue):
             return Number(int, self.list_of(value).size, value.sources)
         if isinstance(value, ArrayValue):
+            if not value.shape:
+                raise Unsupported("found an array without dimensions")
             return value.shape[0]
         if isinstance(value, Other):
             raise Unsupported(f"found {type_name(value)}")
