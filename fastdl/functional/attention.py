@@ -184,6 +184,7 @@ def scaled_dot_product_attention(
     heads, geometry, shape = _heads(query.shape, key.shape, value.shape, mask, causal, shared)
     factor = _factor(scale, query.shape)
     first, start = integer(seed, "seed", 0), integer(offset, "offset", 0)
+    flag(return_saved, "return_saved")
     result = output(out, shape, query)
     if out is not None:
         disjoint(result, "query", query)
