@@ -369,6 +369,7 @@ def _attention(query: Any, key: Any, value: Any, attn_mask: Any = None, **option
 
 
 _TORCH: dict[str, Callable[..., Any]] = {
+    "where": _by_position(lambda condition, x, y: torch.where(condition.bool(), x, y)),
     "scaled_dot_product_attention": _attention,
     "embedding": lambda x, weight, padding_idx=None: F.embedding(x, weight, padding_idx),
     "interpolate": lambda x, **options: F.interpolate(x, **options),
@@ -395,7 +396,7 @@ _TORCH: dict[str, Callable[..., Any]] = {
     **{
         name: _by_position(getattr(torch, name))
         for name in (
-            *("add", "sub", "mul", "div", "pow", "maximum", "minimum", "where"),
+            *("add", "sub", "mul", "div", "pow", "maximum", "minimum"),
             *("sum", "mean", "amax", "amin", "matmul"),
         )
     },
