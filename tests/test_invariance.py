@@ -22,7 +22,7 @@ RANDOM = ("dropout", "alpha_dropout", "dropout1d", "dropout2d", "dropout3d")
 OPERATIONS = sorted({case.operation for case in everyday()})
 
 
-PRODUCTS = ("linear", "conv", "rnn", "lstm", "gru")
+PRODUCTS = ("linear", "conv", "rnn", "lstm", "gru", "scaled_dot_product_attention")
 """What is summed as is quickest for a batch, unless `set_deterministic` is set."""
 
 
@@ -147,7 +147,7 @@ def test_threads_of_clipping() -> None:
 
 
 WHOLE = {
-    *("take", "cat", "fuse_conv_bn_weights"),
+    *("take", "embedding", "cat", "fuse_conv_bn_weights"),
     *("add", "sub", "mul", "div", "pow", "maximum", "minimum", "where", "sum", "mean", "amax", "amin", "matmul"),
 }
 """Of rows by index, of weights, of arrays in which any dimension may be that of the samples."""
@@ -183,6 +183,13 @@ def _batched(case: Case, arguments: dict[str, Any]) -> tuple[dict[str, int], dic
             return None
         states = 1 + (family == "lstm_cell")
         return dict.fromkeys(("x", "h", "c", "grad_output", "grad_c"), 0), dict.fromkeys(range(states + backward), 0)
+    if family == "scaled_dot_product_attention":
+        query, mask = arguments["query"], arguments.get("attn_mask")
+        if query.ndim < 3 or options.get("dropout_p") or (options.get("enable_gqa") and query.ndim < 4):
+            return None  # where masks of dropout lie follows from the batch
+        names = dict.fromkeys(("query", "key", "value", "grad_output", "y", "saved"), 0)
+        own = np.ndim(mask) == query.ndim and np.shape(mask)[0] > 1
+        return names | ({"attn_mask": 0} if own else {}), dict.fromkeys(range(len(case.shapes)), 0)
     lead = next(arguments[name] for name in _FIRST if name in arguments)
     if family in ("discounted_returns", "gae", "vtrace"):  # over time, which comes first; what is of one step has none
         if lead.ndim < 2:
@@ -211,7 +218,7 @@ def _batched(case: Case, arguments: dict[str, Any]) -> tuple[dict[str, int], dic
     return names, dict.fromkeys(range(alone), 0)
 
 
-_FIRST = ("x", "x1", "columns", "grad_output", "reward", "grad_advantage", "logits", "mean")
+_FIRST = ("x", "x1", "query", "columns", "grad_output", "reward", "grad_advantage", "logits", "mean")
 
 
 def _taken(arguments: dict[str, Any], names: dict[str, int], samples: Any) -> dict[str, Any]:
