@@ -37,6 +37,10 @@ _ARITHMETIC = ("add", "sub", "mul", "div", "pow", "maximum", "minimum", "where")
 """Whose operands are arrays or numbers: an array is right, unless it does not fit the other one."""
 
 
+_EXCLUSIVE = {("interpolate", "scale_factor"), ("resize", "scale_factor"), ("interpolate", "align_corners")}
+"""Not to be given with what the first case has: that is the mistake then."""
+
+
 def _scalars() -> list[Any]:
     return [
         pytest.param(name, parameter.name, parameter.annotation, id=f"{name}-{parameter.name}")
@@ -44,6 +48,7 @@ def _scalars() -> list[Any]:
         for parameter in inspect.signature(function).parameters.values()
         if {kind.strip() for kind in parameter.annotation.split("|")} & {"int", "float", "bool", "str"}
         and not (name.removesuffix("_backward") in _ARITHMETIC and "ArrayLike" in parameter.annotation)
+        and (name.removesuffix("_backward"), parameter.name) not in _EXCLUSIVE
     ]
 
 
