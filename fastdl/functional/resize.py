@@ -360,7 +360,7 @@ def _resized(
             fail("x", ("shape", shape), "spatial sizes of at least 1")
         if after[d] < 1:
             fail("size", after[d], "at least 1 (or a larger scale_factor)")
-        if after[d] >= 1 << 31:
+        if after[d] > 2_147_483_647:
             fail("size", after[d], "less than 2^31")
     of_sizes, linear = size is not None or again, kind >= 0 and _KINDS[kind] == _LINEAR
     scales = [_scale(before[d], after[d], factors[d], of_sizes, linear) for d in range(3)]
