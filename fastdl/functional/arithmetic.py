@@ -425,9 +425,7 @@ def maximum_backward(grad_output: ArrayLike, x: ArrayLike | float, other: ArrayL
     >>> fastdl.maximum_backward(np.ones(3), np.array([1.0, 2.0, 3.0]), np.array([3.0, 2.0, 1.0]))
     (array([0. , 0.5, 1. ]), array([1. , 0.5, 0. ]))
     """
-    grad, first, second, value = _given(grad_output, x, other)
-    kind = _kernels.ARITHMETIC_MAXIMUM_GRAD
-    return _grad_in(first, kind, grad, first, second, value), _grad_in(second, kind, grad, second, first, value)
+    return _shared_grads(grad_output, x, other, _kernels.ARITHMETIC_MAXIMUM_GRAD)
 
 
 @operation
@@ -475,9 +473,7 @@ def minimum_backward(grad_output: ArrayLike, x: ArrayLike | float, other: ArrayL
     >>> fastdl.minimum_backward(np.ones(3), np.array([1.0, 2.0, 3.0]), np.array([3.0, 2.0, 1.0]))
     (array([1. , 0.5, 0. ]), array([0. , 0.5, 1. ]))
     """
-    grad, first, second, value = _given(grad_output, x, other)
-    kind = _kernels.ARITHMETIC_MINIMUM_GRAD
-    return _grad_in(first, kind, grad, first, second, value), _grad_in(second, kind, grad, second, first, value)
+    return _shared_grads(grad_output, x, other, _kernels.ARITHMETIC_MINIMUM_GRAD)
 
 
 @operation
@@ -605,6 +601,13 @@ def _given(
 ) -> tuple[Array, Array | None, Array | None, float]:
     first, second, value, like, shape, _ = operands(x, "x", other, other_name)
     return _of_shape(grad_output, like, shape), first, second, value
+
+
+@helper
+def _shared_grads(grad_output: ArrayLike, x: ArrayLike | float, other: ArrayLike | float, kind: int) -> Arrays:
+    """The gradients of what treats both of its arguments alike."""
+    grad, first, second, value = _given(grad_output, x, other)
+    return _grad_in(first, kind, grad, first, second, value), _grad_in(second, kind, grad, second, first, value)
 
 
 @helper

@@ -444,11 +444,7 @@ def pixel_shuffle(x: ArrayLike, upscale_factor: int, out: Array | None = None) -
     """
     x = floats(x, "x")
     geometry, shape = _shuffled(x.shape, "x", upscale_factor, "upscale_factor")
-    result = output(out, shape, x)
-    if out is not None:
-        disjoint(result, "x", x)
-    _kernels.copy(x, result, geometry, 6)
-    return result
+    return _turned(x, "x", geometry, shape, out)
 
 
 @operation
@@ -479,11 +475,7 @@ def pixel_shuffle_backward(grad_output: ArrayLike, upscale_factor: int, out: Arr
     """
     grad_output = floats(grad_output, "grad_output")
     geometry, shape = _unshuffled(grad_output.shape, "grad_output", upscale_factor, "upscale_factor")
-    result = output(out, shape, grad_output)
-    if out is not None:
-        disjoint(result, "grad_output", grad_output)
-    _kernels.copy(grad_output, result, geometry, 6)
-    return result
+    return _turned(grad_output, "grad_output", geometry, shape, out)
 
 
 @operation
@@ -513,11 +505,7 @@ def pixel_unshuffle(x: ArrayLike, downscale_factor: int, out: Array | None = Non
     """
     x = floats(x, "x")
     geometry, shape = _unshuffled(x.shape, "x", downscale_factor, "downscale_factor")
-    result = output(out, shape, x)
-    if out is not None:
-        disjoint(result, "x", x)
-    _kernels.copy(x, result, geometry, 6)
-    return result
+    return _turned(x, "x", geometry, shape, out)
 
 
 @operation
@@ -548,10 +536,15 @@ def pixel_unshuffle_backward(grad_output: ArrayLike, downscale_factor: int, out:
     """
     grad_output = floats(grad_output, "grad_output")
     geometry, shape = _shuffled(grad_output.shape, "grad_output", downscale_factor, "downscale_factor")
-    result = output(out, shape, grad_output)
+    return _turned(grad_output, "grad_output", geometry, shape, out)
+
+
+@helper
+def _turned(x: Array, argument: str, geometry: Array, shape: tuple[int, ...], out: Array | None) -> Array:
+    result = output(out, shape, x)
     if out is not None:
-        disjoint(result, "grad_output", grad_output)
-    _kernels.copy(grad_output, result, geometry, 6)
+        disjoint(result, argument, x)
+    _kernels.copy(x, result, geometry, 6)
     return result
 
 

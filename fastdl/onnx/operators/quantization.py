@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 
-import fastdl
 from fastdl.functional.verbs import Array
 from fastdl.onnx._table import operator
 from fastdl.onnx.operators.arithmetic import cast_to, dtype_of
@@ -160,6 +159,3 @@ def qlinear_conv(
     by = x_scale * weight_scale / scale
     by = by.reshape(-1, *[1] * (x.ndim - 2)) if by.size > 1 else by
     return _into(np.rint(found) * by + zero, zero.dtype)
-
-
-__all__ = ["fastdl"]

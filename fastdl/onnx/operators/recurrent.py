@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 import fastdl
 from fastdl.functional.verbs import Array
 from fastdl.onnx._table import Node, is_floats, operator
@@ -146,6 +144,3 @@ def rnn(
     _refuse(clip, activation_alpha or activation_beta)
     (how,) = _chosen("RNN", activations, len(w))
     return _run("RNN", node, x, w, r, b, lengths, {"h0": h0}, None, direction, layout, nonlinearity=how)
-
-
-__all__ = ["np"]
