@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from tests.cases.case import copy, mapped
 DTYPES = [pytest.param(np.float32, id="f32"), pytest.param(np.float64, id="f64")]
 HOME = Path(fastdl.__file__).parents[1]
 """Where a new `python -c` imports this same fastdl: in the checkout it would find the sources."""
+WITH_TESTS = os.environ | {"PYTHONPATH": os.pathsep.join([str(HOME), str(Path(__file__).parents[1])])}
+"""The environment in which one that is started there imports these tests, too."""
 _GUARD = 67  # elements on either side: more than the longest vector, and odd, so that nothing is aligned
 
 

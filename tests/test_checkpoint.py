@@ -13,7 +13,7 @@ import pytest
 
 import fastdl
 from fastdl import _files, nn, optim
-from tests.support import HOME
+from tests.support import HOME, WITH_TESTS
 from tests.test_files import ENDINGS
 
 X = np.random.default_rng(7).standard_normal((64, 2, 6, 6), np.float32)
@@ -90,7 +90,9 @@ for _ in range(4):
     print(float(step(X[rows], TARGET[rows])).hex())
     one.schedule.step()
 """
-    run = subprocess.run([sys.executable, "-c", code], cwd=HOME, capture_output=True, text=True, check=True, timeout=60)
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=HOME, env=WITH_TESTS, capture_output=True, text=True, check=True, timeout=60
+    )
     assert run.stdout.split() == [loss.hex() for loss in one.steps(4)]
 
 

@@ -17,11 +17,10 @@ import pytest
 
 from fastdl import load_checkpoint
 from tests.distributed_worker import run
-from tests.support import HOME
+from tests.support import HOME, WITH_TESTS
 
 MPIEXEC = shutil.which("mpiexec", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]))
-ENVIRONMENT = os.environ | {
-    "PYTHONPATH": os.pathsep.join([str(HOME), str(Path(__file__).parents[1])]),
+ENVIRONMENT = WITH_TESTS | {
     # What Open MPI asks for: root in containers, and more ranks than cores.
     "OMPI_ALLOW_RUN_AS_ROOT": "1",
     "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
@@ -30,7 +29,7 @@ ENVIRONMENT = os.environ | {
 }
 
 
-def _mpiexec(ranks: int, *command: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def _mpiexec(ranks: int, *command: str, cwd: Path = HOME) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [str(MPIEXEC), "-n", str(ranks), sys.executable, *command],
         cwd=cwd,

@@ -18,6 +18,7 @@ import pytest
 
 import fastdl
 from fastdl import _files, nn
+from tests.support import HOME
 
 ENDINGS = [
     "npz",
@@ -361,7 +362,7 @@ def test_without_room_the_old_file_stays(tmp_path: Path, ending: str) -> None:
         except OSError:
             print("refused")
     """
-    found = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True)
+    found = subprocess.run([sys.executable, "-c", code, path], cwd=HOME, capture_output=True, text=True, check=True)
     assert found.stdout == "refused\n"
     assert os.listdir(tmp_path) == [path.name]
     _same(fastdl.load_file(path), _arrays())

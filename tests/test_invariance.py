@@ -203,6 +203,8 @@ def _batched(case: Case, arguments: dict[str, Any]) -> tuple[dict[str, int], dic
         names = {n: 0 for n, v in arguments.items() if isinstance(v, np.ndarray) and n not in common}
         return names, dict.fromkeys(range(1 if common else len(case.shapes)), 0)
     last = max(np.size(options.get("normalized_shape", ())), len(options.get("pad", ())) // 2)
+    if family.startswith("pixel") and lead.ndim == 3:
+        return None  # an image alone
     if lead.ndim < 2 or lead.ndim <= last or options.get("dim", -1) in (0, -lead.ndim):
         return None
     shared = ["bias", "running_mean", "running_var"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -16,7 +15,7 @@ import pytest
 
 import fastdl
 from fastdl import load_checkpoint, nn, optim, training
-from tests.support import HOME
+from tests.support import HOME, WITH_TESTS
 
 Array = np.ndarray
 
@@ -302,10 +301,8 @@ print(history.ended, history.best, flush=True)
 
 
 def _start(folder: Path, epochs: int) -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(HOME), str(Path(__file__).parents[1])])}
-    return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(folder), str(epochs)], stdout=subprocess.PIPE, text=True, env=environment
-    )
+    command = [sys.executable, "-c", SCRIPT, str(folder), str(epochs)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=HOME, env=WITH_TESTS)
 
 
 def test_a_kill_at_any_moment_loses_an_epoch_at_most(tmp_path: Path) -> None:
