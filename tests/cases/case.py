@@ -43,6 +43,8 @@ class Case:
     backward: Case | None = None
     grads: tuple[str, ...] = ()
     """Of a backward: the arguments that are gradients, of forward's results in their order."""
+    sources: dict[str, Source] = field(default_factory=dict)
+    """What the arrays that the forward is given are made from."""
 
     def differentiable(self, arguments: Arguments) -> list[tuple[str, int | None]]:
         """The arguments that the backward returns gradients in, or None in place of such a one: the name and, of
@@ -56,6 +58,11 @@ class Case:
             elif value is None or getattr(value, "dtype", np.dtype(int)).kind == "f":
                 found.append((name, None))
         return found
+
+    def shape(self, name: str) -> Shape:
+        """Of an array that the forward is given, which is not drawn for that where its source says it."""
+        source = self.sources[name]
+        return source if _is_shape(source) else np.shape(_draw(source, np.random.default_rng(0)))
 
     def make(self, dtype: Any, rng: Generator | None = None) -> Arguments:
         """The arguments by name. The same generator state gives a case and its backward the same inputs."""
@@ -190,6 +197,7 @@ def declare(
             tolerance=backward.tolerance,
             tags=frozenset(tags),
             grads=backward.grads,
+            sources=inputs,
         )
     return Case(
         operation=operation,
@@ -203,6 +211,7 @@ def declare(
         tags=frozenset(tags),
         data=data,
         backward=gradient,
+        sources=inputs,
     )
 
 

@@ -126,16 +126,15 @@ def unfold(x: Shape, kernel: Any, **form: Any) -> list[Case]:
 
 def computed_by(algorithm: str, case: Case, dtype: Any = np.float32) -> bool:
     """Whether a convolution, or its backward, takes that algorithm by name."""
-    arguments = case.make(dtype)
     geometry = inspect.signature(HELPERS[conv_geometry]).parameters
-    given = {name: value for name, value in arguments.items() if name in geometry and name not in ("x", "weight")}
+    given = {name: value for name, value in case.parameters.items() if name in geometry}
     defaults = inspect.signature(getattr(fastdl, case.operation.removesuffix("_backward"))).parameters
     options = [given.get(name, defaults[name].default) for name in list(geometry)[2:-4]]
-    shapes = arguments["x"].shape, arguments["weight"].shape
-    window, _, codes, _ = conv_geometry(*shapes, *options, algorithm, "none", (), "fast")
+    x = np.empty(case.shape("x"), dtype)
+    window, _, codes, _ = conv_geometry(x.shape, case.shape("weight"), *options, algorithm, "none", (), "fast")
     found = np.array([codes[0], -1, -1])
     try:
-        _kernels.conv_plan(arguments["x"], found, window, -1, _kernels.PASS_FORWARD, codes[1])
+        _kernels.conv_plan(x, found, window, -1, _kernels.PASS_FORWARD, codes[1])
     except ValueError:
         return False
     return ALGORITHMS[found[0]] == algorithm
