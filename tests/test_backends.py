@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -20,9 +21,18 @@ from tests.support import DTYPES, Guarded, made, parameters
 OTHERS = ("numba", "numpy")
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("backend", OTHERS)
-@pytest.mark.parametrize("case", parameters(all_cases()))
+def _tried() -> list[Any]:
+    """Every case; in float64 on NumPy, which computes it as the reference does, one of each operation."""
+    cases = list(parameters(all_cases()))
+    first = {case.values[0].operation: case for case in reversed(cases)}
+    return [
+        pytest.param(*case.values, backend, *dtype.values, id=f"{case.id}-{backend}-{dtype.id}", marks=case.marks)
+        for backend, dtype in itertools.product(OTHERS, DTYPES)
+        for case in (first.values() if (backend, dtype.id) == ("numpy", "f64") else cases)
+    ]
+
+
+@pytest.mark.parametrize(("case", "backend", "dtype"), _tried())
 def test_agrees_with_reference(case: Case, backend: str, dtype: Any) -> None:
     """From and into poisoned, guarded memory."""
     arguments, expected = made(case, dtype)
