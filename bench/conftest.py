@@ -26,12 +26,16 @@ def session(pytestconfig: pytest.Config) -> object:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    from bench import contest
+
     if "implementation" not in metafunc.fixturenames:
         return
     groups = metafunc.config.pluginmanager.get_plugin(NAME).groups
     if metafunc.config.getoption("benchmark_disable"):
         groups = [group for group in groups if "small" in group.tags]
     pairs = [(group.name, name) for group in groups for name in _ours_first(group)]
+    if metafunc.config.getoption("benchmark_disable"):
+        pairs = [(group, name) for group, name in pairs if name not in contest.SLOW]
     metafunc.parametrize(("group", "implementation"), pairs, ids=[f"{group}-{name}" for group, name in pairs])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -33,8 +34,8 @@ class Prepared(NamedTuple):
     check: Callable[[Any], None]
     """Given what a call returned, raises AssertionError if that is not the result. What works in place is only right
     once: from the second call on, that it has changed what it works on."""
-    before: Call | None = None
-    """Untimed, ahead of each turn."""
+    around: Callable[[], AbstractContextManager[Any]] = nullcontext
+    """Makes what a turn is made inside of: a backend, a number of threads."""
     steps: int = 1
     """What one call does so many times."""
 

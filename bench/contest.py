@@ -17,7 +17,7 @@ import numpy as np
 from bench import machine
 from bench.contenders import Inaccurate
 from bench.suites import Absent, Group
-from bench.timing import Turn, ratio_interval, seconds_per_call
+from bench.timing import Turn, ratio_interval
 from bench.worker import Workers
 
 LEAST = 3
@@ -76,13 +76,8 @@ class Here:
 
     def prepare(self, group: Group, implementation: str, seconds: float) -> Callable[[], float]:
         prepared = group.prepare(implementation)
-        turn = Turn(prepared.call, seconds, prepared.before, prepared.check)
-        if prepared.before is not None:
-            prepared.before()
-        if seconds_per_call(prepared.call, 1) > seconds:
-            turn.calls = 1
-        else:
-            turn()  # which finds how many calls make a turn
+        turn = Turn(prepared.call, seconds, prepared.around, prepared.check)
+        turn()  # which finds how many calls make a turn
         return _Steps(turn, prepared.steps)
 
     def watch(self) -> machine.Watch:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 Call = Callable[[], Any]
@@ -39,7 +41,8 @@ def seconds_per_call(call: Call, calls: int) -> float:
 
 def calls_lasting(call: Call, seconds: float) -> int:
     """How many calls take that long (at least one)."""
-    call()
+    if seconds_per_call(call, 1) > 20 * seconds and seconds_per_call(call, 1) > seconds:
+        return 1  # (the first one may have compiled it)
     calls = 1
     while (elapsed := seconds_per_call(call, calls) * calls) < seconds / 10:
         calls *= 2 if elapsed < seconds / 100 else 1 + int(seconds / 10 / elapsed)
@@ -59,23 +62,27 @@ def last_of(call: Call, calls: int) -> tuple[float, Any]:
 class Turn:
     """A contender's turns: each runs it for about `seconds`, the first of them untimed, to find how many calls that is.
 
-    before: what to call, untimed, ahead of a turn. check: what to call, untimed, with what the last call returned.
+    around: makes a context in which all of a turn takes place, untimed itself. check: what to call, untimed, with what
+    the last call returned.
     """
 
     def __init__(
-        self, call: Call, seconds: float, before: Call | None = None, check: Callable[[Any], Any] | None = None
+        self,
+        call: Call,
+        seconds: float,
+        around: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        check: Callable[[Any], Any] | None = None,
     ) -> None:
-        self.call, self.seconds, self.before, self.check = call, seconds, before, check
+        self.call, self.seconds, self.around, self.check = call, seconds, around, check
         self.calls = 0
 
     def __call__(self) -> float:
-        if self.before is not None:
-            self.before()
-        if not self.calls:
-            self.calls = calls_lasting(self.call, self.seconds)
-        elif self.calls > 1:
-            self.call()  # brings its data back into cache, wakes its threads
-        seconds, result = last_of(self.call, self.calls)
+        with self.around():
+            if not self.calls:
+                self.calls = calls_lasting(self.call, self.seconds)
+            elif self.calls > 1:
+                self.call()  # brings its data back into cache, wakes its threads
+            seconds, result = last_of(self.call, self.calls)
         if self.check is not None:
             self.check(result)
         return seconds
@@ -88,8 +95,16 @@ def interleave(
 
     before: what to call, untimed, ahead of a contender's turn.
     """
-    before = before or {}
-    return take_turns({name: Turn(call, seconds, before.get(name)) for name, call in contenders.items()}, rounds)
+    ahead = before or {}
+
+    def around(name: str) -> AbstractContextManager[Any]:
+        if name in ahead:
+            ahead[name]()
+        return nullcontext()
+
+    return take_turns(
+        {name: Turn(call, seconds, functools.partial(around, name)) for name, call in contenders.items()}, rounds
+    )
 
 
 def take_turns(turns: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:

@@ -17,7 +17,7 @@ from typing import Any
 
 from bench.contenders import Prepared
 
-SUITES = ("operations",)
+SUITES = ("operations", "networks", "training", "calls")
 
 BACKENDS = {"fastdl": "c", "numba": "numba", "numpy": "numpy"}
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +105,17 @@ def prepare(group: Group, implementation: str) -> Prepared:
     prepared = contender(implementation, case, dtype, group.threads, expected)
     if prepared is None:
         raise Absent(f"{implementation} has no {case.operation}, or not in this form")
-    if implementation in ("fastdl", "numba"):
-        return prepared._replace(before=functools.partial(fastdl.set_num_threads, group.threads))
+    if implementation == "fastdl":
+        return prepared._replace(around=functools.partial(fastdl.threads, group.threads))
+    if implementation == "numba":  # chosen for a whole turn, as its users do
+        return prepared._replace(call=prepared.call.within, around=functools.partial(_on_numba, group.threads))
     return prepared
+
+
+@contextlib.contextmanager
+def _on_numba(threads: int) -> Iterator[None]:
+    with fastdl.threads(threads), fastdl.use_backend("numba"):
+        yield
 
 
 SHARED = "FASTDL_BENCH_SHARED"

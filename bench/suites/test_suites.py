@@ -25,10 +25,12 @@ def test_group(benchmark: Any, session: Session, group: str, implementation: str
     work = session.by_name[group]
     if benchmark.disabled:
         try:
-            call, check, *_ = work.prepare(implementation)
+            prepared = work.prepare(implementation)
         except (Absent, Inaccurate) as reason:
             pytest.skip(str(reason))
-        check(call())
+        with prepared.around():
+            result = benchmark(prepared.call)
+        prepared.check(result)
         return
     outcome = session.outcome(group)
     if implementation in outcome.failed:
