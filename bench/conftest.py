@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from bench import environment
 
 environment.hold_to("", 1)
 
-NAME = "bench-session"
+
+def _session(config: pytest.Config) -> Any:
+    """The plugin that says what is timed."""
+    from bench.session import Session
+
+    return next(plugin for plugin in config.pluginmanager.get_plugins() if isinstance(plugin, Session))
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    if config.pluginmanager.has_plugin(NAME):
-        return
     from bench import session, suites
 
-    config.pluginmanager.register(session.default(suites.all_groups()), NAME)
+    try:
+        _session(config)
+    except StopIteration:
+        config.pluginmanager.register(session.default(suites.all_groups()))
 
 
 @pytest.fixture(scope="session")
-def session(pytestconfig: pytest.Config) -> object:
-    """The bench.session.Session that says what is timed."""
-    return pytestconfig.pluginmanager.get_plugin(NAME)
+def session(pytestconfig: pytest.Config) -> Any:
+    return _session(pytestconfig)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -30,7 +37,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
     if "implementation" not in metafunc.fixturenames:
         return
-    groups = metafunc.config.pluginmanager.get_plugin(NAME).groups
+    groups = _session(metafunc.config).groups
     if metafunc.config.getoption("benchmark_disable"):
         groups = [group for group in groups if "small" in group.tags]
     pairs = [(group.name, name) for group in groups for name in _ours_first(group)]

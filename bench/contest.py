@@ -37,11 +37,13 @@ class Settings:
     allowance: Callable[[], float] = lambda: float("inf")
     """Seconds that this group may take from now on."""
     against: frozenset[str] | None = None
-    """The implementations that take part besides ours; None: all of them, but for `SLOW` ones."""
+    """The implementations that take part besides ours; None: all of them."""
+    slow: bool = False
+    """Whether those of SLOW do without having been asked for."""
 
 
 SLOW = frozenset(("torch.compile",))
-"""Those that take part when they are asked for, or in groups of the kind "full": seconds to minutes of preparation."""
+"""What takes seconds to minutes to prepare."""
 
 
 @dataclass
@@ -190,7 +192,7 @@ def _prepared(group: Group, settings: Settings, place: Any, outcome: Outcome) ->
 def _takes_part(name: str, group: Group, settings: Settings) -> bool:
     if settings.against is not None:
         return name in settings.against
-    return name not in SLOW
+    return settings.slow or name not in SLOW
 
 
 def _rounds(turns: Mapping[str, Callable[[], float]], settings: Settings, outcome: Outcome) -> dict[str, list[float]]:

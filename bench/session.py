@@ -19,7 +19,7 @@ from bench.suites.operations import SHARED
 PACKAGES = ("fastdl", "numpy", "numba", *(name for needs in peers.PEERS.values() for name in needs), "pytest-benchmark")
 
 
-@dataclass
+@dataclass(eq=False)  # plugins are told apart by identity
 class Session:
     groups: Sequence[Group]
     settings: Settings = field(default_factory=Settings)
@@ -35,6 +35,9 @@ class Session:
         self.left = len(self.groups)
         self.late: list[str] = []
         """The groups that there was no time for."""
+        self.failures: dict[str, str] = {}
+        """By group and implementation: a wrong result, or what else went wrong."""
+        self._cores = len(machine.cores()) or os.cpu_count()
         self._now: tuple[str, Outcome] | None = None
         self._place: tuple[tuple[int, str], Any] | None = None
         self._level = fastdl.active_isa()
@@ -63,6 +66,7 @@ class Session:
         finally:
             fastdl.use_isa(self._level)
         self.left -= 1
+        self.failures |= {f"{group.name}, {name}": words for name, words in outcome.failed.items()}
         if outcome.rates:
             key = f"{group.dtype}, {group.threads} threads, {group.level}"
             self._limits[key] = {"peak_flops": outcome.peak, "bandwidth": outcome.bandwidth}
@@ -96,7 +100,7 @@ class Session:
             "level": self._level,
             "limits": self._limits,
             "versions": machine.versions(dict.fromkeys(PACKAGES)),
-            "cores": len(machine.cores()) or os.cpu_count(),
+            "cores": self._cores,
         }
 
     # ---- what pytest and pytest-benchmark call ----

@@ -15,10 +15,14 @@ Call = Callable[[], Any]
 _clock = time.perf_counter
 
 
+def use_cpu_time() -> None:
+    global _clock
+    _clock = time.process_time
+
+
 class _CPU(argparse.Action):
     def __call__(self, *_: Any) -> None:
-        global _clock
-        _clock = time.process_time
+        use_cpu_time()
 
 
 def offer_cpu_time(parser: argparse.ArgumentParser) -> None:

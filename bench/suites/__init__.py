@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import functools
 import importlib
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from bench.contenders import Prepared
 
-SUITES = ("operations", "networks", "training", "calls")
+SUITES = ("operations", "networks", "training", "calls", "learning")
 
 BACKENDS = {"fastdl": "c", "numba": "numba", "numpy": "numpy"}
 
@@ -86,15 +87,28 @@ def all_groups(dtype: str = "float32", threads: int = 1, level: str = "") -> lis
     return [group for name in SUITES for group in suite(name).groups(dtype, threads, level)]
 
 
-def chosen(groups: Iterable[Group], only: Iterable[str]) -> list[Group]:
-    """Those of which one of the words begins the family or the operation, or is in the case."""
-    words = [word.lower() for word in only]
-    return [
-        group
-        for group in groups
-        if not words
-        or any(group.family.startswith(w) or group.operation.startswith(w) or w in group.case.lower() for w in words)
-    ]
+def chosen(groups: Iterable[Group], only: Iterable[str] = (), depth: str = "default") -> list[Group]:
+    """Those of that depth ("quick", "default" or "full") in which one of the regular expressions finds something: the
+    family, the operation, the case or the name. One that is a whole name, or finds nothing at that depth, has all that
+    it finds."""
+    groups = list(groups)
+    deep = [g for g in groups if depth == "full" or (depth == "quick" and "quick" in g.tags) or _default(depth, g)]
+    patterns = [re.compile(word, re.IGNORECASE) for word in only]
+    if not patterns:
+        return deep
+    found = set()
+    for pattern in patterns:
+        some = [group for group in deep if _finds(pattern, group)] or [g for g in groups if _finds(pattern, g)]
+        found |= {group.name for group in (*some, *(g for g in groups if pattern.fullmatch(g.name)))}
+    return [group for group in groups if group.name in found]
+
+
+def _default(depth: str, group: Group) -> bool:
+    return depth == "default" and "full" not in group.tags
+
+
+def _finds(pattern: re.Pattern[str], group: Group) -> bool:
+    return any(map(pattern.search, (group.family, group.operation, group.case, group.name)))
 
 
 def in_turns(groups: Iterable[Group]) -> list[Group]:
