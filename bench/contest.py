@@ -177,7 +177,7 @@ def _prepared(group: Group, settings: Settings, place: Any, outcome: Outcome) ->
     for name in group.implementations:
         if name != group.ours and not _takes_part(name, group, settings):
             continue
-        if name != group.ours and settings.allowance() < 0:
+        if group.role(name) not in ("ours", "reference") and settings.allowance() < 0:
             outcome.absent[name] = "no time left"
             continue
         try:

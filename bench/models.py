@@ -63,6 +63,7 @@ def torch_step(name: str, threads: int) -> tuple[Callable[[], float], Callable[[
     from tests.torch_models import ResNet
 
     torch.set_num_threads(threads)
+    torch.set_grad_enabled(True)
     net = ResNet((2, 2, 2, 2), False, True, 10)
     net.load_state_dict({key: torch.from_numpy(array) for key, array in network(name).state_dict().items()})
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)

@@ -197,6 +197,7 @@ def torch_step(name: str, compiled: bool = False) -> tuple[Any, Callable[[], Any
     import torch
 
     torch.set_num_threads(fastdl.get_num_threads())
+    torch.set_grad_enabled(True)
     if name == GAN:
         return torch_gan()
     net = torch.nn.Sequential(*NETWORKS[name][0](torch.nn))

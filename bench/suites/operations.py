@@ -75,7 +75,8 @@ def family_of() -> dict[str, tuple[str, Case]]:
 
 
 def groups(dtype: str, threads: int, level: str) -> list[Group]:
-    installed = tuple(name for name in peers.PEERS if not peers.missing(name))
+    some = [name for name in peers.PEERS if name not in ("fastdl", "numpy", "numba")]
+    installed = tuple(name for name in ("fastdl", "numpy", *some, "numba") if not peers.missing(name))
     found, seen = [], set()
     for case_id, (family, case) in family_of().items():
         kind = (case.operation, case.tags & {"large", *NETWORKS})

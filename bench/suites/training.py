@@ -26,7 +26,7 @@ NAMES = {
 """What those of bench.programs are called here: ours is the recorded program, called from Python."""
 NEEDS = {"torch": "torch", "compile": "torch", "jax": "jax", "jax loop": "jax", "njit": "numba"}
 VARIANTS = tuple((name, "variant") for name in NAMES if name.startswith("fastdl "))
-QUICK = ("mlp 4-64-64-2", "digits", "lenet")
+QUICK = ("mlp 4-64-64-2", "digits")
 ANSWERS = ("mlp 4-64-64-2", "mlp 784-256-10", "lenet", "lstm")
 """Networks of which answering one sample is timed as well."""
 DEEP = {"resnet18": ("fastdl", "torch")}
