@@ -98,6 +98,8 @@ def _groups(options: argparse.Namespace, parser: argparse.ArgumentParser) -> lis
     for level in levels:
         if level not in supported:
             parser.error(f"--level: found {level!r}, expected of this machine's: {', '.join(supported)}")
+    if len(levels) == 1:
+        fastdl.use_isa(levels[0])
     for name in options.against or ():
         if name in peers.PEERS and peers.missing(name):
             parser.error(f"--against: {name} is not installed: pip install {' '.join(peers.missing(name))}")

@@ -142,6 +142,7 @@ def measure(group: Group, settings: Settings, place: Any) -> Outcome:
     try:
         turns = _prepared(group, settings, place, outcome)
         if group.ours not in turns:
+            place.clear()
             return outcome
         fma, flops = machine.fma(dtype, group.threads)
         turns[_CANARY] = _Steps(Turn(fma, settings.seconds / 2), 1)
@@ -152,6 +153,7 @@ def measure(group: Group, settings: Settings, place: Any) -> Outcome:
             watch, started = place.watch(), time.perf_counter()
             times = _rounds(turns, settings, outcome)
             if group.ours not in times:
+                place.clear()
                 return outcome
             rates = [flops / t for t in times.pop(_CANARY)]
             _best[key] = max(_best.get(key, 0.0), max(rates))
@@ -164,9 +166,11 @@ def measure(group: Group, settings: Settings, place: Any) -> Outcome:
                 break
             place.settle()
         outcome.calls = {name: turn.calls for name, turn in turns.items() if name in outcome.times}
-        return outcome
-    finally:
-        place.clear()
+    except BaseException:  # Ctrl-C, in the middle of a turn
+        place.close()
+        raise
+    place.clear()
+    return outcome
 
 
 _CANARY = "multiply-adds"

@@ -15,12 +15,11 @@ import pickle
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-PATIENCE = 600
-"""Seconds that one may take to end before it is killed are few; to prepare, as many as it likes: torch.compile does."""
+PATIENCE = 5
+"""Seconds that one may take to end before it is killed. To prepare, it may take what it likes: torch.compile does."""
 
 
 class Lost(RuntimeError):
@@ -67,7 +66,7 @@ class _Worker:
         with contextlib.suppress(OSError):
             self.process.stdin.close()  # type: ignore[union-attr]
         try:
-            self.process.wait(5)
+            self.process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
             self.process.kill()
             self.process.wait()
@@ -171,8 +170,6 @@ def _end_with_parent() -> None:
 
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
-
-Call = Callable[[], Any]
 
 if __name__ == "__main__":
     main()
