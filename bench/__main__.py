@@ -162,7 +162,12 @@ def run(options: argparse.Namespace) -> tuple[Any, bool]:
     with tempfile.TemporaryDirectory(dir=options.json.parent, prefix=".") as folder:
         part = Path(folder, "part.json")
         command = [str(HERE / "suites" / "test_suites.py"), f"--rootdir={HERE.parent}", "-c", os.devnull, "-s"]
-        command += [f"--benchmark-json={part}", "--benchmark-quiet", "--import-mode=append"]
+        command += [
+            f"--benchmark-json={part}",
+            f"--benchmark-storage={folder}",
+            "--benchmark-quiet",
+            "--import-mode=append",
+        ]
         command += [
             word for name in ("cacheprovider", "terminal", "warnings", "xdist") for word in ("-p", f"no:{name}")
         ]
