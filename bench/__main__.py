@@ -211,7 +211,7 @@ class _Progress:
 
         self.file = os.fdopen(os.dup(2), "w")
         columns = (BarColumn(20), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.description}"))
-        self.bar = Progress(*columns, console=Console(file=self.file), transient=True)
+        self.bar = Progress(*columns, console=Console(file=self.file), transient=True, disable=not self.file.isatty())
         self.task = self.bar.add_task("", total=total)
 
     def begin(self, group: Any) -> None:

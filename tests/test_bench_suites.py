@@ -21,7 +21,7 @@ import fastdl
 from bench import __main__ as command
 from bench import bars, contenders, contest, machine, peers, results, suites, table, timing, worker
 from bench.contenders import Inaccurate, Prepared
-from bench.contest import Here, Outcome, Settings
+from bench.contest import Here, Settings
 from bench.suites import Absent, Group
 from tests.cases import all_cases
 
@@ -242,7 +242,6 @@ def test_a_busy_neighbour_is_seen() -> None:
         assert neighbour.stdout is not None
         neighbour.stdout.readline()
         watch = machine.Watch(core)
-        fastdl.nn.Linear(2, 2)  # something
         subprocess.run([sys.executable, "-c", "import time; time.sleep(0.5)"], check=True)
         assert watch.shares()[1] > 2 * machine.MOST["neighbour"]
     finally:
@@ -458,8 +457,7 @@ sys.exit(__main__.end(sys.argv[1:]))
 
 def bench(folder: Path, *arguments: str, after: int = 0) -> subprocess.CompletedProcess[str]:
     program = [sys.executable, "-c", f"AFTER = {after}\n{SCRIPT}", *arguments, "-o", str(folder / "out.json")]
-    environment = os.environ | {"PYTHONPATH": str(CHECKOUT)}
-    return subprocess.run(program, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(program, cwd=CHECKOUT, capture_output=True, text=True, timeout=300)
 
 
 def test_what_was_measured_is_saved_after_an_interruption(tmp_path: Path) -> None:
@@ -528,7 +526,3 @@ def test_bars_read_results() -> None:
     assert bars.from_results(f"{bars.MAX_POOL} --with-forward", bars.measured([run(9.0)])) is None
     with pytest.raises(results.Unreadable, match="of 'another'"):
         bars.measured([run(9.0, kind="another")])
-
-
-def test_an_outcome_is_empty_at_first() -> None:
-    assert Outcome().times == {}
