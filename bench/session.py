@@ -41,7 +41,7 @@ class Session:
         self._now: tuple[str, Outcome] | None = None
         self._place: tuple[tuple[int, str], Any] | None = None
         self._level = fastdl.active_isa()
-        self._limits: dict[str, dict[str, float]] = {}
+        self._limits: dict[str, dict[str, float]] = {"peak_flops": {}, "bandwidth": {}}
         self._folder: tempfile.TemporaryDirectory[str] | None = None
 
     def outcome(self, name: str) -> Outcome:
@@ -68,8 +68,8 @@ class Session:
         self.left -= 1
         self.failures |= {f"{group.name}, {name}": words for name, words in outcome.failed.items()}
         if outcome.rates:
-            key = f"{group.dtype}, {group.threads} threads, {group.level}"
-            self._limits[key] = {"peak_flops": outcome.peak, "bandwidth": outcome.bandwidth}
+            key = f"{group.dtype}, threads={group.threads}, {group.level}"
+            self._limits["peak_flops"][key], self._limits["bandwidth"][key] = outcome.peak, outcome.bandwidth
         self.ended(group, outcome)
         return outcome
 
@@ -98,7 +98,7 @@ class Session:
             "processor": machine.kind(),
             "vectors": machine.vectors(),
             "level": self._level,
-            "limits": self._limits,
+            **self._limits,
             "versions": machine.versions(dict.fromkeys(PACKAGES)),
             "cores": self._cores,
         }
