@@ -129,7 +129,7 @@ class Apart:
 
 Place = Here | Apart
 _best: dict[tuple[str, int, str], float] = {}
-"""The best rate of multiply-adds that was seen, by dtype, threads and level."""
+"""The best rate of multiply-adds, as medians of groups, by dtype, threads and level."""
 
 
 def measure(group: Group, settings: Settings, place: Any) -> Outcome:
@@ -156,7 +156,7 @@ def measure(group: Group, settings: Settings, place: Any) -> Outcome:
                 place.clear()
                 return outcome
             rates = [flops / t for t in times.pop(_CANARY)]
-            _best[key] = max(_best.get(key, 0.0), max(rates))
+            _best[key] = max(_best.get(key, 0.0), statistics.median(rates))
             by, words = machine.disturbance(*watch.shares(), rates, _best[key])
             outcome.attempts += 1
             if by < worst:

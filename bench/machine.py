@@ -253,14 +253,14 @@ class Watch:
         return stolen / seconds, max(0.0, busy - (own - self.own) - 2 * TICK) / seconds
 
 
-MOST = {"steal": 0.02, "neighbour": 0.05, "drift": 0.05, "slow": 0.1}
+MOST = {"steal": 0.02, "neighbour": 0.05, "drift": 0.1, "slow": 0.15}
 """The parts of time, and of the rate of multiply-adds, from which on a measurement is called disturbed."""
 
 
 def disturbance(steal: float, neighbour: float, rates: list[float], best: float) -> tuple[float, str]:
     """How far what was seen is beyond that, as a multiple (0: not at all), and in words.
 
-    rates: of multiply-adds, by round; best: the best that this run has seen. A median far below says that something
+    rates: of multiply-adds, by round; best: the best median that this run has seen. One far below says that something
     shares the core without taking time on it: a neighbour on its other hyperthread, or a lower frequency.
     """
     found: list[tuple[float, str]] = [

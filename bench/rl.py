@@ -202,7 +202,7 @@ def fastdl_learner(seed: int, episodes: int = 1) -> Callable[[int], tuple[int, f
 LEARNERS: dict[str, Callable[[int], Callable[[int], tuple[int, float]]]] = {
     "NumPy in @njit": numpy_learner,
     "fastdl": fastdl_learner,
-    "fastdl, 8 at once": functools.partial(fastdl_learner, episodes=8),
+    "fastdl 8 at once": functools.partial(fastdl_learner, episodes=8),
 }
 
 

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -483,6 +485,47 @@ def test_nothing_is_written_when_nothing_was_measured(tmp_path: Path) -> None:
     assert done.returncode == 130
     assert "nothing was measured" in done.stderr
     assert not (tmp_path / "out.json").exists()
+
+
+def test_what_comes_of_a_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The dashboard beside the results; --check's exit code; --record; and 1 where a result was wrong."""
+    seen: dict[str, Any] = {}
+    found = SimpleNamespace(code=0)
+    history = ModuleType("bench.history")
+    history.load = lambda path: ["a line"]  # type: ignore[attr-defined]
+    history.append = lambda path, run: seen.setdefault("recorded", SimpleNamespace(lines=[1], left_out={}))  # type: ignore[attr-defined]
+    check = ModuleType("bench.check")
+    check.check = lambda runs, lines, again: seen.update(checked=(runs, lines, again)) or found  # type: ignore[attr-defined]
+    check.measured_again, check.show = "again", lambda report: None  # type: ignore[attr-defined]
+    dashboard = ModuleType("bench.dashboard")
+    dashboard.__spec__ = ModuleSpec("bench.dashboard", None)
+    dashboard.write = lambda runs, lines, out: out.write_text(f"{len(runs)} {lines}")  # type: ignore[attr-defined]
+    for module in (history, check, dashboard):
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(command, "PATH", tmp_path / "history.jsonl")
+    (tmp_path / "history.jsonl").touch()
+    session = SimpleNamespace(failures={}, late=["relu"], groups=[1, 2])
+    extra = {"family": "pointwise", "case": "relu", "implementation": "fastdl", "role": "ours"}
+    run = results.Run("x", "", "", {}, {}, [results.Entry("relu", "fastdl", "fastdl", {}, {"median": 1.0}, extra)])
+    options = SimpleNamespace(json=tmp_path / "out.json", check=False, record=False)
+    assert command.report(options, session, run, False) == 0
+    assert (tmp_path / "dashboard.html").read_text() == "1 ['a line']"
+    assert not seen
+    assert "no time left for 1 of 2 groups" in capsys.readouterr().out
+    options.check = options.record = True
+    found.code = 1
+    assert command.report(options, session, run, False) == 1
+    assert seen["checked"] == ([run], ["a line"], "again")
+    assert "recorded" in seen
+    seen.clear()
+    assert command.report(options, session, run, True) == 0, "half a run is neither judged nor recorded"
+    assert not seen
+    session.failures = {"relu, torch": "found [0] results"}
+    options.check = options.record = False
+    assert command.report(options, session, run, False) == 1
+    assert "failed: relu, torch: found [0] results" in capsys.readouterr().out
 
 
 def test_the_table(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,8 +12,8 @@ from bench.suites import Group
 
 VARIANTS = {
     "bound": "fastdl bound",
-    "bound with a copy": "fastdl bound, with a copy",
-    "other arrays": "fastdl, new arrays",
+    "bound with a copy": "fastdl bound with a copy",
+    "other arrays": "fastdl new arrays",
 }
 """fastdl otherwise, as bench.calls calls it and as it is called here."""
 MORE = {

@@ -35,7 +35,7 @@ def groups(dtype: str, threads: int, level: str) -> list[Group]:
         group("GAE of 64 environments", ("fastdl", "numpy", "rlox"), "quick"),
         *(group(f"Q-learning, {table}", ("fastdl", "numpy", "njit")) for table in TABLES),
         *([group("Sweep of value iteration", ("fastdl", "scipy", "quantecon"))] if _HAS_MDP else []),
-        group("REINFORCE on CartPole", ("fastdl", "njit", "fastdl, 8 at once"), **{"fastdl, 8 at once": "variant"}),
+        group("REINFORCE on CartPole", ("fastdl", "njit", "fastdl 8 at once"), **{"fastdl 8 at once": "variant"}),
         group("PPO on Pendulum", ("fastdl", "torch", "stable-baselines3")),
     ]
 
