@@ -17,7 +17,7 @@ import numpy as np
 from bench import machine
 from bench.contenders import Inaccurate
 from bench.suites import Absent, Group
-from bench.timing import Turn, ratio_interval
+from bench.timing import Turn, is_cpu_time, ratio_interval
 from bench.worker import Workers
 
 LEAST = 3
@@ -157,7 +157,8 @@ def measure(group: Group, settings: Settings, place: Any) -> Outcome:
                 return outcome
             rates = [flops / t for t in times.pop(_CANARY)]
             _best[key] = max(_best.get(key, 0.0), statistics.median(rates))
-            by, words = machine.disturbance(*watch.shares(), rates, _best[key])
+            shares = (0.0, 0.0) if is_cpu_time() else watch.shares()  # what others take is not in the times then
+            by, words = machine.disturbance(*shares, rates, _best[key])
             outcome.attempts += 1
             if by < worst:
                 worst, outcome.times, outcome.rates, outcome.disturbed = by, times, rates, words

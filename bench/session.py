@@ -15,6 +15,7 @@ from bench import contest, machine, peers
 from bench.contest import Apart, Here, Outcome, Settings
 from bench.suites import Group
 from bench.suites.operations import SHARED
+from bench.timing import is_cpu_time
 
 PACKAGES = ("fastdl", "numpy", "numba", *(name for needs in peers.PEERS.values() for name in needs), "pytest-benchmark")
 
@@ -98,6 +99,7 @@ class Session:
             "processor": machine.kind(),
             "vectors": machine.vectors(),
             "level": self._level,
+            "clock": "processor time" if is_cpu_time() else "wall time",
             **self._limits,
             "versions": machine.versions(dict.fromkeys(PACKAGES)),
             "cores": self._cores,

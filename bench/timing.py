@@ -30,6 +30,11 @@ def offer_cpu_time(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--cpu", action=_CPU, nargs=0, help="take processor time, not wall time: one thread only")
 
 
+def is_cpu_time() -> bool:
+    """Whether time in which this process does not run counts for nothing."""
+    return _clock is time.process_time
+
+
 def now() -> float:
     """Seconds of the clock in use."""
     return _clock()
