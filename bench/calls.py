@@ -42,96 +42,145 @@ def main(argv: list[str] | None = None) -> Report:
     return report
 
 
-def relu_call(rounds: int) -> Report:
-    import functools
-
-    import numpy as np
+def _one_thread() -> None:
     import torch
 
     import fastdl
-    from bench.timing import interleave, median_ratio
-
-    x = np.random.default_rng(0).standard_normal(VALUES).astype(np.float32)
-    tensor = torch.from_numpy(x.copy())
-    np.testing.assert_array_equal(fastdl.relu(x), torch.relu(tensor).numpy())
-    calls = {"fastdl": functools.partial(fastdl.relu, x), "torch": functools.partial(torch.relu, tensor)}
-    times = interleave(calls, rounds, seconds=0.01)
-    return {
-        "fastdl.relu, us": 1e6 * statistics.median(times["fastdl"]),
-        "torch.relu, us": 1e6 * statistics.median(times["torch"]),
-        "fastdl's time over torch's": median_ratio(times["fastdl"], times["torch"]),
-    }
-
-
-def conv2d_call(rounds: int) -> Report:
-    import functools
-
-    import numpy as np
-    import torch
-
-    import fastdl
-    from bench.timing import interleave, median_ratio
 
     fastdl.set_num_threads(1)
     torch.set_num_threads(1)
     torch.set_grad_enabled(False)
+
+
+def _checked(calls: dict[str, Any], expected: Any) -> dict[str, Any]:
+    """Each as a bench.contenders.Prepared: arrays within rounding of those."""
+    import numpy as np
+
+    from bench import peers
+    from bench.contenders import Prepared
+
+    def check(found: Any) -> None:
+        arrays = peers.arrays_of(found)
+        if len(arrays) != len(expected):
+            raise AssertionError(f"found {len(arrays)} results, expected {len(expected)}")
+        for a, b in zip(arrays, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+
+    for call in calls.values():
+        check(call())
+    return {name: Prepared(call, check) for name, call in calls.items()}
+
+
+def relu_contenders() -> dict[str, Any]:
+    import functools
+
+    import numpy as np
+    import torch
+
+    import fastdl
+
+    _one_thread()
+    x = np.random.default_rng(0).standard_normal(VALUES).astype(np.float32)
+    calls = {
+        "fastdl": functools.partial(fastdl.relu, x),
+        "numpy": functools.partial(np.maximum, x, 0),
+        "torch": functools.partial(torch.relu, torch.from_numpy(x.copy())),
+    }
+    return _checked(calls, [np.maximum(x, 0)])
+
+
+def relu_call(rounds: int) -> Report:
+    times = _times(relu_contenders(), rounds)
+    return {
+        "fastdl.relu, us": _us(times["fastdl"]),
+        "torch.relu, us": _us(times["torch"]),
+        "fastdl's time over torch's": _ratio(times["fastdl"], times["torch"]),
+    }
+
+
+def conv2d_contenders() -> dict[str, Any]:
+    import functools
+
+    import numpy as np
+    import torch
+
+    import fastdl
+    from fastdl import reference
+
+    _one_thread()
     rng = np.random.default_rng(0)
     arrays = [rng.standard_normal(shape).astype(np.float32) for shape in ((1, 1, 8, 8), (4, 1, 3, 3), (4,))]
     tensors = [torch.from_numpy(array.copy()) for array in arrays]
     convolve = torch.nn.functional.conv2d
-    expected = convolve(*tensors, padding=1).numpy()
-    np.testing.assert_allclose(fastdl.conv2d(*arrays, padding=1), expected, rtol=1e-4, atol=1e-5)
     calls = {
         "fastdl": functools.partial(fastdl.conv2d, *arrays, 1, 1),
+        "numpy": functools.partial(reference.conv2d, *arrays, 1, 1),
         "torch": functools.partial(convolve, *tensors, 1, 1),
     }
-    times = interleave(calls, rounds, seconds=0.01)
+    return _checked(calls, [convolve(*tensors, padding=1).numpy()])
+
+
+def conv2d_call(rounds: int) -> Report:
+    times = _times(conv2d_contenders(), rounds)
     return {
-        "fastdl.conv2d, us": 1e6 * statistics.median(times["fastdl"]),
-        "torch conv2d, us": 1e6 * statistics.median(times["torch"]),
-        "torch over fastdl": median_ratio(times["torch"], times["fastdl"]),
+        "fastdl.conv2d, us": _us(times["fastdl"]),
+        "torch conv2d, us": _us(times["torch"]),
+        "torch over fastdl": _ratio(times["torch"], times["fastdl"]),
     }
 
 
-def recurrent_call(rounds: int) -> Report:
-    """One sample, 32 numbers in: the function, and torch's LSTMCell."""
+def recurrent_contenders() -> dict[str, Any]:
+    """One sample, 32 numbers in: the function, and torch's LSTMCell. The bound cell starts from its state anew."""
     import functools
 
     import numpy as np
     import torch
 
     import fastdl
-    from bench.timing import interleave, median_ratio
+    from fastdl import reference
 
-    fastdl.set_num_threads(1)
-    torch.set_num_threads(1)
-    torch.set_grad_enabled(False)
+    _one_thread()
     cell = torch.nn.LSTMCell(32, 32)
     rng = np.random.default_rng(0)
     x, h, c = (rng.standard_normal((1, 32)).astype(np.float32) for _ in range(3))
     tensors = [torch.from_numpy(array.copy()) for array in (x, h, c)]
     weights = [parameter.numpy().copy() for parameter in cell.parameters()]
     state = tuple(tensors[1:])
-    for found, wanted in zip(fastdl.lstm_cell(x, h, c, *weights), cell(tensors[0], state), strict=True):
-        np.testing.assert_allclose(found, wanted.numpy(), rtol=1e-4, atol=1e-5)
     calls = {
         "fastdl": functools.partial(fastdl.lstm_cell, x, h, c, *weights),
+        "numpy": functools.partial(reference.lstm_cell, x, h, c, *weights),
         "torch": functools.partial(cell, tensors[0], state),
     }
     own = fastdl.nn.LSTMCell(32, 32)
     own.load_state_dict({name: parameter.numpy() for name, parameter in cell.state_dict().items()})
+    found = _checked(calls, [tensor.numpy() for tensor in cell(tensors[0], state)])
     bound = own.bind()
-    bound.x[...], bound.h[...], bound.c[...] = x, h, c
+
+    def begin() -> None:
+        bound.x[...], bound.h[...], bound.c[...] = x, h, c
+
+    begin()
     bound.step()
     np.testing.assert_allclose(bound.h, cell(tensors[0], state)[0].numpy(), rtol=1e-4, atol=1e-5)
-    calls |= {"bound": bound.step, "bound with a copy": functools.partial(bound, x)}
-    times = interleave(calls, rounds, seconds=0.01)
+
+    def moves(result: Any) -> None:
+        """It goes on from step to step, so that one step from the beginning is what can be compared."""
+        begin()
+        bound.step()
+        np.testing.assert_allclose(bound.h, cell(tensors[0], state)[0].numpy(), rtol=1e-4, atol=1e-5)
+
+    both = {"bound": bound.step, "bound with a copy": functools.partial(bound, x)}
+    return found | {name: found["fastdl"]._replace(call=call, check=moves) for name, call in both.items()}
+
+
+def recurrent_call(rounds: int) -> Report:
+    times = _times(recurrent_contenders(), rounds)
     return {
-        "fastdl.lstm_cell, us": 1e6 * statistics.median(times["fastdl"]),
-        "bound step, us": 1e6 * statistics.median(times["bound"]),
-        "bound step of a copy, us": 1e6 * statistics.median(times["bound with a copy"]),
-        "torch.nn.LSTMCell, us": 1e6 * statistics.median(times["torch"]),
-        "torch over fastdl": median_ratio(times["torch"], times["fastdl"]),
+        "fastdl.lstm_cell, us": _us(times["fastdl"]),
+        "bound step, us": _us(times["bound"]),
+        "bound step of a copy, us": _us(times["bound with a copy"]),
+        "torch.nn.LSTMCell, us": _us(times["torch"]),
+        "torch over fastdl": _ratio(times["torch"], times["fastdl"]),
     }
 
 
@@ -156,50 +205,109 @@ def optimizer_step(rounds: int) -> Report:
         kernel, *arguments = optimizer._ready.calls[0]
         calls[f"{name}'s C function"] = functools.partial(kernel, *arguments)
     times = interleave(calls, rounds, seconds=0.01)
-    return {f"{name}, us": 1e6 * statistics.median(t) for name, t in times.items()}
+    return {f"{name}, us": _us(t) for name, t in times.items()}
 
 
-def many_arrays(rounds: int) -> Report:
-    """With gradients in the same arrays as before, and in new ones every time."""
+def adam_contenders(arrays: int = 1000, size: int = 100) -> dict[str, Any]:
+    """With gradients in the same arrays as before, and ("other arrays") in new ones every time."""
     import functools
 
     import numpy as np
     import torch
 
-    import fastdl
-    from bench.timing import interleave, median_ratio
+    from bench.contenders import Prepared
     from fastdl import optim
 
-    fastdl.set_num_threads(1)
-    torch.set_num_threads(1)
+    _one_thread()
     rng = np.random.default_rng(0)
-    grads = list(rng.standard_normal((1000, 100)).astype(np.float32))
+    grads = list(rng.standard_normal((arrays, size)).astype(np.float32))
     others = [g.copy() for g in grads]
-    params, tensors = ([np.zeros(100, np.float32) for _ in grads] for _ in range(2))
-    peers = [torch.from_numpy(a).requires_grad_() for a in tensors]
+    parameters: dict[str, list[Any]] = {
+        name: [np.zeros(size, np.float32) for _ in grads] for name in ("fastdl", "torch", "other arrays", "numpy")
+    }
+    peers = [torch.from_numpy(a).requires_grad_() for a in parameters["torch"]]
     for parameter, grad in zip(peers, grads, strict=True):
         parameter.grad = torch.from_numpy(grad)
-    optimizer, peer = optim.Adam(params, lr=1e-3), torch.optim.Adam(peers, lr=1e-3, fused=True)
-    optimizer.step(grads)
-    peer.step()
-    for a, b in zip(params, tensors, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-5)
+    same, new = (optim.Adam(parameters[name], lr=1e-3) for name in ("fastdl", "other arrays"))
+    peer = torch.optim.Adam(peers, lr=1e-3, fused=True)
+    moments = [(np.zeros(size, np.float32), np.zeros(size, np.float32)) for _ in grads]
+    step = 0
+
+    def by_numpy() -> None:
+        """As one writes it, array by array."""
+        nonlocal step
+        step += 1
+        rate, correction = 1e-3 / (1 - 0.9**step), np.float32(1 / np.sqrt(1 - 0.999**step))
+        for p, g, (mean, square) in zip(parameters["numpy"], grads, moments, strict=True):
+            mean += np.float32(0.1) * (g - mean)
+            square *= np.float32(0.999)
+            square += np.float32(0.001) * g * g
+            p -= np.float32(rate) * mean / (np.sqrt(square) * correction + np.float32(1e-8))
 
     def alternating() -> None:
-        optimizer.step(others)
-        optimizer.step(grads)
+        new.step(others)
+        new.step(grads)
 
     calls = {
-        "same arrays": functools.partial(optimizer.step, grads),
+        "fastdl": functools.partial(same.step, grads),
         "other arrays": alternating,
+        "numpy": by_numpy,
         "torch": peer.step,
     }
-    times = interleave(calls, rounds, seconds=0.01)
-    times["other arrays"] = [t / 2 for t in times["other arrays"]]
-    return {f"{name}, us": 1e6 * statistics.median(t) for name, t in times.items()} | {
-        "torch over fastdl": median_ratio(times["torch"], times["same arrays"]),
-        "torch over fastdl, other arrays": median_ratio(times["torch"], times["other arrays"]),
+    steps = {"other arrays": 2}
+    for name in ("fastdl", "numpy", "torch"):
+        calls[name]()
+        for a, b in zip(parameters[name], parameters["fastdl"], strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-9)
+
+    def moving(name: str) -> Any:
+        before = np.copy(parameters[name][-1])
+
+        def check(result: Any) -> None:
+            now = parameters[name][-1]
+            if not np.isfinite(now).all() or np.array_equal(before, now):
+                raise AssertionError(f"{name}: a turn left the last array of parameters as it was")
+            before[...] = now
+
+        return check
+
+    return {name: Prepared(call, moving(name), steps=steps.get(name, 1)) for name, call in calls.items()}
+
+
+def many_arrays(rounds: int) -> Report:
+    times = _times(adam_contenders(), rounds)
+    return {f"{name}, us": _us(t) for name, t in times.items()} | {
+        "torch over fastdl": _ratio(times["torch"], times["fastdl"]),
+        "torch over fastdl, other arrays": _ratio(times["torch"], times["other arrays"]),
     }
+
+
+CONTENDERS = {
+    "relu of 8 values": relu_contenders,
+    "conv2d of an image of 8x8": conv2d_contenders,
+    "lstm_cell of 32": recurrent_contenders,
+    "adam step of 1000 arrays": adam_contenders,
+    "adam step of 1000 numbers": lambda: adam_contenders(1, 1000),
+}
+"""Of what is timed in bench.suites.calls as well."""
+
+
+def _times(contenders: dict[str, Any], rounds: int) -> dict[str, list[float]]:
+    """Seconds of one step."""
+    from bench.timing import interleave
+
+    times = interleave({name: each.call for name, each in contenders.items()}, rounds, seconds=0.01)
+    return {name: [t / contenders[name].steps for t in found] for name, found in times.items()}
+
+
+def _us(times: list[float]) -> float:
+    return 1e6 * statistics.median(times)
+
+
+def _ratio(numerator: list[float], denominator: list[float]) -> float:
+    from bench.timing import median_ratio
+
+    return median_ratio(numerator, denominator)
 
 
 def relu_in_numba(rounds: int) -> Report:

@@ -24,20 +24,11 @@ import math
 import os
 import re
 import statistics
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bench import environment, peers
 from bench.timing import offer_cpu_time
-
-
-class Inaccurate(AssertionError):
-    """A peer computes the operation, but with errors beyond those of rounding."""
-
-    def __init__(self, what: str, error: float) -> None:
-        super().__init__(what)
-        self.error = error
 
 
 def main(argv: list[str] | None = None) -> dict[str, Any]:
@@ -112,6 +103,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
 def compare_case(case: Any, dtype: Any, bandwidth: float, options: argparse.Namespace) -> dict[str, Any]:
     import fastdl
     from bench import machine
+    from bench.contenders import Inaccurate, contender
     from bench.timing import interleave, median_ratio
 
     peer_threads = options.peer_threads or options.threads
@@ -121,15 +113,15 @@ def compare_case(case: Any, dtype: Any, bandwidth: float, options: argparse.Name
         f"fastdl, threads={peer_threads}" if peer == "fastdl" else peer: peer_threads for peer in options.against
     }
     for name, threads in threads_of.items():
-        call, peer = None, name.split(",")[0]
+        prepared, peer = None, name.split(",")[0]
         try:
-            call = contender(
+            prepared = contender(
                 peer, case, dtype, threads, expected, options.with_forward, options.packed, options.algorithm
             )
         except Inaccurate as problem:
             inaccurate[peer] = problem.error
-        if call is not None:
-            contenders[name] = call
+        if prepared is not None:
+            contenders[name] = prepared.call
         if name.startswith("fastdl"):
             before[name] = lambda threads=threads: fastdl.set_num_threads(threads)
     fma, fma_flops = machine.fma(dtype, options.threads)
@@ -151,79 +143,6 @@ def compare_case(case: Any, dtype: Any, bandwidth: float, options: argparse.Name
         "fastest": min((name for name in ratio if name != "copy"), key=ratio.__getitem__, default=""),
         "off by": inaccurate,
     }
-
-
-def contender(
-    name: str,
-    case: Any,
-    dtype: Any,
-    threads: int,
-    expected: tuple[Any, ...],
-    with_forward: bool = False,
-    packed: bool = False,
-    algorithm: str = "",
-) -> Callable[[], Any] | None:
-    """A call that is ready to be timed, its result checked; None if the peer does not have the operation.
-
-    "copy" is np.copyto of as many bytes as the operation has to read and write.
-    """
-    import fastdl
-    from bench import machine
-    from bench.peers.fastdl_ import packed_weight
-    from fastdl import reference
-
-    if name == "copy":
-        return machine.copy(threads, case.bytes(dtype) * (1.5 if with_forward else 1))[0]
-    arguments = case.make(dtype)
-    if algorithm and name == "fastdl":
-        arguments["algorithm"] = algorithm
-    if packed and name == "fastdl":
-        arguments["weight"] = packed_weight(case.operation, arguments)
-    if name in ("fastdl", "numba", "numpy"):
-        arguments = case.complete(arguments, fastdl if name in ("fastdl", "numba") else reference)
-    call = peers.prepare(name, case.operation, arguments, threads)
-    if call is None:
-        return None
-    if "dropout" not in case.operation or name in ("fastdl", "numba", "numpy"):  # the masks of others are their own
-        check(case, name, outcome(call, case, arguments), expected, dtype)
-    if not with_forward:
-        return call
-    joined = peers.together(name, case.operation, arguments, threads)
-    if joined is not None:
-        check(case, name, outcome(joined, case, arguments), expected, dtype)
-        return joined
-    given = peers.split_backward(arguments, case.operation)
-    forward = peers.prepare(name, case.operation.removesuffix("_backward"), given, threads)
-    if forward is None:
-        return None
-
-    def both() -> None:
-        forward()
-        call()
-
-    return both
-
-
-def outcome(call: Callable[[], Any], case: Any, arguments: dict[str, Any]) -> list[Any]:
-    """What a call returns or, where the operation returns nothing, what it has updated in place."""
-    result = call()
-    if len(case.updates) == len(case.shapes):
-        result = [arguments[name] for name in case.updates]
-    return peers.arrays_of(result)
-
-
-def check(case: Any, name: str, found: list[Any], expected: tuple[Any, ...], dtype: Any) -> None:
-    """That a contender computes the operation, and to within 1000 roundings: accuracy is the tests' business."""
-    import numpy as np
-
-    for i, (a, b) in enumerate(zip(found, expected, strict=False)):
-        error, scale = np.max(np.abs(a - b), initial=0), np.max(np.abs(b), initial=0)
-        if a.shape == b.shape and error <= 1000 * np.finfo(dtype).eps * scale:
-            continue
-        problem = f"{case.id}: {name}: result {i} is off by {error:.2e}, where values reach {scale:.2e}"
-        if a.shape == b.shape and error <= scale / 100 and name != "fastdl":
-            raise Inaccurate(problem, float(error / scale))
-        raise AssertionError(problem)
 
 
 def summary(values: list[float]) -> dict[str, float]:

@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,36 @@ def _gather(columns: Any, value: Any, out: Any, begin: int, end: int) -> None:
         out[piece] = total
 
 
+def sweep_contenders(mdp: Any, peer: Any, matrix: Any, rewards: Any, discount: float) -> dict[str, Callable[[], Any]]:
+    """A sweep of each, which returns the new values and what is best, if it says that; and what it cannot do without:
+    reading, and gathering."""
+    states = len(rewards)
+    value = np.random.default_rng(1).random(states)
+    out, policy, sweep = np.empty_like(value), np.empty(states, np.int32), Sweeps(mdp)
+    other, chosen, sums = np.empty_like(value), np.empty(states, np.int64), np.empty(64)
+
+    def by_fastdl() -> Any:
+        sweep(value, out, policy, 0.0)
+        return out, policy
+
+    def on_one_thread() -> Any:
+        with fastdl.threads(1):
+            return by_fastdl()
+
+    def by_quantecon() -> Any:
+        peer.bellman_operator(value, other, chosen)
+        return other, chosen
+
+    return {
+        "fastdl": by_fastdl,
+        "fastdl, one thread": on_one_thread,
+        "scipy": lambda: (rewards.ravel() + discount * (matrix @ value)).reshape(rewards.shape).max(1)[np.newaxis],
+        "quantecon": by_quantecon,
+        "read in a row": lambda: share(_read, 64, 1, matrix.data, sums),
+        "gather": lambda: share(_gather, 64, 1, matrix.indices, value, sums),
+    }
+
+
 def main(argv: list[str] | None = None) -> dict[str, Any]:
     parser = argparse.ArgumentParser(
         prog="bench.mdp", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -87,31 +118,12 @@ def main(argv: list[str] | None = None) -> dict[str, Any]:
     actions = np.tile(np.arange(options.actions), options.states)
     peer = DiscreteDP(rewards.ravel(), matrix, options.discount, states, actions)
 
-    value = np.random.default_rng(1).random(options.states)
-    out, policy, sweep = np.empty_like(value), np.empty(options.states, np.int32), Sweeps(mdp)
-    other, chosen = np.empty_like(value), np.empty(options.states, np.int64)
-    sums = np.empty(64)
-
-    def by_scipy() -> Any:
-        return (rewards.ravel() + options.discount * (matrix @ value)).reshape(options.states, -1).max(1)
-
-    def on_one_thread() -> None:
-        with fastdl.threads(1):
-            sweep(value, out, policy, 0.0)
-
-    sweeps = {
-        "fastdl": lambda: sweep(value, out, policy, 0.0),
-        "fastdl, one thread": on_one_thread,
-        "scipy": by_scipy,
-        "quantecon": lambda: peer.bellman_operator(value, other, chosen),
-        "read in a row": lambda: share(_read, 64, 1, matrix.data, sums),
-        "gather": lambda: share(_gather, 64, 1, matrix.indices, value, sums),
-    }
-    sweeps["fastdl"]()
-    sweeps["quantecon"]()
-    np.testing.assert_allclose(out, by_scipy(), rtol=1e-12)
-    np.testing.assert_allclose(out, other, rtol=1e-12)
-    assert np.array_equal(policy, chosen)
+    sweeps = sweep_contenders(mdp, peer, matrix, rewards, options.discount)
+    values, chosen = sweeps["quantecon"]()
+    for name in ("fastdl", "fastdl, one thread", "scipy"):
+        found, *policy = sweeps[name]()
+        np.testing.assert_allclose(found, values, rtol=1e-12)
+        assert all(np.array_equal(each, chosen) for each in policy)
     times = interleave(sweeps, options.rounds, 0.2)
 
     solved = rl.modified_policy_iteration(mdp, EPSILON)

@@ -63,6 +63,7 @@ def torch_step(name: str, threads: int) -> tuple[Callable[[], float], Callable[[
     from tests.torch_models import ResNet
 
     torch.set_num_threads(threads)
+    torch.set_grad_enabled(True)
     net = ResNet((2, 2, 2, 2), False, True, 10)
     net.load_state_dict({key: torch.from_numpy(array) for key, array in network(name).state_dict().items()})
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01, momentum=0.9)
@@ -78,9 +79,15 @@ def torch_step(name: str, threads: int) -> tuple[Callable[[], float], Callable[[
     return step, lambda: optimizer.param_groups[0].update(lr=STILL)
 
 
+CONTENDERS: dict[str, Callable[[str, int], tuple[Callable[[], float], Callable[[], Any]]]] = {
+    "fastdl": fastdl_step,
+    "torch": torch_step,
+}
+
+
 def work(who: str, name: str, threads: int) -> None:
     """A contender: answers each line, a number of seconds, with the time of a step in a turn that long."""
-    step, stop = (fastdl_step if who == "fastdl" else torch_step)(name, threads)
+    step, stop = CONTENDERS[who](name, threads)
     print(json.dumps([step() for _ in range(COMPARED)]), flush=True)
     stop()
     for line in sys.stdin:
@@ -116,7 +123,7 @@ class Contender:
 
 
 def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    contenders = {who: Contender(who, name, options) for who in ("fastdl", "torch")}
+    contenders = {who: Contender(who, name, options) for who in CONTENDERS}
     ours, theirs = contenders["fastdl"], contenders["torch"]
     np.testing.assert_allclose(ours.losses, theirs.losses, rtol=1e-3, err_msg=name)
     for turn in range(options.rounds + 1):
@@ -141,7 +148,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--seconds", type=float, default=1.0, help="of each contender in each round")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--against", nargs="*", default=["torch"], choices=["torch"])
-    parser.add_argument("--work", choices=["fastdl", "torch"], help=argparse.SUPPRESS)
+    parser.add_argument("--work", choices=CONTENDERS, help=argparse.SUPPRESS)
     parser.add_argument("--json", help="a file for the figures")
     offer_cpu_time(parser)
     options = parser.parse_args(arguments)

@@ -332,12 +332,49 @@ def with_ncnn(model: bytes, x: Any, threads: int) -> Call | None:
     return call
 
 
+def with_numpy(model: bytes, x: Any, threads: int) -> Call:
+    """ONNX's own reference, which is plain NumPy: an implementation that is nobody's here."""
+    import threadpoolctl
+    from onnx.reference import ReferenceEvaluator
+
+    threadpoolctl.threadpool_limits(threads, user_api="blas")
+    evaluator = ReferenceEvaluator(model)
+    return lambda: evaluator.run(None, {"x": x})[0]
+
+
 PEERS: dict[str, Callable[[bytes, Any, int], Call | None]] = {
     "onnxruntime": with_onnxruntime,
     "openvino": with_openvino,
     "ncnn": with_ncnn,
     "torch": with_torch,
 }
+
+
+CONTENDERS: dict[str, Callable[[bytes, Any, int], Call | None]] = {
+    "fastdl": with_fastdl,
+    "numpy": with_numpy,
+    **PEERS,
+}
+FLOPS = {"resnet50": 8.178e9, "vgg11": 15.22e9, "mobilenet_v2": 0.6015e9, "lenet": 0.833e6, "transformer": 109.1e6}
+"""Of products and convolutions."""
+
+
+def sample(name: str) -> Any:
+    import numpy as np
+
+    shape = {"lenet": (1, 1, 28, 28), "transformer": (1, 64, 128)}.get(name, (1, 3, 224, 224))
+    return np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+
+
+def compared(found: Any, expected: Any, what: str) -> None:
+    """Of networks of many layers, whose rounding differs: to a thousandth of the largest."""
+    import numpy as np
+
+    if found.shape != expected.shape:
+        raise AssertionError(f"{what}: found the shape {found.shape}, expected {expected.shape}")
+    error = np.abs(found - expected).max() / np.abs(expected).max()
+    if not error < 1e-3:
+        raise AssertionError(f"{what} computes something else: {error} of the largest")
 
 
 def compare(name: str, peers: list[str], threads: int, rounds: int) -> dict[str, Any]:
@@ -348,15 +385,12 @@ def compare(name: str, peers: list[str], threads: int, rounds: int) -> dict[str,
     import fastdl
     from bench.timing import interleave, median_ratio
 
-    model = MODELS[name]()
-    shape = {"lenet": (1, 1, 28, 28), "transformer": (1, 64, 128)}.get(name, (1, 3, 224, 224))
-    x = np.random.default_rng(1).standard_normal(shape).astype(np.float32)
+    model, x = MODELS[name](), sample(name)
     calls: dict[str, Call] = {"fastdl": with_fastdl(model, x, threads)}
     calls |= {p: call for p in peers if (call := PEERS[p](model, x, threads)) is not None}
     results = {peer: np.asarray(call()) for peer, call in calls.items()}
     for peer, found in results.items():
-        error = np.abs(found - results["fastdl"]).max() / np.abs(found).max()
-        assert error < 1e-3, f"{peer} computes something else: {error} of the largest"
+        compared(found, results["fastdl"], peer)
     seconds = 0.05 if name in ("lenet", "transformer") else 0.5
     times = interleave(calls, rounds, seconds)
     report: dict[str, Any] = {"model": name, "threads": threads, "version": fastdl.__version__}

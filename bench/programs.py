@@ -12,6 +12,8 @@ For each network its training step, and for some one call of inference, is made 
     compile    torch.compile of the network and the loss, which needs a C++ compiler and seconds to minutes
     jax        jit; "jax loop" is fori_loop over the same step
 
+    numpy      fastdl.nn on the functions of fastdl.reference, which are plain NumPy
+
 and the losses of the first 100 steps are compared with plain fastdl's before anything is timed. After that the learning
 rate is all but 0: what trains on one batch for minutes ends with gradients that are subnormal numbers, which are slow.
 """
@@ -19,20 +21,24 @@ rate is all but 0: what trains on one batch for minutes ends with gradients that
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 import fastdl
 from bench.timing import interleave, median_ratio, offer_cpu_time
-from fastdl import nn, optim
+from fastdl import nn, optim, reference
+from fastdl._backend import backend
 
 STEPS = 100
 """Compared."""
+FEW = 10
+"""Of those, where a step takes long."""
 LOOP = 64
 """Steps of one call where a loop is compiled."""
 
@@ -191,6 +197,7 @@ def torch_step(name: str, compiled: bool = False) -> tuple[Any, Callable[[], Any
     import torch
 
     torch.set_num_threads(fastdl.get_num_threads())
+    torch.set_grad_enabled(True)
     if name == GAN:
         return torch_gan()
     net = torch.nn.Sequential(*NETWORKS[name][0](torch.nn))
@@ -213,8 +220,86 @@ def torch_step(name: str, compiled: bool = False) -> tuple[Any, Callable[[], Any
     return net, step, lambda: optimizer.param_groups[0].update(lr=STILL)
 
 
-def jax_steps(name: str) -> tuple[dict[str, Callable[[], Any]], Callable[[], Any]]:
+class Step(NamedTuple):
+    """A contender: what makes training steps, and what makes their learning rate all but 0."""
+
+    call: Callable[[], Any]
+    stop: Callable[[], Any]
+    steps: int = 1
+    """Of one call. Where there are several, the rate is all but 0 from the beginning."""
+
+
+def by_plain(name: str) -> Step:
+    x, target = data(name)
+    _, step, stop = plain_step(name)
+    return Step(lambda: step(x, target), stop)
+
+
+def by_numpy(name: str) -> Step:
+    call, stop, _ = by_plain(name)
+
+    def step() -> Any:
+        with backend(reference):
+            return call()
+
+    return Step(step, stop)
+
+
+def recorded(name: str) -> tuple[Any, Callable[[], Any]]:
+    _, step, stop = plain_step(name)
+    return fastdl.record(step, *data(name)), stop
+
+
+def by_program(name: str) -> Step:
+    x, target = data(name)
+    program, stop = recorded(name)
+    return Step(lambda: program(x, target), stop)
+
+
+def by_epoch(name: str) -> Step | None:
+    """Where the batch is the first dimension: rows are gathered by index."""
+    if name != GAN and NETWORKS[name][2]:
+        return None
+    x, target = data(name)
+    program, stop = recorded(name)
+    stop()
+    order = np.broadcast_to(np.arange(len(x)), (LOOP, len(x))) + len(x) * (np.arange(LOOP) % 4)[:, np.newaxis]
+    wide, targets = np.concatenate([x] * 4), np.concatenate([target] * 4)
+    order = np.random.default_rng(0).permuted(order, axis=1)
+    return Step(lambda: program.run_epochs(wide, targets, order=order), stop, LOOP)
+
+
+def by_njit(name: str) -> Step | None:
+    try:
+        import numba
+    except ImportError:
+        return None
+    x, target = data(name)
+    program, stop = recorded(name)
+    stop()
+
+    @numba.njit
+    def loop(program, x, target):  # type: ignore[no-untyped-def]
+        value = program(x, target)
+        for _ in range(LOOP - 1):
+            value = program(x, target)
+        return value
+
+    return Step(lambda: loop(program, x, target), stop, LOOP)
+
+
+def by_torch(name: str) -> Step:
+    return Step(*torch_step(name)[1:])
+
+
+def by_compile(name: str) -> Step | None:
+    return None if name == GAN else Step(*torch_step(name, compiled=True)[1:])
+
+
+def by_jax(name: str, looped: bool = False) -> Step | None:
     """Of networks of linear layers; Adam as written in its paper."""
+    if not name.startswith("mlp"):
+        return None
     import jax
     import jax.numpy as jnp
 
@@ -241,98 +326,101 @@ def jax_steps(name: str) -> tuple[dict[str, Callable[[], Any]], Callable[[], Any
         ]
         return (parameters, means, squares, t, lr), value
 
-    jitted = jax.jit(step)
-    looped = jax.jit(lambda carry: jax.lax.fori_loop(0, LOOP, lambda _, c: step(c, x, target)[0], carry))
-    zeros = [jnp.zeros_like(p) for p in start]
-    begin = start, zeros, zeros, jnp.float32(0)
-    carries = {"jax": (*begin, jnp.float32(1e-3)), "jax loop": (*begin, jnp.float32(STILL))}
+    def many(carry: Any, x: Any, target: Any) -> Any:
+        first = step(carry, x, target)
+        return jax.lax.fori_loop(0, LOOP - 1, lambda _, both: step(both[0], x, target), first)
 
-    def once() -> Any:
-        carries["jax"], value = jitted(carries["jax"], x, target)
+    zeros = [jnp.zeros_like(p) for p in start]
+    carry = (start, zeros, zeros, jnp.float32(0), jnp.float32(STILL if looped else 1e-3))
+    jitted = jax.jit(many if looped else step)
+
+    def call() -> Any:
+        nonlocal carry
+        carry, value = jitted(carry, x, target)
         return value.block_until_ready()
 
-    def loop() -> Any:
-        carries["jax loop"] = looped(carries["jax loop"])
-        return carries["jax loop"][0][0].block_until_ready()
-
     def stop() -> None:
-        carries["jax"] = (*carries["jax"][:4], jnp.float32(STILL))
+        nonlocal carry
+        carry = (*carry[:4], jnp.float32(STILL))
 
-    return {"jax": once, "jax loop": loop}, stop
+    return Step(call, stop, LOOP if looped else 1)
+
+
+CONTENDERS: dict[str, Callable[[str], Step | None]] = {
+    "plain": by_plain,
+    "program": by_program,
+    "numpy": by_numpy,
+    "torch": by_torch,
+    "compile": by_compile,
+    "jax": by_jax,
+    "jax loop": functools.partial(by_jax, looped=True),
+    "epoch": by_epoch,
+    "njit": by_njit,
+}
+"""None where there is no such thing for that network."""
+
+
+def losses_of(step: Step, steps: int = STEPS) -> list[float]:
+    """Of the first steps, after which the rate is all but 0; of one that makes many a call, of the first of those."""
+    losses = [float(np.ravel(step.call())[-1]) for _ in range(steps if step.steps == 1 else 1)]
+    step.stop()
+    return losses
+
+
+def compare(who: str, name: str, losses: Sequence[float], expected: Sequence[float]) -> None:
+    """Rounding grows along a training; the first steps say that it is the same step."""
+    first = expected[: min(FEW, len(losses))]
+    np.testing.assert_allclose(losses[:FEW], first, rtol=2e-3, atol=1e-3, err_msg=f"{name}: {who}")
+    if len(losses) == len(expected):
+        np.testing.assert_allclose(losses[-1], expected[-1], rtol=0.1, atol=0.02, err_msg=f"{name}: {who}")
 
 
 def contenders(name: str, against: Sequence[str]) -> tuple[dict[str, Callable[[], Any]], dict[str, int]]:
     """What takes part, all of which have been seen to compute the same; and how many steps a call of each is."""
-    x, target = data(name)
-    _, plain, stop = plain_step(name)
-    _, recorded, stop_program = plain_step(name)
-    stops = [stop, stop_program]
-    program = fastdl.record(recorded, x, target)
-    calls: dict[str, Callable[[], Any]] = {
-        "plain": lambda: plain(x, target),
-        "program": lambda: program(x, target),
-    }
-    if "torch" in against:
-        _, calls["torch"], stop = torch_step(name)
-        stops.append(stop)
-    if "compile" in against and name != GAN:
-        _, calls["compile"], stop = torch_step(name, compiled=True)
-        stops.append(stop)
-    steps = dict.fromkeys(calls, 1)
-    if "jax" in against and name.startswith("mlp"):
-        found, stop = jax_steps(name)
-        stops.append(stop)
-        for who, call in found.items():
-            calls[who] = call
-            steps[who] = LOOP if who == "jax loop" else 1
-    losses = {who: [float(calls[who]()) for _ in range(STEPS)] for who in calls if steps[who] == 1}
-    for stop in stops:
-        stop()
-    for who, values in losses.items():
-        # Rounding grows along a training; the first steps say that it is the same step.
-        np.testing.assert_allclose(values[:10], losses["plain"][:10], rtol=2e-3, atol=1e-3, err_msg=f"{name}: {who}")
-        np.testing.assert_allclose(values[-1], losses["plain"][-1], rtol=0.1, atol=0.02, err_msg=f"{name}: {who}")
-    if name == GAN or NETWORKS[name][2] == 0:
-        wide, targets = np.concatenate([x] * 4), np.concatenate([target] * 4)
-        order = np.random.default_rng(0).integers(0, len(wide), (LOOP, len(x)))
-        calls["epoch"] = lambda: program.run_epochs(wide, targets, order=order)
-        steps["epoch"] = LOOP
-    try:
-        import numba
-    except ImportError:
-        return calls, steps
+    names = {"plain", "program", "epoch", "njit", *against} | ({"jax loop"} if "jax" in against else set())
+    made = {who: make(name) for who, make in CONTENDERS.items() if who in names}
+    steps = {who: step for who, step in made.items() if step is not None}
+    losses = {who: losses_of(step, FEW if who == "numpy" else STEPS) for who, step in steps.items()}
+    for who in steps:
+        compare(who, name, losses[who], losses["plain"])
+    return {who: step.call for who, step in steps.items()}, {who: step.steps for who, step in steps.items()}
 
-    @numba.njit
-    def loop(program, x, target):  # type: ignore[no-untyped-def]
-        for _ in range(LOOP):
-            program(x, target)
 
-    calls["njit"] = lambda: loop(program, x, target)
-    steps["njit"] = LOOP
-    return calls, steps
+def answer_of(who: str, name: str) -> Callable[[], Any]:
+    """One sample, one call: what that contender answers."""
+    net, x = plain_step(name)[0], data(name)[0][:1]
+    if who == "program":
+        program = net.bind(x)
+        return lambda: program(x)
+    if who == "plain":
+        net.eval()
+        return lambda: net(x)
+    if who == "numpy":
+        net.eval()
+
+        def by_reference() -> Any:
+            with backend(reference):
+                return net(x)
+
+        return by_reference
+    import torch
+
+    other, sample = torch_step(name)[0].eval(), torch.from_numpy(x)
+    other = torch.compile(other) if who == "compile" else other
+
+    def call() -> Any:
+        with torch.inference_mode():
+            return other(sample)
+
+    return call
 
 
 def inference(name: str, against: Sequence[str]) -> dict[str, Callable[[], Any]]:
     """One sample, one call."""
-    net, _, _ = plain_step(name)
-    x = data(name)[0][:1]
-    program = net.bind(x)
-    calls: dict[str, Callable[[], Any]] = {"plain": lambda: net(x), "program": lambda: program(x)}
-    net.eval()
-    for who in ("torch", "compile"):
-        if who not in against:
-            continue
-        import torch
-
-        other, sample = torch_step(name)[0].eval(), torch.from_numpy(x)
-        other = torch.compile(other) if who == "compile" else other
-
-        def call(other: Any = other, sample: Any = sample) -> Any:
-            with torch.inference_mode():
-                return other(sample)
-
-        np.testing.assert_allclose(call().numpy(), program(x), rtol=1e-4, atol=1e-5)
-        calls[who] = call
+    names = ("plain", "program", *(who for who in ("torch", "compile", "numpy") if who in against))
+    calls = {who: answer_of(who, name) for who in names}
+    for call in calls.values():
+        np.testing.assert_allclose(np.asarray(call()), calls["program"](), rtol=1e-4, atol=1e-5)
     return calls
 
 
@@ -342,7 +430,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.05, help="of each contender in each round")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--against", nargs="*", default=["torch", "jax"], choices=["torch", "compile", "jax"])
+    parser.add_argument("--against", nargs="*", default=["torch", "jax"], choices=["torch", "compile", "jax", "numpy"])
     parser.add_argument("--json", help="a file for the figures")
     offer_cpu_time(parser)
     options = parser.parse_args(arguments)

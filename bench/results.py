@@ -6,7 +6,8 @@ A group is one comparison: entries of a group were timed against each other. Wha
     family            the file of tests/cases, or what else was timed: "convolution", "networks", "calls", ...
     case, operation   what was computed; the group is the case with dtype, threads and level
     implementation    "fastdl", "numba", "numpy", "torch", ...; backend: "c", "numba", "numpy" of fastdl's own, else ""
-    role              "ours": what is judged, "reference": plain NumPy, "peer": what a user would pick instead
+    role              "ours": what is judged, "reference": plain NumPy, "peer": what a user would pick instead,
+                      "variant": fastdl otherwise (its kernels in Numba, a bound cell, ...), which nothing is judged by
     dtype, threads, level, size ("call", "small" or "large")
     flops, bytes      of one call; peak_flops, bandwidth: this machine's, a second, measured in the same run
     of_roofline       the part of what those limits allow that the median reached

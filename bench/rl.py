@@ -15,11 +15,14 @@ its mark is an error. One thread, unless --threads says otherwise.
 from __future__ import annotations
 
 import argparse
+import functools
+import itertools
 import os
 import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from importlib.util import find_spec
 from math import exp
 from typing import Any
@@ -177,39 +180,47 @@ def _numpy_reinforce(
     return made, recent
 
 
+def numpy_learner(seed: int) -> Callable[[int], tuple[int, float]]:
+    """REINFORCE that goes on: given a number of steps, those that it made and the mean length of its last episodes."""
+    rng = np.random.default_rng(seed)
+    w1, w2 = ((rng.uniform(-1, 1, s) / s[1] ** 0.5).astype(np.float32) for s in ((64, 4), (2, 64)))
+    parameters, turns = (w1, np.zeros(64, np.float32), w2, np.zeros(2, np.float32)), itertools.count()
+    return lambda steps: _numpy_reinforce(steps, seed + 100 * next(turns), *parameters, 5e-3, 0.99)
+
+
+def fastdl_learner(seed: int, episodes: int = 1) -> Callable[[int], tuple[int, float]]:
+    agent = rl.REINFORCE(rl.make("CartPole-v1"), seed=seed, episodes=episodes, baseline=False, max_norm=None, lr=5e-3)
+
+    def train(steps: int) -> tuple[int, float]:
+        before = agent.steps
+        history = agent.train(steps)
+        return agent.steps - before, float(history.returns[-20:].mean())
+
+    return train
+
+
+LEARNERS: dict[str, Callable[[int], Callable[[int], tuple[int, float]]]] = {
+    "NumPy in @njit": numpy_learner,
+    "fastdl": fastdl_learner,
+    "fastdl 8 at once": functools.partial(fastdl_learner, episodes=8),
+}
+
+
 def _reinforce(arguments: argparse.Namespace) -> None:
     """Both learn from one episode at a time, 64 units, Adam, normalised returns, no baseline.
 
     Of what they learn the first half is not timed: programs are recorded there."""
-    steps, rates = 200_000, {"NumPy in @njit": [], "fastdl": [], "fastdl, 8 at once": []}  # type: ignore[var-annotated]
-
-    def by_numpy(seed: int) -> float:
-        rng = np.random.default_rng(seed)
-        w1, w2 = ((rng.uniform(-1, 1, s) / s[1] ** 0.5).astype(np.float32) for s in ((64, 4), (2, 64)))
-        parameters = w1, np.zeros(64, np.float32), w2, np.zeros(2, np.float32)
-        _numpy_reinforce(steps, seed, *parameters, 5e-3, 0.99)
-        begin = timing.now()
-        made, recent = _numpy_reinforce(steps, seed + 100, *parameters, 5e-3, 0.99)
-        if recent < 100:
-            raise AssertionError(f"NumPy's REINFORCE: found a mean of {recent:.0f} steps, expected that it learns")
-        return made / (timing.now() - begin)
-
-    def by_fastdl(seed: int, episodes: int) -> float:
-        agent = rl.REINFORCE(
-            rl.make("CartPole-v1"), seed=seed, episodes=episodes, baseline=False, max_norm=None, lr=5e-3
-        )
-        agent.train(steps)
-        begin, before = timing.now(), agent.steps
-        history = agent.train(steps)
-        if history.returns[-20:].mean() < 100:
-            raise AssertionError(f"{agent}: found {history}, expected that it learns")
-        return (agent.steps - before) / (timing.now() - begin)
-
-    by_numpy(0)
+    steps, rates = 200_000, {name: [] for name in LEARNERS}  # type: ignore[var-annotated]
+    numpy_learner(0)(steps)
     for seed in range(3):
-        rates["NumPy in @njit"].append(by_numpy(seed))
-        rates["fastdl"].append(by_fastdl(seed, 1))
-        rates["fastdl, 8 at once"].append(by_fastdl(seed, 8))
+        for name, make in LEARNERS.items():
+            learner = make(seed)
+            learner(steps)
+            begin = timing.now()
+            made, recent = learner(steps)
+            rates[name].append(made / (timing.now() - begin))
+            if recent < 100:
+                raise AssertionError(f"{name}: found a mean of {recent:.0f} steps, expected that it learns")
     for name, found in rates.items():
         ratio = timing.median_ratio(found, rates["NumPy in @njit"])
         print(f"{name:20} {statistics.median(found) / 1e6:6.2f} million steps/s {ratio:6.2f}x")
@@ -236,33 +247,61 @@ def _pendulum(arguments: argparse.Namespace) -> None:
         print(f"{name:19} {_spread(times, ' s')}, returns {min(final):.0f} to {max(final):.0f}: {ratio:.1f}x")
 
 
-def _torch(seed: int) -> tuple[float, float]:
+def fastdl_ppo(seed: int) -> tuple[Callable[[int], Any], Callable[[], Any]]:
+    """On Pendulum: what trains for a number of steps, and the agent's parameters."""
+    agent = rl.PPO(rl.make("Pendulum-v1"), seed=seed, **pendulum.OPTIONS)
+    return agent.train, lambda: agent.parameters[0]
+
+
+def torch_ppo(seed: int) -> tuple[Callable[[int], Any], Callable[[], Any]]:
     import torch
 
     from bench.torch_ppo import TorchPPO
 
     torch.set_num_threads(1)
+    torch.set_grad_enabled(True)
     options = {name: value for name, value in pendulum.OPTIONS.items() if name != "hidden"}
+    agent = TorchPPO("Pendulum-v1", seed=seed, **options)
+    return agent.train, lambda: agent.parameters[0].detach().numpy()
+
+
+def baselines_ppo(seed: int) -> tuple[Callable[[int], Any], Callable[[], Any]]:
+    agent, _ = _baselines_agent(seed)
+    return agent.learn, lambda: next(iter(agent.policy.parameters())).detach().numpy()
+
+
+PPOS = {"fastdl": fastdl_ppo, "torch": torch_ppo, "stable-baselines3": baselines_ppo}
+
+
+def _torch(seed: int) -> tuple[float, float]:
     begin = timing.now()
-    agent = TorchPPO("Pendulum-v1", seed=seed, **options).train(STEPS)
+    train, _ = torch_ppo(seed)
+    agent = train(STEPS)
     return timing.now() - begin, _by_gymnasium(agent.predict)
 
 
-def _baselines(seed: int) -> tuple[float, float]:
+def _baselines_agent(seed: int) -> tuple[Any, Any]:
     import torch
     from stable_baselines3 import PPO
     from stable_baselines3.common.env_util import make_vec_env
     from stable_baselines3.common.vec_env import VecNormalize
 
     torch.set_num_threads(1)
+    torch.set_grad_enabled(True)
     o = pendulum.OPTIONS
     vector = VecNormalize(make_vec_env("Pendulum-v1", o["n_envs"], seed=seed), gamma=o["gamma"])
     net = {"net_arch": [64, 64], "activation_fn": torch.nn.ReLU}
-    begin = timing.now()
     agent = PPO(
         "MlpPolicy", vector, learning_rate=o["lr"], n_steps=o["n_steps"], batch_size=o["batch_size"],
         n_epochs=o["epochs"], gamma=o["gamma"], policy_kwargs=net, seed=seed, device="cpu",
-    ).learn(STEPS)  # fmt: skip
+    )  # fmt: skip
+    return agent, vector
+
+
+def _baselines(seed: int) -> tuple[float, float]:
+    agent, vector = _baselines_agent(seed)
+    begin = timing.now()
+    agent.learn(STEPS)
     took = timing.now() - begin
     return took, _by_gymnasium(lambda x: agent.predict(vector.normalize_obs(x), deterministic=True)[0])
 
@@ -280,7 +319,8 @@ def _by_gymnasium(predict: Any) -> float:
     return float(total.mean())
 
 
-def _gae(arguments: argparse.Namespace) -> None:
+def gae_contenders() -> dict[str, Callable[[], Array]]:
+    """Generalized advantage estimation of 64 environments for 2048 steps: what returns the advantages."""
     rng = np.random.default_rng(0)
     shape, gamma, lmbda = (2048, 64), 0.99, 0.95
     reward, value, following = (rng.standard_normal(shape, np.float32) for _ in range(3))
@@ -296,36 +336,46 @@ def _gae(arguments: argparse.Namespace) -> None:
             advantage[t] = running
         return advantage
 
-    calls = {
-        "fastdl": lambda: fastdl.gae(reward, value, following, done, gamma=gamma, lmbda=lmbda),
+    calls: dict[str, Callable[[], Array]] = {
+        "fastdl": lambda: fastdl.gae(reward, value, following, done, gamma=gamma, lmbda=lmbda)[0],
         "NumPy": by_numpy,
     }
-    np.testing.assert_allclose(calls["fastdl"]()[0], by_numpy(), atol=1e-4)
-    if find_spec("rlox") is not None:
-        calls |= _rlox(reward, value, following, done, gamma, lmbda, by_numpy())
-    else:
+    return calls | (_rlox(reward, value, following, done, gamma, lmbda) if find_spec("rlox") else {})
+
+
+GAE_TRAFFIC = 2048 * 64 * (5 * 4 + 2)
+
+
+def gae_compared(found: Array, right: Array) -> None:
+    """To what sums of some hundred terms in float32 may differ by."""
+    found = np.asarray(found)
+    if found.size != right.size:
+        raise AssertionError(f"found {found.size} advantages, expected {right.size}")
+    found = found if found.shape == right.shape else found.reshape(right.shape[::-1]).T
+    np.testing.assert_allclose(found, right, atol=1e-3)
+
+
+def _gae(arguments: argparse.Namespace) -> None:
+    calls = gae_contenders()
+    for call in calls.values():
+        gae_compared(call(), calls["NumPy"]())
+    if "rlox" not in calls:
         print("rlox is not installed")
     times = timing.interleave(calls, rounds=7, seconds=0.1)
     own = statistics.median(times["fastdl"])
-    moved = reward.nbytes * 5 + done.nbytes * 2
     for name, found in times.items():
         print(f"{name:8} {statistics.median(found) * 1e6:8.0f} us {timing.median_ratio(found, times['fastdl']):6.1f}x")
-    print(f"{moved / own / 1e9:.1f} GB/s")
+    print(f"{GAE_TRAFFIC / own / 1e9:.1f} GB/s")
 
 
-def _rlox(reward: Array, value: Array, following: Array, done: Array, gamma: float, lmbda: float, right: Array) -> Any:
+def _rlox(reward: Array, value: Array, following: Array, done: Array, gamma: float, lmbda: float) -> Any:
     import rlox
 
     parts = [np.ascontiguousarray(array.T, np.float32) for array in (reward, value, done)]
-    last = following[-1]
-    n, steps = parts[0].shape
-
-    def call() -> Any:
-        return rlox.compute_gae_batched_f32(*(part.ravel() for part in parts), last, steps, gamma, lmbda)
-
-    advantage = np.asarray(call()[0]).reshape(n, steps).T
-    np.testing.assert_allclose(advantage, right, atol=1e-3)
-    return {"rlox": call}
+    last, steps = following[-1], reward.shape[0]
+    return {
+        "rlox": lambda: rlox.compute_gae_batched_f32(*(part.ravel() for part in parts), last, steps, gamma, lmbda)[0]
+    }
 
 
 def _curves(arguments: argparse.Namespace) -> None:

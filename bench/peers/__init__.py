@@ -1,5 +1,5 @@
-"""The contenders, a file each, NAME_.py, found by name: it turns an operation and its arguments into a call that takes
-none and is ready to be timed.
+"""The contenders, a file each, NAME_.py, found by name (torch.compile: torch_compile_.py): it turns an operation and
+its arguments into a call that takes none and is ready to be timed.
 
 What a file defines:
 
@@ -29,6 +29,7 @@ PEERS = {
     "numpy": ("numpy", "threadpoolctl"),
     "matmul": ("numpy", "threadpoolctl"),
     "torch": ("torch",),
+    "torch.compile": ("torch",),
     "onnxruntime": ("onnxruntime", "onnx"),
     "jax": ("jax",),
     "openvino": ("openvino", "onnx"),
@@ -51,7 +52,7 @@ def peer(name: str) -> Any:
     """The module of that name."""
     if missing(name):
         raise ModuleNotFoundError(f"{name} is not installed: pip install {' '.join(missing(name))}")
-    return importlib.import_module(f"{__name__}.{name}_")
+    return importlib.import_module(f"{__name__}.{name.replace('.', '_')}_")
 
 
 def prepare(name: str, operation: str, arguments: Arguments, threads: int) -> Call | None:

@@ -21,4 +21,5 @@ def _on_numba(call: Call | None) -> Call | None:
         with fastdl.use_backend("numba"):
             return call()  # type: ignore[misc]
 
+    run.within = call  # type: ignore[attr-defined]  # where the backend is chosen around many calls
     return run if call else None

@@ -76,18 +76,18 @@ def _conv2d_backward(  # type: ignore[no-untyped-def]
     input_grad=True,
 ):
     pair = lambda value: [value, value] if isinstance(value, int) else list(value)  # noqa: E731
-    backward, mask = torch.ops.aten.convolution_backward, [input_grad, True, False]
-    window = (pair(stride), pair(padding), pair(dilation), False, [0, 0], groups, mask)
+    backward, mask = torch.ops.aten.convolution_backward, [input_grad, True, True]
+    window = ([len(weight)], pair(stride), pair(padding), pair(dilation), False, [0, 0], groups, mask)
     if data_format == "NHWC":
         grad_output, x = grad_output.permute(0, 3, 1, 2), x.permute(0, 3, 1, 2)
         weight = weight.to(memory_format=torch.channels_last)
 
         def call():  # type: ignore[no-untyped-def]
-            grad_x, grad_weight, _ = backward(grad_output, x, weight, None, *window)
-            return grad_x.permute(0, 2, 3, 1) if input_grad else None, grad_weight
+            grad_x, grad_weight, grad_bias = backward(grad_output, x, weight, *window)
+            return grad_x.permute(0, 2, 3, 1) if input_grad else None, grad_weight, grad_bias
 
         return call
-    return lambda: backward(grad_output, x, weight, None, *window)
+    return lambda: backward(grad_output, x, weight, *window)
 
 
 def _pad_backward(grad_output, pad, mode="constant"):  # type: ignore[no-untyped-def]
@@ -103,9 +103,10 @@ def _conv_transpose2d_backward(  # type: ignore[no-untyped-def]
     grad_output, x, weight, stride=1, padding=0, output_padding=0, groups=1, dilation=1, input_grad=True
 ):
     pair = lambda value: [value, value] if isinstance(value, int) else list(value)  # noqa: E731
-    backward, mask = torch.ops.aten.convolution_backward, [input_grad, True, False]
-    window = (pair(stride), pair(padding), pair(dilation), True, pair(output_padding), groups, mask)
-    return lambda: backward(grad_output, x, weight, None, *window)
+    backward, mask = torch.ops.aten.convolution_backward, [input_grad, True, True]
+    sizes = [weight.shape[1] * groups]
+    window = (sizes, pair(stride), pair(padding), pair(dilation), True, pair(output_padding), groups, mask)
+    return lambda: backward(grad_output, x, weight, *window)
 
 
 def _autograd(function: Callable[..., Any]) -> Callable[..., Call]:
@@ -173,13 +174,15 @@ def _norms() -> dict[str, Callable[..., Call | None]]:
     def rms(x, normalized_shape, weight=None, eps=None, return_stats=False):  # type: ignore[no-untyped-def]
         return functools.partial(F.rms_norm, x, normalized_shape, weight, eps)
 
-    def autograd(build: Callable[..., Call]) -> Callable[..., Call]:
-        """Of x and weight: the graph is built once."""
+    def autograd(build: Callable[..., Call], *names: str) -> Callable[..., Call]:
+        """Of x and of those that there are: the graph is built once."""
 
         def backward(grad_output, x, weight=None, mean=None, rstd=None, **o):  # type: ignore[no-untyped-def]
-            inputs = [t.clone().requires_grad_() for t in (x, weight) if t is not None]
+            inputs = [x.clone().requires_grad_()]
+            inputs += [weight.clone().requires_grad_() for _ in names if weight is not None]
+            given = dict(zip(names, inputs[1:], strict=False))
             with torch.enable_grad():
-                y = build(x=inputs[0], weight=inputs[1] if len(inputs) > 1 else None, **o)()
+                y = build(x=inputs[0], **given, **o)()
             return lambda: torch.autograd.grad(y, inputs, grad_output, retain_graph=True)
 
         return backward
@@ -192,9 +195,9 @@ def _norms() -> dict[str, Callable[..., Call | None]]:
         "group_norm": group,
         "group_norm_backward": group_backward,
         "instance_norm": instance,
-        "instance_norm_backward": autograd(instance),
+        "instance_norm_backward": autograd(instance, "weight", "bias"),
         "rms_norm": rms,
-        "rms_norm_backward": autograd(rms),
+        "rms_norm_backward": autograd(rms, "weight"),
     }
 
 

@@ -35,7 +35,8 @@ def all_cases(operation: str | None = None, tag: str | None = None) -> list[Case
     where there is no derivative to take differences of; "padding-only", has windows that miss the image;
     "far", a mean far larger than the deviation; "empty", no elements;
     "not-in-torch", something that torch refuses or does not have;
-    "batch8", the network's shapes for thread scaling; "grid", small sizes for comparisons.
+    "batch8", ResNet-50's shapes for thread scaling; "vgg16", "mobilenet_v2", those networks' shapes;
+    "grid", small sizes for comparisons.
     """
     families = (
         *(activation, arithmetic, arrays, attention, reduction, matmul, linear, conv, pooling, padding),

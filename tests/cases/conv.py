@@ -290,6 +290,41 @@ def resnet50(batch: int, *tags: str) -> list[Case]:
     ]
 
 
+def vgg16(batch: int, *tags: str) -> list[Case]:
+    """The 9 different convolutions of VGG-16 (Simonyan and Zisserman, 2015)."""
+    layers = [(512, 14, 512), (512, 28, 512), (256, 28, 512), (256, 56, 256), (128, 56, 256)]
+    layers += [(128, 112, 128), (64, 112, 128), (64, 224, 64), (3, 224, 64)]
+    return [convolution((batch, c, size, size), k, 3, padding=1, bias=False, tags=tags) for c, size, k in layers]
+
+
+def mobilenet_v2(batch: int, *tags: str) -> list[Case]:
+    """The different convolutions of MobileNetV2 (Sandler et al., 2018): 1x1, depthwise 3x3, 1x1."""
+    layers, channels, size = [(3, 224, 32, 3, 2, 1)], 32, 112
+    stages = ((1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1))
+    for expand, width, blocks, first in stages:
+        for block in range(blocks):
+            stride, inside = 1 if block else first, channels * expand
+            layers += [(channels, size, inside, 1, 1, 1)] if expand > 1 else []
+            layers += [(inside, size, inside, 3, stride, inside)]
+            size //= stride
+            layers += [(inside, size, width, 1, 1, 1)]
+            channels = width
+    layers += [(320, 7, 1280, 1, 1, 1)]
+    return [
+        convolution(
+            (batch, c, n, n),
+            k,
+            r,
+            bias=False,
+            stride=stride,
+            padding=r // 2,
+            **({"groups": g} if g > 1 else {}),
+            tags=tags,
+        )
+        for c, n, k, r, stride, g in dict.fromkeys(layers)
+    ]
+
+
 # Shapes that small networks use, for `bench.compare --tag grid`: (channels, pixels), filters, kernel, form.
 _SMALL = (
     *(((1, 28), 6, 5, {"padding": 2}), ((6, 14), 16, 5, {}), ((16, 5), 120, 5, {}), ((1, 8), 8, 3, {"padding": 1})),
@@ -450,6 +485,8 @@ CASES = [
     convolution((1, 1, 8, 8), 8, 3, padding=1, tags=("bench",)),
     *resnet50(1, "bench", "large"),
     *resnet50(8, "batch8", "large"),
+    *vgg16(1, "vgg16", "large"),
+    *mobilenet_v2(1, "mobilenet_v2", "large"),
     # transposed: stride 1, turned; few positions, added from columns; phases of two and more, tiles whole and cut
     transposed((2, 5, 7, 9), 6, 3, padding=1),
     transposed((2, 5, 12, 13), 6, (3, 2), padding=((0, 2), (1, 0)), activation="relu"),
