@@ -14,6 +14,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -34,7 +35,7 @@ def page_data(runs: Sequence[Run], history: Sequence[Line], commit_url: str) -> 
     """All of it, ready for JSON."""
     if commit_url and not re.match(r"https?://[^\s{}]+\{commit\}[^\s{}]*$", commit_url):
         raise ValueError(f"commit_url: found {commit_url!r}, expected an http address with {{commit}} in it")
-    runs = sorted(runs, key=lambda run: run.date)
+    runs = sorted(runs, key=lambda run: _when(run.date))
     compared = [comparisons(run) for run in runs]
     times = Counter((each.entry.fullname, each.group) for groups in compared for each in groups)
     if not any(len(set(members)) > 1 for members in _members(compared)) and max(times.values(), default=0) < 2:
@@ -188,14 +189,31 @@ def _numbers(params: Mapping[str, Any]) -> dict[str, float] | None:
 def _described(run: Run) -> dict[str, Any]:
     own = run.machine.get("fastdl") if isinstance(run.machine.get("fastdl"), dict) else {}
     return {
-        "source": run.source.replace("\\", "/").split("/")[-1],
-        "commit": run.commit,
+        "source": _name(run),
+        "commit": _commit(run),
         "date": run.date,
         "processor": _processor(run),
         "link": _link(run.commit_info),
         "environment": [*_machine(run.machine), *_flat(own)],
         "commit_info": [[str(k), str(v)] for k, v in run.commit_info.items() if isinstance(v, (str, int, float, bool))],
     }
+
+
+def _name(run: Run) -> str:
+    return run.source.replace("\\", "/").split("/")[-1]
+
+
+def _commit(run: Run) -> str:
+    return "" if run.commit == "unversioned" else run.commit  # as pytest-benchmark says it
+
+
+def _when(date: str) -> datetime:
+    """What is no date is before all that are."""
+    try:
+        when = datetime.fromisoformat(date.replace("Z", "+00:00"))
+    except ValueError:
+        return datetime.min.replace(tzinfo=timezone.utc)
+    return when if when.tzinfo else when.replace(tzinfo=timezone.utc)
 
 
 def _processor(run: Run) -> str:
@@ -264,8 +282,12 @@ def _history(
     known = {(place, key) for place, key, *_ in observed}
     ratios = any(each.ratio() for groups in compared for each in groups)
     for run, groups in zip(runs, compared, strict=True):
-        place = (run.commit, "") if run.commit and ratios else (run.commit, run.date or run.source)
-        row = {"commit": run.commit, "date": run.date, "subject": run.source.split("/")[-1], "link": ""}
+        commit = _commit(run)
+        place = (commit, "") if commit and ratios else (commit, run.date or run.source)
+        subject = str(run.commit_info.get("subject") or _name(run))
+        row = {"commit": commit, "date": run.date, "subject": subject, "link": ""}
+        if ratios and run.commit_info.get("time"):  # as a history has it
+            row["date"] = str(run.commit_info["time"])
         for each in groups:
             if ratios:
                 value = each.ratio() if each.word("role") in ("peer", "reference") else None
@@ -278,7 +300,7 @@ def _history(
                     name: each.word(name) for name in ("family", "dtype", "threads", "level", "backend", "size")
                 }  # fmt: skip
                 observed.append((place, key, words, (value[0], value[1], value[2])))
-    order = sorted(places, key=lambda place: places[place]["date"])
+    order = sorted(places, key=lambda place: _when(places[place]["date"]))
     if len(order) < 2:
         return None
     number = {place: i for i, place in enumerate(order)}

@@ -18,9 +18,25 @@ const narrow = () => document.documentElement.clientWidth < 700;
 function ink(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
-function look(label, among = LABELS) {
-  const k = Math.max(0, among.indexOf(label)), colors = COLORS[dark() ? "dark" : "light"];
-  const place = OURS || k === 0 ? k : k + 1; // grey is the reference's
+
+// Which colour each implementation has, on every chart: the first is ours, grey the reference's.
+const GREY = 1;
+const PLACE = (() => {
+  const references = new Set(ENTRIES.filter((e) => e.role === "reference").map((e) => e.label)), found = new Map();
+  let next = OURS ? 2 : 0;
+  for (const label of LABELS) {
+    if (label === OURS) found.set(label, 0);
+    else if (references.has(label)) found.set(label, GREY);
+    else {
+      if (next % COLORS.light.length === GREY) next += 1;
+      found.set(label, next++);
+    }
+  }
+  return found;
+})();
+// names: of other things than implementations, in the order of their colours.
+function look(label, names) {
+  const place = Math.max(0, names ? names.indexOf(label) : PLACE.get(label) ?? 0), colors = COLORS[dark() ? "dark" : "light"];
   const at = place % colors.length, decal = DECALS[(at + (place >= colors.length ? 3 : 0)) % DECALS.length];
   return {
     color: colors[at], symbol: SYMBOLS[at], dash: DASHES[at],
@@ -97,29 +113,39 @@ function tip(heading, rows) {
 }
 const interval = (r) => (Math.abs(r.high / r.low - 1) < 1e-9 ? "" : ` (${significant(r.low)} to ${significant(r.high)})`);
 
+// Ratios to write at an axis of logarithms from a to b: the finest of these sets that is not too many. Under 1, one over them.
+const ROUND = [
+  ...[0.01, 0.02, 0.05, 0.1, 0.2].map((step) => [...Array(9).keys()].map((k) => 1 + (k + 1) * step)),
+  [1.25, 1.5, 2, 2.5, 3, 4], [1.5, 2, 3, 4, 6, 8], ...[[2, 4, 8], [2, 5, 10], [10]].map((first) => [...Array(8).keys()].flatMap((k) => first.map((v) => v * Math.max(...first) ** k))),
+];
+function ticks(a, b, most) {
+  const inside = (set) => [...set.map((v) => -Math.log2(v)).reverse(), 0, ...set.map((v) => Math.log2(v))].filter((v) => v >= a && v <= b);
+  const enough = (set) => Math.log2(set[set.length - 1]) >= Math.max(-a, b) * 0.8;
+  return inside(ROUND.find((set) => enough(set) && inside(set).length <= most) || ROUND[ROUND.length - 1]);
+}
 function powers(v) {
-  const size = 2 ** Math.abs(v);
-  const text = Number.isInteger(v) ? String(size) : significant(size, 2);
-  return v < 0 ? `1/${text}` : `${text}×`;
+  const text = String(Number((2 ** Math.abs(v)).toPrecision(3)));
+  return v < -1e-9 ? `1/${text}` : `${text}×`;
 }
 
 // Bars that begin at 1, on a scale on which half and double are equally far from it. series: [{name, values: [ratio]}]
-function bars(places, series, { title, under, names = LABELS, width, equal = "equal" }) {
+function bars(places, series, { title, under, names, width, equal = "equal" }) {
+  const count = series.length, gaps = { barGap: "8%", barWidth: thickness(count, places.length) }, above = width < 600; // names above bars
+  const room = above ? width - 40 : Math.round(Math.min(width * 0.34, 12 + 7 * Math.max(...places.map((p) => p.length))));
+  const block = gaps.barWidth * (1.08 * count - 0.08);
   const log = (v) => (v > 0 ? Math.log2(v) : null);
   const all = series.flatMap((s) => s.values.filter(Boolean).flatMap((r) => [log(r.low), log(r.high), log(r.value)]));
-  const [least, most] = [Math.min(0, ...all), Math.max(0, ...all)];
-  const step = [0.125, 0.25, 0.5, 1, 2, 3, 4, 6, 8].find((s) => (most - least) / s <= (width < 600 ? 5 : 9)) || 10;
-  const count = series.length, gaps = { barGap: "8%", barCategoryGap: count > 1 ? "28%" : "40%" };
-  const room = Math.round(Math.min(width * (width < 600 ? 0.4 : 0.34), 12 + 7 * Math.max(...places.map((p) => p.length))));
+  const extent = [Math.min(0, ...all), Math.max(0, ...all)], margin = Math.max(0.02, 0.04 * (extent[1] - extent[0]));
+  const [least, most] = [extent[0] - (extent[0] < 0 ? margin : 0), extent[1] + margin], written = ticks(least, most, above ? 5 : 9);
   const solid = series.map((s, k) => {
     const style = look(s.name, names);
     return {
-      type: "bar", name: s.name, ...gaps, barMaxWidth: 22,
+      type: "bar", name: s.name, ...gaps,
       itemStyle: { color: style.color, decal: style.decal, borderColor: style.color, borderWidth: 1, borderRadius: 2 },
       data: s.values.map((r) => (r ? log(r.value) : null)),
       markLine: k ? undefined : {
         silent: true, symbol: "none", data: [{ xAxis: 0 }], lineStyle: { color: ink("text"), type: "solid", width: 1.5 },
-        label: { formatter: equal, color: ink("soft"), position: "end", fontSize: 11 },
+        label: { formatter: equal, color: ink("soft"), position: "start", fontSize: 11 },
       },
     };
   });
@@ -130,7 +156,7 @@ function bars(places, series, { title, under, names = LABELS, width, equal = "eq
     renderItem: (params, api) => {
       const visible = api.currentSeriesIndices().filter((i) => i < count), place = visible.indexOf(k);
       if (place < 0) return null;
-      const at = api.barLayout({ ...gaps, barMaxWidth: 22, count: visible.length })[place];
+      const at = api.barLayout({ ...gaps, count: visible.length })[place];
       const [x1, y0] = api.coord([api.value(1), api.value(0)]), [x2] = api.coord([api.value(2), api.value(0)]), y = y0 + at.offsetCenter;
       if (x2 - x1 < 2) return null;
       const half = Math.min(4, at.width / 3), style = { stroke: ink("text"), lineWidth: 1.2 };
@@ -140,17 +166,24 @@ function bars(places, series, { title, under, names = LABELS, width, equal = "eq
   }));
   return {
     legend: legend(series.map((s) => s.name)),
-    grid: { left: room + 10, right: 26, top: 52, bottom: 44 },
+    grid: { left: above ? 14 : room + 10, right: above ? 14 : 26, top: 52, bottom: 44 },
     tooltip: { trigger: "axis", axisPointer: { type: "shadow" }, formatter: (p) => under(p[0].dataIndex) },
     xAxis: axis({
-      type: "value", name: title, nameLocation: "middle", nameGap: 28, interval: step,
-      min: Math.floor(least / step - 1e-9) * step, max: Math.ceil(most / step + 1e-9) * step, axisLabel: { formatter: powers },
+      type: "value", name: title, nameLocation: "middle", nameGap: 28, min: least, max: most,
+      axisTick: { customValues: written, lineStyle: { color: ink("line") } }, axisLabel: { customValues: written, formatter: powers },
     }),
     yAxis: axis({
-      type: "category", data: places, inverse: true, axisTick: { show: false }, splitLine: { show: false },
-      axisLabel: { width: room, overflow: "truncate", interval: 0, color: ink("text"), hideOverlap: false },
+      type: "category", z: 6, data: places, inverse: true, axisTick: { show: false }, splitLine: { show: false },
+      axisLabel: {
+        width: room, overflow: "truncate", interval: 0, color: ink("text"), hideOverlap: false,
+        fontSize: paper ? 10 : 12, textBorderColor: ink("card"), textBorderWidth: 3,
+        ...(above ? { inside: true, margin: -8, align: "left", verticalAlign: "bottom", padding: [0, 0, block / 2 + 3, 0] } : {}),
+      },
     }),
     series: [...solid, ...spread],
   };
 }
-const barHeight = (places, count) => () => 104 + places * (14 + Math.min(22, Math.max(9, 22 - 3 * count)) * count);
+const SHEET = 640; // on paper, a chart and what is said of it share a page
+let paper = false;
+const thickness = (count, places) => (paper ? Math.min(14, ((SHEET - 100) / places - 8) / (1.08 * count)) : Math.min(20, Math.max(9, 22 - 3 * count)));
+const barHeight = (places, count) => (width) => 100 + Math.round(places * ((paper ? 8 : width < 600 ? 40 : 14) + thickness(count, places) * count * 1.08));

@@ -7,7 +7,7 @@ function el(tag, properties = {}, ...children) {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else node.setAttribute(name, value === true ? "" : value);
   }
-  node.append(...children.flat().filter((child) => child !== undefined && child !== null));
+  node.append(...children.flat(Infinity).filter((child) => child !== undefined && child !== null));
   return node;
 }
 
@@ -75,7 +75,7 @@ function behind(title) {
     if (node.open && stale) body.replaceChildren(make());
     stale = stale && !node.open;
   }
-  return { node, open: () => { node.open = true; build(); }, set: (maker) => { make = maker; stale = true; build(); } };
+  return { node, open: () => { node.open = true; build(); }, set: (maker, rows) => { make = maker; stale = true; node.dataset.rows = rows; build(); } };
 }
 
 // A choice that is part of the state. options: [[value, text], ...]

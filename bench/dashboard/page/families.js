@@ -26,7 +26,7 @@ function families(panel) {
     const size = Math.max(8, Math.min(24, Math.floor(96 / Math.max(1, labels.length)))), pages = Math.max(1, Math.ceil(list.length / size));
     page = Math.min(pages, Math.max(1, parseInt(state.page) || 1));
     const rows = list.slice((page - 1) * size, page * size), of = (g, label) => g.others.find((r) => r.entry.label === label);
-    whole.firstChild.textContent = state.family || "All families";
+    whole.firstChild.textContent = state.family || (OURS ? "All families" : "All comparisons");
     whole.words.textContent = state.base === "fastest"
       ? "How many times as long each takes as the fastest of its comparison: bars to the right are slower."
       : `How many times as fast ${name} is as each of the others: right of 1, ${name} is faster. Lines at the ends of bars: ${OURS && state.base === "ours" ? "95% intervals of the ratio where it was measured side by side, else quartiles of the times" : "quartiles of the times"}.`;
@@ -56,6 +56,6 @@ function families(panel) {
         look: (g) => { const r = of(g, s.name); return r && (r.high < 1 ? "bad" : ""); },
       })),
       ...(rows.some((g) => g.disturbed) ? [{ title: "Disturbed", text: true, of: (g) => g.disturbed }] : []),
-    ], rows));
+    ], rows), rows.length);
   };
 }

@@ -24,7 +24,7 @@ function changes(series) {
     return s.steps.map((at, k) => ({ s, at: s.at[at], before: found[k][2], after: found[k + 1][2], gain: gain(found[k][2], found[k + 1][2]) }));
   }).sort((a, b) => Math.abs(Math.log(b.gain)) - Math.abs(Math.log(a.gain)));
 }
-const asChange = (g) => `${g >= 1 ? "+" : "−"}${significant(100 * Math.abs(g - 1), g > 2 ? 3 : 2)} %`;
+const asChange = (g) => { const p = 100 * Math.abs(g - 1), text = p.toFixed(p < 9.95 ? 1 : 0); return `${Number(text) ? (g > 1 ? "+" : "−") : ""}${text} %`; };
 const changeLook = (g) => (g > 1.005 ? "good" : g < 0.995 ? "bad" : "");
 
 function history(panel) {
@@ -57,14 +57,14 @@ function history(panel) {
       : `How many times as fast ${OURS || "it"} is at each commit; the band is the 95% interval. Heavy lines are levels, diamonds the commits at which a new one begins.`;
     const points = s && s.at.map((at, k) => ({ at, place: PLACES[at], value: s.value[k], low: s.low[k], high: s.high[k], step: s.steps.includes(k) }));
     draw(chart, s && `History of ${group} against ${other}: ${plural(points.length, "point")}, ${plural(s.steps.length, "change")}; the table below has the figures`, (w) => (w < 600 ? 340 : 420), (width) => {
-      const style = look(OVER_TIME ? other : OURS), step = look("", ["", "", "", "", ""]), mark = COLORS[dark() ? "dark" : "light"][4];
+      const style = look("", [""]), pad = 0.06 * (Math.max(...s.high) - Math.min(...s.low)) || 0.05 * s.value[0], mark = COLORS[dark() ? "dark" : "light"][4];
       const flat = levels(s).map(([from, to, level], k) => ({
-        type: "line", name: "level", symbol: "none", silent: true, z: 4, lineStyle: { color: ink("text"), width: 2.5 }, emphasis: { disabled: true },
+        type: "line", name: "level", symbol: "none", silent: true, z: 4, itemStyle: { color: ink("text") }, lineStyle: { color: ink("text"), width: 2.5 }, emphasis: { disabled: true },
         data: [[s.at[from], level], [s.at[to - 1], level]],
       }));
       return {
         legend: legend([OVER_TIME ? "median time" : `ratio to ${other}`, "level", "new level begins"]),
-        grid: { left: 8, right: 24, top: 44, bottom: 30, containLabel: true },
+        grid: { left: 8, right: 40, top: 40, bottom: 30, containLabel: true },
         tooltip: {
           trigger: "axis", axisPointer: { type: "line", lineStyle: { color: ink("soft") } },
           formatter: (p) => {
@@ -81,7 +81,7 @@ function history(panel) {
           axisLabel: { formatter: (v) => (PLACES[v] ? placeName(PLACES[v]).slice(0, 14) : "") }, splitNumber: width < 600 ? 3 : 8,
           axisPointer: { snap: true, label: { show: false } },
         }),
-        yAxis: axis({ type: "value", scale: true, axisLabel: { formatter: (v) => (v > 0 ? asValue(v) : "") }, name: OVER_TIME ? "time" : "ratio", nameLocation: "end", nameTextStyle: { align: "left", color: ink("soft") } }),
+        yAxis: axis({ type: "value", scale: true, min: Math.min(...s.low) - pad, max: Math.max(...s.high) + pad, axisLabel: { showMinLabel: false, showMaxLabel: false, formatter: (v) => (v > 0 ? asValue(v) : "") } }),
         series: [
           {
             type: "custom", name: "interval", silent: true, z: 1, data: [[0, 0]], encode: { x: -1, y: -1 },
@@ -112,7 +112,7 @@ function history(panel) {
       { title: "From", of: (p) => p.low, show: (p) => asValue(p.low) },
       { title: "To", of: (p) => p.high, show: (p) => asValue(p.high) },
       { title: "", text: true, of: (p) => (p.step ? "new level" : "") },
-    ], [...points].reverse()));
+    ], [...points].reverse()), points && points.length);
     const most = 100, better = found.filter((c) => c.gain > 1).length;
     all.classList.remove("hidden");
     all.words.textContent = found.length
@@ -143,8 +143,9 @@ function compared(panel) {
       draw(chart, "", null, null, NONE);
       return;
     }
-    const key = (place) => place.commit || place.date + place.subject;
-    const options = PLACES.map((p) => [key(p), [placeName(p), asDate(p.date), p.commit ? p.subject : ""].filter(Boolean).join("  ")]).reverse();
+    const whole = (p) => [p.commit, p.date, p.subject].join(" "), twice = (p) => PLACES.some((q) => q !== p && q.commit === p.commit);
+    const key = (p) => (twice(p) ? whole(p) : p.commit);
+    const options = PLACES.map((p) => [key(p), [placeName(p), asDate(p.date), p.commit && !twice(p) ? p.subject : "", twice(p) ? p.date.slice(11, 19) : ""].filter(Boolean).join("  ")]).reverse();
     a.fill(options);
     b.fill(options);
     const find = (text, otherwise) => { const i = PLACES.findIndex((p) => key(p) === text); return text && i >= 0 ? i : otherwise; };
@@ -182,7 +183,7 @@ function compared(panel) {
     more.node.classList.toggle("hidden", !rows.length);
     more.set(() => table("All figures, largest change first", [
       { title: "Case", head: true, text: true, of: (r) => followedName(r.s) }, { title: OVER_TIME ? "Of" : "Ratio to", text: true, of: (r) => r.s.against }, ...columns,
-    ], rows));
+    ], rows), rows.length);
     two.classList.toggle("hidden", !rows.length);
     two.words.textContent = "Geometric means of the changes.";
     families.replaceChildren(table("Changes by family", [

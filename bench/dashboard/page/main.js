@@ -2,7 +2,7 @@
 
 const TABS = {
   overview: ["Overview", overview, true],
-  families: ["Families", families, true],
+  families: [OURS ? "Families" : "Comparisons", families, true],
   roofline: ["Roofline", roofline, true],
   sizes: ["Speed by size", sizes, true],
   history: ["History", history, true],
@@ -43,7 +43,7 @@ find("tabs").addEventListener("keydown", (event) => {
 
 // Filters: those that have something to choose.
 const filters = {};
-const search = el("input", { type: "search", name: "q", placeholder: "conv2d 3x3", autocomplete: "off", spellcheck: "false", oninput: () => go({ q: search.value, page: "1" }, true) });
+const search = el("input", { type: "search", name: "q", placeholder: OURS ? "conv2d 3x3" : "part of a name", autocomplete: "off", spellcheck: "false", oninput: () => go({ q: search.value, page: "1" }, true) });
 const clean = el("input", { type: "checkbox", name: "clean", onchange: () => go({ clean: clean.checked ? "1" : "", page: "1" }) });
 const bases = choice("base", "Compared with", [...(OURS ? [["ours", OURS]] : []), ["fastest", "the fastest"], ...LABELS.filter((l) => l !== OURS).map((l) => [l, l])]);
 const runs = choice("run", "File", [["", "latest of each"], ...RUNS.map((r, i) => [String(i), `${r.source} ${asDate(r.date)}`]).reverse()].slice(RUNS.length > 1 ? 0 : 1));
@@ -94,7 +94,8 @@ async function render() {
 // Light and dark: the system's choice, until the reader makes one.
 function dress(theme) {
   document.documentElement.dataset.theme = theme;
-  find("theme").textContent = theme === "dark" ? "Light colours" : "Dark colours";
+  find("theme").textContent = theme === "dark" ? "Light" : "Dark";
+  find("theme").setAttribute("aria-label", `${find("theme").textContent} colours`);
 }
 const remembered = { get: () => { try { return localStorage.getItem("benchmarks-theme"); } catch { return null; } }, set: (t) => { try { localStorage.setItem("benchmarks-theme", t); } catch { /* a file may have no memory */ } } };
 const wanted = () => remembered.get() || (MODES.matches.matches ? "dark" : "light");
@@ -111,10 +112,15 @@ find("theme").addEventListener("click", () => {
 // On paper: light, as wide as a page, with the figures behind the charts.
 addEventListener("beforeprint", () => {
   dress("light");
+  paper = true;
   charts.forEach((paint, node) => node.clientWidth && paint(680));
-  panels[state.tab].querySelectorAll("details").forEach((details) => { details.open = true; details.dispatchEvent(new Event("toggle")); });
+  panels[state.tab].querySelectorAll("details").forEach((details) => {
+    if (Number(details.dataset.rows) > 60) return; // longer ones are printed if the reader has opened them
+    details.open = true;
+    details.dispatchEvent(new Event("toggle"));
+  });
 });
-addEventListener("afterprint", () => { dress(wanted()); repaint(); });
+addEventListener("afterprint", () => { paper = false; dress(wanted()); repaint(); });
 
 document.querySelector(".skip").addEventListener("click", (event) => {
   event.preventDefault(); // the address holds the state

@@ -37,7 +37,7 @@ const LABELS = (() => {
   return [...counts.keys()].sort((a, b) => rank(a) - rank(b) || counts.get(b) - counts.get(a) || natural(a, b));
 })();
 
-const FILTERS = { family: "Family", dtype: "Type of numbers", threads: "Threads", level: "Level", backend: "Backend", size: "Size", processor: "Processor" };
+const FILTERS = { family: "Family", dtype: "Data type", threads: "Threads", level: "Level", backend: "Backend", size: "Size", processor: "Processor" };
 const HISTORY_FILTERS = Object.keys(FILTERS);
 
 // The state: all of it is in the address, so that a link shows what its sender saw.

@@ -12,10 +12,10 @@ function whoChoice() {
 
 // The ceilings that the machine has for these entries, each once.
 function ceilings(entries) {
-  const found = new Map();
+  const found = new Map(), levels = unique(entries.map((e) => e.level).filter(Boolean)).length;
   for (const e of entries) {
     if (!e.peak_flops || !e.bandwidth) continue;
-    const words = [e.dtype, e.threads && plural(Number(e.threads), "thread"), e.level].filter(Boolean);
+    const words = [e.dtype, e.threads && plural(Number(e.threads), "thread"), levels > 1 && e.level].filter(Boolean);
     const key = [e.processor, e.dtype, e.threads, e.level && e.role === "ours" ? e.level : ""].join("\n");
     const before = found.get(key);
     if (!before || before.run < e.run) found.set(key, { run: e.run, peak: e.peak_flops, bandwidth: e.bandwidth, words: words.join(", ") });
@@ -23,13 +23,26 @@ function ceilings(entries) {
   // Peers say no level; where ours do, theirs is the same ceiling.
   return [...new Map([...found.values()].sort((a, b) => b.peak - a.peak).map((c) => [`${significant(c.peak)} ${significant(c.bandwidth)}`, c])).values()];
 }
+// Peaks by name; equal ones share it.
+const peaks = (lines) => unique(lines.map((c) => significant(c.peak))).map((text) => lines.filter((c) => significant(c.peak) === text))
+  .map((same) => ({ peak: same[0].peak, words: same.map((c) => c.words).join(narrow() ? "\n" : " / ") }));
+const peakLabel = (width) => ({ position: [-6, -5], align: "right", verticalAlign: "bottom", color: ink("text"), fontSize: width < 600 ? 10 : 11, textBorderColor: ink("card"), textBorderWidth: 3 });
 const bound = (e) => (e.peak_flops && e.bandwidth ? (e.intensity * e.bandwidth < e.peak_flops ? "memory" : "arithmetic") : "");
-const logAxis = (more) => axis({ type: "log", minorTick: { show: false }, ...more, axisLabel: { ...more.axisLabel } });
+function logAxis({ min, max, formatter, ...more }) {
+  const written = [];
+  const between = max / min < 2000 && !narrow() ? [1, 2, 5] : [1];
+  for (let k = Math.floor(Math.log10(min)); k <= Math.log10(max); k++) written.push(...between.map((v) => v * 10 ** k).filter((v) => v >= min * 0.999 && v <= max * 1.001));
+  return axis({ type: "log", min, max, ...more, axisTick: { customValues: written, lineStyle: { color: ink("line") } }, axisLabel: { customValues: written, formatter } });
+}
 const short = (v) => {
   const [size, unit] = [[1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"], [1, ""]].find(([s]) => v >= s * 0.999) || [1, ""];
   return `${Number((v / size).toPrecision(3))}${unit}`;
 };
-const around = (values) => [10 ** Math.floor(Math.log10(Math.min(...values)) - 0.02), 10 ** Math.ceil(Math.log10(Math.max(...values)) + 0.02)];
+// The extent of a logarithmic axis: a little more than its values, or whole decades where they are close.
+function around(values) {
+  const [a, b] = [Math.log10(Math.min(...values)), Math.log10(Math.max(...values))];
+  return b - a > 1.3 ? [10 ** (a - 0.12), 10 ** (b + 0.15)] : [10 ** Math.floor(a - 0.02), 10 ** Math.ceil(b + 0.02)];
+}
 function entryTip(e, heading) {
   return tip(heading, [
     ["implementation", e.label], ["time", asTime(e.median)], ["rate", e.rate ? asRate(e.rate) : ""],
@@ -41,6 +54,7 @@ function entryTip(e, heading) {
 
 function roofline(panel) {
   const who = whoChoice(), chart = el("div", { class: "chart" }), more = behind("These figures as a table");
+  for (const node of ENTRIES.some((e) => e.intensity) ? [] : [who.node, more.node]) node.classList.add("off");
   panel.append(card("Roofline",
     "Each point is one case: how many operations it does for each byte it moves, and how many a second it reached. The lines are what this machine was measured to allow: the slope is memory's bandwidth, the flat part the peak of multiply-adds. Data that stays in caches can be above the slope.",
     el("div", { class: "controls" }, who.node), chart, more.node));
@@ -60,17 +74,17 @@ function roofline(panel) {
       const from = (c) => (x1 * c.bandwidth < y1 ? [[y1 / c.bandwidth, y1], ...roof(c)] : roof(c));
       return {
         legend: legend(labels),
-        grid: { left: 8, right: 22, top: 44, bottom: 30, containLabel: true },
+        grid: { left: 8, right: 22, top: 62, bottom: 30, containLabel: true },
         tooltip: { trigger: "item", formatter: (p) => (p.data.entry ? entryTip(p.data.entry, names.get(p.data.entry)) : tip(p.seriesName, [])) },
-        xAxis: logAxis({ min: x1, max: x2, name: "operations per byte (FLOP/byte)", nameLocation: "middle", nameGap: 28, axisLabel: { formatter: short } }),
-        yAxis: logAxis({ min: y1, max: y2, name: "FLOP/s", nameLocation: "end", nameTextStyle: { align: "left", color: ink("soft") }, axisLabel: { formatter: short } }),
+        xAxis: logAxis({ min: x1, max: x2, name: "operations per byte (FLOP/byte)", nameLocation: "middle", nameGap: 28, formatter: short }),
+        yAxis: logAxis({ min: y1, max: y2, name: "FLOP/s", nameLocation: "end", nameTextStyle: { align: "left", color: ink("soft") }, formatter: short }),
         series: [
           ...lines.map((c, k) => ({
             type: "line", name: `${c.words}: ${asRate(c.peak)}, ${scaled(c.bandwidth, [[1e9, "GB/s"], [1e6, "MB/s"], [1, "B/s"]])}`,
             data: from(c), symbol: "none", lineStyle: { color: ink("text"), width: 1.6, type: DASHES[k % DASHES.length] }, emphasis: { disabled: true }, z: 1,
-            markPoint: {
-              silent: true, symbol: "circle", symbolSize: 1, data: [{ coord: [x2, c.peak] }], itemStyle: { color: ink("text") },
-              label: { formatter: `${width < 600 ? c.words.replace(/ threads?/, " thr.") : c.words}: ${asRate(c.peak)}`, position: [-6, -14], align: "right", color: ink("text"), fontSize: 11, textBorderColor: ink("card"), textBorderWidth: 3 },
+            markPoint: k ? undefined : {
+              silent: true, symbol: "circle", symbolSize: 1, itemStyle: { color: ink("text") }, label: peakLabel(width),
+              data: peaks(lines).map((same) => ({ coord: [x2, same.peak], label: { formatter: `${same.words}: ${asRate(same.peak)}` } })),
             },
           })),
           ...labels.map((label) => {
@@ -91,7 +105,7 @@ function roofline(panel) {
       { title: "Rate", of: (e) => e.rate, show: (e) => asRate(e.rate) },
       { title: "Of the roofline", of: (e) => e.of_roofline, show: (e) => e.of_roofline && asPercent(e.of_roofline) },
       { title: "Bound by", text: true, of: bound },
-    ], list));
+    ], list), list.length);
   };
 }
 
@@ -136,7 +150,7 @@ function sizes(panel) {
     for (const point of points) byLine.set(line(point), [...(byLine.get(line(point)) || []), point]);
     for (const list of byLine.values()) list.sort((a, b) => at(a.e) - at(b.e));
     const owners = unique(points.map(({ e, g }) => owner(e, g)));
-    const among = owners.every((o) => LABELS.includes(o)) ? LABELS : owners;
+    const among = owners.every((o) => LABELS.includes(o)) ? undefined : owners;
     whole.words.textContent = `From the overhead of a call, where work is too little to count, to the machine's peak. ${chosen || !OURS ? "Lines join the sizes of one implementation." : "Choose an operation to see all its implementations."}`;
     const connected = Boolean(chosen) || !OURS, roofs = y === "rate" ? ceilings(points.map(({ e }) => e)) : [];
     const fastest = Math.min(...points.map(({ e }) => e.median));
@@ -145,8 +159,11 @@ function sizes(panel) {
       const [x1, x2] = around(points.map(({ e }) => at(e))), ys = [...points.map(({ e }) => value(e)), ...roofs.map((c) => c.peak)], [y1, y2] = around(ys);
       const helpers = roofs.map((c, k) => ({
         type: "line", name: `peak, ${c.words}`, symbol: "none", data: [[x1, c.peak], [x2, c.peak]], z: 1, lineStyle: { color: ink("text"), width: 1.4, type: DASHES[k % DASHES.length] },
-        endLabel: { show: true, formatter: `peak, ${c.words}`, color: ink("text"), fontSize: 11, align: "right", offset: [-8, -10], textBorderColor: ink("card"), textBorderWidth: 3 },
         emphasis: { disabled: true },
+        markPoint: k ? undefined : {
+          silent: true, symbol: "circle", symbolSize: 1, itemStyle: { color: ink("text") }, label: peakLabel(width),
+          data: peaks(roofs).map((same) => ({ coord: [x2, same.peak], label: { formatter: `peak, ${same.words}` } })),
+        },
       }));
       if (y === "rate" && x[0] === "flops") {
         const [from, to] = [Math.max(x1, y1 * fastest), Math.min(x2, y2 * fastest)];
@@ -158,10 +175,10 @@ function sizes(panel) {
       }
       return {
         legend: legend(names),
-        grid: { left: 8, right: 24, top: 48, bottom: 30, containLabel: true },
+        grid: { left: 8, right: 24, top: 62, bottom: 30, containLabel: true },
         tooltip: { trigger: "item", formatter: (p) => (p.data.point ? entryTip(p.data.point.e, `${nameOf(p.data.point.g)}: ${x[1]} ${asCount(at(p.data.point.e))}`) : tip(p.seriesName, [])) },
-        xAxis: logAxis({ min: x1, max: x2, name: x[1], nameLocation: "middle", nameGap: 28, axisLabel: { formatter: short } }),
-        yAxis: logAxis({ min: y1, max: y2, name: unit, nameLocation: "end", nameTextStyle: { align: "left", color: ink("soft") }, axisLabel: { formatter: tick } }),
+        xAxis: logAxis({ min: x1, max: x2, name: x[1], nameLocation: "middle", nameGap: 28, formatter: short }),
+        yAxis: logAxis({ min: y1, max: y2, name: unit, nameLocation: "end", nameTextStyle: { align: "left", color: ink("soft") }, formatter: tick }),
         series: [...helpers, ...names.map((name) => {
           const list = byLine.get(name), style = look(owner(list[0].e, list[0].g), among), variants = names.filter((n) => n.split(", ")[0] === name.split(", ")[0]);
           return {
@@ -179,6 +196,6 @@ function sizes(panel) {
       { title: x[1] || "Size", of: ({ e }) => at(e), show: ({ e }) => asCount(at(e)) },
       { title: Y[y][0], of: ({ e }) => value(e), show: ({ e }) => text(value(e)) },
       ...(y === "time" ? [] : [{ title: "Time", of: ({ e }) => e.median, show: ({ e }) => asTime(e.median) }]),
-    ], points, 2));
+    ], points, 2), points.length);
   };
 }
