@@ -16,7 +16,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from bench.results import Entry, Run, Unreadable
 
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
 
 WORDS = ("family", "case", "operation", "backend", "dtype", "threads", "level", "size", "role", "disturbed")
 """Of extra_info, what is shown as text."""
+FILTERED = ("family", "dtype", "threads", "level", "backend", "size")
+"""What a reader can choose by, in a history too."""
 NUMBERS = ("flops", "bytes", "peak_flops", "bandwidth", "of_roofline")
 SPREAD = ("median", "q1", "q3")
 STEP = 4000
@@ -132,10 +133,7 @@ def _alike(group: str, entries: list[Entry]) -> list[Compared]:
         return [Compared(each, f"{group} [{_parameter(each)}]", _function(each)) for each in entries]
     if len(functions) == len(entries):
         return [Compared(each, group, each.name) for each in entries]
-    return [
-        Compared(each, f"{group}: {_function(each)}", _parameter(each) or each.name)
-        for each in entries
-    ]  # fmt: skip
+    return [Compared(each, f"{group}: {_function(each)}", _parameter(each) or each.name) for each in entries]
 
 
 def _members(compared: Iterable[Sequence[Compared]]) -> list[list[str]]:
@@ -276,7 +274,7 @@ def _history(
     for line in lines:
         place = line.commit, line.date if not line.commit else ""
         places.setdefault(place, {"commit": line.commit, "date": line.date, "subject": line.subject, "link": ""})
-        words = {name: str(getattr(line, name)) for name in ("family", "dtype", "threads", "level", "backend", "size")}
+        words = {name: str(getattr(line, name)) for name in FILTERED}
         for against, (middle, low, high) in line.ratio.items():
             observed.append((place, (line.processor, line.group, against), words, (middle, low, high)))
     known = {(place, key) for place, key, *_ in observed}
@@ -296,9 +294,7 @@ def _history(
             key = _processor(run), each.group, each.label
             if value and (place, key) not in known:
                 places.setdefault(place, row | {"link": _link(run.commit_info)})
-                words = {
-                    name: each.word(name) for name in ("family", "dtype", "threads", "level", "backend", "size")
-                }  # fmt: skip
+                words = {name: each.word(name) for name in FILTERED}
                 observed.append((place, key, words, (value[0], value[1], value[2])))
     order = sorted(places, key=lambda place: _when(places[place]["date"]))
     if len(order) < 2:
@@ -317,10 +313,11 @@ def _history(
                 "words": [texts.number(text) for text in (each.processor, each.group, each.against)],
                 "more": {name: texts.number(text) for name, text in each.words.items()},
                 "at": None if len(at) == len(order) else at,
-                "values": [[row[0] for row in logs], [row[0] - row[1] for row in logs], [row[2] - row[0] for row in logs]],
+                # The median, and how far below and above it the interval goes.
+                "values": [[m for m, _, _ in logs], [m - low for m, low, _ in logs], [high - m for m, _, high in logs]],
                 "steps": [int(i) for i in change_points([each.values[i][0] for i in at])],
             }
-        )  # fmt: skip
+        )
     # The numbers are most of a page with a long history, and the page may not want them: packed.
     numbers = json.dumps(packed, separators=(",", ":")).encode()
     return {

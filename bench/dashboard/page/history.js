@@ -111,7 +111,7 @@ function history(panel) {
       { title: OVER_TIME ? "Time" : "Ratio", of: (p) => p.value, show: (p) => asValue(p.value) },
       { title: "From", of: (p) => p.low, show: (p) => asValue(p.low) },
       { title: "To", of: (p) => p.high, show: (p) => asValue(p.high) },
-      { title: "", text: true, of: (p) => (p.step ? "new level" : "") },
+      { title: "Level", text: true, of: (p) => (p.step ? "a new one" : "") },
     ], [...points].reverse()), points && points.length);
     const most = 100, better = found.filter((c) => c.gain > 1).length;
     all.classList.remove("hidden");
