@@ -387,7 +387,11 @@ def test_speed_by_size(open_page: Open, entries: list[dict[str, Any]]) -> None:
     choose(page, "operation", "conv2d")
     inside = of(entries, operation="conv2d", dtype="float32", threads=1)
     drawn = dict(
-        chart(page, "sizes", "option.series.filter(s => s.data[0].point).map(s => [s.name, s.data.map(d => d.value)])")
+        chart(
+            page,
+            "sizes",
+            "option.series.filter(s => s.data[0].index !== undefined).map(s => [s.name, s.data.map(d => d.value)])",
+        )
     )
     assert drawn.keys() == {entry["implementation"] for entry in inside}
     for name, points in drawn.items():
@@ -540,7 +544,7 @@ def test_names_are_text(open_page: Open, tmp_path: Path) -> None:
     made["machine_info"]["fastdl"]["versions"][bad] = bad
     made["machine_info"]["fastdl"]["processor"] = bad
     run = saved(tmp_path / "a.json", made)
-    lines = [replace(line, subject=bad) for line in lines_of(made, commits=12)]
+    lines = [replace(line, subject=bad, processor=bad) for line in lines_of(made, commits=12)]
     dashboard.write([results.read(run)], lines, tmp_path / "bad.html")
     page = open_page(file=tmp_path / "bad.html")
     for tab in TABS:
@@ -584,7 +588,9 @@ def test_project_of_others(open_page: Open, tmp_path: Path) -> None:
     show(page, "sizes")
     lines = dict(
         chart(
-            page, "sizes", "option.series.filter(s => s.data[0].point).map(s => [s.name, s.data.map(d => d.value[0])])"
+            page,
+            "sizes",
+            "option.series.filter(s => s.data[0].index !== undefined).map(s => [s.name, s.data.map(d => d.value[0])])",
         )
     )
     assert lines == {"test_set": [10, 100, 1000], "test_sorted": [10, 100, 1000]}

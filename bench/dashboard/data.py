@@ -325,5 +325,5 @@ def _history(
         "step": STEP,
         "places": [places[place] for place in order],
         "texts": list(texts),
-        "packed": base64.b64encode(zlib.compress(numbers, 9)).decode(),
+        "packed": base64.b64encode(zlib.compress(numbers)).decode(),
     }

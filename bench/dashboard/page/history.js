@@ -149,10 +149,13 @@ function compared(panel) {
     a.fill(options);
     b.fill(options);
     const find = (text, otherwise) => { const i = PLACES.findIndex((p) => key(p) === text); return text && i >= 0 ? i : otherwise; };
-    const from = find(state.a, PLACES.length - 2), to = find(state.b, PLACES.length - 1);
+    const series = followed(await historySeries());
+    // Unless two are chosen, the last two that have anything in common.
+    const last = series.filter((s) => s.at.length > 1).map((s) => s.at.slice(-2)).sort((x, y) => y[1] - x[1] || y[0] - x[0])[0];
+    const from = find(state.a, last ? last[0] : PLACES.length - 2), to = find(state.b, last ? last[1] : PLACES.length - 1);
     a.set(key(PLACES[from]));
     b.set(key(PLACES[to]));
-    const rows = followed(await historySeries()).flatMap((s) => {
+    const rows = series.flatMap((s) => {
       const [i, j] = [s.at.indexOf(from), s.at.indexOf(to)];
       if (i < 0 || j < 0) return [];
       const apart = s.low[i] > s.high[j] || s.low[j] > s.high[i], g = gain(s.value[i], s.value[j]);
@@ -165,9 +168,9 @@ function compared(panel) {
       `: ${plural(rows.length, "figure")} in both; in ${sure.length} the intervals do not meet (${sure.filter((r) => r.gain > 1).length} faster, ${sure.filter((r) => r.gain < 1).length} slower). The largest changes:`,
     ]);
     const top = rows.slice(0, 20), label = (r) => `${followedName(r.s)}${OVER_TIME && r.s.against === r.s.group ? "" : `: ${r.s.against}`}`;
-    const series = [{ name: "faster", values: top.map((r) => (r.gain >= 1 ? { value: r.gain, low: r.low, high: r.high } : null)) }, { name: "slower", values: top.map((r) => (r.gain < 1 ? { value: r.gain, low: r.low, high: r.high } : null)) }];
+    const both = [{ name: "faster", values: top.map((r) => (r.gain >= 1 ? { value: r.gain, low: r.low, high: r.high } : null)) }, { name: "slower", values: top.map((r) => (r.gain < 1 ? { value: r.gain, low: r.low, high: r.high } : null)) }];
     draw(chart, `Bars: the ${top.length} largest changes; the table below has all`, barHeight(top.length, 1), (width) => {
-      const option = bars(top.map(label), series, {
+      const option = bars(top.map(label), both, {
         width, names: ["faster", "", "", "", "slower"], title: "times as fast as before", equal: "as before",
         under: (i) => tip(label(top[i]), [["before", asValue(top[i].before)], ["after", asValue(top[i].after)], ["faster by", asChange(top[i].gain)], ["intervals", top[i].apart ? "do not meet" : "meet"]]),
       });

@@ -75,7 +75,7 @@ function roofline(panel) {
       return {
         legend: legend(labels),
         grid: { left: 8, right: 22, top: 62, bottom: 30, containLabel: true },
-        tooltip: { trigger: "item", formatter: (p) => (p.data.entry ? entryTip(p.data.entry, names.get(p.data.entry)) : tip(p.seriesName, [])) },
+        tooltip: { trigger: "item", formatter: (p) => (p.data.index === undefined ? tip(p.seriesName, []) : entryTip(list[p.data.index], names.get(list[p.data.index]))) },
         xAxis: logAxis({ min: x1, max: x2, name: "operations per byte (FLOP/byte)", nameLocation: "middle", nameGap: 28, formatter: short }),
         yAxis: logAxis({ min: y1, max: y2, name: "FLOP/s", nameLocation: "end", nameTextStyle: { align: "left", color: ink("soft") }, formatter: short }),
         series: [
@@ -92,7 +92,7 @@ function roofline(panel) {
             return {
               type: "scatter", name: label, symbol: style.symbol, symbolSize: 9,
               itemStyle: { color: style.color, opacity: 0.82, borderColor: ink("card"), borderWidth: 1 }, z: 3,
-              data: list.filter((e) => e.label === label).map((e) => ({ value: [e.intensity, e.rate], entry: e })),
+              data: list.flatMap((e, at) => (e.label === label ? [{ value: [e.intensity, e.rate], index: at }] : [])), // the chart copies what it is given
             };
           }),
         ],
@@ -152,6 +152,7 @@ function sizes(panel) {
     const owners = unique(points.map(({ e, g }) => owner(e, g)));
     const among = owners.every((o) => LABELS.includes(o)) ? undefined : owners;
     whole.words.textContent = `From the overhead of a call, where work is too little to count, to the machine's peak. ${chosen || !OURS ? "Lines join the sizes of one implementation." : "Choose an operation to see all its implementations."}`;
+    const pointTip = ({ e, g }) => entryTip(e, `${nameOf(g)}: ${x[1]} ${asCount(at(e))}`);
     const connected = Boolean(chosen) || !OURS, roofs = y === "rate" ? ceilings(points.map(({ e }) => e)) : [];
     const fastest = Math.min(...points.map(({ e }) => e.median));
     const names = [...byLine.keys()].sort((a, b) => LABELS.indexOf(a.split(", ")[0]) - LABELS.indexOf(b.split(", ")[0]) || natural(a, b));
@@ -176,7 +177,7 @@ function sizes(panel) {
       return {
         legend: legend(names),
         grid: { left: 8, right: 24, top: 62, bottom: 30, containLabel: true },
-        tooltip: { trigger: "item", formatter: (p) => (p.data.point ? entryTip(p.data.point.e, `${nameOf(p.data.point.g)}: ${x[1]} ${asCount(at(p.data.point.e))}`) : tip(p.seriesName, [])) },
+        tooltip: { trigger: "item", formatter: (p) => (p.data.index === undefined ? tip(p.seriesName, []) : pointTip(points[p.data.index])) },
         xAxis: logAxis({ min: x1, max: x2, name: x[1], nameLocation: "middle", nameGap: 28, formatter: short }),
         yAxis: logAxis({ min: y1, max: y2, name: unit, nameLocation: "end", nameTextStyle: { align: "left", color: ink("soft") }, formatter: tick }),
         series: [...helpers, ...names.map((name) => {
@@ -185,7 +186,7 @@ function sizes(panel) {
             type: connected ? "line" : "scatter", name, symbol: style.symbol, symbolSize: 8, z: 3,
             lineStyle: { color: style.color, width: 2, type: DASHES[variants.indexOf(name) % DASHES.length] },
             itemStyle: { color: style.color, borderColor: ink("card"), borderWidth: connected ? 0 : 1, opacity: connected ? 1 : 0.82 },
-            data: list.map((point) => ({ value: [at(point.e), value(point.e)], point })),
+            data: list.map((point) => ({ value: [at(point.e), value(point.e)], index: points.indexOf(point) })),
           };
         })],
       };
