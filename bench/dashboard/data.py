@@ -286,6 +286,10 @@ def _history(
         row = {"commit": commit, "date": run.date, "subject": subject, "link": ""}
         if ratios and run.commit_info.get("time"):  # as a history has it
             row["date"] = str(run.commit_info["time"])
+        judged: dict[str, Compared] = {}  # by group; the first, which the ratios are to
+        for each in groups:
+            if each.word("role") == "ours":
+                judged.setdefault(each.group, each)
         for each in groups:
             if ratios:
                 value = each.ratio() if each.word("role") in ("peer", "reference") else None
@@ -294,7 +298,7 @@ def _history(
             key = _processor(run), each.group, each.label
             if value and (place, key) not in known:
                 places.setdefault(place, row | {"link": _link(run.commit_info)})
-                words = {name: each.word(name) for name in FILTERED}
+                words = {name: judged.get(each.group, each).word(name) for name in FILTERED}
                 observed.append((place, key, words, (value[0], value[1], value[2])))
     order = sorted(places, key=lambda place: _when(places[place]["date"]))
     if len(order) < 2:
@@ -324,6 +328,7 @@ def _history(
         "kind": "ratio" if ratios or lines else "time",
         "step": STEP,
         "places": [places[place] for place in order],
+        "processors": sorted({each.processor for each in series.values()}),
         "texts": list(texts),
         "packed": base64.b64encode(zlib.compress(numbers)).decode(),
     }

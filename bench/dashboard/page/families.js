@@ -11,7 +11,7 @@ const SORTS = {
 function families(panel) {
   const sort = choice("sort", "Order", Object.entries(SORTS).map(([key, [text]]) => [key, text]));
   const chart = el("div", { class: "chart" }), more = behind("These figures as a table");
-  const turn = (by) => el("button", { type: "button", class: "quiet", onclick: () => go({ page: String(page + by) }) }, by < 0 ? "Previous" : "Next");
+  const turn = (by) => el("button", { type: "button", class: "quiet", onclick: () => { go({ page: String(page + by) }); whole.scrollIntoView(); } }, by < 0 ? "Previous" : "Next");
   const [back, on, where] = [turn(-1), turn(1), el("span", { role: "status" })];
   const pager = el("div", { class: "pager" }, where, back, on);
   const whole = card("", "", el("div", { class: "controls" }, sort.node), chart, pager, more.node);
@@ -30,9 +30,10 @@ function families(panel) {
     whole.words.textContent = state.base === "fastest"
       ? "How many times as long each takes as the fastest of its comparison: bars to the right are slower."
       : `How many times as fast ${name} is as each of the others: right of 1, ${name} is faster. Lines at the ends of bars: ${OURS && state.base === "ours" ? "95% intervals of the ratio where it was measured side by side, else quartiles of the times" : "quartiles of the times"}.`;
+    if (rows.some((g) => g.disturbed)) whole.words.textContent += " *: disturbed, not to be trusted.";
     where.textContent = `Cases ${list.length ? (page - 1) * size + 1 : 0} to ${Math.min(page * size, list.length)} of ${list.length}`;
     [back.disabled, on.disabled] = [page <= 1, page >= pages];
-    const places = rows.map(nameOf), series = labels.map((label) => ({ name: label, values: rows.map((g) => of(g, label)) })).filter((s) => s.values.some(Boolean));
+    const places = rows.map((g) => nameOf(g) + (g.disturbed ? " *" : "")), series = labels.map((label) => ({ name: label, values: rows.map((g) => of(g, label)) })).filter((s) => s.values.some(Boolean));
     draw(chart, `Bars: ${plural(rows.length, "case")} of ${name} against ${labels.join(", ")}; the table below has the figures`,
       barHeight(rows.length, series.length),
       (width) => bars(places, series, {

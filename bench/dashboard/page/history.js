@@ -13,8 +13,7 @@ function followed(series) {
   return series.filter((s) => HISTORY_FILTERS.every((name) => !state[name] || s[name] === state[name])
     && words.every((word) => `${s.group} ${KNOWN.get(s.group) || ""} ${s.family}`.toLowerCase().includes(word)));
 }
-const several = unique(ENTRIES.map((e) => e.processor)).length > 1;
-const followedName = (s) => (s.group || "(no group)") + (several ? `, ${s.processor}` : "");
+const followedName = (s) => (s.group || "(no group)") + (PROCESSORS.length > 1 && !state.processor ? `, ${s.processor}` : "");
 
 // The levels between the steps of a series: [first, past last, median].
 const levels = (s) => [0, ...s.steps].map((from, k) => [from, s.steps[k] ?? s.value.length]).map(([from, to]) => [from, to, middle(s.value.slice(from, to))]);
@@ -119,7 +118,7 @@ function history(panel) {
       ? `${plural(found.length, "change")} in ${plural(series.length, "history", "histories")}: ${better} for the better, ${found.length - better} for the worse${found.length > most ? `; the ${most} largest` : ""}.`
       : `No change of level in ${plural(series.length, "history", "histories")}.`;
     list.replaceChildren(found.length ? table("Changes of level, largest first", [
-      { title: "Case", head: true, text: true, of: (c) => followedName(c.s), show: (c) => el("a", { href: address({ case: c.s.group, against: c.s.against }) }, followedName(c.s)) },
+      { title: "Case", head: true, text: true, of: (c) => followedName(c.s), show: (c) => el("a", { href: address({ case: c.s.group, against: c.s.against, processor: PROCESSORS.length > 1 ? c.s.processor : "" }), onclick: () => one.scrollIntoView() }, followedName(c.s)) },
       { title: OVER_TIME ? "Of" : "Ratio to", text: true, of: (c) => c.s.against },
       { title: "Commit", text: true, of: (c) => c.at, show: (c) => [commitNode(PLACES[c.at]), el("span", { class: "soft" }, ` ${PLACES[c.at].commit ? PLACES[c.at].subject : ""}`)] },
       { title: "Date", text: true, of: (c) => PLACES[c.at].date, show: (c) => asDate(PLACES[c.at].date) },

@@ -46,7 +46,8 @@ const DEFAULTS = {
   who: "", operation: "", x: "", y: "rate", case: "", against: "", a: "", b: "",
 };
 for (const name in FILTERS) DEFAULTS[name] = "";
-DEFAULTS.processor = unique(ENTRIES.map((e) => e.processor)).length > 1 ? RUNS[RUNS.length - 1].processor : "";
+const PROCESSORS = unique([...RUNS.map((r) => r.processor), ...(given.history ? given.history.processors : [])]);
+DEFAULTS.processor = PROCESSORS.length > 1 ? RUNS[RUNS.length - 1].processor : "";
 
 const state = { ...DEFAULTS };
 function readAddress() {

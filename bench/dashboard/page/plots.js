@@ -25,7 +25,7 @@ function ceilings(entries) {
 }
 // Peaks by name; equal ones share it.
 const peaks = (lines) => unique(lines.map((c) => significant(c.peak))).map((text) => lines.filter((c) => significant(c.peak) === text))
-  .map((same) => ({ peak: same[0].peak, words: same.map((c) => c.words).join(narrow() ? "\n" : " / ") }));
+  .map((same) => ({ peak: same[0].peak, words: same.map((c) => c.words).join(" / ") }));
 const peakLabel = (width) => ({ position: [-6, -5], align: "right", verticalAlign: "bottom", color: ink("text"), fontSize: width < 600 ? 10 : 11, textBorderColor: ink("card"), textBorderWidth: 3 });
 const bound = (e) => (e.peak_flops && e.bandwidth ? (e.intensity * e.bandwidth < e.peak_flops ? "memory" : "arithmetic") : "");
 function logAxis({ min, max, formatter, ...more }) {
@@ -84,13 +84,13 @@ function roofline(panel) {
             data: from(c), symbol: "none", lineStyle: { color: ink("text"), width: 1.6, type: DASHES[k % DASHES.length] }, emphasis: { disabled: true }, z: 1,
             markPoint: k ? undefined : {
               silent: true, symbol: "circle", symbolSize: 1, itemStyle: { color: ink("text") }, label: peakLabel(width),
-              data: peaks(lines).map((same) => ({ coord: [x2, same.peak], label: { formatter: `${same.words}: ${asRate(same.peak)}` } })),
+              data: peaks(lines).map((same) => ({ coord: [x2, same.peak], label: { formatter: width < 600 ? asRate(same.peak) : `${same.words}: ${asRate(same.peak)}` } })),
             },
           })),
           ...labels.map((label) => {
             const style = look(label);
             return {
-              type: "scatter", name: label, symbol: style.symbol, symbolSize: 9,
+              type: "scatter", name: label, symbol: style.symbol, symbolSize: width < 600 ? 7 : 9,
               itemStyle: { color: style.color, opacity: 0.82, borderColor: ink("card"), borderWidth: 1 }, z: 3,
               data: list.flatMap((e, at) => (e.label === label ? [{ value: [e.intensity, e.rate], index: at }] : [])), // the chart copies what it is given
             };
@@ -163,7 +163,7 @@ function sizes(panel) {
         emphasis: { disabled: true },
         markPoint: k ? undefined : {
           silent: true, symbol: "circle", symbolSize: 1, itemStyle: { color: ink("text") }, label: peakLabel(width),
-          data: peaks(roofs).map((same) => ({ coord: [x2, same.peak], label: { formatter: `peak, ${same.words}` } })),
+          data: peaks(roofs).map((same) => ({ coord: [x2, same.peak], label: { formatter: width < 600 ? `peak: ${asRate(same.peak)}` : `peak, ${same.words}` } })),
         },
       }));
       if (y === "rate" && x[0] === "flops") {
