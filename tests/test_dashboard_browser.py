@@ -151,11 +151,14 @@ def chart(page: Any, tab: str, what: str) -> Any:
 
 def bars(page: Any, tab: str) -> dict[str, dict[str, float]]:
     """Place (without the mark of disturbed ones): name: the number that its bar stands for."""
-    places = [place.removesuffix(" *") for place in chart(page, tab, "option.yAxis[0].data")]
+    places = [place.removeprefix("* ") for place in chart(page, tab, "option.yAxis[0].data")]
     found = chart(page, tab, "option.series.filter(s => s.type === 'bar').map(s => [s.name, s.data])")
-    return {
-        place: {name: 2 ** data[i] for name, data in found if data[i] is not None} for i, place in enumerate(places)
-    }
+    drawn: dict[str, dict[str, float]] = {place: {} for place in places}
+    for name, data in found:
+        for place, value in zip(places, data, strict=True):
+            if value is not None:
+                drawn[place][name] = 2**value
+    return drawn
 
 
 def geometric(values: list[float]) -> float:

@@ -27,6 +27,8 @@ WORDS = ("family", "case", "operation", "backend", "dtype", "threads", "level", 
 FILTERED = ("family", "dtype", "threads", "level", "backend", "size")
 """What a reader can choose by, in a history too."""
 NUMBERS = ("flops", "bytes", "peak_flops", "bandwidth", "of_roofline")
+RATES = ("peak flops", "GFLOP/s"), ("bandwidth", "GB/s")
+"""Of what is said of a machine."""
 SPREAD = ("median", "q1", "q3")
 STEP = 4000
 """A history's values are logarithms in units of 1 / STEP, whole numbers: 0.025%, finer than anything measured."""
@@ -245,7 +247,7 @@ def _flat(about: Any, path: tuple[str, ...] = ()) -> list[list[str]]:
     """What fastdl notes of the machine, nested as it may be, as rows."""
     if isinstance(about, Mapping):
         return [row for key, value in about.items() for row in _flat(value, (*path, str(key).replace("_", " ")))]
-    unit = {"peak flops": "GFLOP/s", "bandwidth": "GB/s"}.get(path[0] if path else "")
+    unit = next((unit for part in path for name, unit in RATES if part == name), "")
     if unit and isinstance(about, (int, float)):
         about = f"{about / 1e9:.4g} {unit}"
     return [[", ".join(path), str(about)]]

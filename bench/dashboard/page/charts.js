@@ -28,7 +28,7 @@ const PLACE = (() => {
     if (label === OURS) found.set(label, 0);
     else if (references.has(label)) found.set(label, GREY);
     else {
-      if (next % COLORS.light.length === GREY) next += 1;
+      while (next % COLORS.light.length === GREY || (OURS && next % COLORS.light.length === 0)) next += 1;
       found.set(label, next++);
     }
   }
@@ -129,20 +129,39 @@ function powers(v) {
 }
 
 // Bars that begin at 1, on a scale on which half and double are equally far from it. series: [{name, values: [ratio]}]
+// Each bar has a row of its own, so that what a place lacks takes none; rows without a bar are between places, and on
+// narrow screens have their names.
+const SHEET = 640; // on paper, a chart and what is said of it share a page
+let paper = false;
+function rowsOf(places, series, above) {
+  const most = Math.max(1, ...places.map((_, i) => series.filter((s) => s.values[i]).length));
+  const rows = [], height = above ? 11 : most === 1 ? 12 : Math.max(10, 22 - 3 * most);
+  places.forEach((_, i) => {
+    if (above) rows.push({ i }, { i, named: true });
+    const bars = series.map((s, k) => k).filter((k) => series[k].values[i]), first = rows.length;
+    rows.push(...bars.map((k) => ({ i, k })), { i });
+    if (!above) rows[first + Math.floor((bars.length - 1) / 2)].named = true;
+  });
+  return { rows, height: paper ? Math.min(height, (SHEET - 100) / rows.length) : height };
+}
+function barHeight(places, series) {
+  return (width) => {
+    const { rows, height } = rowsOf(places, series, width < 600);
+    return 100 + Math.round(rows.length * height);
+  };
+}
 function bars(places, series, { title, under, names, width, equal = "equal" }) {
-  const count = series.length, gaps = { barGap: "8%", barWidth: thickness(count, places.length) }, above = width < 600; // names above bars
+  const log = (v) => (v > 0 ? Math.log2(v) : null), above = width < 600, { rows, height } = rowsOf(places, series, above);
   const room = above ? width - 40 : Math.round(Math.min(width * 0.34, 12 + 7 * Math.max(...places.map((p) => p.length))));
-  const block = gaps.barWidth * (1.08 * count - 0.08);
-  const log = (v) => (v > 0 ? Math.log2(v) : null);
   const all = series.flatMap((s) => s.values.filter(Boolean).flatMap((r) => [log(r.low), log(r.high), log(r.value)]));
   const extent = [Math.min(0, ...all), Math.max(0, ...all)], margin = Math.max(0.02, 0.04 * (extent[1] - extent[0]));
   const [least, most] = [extent[0] - (extent[0] < 0 ? margin : 0), extent[1] + margin], written = ticks(least, most, above ? 5 : 9);
   const solid = series.map((s, k) => {
     const style = look(s.name, names);
     return {
-      type: "bar", name: s.name, ...gaps,
+      type: "bar", name: s.name, stack: "rows", barWidth: height * 0.86,
       itemStyle: { color: style.color, decal: style.decal, borderColor: style.color, borderWidth: 1, borderRadius: 2 },
-      data: s.values.map((r) => (r ? log(r.value) : null)),
+      data: rows.map((row) => (row.k === k ? log(s.values[row.i].value) : null)),
       markLine: k ? undefined : {
         silent: true, symbol: "none", data: [{ xAxis: 0 }], lineStyle: { color: ink("text"), type: "solid", width: 1.5 },
         label: { formatter: equal, color: ink("soft"), position: "start", fontSize: 11 },
@@ -150,16 +169,12 @@ function bars(places, series, { title, under, names, width, equal = "equal" }) {
     };
   });
   const spread = series.map((s, k) => ({
-    type: "custom", name: s.name, silent: true, z: 5, itemStyle: { color: look(s.name, names).color },
-    data: s.values.map((r, i) => (r ? [i, log(r.low), log(r.high)] : null)).filter(Boolean),
-    encode: { x: [1, 2], y: 0 },
+    type: "custom", name: s.name, silent: true, z: 5, itemStyle: { color: look(s.name, names).color }, encode: { x: [1, 2], y: 0 },
+    data: rows.flatMap((row, at) => (row.k === k ? [[at, log(s.values[row.i].low), log(s.values[row.i].high)]] : [])),
     renderItem: (params, api) => {
-      const visible = api.currentSeriesIndices().filter((i) => i < count), place = visible.indexOf(k);
-      if (place < 0) return null;
-      const at = api.barLayout({ ...gaps, count: visible.length })[place];
-      const [x1, y0] = api.coord([api.value(1), api.value(0)]), [x2] = api.coord([api.value(2), api.value(0)]), y = y0 + at.offsetCenter;
+      const [x1, y] = api.coord([api.value(1), api.value(0)]), [x2] = api.coord([api.value(2), api.value(0)]);
       if (x2 - x1 < 2) return null;
-      const half = Math.min(4, at.width / 3), style = { stroke: ink("text"), lineWidth: 1.2 };
+      const half = Math.min(4, height / 3), style = { stroke: ink("text"), lineWidth: 1.2 };
       const stroke = (a, b, c, d) => ({ type: "line", shape: { x1: a, y1: b, x2: c, y2: d }, style });
       return { type: "group", children: [stroke(x1, y, x2, y), stroke(x1, y - half, x1, y + half), stroke(x2, y - half, x2, y + half)] };
     },
@@ -167,23 +182,18 @@ function bars(places, series, { title, under, names, width, equal = "equal" }) {
   return {
     legend: legend(series.map((s) => s.name)),
     grid: { left: above ? 14 : room + 10, right: above ? 14 : 26, top: 52, bottom: 44 },
-    tooltip: { trigger: "axis", axisPointer: { type: "shadow" }, formatter: (p) => under(p[0].dataIndex) },
+    tooltip: { trigger: "axis", axisPointer: { type: "shadow" }, formatter: (p) => under(rows[p[0].dataIndex].i) },
     xAxis: axis({
       type: "value", name: title, nameLocation: "middle", nameGap: 28, min: least, max: most,
       axisTick: { customValues: written, lineStyle: { color: ink("line") } }, axisLabel: { customValues: written, formatter: powers },
     }),
     yAxis: axis({
-      type: "category", z: 6, data: places, inverse: true, axisTick: { show: false }, splitLine: { show: false },
+      type: "category", z: 6, data: rows.map((row) => places[row.i]), inverse: true, axisTick: { show: false }, splitLine: { show: false },
       axisLabel: {
-        width: room, overflow: "truncate", interval: 0, color: ink("text"), hideOverlap: false,
-        fontSize: paper ? 10 : 12, textBorderColor: ink("card"), textBorderWidth: 3,
-        ...(above ? { inside: true, margin: -8, align: "left", verticalAlign: "bottom", padding: [0, 0, block / 2 + 3, 0] } : {}),
+        formatter: (text, at) => (rows[at].named ? text : ""), width: room, overflow: "truncate", interval: 0, color: ink("text"), hideOverlap: false,
+        fontSize: paper ? 10 : 12, textBorderColor: ink("card"), textBorderWidth: 3, ...(above ? { inside: true, margin: -8, align: "left" } : {}),
       },
     }),
     series: [...solid, ...spread],
   };
 }
-const SHEET = 640; // on paper, a chart and what is said of it share a page
-let paper = false;
-const thickness = (count, places) => (paper ? Math.min(14, ((SHEET - 100) / places - 8) / (1.08 * count)) : Math.min(20, Math.max(9, 22 - 3 * count)));
-const barHeight = (places, count) => (width) => 100 + Math.round(places * ((paper ? 8 : width < 600 ? 40 : 14) + thickness(count, places) * count * 1.08));

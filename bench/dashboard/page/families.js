@@ -23,7 +23,7 @@ function families(panel) {
     const name = called(), by = (SORTS[state.sort] || SORTS.worst)[1], nameOf = namer(groups);
     const list = groups.filter((g) => g.others.length).sort((a, b) => (by ? by(a) - by(b) : 0) || natural(nameOf(a), nameOf(b)));
     const labels = LABELS.filter((label) => list.some((g) => g.others.some((r) => r.entry.label === label)));
-    const size = Math.max(8, Math.min(24, Math.floor(96 / Math.max(1, labels.length)))), pages = Math.max(1, Math.ceil(list.length / size));
+    const size = Math.max(8, Math.min(24, Math.floor((100 * list.length) / list.reduce((sum, g) => sum + g.others.length, 1)))), pages = Math.max(1, Math.ceil(list.length / size));
     page = Math.min(pages, Math.max(1, parseInt(state.page) || 1));
     const rows = list.slice((page - 1) * size, page * size), of = (g, label) => g.others.find((r) => r.entry.label === label);
     whole.firstChild.textContent = state.family || (OURS ? "All families" : "All comparisons");
@@ -33,9 +33,9 @@ function families(panel) {
     if (rows.some((g) => g.disturbed)) whole.words.textContent += " *: disturbed, not to be trusted.";
     where.textContent = `Cases ${list.length ? (page - 1) * size + 1 : 0} to ${Math.min(page * size, list.length)} of ${list.length}`;
     [back.disabled, on.disabled] = [page <= 1, page >= pages];
-    const places = rows.map((g) => nameOf(g) + (g.disturbed ? " *" : "")), series = labels.map((label) => ({ name: label, values: rows.map((g) => of(g, label)) })).filter((s) => s.values.some(Boolean));
+    const places = rows.map((g) => (g.disturbed ? "* " : "") + nameOf(g)), series = labels.map((label) => ({ name: label, values: rows.map((g) => of(g, label)) })).filter((s) => s.values.some(Boolean));
     draw(chart, `Bars: ${plural(rows.length, "case")} of ${name} against ${labels.join(", ")}; the table below has the figures`,
-      barHeight(rows.length, series.length),
+      barHeight(places, series),
       (width) => bars(places, series, {
         width, title: state.base === "fastest" ? "times as long as the fastest" : `times as fast (${name})`,
         equal: state.base === "fastest" ? "the fastest" : "equal",

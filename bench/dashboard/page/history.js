@@ -168,15 +168,10 @@ function compared(panel) {
     ]);
     const top = rows.slice(0, 20), label = (r) => `${followedName(r.s)}${OVER_TIME && r.s.against === r.s.group ? "" : `: ${r.s.against}`}`;
     const both = [{ name: "faster", values: top.map((r) => (r.gain >= 1 ? { value: r.gain, low: r.low, high: r.high } : null)) }, { name: "slower", values: top.map((r) => (r.gain < 1 ? { value: r.gain, low: r.low, high: r.high } : null)) }];
-    draw(chart, `Bars: the ${top.length} largest changes; the table below has all`, barHeight(top.length, 1), (width) => {
-      const option = bars(top.map(label), both, {
-        width, names: ["faster", "", "", "", "slower"], title: "times as fast as before", equal: "as before",
-        under: (i) => tip(label(top[i]), [["before", asValue(top[i].before)], ["after", asValue(top[i].after)], ["faster by", asChange(top[i].gain)], ["intervals", top[i].apart ? "do not meet" : "meet"]]),
-      });
-      // One of the two has a bar in each place: they lie over each other.
-      option.series = option.series.map((s) => (s.type === "bar" ? { ...s, barGap: "-100%" } : { ...s, renderItem: middled(s) }));
-      return option;
-    }, top.length ? "" : "Nothing was measured at both of them, on one kind of processor, under these filters.");
+    draw(chart, `Bars: the ${top.length} largest changes; the table below has all`, barHeight(top, both), (width) => bars(top.map(label), both, {
+      width, names: ["faster", "", "", "", "slower"], title: "times as fast as before", equal: "as before",
+      under: (i) => tip(label(top[i]), [["before", asValue(top[i].before)], ["after", asValue(top[i].after)], ["faster by", asChange(top[i].gain)], ["intervals", top[i].apart ? "do not meet" : "meet"]]),
+    }), top.length ? "" : "Nothing was measured at both of them, on one kind of processor, under these filters.");
     const columns = [
       { title: "Before", of: (r) => r.before, show: (r) => asValue(r.before) }, { title: "After", of: (r) => r.after, show: (r) => asValue(r.after) },
       { title: "Faster by", of: (r) => r.gain, show: (r) => asChange(r.gain), look: (r) => (r.apart ? changeLook(r.gain) : "") },
@@ -198,13 +193,5 @@ function compared(panel) {
       const inside = rows.filter((r) => r.s.family === family);
       return { family, rows: inside, gain: geometric(inside.map((r) => r.gain)) };
     })));
-  };
-}
-// The mark of an interval in the middle of its place.
-function middled() {
-  return (params, api) => {
-    const [x1, y] = api.coord([api.value(1), api.value(0)]), [x2] = api.coord([api.value(2), api.value(0)]);
-    const style = { stroke: ink("text"), lineWidth: 1.2 }, stroke = (a, b, c, d) => ({ type: "line", shape: { x1: a, y1: b, x2: c, y2: d }, style });
-    return { type: "group", children: [stroke(x1, y, x2, y), stroke(x1, y - 4, x1, y + 4), stroke(x2, y - 4, x2, y + 4)] };
   };
 }

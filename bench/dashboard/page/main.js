@@ -49,7 +49,7 @@ const bases = choice("base", "Compared with", [...(OURS ? [["ours", OURS]] : [])
 const runs = choice("run", "File", [["", "latest of each"], ...RUNS.map((r, i) => [String(i), `${r.source} ${asDate(r.date)}`]).reverse()].slice(RUNS.length > 1 ? 0 : 1));
 const reset = el("button", { type: "button", class: "quiet", onclick: () => go(Object.fromEntries(Object.keys(DEFAULTS).filter((n) => n !== "tab").map((n) => [n, DEFAULTS[n]]))) }, "Reset");
 for (const name in FILTERS) {
-  const values = unique(name === "processor" ? PROCESSORS : name === "backend" ? ENTRIES.filter((e) => e.role === "ours").map((e) => e.backend) : ENTRIES.map((e) => e[name])).filter(Boolean).sort(natural);
+  const values = unique(name === "processor" ? PROCESSORS : name === "backend" ? ENTRIES.filter((e) => OWN.includes(e.role)).map((e) => e.backend) : ENTRIES.map((e) => e[name])).filter(Boolean).sort(natural);
   const text = (v) => (name === "size" ? { call: "call overhead" }[v] || v : v);
   filters[name] = choice(name, FILTERS[name], [["", "all"], ...values.map((v) => [v, text(v)])].slice(values.length > 1 ? 0 : 1));
 }

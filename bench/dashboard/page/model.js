@@ -32,11 +32,12 @@ const middle = (values) => {
 const LABELS = (() => {
   const counts = new Map();
   for (const e of ENTRIES) counts.set(e.label, (counts.get(e.label) || 0) + 1);
-  const kind = new Map(ENTRIES.map((e) => [e.label, { ours: 1, reference: 2, peer: 3 }[e.role] || 4]));
+  const kind = new Map(ENTRIES.map((e) => [e.label, { ours: 1, reference: 2, peer: 3, variant: 4 }[e.role] || 5]));
   const rank = (label) => (label === OURS ? 0 : kind.get(label));
   return [...counts.keys()].sort((a, b) => rank(a) - rank(b) || counts.get(b) - counts.get(a) || natural(a, b));
 })();
 
+const OWN = ["ours", "variant"]; // what is judged, and what else its project has for the same
 const FILTERS = { family: "Family", dtype: "Data type", threads: "Threads", level: "Level", backend: "Backend", size: "Size", processor: "Processor" };
 const HISTORY_FILTERS = Object.keys(FILTERS);
 
@@ -62,14 +63,15 @@ function address(changes = {}) {
 
 // A ratio: the time of an entry over that of the one it is compared with; above 1, that one is faster.
 function ratioTo(entry, base) {
-  const measured = base.ratio && Math.abs(base.ratio[0] - 1) < 1e-9; // ratios in the file are to this one
+  const measured = base.role === "ours" && (!base.ratio || Math.abs(base.ratio[0] - 1) < 1e-9); // ratios in the file are to this one
   if (measured && entry.ratio) return { entry, value: entry.ratio[0], low: entry.ratio[1], high: entry.ratio[2], sure: true };
   const by = (time) => (time ? time / base.median : entry.median / base.median);
   return { entry, value: by(entry.median), low: by(entry.q1), high: by(entry.q3), sure: false };
 }
 
 function comparison(members, chosen) {
-  const ours = members.find((e) => e.role === "ours" && e.label === OURS) || members.find((e) => e.role === "ours");
+  const ours = members.find((e) => e.role === "ours" && e.label === OURS) || members.find((e) => e.role === "ours")
+    || (state.backend ? members.find((e) => e.role === "variant") : undefined);
   const said = (name) => (ours && ours[name]) || (members.find((e) => e[name]) || members[0])[name];
   const group = { name: members[0].group, entries: members, processor: members[0].processor };
   for (const name of ["family", "case", "operation", "dtype", "threads", "level", "size"]) group[name] = said(name);
@@ -91,7 +93,7 @@ function shown() {
   const source = state.run === "" ? LATEST : ENTRIES.filter((e) => String(e.run) === state.run);
   const byGroup = new Map();
   for (const entry of source) {
-    if (state.backend && entry.role === "ours" && entry.backend !== state.backend) continue;
+    if (state.backend && OWN.includes(entry.role) && entry.backend !== state.backend) continue;
     const key = entry.processor + "\n" + entry.group;
     if (!byGroup.has(key)) byGroup.set(key, []);
     byGroup.get(key).push(entry);

@@ -38,7 +38,7 @@ function overview(panel) {
     ].filter((s) => s.values.some(Boolean));
     const names = ["", `over ${referenceName}`, `over the ${peer}`]; // grey and a colour
     draw(chart, `Bars: ${rows.map((r) => `${r.family}: ${series.map((s, i) => [s, rows.indexOf(r)]).map(([s, i]) => (s.values[i] ? `${asRatio(s.values[i].value)} ${s.name}` : "")).join(", ")}`).join("; ")}`,
-      barHeight(rows.length, series.length),
+      barHeight(families, series),
       (width) => bars(families, series, {
         width, names: OURS ? names : [`over the ${peer}`], title: `times as fast (${name})`,
         under: (i) => tip(families[i], [

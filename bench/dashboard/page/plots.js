@@ -23,9 +23,16 @@ function ceilings(entries) {
   // Peers say no level; where ours do, theirs is the same ceiling.
   return [...new Map([...found.values()].sort((a, b) => b.peak - a.peak).map((c) => [`${significant(c.peak)} ${significant(c.bandwidth)}`, c])).values()];
 }
-// Peaks by name; equal ones share it.
-const peaks = (lines) => unique(lines.map((c) => significant(c.peak))).map((text) => lines.filter((c) => significant(c.peak) === text))
-  .map((same) => ({ peak: same[0].peak, words: same.map((c) => c.words).join(" / ") }));
+// What is written at peaks, the highest first; those too close to be told apart share a line.
+function peaks(lines) {
+  const found = [];
+  for (const c of lines) {
+    const last = found[found.length - 1];
+    if (!last || c.peak < last.peak / 1.3) found.push({ peak: c.peak, words: [c.words], rates: [asRate(c.peak)] });
+    else [last.words, last.rates] = [unique([...last.words, c.words]), unique([...last.rates, asRate(c.peak)])];
+  }
+  return found.map(({ peak, words, rates }) => ({ peak, words: words.join(" / "), rate: rates.join(", ") }));
+}
 const peakLabel = (width) => ({ position: [-6, -5], align: "right", verticalAlign: "bottom", color: ink("text"), fontSize: width < 600 ? 10 : 11, textBorderColor: ink("card"), textBorderWidth: 3 });
 const bound = (e) => (e.peak_flops && e.bandwidth ? (e.intensity * e.bandwidth < e.peak_flops ? "memory" : "arithmetic") : "");
 function logAxis({ min, max, formatter, ...more }) {
@@ -84,7 +91,7 @@ function roofline(panel) {
             data: from(c), symbol: "none", lineStyle: { color: ink("text"), width: 1.6, type: DASHES[k % DASHES.length] }, emphasis: { disabled: true }, z: 1,
             markPoint: k ? undefined : {
               silent: true, symbol: "circle", symbolSize: 1, itemStyle: { color: ink("text") }, label: peakLabel(width),
-              data: peaks(lines).map((same) => ({ coord: [x2, same.peak], label: { formatter: width < 600 ? asRate(same.peak) : `${same.words}: ${asRate(same.peak)}` } })),
+              data: peaks(lines).map((same) => ({ coord: [x2, same.peak], label: { formatter: width < 600 ? same.rate : `${same.words}: ${same.rate}` } })),
             },
           })),
           ...labels.map((label) => {
@@ -163,7 +170,7 @@ function sizes(panel) {
         emphasis: { disabled: true },
         markPoint: k ? undefined : {
           silent: true, symbol: "circle", symbolSize: 1, itemStyle: { color: ink("text") }, label: peakLabel(width),
-          data: peaks(roofs).map((same) => ({ coord: [x2, same.peak], label: { formatter: width < 600 ? `peak: ${asRate(same.peak)}` : `peak, ${same.words}` } })),
+          data: peaks(roofs).map((same) => ({ coord: [x2, same.peak], label: { formatter: width < 600 ? `peak: ${same.rate}` : `peak, ${same.words}` } })),
         },
       }));
       if (y === "rate" && x[0] === "flops") {
