@@ -179,6 +179,20 @@ def test_machine_is_described_without_its_name(tmp_path: Path) -> None:
     assert given["runs"][0]["processor"] == demo.PROCESSOR
 
 
+@pytest.mark.parametrize(("url", "link"), [("https://a.org/c/1", "https://a.org/c/1"), ("javascript:alert(1)", "")])
+def test_link_that_a_file_gives(url: str, link: str, tmp_path: Path) -> None:
+    days = [
+        read(
+            tmp_path / f"{day}.json",
+            run_of(entry("x"), datetime=f"2026-01-0{day}", commit_info={"id": "1", "url": url}),
+        )
+        for day in (1, 2)
+    ]
+    given = page_data(days, [], "")
+    assert [place["link"] for place in given["history"]["places"]] == [link, link]
+    assert given["runs"][0]["link"] == link
+
+
 NASTY = "</script><script>alert(1)</script> <!-- \u2028 & \ud800 ]]> {{data}}"
 
 

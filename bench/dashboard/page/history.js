@@ -76,7 +76,7 @@ function history(panel) {
           },
         },
         xAxis: axis({
-          type: "value", min: 0, max: Math.max(1, PLACES.length - 1), minInterval: 1, name: "commits, oldest first", nameLocation: "middle", nameGap: 28, splitLine: { show: false },
+          type: "value", min: 0, max: Math.max(1, PLACES.length - 1), minInterval: 1, name: `${COMMITS}, oldest first`, nameLocation: "middle", nameGap: 28, splitLine: { show: false },
           axisLabel: { formatter: (v) => (PLACES[v] ? placeName(PLACES[v]).slice(0, 14) : "") }, splitNumber: width < 600 ? 3 : 8,
           axisPointer: { snap: true, label: { show: false } },
         }),
@@ -104,7 +104,7 @@ function history(panel) {
     }, s ? "" : "No history is left by these filters.");
     more.node.classList.toggle("hidden", !s);
     more.set(() => table(`${group} against ${other}, latest first`, [
-      { title: "Commit", head: true, text: true, of: (p) => p.at, show: (p) => commitNode(p.place) },
+      { title: COMMITS === "commits" ? "Commit" : "Run", head: true, text: true, of: (p) => p.at, show: (p) => commitNode(p.place) },
       { title: "Date", text: true, of: (p) => p.place.date, show: (p) => asDate(p.place.date) },
       { title: "Subject", text: true, of: (p) => p.place.subject },
       { title: OVER_TIME ? "Time" : "Ratio", of: (p) => p.value, show: (p) => asValue(p.value) },
@@ -132,7 +132,7 @@ function history(panel) {
 function compared(panel) {
   const a = choice("a", "From", undefined, true), b = choice("b", "To", undefined, true);
   const chart = el("div", { class: "chart" }), more = behind("All cases as a table"), families = el("div");
-  const one = card("Two commits", "", el("div", { class: "controls" }, a.node, b.node), chart, more.node), two = card("By family", "", families);
+  const one = card(`Two ${COMMITS}`, "", el("div", { class: "controls" }, a.node, b.node), chart, more.node), two = card("By family", "", families);
   panel.append(one, two);
 
   return async () => {

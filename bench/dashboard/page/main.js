@@ -6,7 +6,7 @@ const TABS = {
   roofline: ["Roofline", roofline, true],
   sizes: ["Speed by size", sizes, true],
   history: ["History", history, true],
-  compare: ["Compare commits", compared, true],
+  compare: [`Compare ${COMMITS}`, compared, true],
   about: ["Machine and method", about, false],
 };
 const MODES = { matches: matchMedia("(prefers-color-scheme: dark)") };

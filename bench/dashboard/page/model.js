@@ -140,6 +140,8 @@ function namer(groups) {
 
 const called = () => (state.base === "ours" ? (state.backend && state.backend !== "c" ? `${OURS} (${state.backend})` : OURS) : state.base === "fastest" ? "the fastest" : state.base);
 
+const COMMITS = given.history && given.history.places.some((p) => p.commit) ? "commits" : "runs";
+
 // The history is most of the page's data, and packed: it is unpacked when somebody looks at it.
 let unpacked;
 function historySeries() {
