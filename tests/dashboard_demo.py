@@ -148,7 +148,7 @@ def history(run: dict[str, Any], commits: int = COMMITS, seed: int = 2) -> list[
     for entry in run["benchmarks"]:
         extra = entry["extra_info"]
         case = cases.setdefault(entry["group"], {"extra": extra, "ratio": {}})
-        if extra["role"] in ("peer", "reference"):
+        if extra["role"] != "ours":
             case["ratio"][extra["implementation"]] = extra["ratio"][0]
     lines = []
     for number in range(commits):

@@ -12,8 +12,8 @@ import math
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -230,17 +230,17 @@ def _link(commit_info: Mapping[str, Any]) -> str:
 
 def _machine(machine: Mapping[str, Any]) -> list[list[str]]:
     """Of what pytest-benchmark notes, what times depend on; not the machine's name."""
-    cpu = machine.get("cpu") if isinstance(machine.get("cpu"), dict) else {}
+    cpu: dict[str, Any] = machine["cpu"] if isinstance(machine.get("cpu"), dict) else {}
     python = " ".join(str(machine.get(f"python_{part}") or "") for part in ("implementation", "version"))
-    rows = [
-        ["processor", cpu.get("brand_raw") or cpu.get("brand") or machine.get("processor")],
-        ["cores that the system counts", cpu.get("count")],
-        ["architecture", machine.get("machine")],
-        ["system", " ".join(str(machine.get(part) or "") for part in ("system", "release")).strip()],
-        ["Python", python.strip()],
-        ["compiler of Python", machine.get("python_compiler")],
-    ]
-    return [[str(name), str(value)] for name, value in rows if value]
+    rows: dict[str, Any] = {
+        "processor": cpu.get("brand_raw") or cpu.get("brand") or machine.get("processor"),
+        "cores that the system counts": cpu.get("count"),
+        "architecture": machine.get("machine"),
+        "system": " ".join(str(machine.get(part) or "") for part in ("system", "release")).strip(),
+        "Python": python.strip(),
+        "compiler of Python": machine.get("python_compiler"),
+    }
+    return [[name, str(value)] for name, value in rows.items() if value]
 
 
 def _flat(about: Any, path: tuple[str, ...] = ()) -> list[list[str]]:
@@ -253,16 +253,20 @@ def _flat(about: Any, path: tuple[str, ...] = ()) -> list[list[str]]:
     return [[", ".join(path), str(about)]]
 
 
-@dataclass
-class _Series:
-    """One thing followed over time: a ratio of one case to one contender, or, for other projects, a time."""
+@dataclass(frozen=True)
+class _Value:
+    """What one commit or run says of one thing that is followed over time."""
 
-    processor: str
-    group: str
-    against: str
+    place: tuple[str, str]
+    """Commit and date, either of which may be missing."""
+    key: tuple[str, str, str]
+    """Processor, group, and what the ratio is to, or, for other projects, what the time is of."""
     words: dict[str, str]
-    values: dict[int, tuple[float, float, float]] = field(default_factory=dict)
-    """By place in time: median and the bounds of its interval."""
+    interval: tuple[float, float, float]
+    """The median, and its bounds."""
+
+
+_Places = dict[tuple[str, str], dict[str, str]]
 
 
 def _history(
@@ -271,66 +275,83 @@ def _history(
     """Series by commit, with the places where a new level begins."""
     from bench.history import change_points
 
-    places: dict[tuple[str, str], dict[str, Any]] = {}
-    observed: list[tuple[tuple[str, str], tuple[str, str, str], dict[str, str], tuple[float, float, float]]] = []
-    for line in lines:
-        place = line.commit, line.date if not line.commit else ""
-        places.setdefault(place, {"commit": line.commit, "date": line.date, "subject": line.subject, "link": ""})
-        words = {name: str(getattr(line, name)) for name in FILTERED}
-        for against, (middle, low, high) in line.ratio.items():
-            observed.append((place, (line.processor, line.group, against), words, (middle, low, high)))
-    known = {(place, key) for place, key, *_ in observed}
-    ratios = any(each.ratio() for groups in compared for each in groups)
+    ratios = bool(lines) or any(each.ratio() for groups in compared for each in groups)
+    places: _Places = {}
+    observed = list(_of_lines(lines, places))
+    known = {(value.place, value.key) for value in observed}
     for run, groups in zip(runs, compared, strict=True):
-        commit = _commit(run)
-        place = (commit, "") if commit and ratios else (commit, run.date or run.source)
-        subject = str(run.commit_info.get("subject") or _name(run))
-        row = {"commit": commit, "date": run.date, "subject": subject, "link": ""}
-        if ratios and run.commit_info.get("time"):  # as a history has it
-            row["date"] = str(run.commit_info["time"])
-        judged: dict[str, Compared] = {}  # by group; the first, which the ratios are to
-        for each in groups:
-            if each.word("role") == "ours":
-                judged.setdefault(each.group, each)
-        for each in groups:
-            if ratios:
-                value = each.ratio() if each.word("role") in ("peer", "reference") else None
-            else:
-                value = [each.number(name) or each.entry.median for name in SPREAD]
-            key = _processor(run), each.group, each.label
-            if value and (place, key) not in known:
-                places.setdefault(place, row | {"link": _link(run.commit_info)})
-                words = {name: judged.get(each.group, each).word(name) for name in FILTERED}
-                observed.append((place, key, words, (value[0], value[1], value[2])))
+        values = _of_ratios(run, groups) if ratios else _of_times(run, groups)
+        new = [value for value in values if (value.place, value.key) not in known]
+        for value in new:
+            places.setdefault(value.place, _place(run, ratios))
+        observed += new
     order = sorted(places, key=lambda place: _when(places[place]["date"]))
     if len(order) < 2:
         return None
     number = {place: i for i, place in enumerate(order)}
-    series: dict[tuple[str, str, str], _Series] = {}
-    for place, key, words, value in observed:
-        series.setdefault(key, _Series(*key, words)).values[number[place]] = value
-    texts = _Texts()
-    packed = []
-    for each in series.values():
-        at = sorted(each.values)
-        logs = [[round(STEP * math.log(part)) for part in each.values[i]] for i in at]
+    words: dict[tuple[str, str, str], dict[str, str]] = {}
+    series: dict[tuple[str, str, str], dict[int, tuple[float, float, float]]] = {}
+    for value in observed:
+        words.setdefault(value.key, value.words)
+        series.setdefault(value.key, {})[number[value.place]] = value.interval
+    texts, packed = _Texts(), []
+    for key, by_place in series.items():
+        at = sorted(by_place)
+        logs = [[round(STEP * math.log(part)) for part in by_place[i]] for i in at]
         packed.append(
             {
-                "words": [texts.number(text) for text in (each.processor, each.group, each.against)],
-                "more": {name: texts.number(text) for name, text in each.words.items()},
+                "words": [texts.number(text) for text in key],
+                "more": {name: texts.number(text) for name, text in words[key].items()},
                 "at": None if len(at) == len(order) else at,
                 # The median, and how far below and above it the interval goes.
                 "values": [[m for m, _, _ in logs], [m - low for m, low, _ in logs], [high - m for m, _, high in logs]],
-                "steps": [int(i) for i in change_points([each.values[i][0] for i in at])],
+                "steps": [int(i) for i in change_points([by_place[i][0] for i in at])],
             }
         )
     # The numbers are most of a page with a long history, and the page may not want them: packed.
     numbers = json.dumps(packed, separators=(",", ":")).encode()
     return {
-        "kind": "ratio" if ratios or lines else "time",
+        "kind": "ratio" if ratios else "time",
         "step": STEP,
         "places": [places[place] for place in order],
-        "processors": sorted({each.processor for each in series.values()}),
+        "processors": sorted({processor for processor, _, _ in series}),
         "texts": list(texts),
         "packed": base64.b64encode(zlib.compress(numbers)).decode(),
     }
+
+
+def _of_lines(lines: Sequence[Line], places: _Places) -> Iterator[_Value]:
+    for line in lines:
+        place = line.commit, ""
+        places.setdefault(place, {"commit": line.commit, "date": line.date, "subject": line.subject, "link": ""})
+        words = {name: str(getattr(line, name)) for name in FILTERED}
+        for against, interval in line.ratio.items():
+            yield _Value(place, (line.processor, line.group, against), words, interval)
+
+
+def _of_ratios(run: Run, groups: Sequence[Compared]) -> Iterator[_Value]:
+    judged: dict[str, Compared] = {}  # by group; the first, which the ratios are to
+    for each in groups:
+        if each.word("role") == "ours":
+            judged.setdefault(each.group, each)
+    place = _commit(run), "" if _commit(run) else run.date or run.source
+    for each in groups:
+        ratio = each.ratio()
+        if ratio and each.word("role") != "ours":
+            words = {name: judged.get(each.group, each).word(name) for name in FILTERED}
+            yield _Value(place, (_processor(run), each.group, each.label), words, (ratio[0], ratio[1], ratio[2]))
+
+
+def _of_times(run: Run, groups: Sequence[Compared]) -> Iterator[_Value]:
+    place = _commit(run), run.date or run.source
+    for each in groups:
+        median, low, high = (each.number(name) or each.entry.median for name in SPREAD)
+        words = {name: each.word(name) for name in FILTERED}
+        yield _Value(place, (_processor(run), each.group, each.label), words, (median, low, high))
+
+
+def _place(run: Run, ratios: bool) -> dict[str, str]:
+    # As a history has it, a commit's date is its own; times are of the day on which they were measured.
+    date = str(run.commit_info.get("time") or run.date) if ratios and _commit(run) else run.date
+    subject = str(run.commit_info.get("subject") or _name(run))
+    return {"commit": _commit(run), "date": date, "subject": subject, "link": _link(run.commit_info)}
