@@ -9,7 +9,7 @@ What a case is expected to reach is the median of its ratios to NumPy (logarithm
 from all cases together: each case's own variance, drawn towards that of all (an F distribution fitted to the
 variances, as in G. K. Smyth: Linear models and empirical Bayes methods, Stat. Appl. Genet. Mol. Biol. 3, 2004), so that
 Student's t says what a case that has not changed may do. A new ratio may be as uncertain as its own bootstrap interval
-says, where that is more. Besides every case, the mean of each family is judged likewise: many small losses are one.
+says, where that is more. Besides every case, the median of each family is judged likewise: many small losses are one.
 
 What is lower than 2 deviations is measured again, up to four times in processes of their own, and the median of all its
 runs decides. It fails beyond the bound under which all of some hundred cases and families stay together in 199 of 200
@@ -23,6 +23,7 @@ import argparse
 import functools
 import math
 import re
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -107,10 +108,10 @@ class _Found:
 
     def pooled(self) -> tuple[float, float]:
         """The median, and its standard error: by the intervals, or by how far the runs lie apart, if that is more."""
-        within = float(np.median(self.errors))
-        between = 1.4826 * float(np.median(np.abs(np.array(self.values) - np.median(self.values))))
-        count = len(self.values)
-        return float(np.median(self.values)), max(within, between) * (1.2533 / math.sqrt(count) if count > 2 else 1)
+        middle, count = statistics.median(self.values), len(self.values)
+        between = 1.4826 * statistics.median(abs(value - middle) for value in self.values)
+        error = max(statistics.median(self.errors), between)
+        return middle, error * (1.2533 / math.sqrt(count) if count > 2 else 1)
 
 
 @dataclass(frozen=True)
@@ -120,7 +121,7 @@ class Level:
     values: np.ndarray
     since: str
 
-    @property
+    @functools.cached_property
     def centre(self) -> float:
         return float(np.median(self.values))
 
@@ -128,6 +129,7 @@ class Level:
     def freedom(self) -> int:
         return len(self.values) - 1
 
+    @functools.cached_property
     def variance(self) -> float:
         """Between commits; what lies 3 deviations off counts as 3: a neighbour's doing widens no bound."""
         off = self.values - self.centre
@@ -227,15 +229,15 @@ class _Judge:
         self.chance = FALSE_ALARMS / count
 
     def _family(self, groups: Sequence[str], lines: Mapping[str, Sequence[Line]]) -> Level:
-        """At each commit that has at least half of them: the mean of how far the cases are from their centres."""
+        """At each commit that has at least half of them: the median of how far the cases are from their centres."""
         off: dict[str, list[float]] = {}
         for group in groups:
             level = self.levels[group]
             measured = [line for line in lines[group] if REFERENCE in line.ratio]
             for line in measured[len(measured) - len(level.values) :]:
                 off.setdefault(line.commit, []).append(math.log(line.ratio[REFERENCE][0]) - level.centre)
-        means = {commit: float(np.mean(each)) for commit, each in off.items() if 2 * len(each) >= len(groups)}
-        return Level(np.array(list(means.values())), next(iter(means), ""))
+        middles = {c: float(np.median(each)) for c, each in off.items() if 2 * len(each) >= len(groups)}
+        return Level(np.array(list(middles.values())), next(iter(middles), ""))
 
     def suspects(self, found: Mapping[str, _Found]) -> list[str]:
         """Groups that look slower than their history, by themselves or as a family, or that are yet unknown."""
@@ -256,8 +258,8 @@ class _Judge:
             groups = [group for group in self.members[family] if group in known]
             if 2 * len(groups) < len(self.members[family]):
                 continue
-            value = float(np.mean([known[group][0] - self.levels[group].centre for group in groups]))
-            error = math.sqrt(sum(known[group][1] ** 2 for group in groups)) / len(groups)
+            value = float(np.median([known[group][0] - self.levels[group].centre for group in groups]))
+            error = 1.2533 * math.sqrt(sum(known[group][1] ** 2 for group in groups)) / len(groups)
             times = min(len(found[group].values) for group in groups)
             name = f"{FAMILY}{family}"
             listed.append(_verdict(name, value, error, level, self.family_prior, self.chance, times, enough))
@@ -282,7 +284,7 @@ def _verdict(
     if freedom == 0 or math.isinf(weight):
         variance = between
     else:
-        variance = (weight * between + freedom * level.variance()) / (weight + freedom)
+        variance = (weight * between + freedom * level.variance) / (weight + freedom)
     deviation = math.sqrt(max(variance, error**2) + variance / (freedom + 1))
     centre = level.centre
     certain = weight + freedom if freedom or weight != GUESSED else math.inf  # a guess is not made worse by doubts
@@ -310,7 +312,7 @@ def _prior(levels: Iterable[Level]) -> tuple[float, float]:
     Logarithms of variances over f degrees of freedom have a variance of trigamma(f / 2); what they have beyond that is
     trigamma(weight / 2), by which the cases themselves differ. None beyond: they do not, and the weight is infinite.
     """
-    known = [(level.variance(), level.freedom) for level in levels if level.freedom >= FEW - 1]
+    known = [(level.variance, level.freedom) for level in levels if level.freedom >= FEW - 1]
     if len(known) < FEW:
         return SPREAD**2, GUESSED
     halves = np.array([freedom / 2 for _, freedom in known])

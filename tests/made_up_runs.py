@@ -55,17 +55,18 @@ def run_of(
     return Run(f"run{at}.json", COMMITS[at], date_of(at), machine, info, entries)
 
 
-def interval(theirs: np.ndarray, ours: np.ndarray, resamples: int = 100) -> tuple[float, float, float]:
-    """The median of the rounds' ratios, and its 95% interval by bootstrap."""
-    ratios = theirs / ours
-    drawn = ratios[np.random.default_rng(0).integers(0, len(ratios), (resamples, len(ratios)))]
-    low, high = np.quantile(np.median(drawn, axis=1), [0.025, 0.975])
-    return float(np.median(ratios)), float(low), float(high)
+def interval(theirs: np.ndarray, ours: np.ndarray) -> tuple[float, float, float]:
+    """The median of the rounds' ratios, and its 95% interval, here by order statistics, which are quick."""
+    ratios = np.sort(theirs / ours)
+    n = len(ratios)
+    k = max(0, int(n / 2 - 0.98 * n**0.5))
+    return float(ratios[n // 2]), float(ratios[k]), float(ratios[n - 1 - k])
 
 
 def stats_of(seconds: np.ndarray) -> dict[str, float]:
     """All that pytest-benchmark has."""
-    q1, median, q3 = np.quantile(seconds, [0.25, 0.5, 0.75])
+    ordered = np.sort(seconds)
+    q1, median, q3 = (ordered[len(ordered) * k // 4] for k in (1, 2, 3))
     return {
         "min": float(seconds.min()),
         "max": float(seconds.max()),
