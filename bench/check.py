@@ -39,7 +39,6 @@ from bench.results import Run, Unreadable, read
 
 Remeasure = Callable[[Sequence[str]], Run]
 
-REFERENCE = "numpy"
 FALSE_ALARMS = 0.005
 """The chance that a run of unchanged code fails: of all its cases and families together."""
 SUSPECT = 2.0
@@ -102,6 +101,8 @@ class _Found:
     """The undisturbed measurements of a group in this session: logarithms of ratios, and their standard errors."""
 
     family: str
+    reference: str
+    """What it is compared with: NumPy, or what plays its part in this group."""
     values: list[float] = field(default_factory=list)
     errors: list[float] = field(default_factory=list)
     why: str = ""
@@ -147,13 +148,21 @@ def check(runs: Sequence[Run], history: Sequence[Line], remeasure: Remeasure | N
     for run in runs:
         _take(found, run)
     lines = tracking.series((line for line in history if line.commit not in commits), processor)
-    levels = {group: level for group in found if (level := _level(lines.get(group, []))) is not None}
+    past = {
+        group: [
+            (line.commit, math.log(line.ratio[each.reference][0]))
+            for line in lines.get(group, [])
+            if each.reference in line.ratio
+        ]
+        for group, each in found.items()
+    }
+    levels = {group: _level(each) for group, each in past.items() if each}
     report = Report(unjudged={group: f"no history on {processor}" for group in found if group not in levels})
     if not levels:
         report.note = f"There is no history on {processor}: these ratios are compared with nothing."
         return report
 
-    judge = _Judge(levels, {group: found[group].family for group in levels}, lines)
+    judge = _Judge(levels, {group: found[group].family for group in levels}, past)
     suspects = judge.suspects(found)
     for _ in range(AGAIN if remeasure else 0):
         if not suspects or remeasure is None:
@@ -188,10 +197,10 @@ def _take(found: dict[str, _Found], run: Run, wanted: Iterable[str] | None = Non
     """Add what a run has of each group that has both ours and the reference."""
     for group, entries in run.groups().items():
         ours = next((entry for entry in entries if entry.extra.get("role") == "ours"), None)
-        reference = next((entry for entry in entries if implementation_of(entry) == REFERENCE), None)
-        if ours is None or reference is None or ours is reference or (wanted is not None and group not in wanted):
+        reference = next((entry for entry in entries if entry.extra.get("role") == "reference"), None)
+        if ours is None or reference is None or (wanted is not None and group not in wanted):
             continue
-        each = found.setdefault(group, _Found(str(ours.extra.get("family") or "")))
+        each = found.setdefault(group, _Found(str(ours.extra.get("family") or ""), implementation_of(reference)))
         why = disturbance(ours) or disturbance(reference)
         if why:
             each.why = why
@@ -200,42 +209,41 @@ def _take(found: dict[str, _Found], run: Run, wanted: Iterable[str] | None = Non
         each.values.append(math.log(middle))
         each.errors.append(math.log(high / low) / (2 * 1.96))
     if not found:
-        raise Unreadable(f"{run.source}: found no group with an entry of ours and one of {REFERENCE}")
+        raise Unreadable(f"{run.source}: found no group with an entry that is judged and a reference")
 
 
-def _level(lines: Sequence[Line]) -> Level | None:
-    ratios = [line.ratio[REFERENCE][0] for line in lines if REFERENCE in line.ratio]
-    commits = [line.commit for line in lines if REFERENCE in line.ratio]
-    if not ratios:
-        return None
-    begin = max(change_points(ratios), default=0)
-    return Level(np.log(ratios[begin:]), commits[begin])
+Past = Sequence[tuple[str, float]]
+"""Commits, oldest first, and the logarithm of what was measured at each."""
+
+
+def _level(past: Past) -> Level:
+    begin = max(change_points([math.exp(value) for _, value in past]), default=0)
+    return Level(np.array([value for _, value in past[begin:]]), past[begin][0])
 
 
 class _Judge:
     """What each case and each family is held to."""
 
-    def __init__(self, levels: Mapping[str, Level], families: Mapping[str, str], lines: Mapping[str, Sequence[Line]]):
+    def __init__(self, levels: Mapping[str, Level], families: Mapping[str, str], past: Mapping[str, Past]):
         self.levels, self.prior = levels, _prior(levels.values())
         self.members = {
             family: groups
             for family in dict.fromkeys(families.values())
             if family and len(groups := [group for group, its in families.items() if its == family]) >= FEW
         }
-        means = {family: self._family(groups, lines) for family, groups in self.members.items()}
+        means = {family: self._family(groups, past) for family, groups in self.members.items()}
         self.family_levels = {family: level for family, level in means.items() if level.freedom >= FEW - 1}
         self.family_prior = _prior(self.family_levels.values())
         count = len(self.levels) + len(self.family_levels)
         self.chance = FALSE_ALARMS / count
 
-    def _family(self, groups: Sequence[str], lines: Mapping[str, Sequence[Line]]) -> Level:
+    def _family(self, groups: Sequence[str], past: Mapping[str, Past]) -> Level:
         """At each commit that has at least half of them: the median of how far the cases are from their centres."""
         off: dict[str, list[float]] = {}
         for group in groups:
             level = self.levels[group]
-            measured = [line for line in lines[group] if REFERENCE in line.ratio]
-            for line in measured[len(measured) - len(level.values) :]:
-                off.setdefault(line.commit, []).append(math.log(line.ratio[REFERENCE][0]) - level.centre)
+            for commit, value in past[group][-len(level.values) :]:
+                off.setdefault(commit, []).append(value - level.centre)
         middles = {c: float(np.median(each)) for c, each in off.items() if 2 * len(each) >= len(groups)}
         return Level(np.array(list(middles.values())), next(iter(middles), ""))
 

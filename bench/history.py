@@ -366,7 +366,7 @@ def write_asv(history: Sequence[Line], folder: str | Path) -> list[Path]:
     }
     files: dict[Path, Any] = {folder / "benchmarks.json": written | {"version": 2}}
     for processor in dict.fromkeys(line.processor for line in history):
-        machine = re.sub(r"[^\w.+-]+", "-", processor)
+        machine = re.sub(r"[^\w.+-]+", "-", processor).strip("-")
         about = {"machine": machine, "cpu": processor, "arch": "", "num_cpu": "", "os": "", "ram": ""}
         files[folder / machine / "machine.json"] = about | {"version": 1}
         of_this = [line for line in history if line.processor == processor]

@@ -24,7 +24,7 @@ from bench.history import Interval, Line, replace
 from bench.results import Unreadable
 
 ROOT = Path(__file__).parents[1]
-BEGIN, END = "<!-- figures: begin, by python -m bench.readme -->", "<!-- figures: end -->"
+BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
 OWN = ("fastdl", "numba", "numpy")
 """What is compared with, and is no peer: fastdl's other backends and its reference."""
 

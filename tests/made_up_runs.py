@@ -83,3 +83,27 @@ def stats_of(seconds: np.ndarray) -> dict[str, float]:
         "total": float(seconds.sum()),
         "iterations": 1,
     }
+
+
+def saved(run: Run) -> dict[str, object]:
+    """As pytest-benchmark's JSON."""
+    entries: list[Mapping[str, object]] = [
+        {
+            "group": entry.group,
+            "name": entry.name,
+            "fullname": entry.fullname,
+            "params": None,
+            "param": None,
+            "extra_info": entry.extra,
+            "options": {},
+            "stats": entry.stats | {"outliers": "0;0", "iqr_outliers": 0, "stddev_outliers": 0},
+        }
+        for entry in run.entries
+    ]
+    return {
+        "machine_info": run.machine,
+        "commit_info": run.commit_info,
+        "benchmarks": entries,
+        "datetime": run.date,
+        "version": "5.0.0",
+    }

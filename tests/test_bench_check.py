@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import pytest
 pytest.importorskip("bench", reason="the measurements are not beside the tests")
 from bench import check, history
 from bench.results import Run, Unreadable
-from tests.made_up_runs import PROCESSOR, group_of, run_of
+from tests.made_up_runs import PROCESSOR, group_of, run_of, saved
 
 CASES, COMMITS, ROUNDS = 60, 10, 11
 FAMILY = {group_of(i): f"family {i % 6}" for i in range(CASES)}
@@ -210,32 +210,8 @@ def test_runs_that_cannot_be_compared() -> None:
         check.check([replace(run, machine={})], lines)
     with pytest.raises(Unreadable, match="several kinds of processor"):
         check.check([run, replace(machine.run(100), source="b", machine={"fastdl": {"processor": "b"}})], lines)
-    with pytest.raises(Unreadable, match="found no group with an entry of ours and one of numpy"):
+    with pytest.raises(Unreadable, match="found no group with an entry that is judged and a reference"):
         check.check([replace(run, entries=[e for e in run.entries if e.extra["implementation"] != "numpy"])], lines)
-
-
-def saved(run: Run) -> dict[str, object]:
-    """As pytest-benchmark's JSON."""
-    entries: list[Mapping[str, object]] = [
-        {
-            "group": entry.group,
-            "name": entry.name,
-            "fullname": entry.fullname,
-            "params": None,
-            "param": None,
-            "extra_info": entry.extra,
-            "options": {},
-            "stats": entry.stats,
-        }
-        for entry in run.entries
-    ]
-    return {
-        "machine_info": run.machine,
-        "commit_info": run.commit_info,
-        "benchmarks": entries,
-        "datetime": run.date,
-        "version": "5.0.0",
-    }
 
 
 # ---- its statistics ----
