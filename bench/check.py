@@ -366,13 +366,21 @@ def measured_again(groups: Sequence[str]) -> Run:
     """Measure groups by `python -m bench` in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "again.json")
-        only = "|".join(f"^{re.escape(group)}$" for group in groups)
-        subprocess.run(
-            [sys.executable, "-m", "bench", "--quick", "-o", str(path), "--only", only],
-            check=True,
-            stdout=subprocess.DEVNULL,
-        )
+        command = [sys.executable, "-m", "bench", "-o", str(path), *options_for(groups)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if not path.exists():
+            raise Unreadable(f"measuring again wrote no results: {done.stderr.strip() or done.stdout.strip()}")
         return read(path)
+
+
+def options_for(groups: Sequence[str]) -> list[str]:
+    """Those of `python -m bench` that measure these and no others; a name ends in dtype, threads and level."""
+    ends = [group.rsplit(" ", 3)[1:] for group in groups]
+    options = ["--minutes", str(max(3, len(groups) / 4)), "--only", *(f"^{re.escape(group)}$" for group in groups)]
+    for option, place in (("--dtype", 0), ("--threads", 1), ("--level", 2)):
+        found = sorted({end[place].removesuffix("t") if place == 1 else end[place] for end in ends if len(end) == 3})
+        options += [option, *found] if found else []
+    return options
 
 
 def main(argv: list[str] | None = None) -> int:
