@@ -25,8 +25,11 @@ from bench.results import Unreadable
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- figures: begin -->", "<!-- figures: end -->"
-OWN = ("fastdl", "numba", "numpy")
-"""What is compared with, and is no peer: fastdl's other backends and its reference."""
+
+
+def is_peer(name: str) -> bool:
+    """Not fastdl in another form or on another backend, nor its reference."""
+    return name not in ("numba", "numpy") and not name.startswith("fastdl")
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def scores(lines: Iterable[Line]) -> list[Score]:
 
 def _score(family: str, dtype: str, threads: int, level: str, lines: list[Line]) -> Score:
     best = [peer for line in lines if (peer := best_peer(line)) is not None]
-    names = sorted({name for line in lines for name in line.ratio if name not in OWN})
+    names = sorted({name for line in lines for name in line.ratio if is_peer(name)})
     by_peer = {name: [line.ratio[name][0] for line in lines if name in line.ratio] for name in names}
     return Score(
         family,
@@ -84,7 +87,7 @@ def _score(family: str, dtype: str, threads: int, level: str, lines: list[Line])
 
 def best_peer(line: Line) -> Interval | None:
     """The ratio to the fastest of the peers."""
-    return min((ratio for name, ratio in line.ratio.items() if name not in OWN), default=None)
+    return min((ratio for name, ratio in line.ratio.items() if is_peer(name)), default=None)
 
 
 def _mean(values: Iterable[float]) -> float | None:
@@ -113,7 +116,7 @@ def short_table(history: Sequence[Line]) -> str:
     ]
     return "\n".join(
         [
-            f"{_of(lines)}; above 1x, fastdl is faster. More, with commands, in [docs/figures.md](docs/figures.md).",
+            f"{_of(lines)}; above 1x, fastdl is faster:",
             "",
             "![How fast, by family, against NumPy and the best peer](docs/figures.svg)",
             "",

@@ -46,7 +46,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--keep", metavar="FOLDER", help="where builds and results go (default: a temporary folder)")
     parser.add_argument("--commits", type=int, default=6, help="of the history (default: 6)")
     parser.add_argument("--runs", type=int, default=10, help="of the unchanged build (default: 10)")
-    parser.add_argument("--only", nargs="+", default=["^pooling$"], help="as of `python -m bench` (default: pooling)")
+    parser.add_argument(
+        "--only", nargs="+", default=["_pool.d-"], help="as of `python -m bench` (default: pooling, forward)"
+    )
     parser.add_argument("--disturbed", action="store_true", help="judge what is marked as disturbed, too")
     parser.add_argument("--more", nargs=argparse.REMAINDER, default=[], help="further options of `python -m bench`")
     options = parser.parse_args(argv)
