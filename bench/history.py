@@ -141,21 +141,22 @@ def lines_of(run: Run, of_any_tree: bool = False) -> Recorded:
         if not ratio:
             recorded.left_out[group] = "there is nothing to compare with"
             continue
-        extra, reached, threads = ours.extra, ours.extra.get("of_roofline"), ours.extra.get("threads", 1)
+        extra, threads = ours.extra, ours.extra.get("threads", 1)
+        reached: Any = extra.get("of_roofline")
         if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
             raise Unreadable(f"{run.source}: {group}: threads: found {threads!r}, expected a number from 1 on")
+        text = {name: str(extra.get(name) or "") for name in ("family", "size", "dtype", "level", "backend")}
         recorded.lines.append(
             Line(
-                run.commit,
-                str(run.commit_info.get("time") or run.date),
-                subject,
-                processor,
-                group,
-                *(str(extra.get(name) or "") for name in ("family", "size", "dtype")),
-                threads,
-                *(str(extra.get(name) or "") for name in ("level", "backend")),
-                ratio,
-                float(f"{reached:.4g}") if _is_number(reached) and reached > 0 else None,
+                commit=run.commit,
+                date=str(run.commit_info.get("time") or run.date),
+                subject=subject,
+                processor=processor,
+                group=group,
+                threads=threads,
+                ratio=ratio,
+                of_roofline=float(f"{reached:.4g}") if _is_number(reached) and reached > 0 else None,
+                **text,
             )
         )
     return recorded
@@ -243,15 +244,31 @@ def _when(date: str) -> datetime.datetime:
     return when if when.tzinfo else when.replace(tzinfo=datetime.timezone.utc)
 
 
+MEASURED = ("bench", "csrc", "fastdl", "tests/cases", "CMakeLists.txt", "pyproject.toml")
+"""What figures depend on."""
+
+
+def describe(commit_info: dict[str, Any]) -> dict[str, Any]:
+    """pytest-benchmark's commit_info, with the first line of the message, and "dirty" for what is measured alone.
+
+    Recording a run changes the history, and the figures in documents: that makes no other tree of the next run's.
+    """
+    if not commit_info.get("id") or _git("rev-parse", "HEAD") != commit_info["id"]:
+        return commit_info
+    changed = _git("status", "--porcelain", "--untracked-files=no", "--", *MEASURED, f":!bench/{PATH.name}")
+    return commit_info | {"subject": _subject(commit_info["id"]), "dirty": bool(changed)}
+
+
 def _subject(commit: str) -> str:
     """The first line of the commit's message, where this is a checkout that has it."""
+    return _git("log", "-1", "--format=%s", commit, "--")
+
+
+def _git(*words: str) -> str:
+    """What git says of this checkout, or ""."""
     try:
         done = subprocess.run(
-            ["git", "log", "-1", "--format=%s", commit, "--"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=False,
+            ["git", *words], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
         )
     except OSError:
         return ""

@@ -205,11 +205,11 @@ def picture(history: Sequence[Line]) -> str:
         f'<rect class="numpy" x="{left + 230}" y="14" width="12" height="12"/>',
         text(left + 248, 25, "NumPy's time over fastdl's"),
     ]
-    for value in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0):
-        if low <= value <= high:
-            kind, x = "one" if value == 1 else "grid", x_of(value)
+    for mark in (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0):
+        if low <= mark <= high:
+            kind, x = "one" if mark == 1 else "grid", x_of(mark)
             parts.append(f'<line class="{kind}" x1="{x:.1f}" x2="{x:.1f}" y1="{top - 12}" y2="{bottom}"/>')
-            parts.append(text(x, bottom + 16, f"{value:g}x", ' class="small" text-anchor="middle"'))
+            parts.append(text(x, bottom + 16, f"{mark:g}x", ' class="small" text-anchor="middle"'))
     for i, each in enumerate(rows):
         y = top + height * i
         parts.append(text(left - 10, y + 14, each.family, ' text-anchor="end"'))

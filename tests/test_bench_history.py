@@ -215,6 +215,31 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "cut off" in capsys.readouterr().err
 
 
+def test_recording_makes_no_other_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bench").mkdir()
+
+    def git(*words: str) -> str:
+        command = ["git", "-c", "user.name=x", "-c", "user.email=x@y", *words]
+        return subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout.strip()
+
+    for name in ("bench/history.jsonl", "bench/timing.py", "README.md"):
+        (tmp_path / name).write_text("before\n")
+    git("init", "-q")
+    git("add", ".")
+    git("commit", "-q", "-m", "A subject\n\nand more")
+    info = {"id": git("rev-parse", "HEAD"), "dirty": True}
+    monkeypatch.setattr(history, "__file__", str(tmp_path / "bench" / "history.py"))
+    for name in ("bench/history.jsonl", "README.md"):
+        (tmp_path / name).write_text("after\n")
+    assert history.describe(info) == info | {"subject": "A subject", "dirty": False}
+    (tmp_path / "bench/timing.py").write_text("after\n")
+    assert history.describe(info)["dirty"]
+    assert history.describe({"id": "of another checkout", "dirty": True}) == {
+        "id": "of another checkout",
+        "dirty": True,
+    }
+
+
 # ---- steps ----
 
 NOISE = 0.03
