@@ -362,11 +362,11 @@ def student(chance: float, freedom: float) -> float:
 # ---- the command ----
 
 
-def measured_again(groups: Sequence[str]) -> Run:
-    """Measure groups by `python -m bench` in a process of its own."""
+def measured_again(groups: Sequence[str], more: Sequence[str] = ()) -> Run:
+    """Measure groups by `python -m bench`, with these options more, in a process of its own."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "again.json")
-        command = [sys.executable, "-m", "bench", "-o", str(path), *options_for(groups)]
+        command = [sys.executable, "-m", "bench", "-o", str(path), *options_for(groups), *more]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if not path.exists():
             raise Unreadable(f"measuring again wrote no results: {done.stderr.strip() or done.stdout.strip()}")

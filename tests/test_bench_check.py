@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -212,6 +213,17 @@ def test_runs_that_cannot_be_compared() -> None:
         check.check([run, replace(machine.run(100), source="b", machine={"fastdl": {"processor": "b"}})], lines)
     with pytest.raises(Unreadable, match="found no group with an entry that is judged and a reference"):
         check.check([replace(run, entries=[e for e in run.entries if e.extra["implementation"] != "numpy"])], lines)
+
+
+def test_how_groups_are_measured_again() -> None:
+    names = ["max_pool1d-4x(2)-k=3 float32 1t v3", "relu-8 float64 2t v3"]
+    assert check.options_for(names) == [
+        "--minutes",
+        "3",
+        "--only",
+        *(f"^{re.escape(name)}$" for name in names),
+        *("--dtype", "float32", "float64", "--threads", "1", "2", "--level", "v3"),
+    ]
 
 
 # ---- its statistics ----

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 pytest.importorskip("bench", reason="the measurements are not beside the tests")
-from bench import history
+from bench import check, history
 from bench.results import read
 from tests.made_up_runs import run_of, saved
 
@@ -81,6 +82,32 @@ def test_github_action_benchmark(results: list[Path]) -> None:
             assert rounds == len(SECONDS)
             assert ops == pytest.approx(1 / mean)
             assert 0 < stddev < mean
+
+
+def test_what_the_command_saves(tmp_path: Path) -> None:
+    """`python -m bench` itself, on one small case: all of them read it."""
+    pytest.importorskip("pytest_benchmark")
+    if importlib.util.find_spec("bench.__main__") is None:
+        pytest.skip("there is no such command here")
+    path, record = tmp_path / "results.json", tmp_path / "history.jsonl"
+    root = Path(__file__).parents[1]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*sys.path, str(root)])}
+    command = [sys.executable, "-m", "bench", "--quick", "--only", "^relu-", "--against", "numpy", "-o", str(path)]
+    subprocess.run(command, cwd=root, env=environment, capture_output=True, check=True)
+    for each in json.loads(path.read_text())["benchmarks"]:
+        stats = [each["stats"][name] for name in ("ops", "stddev", "mean", "rounds", "median")]
+        assert all(np.isfinite(stats))
+        assert each["fullname"]
+    measured = read(path)
+    assert {entry.extra["implementation"] for entry in measured.entries} == {"fastdl", "numpy"}
+    trusted = [replace(entry, extra=entry.extra | {"disturbed": ""}) for entry in measured.entries]
+    recorded = history.append(record, replace(measured, commit="f" * 40, commit_info={}, entries=trusted))
+    assert {line.group for line in history.load(record)} == set(measured.groups())
+    assert not recorded.left_out
+    report = check.check([replace(measured, commit="", entries=trusted)], history.load(record))
+    assert [verdict.deviations for verdict in report.verdicts] == pytest.approx([0] * len(trusted[::2]), abs=0.1)
+    code = "from pytest_benchmark.cli import main; main()"
+    assert "relu-" in run(sys.executable, "-c", code, "compare", path, cwd=tmp_path)
 
 
 @pytest.fixture
