@@ -270,7 +270,9 @@ class _Judge:
             error = 1.2533 * math.sqrt(sum(known[group][1] ** 2 for group in groups)) / len(groups)
             times = min(len(found[group].values) for group in groups)
             name = f"{FAMILY}{family}"
-            listed.append(_verdict(name, value, error, level, self.family_prior, self.chance, times, enough))
+            # What shifts all cases of a run alike shifts all families: of that, there is one sample a commit, not more.
+            most = max(level.freedom for level in self.family_levels.values())
+            listed.append(_verdict(name, value, error, level, self.family_prior, self.chance, times, enough, most))
         return listed
 
 
@@ -286,7 +288,9 @@ def _verdict(
     chance: float,
     times: int,
     enough: int,
+    most: float = math.inf,
 ) -> Verdict:
+    """most: degrees of freedom that the deviation is known by at best."""
     between, weight = prior
     freedom = level.freedom
     if freedom == 0 or math.isinf(weight):
@@ -296,7 +300,7 @@ def _verdict(
     deviation = math.sqrt(max(variance, error**2) + variance / (freedom + 1))
     centre = level.centre
     certain = weight + freedom if freedom or weight != GUESSED else math.inf  # a guess is not made worse by doubts
-    bound = -max(LEAST, student(chance, certain) * deviation)
+    bound = -max(LEAST, student(chance, min(certain, most)) * deviation)
     if times < enough:  # it was not confirmed
         bound = min(bound, value - centre)
     return Verdict(
