@@ -355,7 +355,7 @@ def student(chance: float, freedom: float) -> float:
     >>> round(student(0.025, 10), 2), round(student(0.025, float("inf")), 2)
     (2.23, 1.96)
     """
-    freedom = min(max(freedom, 1.0), 1e4)
+    freedom = min(max(freedom, 1.0), 1e3)
     left = np.geomspace(1e-7, math.pi / 2, 20_000)  # from the far end of the tail on
     density = np.exp((freedom - 1) * np.log(np.sin(left)))
     tail = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2 * np.diff(left))])
