@@ -49,6 +49,8 @@ LEAST = math.log(1.03)
 """A loss that is worth an alarm."""
 SPREAD, GUESSED = 0.04, 4.0
 """From commit to commit, where no history says what it is, and the degrees of freedom that this guess counts for."""
+UNSURE = 8.0
+"""Degrees of freedom at most, for each commit of a level beyond the first: of few, some may be outliers."""
 FEW = 3
 """Cases of a family, and commits of a case, below which they say nothing about a spread."""
 
@@ -293,13 +295,13 @@ def _verdict(
     """most: degrees of freedom that the deviation is known by at best."""
     between, weight = prior
     freedom = level.freedom
-    if freedom == 0 or math.isinf(weight):
-        variance = between
-    else:
+    variance = between
+    if freedom:
         variance = (weight * between + freedom * level.variance) / (weight + freedom)
     deviation = math.sqrt(max(variance, error**2) + variance / (freedom + 1))
     centre = level.centre
-    certain = weight + freedom if freedom or weight != GUESSED else math.inf  # a guess is not made worse by doubts
+    certain = math.inf if weight == GUESSED and freedom < FEW - 1 else weight + freedom
+    certain = min(certain, UNSURE * max(1, freedom))  # what is expected may itself be made of outliers
     bound = -max(LEAST, student(chance, min(certain, most)) * deviation)
     if times < enough:  # it was not confirmed
         bound = min(bound, value - centre)
@@ -322,21 +324,22 @@ def _prior(levels: Iterable[Level]) -> tuple[float, float]:
     """The variance that those of all series scatter around, and as how many degrees of freedom it counts for each.
 
     Logarithms of variances over f degrees of freedom have a variance of trigamma(f / 2); what they have beyond that is
-    trigamma(weight / 2), by which the cases themselves differ. None beyond: they do not, and the weight is infinite.
+    trigamma(weight / 2), by which the cases themselves differ. None beyond: they do not, and count as one sample.
     """
-    known = [(level.variance, level.freedom) for level in levels if level.freedom >= FEW - 1]
+    known = [(level.variance, level.freedom) for level in levels if level.freedom]
     if len(known) < FEW:
         return SPREAD**2, GUESSED
     halves = np.array([freedom / 2 for _, freedom in known])
     logs = np.log([variance for variance, _ in known]) - np.array([_digamma(h) - math.log(h) for h in halves])
     excess = float(np.var(logs, ddof=1)) - float(np.mean([_trigamma(h) for h in halves]))
+    most = float(2 * np.sum(halves))  # together they are no better known
     if excess <= _trigamma(500.0):
-        return math.exp(float(np.mean(logs))), math.inf
+        return math.exp(float(np.mean(logs))), most
     low, high = 0.01, 500.0  # trigamma falls
     for _ in range(60):
         middle = math.sqrt(low * high)
         low, high = (middle, high) if _trigamma(middle) > excess else (low, middle)
-    return math.exp(float(np.mean(logs)) + _digamma(low) - math.log(low)), 2 * low
+    return math.exp(float(np.mean(logs)) + _digamma(low) - math.log(low)), min(most, 2 * low)
 
 
 def _digamma(x: float) -> float:
