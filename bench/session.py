@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import fastdl
-from bench import contest, machine, peers
+from bench import contest, history, machine, peers
 from bench.contest import Apart, Here, Outcome, Settings
 from bench.suites import Group
 from bench.suites.operations import SHARED
@@ -109,6 +109,9 @@ class Session:
 
     def pytest_benchmark_update_machine_info(self, config: Any, machine_info: dict[str, Any]) -> None:
         machine_info["fastdl"] = self.machine_info()
+
+    def pytest_benchmark_update_commit_info(self, config: Any, commit_info: dict[str, Any]) -> None:
+        commit_info.update(history.describe(commit_info))
 
     def pytest_sessionfinish(self) -> None:
         self.close()
