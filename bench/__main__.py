@@ -157,8 +157,8 @@ def run(options: argparse.Namespace) -> tuple[Any, bool]:
         options.groups, settings, budget - (time.perf_counter() - BEGAN), began=progress.begin, ended=progress.end
     )
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    os.environ.pop("PYTEST_ADDOPTS", None)
-    os.environ.pop("PYTEST_PLUGINS", None)
+    for name in ("PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_XDIST_WORKER"):  # of a pytest that this was started from
+        os.environ.pop(name, None)
     with tempfile.TemporaryDirectory(dir=options.json.parent, prefix=".") as folder:
         part = Path(folder, "part.json")
         command = [str(HERE / "suites" / "test_suites.py"), f"--rootdir={HERE.parent}", "-c", os.devnull, "-s"]

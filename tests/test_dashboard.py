@@ -338,7 +338,7 @@ def foreign_results(folder: Path, runs: int) -> list[Path]:
         done = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", *options, f"--benchmark-json={path}", "test_sorting.py"],
             cwd=folder,
-            env=os.environ | {"PYTEST_ADDOPTS": ""},
+            env={name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")},
             capture_output=True,
             text=True,
             timeout=120,
