@@ -345,6 +345,12 @@ CASES = [
     *(convolution((1, 3, 5, width), 4, 3) for width in (3, 15, 16, 17, 18, 31, 33, 35)),
     *(convolution((2, channels, 6, 7), 5, 3, padding=1) for channels in (1, 2, 15, 16, 17)),
     *(convolution((2, 3, 6, 7), outputs, 3, padding=1, bias=False) for outputs in (1, 6, 7, 12, 15, 16, 17, 33)),
+    # many filters, and rows that end within a vector: some are joined, the last ones fewer
+    *(convolution((1, 2, 9, width), 40, 3, padding=1) for width in (2, 4, 5, 9, 10, 18)),
+    convolution((2, 3, 14, 14), 64, 5, activation="relu"),
+    convolution((1, 3, 21, 19), 70, 3, stride=2, padding=1, activation="gelu", residual=True),
+    convolution((1, 2, 37, 44), 33, (2, 5), stride=(1, 4), dilation=(3, 1), bias=False),
+    convolution((2, 2, 4, 7, 6), 48, (2, 3, 3), padding=1),
     # 1x1
     convolution((2, 16, 7, 7), 33, 1),
     convolution((1, 17, 8, 8), 15, 1, bias=False),

@@ -7,10 +7,16 @@
  *
  * What tap t of the kernel's row sees at output column j is then line[t dilation % s][t dilation / s + j]: consecutive
  * elements, from which the micro-kernel loads without any packing (gemm_in_place). Products are over all channels and
- * taps of one output row; sums in `real`, in registers. Every pixel is copied once, not once a tap. */
+ * taps of one output row; sums in `real`, in registers. Every pixel is copied once, not once a tap.
+ *
+ * Where rows end within a vector and there are many filters, a few output rows are joined: what each tap sees of them is
+ * copied side by side, as a row of B [terms, joined * out_width], and vectors are full but for the last one. */
 #include "kernels/conv/conv.h"
 
-enum { BUFFER = 192 * 1024 }; /* bytes of lines in a block: they stay in the second-level cache */
+enum {
+    BUFFER = 192 * 1024, /* bytes of lines in a block: they stay in the second-level cache */
+    JOINED = 48 * 1024,  /* bytes of joined rows */
+};
 
 typedef struct {
     const convolution *v;
@@ -18,7 +24,74 @@ typedef struct {
     int64_t block, blocks, lines; /* output rows in a block, blocks in a plane, input rows that a block sees */
     const real *weights;          /* as gemm_pack lays them out */
     const int64_t *offset;        /* [terms] of a tap's elements, from those of the first tap of the first channel */
+    int64_t joined;               /* output rows that are joined; 1: none */
+    const int64_t *joined_offset; /* [terms] of the rows of B */
 } plan;
+
+/* On average for an output row, where so many are joined. The micro-kernel takes two vectors at a time, and for one alone
+ * more than half as long. */
+static double joined_cycles(const convolution *v, int64_t joined)
+{
+    const int64_t vectors = ceil_div(joined * v->w.out_width, LANES);
+    const double taken =
+        joined == 1 ? (double)vectors : ((double)vectors + 0.7 * (double)(vectors % 2)) / (double)joined;
+    const double copied = joined == 1 ? 0 : (double)(v->terms * ceil_div(v->w.out_width, LANES));
+    return 0.5 * conv_slowness() * (double)(v->filters * v->terms) * taken + 2.5 * copied;
+}
+
+/* Between the rows of B: a vector is stored past the last element. */
+static int64_t joined_row(const convolution *v, int64_t joined)
+{
+    return ceil_div(joined * v->w.out_width, LANES) * LANES + LANES;
+}
+
+/* How many output rows to join: one where even full vectors would save less than copying costs. */
+static int64_t choose_joined(const convolution *v)
+{
+    const double vectors = (double)ceil_div(v->w.out_width, LANES);
+    const double saved = (double)v->filters * (vectors - (double)v->w.out_width / LANES);
+    int64_t best = 1;
+    if (0.5 * conv_slowness() * saved < 2.5 * vectors)
+        return best;
+    for (int64_t joined = 2; joined <= min64(8, v->w.out_height); joined++)
+        if (v->terms * joined_row(v, joined) * (int64_t)sizeof(real) <= JOINED &&
+            joined_cycles(v, joined) < joined_cycles(v, best))
+            best = joined;
+    return best;
+}
+
+/* What the taps see of `rows` output rows: to [terms, joined_row], from the first one's lines; `vectors` of each row, and
+ * half of one where `half`: constants wherever inlined. What is stored past a row is overwritten by the next one. */
+FDL_INLINE void join_vectors(const plan *p, const real *lines, int64_t rows, real *to, const int vectors,
+                             const bool half)
+{
+    const int64_t width = p->v->w.out_width, between = p->v->w.stride_height * p->line;
+    for (int64_t k = 0; k < p->v->terms; k++) {
+        const real *from = lines + p->offset[k];
+        real *row = to + p->joined_offset[k];
+        for (int64_t i = 0; i < rows; i++, from += between, row += width) {
+            for (int j = 0; j < vectors; j++)
+                vstore(row + j * LANES, vload(from + j * LANES));
+            if (half)
+                memcpy(row + vectors * LANES, from + vectors * LANES, VECTOR_BYTES / 2);
+        }
+    }
+}
+
+static void join_rows(const plan *p, const real *lines, int64_t rows, real *to)
+{
+    const int64_t halves = ceil_div(p->v->w.out_width, LANES / 2);
+    if (halves == 1)
+        join_vectors(p, lines, rows, to, 0, true);
+    else if (halves == 2)
+        join_vectors(p, lines, rows, to, 1, false);
+    else if (halves == 3)
+        join_vectors(p, lines, rows, to, 1, true);
+    else if (halves == 4)
+        join_vectors(p, lines, rows, to, 2, false);
+    else
+        join_vectors(p, lines, rows, to, (int)(halves / 2), halves % 2);
+}
 
 static plan describe_lines(const convolution *v)
 {
@@ -88,6 +161,27 @@ static void fill_line(const plan *p, const real *x, real *line)
     }
 }
 
+/* All filters of `count` output rows (or of one, which several were joined to), from element y of the output on: of each
+ * `columns` elements, but for a row with fewer than those before y + end, which is out_width long. */
+static void multiply(const plan *p, int64_t y, int64_t count, int64_t columns, int64_t end, const real *b,
+                     const int64_t *offset)
+{
+    const convolution *v = p->v;
+    const int64_t width = v->w.out_width, between = v->w.stride_height * p->line;
+    gemm_problem product = {
+        .m = v->filters, .k = v->terms, .c_row = v->positions, .row_bias = v->bias, .activation = v->activation};
+    for (int64_t f = 0, rows; f < v->filters; f += rows) {
+        rows = gemm_packed_rows(f, v->filters);
+        const real *weights = p->weights + f / GEMM_A_PANEL * GEMM_A_PANEL * v->terms + f % GEMM_A_PANEL;
+        for (int64_t i = 0; i < count; i++) {
+            product.n = end - i * width < columns ? width : columns;
+            product.c = v->y + y + i * width;
+            product.addend = v->residual ? v->residual + y + i * width : NULL;
+            gemm_in_place(&product, f, rows, weights, b + i * between, offset);
+        }
+    }
+}
+
 /* Items are blocks of output rows of one output plane of one image. */
 static int rows_task(void *context, int64_t begin, int64_t end)
 {
@@ -96,9 +190,12 @@ static int rows_task(void *context, int64_t begin, int64_t end)
     const fdl_window *w = &v->w;
     const fdl_mark mark = fdl_scratch_mark();
     const size_t size = (size_t)(v->channels * w->kernel_depth * p->lines * p->line) * sizeof(real);
-    real *lines = fdl_scratch((int64_t)size);
-    if (!lines)
+    const int64_t joined_size = p->joined > 1 ? v->terms * joined_row(v, p->joined) : 0;
+    real *lines = fdl_scratch((int64_t)size), *joined = fdl_scratch(joined_size * (int64_t)sizeof(real));
+    if (!lines || !joined) {
+        fdl_scratch_release(mark);
         return FDL_OUT_OF_MEMORY;
+    }
     memset(lines, 0, size); /* where zeros stay */
     for (int64_t item = begin; item < end; item++) {
         const int64_t plane = item / p->blocks, n = plane / w->out_depth, d = plane % w->out_depth;
@@ -116,24 +213,14 @@ static int rows_task(void *context, int64_t begin, int64_t end)
          * y's own, nor where an activation would be computed for nothing. */
         const bool spills = !v->residual && (v->activation.kind == FDL_ACTIVATION_NONE || is_relu(&v->activation));
         const int64_t whole = spills ? ceil_div(w->out_width, LANES) * LANES : w->out_width;
-        for (int64_t f = 0, rows; f < v->filters; f += rows) {
-            rows = gemm_packed_rows(f, v->filters);
-            const real *weights = p->weights + f / GEMM_A_PANEL * GEMM_A_PANEL * v->terms + f % GEMM_A_PANEL;
-            for (int64_t i = i_begin; i < i_end; i++) {
-                const int64_t y = n * v->filters * v->positions + (d * w->out_height + i) * w->out_width;
-                const gemm_problem product = {
-                    .m = v->filters,
-                    .n = (i_end - i) * w->out_width < whole ? w->out_width : whole,
-                    .k = v->terms,
-                    .c = v->y + y,
-                    .c_row = v->positions,
-                    .row_bias = v->bias,
-                    .addend = v->residual ? v->residual + y : NULL,
-                    .activation = v->activation,
-                };
-                gemm_in_place(&product, f, rows, weights, lines + (i - i_begin) * w->stride_height * p->line,
-                              p->offset);
-            }
+        const int64_t count = i_end - i_begin,
+                      y = n * v->filters * v->positions + (d * w->out_height + i_begin) * w->out_width;
+        if (p->joined == 1)
+            multiply(p, y, count, whole, count * w->out_width, lines, p->offset);
+        for (int64_t i = 0, rows; p->joined > 1 && i < count; i += rows) {
+            rows = min64(p->joined, count - i);
+            join_rows(p, lines + i * w->stride_height * p->line, rows, joined);
+            multiply(p, y + i * w->out_width, 1, rows * w->out_width, rows * w->out_width, joined, p->joined_offset);
         }
     }
     fdl_scratch_release(mark);
@@ -154,7 +241,7 @@ double conv_rows_cycles(const convolution *v)
 {
     const fdl_window *w = &v->w;
     const int64_t vectors = ceil_div(w->out_width, LANES), results = w->out_depth * w->out_height;
-    const double multiplied = (double)(v->filters * v->terms) * (double)(results * vectors);
+    const double multiplied = (double)results * joined_cycles(v, choose_joined(v));
     const double tiles = (double)(ceil_div(v->filters, GEMM_ROWS) * results * ceil_div(vectors, 2));
     const double lines = (double)(v->channels * w->kernel_depth) * (double)(w->out_depth * w->height);
     const double pixels = (double)ceil_div(w->width, LANES);
@@ -163,7 +250,7 @@ double conv_rows_cycles(const convolution *v)
         line = 8 + 10 * pixels;
     else if (w->stride_width == 2 || w->stride_width == 4)
         line = 11 + 12 * pixels;
-    return 0.5 * conv_slowness() * multiplied + 80 * tiles + lines * line;
+    return multiplied + 80 * tiles + lines * line;
 }
 
 bool conv_rows_pays(const convolution *v) { return conv_rows_cycles(v) < conv_products_cycles(v); }
@@ -183,7 +270,7 @@ int conv_rows_forward(const convolution *v)
 
     const fdl_mark mark = fdl_scratch_mark();
     real *weights = v->packed ? NULL : fdl_scratch(gemm_packed_size(v->filters, v->terms) * (int64_t)sizeof(real));
-    int64_t *offset = fdl_scratch(v->terms * (int64_t)sizeof(int64_t));
+    int64_t *offset = fdl_scratch(2 * v->terms * (int64_t)sizeof(int64_t)), *joined_offset = offset + v->terms;
     if ((!v->packed && !weights) || !offset) {
         fdl_scratch_release(mark);
         return FDL_OUT_OF_MEMORY;
@@ -197,7 +284,10 @@ int conv_rows_forward(const convolution *v)
                 offset[k] = (c_q * p.lines + r * w->dilation_height) * p.line + column % w->stride_width * p.phase +
                             column / w->stride_width;
             }
-    p.weights = v->packed ? v->packed : weights, p.offset = offset;
+    p.joined = min64(choose_joined(v), p.block);
+    for (int64_t k = 0; k < v->terms; k++)
+        joined_offset[k] = k * joined_row(v, p.joined);
+    p.weights = v->packed ? v->packed : weights, p.offset = offset, p.joined_offset = joined_offset;
     const int status = fdl_parallel(planes * p.blocks, threads == 1 ? INT64_MAX : 1, rows_task, &p);
     fdl_scratch_release(mark);
     return status;
