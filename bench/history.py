@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from bench.results import Entry, Run, Unreadable, read
+from bench.results import Entry, Run, Unreadable, parsed, read
 
 SCHEMA = 1
 PATH = Path(__file__).with_name("history.jsonl")
@@ -102,13 +102,17 @@ def append(path: str | Path, run: Run) -> Recorded:
     once: whatever happens meanwhile, it holds either what it held or all of it. Unreadable, and nothing written, where
     the file or the run cannot be used.
     """
+    return append_all(path, [run])[0]
+
+
+def append_all(path: str | Path, runs: Sequence[Run]) -> list[Recorded]:
+    """The same of several, the last of which counts; of all or of none."""
     path = Path(path)
-    recorded = lines_of(run)
+    recorded = [lines_of(run) for run in runs]
     there = load(path) if path.exists() and path.stat().st_size else []
-    new = {line.key: line for line in recorded.lines}
-    kept = [line for line in there if line.key not in new]
-    if recorded.lines:
-        _write(path, sorted([*kept, *recorded.lines], key=lambda line: line.when))
+    lines = {line.key: line for line in [*there, *(line for each in recorded for line in each.lines)]}
+    if any(each.lines for each in recorded):
+        _write(path, sorted(lines.values(), key=lambda line: line.when))
     return recorded
 
 
@@ -143,22 +147,19 @@ def lines_of(run: Run, of_any_tree: bool = False) -> Recorded:
             continue
         extra, threads = ours.extra, ours.extra.get("threads", 1)
         reached: Any = extra.get("of_roofline")
-        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-            raise Unreadable(f"{run.source}: {group}: threads: found {threads!r}, expected a number from 1 on")
         text = {name: str(extra.get(name) or "") for name in ("family", "size", "dtype", "level", "backend")}
-        recorded.lines.append(
-            Line(
-                commit=run.commit,
-                date=str(run.commit_info.get("time") or run.date),
-                subject=subject,
-                processor=processor,
-                group=group,
-                threads=threads,
-                ratio=ratio,
-                of_roofline=float(f"{reached:.4g}") if _is_number(reached) and reached > 0 else None,
-                **text,
-            )
+        line = Line(
+            commit=run.commit,
+            date=str(run.commit_info.get("time") or run.date),
+            subject=subject,
+            processor=processor,
+            group=group,
+            threads=threads,
+            ratio=ratio,
+            of_roofline=float(f"{reached:.4g}") if _is_number(reached) and reached > 0 else None,
+            **text,
         )
+        recorded.lines.append(_parsed(_dumped(line), f"{run.source}: {group}"))  # what cannot be read is not written
     return recorded
 
 
@@ -203,7 +204,7 @@ def series(history: Iterable[Line], processor: str) -> dict[str, list[Line]]:
 
 def _parsed(raw: str, where: str) -> Line:
     try:
-        data = json.loads(raw)
+        data = parsed(raw)
     except (ValueError, RecursionError) as problem:
         what = "an empty line" if not raw.strip() else "a line that is no JSON, or cut off"
         raise Unreadable(f"{where}: found {what}, expected a measurement") from problem
@@ -276,11 +277,12 @@ def _git(*words: str) -> str:
 
 
 def _write(path: Path, lines: list[Line]) -> None:
-    text = "".join(
-        json.dumps({"schema": SCHEMA} | asdict(line), separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n"
-        for line in lines
-    )
-    replace(path, text)
+    replace(path, "".join(f"{_dumped(line)}\n" for line in lines))
+
+
+def _dumped(line: Line) -> str:
+    text = json.dumps({"schema": SCHEMA} | asdict(line), separators=(",", ":"), ensure_ascii=False)
+    return text.encode(errors="backslashreplace").decode()  # half a surrogate pair, as JSON writes it
 
 
 def replace(path: Path, text: str) -> None:
@@ -432,26 +434,30 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--asv", metavar="FOLDER", help="write the history as asv's results")
     options = parser.parse_args(argv)
     try:
-        for path in options.results:
-            recorded = append(options.history, read(path))
+        pattern = re.compile(options.show or "")
+        runs = [read(path) for path in options.results]
+        for path, recorded in zip(options.results, append_all(options.history, runs) if runs else (), strict=True):
             print(f"{path}: {len(recorded.lines)} groups recorded in {options.history}")
             for group, why in recorded.left_out.items():
                 print(f"  left out: {group}: {why}")
         if options.show is not None:
-            show(load(options.history), options.show, options.against)
+            show(load(options.history), pattern, options.against)
         if options.asv:
             print(f"{options.asv}: {len(write_asv(load(options.history), options.asv))} files")
-    except Unreadable as problem:
+    except re.error as problem:
+        print(f"--show: found {options.show!r}: {problem}", file=sys.stderr)
+        return 2
+    except (Unreadable, OSError) as problem:
         print(problem, file=sys.stderr)
         return 2
     return 0
 
 
-def show(history: Sequence[Line], pattern: str, against: str) -> None:
+def show(history: Sequence[Line], pattern: re.Pattern[str], against: str) -> None:
     for processor in dict.fromkeys(line.processor for line in history):
         for group, lines in series(history, processor).items():
             lines = [line for line in lines if against in line.ratio]
-            if not lines or not re.search(pattern, group):
+            if not lines or not pattern.search(group):
                 continue
             print(f"{group}, against {against}, {processor}")
             steps = change_points([line.ratio[against][0] for line in lines])

@@ -72,7 +72,7 @@ class Run:
 def read(path: str | Path) -> Run:
     """The run in a pytest-benchmark JSON file; Unreadable says what is wrong with it."""
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = parsed(Path(path).read_text(encoding="utf-8"))
     except OSError as problem:
         raise Unreadable(f"{path}: {problem.strerror}") from problem
     except (ValueError, RecursionError) as problem:
@@ -85,7 +85,17 @@ def read(path: str | Path) -> Run:
     entries = [_entry(each, f"{path}: benchmarks[{i}]") for i, each in enumerate(data["benchmarks"])]
     if not entries:
         raise Unreadable(f"{path}: found no benchmark in it")
-    return Run(str(path), str(commit.get("id") or ""), str(data.get("datetime") or ""), machine, commit, entries)
+    known = commit.get("id") not in NO_COMMIT
+    return Run(str(path), str(commit["id"]) if known else "", str(data.get("datetime") or ""), machine, commit, entries)
+
+
+NO_COMMIT = (None, "", "unversioned", "unknown")
+"""What pytest-benchmark says where there is no repository, or none that it can read."""
+
+
+def parsed(text: str) -> Any:
+    """JSON, in which a whole number that no float can hold is infinite: what follows looks for that."""
+    return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 300 else float(digits))
 
 
 def _entry(data: Any, where: str) -> Entry:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,8 +18,8 @@ import pytest
 
 pytest.importorskip("bench", reason="the measurements are not beside the tests")
 from bench import history
-from bench.results import Unreadable
-from tests.made_up_runs import COMMITS, PROCESSOR, group_of, run_of
+from bench.results import Unreadable, read
+from tests.made_up_runs import COMMITS, PROCESSOR, group_of, run_of, saved
 
 SECONDS = np.linspace(1.0, 1.1, 9)
 
@@ -158,6 +159,47 @@ def test_the_same_line_twice_and_a_cut_file(tmp_path: Path) -> None:
         history.load(tmp_path / "nowhere.jsonl")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data["commit_info"].update(id="unversioned"), "found no commit"),
+        (lambda data: data["commit_info"].update(time="yesterday"), "date: found 'yesterday'"),
+        (lambda data: [each.update(group=None) for each in data["benchmarks"]], "group: found ''"),
+        (lambda data: data["benchmarks"][0]["extra_info"].update(threads="2"), "threads: found '2'"),
+        (lambda data: data["benchmarks"][0]["stats"].update(median=10**400), "stats.median: found inf"),
+        (lambda data: [each["extra_info"].pop("ratio") for each in data["benchmarks"]], "ratio to numpy: found .inf"),
+    ],
+)
+def test_nothing_is_written_that_could_not_be_read_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Any, message: str
+) -> None:
+    good, bad, path = (tmp_path / name for name in ("good.json", "bad.json", "history.jsonl"))
+    good.write_text(json.dumps(saved(run_of(times_of(2.0), 1))))
+    data = json.loads(json.dumps(saved(run_of(times_of(1e150), 2))))
+    data["benchmarks"][0]["stats"]["median"] = 1e-300
+    change(data)
+    bad.write_text(json.dumps(data))
+    assert history.main([str(good), str(bad), "--history", str(path)]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not path.exists()
+
+
+def test_numbers_too_large_and_names_that_are_no_unicode(tmp_path: Path) -> None:
+    source, path = tmp_path / "run.json", tmp_path / "history.jsonl"
+    data = json.loads(json.dumps(saved(run_of(times_of(2.0)))))
+    for each in data["benchmarks"]:
+        each["group"] += " \ud800 \u00e9"
+        each["stats"]["rounds"] = each["extra_info"]["flops"] = each["extra_info"]["of_roofline"] = 10**400
+    source.write_text(json.dumps(data))
+    history.append(path, read(source))
+    (line,) = history.load(path)
+    assert line.group.endswith(" \ud800 \u00e9")
+    assert line.of_roofline is None
+    path.write_text(path.read_text().replace('"of_roofline":null', f'"of_roofline":{10**400}'))
+    with pytest.raises(Unreadable, match="of_roofline: found inf"):
+        history.load(path)
+
+
 APPENDS = """
 import sys
 from bench import history
@@ -213,6 +255,10 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     (tmp_path / "cut.json").write_text('{"benchmarks": [')
     assert history.main([str(tmp_path / "cut.json"), "--history", str(path)]) == 2
     assert "cut off" in capsys.readouterr().err
+    assert history.main(["--history", str(path), "--show", "("]) == 2
+    assert "--show: found '('" in capsys.readouterr().err
+    assert history.main(["--history", str(path), "--asv", str(path)]) == 2
+    assert "history.jsonl" in capsys.readouterr().err
 
 
 def test_recording_makes_no_other_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

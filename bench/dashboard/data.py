@@ -190,7 +190,7 @@ def _described(run: Run) -> dict[str, Any]:
     own = run.machine.get("fastdl") if isinstance(run.machine.get("fastdl"), dict) else {}
     return {
         "source": _name(run),
-        "commit": _commit(run),
+        "commit": run.commit,
         "date": run.date,
         "processor": _processor(run),
         "link": _link(run.commit_info),
@@ -201,10 +201,6 @@ def _described(run: Run) -> dict[str, Any]:
 
 def _name(run: Run) -> str:
     return run.source.replace("\\", "/").split("/")[-1]
-
-
-def _commit(run: Run) -> str:
-    return "" if run.commit == "unversioned" else run.commit  # as pytest-benchmark says it
 
 
 def _when(date: str) -> datetime:
@@ -334,7 +330,7 @@ def _of_ratios(run: Run, groups: Sequence[Compared]) -> Iterator[_Value]:
     for each in groups:
         if each.word("role") == "ours":
             judged.setdefault(each.group, each)
-    place = _commit(run), "" if _commit(run) else run.date or run.source
+    place = run.commit, "" if run.commit else run.date or run.source
     for each in groups:
         ratio = each.ratio()
         if ratio and each.word("role") != "ours":
@@ -343,7 +339,7 @@ def _of_ratios(run: Run, groups: Sequence[Compared]) -> Iterator[_Value]:
 
 
 def _of_times(run: Run, groups: Sequence[Compared]) -> Iterator[_Value]:
-    place = _commit(run), run.date or run.source
+    place = run.commit, run.date or run.source
     for each in groups:
         median, low, high = (each.number(name) or each.entry.median for name in SPREAD)
         words = {name: each.word(name) for name in FILTERED}
@@ -352,6 +348,6 @@ def _of_times(run: Run, groups: Sequence[Compared]) -> Iterator[_Value]:
 
 def _place(run: Run, ratios: bool) -> dict[str, str]:
     # As a history has it, a commit's date is its own; times are of the day on which they were measured.
-    date = str(run.commit_info.get("time") or run.date) if ratios and _commit(run) else run.date
+    date = str(run.commit_info.get("time") or run.date) if ratios and run.commit else run.date
     subject = str(run.commit_info.get("subject") or _name(run))
-    return {"commit": _commit(run), "date": date, "subject": subject, "link": _link(run.commit_info)}
+    return {"commit": run.commit, "date": date, "subject": subject, "link": _link(run.commit_info)}
