@@ -248,7 +248,7 @@ def report(options: argparse.Namespace, session: Any, run: Any, interrupted: boo
     _dashboard(options, run, history, console)
     code = 1 if session.failures else 0
     if options.check and not interrupted:
-        code = max(code, _check(run, history, ["--cpu"] if options.cpu else []))
+        code = max(code, _check(run, history))
     if options.record and not interrupted:
         _record(run, console)
     return code
@@ -276,9 +276,9 @@ def _dashboard(options: argparse.Namespace, run: Any, history: list[Any], consol
     console.print(f"dashboard: {out}", markup=False, soft_wrap=True)
 
 
-def _check(run: Any, history: list[Any], clock: list[str]) -> int:
+def _check(run: Any, history: list[Any]) -> int:
     check = importlib.import_module("bench.check")
-    found = check.check([run], history, lambda groups: check.measured_again(groups, clock))
+    found = check.check([run], history, check.remeasured_like([run]))
     check.show(found)
     return int(found.code)
 

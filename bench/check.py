@@ -172,6 +172,8 @@ def check(runs: Sequence[Run], history: Sequence[Line], remeasure: Remeasure | N
         again = remeasure(suspects)
         if processor_of(again) != processor:
             raise Unreadable(f"{again.source}: found processor {processor_of(again)!r}, expected {processor!r}")
+        if (found_tree := _tree(again)) != (tree := _tree(runs[0])):
+            raise Unreadable(f"measured again was {found_tree}, expected {tree}: check it out, or --remeasure 0")
         _take(found, again, suspects)
         suspects = judge.suspects(found)
     enough = FEW if remeasure else 1
@@ -191,8 +193,15 @@ def _common(runs: Sequence[Run]) -> tuple[str, set[str]]:
             raise Unreadable(f"{source}: found no machine_info.fastdl.processor, expected the kind of processor")
     if len(set(kinds.values())) > 1:
         raise Unreadable(f"found runs of several kinds of processor, expected one: {kinds}")
+    if len(trees := {_tree(run) for run in runs}) > 1:
+        raise Unreadable(f"found runs of {' and '.join(sorted(trees))}, expected those of one commit")
     same = {run.commit for run in runs if run.commit and not run.commit_info.get("dirty")}
     return next(iter(kinds.values())), same
+
+
+def _tree(run: Run) -> str:
+    """What was measured, in words."""
+    return f"commit {run.commit or 'unknown'}{' with changes' * bool(run.commit_info.get('dirty'))}"
 
 
 def _take(found: dict[str, _Found], run: Run, wanted: Iterable[str] | None = None) -> None:
@@ -403,7 +412,8 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         runs = [read(path) for path in options.results]
-        report = check(runs, expected_of(options.base, options.history), measured_again if options.remeasure else None)
+        history = expected_of(options.base, options.history)
+        report = check(runs, history, remeasured_like(runs) if options.remeasure else None)
     except Unreadable as problem:
         print(problem, file=sys.stderr)
         return 2
@@ -416,7 +426,16 @@ def expected_of(base: str | None, path: str | Path) -> list[Line]:
     if base:
         lines = tracking.lines_of(read(base), of_any_tree=True).lines
         return [replace(line, commit=base) for line in lines]  # of the same commit, too
-    return tracking.load(path) if Path(path).exists() else []
+    return tracking.load(path) if Path(path) != tracking.PATH or Path(path).exists() else []
+
+
+def remeasured_like(runs: Sequence[Run]) -> Remeasure:
+    """Measuring again by the clock of these runs."""
+    about = [run.machine.get("fastdl") for run in runs]
+    clocks = {str(each.get("clock")) for each in about if isinstance(each, dict)}
+    if len(clocks) > 1:
+        raise Unreadable(f"found runs by {' and by '.join(sorted(clocks))}, expected those of one clock")
+    return lambda groups: measured_again(groups, ["--cpu"] if clocks == {"processor time"} else [])
 
 
 def show(report: Report) -> None:
