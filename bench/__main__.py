@@ -65,8 +65,11 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error("--cpu: one thread only: processor time says nothing of more")
     output = Path(options.output)
     folder = output.parent if output.suffix == ".json" else output
-    if folder.exists() and not folder.is_dir():
-        parser.error(f"--output: found the file {folder}, expected a folder")
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        parser.error(f"--output: found the file {there}, expected a folder")
+    if output.suffix == ".json" and output.is_dir():
+        parser.error(f"--output: found the folder {output}, expected a file")
     options.json = output if output.suffix == ".json" else output / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
     environment.hold_to("v3" if options.level == ["v3"] else "", 1)
     missing = [name for name in ("pytest", "pytest_benchmark", "rich") if importlib.util.find_spec(name) is None]
@@ -127,9 +130,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     from bench import results
 
+    _history()  # what is wrong with it is told before anything is measured
     session, interrupted = run(options)
-    if not options.json.exists():
+    if not session.saved:
         print("nothing was measured" + (": interrupted" if interrupted else ""), file=sys.stderr)
+        print(*(f"failed: {name}: {words}" for name, words in session.failures.items()), sep="\n", file=sys.stderr)
         return 130 if interrupted else 1
     measured = results.read(options.json)
     return max(report(options, session, measured, interrupted), 130 * interrupted)
@@ -178,6 +183,7 @@ def run(options: argparse.Namespace) -> tuple[Any, bool]:
             raise SystemExit(f"pytest ended with {code!r}")
         if part.exists():
             os.replace(part, options.json)
+            session.saved = True
     return session, code == pytest.ExitCode.INTERRUPTED
 
 
@@ -294,7 +300,7 @@ def end(arguments: Sequence[str] | None = None) -> int:
 
     try:
         return main(arguments)
-    except Unreadable as problem:
+    except (Unreadable, OSError) as problem:
         print(problem, file=sys.stderr)
         return 2
     except KeyboardInterrupt:

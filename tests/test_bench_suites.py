@@ -428,15 +428,22 @@ def test_words_choose(groups: list[Group]) -> None:
         (["--threads", "1", "2", "--cpu"], "--cpu: one thread only"),
         (["--against", "nobody"], "found nobody, expected among"),
         (["-o", str(Path(__file__))], "expected a folder"),
+        (["-o", str(Path(__file__, "folder", "out.json"))], "expected a folder"),
+        (["-o", "OCCUPIED"], "expected a file"),
         (["--fast"], "unrecognized"),
     ],
 )
 def test_bad_options(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: list[str],
+    words: str,
 ) -> None:
     monkeypatch.setattr(command.environment, "hold_to", lambda level, threads: None)
+    (tmp_path / "folder.json").mkdir()
     with pytest.raises(SystemExit) as ended:
-        command.parse(arguments)
+        command.parse([word.replace("OCCUPIED", str(tmp_path / "folder.json")) for word in arguments])
     assert ended.value.code == 2
     assert words in capsys.readouterr().err
 
@@ -485,6 +492,54 @@ def test_nothing_is_written_when_nothing_was_measured(tmp_path: Path) -> None:
     assert done.returncode == 130
     assert "nothing was measured" in done.stderr
     assert not (tmp_path / "out.json").exists()
+
+
+FAILS = """
+import sys
+from bench import __main__, contest
+measure = contest.measure
+
+def failing(group, settings, place):
+    if group.case.startswith("tanh"):
+        raise RuntimeError("no such place")
+    outcome = measure(group, settings, place)
+    if OURS:
+        outcome.times.clear()
+        outcome.failed["fastdl"] = "AssertionError: off by 3"
+    return outcome
+
+contest.measure = failing
+sys.exit(__main__.end(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("ours", [False, True])
+def test_no_failure_is_passed_over(tmp_path: Path, ours: bool) -> None:
+    """Not one outside of a contender, beside groups that are good; nor one after which nothing is left to be saved."""
+    words = ["--quick", "--only", "^relu-16384", *([] if ours else ["^tanh-16384"]), "--against", "numpy"]
+    out = tmp_path / "out.json"
+    out.write_text("an older run")
+    program = [sys.executable, "-c", f"OURS = {ours}\n{FAILS}", *words, "-o", str(out)]
+    done = subprocess.run(program, cwd=CHECKOUT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1, done.stderr
+    if ours:
+        assert "nothing was measured" in done.stderr
+        assert "fastdl: AssertionError: off by 3" in done.stderr
+        assert out.read_text() == "an older run"
+    else:
+        assert "RuntimeError: no such place" in done.stdout
+        assert len(results.read(out).groups()) == 1
+
+
+def test_what_is_wrong_is_told_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command.environment, "hold_to", lambda level, threads: None)
+    monkeypatch.setattr(command, "run", lambda options: pytest.fail("it measures"))
+    monkeypatch.setattr(command, "PATH", tmp_path / "history.jsonl")
+    command.PATH.write_text('{"schema": 7}\n')
+    assert command.end(["--quick", "--only", "^relu-16384", "-o", str(tmp_path)]) == 2
+    assert "history.jsonl: line 1: schema: found 7" in capsys.readouterr().err
 
 
 def test_what_comes_of_a_run(
