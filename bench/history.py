@@ -26,7 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from bench.results import Entry, Run, Unreadable, parsed, read
+from bench import results
+from bench.results import Entry, Run, Unreadable, is_positive, parsed, read
 
 SCHEMA = 1
 PATH = Path(__file__).with_name("history.jsonl")
@@ -156,7 +157,7 @@ def lines_of(run: Run, of_any_tree: bool = False) -> Recorded:
             group=group,
             threads=threads,
             ratio=ratio,
-            of_roofline=float(f"{reached:.4g}") if _is_number(reached) and reached > 0 else None,
+            of_roofline=float(f"{reached:.4g}") if is_positive(reached) else None,
             **text,
         )
         recorded.lines.append(_parsed(_dumped(line), f"{run.source}: {group}"))  # what cannot be read is not written
@@ -179,12 +180,8 @@ def disturbance(entry: Entry) -> str:
 
 def ratio_of(entry: Entry, ours: Entry) -> Interval:
     """An entry's time over that of ours, with its interval where there is one, else that of the medians alone."""
-    given = entry.extra.get("ratio")
-    if isinstance(given, list) and len(given) == 3 and all(_is_number(each) and each > 0 for each in given):
-        middle, low, high = map(float, given)
-        return middle, min(low, middle), max(high, middle)
     ratio = entry.median / ours.median
-    return ratio, ratio, ratio
+    return results.ratio_of(entry) or (ratio, ratio, ratio)
 
 
 def rounded(ratio: Interval) -> Interval:
@@ -224,20 +221,16 @@ def _parsed(raw: str, where: str) -> Line:
     if isinstance(data["threads"], bool) or not isinstance(data["threads"], int) or data["threads"] < 1:
         raise Unreadable(f"{where}: threads: found {data['threads']!r}, expected a number from 1 on")
     reached, ratio = data["of_roofline"], data["ratio"]
-    if reached is not None and not (_is_number(reached) and reached > 0):
+    if reached is not None and not is_positive(reached):
         raise Unreadable(f"{where}: of_roofline: found {reached!r}, expected a number above 0, or null")
     if not isinstance(ratio, dict) or not ratio:
         raise Unreadable(f"{where}: ratio: found {ratio!r}, expected a ratio to at least one implementation")
     for name, each in ratio.items():
-        good = isinstance(each, list) and len(each) == 3 and all(map(_is_number, each))
-        if not good or not 0 < each[1] <= each[0] <= each[2]:
+        good = isinstance(each, list) and len(each) == 3 and all(map(is_positive, each))
+        if not good or not each[1] <= each[0] <= each[2]:
             raise Unreadable(f"{where}: ratio to {name}: found {each!r}, expected [median, low, high] above 0")
     known = {name: data[name] for name in Line.__dataclass_fields__}
     return Line(**known | {"ratio": {name: tuple(each) for name, each in ratio.items()}})
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _when(date: str) -> datetime.datetime:

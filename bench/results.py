@@ -98,12 +98,26 @@ def parsed(text: str) -> Any:
     return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 300 else float(digits))
 
 
+def is_positive(value: Any) -> bool:
+    """Whether it is a finite number above 0, as times and ratios are."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def ratio_of(entry: Entry) -> tuple[float, float, float] | None:
+    """What the file says of its time over that of ours, where it says that in full."""
+    ratio = entry.extra.get("ratio")
+    if not isinstance(ratio, list) or len(ratio) != 3 or not all(map(is_positive, ratio)):
+        return None
+    middle, low, high = map(float, ratio)
+    return middle, min(low, middle), max(high, middle)
+
+
 def _entry(data: Any, where: str) -> Entry:
     stats = data.get("stats") if isinstance(data, dict) else None
     if not isinstance(stats, dict):
         raise Unreadable(f"{where}: found no stats, expected those of pytest-benchmark")
     median = stats.get("median")
-    if isinstance(median, bool) or not isinstance(median, (int, float)) or not 0 < median < math.inf:
+    if not is_positive(median):
         raise Unreadable(f"{where}: stats.median: found {median!r}, expected seconds above 0")
     numbers = {k: v for k, v in stats.items() if isinstance(v, (int, float)) and math.isfinite(v)}
     name = str(data.get("name") or data.get("fullname") or "")

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -624,3 +625,10 @@ def test_bars_read_results() -> None:
     assert bars.from_results(f"{bars.MAX_POOL} --with-forward", bars.measured([run(9.0)])) is None
     with pytest.raises(results.Unreadable, match="of 'another'"):
         bars.measured([run(9.0, kind="another")])
+    with pytest.raises(results.Unreadable, match="found results of ''"):
+        bars.measured([replace(run(9.0), machine={"fastdl": "a word"})])
+    for left_out in ("level", "of_roofline", "ratio", "implementation"):
+        lacking = run(9.0)
+        for each in lacking.entries:
+            each.extra.pop(left_out, None)
+        assert bars.from_results(bars.MAX_POOL, bars.measured([lacking])) is None, left_out

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from bench.results import Entry, Run, Unreadable
+from bench.results import Entry, Run, Unreadable, is_positive, ratio_of
 
 if TYPE_CHECKING:
     from bench.history import Line
@@ -72,14 +72,16 @@ class Compared:
         return _positive(self.entry.stats.get(name) if name in SPREAD else self.entry.extra.get(name))
 
     def ratio(self) -> list[float] | None:
-        value = self.entry.extra.get("ratio")
-        found = [_positive(part) for part in value] if isinstance(value, (list, tuple)) and len(value) == 3 else [None]
-        return None if None in found else [part for part in found if part]
+        ratio = ratio_of(self.entry)
+        return [_short(part) for part in ratio] if ratio else None
 
 
 def _positive(value: Any) -> float | None:
-    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(f"{value:.5g}") if plain and 0 < value < math.inf else None
+    return _short(value) if is_positive(value) else None
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.5g}")
 
 
 def _file_of(entry: Entry) -> str:
