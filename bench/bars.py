@@ -253,7 +253,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reports[command] = from_results(command, known) or run(command)
     missed = show(chosen, reports)
     if options.json:
-        replace(Path(options.json), json.dumps(reports, indent=1))
+        try:
+            replace(Path(options.json), json.dumps(reports, indent=1))
+        except OSError as problem:
+            print(problem, file=sys.stderr)
+            return 2
     return int(bool(missed))
 
 
