@@ -221,6 +221,11 @@ def _processor(run: Run) -> str:
     return str(found or run.machine.get("processor") or run.machine.get("machine") or "")
 
 
+def _changed(run: Run) -> bool:
+    """Whether it measured another tree than its commit's."""
+    return bool(run.commit_info.get("dirty"))
+
+
 def _link(commit_info: Mapping[str, Any]) -> str:
     address = str(commit_info.get("url") or "")
     return address if re.match(r"https?://\S+$", address) else ""
@@ -332,10 +337,12 @@ def _of_ratios(run: Run, groups: Sequence[Compared]) -> Iterator[_Value]:
     for each in groups:
         if each.word("role") == "ours":
             judged.setdefault(each.group, each)
-    place = run.commit, "" if run.commit else run.date or run.source
+    place = run.commit, "" if run.commit and not _changed(run) else run.date or run.source
     for each in groups:
         ratio = each.ratio()
-        if ratio and each.word("role") != "ours":
+        # As in a history, what was disturbed says nothing.
+        disturbed = any(one.word("disturbed") for one in (each, judged.get(each.group, each)))
+        if ratio and not disturbed and each.word("role") != "ours":
             words = {name: judged.get(each.group, each).word(name) for name in FILTERED}
             yield _Value(place, (_processor(run), each.group, each.label), words, (ratio[0], ratio[1], ratio[2]))
 
@@ -343,6 +350,8 @@ def _of_ratios(run: Run, groups: Sequence[Compared]) -> Iterator[_Value]:
 def _of_times(run: Run, groups: Sequence[Compared]) -> Iterator[_Value]:
     place = run.commit, run.date or run.source
     for each in groups:
+        if each.word("disturbed"):
+            continue
         median, low, high = (each.number(name) or each.entry.median for name in SPREAD)
         words = {name: each.word(name) for name in FILTERED}
         yield _Value(place, (_processor(run), each.group, each.label), words, (median, low, high))
@@ -350,6 +359,7 @@ def _of_times(run: Run, groups: Sequence[Compared]) -> Iterator[_Value]:
 
 def _place(run: Run, ratios: bool) -> dict[str, str]:
     # As a history has it, a commit's date is its own; times are of the day on which they were measured.
-    date = str(run.commit_info.get("time") or run.date) if ratios and run.commit else run.date
-    subject = str(run.commit_info.get("subject") or _name(run))
+    own = ratios and run.commit and not _changed(run)
+    date = str(run.commit_info.get("time") or run.date) if own else run.date
+    subject = str(run.commit_info.get("subject") or _name(run)) + ", with changes" * (ratios and _changed(run))
     return {"commit": run.commit, "date": date, "subject": subject, "link": _link(run.commit_info)}
