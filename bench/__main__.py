@@ -71,7 +71,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     if output.suffix == ".json" and output.is_dir():
         parser.error(f"--output: found the folder {output}, expected a file")
     options.json = output if output.suffix == ".json" else output / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
-    environment.hold_to("v3" if options.level == ["v3"] else "", 1)
+    environment.hold_to("v3" if set(options.level) == {"v3"} else "", 1)
     missing = [name for name in ("pytest", "pytest_benchmark", "rich") if importlib.util.find_spec(name) is None]
     if missing:
         parser.error(f'not installed: {", ".join(missing)}: pip install "fastdl[bench]"')
@@ -101,8 +101,10 @@ def _groups(options: argparse.Namespace, parser: argparse.ArgumentParser) -> lis
     for level in levels:
         if level not in supported:
             parser.error(f"--level: found {level!r}, expected of this machine's: {', '.join(supported)}")
-    if len(levels) == 1:
+    if len(set(levels)) == 1:
         fastdl.use_isa(levels[0])
+    elif "v3" in levels and supported[0] != "v3" and 1 in options.threads:
+        parser.error("--level: v3 in a run of its own: the others of a process are held to it before they are loaded")
     for name in options.against or ():
         if name in peers.PEERS and peers.missing(name):
             parser.error(f"--against: {name} is not installed: pip install {' '.join(peers.missing(name))}")
@@ -275,7 +277,8 @@ def _dashboard(options: argparse.Namespace, run: Any, history: list[Any], consol
         return
     out = options.json.parent / "dashboard.html"
     try:
-        importlib.import_module("bench.dashboard").write([run], history, out)
+        links = importlib.import_module("bench.history").commit_url()
+        importlib.import_module("bench.dashboard").write([run], history, out, links)
     except ImportError as problem:
         console.print(f'no dashboard: {problem}: pip install "fastdl[bench]"', markup=False)
         return

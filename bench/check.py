@@ -379,7 +379,15 @@ def student(chance: float, freedom: float) -> float:
 
 
 def measured_again(groups: Sequence[str], more: Sequence[str] = ()) -> Run:
-    """Measure groups by `python -m bench`, with these options more, in a process of its own."""
+    """Measure groups by `python -m bench`, with these options more, in processes of its own: one a level."""
+    levels: dict[str, list[str]] = {}
+    for group in groups:
+        levels.setdefault(group.rpartition(" ")[2], []).append(group)
+    runs = [_measured(same, more) for same in levels.values()]
+    return replace(runs[0], entries=[entry for run in runs for entry in run.entries])
+
+
+def _measured(groups: Sequence[str], more: Sequence[str]) -> Run:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "again.json")
         command = [sys.executable, "-m", "bench", "-o", str(path), *options_for(groups), *more]

@@ -258,6 +258,23 @@ def _subject(commit: str) -> str:
     return _git("log", "-1", "--format=%s", commit, "--")
 
 
+def commit_url() -> str:
+    """Where a commit of this checkout is to be seen, by the remote that it is from: with "{commit}" in it, or ""."""
+    return _web_address(_git("remote", "get-url", "origin"))
+
+
+def _web_address(remote: str) -> str:
+    """Without the user, and the password, that may be in it.
+
+    >>> _web_address("git@host.org:someone/fastdl.git")
+    'https://host.org/someone/fastdl/commit/{commit}'
+    """
+    found = re.fullmatch(
+        r"(?:\w+://(?:[^@/]+@)?|[\w.-]+@)([\w.-]+\.[\w.-]+)(?::\d+)?[:/]([^\s{}]+?)(?:\.git)?/?", remote
+    )
+    return f"https://{found[1]}/{found[2]}/commit/{{commit}}" if found else ""
+
+
 def _git(*words: str) -> str:
     """What git says of this checkout, or ""."""
     try:

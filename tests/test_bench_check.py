@@ -237,6 +237,19 @@ def test_measured_again_by_the_same_clock(monkeypatch: pytest.MonkeyPatch) -> No
         check.remeasured_like([*of.values()])
 
 
+def test_each_level_is_measured_again_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def measured(groups: Sequence[str], more: Sequence[str]) -> Run:
+        asked.append([*groups, *more])
+        return run_of({group: {"fastdl": np.ones(3) + np.arange(3)} for group in groups})
+
+    monkeypatch.setattr(check, "_measured", measured)
+    run = check.measured_again(["a float32 1t v3", "b float32 1t v4", "c float32 2t v3"], ["--cpu"])
+    assert asked == [["a float32 1t v3", "c float32 2t v3", "--cpu"], ["b float32 1t v4", "--cpu"]]
+    assert len(run.groups()) == 3
+
+
 def test_how_groups_are_measured_again() -> None:
     names = ["max_pool1d-4x(2)-k=3 float32 1t v3", "relu-8 float64 2t v3"]
     assert check.options_for(names) == [
@@ -252,8 +265,8 @@ def test_how_groups_are_measured_again() -> None:
 
 
 def test_examples() -> None:
-    for module in (check, history):
-        assert doctest.testmod(module) == (0, 1)
+    for module, count in ((check, 1), (history, 2)):
+        assert doctest.testmod(module) == (0, count)
 
 
 def test_student() -> None:

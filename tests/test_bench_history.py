@@ -261,6 +261,24 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "history.jsonl" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("remote", "address"),
+    [
+        ("https://host.org/a/b.git", "https://host.org/a/b/commit/{commit}"),
+        ("https://user:secret@host.org/a/b", "https://host.org/a/b/commit/{commit}"),
+        ("ssh://git@host.org:22/a/b.git", "https://host.org/a/b/commit/{commit}"),
+        ("git@host.org:group/a/b.git", "https://host.org/group/a/b/commit/{commit}"),
+        ("/home/somebody/b", ""),
+        ("../b.git", ""),
+        ("file:///home/b.git", ""),
+        ("", ""),
+    ],
+)
+def test_links_to_commits(remote: str, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "_git", lambda *words: remote)
+    assert history.commit_url() == address
+
+
 def test_recording_makes_no_other_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "bench").mkdir()
 

@@ -28,6 +28,7 @@ from bench.contest import Here, Settings
 from bench.suites import Absent, Group
 from tests.cases import all_cases
 
+SUPPORTED = fastdl.supported_isas()
 CHECKOUT = Path(__file__).parents[1]
 RELU = next(case for case in all_cases("relu", "bench") if case.id == "relu-16384")
 QUICK = Settings(rounds=3, seconds=1e-4, repeats=0)
@@ -449,6 +450,21 @@ def test_bad_options(
     assert words in capsys.readouterr().err
 
 
+def test_a_level_that_others_are_held_to_is_a_run_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one process NumPy would be v4's, under the name of v3."""
+    held: list[str] = []
+    monkeypatch.setattr(command.environment, "hold_to", lambda level, threads: held.append(level))
+    monkeypatch.setattr(fastdl, "supported_isas", lambda: ["v4", "v3"])
+    with pytest.raises(SystemExit):
+        command.parse(["--level", "v3", "v4"])
+    assert "--level: v3 in a run of its own" in capsys.readouterr().err
+    if "v3" in SUPPORTED:
+        command.parse(["--level", "v3", "v3", "--only", "^relu-16384"])
+        assert held == ["", "v3"]
+
+
 SCRIPT = """
 import sys
 from bench import __main__, contest
@@ -551,13 +567,14 @@ def test_what_comes_of_a_run(
     found = SimpleNamespace(code=0)
     history = ModuleType("bench.history")
     history.load = lambda path: ["a line"]  # type: ignore[attr-defined]
+    history.commit_url = lambda: "https://a.org/{commit}"  # type: ignore[attr-defined]
     history.append = lambda path, run: seen.setdefault("recorded", SimpleNamespace(lines=[1], left_out={}))  # type: ignore[attr-defined]
     check = ModuleType("bench.check")
     check.check = lambda runs, lines, again: seen.update(checked=(runs, lines, again)) or found  # type: ignore[attr-defined]
     check.remeasured_like, check.show = lambda runs: runs, lambda report: None  # type: ignore[attr-defined]
     dashboard = ModuleType("bench.dashboard")
     dashboard.__spec__ = ModuleSpec("bench.dashboard", None)
-    dashboard.write = lambda runs, lines, out: out.write_text(f"{len(runs)} {lines}")  # type: ignore[attr-defined]
+    dashboard.write = lambda runs, lines, out, url: out.write_text(f"{len(runs)} {lines} {url}")  # type: ignore[attr-defined]
     for module in (history, check, dashboard):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(command, "PATH", tmp_path / "history.jsonl")
@@ -567,7 +584,7 @@ def test_what_comes_of_a_run(
     run = results.Run("x", "", "", {}, {}, [results.Entry("relu", "fastdl", "fastdl", {}, {"median": 1.0}, extra)])
     options = SimpleNamespace(json=tmp_path / "out.json", check=False, record=False)
     assert command.report(options, session, run, False) == 0
-    assert (tmp_path / "dashboard.html").read_text() == "1 ['a line']"
+    assert (tmp_path / "dashboard.html").read_text() == "1 ['a line'] https://a.org/{commit}"
     assert not seen
     assert "no time left for 1 of 2 groups" in capsys.readouterr().out
     options.check = options.record = True
