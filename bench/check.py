@@ -70,10 +70,17 @@ class Verdict:
     """The commit at which the present level began."""
     times: int
     """It was measured."""
+    confirmed: bool
+    """That is often enough for an alarm."""
 
     @property
     def slower(self) -> bool:
-        return self.found < self.allowed
+        return self.found < self.allowed and self.confirmed
+
+    @property
+    def doubtful(self) -> bool:
+        """It looks slower, and nobody knows: it was disturbed when it was measured again."""
+        return self.found < self.allowed and not self.confirmed
 
     @property
     def by(self) -> float:
@@ -178,6 +185,7 @@ def check(runs: Sequence[Run], history: Sequence[Line], remeasure: Remeasure | N
         suspects = judge.suspects(found)
     enough = FEW if remeasure else 1
     report.verdicts = judge.verdicts(found, enough)
+    report.unjudged |= {verdict.name: DOUBTFUL for verdict in report.verdicts if verdict.doubtful}
     judged = {verdict.name for verdict in report.verdicts}
     report.unjudged |= {group: found[group].why or "disturbed" for group in levels if group not in judged}
     return report
@@ -288,6 +296,7 @@ class _Judge:
 
 
 FAMILY = "all of "
+DOUBTFUL = "it looks slower, but was disturbed when it was measured again"
 
 
 def _verdict(
@@ -312,8 +321,6 @@ def _verdict(
     certain = math.inf if weight == GUESSED and freedom < FEW - 1 else weight + freedom
     certain = min(certain, UNSURE * max(1, freedom))  # what is expected may itself be made of outliers
     bound = -max(LEAST, student(chance, min(certain, most)) * deviation)
-    if times < enough:  # it was not confirmed
-        bound = min(bound, value - centre)
     return Verdict(
         name,
         math.exp(value),
@@ -323,6 +330,7 @@ def _verdict(
         freedom + 1,
         level.since,
         times,
+        times >= enough,
     )
 
 

@@ -143,6 +143,21 @@ def test_the_disturbed_alarm_nobody() -> None:
     assert group_of(0) in names(report)
 
 
+def test_what_could_not_be_confirmed_is_no_alarm_and_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    machine = Machine(10)
+    slowed = {"slowed": range(CASES), "factor": 2.0}
+
+    def disturbed(groups: Sequence[str]) -> Run:
+        times = machine.times(**slowed)  # type: ignore[arg-type]
+        return only(run_of(times, 100, families=FAMILY, disturbed=dict.fromkeys(times, "a neighbour")), groups)
+
+    report = check.check([machine.run(100, **slowed)], machine.history(), disturbed)
+    assert names(report) == set()
+    assert {group_of(i) for i in range(CASES)} <= {g for g, why in report.unjudged.items() if why == check.DOUBTFUL}
+    check.show(report)
+    assert "not judged: it looks slower, but was disturbed when it was measured again" in capsys.readouterr().out
+
+
 def test_a_slow_run_that_does_not_come_again() -> None:
     machine = Machine(5)
     report = check.check([machine.run(100, slowed=range(CASES), factor=1.3)], machine.history(), machine.remeasure())
