@@ -255,7 +255,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.json:
         try:
             replace(Path(options.json), json.dumps(reports, indent=1))
-        except OSError as problem:
+        except (ValueError, OSError) as problem:
             print(problem, file=sys.stderr)
             return 2
     return int(bool(missed))

@@ -14,11 +14,9 @@ import argparse
 import datetime
 import json
 import math
-import os
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -28,6 +26,7 @@ import numpy as np
 
 from bench import results
 from bench.results import Entry, Run, Unreadable, is_positive, parsed, read
+from fastdl._files import replacing
 
 SCHEMA = 1
 PATH = Path(__file__).with_name("history.jsonl")
@@ -297,19 +296,9 @@ def _dumped(line: Line) -> str:
 
 def replace(path: Path, text: str) -> None:
     """Write a file at once, or not at all."""
-    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, path.stat().st_mode & 0o777 if path.exists() else 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as temporary:
+        Path(temporary).write_text(text, encoding="utf-8", newline="\n")
 
 
 # ---- steps ----
@@ -457,7 +446,7 @@ def main(argv: list[str] | None = None) -> int:
     except re.error as problem:
         print(f"--show: found {options.show!r}: {problem}", file=sys.stderr)
         return 2
-    except (Unreadable, OSError) as problem:
+    except (ValueError, OSError) as problem:
         print(problem, file=sys.stderr)
         return 2
     return 0

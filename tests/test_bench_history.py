@@ -259,6 +259,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "--show: found '('" in capsys.readouterr().err
     assert history.main(["--history", str(path), "--asv", str(path)]) == 2
     assert "history.jsonl" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="expected the name of a file"):  # a device is not replaced by a file
+        history.append(os.devnull, run_of(times_of(2.0)))
 
 
 @pytest.mark.parametrize(
