@@ -63,6 +63,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             parser.error(f"--only: found {word!r}: {problem}")
     if options.cpu and set(options.threads) != {1}:
         parser.error("--cpu: one thread only: processor time says nothing of more")
+    if options.check and options.against and "numpy" not in options.against:
+        parser.error("--check: found no numpy in --against, expected it: what is tracked is the ratio to it")
     output = Path(options.output)
     folder = output.parent if output.suffix == ".json" else output
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
@@ -135,7 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _history()  # what is wrong with it is told before anything is measured
     session, interrupted = run(options)
     if not session.saved:
-        print("nothing was measured" + (": interrupted" if interrupted else ""), file=sys.stderr)
+        why = ": interrupted" if interrupted else ": no time left, --minutes gives more" if session.late else ""
+        print(f"nothing was measured{why}", file=sys.stderr)
         print(*(f"failed: {name}: {words}" for name, words in session.failures.items()), sep="\n", file=sys.stderr)
         return 130 if interrupted else 1
     measured = results.read(options.json)

@@ -429,6 +429,7 @@ def test_words_choose(groups: list[Group]) -> None:
         (["--minutes", "-1"], "expected more than 0"),
         (["--threads", "1", "2", "--cpu"], "--cpu: one thread only"),
         (["--against", "nobody"], "found nobody, expected among"),
+        (["--check", "--against", "torch"], "--check: found no numpy in --against"),
         (["-o", str(Path(__file__))], "expected a folder"),
         (["-o", str(Path(__file__, "folder", "out.json"))], "expected a folder"),
         (["-o", "OCCUPIED"], "expected a file"),
@@ -546,6 +547,12 @@ def test_no_failure_is_passed_over(tmp_path: Path, ours: bool) -> None:
     else:
         assert "RuntimeError: no such place" in done.stdout
         assert len(results.read(out).groups()) == 1
+
+
+def test_a_run_without_time_says_so(tmp_path: Path) -> None:
+    done = bench(tmp_path, "--minutes", "0.0001", "--only", "^relu-16384", "--against", "numpy")
+    assert done.returncode == 1
+    assert "nothing was measured: no time left, --minutes gives more" in done.stderr
 
 
 def test_what_is_wrong_is_told_before_anything_is_measured(
