@@ -118,7 +118,9 @@ class Session:
     def pytest_runtest_logreport(self, report: Any) -> None:
         """What went wrong outside of a contender is a failure of the run, too."""
         crash = getattr(report.longrepr, "reprcrash", None)
-        words = crash.message if crash else report.longreprtext
+        words = (crash.message if crash else report.longreprtext).removeprefix(
+            "Failed: "
+        )  # as those of test_suites say
         if report.failed and words not in self.failures.values():
             self.failures[report.nodeid.partition("::")[2]] = words
 

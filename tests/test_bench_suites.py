@@ -543,6 +543,7 @@ def test_no_failure_is_passed_over(tmp_path: Path, ours: bool) -> None:
     if ours:
         assert "nothing was measured" in done.stderr
         assert "fastdl: AssertionError: off by 3" in done.stderr
+        assert done.stderr.count("failed: ") == 1
         assert out.read_text() == "an older run"
     else:
         assert "RuntimeError: no such place" in done.stdout
