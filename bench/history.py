@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from bench import results
-from bench.results import Entry, Run, Unreadable, is_positive, parsed, read
+from bench.results import NO_COMMIT, Entry, Run, Unreadable, is_positive, parsed, read
 from fastdl._files import replacing
 
 SCHEMA = 1
@@ -245,9 +245,15 @@ def describe(commit_info: dict[str, Any]) -> dict[str, Any]:
     """pytest-benchmark's commit_info, with the first line of the message, and "dirty" for what is measured alone.
 
     Recording a run changes the history, and the figures in documents: that makes no other tree of the next run's.
+    pytest-benchmark asks about the folder that it is started in, which may be in another project: what was measured
+    is this one.
     """
-    if not commit_info.get("id") or _git("rev-parse", "HEAD") != commit_info["id"]:
-        return commit_info
+    head = _git("rev-parse", "--show-prefix", "HEAD")
+    if not head or "\n" in head:  # in a folder of another's
+        return {"id": NO_COMMIT[-1], "dirty": False}
+    if head != commit_info.get("id"):
+        branch, when = _git("rev-parse", "--abbrev-ref", "HEAD"), _git("log", "-1", "--format=%cI")
+        commit_info = {"id": head, "time": when, "project": "fastdl", "branch": branch}
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", *MEASURED, f":!bench/{PATH.name}")
     return commit_info | {"subject": _subject(commit_info["id"]), "dirty": bool(changed)}
 

@@ -113,14 +113,15 @@ class Session:
         machine_info["fastdl"] = self.machine_info()
 
     def pytest_benchmark_update_commit_info(self, config: Any, commit_info: dict[str, Any]) -> None:
-        commit_info.update(history.describe(commit_info))
+        described = history.describe(dict(commit_info))
+        commit_info.clear()
+        commit_info.update(described)
 
     def pytest_runtest_logreport(self, report: Any) -> None:
         """What went wrong outside of a contender is a failure of the run, too."""
         crash = getattr(report.longrepr, "reprcrash", None)
-        words = (crash.message if crash else report.longreprtext).removeprefix(
-            "Failed: "
-        )  # as those of test_suites say
+        words = crash.message if crash else report.longreprtext
+        words = words.removeprefix("Failed: ")  # as pytest.fail says
         if report.failed and words not in self.failures.values():
             self.failures[report.nodeid.partition("::")[2]] = words
 

@@ -300,10 +300,14 @@ def test_recording_makes_no_other_tree(tmp_path: Path, monkeypatch: pytest.Monke
     assert history.describe(info) == info | {"subject": "A subject", "dirty": False}
     (tmp_path / "bench/timing.py").write_text("after\n")
     assert history.describe(info)["dirty"]
-    assert history.describe({"id": "of another checkout", "dirty": True}) == {
-        "id": "of another checkout",
-        "dirty": True,
-    }
+    # What was measured is this checkout, wherever it was started from.
+    found = history.describe({"id": "of another checkout", "dirty": False, "branch": "theirs", "time": "2001-01-01"})
+    assert (found["id"], found["subject"], found["dirty"]) == (info["id"], "A subject", True)
+    assert found["time"] == git("log", "-1", "--format=%cI")
+    assert found["branch"] == git("rev-parse", "--abbrev-ref", "HEAD")
+    # Unpacked within another project's repository, it has no commit.
+    monkeypatch.setattr(history, "__file__", str(tmp_path / "bench" / "bench" / "history.py"))
+    assert history.describe(info) == {"id": "unknown", "dirty": False}
 
 
 # ---- steps ----
