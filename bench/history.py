@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+import fastdl
 from bench import results
 from bench.results import NO_COMMIT, Entry, Run, Unreadable, is_positive, parsed, read
 from fastdl._files import replacing
@@ -255,7 +256,20 @@ def describe(commit_info: dict[str, Any]) -> dict[str, Any]:
         branch, when = _git("rev-parse", "--abbrev-ref", "HEAD"), _git("log", "-1", "--format=%cI")
         commit_info = {"id": head, "time": when, "project": "fastdl", "branch": branch}
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", *MEASURED, f":!bench/{PATH.name}")
-    return commit_info | {"subject": _subject(commit_info["id"]), "dirty": bool(changed)}
+    return commit_info | {
+        "subject": _subject(commit_info["id"]),
+        "dirty": bool(changed) or _is_another(Path(fastdl.__file__).parent),
+    }
+
+
+def _is_another(installed: Path) -> bool:
+    """Whether the package that is measured has other Python in it than this checkout: one that was installed before.
+
+    What its kernels were compiled from cannot be told.
+    """
+    checkout = Path(__file__).parents[1]
+    names = [name for name in _git("ls-files", "fastdl").splitlines() if (installed.parent / name).exists()]
+    return any((installed.parent / name).read_bytes() != (checkout / name).read_bytes() for name in names)
 
 
 def _subject(commit: str) -> str:

@@ -300,6 +300,17 @@ def test_recording_makes_no_other_tree(tmp_path: Path, monkeypatch: pytest.Monke
     assert history.describe(info) == info | {"subject": "A subject", "dirty": False}
     (tmp_path / "bench/timing.py").write_text("after\n")
     assert history.describe(info)["dirty"]
+    # A package that was installed before is no commit's either.
+    git("checkout", "-q", "bench/timing.py")
+    (tmp_path / "fastdl").mkdir()
+    (tmp_path / "fastdl/__init__.py").write_text("of this commit\n")
+    git("add", "fastdl")
+    git("commit", "-q", "-m", "A subject")
+    info["id"] = git("rev-parse", "HEAD")
+    assert history.describe(info)["dirty"]
+    monkeypatch.setattr("fastdl.__file__", str(tmp_path / "fastdl/__init__.py"))
+    assert not history.describe(info)["dirty"]
+    (tmp_path / "bench/timing.py").write_text("after\n")
     # What was measured is this checkout, wherever it was started from.
     found = history.describe({"id": "of another checkout", "dirty": False, "branch": "theirs", "time": "2001-01-01"})
     assert (found["id"], found["subject"], found["dirty"]) == (info["id"], "A subject", True)
