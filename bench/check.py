@@ -440,8 +440,8 @@ def main(argv: list[str] | None = None) -> int:
 def expected_of(base: str | None, path: str | Path) -> list[Line]:
     """The history, or a single run that takes its place; none where there is no file yet."""
     if base:
-        lines = tracking.lines_of(read(base), of_any_tree=True).lines
-        return [replace(line, commit=base) for line in lines]  # of the same commit, too
+        # Under a name of its own: it may be of the same commit, or of none.
+        return tracking.lines_of(replace(read(base), commit=str(base)), of_any_tree=True).lines
     return tracking.load(path) if Path(path) != tracking.PATH or Path(path).exists() else []
 
 

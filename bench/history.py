@@ -274,7 +274,8 @@ def _is_another(installed: Path) -> bool:
 
 def _subject(commit: str) -> str:
     """The first line of the commit's message, where this is a checkout that has it."""
-    return _git("log", "-1", "--format=%s", commit, "--")
+    is_hash = re.fullmatch(r"[0-9a-fA-F]{4,64}", commit)  # a file may say anything, also what git takes for an option
+    return _git("log", "-1", "--format=%s", commit, "--") if is_hash else ""
 
 
 def commit_url() -> str:

@@ -194,6 +194,9 @@ def test_another_run_in_place_of_a_history(tmp_path: Path) -> None:
     report = check.check([machine.run(0, **slowed)], lines, machine.remeasure(0, **slowed))
     assert names(report) >= {group_of(i) for i in range(0, CASES, 12)}
     assert all(verdict.since == str(path) for verdict in report.failed)
+    # One that was measured outside of a repository will do.
+    path.write_text(json.dumps(saved(machine.run(0)) | {"commit_info": {"id": "unversioned"}}))
+    assert len(check.expected_of(str(path), "unused")) == CASES
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

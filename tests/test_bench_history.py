@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +262,14 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "history.jsonl" in capsys.readouterr().err
     with pytest.raises(ValueError, match="expected the name of a file"):  # a device is not replaced by a file
         history.append(os.devnull, run_of(times_of(2.0)))
+
+
+def test_a_commit_is_no_option_of_git(tmp_path: Path) -> None:
+    run, out = run_of(times_of(2.0)), tmp_path / "written"
+    name = f"--output={out}"
+    recorded = history.lines_of(replace(run, commit=name, commit_info={"id": name, "time": "2026-01-01"}))
+    assert [(line.commit, line.subject) for line in recorded.lines] == [(name, "")]
+    assert not out.exists()
 
 
 @pytest.mark.parametrize(
