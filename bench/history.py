@@ -405,13 +405,13 @@ def write_asv(history: Sequence[Line], folder: str | Path) -> list[Path]:
     }
     files: dict[Path, Any] = {folder / "benchmarks.json": written | {"version": 2}}
     for processor in dict.fromkeys(line.processor for line in history):
-        machine = re.sub(r"[^\w.+-]+", "-", processor).strip("-")
+        machine = _file_name(processor)
         about = {"machine": machine, "cpu": processor, "arch": "", "num_cpu": "", "os": "", "ram": ""}
         files[folder / machine / "machine.json"] = about | {"version": 1}
         of_this = [line for line in history if line.processor == processor]
         for commit in dict.fromkeys(line.commit for line in of_this):
             lines = [line for line in of_this if line.commit == commit]
-            files[folder / machine / f"{commit[:8]}-fastdl.json"] = {
+            files[folder / machine / f"{_file_name(commit[:8])}-fastdl.json"] = {
                 "commit_hash": commit,
                 "env_name": "fastdl",
                 "date": round(lines[0].when.timestamp() * 1000),
@@ -427,6 +427,11 @@ def write_asv(history: Sequence[Line], folder: str | Path) -> list[Path]:
     for path, data in files.items():
         replace(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
     return list(files)
+
+
+def _file_name(text: str) -> str:
+    """Within the folder, whatever the text is."""
+    return re.sub(r"[^\w.+-]+", "-", text).strip("-.") or "unknown"
 
 
 def _asv_name(line: Line) -> str:

@@ -264,6 +264,14 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         history.append(os.devnull, run_of(times_of(2.0)))
 
 
+def test_names_of_files_stay_in_their_folder(tmp_path: Path) -> None:
+    (line,) = history.lines_of(run_of(times_of(2.0))).lines
+    strange = replace(line, processor="..", commit="../../up")
+    for path in history.write_asv([line, strange], tmp_path / "results"):
+        assert (tmp_path / "results") in path.resolve().parents
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+
+
 def test_a_commit_is_no_option_of_git(tmp_path: Path) -> None:
     run, out = run_of(times_of(2.0)), tmp_path / "written"
     name = f"--output={out}"
