@@ -79,9 +79,7 @@ def read(path: str | Path) -> Run:
         raise Unreadable(f"{path}: not JSON, or cut off: {problem}") from problem
     if not isinstance(data, dict) or not isinstance(data.get("benchmarks"), list):
         raise Unreadable(f"{path}: found no list of benchmarks, expected what pytest-benchmark writes")
-    commit, machine = (
-        data.get(name) if isinstance(data.get(name), dict) else {} for name in ("commit_info", "machine_info")
-    )
+    commit, machine = _part(data, "commit_info"), _part(data, "machine_info")
     entries = [_entry(each, f"{path}: benchmarks[{i}]") for i, each in enumerate(data["benchmarks"])]
     if not entries:
         raise Unreadable(f"{path}: found no benchmark in it")
@@ -123,5 +121,10 @@ def _entry(data: Any, where: str) -> Entry:
     name = str(data.get("name") or data.get("fullname") or "")
     if not name:
         raise Unreadable(f"{where}: found no name")
-    params, extra = (data.get(key) if isinstance(data.get(key), dict) else {} for key in ("params", "extra_info"))
+    params, extra = _part(data, "params"), _part(data, "extra_info")
     return Entry(str(data.get("group") or ""), name, str(data.get("fullname") or name), params, numbers, extra)
+
+
+def _part(data: dict[str, Any], name: str) -> dict[str, Any]:
+    found = data.get(name)
+    return found if isinstance(found, dict) else {}
