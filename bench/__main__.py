@@ -63,12 +63,17 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             parser.error(f"--only: found {word!r}: {problem}")
     if options.cpu and set(options.threads) != {1}:
         parser.error("--cpu: one thread only: processor time says nothing of more")
+    if options.check and options.against and "numpy" not in options.against:
+        parser.error("--check: found no numpy in --against, expected it: what is tracked is the ratio to it")
     output = Path(options.output)
     folder = output.parent if output.suffix == ".json" else output
-    if folder.exists() and not folder.is_dir():
-        parser.error(f"--output: found the file {folder}, expected a folder")
+    there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
+    if not there.is_dir():
+        parser.error(f"--output: found the file {there}, expected a folder")
+    if output.suffix == ".json" and output.is_dir():
+        parser.error(f"--output: found the folder {output}, expected a file")
     options.json = output if output.suffix == ".json" else output / f"{time.strftime('%Y%m%d-%H%M%S')}.json"
-    environment.hold_to("v3" if options.level == ["v3"] else "", 1)
+    environment.hold_to("v3" if set(options.level) == {"v3"} else "", 1)
     missing = [name for name in ("pytest", "pytest_benchmark", "rich") if importlib.util.find_spec(name) is None]
     if missing:
         parser.error(f'not installed: {", ".join(missing)}: pip install "fastdl[bench]"')
@@ -98,8 +103,10 @@ def _groups(options: argparse.Namespace, parser: argparse.ArgumentParser) -> lis
     for level in levels:
         if level not in supported:
             parser.error(f"--level: found {level!r}, expected of this machine's: {', '.join(supported)}")
-    if len(levels) == 1:
+    if len(set(levels)) == 1:
         fastdl.use_isa(levels[0])
+    elif "v3" in levels and supported[0] != "v3" and 1 in options.threads:
+        parser.error("--level: v3 in a run of its own: the others of a process are held to it before they are loaded")
     for name in options.against or ():
         if name in peers.PEERS and peers.missing(name):
             parser.error(f"--against: {name} is not installed: pip install {' '.join(peers.missing(name))}")
@@ -127,9 +134,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     from bench import results
 
+    _history()  # what is wrong with it is told before anything is measured
     session, interrupted = run(options)
-    if not options.json.exists():
-        print("nothing was measured" + (": interrupted" if interrupted else ""), file=sys.stderr)
+    if not session.saved:
+        why = ": interrupted" if interrupted else ": no time left, --minutes gives more" if session.late else ""
+        print(f"nothing was measured{why}", file=sys.stderr)
+        print(*(f"failed: {name}: {words}" for name, words in session.failures.items()), sep="\n", file=sys.stderr)
         return 130 if interrupted else 1
     measured = results.read(options.json)
     return max(report(options, session, measured, interrupted), 130 * interrupted)
@@ -178,6 +188,7 @@ def run(options: argparse.Namespace) -> tuple[Any, bool]:
             raise SystemExit(f"pytest ended with {code!r}")
         if part.exists():
             os.replace(part, options.json)
+            session.saved = True
     return session, code == pytest.ExitCode.INTERRUPTED
 
 
@@ -248,7 +259,7 @@ def report(options: argparse.Namespace, session: Any, run: Any, interrupted: boo
     _dashboard(options, run, history, console)
     code = 1 if session.failures else 0
     if options.check and not interrupted:
-        code = max(code, _check(run, history, ["--cpu"] if options.cpu else []))
+        code = max(code, _check(run, history))
     if options.record and not interrupted:
         _record(run, console)
     return code
@@ -269,16 +280,17 @@ def _dashboard(options: argparse.Namespace, run: Any, history: list[Any], consol
         return
     out = options.json.parent / "dashboard.html"
     try:
-        importlib.import_module("bench.dashboard").write([run], history, out)
+        links = importlib.import_module("bench.history").commit_url()
+        importlib.import_module("bench.dashboard").write([run], history, out, links)
     except ImportError as problem:
         console.print(f'no dashboard: {problem}: pip install "fastdl[bench]"', markup=False)
         return
     console.print(f"dashboard: {out}", markup=False, soft_wrap=True)
 
 
-def _check(run: Any, history: list[Any], clock: list[str]) -> int:
+def _check(run: Any, history: list[Any]) -> int:
     check = importlib.import_module("bench.check")
-    found = check.check([run], history, lambda groups: check.measured_again(groups, clock))
+    found = check.check([run], history, check.remeasured_like([run]))
     check.show(found)
     return int(found.code)
 
@@ -294,7 +306,7 @@ def end(arguments: Sequence[str] | None = None) -> int:
 
     try:
         return main(arguments)
-    except Unreadable as problem:
+    except (Unreadable, OSError) as problem:
         print(problem, file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 
 import fastdl
 from bench import compare, machine, peers
-from bench.results import Entry, Run, Unreadable, read
+from bench.history import replace
+from bench.results import Entry, Run, Unreadable, is_positive, ratio_of, read
 
 Report = dict[str, Any]
 
@@ -252,7 +253,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reports[command] = from_results(command, known) or run(command)
     missed = show(chosen, reports)
     if options.json:
-        Path(options.json).write_text(json.dumps(reports, indent=1))
+        try:
+            replace(Path(options.json), json.dumps(reports, indent=1))
+        except (ValueError, OSError) as problem:
+            print(problem, file=sys.stderr)
+            return 2
     return int(bool(missed))
 
 
@@ -261,13 +266,18 @@ def measured(runs: Sequence[Run]) -> dict[str, dict[str, Entry]]:
     that peers were held to as well."""
     found: dict[str, dict[str, Entry]] = {}
     for each in runs:
-        about = each.machine.get("fastdl") or {}
-        kind, level = about.get("processor"), about.get("level")
+        about = each.machine.get("fastdl")
+        kind, level = (about.get("processor"), about.get("level")) if isinstance(about, dict) else ("", "")
         if kind != machine.kind():
             raise Unreadable(f"{each.source}: found results of {kind!r}, expected of this machine's {machine.kind()!r}")
         for entry in each.entries:
-            if not entry.extra.get("disturbed") and "implementation" in entry.extra and entry.extra["level"] == level:
-                found.setdefault(entry.group, {})[entry.extra["implementation"]] = entry
+            who = str(entry.extra.get("implementation"))
+            if (
+                not entry.extra.get("disturbed")
+                and entry.extra.get("level") == level
+                and (ratio_of(entry) or who == "fastdl")
+            ):
+                found.setdefault(entry.group, {})[who] = entry
     return found
 
 
@@ -295,12 +305,14 @@ def _compare(options: argparse.Namespace, known: dict[str, dict[str, Entry]]) ->
         entries = known.get(f"{case.id} {options.dtype} {options.threads}t {level}")
         if entries is None or not {"fastdl", *options.against} <= entries.keys():
             return None
-        rows.append({name: entries[name].extra for name in ("fastdl", *options.against)})
+        if not is_positive(entries["fastdl"].extra.get("of_roofline")):
+            return None
+        rows.append(entries)
     if not rows:
         return None
-    ratios = {name: [row[name]["ratio"][0] for row in rows] for name in options.against}
+    ratios = {name: [row[name].extra["ratio"][0] for row in rows] for name in options.against}
     return {
-        "of limit": compare.summary([row["fastdl"]["of_roofline"] for row in rows]),
+        "of limit": compare.summary([row["fastdl"].extra["of_roofline"] for row in rows]),
         "ratio": {name: compare.summary(values) for name, values in ratios.items()},
         "ratio to the fastest": compare.summary([min(values) for values in zip(*ratios.values(), strict=True)]),
     }

@@ -70,10 +70,17 @@ class Verdict:
     """The commit at which the present level began."""
     times: int
     """It was measured."""
+    confirmed: bool
+    """That is often enough for an alarm."""
 
     @property
     def slower(self) -> bool:
-        return self.found < self.allowed
+        return self.found < self.allowed and self.confirmed
+
+    @property
+    def doubtful(self) -> bool:
+        """It looks slower, and nobody knows: it was disturbed when it was measured again."""
+        return self.found < self.allowed and not self.confirmed
 
     @property
     def by(self) -> float:
@@ -172,10 +179,13 @@ def check(runs: Sequence[Run], history: Sequence[Line], remeasure: Remeasure | N
         again = remeasure(suspects)
         if processor_of(again) != processor:
             raise Unreadable(f"{again.source}: found processor {processor_of(again)!r}, expected {processor!r}")
+        if (found_tree := _tree(again)) != (tree := _tree(runs[0])):
+            raise Unreadable(f"measured again was {found_tree}, expected {tree}: check it out, or --remeasure 0")
         _take(found, again, suspects)
         suspects = judge.suspects(found)
     enough = FEW if remeasure else 1
     report.verdicts = judge.verdicts(found, enough)
+    report.unjudged |= {verdict.name: DOUBTFUL for verdict in report.verdicts if verdict.doubtful}
     judged = {verdict.name for verdict in report.verdicts}
     report.unjudged |= {group: found[group].why or "disturbed" for group in levels if group not in judged}
     return report
@@ -191,8 +201,15 @@ def _common(runs: Sequence[Run]) -> tuple[str, set[str]]:
             raise Unreadable(f"{source}: found no machine_info.fastdl.processor, expected the kind of processor")
     if len(set(kinds.values())) > 1:
         raise Unreadable(f"found runs of several kinds of processor, expected one: {kinds}")
+    if len(trees := {_tree(run) for run in runs}) > 1:
+        raise Unreadable(f"found runs of {' and '.join(sorted(trees))}, expected those of one commit")
     same = {run.commit for run in runs if run.commit and not run.commit_info.get("dirty")}
     return next(iter(kinds.values())), same
+
+
+def _tree(run: Run) -> str:
+    """What was measured, in words."""
+    return f"commit {run.commit or 'unknown'}{' with changes' * bool(run.commit_info.get('dirty'))}"
 
 
 def _take(found: dict[str, _Found], run: Run, wanted: Iterable[str] | None = None) -> None:
@@ -279,6 +296,7 @@ class _Judge:
 
 
 FAMILY = "all of "
+DOUBTFUL = "it looks slower, but was disturbed when it was measured again"
 
 
 def _verdict(
@@ -303,8 +321,6 @@ def _verdict(
     certain = math.inf if weight == GUESSED and freedom < FEW - 1 else weight + freedom
     certain = min(certain, UNSURE * max(1, freedom))  # what is expected may itself be made of outliers
     bound = -max(LEAST, student(chance, min(certain, most)) * deviation)
-    if times < enough:  # it was not confirmed
-        bound = min(bound, value - centre)
     return Verdict(
         name,
         math.exp(value),
@@ -314,6 +330,7 @@ def _verdict(
         freedom + 1,
         level.since,
         times,
+        times >= enough,
     )
 
 
@@ -370,7 +387,15 @@ def student(chance: float, freedom: float) -> float:
 
 
 def measured_again(groups: Sequence[str], more: Sequence[str] = ()) -> Run:
-    """Measure groups by `python -m bench`, with these options more, in a process of its own."""
+    """Measure groups by `python -m bench`, with these options more, in processes of its own: one a level."""
+    levels: dict[str, list[str]] = {}
+    for group in groups:
+        levels.setdefault(group.rpartition(" ")[2], []).append(group)
+    runs = [_measured(same, more) for same in levels.values()]
+    return replace(runs[0], entries=[entry for run in runs for entry in run.entries])
+
+
+def _measured(groups: Sequence[str], more: Sequence[str]) -> Run:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "again.json")
         command = [sys.executable, "-m", "bench", "-o", str(path), *options_for(groups), *more]
@@ -403,7 +428,8 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         runs = [read(path) for path in options.results]
-        report = check(runs, expected_of(options.base, options.history), measured_again if options.remeasure else None)
+        history = expected_of(options.base, options.history)
+        report = check(runs, history, remeasured_like(runs) if options.remeasure else None)
     except Unreadable as problem:
         print(problem, file=sys.stderr)
         return 2
@@ -414,9 +440,18 @@ def main(argv: list[str] | None = None) -> int:
 def expected_of(base: str | None, path: str | Path) -> list[Line]:
     """The history, or a single run that takes its place; none where there is no file yet."""
     if base:
-        lines = tracking.lines_of(read(base), of_any_tree=True).lines
-        return [replace(line, commit=base) for line in lines]  # of the same commit, too
-    return tracking.load(path) if Path(path).exists() else []
+        # Under a name of its own: it may be of the same commit, or of none.
+        return tracking.lines_of(replace(read(base), commit=str(base)), of_any_tree=True).lines
+    return tracking.load(path) if Path(path) != tracking.PATH or Path(path).exists() else []
+
+
+def remeasured_like(runs: Sequence[Run]) -> Remeasure:
+    """Measuring again by the clock of these runs."""
+    about = [run.machine.get("fastdl") for run in runs]
+    clocks = {str(each.get("clock")) for each in about if isinstance(each, dict)}
+    if len(clocks) > 1:
+        raise Unreadable(f"found runs by {' and by '.join(sorted(clocks))}, expected those of one clock")
+    return lambda groups: measured_again(groups, ["--cpu"] if clocks == {"processor time"} else [])
 
 
 def show(report: Report) -> None:

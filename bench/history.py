@@ -14,11 +14,9 @@ import argparse
 import datetime
 import json
 import math
-import os
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -26,7 +24,10 @@ from typing import Any
 
 import numpy as np
 
-from bench.results import Entry, Run, Unreadable, read
+import fastdl
+from bench import results
+from bench.results import NO_COMMIT, Entry, Run, Unreadable, is_positive, parsed, read
+from fastdl._files import replacing
 
 SCHEMA = 1
 PATH = Path(__file__).with_name("history.jsonl")
@@ -102,13 +103,17 @@ def append(path: str | Path, run: Run) -> Recorded:
     once: whatever happens meanwhile, it holds either what it held or all of it. Unreadable, and nothing written, where
     the file or the run cannot be used.
     """
+    return append_all(path, [run])[0]
+
+
+def append_all(path: str | Path, runs: Sequence[Run]) -> list[Recorded]:
+    """The same of several, the last of which counts; of all or of none."""
     path = Path(path)
-    recorded = lines_of(run)
+    recorded = [lines_of(run) for run in runs]
     there = load(path) if path.exists() and path.stat().st_size else []
-    new = {line.key: line for line in recorded.lines}
-    kept = [line for line in there if line.key not in new]
-    if recorded.lines:
-        _write(path, sorted([*kept, *recorded.lines], key=lambda line: line.when))
+    lines = {line.key: line for line in [*there, *(line for each in recorded for line in each.lines)]}
+    if any(each.lines for each in recorded):
+        _write(path, sorted(lines.values(), key=lambda line: line.when))
     return recorded
 
 
@@ -143,22 +148,19 @@ def lines_of(run: Run, of_any_tree: bool = False) -> Recorded:
             continue
         extra, threads = ours.extra, ours.extra.get("threads", 1)
         reached: Any = extra.get("of_roofline")
-        if isinstance(threads, bool) or not isinstance(threads, int) or threads < 1:
-            raise Unreadable(f"{run.source}: {group}: threads: found {threads!r}, expected a number from 1 on")
         text = {name: str(extra.get(name) or "") for name in ("family", "size", "dtype", "level", "backend")}
-        recorded.lines.append(
-            Line(
-                commit=run.commit,
-                date=str(run.commit_info.get("time") or run.date),
-                subject=subject,
-                processor=processor,
-                group=group,
-                threads=threads,
-                ratio=ratio,
-                of_roofline=float(f"{reached:.4g}") if _is_number(reached) and reached > 0 else None,
-                **text,
-            )
+        line = Line(
+            commit=run.commit,
+            date=str(run.commit_info.get("time") or run.date),
+            subject=subject,
+            processor=processor,
+            group=group,
+            threads=threads,
+            ratio=ratio,
+            of_roofline=float(f"{reached:.4g}") if is_positive(reached) else None,
+            **text,
         )
+        recorded.lines.append(_parsed(_dumped(line), f"{run.source}: {group}"))  # what cannot be read is not written
     return recorded
 
 
@@ -178,12 +180,8 @@ def disturbance(entry: Entry) -> str:
 
 def ratio_of(entry: Entry, ours: Entry) -> Interval:
     """An entry's time over that of ours, with its interval where there is one, else that of the medians alone."""
-    given = entry.extra.get("ratio")
-    if isinstance(given, list) and len(given) == 3 and all(_is_number(each) and each > 0 for each in given):
-        middle, low, high = map(float, given)
-        return middle, min(low, middle), max(high, middle)
     ratio = entry.median / ours.median
-    return ratio, ratio, ratio
+    return results.ratio_of(entry) or (ratio, ratio, ratio)
 
 
 def rounded(ratio: Interval) -> Interval:
@@ -203,7 +201,7 @@ def series(history: Iterable[Line], processor: str) -> dict[str, list[Line]]:
 
 def _parsed(raw: str, where: str) -> Line:
     try:
-        data = json.loads(raw)
+        data = parsed(raw)
     except (ValueError, RecursionError) as problem:
         what = "an empty line" if not raw.strip() else "a line that is no JSON, or cut off"
         raise Unreadable(f"{where}: found {what}, expected a measurement") from problem
@@ -223,20 +221,16 @@ def _parsed(raw: str, where: str) -> Line:
     if isinstance(data["threads"], bool) or not isinstance(data["threads"], int) or data["threads"] < 1:
         raise Unreadable(f"{where}: threads: found {data['threads']!r}, expected a number from 1 on")
     reached, ratio = data["of_roofline"], data["ratio"]
-    if reached is not None and not (_is_number(reached) and reached > 0):
+    if reached is not None and not is_positive(reached):
         raise Unreadable(f"{where}: of_roofline: found {reached!r}, expected a number above 0, or null")
     if not isinstance(ratio, dict) or not ratio:
         raise Unreadable(f"{where}: ratio: found {ratio!r}, expected a ratio to at least one implementation")
     for name, each in ratio.items():
-        good = isinstance(each, list) and len(each) == 3 and all(map(_is_number, each))
-        if not good or not 0 < each[1] <= each[0] <= each[2]:
+        good = isinstance(each, list) and len(each) == 3 and all(map(is_positive, each))
+        if not good or not each[1] <= each[0] <= each[2]:
             raise Unreadable(f"{where}: ratio to {name}: found {each!r}, expected [median, low, high] above 0")
     known = {name: data[name] for name in Line.__dataclass_fields__}
     return Line(**known | {"ratio": {name: tuple(each) for name, each in ratio.items()}})
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _when(date: str) -> datetime.datetime:
@@ -252,16 +246,53 @@ def describe(commit_info: dict[str, Any]) -> dict[str, Any]:
     """pytest-benchmark's commit_info, with the first line of the message, and "dirty" for what is measured alone.
 
     Recording a run changes the history, and the figures in documents: that makes no other tree of the next run's.
+    pytest-benchmark asks about the folder that it is started in, which may be in another project: what was measured
+    is this one.
     """
-    if not commit_info.get("id") or _git("rev-parse", "HEAD") != commit_info["id"]:
-        return commit_info
+    head = _git("rev-parse", "--show-prefix", "HEAD")
+    if not head or "\n" in head:  # in a folder of another's
+        return {"id": NO_COMMIT[-1], "dirty": False}
+    if head != commit_info.get("id"):
+        branch, when = _git("rev-parse", "--abbrev-ref", "HEAD"), _git("log", "-1", "--format=%cI")
+        commit_info = {"id": head, "time": when, "project": "fastdl", "branch": branch}
     changed = _git("status", "--porcelain", "--untracked-files=no", "--", *MEASURED, f":!bench/{PATH.name}")
-    return commit_info | {"subject": _subject(commit_info["id"]), "dirty": bool(changed)}
+    return commit_info | {
+        "subject": _subject(commit_info["id"]),
+        "dirty": bool(changed) or _is_another(Path(fastdl.__file__).parent),
+    }
+
+
+def _is_another(installed: Path) -> bool:
+    """Whether the package that is measured has other Python in it than this checkout: one that was installed before.
+
+    What its kernels were compiled from cannot be told.
+    """
+    checkout = Path(__file__).parents[1]
+    names = [name for name in _git("ls-files", "fastdl").splitlines() if (installed.parent / name).exists()]
+    return any((installed.parent / name).read_bytes() != (checkout / name).read_bytes() for name in names)
 
 
 def _subject(commit: str) -> str:
     """The first line of the commit's message, where this is a checkout that has it."""
-    return _git("log", "-1", "--format=%s", commit, "--")
+    is_hash = re.fullmatch(r"[0-9a-fA-F]{4,64}", commit)  # a file may say anything, also what git takes for an option
+    return _git("log", "-1", "--format=%s", commit, "--") if is_hash else ""
+
+
+def commit_url() -> str:
+    """Where a commit of this checkout is to be seen, by the remote that it is from: with "{commit}" in it, or ""."""
+    return _web_address(_git("remote", "get-url", "origin"))
+
+
+def _web_address(remote: str) -> str:
+    """Without the user, and the password, that may be in it.
+
+    >>> _web_address("git@host.org:someone/fastdl.git")
+    'https://host.org/someone/fastdl/commit/{commit}'
+    """
+    found = re.fullmatch(
+        r"(?:\w+://(?:[^@/]+@)?|[\w.-]+@)([\w.-]+\.[\w.-]+)(?::\d+)?[:/]([^\s{}]+?)(?:\.git)?/?", remote
+    )
+    return f"https://{found[1]}/{found[2]}/commit/{{commit}}" if found else ""
 
 
 def _git(*words: str) -> str:
@@ -276,28 +307,19 @@ def _git(*words: str) -> str:
 
 
 def _write(path: Path, lines: list[Line]) -> None:
-    text = "".join(
-        json.dumps({"schema": SCHEMA} | asdict(line), separators=(",", ":"), ensure_ascii=False, allow_nan=False) + "\n"
-        for line in lines
-    )
-    replace(path, text)
+    replace(path, "".join(f"{_dumped(line)}\n" for line in lines))
+
+
+def _dumped(line: Line) -> str:
+    text = json.dumps({"schema": SCHEMA} | asdict(line), separators=(",", ":"), ensure_ascii=False)
+    return text.encode(errors="backslashreplace").decode()  # half a surrogate pair, as JSON writes it
 
 
 def replace(path: Path, text: str) -> None:
     """Write a file at once, or not at all."""
-    path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, path.stat().st_mode & 0o777 if path.exists() else 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with replacing(path) as temporary:
+        Path(temporary).write_text(text, encoding="utf-8", newline="\n")
 
 
 # ---- steps ----
@@ -383,13 +405,13 @@ def write_asv(history: Sequence[Line], folder: str | Path) -> list[Path]:
     }
     files: dict[Path, Any] = {folder / "benchmarks.json": written | {"version": 2}}
     for processor in dict.fromkeys(line.processor for line in history):
-        machine = re.sub(r"[^\w.+-]+", "-", processor).strip("-")
+        machine = _file_name(processor)
         about = {"machine": machine, "cpu": processor, "arch": "", "num_cpu": "", "os": "", "ram": ""}
         files[folder / machine / "machine.json"] = about | {"version": 1}
         of_this = [line for line in history if line.processor == processor]
         for commit in dict.fromkeys(line.commit for line in of_this):
             lines = [line for line in of_this if line.commit == commit]
-            files[folder / machine / f"{commit[:8]}-fastdl.json"] = {
+            files[folder / machine / f"{_file_name(commit[:8])}-fastdl.json"] = {
                 "commit_hash": commit,
                 "env_name": "fastdl",
                 "date": round(lines[0].when.timestamp() * 1000),
@@ -405,6 +427,11 @@ def write_asv(history: Sequence[Line], folder: str | Path) -> list[Path]:
     for path, data in files.items():
         replace(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
     return list(files)
+
+
+def _file_name(text: str) -> str:
+    """Within the folder, whatever the text is."""
+    return re.sub(r"[^\w.+-]+", "-", text).strip("-.") or "unknown"
 
 
 def _asv_name(line: Line) -> str:
@@ -432,26 +459,30 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--asv", metavar="FOLDER", help="write the history as asv's results")
     options = parser.parse_args(argv)
     try:
-        for path in options.results:
-            recorded = append(options.history, read(path))
+        pattern = re.compile(options.show or "")
+        runs = [read(path) for path in options.results]
+        for path, recorded in zip(options.results, append_all(options.history, runs) if runs else (), strict=True):
             print(f"{path}: {len(recorded.lines)} groups recorded in {options.history}")
             for group, why in recorded.left_out.items():
                 print(f"  left out: {group}: {why}")
         if options.show is not None:
-            show(load(options.history), options.show, options.against)
+            show(load(options.history), pattern, options.against)
         if options.asv:
             print(f"{options.asv}: {len(write_asv(load(options.history), options.asv))} files")
-    except Unreadable as problem:
+    except re.error as problem:
+        print(f"--show: found {options.show!r}: {problem}", file=sys.stderr)
+        return 2
+    except (ValueError, OSError) as problem:
         print(problem, file=sys.stderr)
         return 2
     return 0
 
 
-def show(history: Sequence[Line], pattern: str, against: str) -> None:
+def show(history: Sequence[Line], pattern: re.Pattern[str], against: str) -> None:
     for processor in dict.fromkeys(line.processor for line in history):
         for group, lines in series(history, processor).items():
             lines = [line for line in lines if against in line.ratio]
-            if not lines or not re.search(pattern, group):
+            if not lines or not pattern.search(group):
                 continue
             print(f"{group}, against {against}, {processor}")
             steps = change_points([line.ratio[against][0] for line in lines])

@@ -43,6 +43,8 @@ class Score:
     cases: int
     over_numpy: float | None
     over_best: float | None
+    with_peer: int
+    """Cases that a peer takes part in: of those `over_best` is the mean."""
     over: dict[str, tuple[float, float]]
     """By peer: the geometric mean and the least."""
     lost: int
@@ -79,6 +81,7 @@ def _score(family: str, dtype: str, threads: int, level: str, lines: list[Line])
         len(lines),
         _mean(line.ratio["numpy"][0] for line in lines if "numpy" in line.ratio),
         _mean(middle for middle, _, _ in best),
+        len(best),
         {name: (statistics.geometric_mean(ratios), min(ratios)) for name, ratios in by_peer.items()},
         sum(high < 1 for _, _, high in best),
         _mean(line.of_roofline for line in lines if line.of_roofline is not None),
@@ -111,7 +114,7 @@ def short_table(history: Sequence[Line]) -> str:
     """README's part: a sentence, the picture, a row a family."""
     lines = current(history)
     rows = [
-        row(each.family, str(each.cases), times(each.over_numpy), times(each.over_best), share(each.of_roofline))
+        row(each.family, str(each.cases), times(each.over_numpy), best_of(each), share(each.of_roofline))
         for each in headline(scores(lines))
     ]
     return "\n".join(
@@ -136,20 +139,23 @@ def long_table(history: Sequence[Line]) -> str:
     rows = [row(*titles), "|---" * len(titles) + "|"]
     for each in found:
         cells = [each.family, each.dtype, str(each.threads), each.level, str(each.cases), times(each.over_numpy)]
-        cells += [times(each.over_best), str(each.lost) if each.over else ""]
+        cells += [best_of(each), str(each.lost) if each.over else ""]
         cells += [
             f"{times(each.over[name][0])} ({times(each.over[name][1])})" if name in each.over else "" for name in peers
         ]
         rows.append(row(*cells, share(each.of_roofline)))
-    explained = "of a peer in brackets: the case where fastdl does worst. Lost: cases in which the best peer is faster."
+    explained = (
+        "of a peer, over the cases that it has, and in brackets the one where fastdl does worst. "
+        "Lost: cases in which the best peer is faster for sure."
+    )
     return "\n".join([f"{_of(lines)}; {explained}", "", *rows])
 
 
 def _of(lines: Sequence[Line]) -> str:
     newest = max(lines, key=lambda line: line.when)
-    return (
-        f"Geometric means of {len(lines)} cases on {newest.processor}, {newest.date[:10]}, commit {newest.commit[:10]}"
-    )
+    older = sum(line.commit != newest.commit for line in lines)
+    where = f"commit {newest.commit[:10]}" + (f" ({older} of them measured at earlier ones)" if older else "")
+    return f"Geometric means of {len(lines)} cases on {newest.processor}, {newest.date[:10]}, {where}"
 
 
 def row(*cells: str) -> str:
@@ -161,6 +167,12 @@ def times(ratio: float | None) -> str:
     if ratio is None:
         return ""
     return f"{ratio:.2f}x" if ratio < 9.995 else f"{ratio:.1f}x" if ratio < 99.95 else f"{ratio:.0f}x"
+
+
+def best_of(score: Score) -> str:
+    """The mean over the best peer, and of how many cases, where not all have one."""
+    some = 0 < score.with_peer < score.cases
+    return times(score.over_best) + (f" (of {score.with_peer})" if some else "")
 
 
 def share(part: float | None) -> str:
@@ -267,7 +279,7 @@ def main(argv: list[str] | None = None) -> int:
         if not options.verify:
             for path, text in contents(root, history).items():
                 replace(path, text)
-    except Unreadable as problem:
+    except (Unreadable, OSError) as problem:
         print(problem, file=sys.stderr)
         return 2
     for name in old:

@@ -72,20 +72,42 @@ class Run:
 def read(path: str | Path) -> Run:
     """The run in a pytest-benchmark JSON file; Unreadable says what is wrong with it."""
     try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
+        data = parsed(Path(path).read_text(encoding="utf-8"))
     except OSError as problem:
         raise Unreadable(f"{path}: {problem.strerror}") from problem
     except (ValueError, RecursionError) as problem:
         raise Unreadable(f"{path}: not JSON, or cut off: {problem}") from problem
     if not isinstance(data, dict) or not isinstance(data.get("benchmarks"), list):
         raise Unreadable(f"{path}: found no list of benchmarks, expected what pytest-benchmark writes")
-    commit, machine = (
-        data.get(name) if isinstance(data.get(name), dict) else {} for name in ("commit_info", "machine_info")
-    )
+    commit, machine = _part(data, "commit_info"), _part(data, "machine_info")
     entries = [_entry(each, f"{path}: benchmarks[{i}]") for i, each in enumerate(data["benchmarks"])]
     if not entries:
         raise Unreadable(f"{path}: found no benchmark in it")
-    return Run(str(path), str(commit.get("id") or ""), str(data.get("datetime") or ""), machine, commit, entries)
+    known = commit.get("id") not in NO_COMMIT
+    return Run(str(path), str(commit["id"]) if known else "", str(data.get("datetime") or ""), machine, commit, entries)
+
+
+NO_COMMIT = (None, "", "unversioned", "unknown")
+"""What pytest-benchmark says where there is no repository, or none that it can read."""
+
+
+def parsed(text: str) -> Any:
+    """JSON, in which a whole number that no float can hold is infinite: what follows looks for that."""
+    return json.loads(text, parse_int=lambda digits: int(digits) if len(digits) < 300 else float(digits))
+
+
+def is_positive(value: Any) -> bool:
+    """Whether it is a finite number above 0, as times and ratios are."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def ratio_of(entry: Entry) -> tuple[float, float, float] | None:
+    """What the file says of its time over that of ours, where it says that in full."""
+    ratio = entry.extra.get("ratio")
+    if not isinstance(ratio, list) or len(ratio) != 3 or not all(map(is_positive, ratio)):
+        return None
+    middle, low, high = map(float, ratio)
+    return middle, min(low, middle), max(high, middle)
 
 
 def _entry(data: Any, where: str) -> Entry:
@@ -93,11 +115,16 @@ def _entry(data: Any, where: str) -> Entry:
     if not isinstance(stats, dict):
         raise Unreadable(f"{where}: found no stats, expected those of pytest-benchmark")
     median = stats.get("median")
-    if isinstance(median, bool) or not isinstance(median, (int, float)) or not 0 < median < math.inf:
+    if not is_positive(median):
         raise Unreadable(f"{where}: stats.median: found {median!r}, expected seconds above 0")
     numbers = {k: v for k, v in stats.items() if isinstance(v, (int, float)) and math.isfinite(v)}
     name = str(data.get("name") or data.get("fullname") or "")
     if not name:
         raise Unreadable(f"{where}: found no name")
-    params, extra = (data.get(key) if isinstance(data.get(key), dict) else {} for key in ("params", "extra_info"))
+    params, extra = _part(data, "params"), _part(data, "extra_info")
     return Entry(str(data.get("group") or ""), name, str(data.get("fullname") or name), params, numbers, extra)
+
+
+def _part(data: dict[str, Any], name: str) -> dict[str, Any]:
+    found = data.get(name)
+    return found if isinstance(found, dict) else {}

@@ -38,6 +38,8 @@ class Session:
         """The groups that there was no time for."""
         self.failures: dict[str, str] = {}
         """By group and implementation: a wrong result, or what else went wrong."""
+        self.saved = False
+        """Whether anything was measured, and is in the file."""
         self._cores = len(machine.cores()) or os.cpu_count()
         self._now: tuple[str, Outcome] | None = None
         self._place: tuple[tuple[int, str], Any] | None = None
@@ -111,7 +113,17 @@ class Session:
         machine_info["fastdl"] = self.machine_info()
 
     def pytest_benchmark_update_commit_info(self, config: Any, commit_info: dict[str, Any]) -> None:
-        commit_info.update(history.describe(commit_info))
+        described = history.describe(dict(commit_info))
+        commit_info.clear()
+        commit_info.update(described)
+
+    def pytest_runtest_logreport(self, report: Any) -> None:
+        """What went wrong outside of a contender is a failure of the run, too."""
+        crash = getattr(report.longrepr, "reprcrash", None)
+        words = crash.message if crash else report.longreprtext
+        words = words.removeprefix("Failed: ")  # as pytest.fail says
+        if report.failed and words not in self.failures.values():
+            self.failures[report.nodeid.partition("::")[2]] = words
 
     def pytest_sessionfinish(self) -> None:
         self.close()

@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable
 from typing import Any
 
-from bench.results import Entry, Run
+from bench.results import Entry, Run, ratio_of
 
 
 def show(run: Run, console: Any) -> None:
@@ -77,12 +77,7 @@ def _ours(entries: Iterable[Entry]) -> Entry | None:
     return next((entry for entry in entries if entry.extra.get("role") == "ours"), None)
 
 
-def ratio_of(entry: Entry) -> list[float] | None:
-    ratio = entry.extra.get("ratio")
-    return ratio if isinstance(ratio, list) and len(ratio) == 3 else None
-
-
-def told(ratio: list[float] | None) -> str:
+def told(ratio: tuple[float, float, float] | None) -> str:
     if ratio is None:
         return ""
     median, low, high = ratio

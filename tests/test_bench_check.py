@@ -50,10 +50,10 @@ class Machine:
     def history(self, commits: int = COMMITS) -> list[history.Line]:
         return [line for at in range(commits) for line in history.lines_of(self.run(at)).lines]
 
-    def remeasure(self, **how: object) -> check.Remeasure:
+    def remeasure(self, at: int = 100, **how: object) -> check.Remeasure:
         def again(groups: Sequence[str]) -> Run:
             times = self.times(**how)  # type: ignore[arg-type]
-            return run_of({group: times[group] for group in groups}, 100, families=FAMILY)
+            return run_of({group: times[group] for group in groups}, at, families=FAMILY)
 
         return again
 
@@ -143,6 +143,21 @@ def test_the_disturbed_alarm_nobody() -> None:
     assert group_of(0) in names(report)
 
 
+def test_what_could_not_be_confirmed_is_no_alarm_and_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    machine = Machine(10)
+    slowed = {"slowed": range(CASES), "factor": 2.0}
+
+    def disturbed(groups: Sequence[str]) -> Run:
+        times = machine.times(**slowed)  # type: ignore[arg-type]
+        return only(run_of(times, 100, families=FAMILY, disturbed=dict.fromkeys(times, "a neighbour")), groups)
+
+    report = check.check([machine.run(100, **slowed)], machine.history(), disturbed)
+    assert names(report) == set()
+    assert {group_of(i) for i in range(CASES)} <= {g for g, why in report.unjudged.items() if why == check.DOUBTFUL}
+    check.show(report)
+    assert "not judged: it looks slower, but was disturbed when it was measured again" in capsys.readouterr().out
+
+
 def test_a_slow_run_that_does_not_come_again() -> None:
     machine = Machine(5)
     report = check.check([machine.run(100, slowed=range(CASES), factor=1.3)], machine.history(), machine.remeasure())
@@ -175,10 +190,13 @@ def test_another_run_in_place_of_a_history(tmp_path: Path) -> None:
     path.write_text(json.dumps(saved(machine.run(0))))
     lines = check.expected_of(str(path), "unused")
     slowed = {"slowed": range(0, CASES, 6), "factor": 1.6}
-    assert not check.check([machine.run(0)], lines, machine.remeasure()).failed
-    report = check.check([machine.run(0, **slowed)], lines, machine.remeasure(**slowed))
+    assert not check.check([machine.run(0)], lines, machine.remeasure(0)).failed
+    report = check.check([machine.run(0, **slowed)], lines, machine.remeasure(0, **slowed))
     assert names(report) >= {group_of(i) for i in range(0, CASES, 12)}
     assert all(verdict.since == str(path) for verdict in report.failed)
+    # One that was measured outside of a repository will do.
+    path.write_text(json.dumps(saved(machine.run(0)) | {"commit_info": {"id": "unversioned"}}))
+    assert len(check.expected_of(str(path), "unused")) == CASES
 
 
 def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -194,8 +212,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     shown = capsys.readouterr().out
     assert "case3-float32-1-v3" in shown
     assert "1 of 66 cases and families are slower" in shown
-    assert check.main([*arguments[:2], str(tmp_path / "none.jsonl"), *arguments[3:]]) == 0
-    assert "compared with nothing" in capsys.readouterr().out
+    assert check.main([*arguments[:2], str(tmp_path / "none.jsonl"), *arguments[3:]]) == 2, "a slip of the pen"
+    assert "No such file" in capsys.readouterr().err
     cut.write_text(new.read_text()[:-99])
     assert check.main([str(cut), *arguments[1:]]) == 2
     record.write_text(record.read_text()[:-99])
@@ -212,8 +230,42 @@ def test_runs_that_cannot_be_compared() -> None:
         check.check([replace(run, machine={})], lines)
     with pytest.raises(Unreadable, match="several kinds of processor"):
         check.check([run, replace(machine.run(100), source="b", machine={"fastdl": {"processor": "b"}})], lines)
+    with pytest.raises(Unreadable, match=r"commit (\w+) and commit \1 with changes, expected those of one"):
+        check.check([run, run_of(machine.times(), 100, dirty=True)], lines)
     with pytest.raises(Unreadable, match="found no group with an entry that is judged and a reference"):
         check.check([replace(run, entries=[e for e in run.entries if e.extra["implementation"] != "numpy"])], lines)
+
+
+def test_what_is_measured_again_is_the_same_tree() -> None:
+    """Another commit, checked out meanwhile, neither confirms a loss nor excuses one."""
+    machine = Machine(3)
+    lines, slowed = machine.history(), machine.run(100, slowed=range(CASES), factor=2.0)
+    assert check.check([slowed], lines, machine.remeasure(slowed=range(CASES), factor=2.0)).code == 1
+    with pytest.raises(Unreadable, match=r"measured again was commit \w+, expected commit"):
+        check.check([slowed], lines, machine.remeasure(101))
+
+
+def test_measured_again_by_the_same_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "measured_again", lambda groups, more: more)
+    run = run_of({})
+    of = {clock: replace(run, machine={"fastdl": {"clock": clock}}) for clock in ("processor time", "wall time")}
+    assert check.remeasured_like([of["processor time"]])([]) == ["--cpu"]
+    assert check.remeasured_like([of["wall time"]])([]) == check.remeasured_like([run])([]) == []
+    with pytest.raises(Unreadable, match="by processor time and by wall time, expected those of one clock"):
+        check.remeasured_like([*of.values()])
+
+
+def test_each_level_is_measured_again_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def measured(groups: Sequence[str], more: Sequence[str]) -> Run:
+        asked.append([*groups, *more])
+        return run_of({group: {"fastdl": np.ones(3) + np.arange(3)} for group in groups})
+
+    monkeypatch.setattr(check, "_measured", measured)
+    run = check.measured_again(["a float32 1t v3", "b float32 1t v4", "c float32 2t v3"], ["--cpu"])
+    assert asked == [["a float32 1t v3", "c float32 2t v3", "--cpu"], ["b float32 1t v4", "--cpu"]]
+    assert len(run.groups()) == 3
 
 
 def test_how_groups_are_measured_again() -> None:
@@ -231,8 +283,8 @@ def test_how_groups_are_measured_again() -> None:
 
 
 def test_examples() -> None:
-    for module in (check, history):
-        assert doctest.testmod(module) == (0, 1)
+    for module, count in ((check, 1), (history, 2)):
+        assert doctest.testmod(module) == (0, count)
 
 
 def test_student() -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +19,8 @@ import pytest
 
 pytest.importorskip("bench", reason="the measurements are not beside the tests")
 from bench import history
-from bench.results import Unreadable
-from tests.made_up_runs import COMMITS, PROCESSOR, group_of, run_of
+from bench.results import Unreadable, read
+from tests.made_up_runs import COMMITS, PROCESSOR, group_of, run_of, saved
 
 SECONDS = np.linspace(1.0, 1.1, 9)
 
@@ -158,6 +160,47 @@ def test_the_same_line_twice_and_a_cut_file(tmp_path: Path) -> None:
         history.load(tmp_path / "nowhere.jsonl")
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data["commit_info"].update(id="unversioned"), "found no commit"),
+        (lambda data: data["commit_info"].update(time="yesterday"), "date: found 'yesterday'"),
+        (lambda data: [each.update(group=None) for each in data["benchmarks"]], "group: found ''"),
+        (lambda data: data["benchmarks"][0]["extra_info"].update(threads="2"), "threads: found '2'"),
+        (lambda data: data["benchmarks"][0]["stats"].update(median=10**400), "stats.median: found inf"),
+        (lambda data: [each["extra_info"].pop("ratio") for each in data["benchmarks"]], "ratio to numpy: found .inf"),
+    ],
+)
+def test_nothing_is_written_that_could_not_be_read_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Any, message: str
+) -> None:
+    good, bad, path = (tmp_path / name for name in ("good.json", "bad.json", "history.jsonl"))
+    good.write_text(json.dumps(saved(run_of(times_of(2.0), 1))))
+    data = json.loads(json.dumps(saved(run_of(times_of(1e150), 2))))
+    data["benchmarks"][0]["stats"]["median"] = 1e-300
+    change(data)
+    bad.write_text(json.dumps(data))
+    assert history.main([str(good), str(bad), "--history", str(path)]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not path.exists()
+
+
+def test_numbers_too_large_and_names_that_are_no_unicode(tmp_path: Path) -> None:
+    source, path = tmp_path / "run.json", tmp_path / "history.jsonl"
+    data = json.loads(json.dumps(saved(run_of(times_of(2.0)))))
+    for each in data["benchmarks"]:
+        each["group"] += " \ud800 \u00e9"
+        each["stats"]["rounds"] = each["extra_info"]["flops"] = each["extra_info"]["of_roofline"] = 10**400
+    source.write_text(json.dumps(data))
+    history.append(path, read(source))
+    (line,) = history.load(path)
+    assert line.group.endswith(" \ud800 \u00e9")
+    assert line.of_roofline is None
+    path.write_text(path.read_text().replace('"of_roofline":null', f'"of_roofline":{10**400}'))
+    with pytest.raises(Unreadable, match="of_roofline: found inf"):
+        history.load(path)
+
+
 APPENDS = """
 import sys
 from bench import history
@@ -213,6 +256,46 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     (tmp_path / "cut.json").write_text('{"benchmarks": [')
     assert history.main([str(tmp_path / "cut.json"), "--history", str(path)]) == 2
     assert "cut off" in capsys.readouterr().err
+    assert history.main(["--history", str(path), "--show", "("]) == 2
+    assert "--show: found '('" in capsys.readouterr().err
+    assert history.main(["--history", str(path), "--asv", str(path)]) == 2
+    assert "history.jsonl" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="expected the name of a file"):  # a device is not replaced by a file
+        history.append(os.devnull, run_of(times_of(2.0)))
+
+
+def test_names_of_files_stay_in_their_folder(tmp_path: Path) -> None:
+    (line,) = history.lines_of(run_of(times_of(2.0))).lines
+    strange = replace(line, processor="..", commit="../../up")
+    for path in history.write_asv([line, strange], tmp_path / "results"):
+        assert (tmp_path / "results") in path.resolve().parents
+    assert [path.name for path in tmp_path.iterdir()] == ["results"]
+
+
+def test_a_commit_is_no_option_of_git(tmp_path: Path) -> None:
+    run, out = run_of(times_of(2.0)), tmp_path / "written"
+    name = f"--output={out}"
+    recorded = history.lines_of(replace(run, commit=name, commit_info={"id": name, "time": "2026-01-01"}))
+    assert [(line.commit, line.subject) for line in recorded.lines] == [(name, "")]
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("remote", "address"),
+    [
+        ("https://host.org/a/b.git", "https://host.org/a/b/commit/{commit}"),
+        ("https://user:secret@host.org/a/b", "https://host.org/a/b/commit/{commit}"),
+        ("ssh://git@host.org:22/a/b.git", "https://host.org/a/b/commit/{commit}"),
+        ("git@host.org:group/a/b.git", "https://host.org/group/a/b/commit/{commit}"),
+        ("/home/somebody/b", ""),
+        ("../b.git", ""),
+        ("file:///home/b.git", ""),
+        ("", ""),
+    ],
+)
+def test_links_to_commits(remote: str, address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(history, "_git", lambda *words: remote)
+    assert history.commit_url() == address
 
 
 def test_recording_makes_no_other_tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,10 +317,25 @@ def test_recording_makes_no_other_tree(tmp_path: Path, monkeypatch: pytest.Monke
     assert history.describe(info) == info | {"subject": "A subject", "dirty": False}
     (tmp_path / "bench/timing.py").write_text("after\n")
     assert history.describe(info)["dirty"]
-    assert history.describe({"id": "of another checkout", "dirty": True}) == {
-        "id": "of another checkout",
-        "dirty": True,
-    }
+    # A package that was installed before is no commit's either.
+    git("checkout", "-q", "bench/timing.py")
+    (tmp_path / "fastdl").mkdir()
+    (tmp_path / "fastdl/__init__.py").write_text("of this commit\n")
+    git("add", "fastdl")
+    git("commit", "-q", "-m", "A subject")
+    info["id"] = git("rev-parse", "HEAD")
+    assert history.describe(info)["dirty"]
+    monkeypatch.setattr("fastdl.__file__", str(tmp_path / "fastdl/__init__.py"))
+    assert not history.describe(info)["dirty"]
+    (tmp_path / "bench/timing.py").write_text("after\n")
+    # What was measured is this checkout, wherever it was started from.
+    found = history.describe({"id": "of another checkout", "dirty": False, "branch": "theirs", "time": "2001-01-01"})
+    assert (found["id"], found["subject"], found["dirty"]) == (info["id"], "A subject", True)
+    assert found["time"] == git("log", "-1", "--format=%cI")
+    assert found["branch"] == git("rev-parse", "--abbrev-ref", "HEAD")
+    # Unpacked within another project's repository, it has no commit.
+    monkeypatch.setattr(history, "__file__", str(tmp_path / "bench" / "bench" / "history.py"))
+    assert history.describe(info) == {"id": "unknown", "dirty": False}
 
 
 # ---- steps ----

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -83,7 +84,8 @@ def test_the_newest_of_each_group_count(root: Path) -> None:
     shown = readme.current([*some, *everything])
     assert {line.commit for line in shown} == set(COMMITS[:2])
     table = readme.long_table([*everything, *some])
-    assert f"commit {COMMITS[1][:10]}" in table
+    assert f"commit {COMMITS[1][:10]} (3 of them measured at earlier ones)" in table
+    assert "earlier ones" not in readme.long_table(everything)
     header, _, *rows = (line.split(" | ") for line in table.splitlines()[2:])
     assert header[5:10] == ["NumPy", "best peer", "lost", "onnxruntime", "torch"]
     assert rows[0][5:10] == ["8.00x", "1.82x", "0", "3.00x (3.00x)", "1.82x (1.00x)"]
@@ -94,6 +96,13 @@ def test_how_many_lose() -> None:
     (convolution, _) = readme.scores(lines(0, 0.4))
     assert convolution.lost == 2  # 0.4x and 0.8x; 1.2x is none
     assert convolution.over["torch"] == (pytest.approx(0.4 * 6 ** (1 / 3), rel=1e-3), 0.4)
+
+
+def test_of_how_many_a_mean_is_is_said_where_not_all_have_a_peer() -> None:
+    """Else the one case with a peer stands for its family."""
+    given = lines()
+    given[0] = replace(given[0], ratio={"numpy": given[0].ratio["numpy"]})
+    assert "| convolution | 3 | 8.00x | 2.45x (of 2) | 50% |" in readme.short_table(given)
 
 
 def test_the_picture_is_the_same_each_time_and_well_formed() -> None:
@@ -119,4 +128,8 @@ def test_no_records_no_markers(root: Path, capsys: pytest.CaptureFixture[str]) -
     assert readme.main(arguments) == 2
     assert "figures.md: expected one <!-- figures: begin" in capsys.readouterr().err
     assert (root / "README.md").read_text() == (root / "before.md").read_text()  # none is written, or all
+    (root / "docs/figures.md").unlink()
+    capsys.readouterr()
+    assert readme.main(arguments) == 2
+    assert "figures.md" in capsys.readouterr().err
     assert readme.main(["--history", str(root / "none.jsonl"), "--root", str(root)]) == 2

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -27,6 +28,7 @@ from bench.contest import Here, Settings
 from bench.suites import Absent, Group
 from tests.cases import all_cases
 
+SUPPORTED = fastdl.supported_isas()
 CHECKOUT = Path(__file__).parents[1]
 RELU = next(case for case in all_cases("relu", "bench") if case.id == "relu-16384")
 QUICK = Settings(rounds=3, seconds=1e-4, repeats=0)
@@ -427,18 +429,41 @@ def test_words_choose(groups: list[Group]) -> None:
         (["--minutes", "-1"], "expected more than 0"),
         (["--threads", "1", "2", "--cpu"], "--cpu: one thread only"),
         (["--against", "nobody"], "found nobody, expected among"),
+        (["--check", "--against", "torch"], "--check: found no numpy in --against"),
         (["-o", str(Path(__file__))], "expected a folder"),
+        (["-o", str(Path(__file__, "folder", "out.json"))], "expected a folder"),
+        (["-o", "OCCUPIED"], "expected a file"),
         (["--fast"], "unrecognized"),
     ],
 )
 def test_bad_options(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: list[str], words: str
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    arguments: list[str],
+    words: str,
 ) -> None:
     monkeypatch.setattr(command.environment, "hold_to", lambda level, threads: None)
+    (tmp_path / "folder.json").mkdir()
     with pytest.raises(SystemExit) as ended:
-        command.parse(arguments)
+        command.parse([word.replace("OCCUPIED", str(tmp_path / "folder.json")) for word in arguments])
     assert ended.value.code == 2
     assert words in capsys.readouterr().err
+
+
+def test_a_level_that_others_are_held_to_is_a_run_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one process NumPy would be v4's, under the name of v3."""
+    held: list[str] = []
+    monkeypatch.setattr(command.environment, "hold_to", lambda level, threads: held.append(level))
+    monkeypatch.setattr(fastdl, "supported_isas", lambda: ["v4", "v3"])
+    with pytest.raises(SystemExit):
+        command.parse(["--level", "v3", "v4"])
+    assert "--level: v3 in a run of its own" in capsys.readouterr().err
+    if "v3" in SUPPORTED:
+        command.parse(["--level", "v3", "v3", "--only", "^relu-16384"])
+        assert held == ["", "v3"]
 
 
 SCRIPT = """
@@ -487,6 +512,61 @@ def test_nothing_is_written_when_nothing_was_measured(tmp_path: Path) -> None:
     assert not (tmp_path / "out.json").exists()
 
 
+FAILS = """
+import sys
+from bench import __main__, contest
+measure = contest.measure
+
+def failing(group, settings, place):
+    if group.case.startswith("tanh"):
+        raise RuntimeError("no such place")
+    outcome = measure(group, settings, place)
+    if OURS:
+        outcome.times.clear()
+        outcome.failed["fastdl"] = "AssertionError: off by 3"
+    return outcome
+
+contest.measure = failing
+sys.exit(__main__.end(sys.argv[1:]))
+"""
+
+
+@pytest.mark.parametrize("ours", [False, True])
+def test_no_failure_is_passed_over(tmp_path: Path, ours: bool) -> None:
+    """Not one outside of a contender, beside groups that are good; nor one after which nothing is left to be saved."""
+    words = ["--quick", "--only", "^relu-16384", *([] if ours else ["^tanh-16384"]), "--against", "numpy"]
+    out = tmp_path / "out.json"
+    out.write_text("an older run")
+    program = [sys.executable, "-c", f"OURS = {ours}\n{FAILS}", *words, "-o", str(out)]
+    done = subprocess.run(program, cwd=CHECKOUT, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1, done.stderr
+    if ours:
+        assert "nothing was measured" in done.stderr
+        assert "fastdl: AssertionError: off by 3" in done.stderr
+        assert done.stderr.count("failed: ") == 1
+        assert out.read_text() == "an older run"
+    else:
+        assert "RuntimeError: no such place" in done.stdout
+        assert len(results.read(out).groups()) == 1
+
+
+def test_a_run_without_time_says_so(tmp_path: Path) -> None:
+    done = bench(tmp_path, "--minutes", "0.0001", "--only", "^relu-16384", "--against", "numpy")
+    assert done.returncode == 1
+    assert "nothing was measured: no time left, --minutes gives more" in done.stderr
+
+
+def test_what_is_wrong_is_told_before_anything_is_measured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command.environment, "hold_to", lambda level, threads: None)
+    monkeypatch.setattr(command, "run", lambda options: pytest.fail("it measures"))
+    monkeypatch.setattr(command, "PATH", tmp_path / "history.jsonl")
+    command.PATH.write_text('{"schema": 7}\n')
+    assert command.end(["--quick", "--only", "^relu-16384", "-o", str(tmp_path)]) == 2
+    assert "history.jsonl: line 1: schema: found 7" in capsys.readouterr().err
+
+
 def test_what_comes_of_a_run(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -495,13 +575,14 @@ def test_what_comes_of_a_run(
     found = SimpleNamespace(code=0)
     history = ModuleType("bench.history")
     history.load = lambda path: ["a line"]  # type: ignore[attr-defined]
+    history.commit_url = lambda: "https://a.org/{commit}"  # type: ignore[attr-defined]
     history.append = lambda path, run: seen.setdefault("recorded", SimpleNamespace(lines=[1], left_out={}))  # type: ignore[attr-defined]
     check = ModuleType("bench.check")
     check.check = lambda runs, lines, again: seen.update(checked=(runs, lines, again)) or found  # type: ignore[attr-defined]
-    check.measured_again, check.show = lambda *asked: asked, lambda report: None  # type: ignore[attr-defined]
+    check.remeasured_like, check.show = lambda runs: runs, lambda report: None  # type: ignore[attr-defined]
     dashboard = ModuleType("bench.dashboard")
     dashboard.__spec__ = ModuleSpec("bench.dashboard", None)
-    dashboard.write = lambda runs, lines, out: out.write_text(f"{len(runs)} {lines}")  # type: ignore[attr-defined]
+    dashboard.write = lambda runs, lines, out, url: out.write_text(f"{len(runs)} {lines} {url}")  # type: ignore[attr-defined]
     for module in (history, check, dashboard):
         monkeypatch.setitem(sys.modules, module.__name__, module)
     monkeypatch.setattr(command, "PATH", tmp_path / "history.jsonl")
@@ -509,17 +590,15 @@ def test_what_comes_of_a_run(
     session = SimpleNamespace(failures={}, late=["relu"], groups=[1, 2])
     extra = {"family": "pointwise", "case": "relu", "implementation": "fastdl", "role": "ours"}
     run = results.Run("x", "", "", {}, {}, [results.Entry("relu", "fastdl", "fastdl", {}, {"median": 1.0}, extra)])
-    options = SimpleNamespace(json=tmp_path / "out.json", check=False, record=False, cpu=True)
+    options = SimpleNamespace(json=tmp_path / "out.json", check=False, record=False)
     assert command.report(options, session, run, False) == 0
-    assert (tmp_path / "dashboard.html").read_text() == "1 ['a line']"
+    assert (tmp_path / "dashboard.html").read_text() == "1 ['a line'] https://a.org/{commit}"
     assert not seen
     assert "no time left for 1 of 2 groups" in capsys.readouterr().out
     options.check = options.record = True
     found.code = 1
     assert command.report(options, session, run, False) == 1
-    *judged, again = seen["checked"]
-    assert judged == [[run], ["a line"]]
-    assert again(["relu"]) == (["relu"], ["--cpu"]), "by the same clock"
+    assert seen["checked"] == ([run], ["a line"], [run])
     assert "recorded" in seen
     seen.clear()
     assert command.report(options, session, run, True) == 0, "half a run is neither judged nor recorded"
@@ -571,3 +650,10 @@ def test_bars_read_results() -> None:
     assert bars.from_results(f"{bars.MAX_POOL} --with-forward", bars.measured([run(9.0)])) is None
     with pytest.raises(results.Unreadable, match="of 'another'"):
         bars.measured([run(9.0, kind="another")])
+    with pytest.raises(results.Unreadable, match="found results of ''"):
+        bars.measured([replace(run(9.0), machine={"fastdl": "a word"})])
+    for left_out in ("level", "of_roofline", "ratio", "implementation"):
+        lacking = run(9.0)
+        for each in lacking.entries:
+            each.extra.pop(left_out, None)
+        assert bars.from_results(bars.MAX_POOL, bars.measured([lacking])) is None, left_out

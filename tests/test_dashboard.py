@@ -135,8 +135,9 @@ def test_steps_of_a_history(tmp_path: Path) -> None:
     for (processor, group, against), each in found.items():
         assert processor == demo.PROCESSOR
         ratios = [line["ratio"][against] for line in lines if line["group"] == group]
-        assert each["value"][:-1] == pytest.approx([ratio[0] for ratio in ratios], rel=2 / given["history"]["step"])
-        assert each["low"][:-1] == pytest.approx([ratio[1] for ratio in ratios], rel=2 / given["history"]["step"])
+        recorded = slice(len(ratios))  # then the run's own
+        assert each["value"][recorded] == pytest.approx([r[0] for r in ratios], rel=2 / given["history"]["step"])
+        assert each["low"][recorded] == pytest.approx([ratio[1] for ratio in ratios], rel=2 / given["history"]["step"])
         if families[group] == "convolution":
             assert any(abs(step - demo.FASTER) <= 1 for step in each["steps"])
         if group in slowed:
@@ -166,6 +167,43 @@ def test_a_run_that_the_history_has_is_there_once(tmp_path: Path) -> None:
     path = saved(tmp_path / "h.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     history = page_data([read(tmp_path / "a.json", made)], load(path), "")["history"]
     assert [place["commit"] for place in history["places"]] == [demo.sha(0), demo.sha(1), demo.sha(demo.COMMITS)]
+
+
+def ours_and_numpy(ratio: float, **more: Any) -> list[dict[str, Any]]:
+    return [
+        entry("a[fastdl]", "a", implementation="fastdl", role="ours", **more),
+        entry("a[numpy]", "a", ratio * 1e-3, implementation="numpy", role="reference", ratio=[ratio] * 3, **more),
+    ]
+
+
+def test_neither_another_tree_nor_the_disturbed_speak_for_a_commit(tmp_path: Path) -> None:
+    commit = {"id": "1", "time": "2026-01-01"}
+    made = [
+        run_of(*ours_and_numpy(2.0), datetime="2026-01-01", commit_info=commit),
+        run_of(*ours_and_numpy(3.0), datetime="2026-01-02", commit_info=commit | {"dirty": True}),
+        run_of(*ours_and_numpy(9.0, disturbed="a neighbour"), datetime="2026-01-03", commit_info={"id": "2"}),
+    ]
+    given = page_data([read(tmp_path / f"{i}.json", each) for i, each in enumerate(made)], [], "")
+    places = [(place["commit"], place["date"], place["subject"]) for place in given["history"]["places"]]
+    assert places == [("1", "2026-01-01", "0.json"), ("1", "2026-01-02", "1.json, with changes")]
+    (only,) = series(given)
+    assert only["value"] == pytest.approx([2, 3], rel=1e-3)
+
+
+def test_numbers_beyond_floats_are_none(tmp_path: Path) -> None:
+    huge = run_of(entry("x", flops=10**400, ratio=[10**400] * 3), entry("y"), machine_info={"fastdl": {"x": 10**400}})
+    huge["benchmarks"][0]["stats"]["q1"] = 10**400
+    given = columns(page_data([read(tmp_path / "a.json", huge)], [], ""))
+    assert [given[0][name] for name in ("flops", "ratio", "q1")] == [None, None, None]
+
+
+def test_what_is_read_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    paths = [saved(tmp_path / f"{name}.json", GOOD) for name in "ab"]
+    text = paths[0].read_text()
+    assert main([*map(str, paths), "-o", str(paths[0])]) == 2
+    assert main([str(paths[1]), "--history", str(paths[0]), "-o", str(paths[0])]) == 2
+    assert "which is read, expected another file" in capsys.readouterr().err
+    assert paths[0].read_text() == text
 
 
 def test_machine_is_described_without_its_name(tmp_path: Path) -> None:

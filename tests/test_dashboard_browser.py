@@ -424,7 +424,7 @@ def test_history(open_page: Open, folder: Path) -> None:
     against = page.locator("select[name=against]").input_value()
     expected = [line["ratio"][against][0] for line in lines if line["group"] == found[0]["Case"]]
     drawn = chart(page, "history", f"option.series.find(s => s.name === 'ratio to {against}').data.map(d => d[1])")
-    assert drawn[:-1] == pytest.approx(expected, rel=1e-3)
+    assert drawn[: len(expected)] == pytest.approx(expected, rel=1e-3)  # then the run's own, unless disturbed
     marks = chart(page, "history", "option.series.find(s => s.name === 'new level begins').data.map(d => d[0])")
     assert any(abs(mark - demo.SLOWER) <= 1 for mark in marks)
     assert len(rows_of(page, "history", 0)) == len(drawn)
@@ -564,6 +564,24 @@ def test_names_are_text(open_page: Open, tmp_path: Path) -> None:
     assert page.evaluate("window.hacked") is None
     assert page.locator("script").count() == 3
     assert page.locator("img").count() == 0
+
+
+def test_ratios_are_of_one_file(open_page: Open, tmp_path: Path) -> None:
+    """What only an older file has was not measured beside ours as it is now."""
+    older, newer = demo.results(most=1), demo.results(most=1)
+    (ours,) = newer["benchmarks"]
+    torch = json.loads(json.dumps(ours)) | {"name": "torch", "fullname": "torch"}
+    torch["extra_info"] |= {"implementation": "torch", "role": "peer", "backend": "", "ratio": [2.0, 1.9, 2.1]}
+    torch["stats"]["median"] = 2 * ours["stats"]["median"]
+    older["benchmarks"].append(torch)
+    older |= {"datetime": demo.date(0), "commit_info": {"id": demo.sha(0)}}
+    ours["stats"]["median"] /= 2  # ours is twice as fast now
+    runs = [results.read(saved(tmp_path / f"{i}.json", made)) for i, made in enumerate((older, newer))]
+    dashboard.write(runs, [], tmp_path / "two.html")
+    page = open_page("tab=families", file=tmp_path / "two.html")
+    assert [*bars(page, "families").values()] == [{"torch": pytest.approx(4, rel=1e-3)}]
+    choose(page, "run", "0")
+    assert [*bars(page, "families").values()] == [{"torch": pytest.approx(2, rel=1e-3)}]
 
 
 def test_project_of_others(open_page: Open, tmp_path: Path) -> None:

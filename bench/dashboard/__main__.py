@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from bench import results
 from bench.dashboard import write
@@ -17,7 +18,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--history", metavar="JSONL", help="ratios by commit, as bench/history.jsonl has them")
     parser.add_argument("--commit-url", default="", metavar="URL", help="https://.../{commit}, for links to commits")
     options = parser.parse_args(arguments)
+    out = Path(options.output).resolve()
     try:
+        for path in filter(None, (*options.results, options.history)):
+            if Path(path).resolve() == out:
+                raise ValueError(f"-o: found {path}, which is read, expected another file")
         runs = [results.read(path) for path in options.results]
         lines = []
         if options.history:

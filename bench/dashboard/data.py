@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
-from bench.results import Entry, Run, Unreadable
+from bench.results import Entry, Run, Unreadable, is_positive, ratio_of
 
 if TYPE_CHECKING:
     from bench.history import Line
@@ -72,14 +72,16 @@ class Compared:
         return _positive(self.entry.stats.get(name) if name in SPREAD else self.entry.extra.get(name))
 
     def ratio(self) -> list[float] | None:
-        value = self.entry.extra.get("ratio")
-        found = [_positive(part) for part in value] if isinstance(value, (list, tuple)) and len(value) == 3 else [None]
-        return None if None in found else [part for part in found if part]
+        ratio = ratio_of(self.entry)
+        return [_short(part) for part in ratio] if ratio else None
 
 
 def _positive(value: Any) -> float | None:
-    plain = isinstance(value, (int, float)) and not isinstance(value, bool)
-    return float(f"{value:.5g}") if plain and 0 < value < math.inf else None
+    return _short(value) if is_positive(value) else None
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.5g}")
 
 
 def _file_of(entry: Entry) -> str:
@@ -190,7 +192,7 @@ def _described(run: Run) -> dict[str, Any]:
     own = run.machine.get("fastdl") if isinstance(run.machine.get("fastdl"), dict) else {}
     return {
         "source": _name(run),
-        "commit": _commit(run),
+        "commit": run.commit,
         "date": run.date,
         "processor": _processor(run),
         "link": _link(run.commit_info),
@@ -201,10 +203,6 @@ def _described(run: Run) -> dict[str, Any]:
 
 def _name(run: Run) -> str:
     return run.source.replace("\\", "/").split("/")[-1]
-
-
-def _commit(run: Run) -> str:
-    return "" if run.commit == "unversioned" else run.commit  # as pytest-benchmark says it
 
 
 def _when(date: str) -> datetime:
@@ -221,6 +219,11 @@ def _processor(run: Run) -> str:
     found = own.get("processor") if isinstance(own, dict) else None
     found = found or (cpu.get("brand_raw") or cpu.get("brand") if isinstance(cpu, dict) else None)
     return str(found or run.machine.get("processor") or run.machine.get("machine") or "")
+
+
+def _changed(run: Run) -> bool:
+    """Whether it measured another tree than its commit's."""
+    return bool(run.commit_info.get("dirty"))
 
 
 def _link(commit_info: Mapping[str, Any]) -> str:
@@ -334,17 +337,21 @@ def _of_ratios(run: Run, groups: Sequence[Compared]) -> Iterator[_Value]:
     for each in groups:
         if each.word("role") == "ours":
             judged.setdefault(each.group, each)
-    place = _commit(run), "" if _commit(run) else run.date or run.source
+    place = run.commit, "" if run.commit and not _changed(run) else run.date or run.source
     for each in groups:
         ratio = each.ratio()
-        if ratio and each.word("role") != "ours":
+        # As in a history, what was disturbed says nothing.
+        disturbed = any(one.word("disturbed") for one in (each, judged.get(each.group, each)))
+        if ratio and not disturbed and each.word("role") != "ours":
             words = {name: judged.get(each.group, each).word(name) for name in FILTERED}
             yield _Value(place, (_processor(run), each.group, each.label), words, (ratio[0], ratio[1], ratio[2]))
 
 
 def _of_times(run: Run, groups: Sequence[Compared]) -> Iterator[_Value]:
-    place = _commit(run), run.date or run.source
+    place = run.commit, run.date or run.source
     for each in groups:
+        if each.word("disturbed"):
+            continue
         median, low, high = (each.number(name) or each.entry.median for name in SPREAD)
         words = {name: each.word(name) for name in FILTERED}
         yield _Value(place, (_processor(run), each.group, each.label), words, (median, low, high))
@@ -352,6 +359,7 @@ def _of_times(run: Run, groups: Sequence[Compared]) -> Iterator[_Value]:
 
 def _place(run: Run, ratios: bool) -> dict[str, str]:
     # As a history has it, a commit's date is its own; times are of the day on which they were measured.
-    date = str(run.commit_info.get("time") or run.date) if ratios and _commit(run) else run.date
-    subject = str(run.commit_info.get("subject") or _name(run))
-    return {"commit": _commit(run), "date": date, "subject": subject, "link": _link(run.commit_info)}
+    own = ratios and run.commit and not _changed(run)
+    date = str(run.commit_info.get("time") or run.date) if own else run.date
+    subject = str(run.commit_info.get("subject") or _name(run)) + ", with changes" * (ratios and _changed(run))
+    return {"commit": run.commit, "date": date, "subject": subject, "link": _link(run.commit_info)}

@@ -1,7 +1,7 @@
 // What was measured on what, and how, in plain words.
 
 const METHOD_OURS = [
-  ["What is compared", "One comparison is one case: the same computation on the same data by several implementations. The result of each timed call is checked against plain NumPy's; one that computes something else, or less, is no contender."],
+  ["What is compared", "One comparison is one case: the same computation on the same data by several implementations. What each computes is checked against a reference before it is timed, and again by what the last call of each of its turns returned; one that computes something else, or less, is no contender."],
   ["How it is timed", "With one thread, the contenders of a case take turns within one process, many rounds long, so that what disturbs the machine disturbs all alike. With more threads, each has a process of its own, and the processes take turns: in one process, waiting threads of one would hold the cores of another."],
   ["What a ratio is", "In each round, the other one's time is divided by ours. Quoted is the median of these ratios, with the bounds of a 95% interval found by bootstrap over the rounds. Above 1, ours is faster; where the interval contains 1, nobody is."],
   ["Why ratios", "Times belong to one machine on one day. Ratios measured in one run say more, and are what is kept from commit to commit."],

@@ -64,7 +64,7 @@ function address(changes = {}) {
 // A ratio: the time of an entry over that of the one it is compared with; above 1, that one is faster.
 function ratioTo(entry, base) {
   const measured = base.role === "ours" && (!base.ratio || Math.abs(base.ratio[0] - 1) < 1e-9); // ratios in the file are to this one
-  if (measured && entry.ratio) return { entry, value: entry.ratio[0], low: entry.ratio[1], high: entry.ratio[2], sure: true };
+  if (measured && entry.ratio && entry.run === base.run) return { entry, value: entry.ratio[0], low: entry.ratio[1], high: entry.ratio[2], sure: true };
   const by = (time) => (time ? time / base.median : entry.median / base.median);
   return { entry, value: by(entry.median), low: by(entry.q1), high: by(entry.q3), sure: false };
 }
