@@ -65,6 +65,31 @@ def test_a_contender_that_returns_something_else_is_not_timed(
         prepared(monkeypatch, RELU, lambda given: lambda: wrong(np.maximum(given["x"], 0)))
 
 
+@pytest.mark.parametrize("view", [np.asarray, lambda y: y[None][0], lambda y: lambda: y])
+def test_one_that_computes_nothing_later_is_noticed(
+    monkeypatch: pytest.MonkeyPatch, view: Callable[[Any], Any]
+) -> None:
+    """And returns what lies in the memory of its results from before."""
+    made: list[Any] = []
+
+    def build(given: dict[str, Any]) -> Callable[[], Any]:
+        def call() -> Any:
+            made.append(made[0] if made else np.maximum(given["x"], 0))
+            return view(made[0])
+
+        return call
+
+    call, check, *_ = prepared(monkeypatch, RELU, build)
+    with pytest.raises(AssertionError, match="off by nan"):
+        check(call())
+
+
+def test_what_a_contender_was_given_is_not_spoilt() -> None:
+    given = RELU.make(np.float32)["x"]
+    contenders.spoil([given[::2]], [given])
+    assert np.array_equal(given, RELU.make(np.float32)["x"])
+
+
 def test_one_that_returns_nothing_later_is_noticed_after_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
     made = 0
 
