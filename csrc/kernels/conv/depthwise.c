@@ -423,13 +423,12 @@ FDL_INLINE void beside_image(const fdl_window *w, const real *x, const real *wei
     const int64_t row = padded_width(w) * LANES, columns = w->out_width;
     for (int64_t i = 0; i < w->out_height; i++, y += columns * LANES) {
         const real *from = x + i * stride * row;
-        int64_t j = 0;
-        for (; j + BESIDE <= columns; j += BESIDE) /* main loop */
+        for (int64_t next = 0; next < columns && columns >= BESIDE;
+             next += BESIDE) { /* main loop; the tail: some once more */
+            const int64_t j = min64(next, columns - BESIDE);
             beside_outputs(from + j * stride * LANES, row, weight, bias, least, y + j * LANES, BESIDE, kernel, stride);
-        if (j < columns && columns >= BESIDE) /* tail: some once more */
-            j = columns - BESIDE,
-            beside_outputs(from + j * stride * LANES, row, weight, bias, least, y + j * LANES, BESIDE, kernel, stride);
-        for (; j < columns && columns < BESIDE; j++)
+        }
+        for (int64_t j = 0; j < columns && columns < BESIDE; j++)
             beside_outputs(from + j * stride * LANES, row, weight, bias, least, y + j * LANES, 1, kernel, stride);
     }
 }
