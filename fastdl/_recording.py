@@ -219,10 +219,12 @@ _NOTHING = nullcontext()
 
 
 def writing(arrays: Iterable[Array | None]) -> AbstractContextManager[None]:
-    """Inside this context fastdl may write to arrays, although programs are frozen that use them."""
+    """Inside this context fastdl may write to arrays, although programs are frozen that use them.
+
+    What is not an array yet, because nobody has checked it, is left to who does."""
     if not _locks:
         return _NOTHING
-    given = [(id(owner_of(array)), array) for array in arrays if array is not None]
+    given = [(id(owner_of(array)), array) for array in arrays if isinstance(array, np.ndarray)]
     return _NOTHING if _locks.keys().isdisjoint(key for key, _ in given) else _writing(given)
 
 

@@ -602,6 +602,11 @@ def test_options_are_checked(name: str, option: str, value: Any, error: type[Exc
 def test_parameters_are_checked(params: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         optim.SGD(params)
+    net = nn.Linear(2, 3, rng=0)
+    frozen = fastdl.record(net, np.ones((1, 2), np.float32), freeze=True)
+    with pytest.raises(error, match=message):
+        optim.SGD(params)
+    del frozen
 
 
 def test_parameters_that_share_memory() -> None:

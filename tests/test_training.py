@@ -328,6 +328,23 @@ def test_a_kill_at_any_moment_loses_an_epoch_at_most(tmp_path: Path) -> None:
     assert _without_time(found) == _without_time(expected)
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_ctrl_c_where_python_drops_it() -> None:
+    class Pressed:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    seen = []
+
+    def callback(history: training.History) -> None:
+        seen.append(Pressed() if len(history) == 3 else None)
+        seen.clear()
+
+    history = _fit(_net(), epochs=9, callback=callback)
+    assert (history.ended, len(history)) == ("interrupted", 3)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
 def test_ctrl_c_ends_with_the_best_weights(tmp_path: Path) -> None:
     process = _start(tmp_path, 100_000)
     assert process.stdout is not None

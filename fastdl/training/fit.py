@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from copy import deepcopy
 from math import inf
 from typing import Any, Literal
@@ -20,6 +19,7 @@ from fastdl.training.checkpoint import Checkpoint, check_place
 from fastdl.training.data import Array, Data, arrays_of, batches_of, check_again, pieces_of
 from fastdl.training.evaluate import Evaluation
 from fastdl.training.history import History
+from fastdl.training.interrupt import Interrupt, interruptible
 from fastdl.training.metrics import Metrics
 from fastdl.training.progress import bar
 from fastdl.training.steps import Steps, mistakes
@@ -204,7 +204,7 @@ def fit(
     best = _Best(model, watched, mode, min_delta)
     history = History()
     tables = [path for path in (table, None if kept is None else kept.table) if path is not None] if first else []
-    with mistakes(), group.training() if group is not None else nullcontext():
+    with mistakes(), group.training() if group is not None else interruptible() as interrupt:
         if group is not None:
             held = None if evaluation is None or evaluation.arrays is None else len(evaluation.arrays[0])
             options: dict[str, Any] = {"epochs": epochs, "batch_size": batch_size, "shuffle": shuffle}
@@ -235,7 +235,7 @@ def fit(
                     rate = optimizer.lr
                     row: dict[str, float] = {
                         "epoch": epoch + 1,
-                        "loss": source.epoch(epoch, each_batch, _shown(show, epoch)),
+                        "loss": source.epoch(epoch, each_batch, _shown(show, epoch, interrupt)),
                     }
                     if group is not None:
                         group.agree(model, optimizer)
@@ -256,6 +256,8 @@ def fit(
                         history.save(path)
                     show(epoch + 1, "  ".join(f"{name} {row[name]:.4g}" for name in columns))
                     stop = callback is not None and _is_true(callback(history))
+                    if interrupt is not None:
+                        interrupt.check()
                     if stop if group is None else group.some(stop):
                         history.ended = "callback"
                     if enough or history.ended == "callback":
@@ -397,8 +399,13 @@ def _is_true(found: Any) -> bool:
     return isinstance(found, (bool, np.bool_)) and bool(found)
 
 
-def _shown(show: Any, epoch: int) -> Callable[[float], None]:
-    return lambda part: show(epoch + part, "")
+def _shown(show: Any, epoch: int, interrupt: Interrupt | None) -> Callable[[float], None]:
+    def shown(part: float) -> None:
+        show(epoch + part, "")
+        if interrupt is not None:
+            interrupt.check()
+
+    return shown
 
 
 def _check(model: Any, loss: Any, optimizer: Any, schedule: Any, callback: Any, transform: Any, group: Any) -> None:
