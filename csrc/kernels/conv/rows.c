@@ -270,7 +270,7 @@ int conv_rows_forward(const convolution *v)
 
     const fdl_mark mark = fdl_scratch_mark();
     real *weights = v->packed ? NULL : fdl_scratch(gemm_packed_size(v->filters, v->terms) * (int64_t)sizeof(real));
-    int64_t *offset = fdl_scratch(2 * v->terms * (int64_t)sizeof(int64_t)), *joined_offset = offset + v->terms;
+    int64_t *offset = fdl_scratch(2 * v->terms * (int64_t)sizeof(int64_t));
     if ((!v->packed && !weights) || !offset) {
         fdl_scratch_release(mark);
         return FDL_OUT_OF_MEMORY;
@@ -285,6 +285,7 @@ int conv_rows_forward(const convolution *v)
                             column / w->stride_width;
             }
     p.joined = min64(choose_joined(v), p.block);
+    int64_t *joined_offset = offset + v->terms;
     for (int64_t k = 0; k < v->terms; k++)
         joined_offset[k] = k * joined_row(v, p.joined);
     p.weights = v->packed ? v->packed : weights, p.offset = offset, p.joined_offset = joined_offset;
