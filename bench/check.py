@@ -35,7 +35,7 @@ import numpy as np
 
 from bench import history as tracking
 from bench.history import Line, change_points, disturbance, implementation_of, processor_of, ratio_of
-from bench.results import Run, Unreadable, read
+from bench.results import Run, Unreadable, in_role, read
 
 Remeasure = Callable[[Sequence[str]], Run]
 
@@ -215,8 +215,8 @@ def _tree(run: Run) -> str:
 def _take(found: dict[str, _Found], run: Run, wanted: Iterable[str] | None = None) -> None:
     """Add what a run has of each group that has both ours and the reference."""
     for group, entries in run.groups().items():
-        ours = next((entry for entry in entries if entry.extra.get("role") == "ours"), None)
-        reference = next((entry for entry in entries if entry.extra.get("role") == "reference"), None)
+        ours = in_role(entries, "ours")
+        reference = in_role(entries, "reference")
         if ours is None or reference is None or (wanted is not None and group not in wanted):
             continue
         each = found.setdefault(group, _Found(str(ours.extra.get("family") or ""), implementation_of(reference)))

@@ -16,7 +16,7 @@ import numpy as np
 
 from bench import machine
 from bench.contenders import Inaccurate
-from bench.suites import Absent, Group
+from bench.suites import BACKENDS, Absent, Group
 from bench.timing import Turn, is_cpu_time, ratio_interval
 from bench.worker import Workers
 
@@ -228,7 +228,7 @@ def extra_info(group: Group, implementation: str, outcome: Outcome) -> dict[str,
         "operation": group.operation,
         "implementation": implementation,
         "role": role,
-        "backend": {"fastdl": "c", "numba": "numba", "numpy": "numpy"}.get(implementation, ""),
+        "backend": BACKENDS.get(implementation, ""),
         "dtype": group.dtype,
         "threads": group.threads,
         "level": group.level,

@@ -26,7 +26,7 @@ import numpy as np
 
 import fastdl
 from bench import results
-from bench.results import NO_COMMIT, Entry, Run, Unreadable, is_positive, parsed, read
+from bench.results import NO_COMMIT, Entry, Run, Unreadable, in_role, is_positive, parsed, read
 from fastdl._files import replacing
 
 SCHEMA = 1
@@ -127,7 +127,7 @@ def lines_of(run: Run, of_any_tree: bool = False) -> Recorded:
     subject = str(run.commit_info.get("subject") or _subject(run.commit))
     recorded = Recorded()
     for group, entries in run.groups().items():
-        ours = next((entry for entry in entries if entry.extra.get("role") == "ours"), None)
+        ours = in_role(entries, "ours")
         why = "it has no entry that is judged" if ours is None else disturbance(ours)
         if run.commit_info.get("dirty") and not of_any_tree:
             why = f"the tree was not that of {run.commit[:10]}"

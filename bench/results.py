@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,11 @@ def parsed(text: str) -> Any:
 def is_positive(value: Any) -> bool:
     """Whether it is a finite number above 0, as times and ratios are."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 < value < math.inf
+
+
+def in_role(entries: Iterable[Entry], role: str) -> Entry | None:
+    """The first of a group's entries that has that role: "ours" and "reference" have one each."""
+    return next((entry for entry in entries if entry.extra.get("role") == role), None)
 
 
 def ratio_of(entry: Entry) -> tuple[float, float, float] | None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Iterable
 from typing import Any
 
-from bench.results import Entry, Run, ratio_of
+from bench.results import Entry, Run, in_role, ratio_of
 
 
 def show(run: Run, console: Any) -> None:
     groups = run.groups()
-    judged = {group: ours for group, entries in groups.items() if (ours := _ours(entries)) is not None}
+    judged = {group: ours for group, entries in groups.items() if (ours := in_role(entries, "ours")) is not None}
     words = {tuple(str(ours.extra.get(key)) for key in ("dtype", "threads", "level")) for ours in judged.values()}
     for family in dict.fromkeys(str(ours.extra.get("family")) for ours in judged.values()):
         members = {group: ours for group, ours in judged.items() if ours.extra.get("family") == family}
@@ -73,10 +72,6 @@ def _of_peers(entries: Iterable[Entry]) -> list[float]:
     return [r[0] for e in entries if e.extra.get("role") == "peer" and (r := ratio_of(e))]
 
 
-def _ours(entries: Iterable[Entry]) -> Entry | None:
-    return next((entry for entry in entries if entry.extra.get("role") == "ours"), None)
-
-
 def told(ratio: tuple[float, float, float] | None) -> str:
     if ratio is None:
         return ""
@@ -85,7 +80,7 @@ def told(ratio: tuple[float, float, float] | None) -> str:
 
 
 def _mean(ratios: list[float]) -> str:
-    return f"{math.exp(statistics.fmean(map(math.log, ratios))):.2f}" if ratios else ""
+    return f"{statistics.geometric_mean(ratios):.2f}" if ratios else ""
 
 
 def _part(part: Any) -> str:

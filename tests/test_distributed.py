@@ -155,13 +155,19 @@ def test_ranks_that_differ_are_told_so_and_do_not_wait(last: Any, message: str, 
     assert re.search(f"ValueError: {message}", done.stderr), done.stderr
 
 
-def test_a_callback_on_one_rank_ends_training_on_all(tmp_path: Path) -> None:
-    done = _ranks(2, tmp_path, {"batch": 32, "epochs": 1000, "at": 3, "what": "stop"})
+def _both_end_after_three(folder: Path, what: str, ended: str) -> list[tuple[dict[str, Any], dict[str, np.ndarray]]]:
+    """Two ranks, one of which does that in its third epoch: what is known of both."""
+    done = _ranks(2, folder, {"batch": 32, "epochs": 10_000, "at": 3, "what": what})
     assert done.returncode == 0, done.stderr
-    results = _results(2, tmp_path / "0")
-    assert [said["ended"] for said, _ in results] == ["callback"] * 2
+    results = _results(2, folder / "0")
+    assert [said["ended"] for said, _ in results] == [ended] * 2
     assert results[0][0] == results[1][0]
     assert len(results[0][0]["rows"]) == 3
+    return results
+
+
+def test_a_callback_on_one_rank_ends_training_on_all(tmp_path: Path) -> None:
+    _both_end_after_three(tmp_path, "stop", "callback")
 
 
 @pytest.mark.parametrize("what", ["die", "raise", "break"])
@@ -184,12 +190,7 @@ def test_a_rank_that_dies_ends_the_job(what: str, tmp_path: Path) -> None:
 
 
 def test_ctrl_c_ends_all_ranks_after_the_same_step(tmp_path: Path) -> None:
-    done = _ranks(2, tmp_path, {"batch": 32, "epochs": 10_000, "at": 3, "what": "interrupt"})
-    assert done.returncode == 0, done.stderr
-    results = _results(2, tmp_path / "0")
-    assert [said["ended"] for said, _ in results] == ["interrupted"] * 2
-    assert results[0][0] == results[1][0]
-    assert len(results[0][0]["rows"]) == 3
+    results = _both_end_after_three(tmp_path, "interrupt", "interrupted")
     assert all(np.array_equal(results[0][1][name], results[1][1][name]) for name in results[0][1])
 
 
