@@ -303,7 +303,7 @@ int fdl_parallel(int64_t count, int64_t grain, fdl_task *task, void *context)
     if (count <= 0)
         return FDL_OK;
     grain = grain > 0 ? grain : 1;
-    if (count < 2 * grain) /* a division takes longer than small work does */
+    if (count / 2 < grain) /* a division by what is no constant takes longer than small work does */
         return task(context, 0, count);
     int64_t threads = fdl_available_threads(count / grain);
     int64_t pieces = PIECES_A_THREAD * threads;
