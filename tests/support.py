@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fastdl
-from tests.cases import Case, all_cases
+from tests.cases import Case, Expected, all_cases
 from tests.cases.case import copy, mapped
 
 DTYPES = [pytest.param(np.float32, id="f32"), pytest.param(np.float64, id="f64")]
@@ -37,11 +37,11 @@ def everyday(**which: Any) -> list[Case]:
     return [case for case in all_cases(**which) if "large" not in case.tags]
 
 
-_MADE: dict[tuple[str, Any], tuple[dict[str, Any], tuple[np.ndarray, ...]]] = {}
+_MADE: dict[tuple[str, Any], tuple[dict[str, Any], Expected]] = {}
 
 
-def made(case: Case, dtype: Any) -> tuple[dict[str, Any], tuple[np.ndarray, ...]]:
-    """The arguments and the expected results; kept for the levels and variants to come, unless they are large."""
+def made(case: Case, dtype: Any) -> tuple[dict[str, Any], Expected]:
+    """The arguments and the expected results; kept for the variants to come, unless they are large."""
     key = case.id, dtype
     if key not in _MADE:
         arguments = case.make(dtype)

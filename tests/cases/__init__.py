@@ -23,9 +23,9 @@ from tests.cases import (
     regularization,
     resize,
 )
-from tests.cases.case import Case, declare, results
+from tests.cases.case import Case, Expected, declare, results
 
-__all__ = ["Case", "all_cases", "declare", "results"]
+__all__ = ["Case", "Expected", "all_cases", "declare", "results"]
 
 
 def all_cases(operation: str | None = None, tag: str | None = None) -> list[Case]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -21,8 +22,15 @@ Source = Any
 """What an argument is made from: a Shape, a Draw, None, or a tuple of those for an argument that is a tuple."""
 # (float64 arguments, float64 results) -> for each result the error allowed, in units of rounding of the dtype
 Tolerance = Callable[[Arguments, tuple[Array, ...]], "tuple[Any, ...]"]
+signature_of = cache(inspect.signature)
 STATISTICS = ("mean", "rstd")
 """Arguments, and results of return_stats, that are float64 whatever the dtype."""
+
+
+class Expected(tuple[Array, ...]):
+    """What the reference gives for some arguments; and how far from it one may be, once that was asked."""
+
+    allowed: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +82,7 @@ class Case:
 
     def complete(self, arguments: Arguments, module: Any = fastdl) -> Arguments:
         """With what a backward takes as `saved`, whose layout is the module's own: as its forward returns it."""
-        if "saved" in arguments or "saved" not in inspect.signature(getattr(fastdl, self.operation)).parameters:
+        if "saved" in arguments or "saved" not in signature_of(getattr(fastdl, self.operation)).parameters:
             return arguments
         forward = self.operation.removesuffix("_backward")
         *_, saved = getattr(module, forward)(**given_to(forward, arguments), return_saved=True)
@@ -90,22 +98,24 @@ class Case:
         arguments = self.complete(arguments, module) | {name: copy(arguments[name]) for name in self.updates}
         return results(self, getattr(module, self.operation)(**arguments), arguments)
 
-    def expected(self, arguments: Arguments) -> tuple[Array, ...]:
+    def expected(self, arguments: Arguments) -> Expected:
         """What the reference gives in float64."""
         with np.errstate(all="ignore"):
-            return self.run(to_float64(arguments), reference)
+            return Expected(self.run(to_float64(arguments), reference))
 
     def check(self, actual: tuple[Array, ...], arguments: Arguments, expected: tuple[Array, ...] | None = None) -> None:
         """Assert shapes, dtypes, the places of NaN and infinities, and every error within the tolerance."""
         if expected is None:
             expected = self.expected(arguments)
+        elif not isinstance(expected, Expected):
+            expected = Expected(expected)
         dtype = next(a.dtype for a in flat(arguments.values()) if a.dtype.kind == "f")
         info = np.finfo(dtype)
         with np.errstate(all="ignore"):
-            allowed = self.tolerance(to_float64(arguments), expected)
+            expected.allowed = expected.allowed or self.tolerance(to_float64(arguments), expected)
             assert tuple(a.shape for a in actual) == self.shapes
             statistics = range(1, len(actual) - len(self.updates)) if self.parameters.get("return_stats") else ()
-            for place, (got, want, units) in enumerate(zip(actual, expected, allowed, strict=True)):
+            for place, (got, want, units) in enumerate(zip(actual, expected, expected.allowed, strict=True)):
                 wide = want.dtype.kind != "f" or place in statistics
                 assert got.dtype == (want.dtype if wide else dtype)
                 if want.dtype.kind == "f":  # what the dtype cannot hold is infinite in it
@@ -172,7 +182,7 @@ def declare(
     shapes: tuple[Shape, ...] = output if several else (output,)  # type: ignore[assignment]
     gradient = None
     if backward is not None:
-        signature = inspect.signature(getattr(fastdl, f"{operation}_backward")).parameters
+        signature = signature_of(getattr(fastdl, f"{operation}_backward")).parameters
 
         def draw_backward(rng: Generator) -> Arguments:
             given = draw(rng)
@@ -288,7 +298,7 @@ def to_float64(arguments: Arguments) -> Arguments:
 
 def given_to(operation: str, arguments: Arguments) -> Arguments:
     """Those arguments that the operation takes."""
-    names = inspect.signature(getattr(fastdl, operation)).parameters
+    names = signature_of(getattr(fastdl, operation)).parameters
     return {name: value for name, value in arguments.items() if name in names}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import math
 from dataclasses import replace
 from typing import Any
@@ -14,7 +13,7 @@ from fastdl import _kernels
 from fastdl.functional._operation import HELPERS
 from fastdl.functional.conv._shared import ALGORITHMS
 from fastdl.functional.conv.conv import conv_geometry
-from tests.cases.case import Arguments, Array, Backward, Case, Draw, Shape, declare, summed
+from tests.cases.case import Arguments, Array, Backward, Case, Draw, Shape, declare, signature_of, summed
 from tests.cases.case import exact as copied
 from tests.cases.window import as_sides, as_tuple, window_positions
 
@@ -126,9 +125,9 @@ def unfold(x: Shape, kernel: Any, **form: Any) -> list[Case]:
 
 def computed_by(algorithm: str, case: Case, dtype: Any = np.float32) -> bool:
     """Whether a convolution, or its backward, takes that algorithm by name."""
-    geometry = inspect.signature(HELPERS[conv_geometry]).parameters
+    geometry = signature_of(HELPERS[conv_geometry]).parameters
     given = {name: value for name, value in case.parameters.items() if name in geometry}
-    defaults = inspect.signature(getattr(fastdl, case.operation.removesuffix("_backward"))).parameters
+    defaults = signature_of(getattr(fastdl, case.operation.removesuffix("_backward"))).parameters
     options = [given.get(name, defaults[name].default) for name in list(geometry)[2:-4]]
     x = np.empty(case.shape("x"), dtype)
     window, _, codes, _ = conv_geometry(x.shape, case.shape("weight"), *options, algorithm, "none", (), "fast")
