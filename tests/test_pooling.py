@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import fastdl
-from tests.support import HOME
+from fastdl import reference
+from tests.support import DTYPES, HOME, Guarded
 
 
 @pytest.mark.parametrize("rank", [1, 2, 3])
@@ -29,6 +30,39 @@ def test_without_a_batch(rank: int) -> None:
     back = getattr(fastdl, f"max_unpool{rank}d")(y, indices, 2, output_size=x.shape[1:])
     assert back.shape == x.shape
     np.testing.assert_array_equal(getattr(fastdl, f"max_unpool{rank}d_backward")(back, indices), y, strict=True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_two_by_two_of_any_width(level: str, dtype: Any) -> None:
+    """Rows that are joined in a vector, that fill some, that end within one; with ties, NaN and infinities, and nothing
+    touched before and after the arrays. All is chosen, or a sum of small integers: exact."""
+    rng = np.random.default_rng(0)
+    for width in (2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 15, 16, 17, 18, 24, 28, 31, 32, 33, 34, 47, 66):
+        for height, planes, stride, dilation in [(2, 7, 2, 1), (4, 5, 2, 1), (6, 1, 2, 1), (7, 3, (3, 2), (2, 1))]:
+            x = rng.integers(-3, 4, (planes, height, width)).astype(dtype)
+            x.flat[:: 2 * width + 1] = np.nan
+            x.flat[3 :: width + 2] = rng.choice([-np.inf, np.inf, np.nan])
+            form: Any = {"stride": stride, "dilation": dilation}
+            where = f"{x.shape} {form}"
+            y, indices = reference.max_pool2d(x, 2, **form, return_indices=True)
+            grad = rng.integers(1, 9, y.shape).astype(dtype)
+            given = Guarded.holding(x)
+            guarded = Guarded(y.shape, dtype)
+            np.testing.assert_array_equal(fastdl.max_pool2d(given.array, 2, **form, out=guarded.array), y, where)
+            guarded.check()
+            guarded = Guarded(y.shape, dtype)
+            out, at = fastdl.max_pool2d(given.array, 2, **form, return_indices=True, out=guarded.array)
+            np.testing.assert_array_equal(out, y, where)
+            np.testing.assert_array_equal(at, indices, where)
+            back = Guarded(x.shape, dtype)
+            fastdl.max_pool2d_backward(Guarded.holding(grad).array, given.array, 2, **form, out=back.array)
+            expected = reference.max_pool2d_backward(grad, x, 2, **form)
+            np.testing.assert_array_equal(back.array, expected, where)
+            for divisor in (None, 3) if dilation == 1 else ():
+                fastdl.avg_pool2d(given.array, 2, stride, divisor_override=divisor, out=guarded.array)
+                expected = reference.avg_pool2d(x.astype(np.float64), 2, stride, divisor_override=divisor)
+                np.testing.assert_array_equal(guarded.array, expected.astype(dtype), where)
+            guarded.check(), back.check(), given.check()
 
 
 @pytest.mark.parametrize("compiled", [False, True])

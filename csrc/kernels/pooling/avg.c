@@ -51,6 +51,8 @@ FDL_INLINE real rows_count(const pooling *p, const row_cursor *c)
     return __builtin_expect(p->far, 0) ? far_count(p, c) : p->depth_count[c->depth] * p->height_count[c->height];
 }
 
+FDL_INLINE real quad_divisor(const pooling *p) { return p->divisor_override ? (real)p->divisor_override : 4; }
+
 /* The factors of all windows of a depth or a height. */
 FDL_INLINE real *counts(const pooling *p, int64_t out, real (*count)(const pooling *p, int64_t i))
 {
@@ -162,7 +164,7 @@ static int forward(pooling *p)
 {
     if (p->whole)
         return over_planes(p, whole_planes);
-    if (pool_beside_pays(p->w))
+    if (pool_beside_pays(p->w) && !pool_is_quads(p))
         return over_blocks(p, prepare, forward_rows, p->w->out_depth * p->w->out_height, beside_task);
     return over_rows(p, forward_rows);
 }

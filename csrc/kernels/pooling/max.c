@@ -423,6 +423,107 @@ static int pairs_backward(void *context, int64_t begin, int64_t end)
     return pairs_rows(p, begin * rows, end * rows, true);
 }
 
+/* ---- windows of 2 x 2 elements ---- */
+
+/* The maxima of LANES windows, and which of its elements each is; as of find_pairs. */
+FDL_INLINE winner find_quads(const vreal low[2], const vreal high[2])
+{
+    winner best = {veven(low[0], high[0]), {0}, {0}};
+    take_later(&best.v, &best.tap, vodd(low[0], high[0]), vset1_int(1));
+    take_later(&best.v, &best.tap, veven(low[1], high[1]), vset1_int(2));
+    take_later(&best.v, &best.tap, vodd(low[1], high[1]), vset1_int(3));
+    return best;
+}
+
+/* Rows [begin, end) of y: forward with indices. */
+static int quads_indices(void *context, int64_t begin, int64_t end)
+{
+    const pooling own = *(const pooling *)context, *p = &own; /* which no store to a result changes */
+    const fdl_window *w = p->whole_w;
+    const int64_t size = p->out_row, below = w->dilation_height * p->row, step = w->stride_height * p->row;
+    const int64_t spilling = pool_spilling(p, end), count = min64(2 * size, 2 * LANES);
+    for (int64_t i = begin; i < end; i++) {
+        const int64_t image = i / w->out_height, row = image * w->height * p->row + i % w->out_height * step;
+        for (int64_t j = 0; j < size; j += LANES) {
+            const int64_t at = row + 2 * pool_vector_at(p, j), to = i * size + pool_vector_at(p, j);
+            vreal low[2], high[2];
+            for (int r = 0; r < 2; r++)
+                if (i < spilling)
+                    load_two(p->x + at + r * below, count, true, &low[r], &high[r]);
+                else
+                    load_two(p->x + at + r * below, count, false, &low[r], &high[r]);
+            const winner best = find_quads(low, high);
+            vstore_up_to(p->y + to, best.v, i < spilling ? LANES : size);
+            store_positions(p->indices + to,
+                            vset1_int((integer)(at % p->volume)) + 2 * lane_numbers() + (best.tap & 1) +
+                                vselect_int(best.tap > 1, vset1_int((integer)below), vset1_int(0)),
+                            size);
+        }
+    }
+    return FDL_OK;
+}
+
+/* Whether windows tile the planes: then what is stored past a row is of rows to come. */
+static bool is_tiled(const pooling *p)
+{
+    const fdl_window *w = p->whole_w;
+    return pool_is_quads(p) && 2 * w->out_width == w->width && 2 * w->out_height == w->height &&
+           w->stride_height == 2 && w->dilation_height == 1;
+}
+
+/* What the winners of LANES windows are given back, in two rows. */
+FDL_INLINE void give_quads(vreal low[2], vreal high[2], vreal grad)
+{
+    const winner best = find_quads(low, high);
+    for (int r = 0; r < 2; r++) {
+        const vreal even = vselect(best.tap == 2 * r, grad, (vreal){0});
+        const vreal odd = vselect(best.tap == 2 * r + 1, grad, (vreal){0});
+        low[r] = vzip_low(even, odd), high[r] = vzip_high(even, odd);
+    }
+}
+
+/* Backward of planes that are tiled: each row of y has two of x to itself. */
+static int tiled_backward(void *context, int64_t begin_plane, int64_t end_plane)
+{
+    const pooling own = *(const pooling *)context, *p = &own;
+    const int64_t size = p->out_row, row = p->row, rows = p->w->out_depth * p->w->out_height;
+    const int64_t end = end_plane * rows, spilling = pool_spilling(p, end), count = min64(2 * size, 2 * LANES);
+    int64_t i = begin_plane * rows;
+    vreal low[2], high[2];
+    for (; count <= LANES && i + 2 <= spilling; i += 2) { /* two rows in a vector */
+        const real *x = p->x + i * 2 * row, *grad = p->grad_output + i * size;
+        real *to = p->grad_input + i * 2 * row;
+        low[0] = vload(x), low[1] = vload(x + row), high[0] = vload(x + 2 * row), high[1] = vload(x + 3 * row);
+        vreal both = vload(grad);
+        if (count < LANES)
+            memcpy((char *)&both + VECTOR_BYTES / 2, grad + size, VECTOR_BYTES / 2);
+        give_quads(low, high, both);
+        vstore(to, low[0]), vstore(to + row, low[1]), vstore(to + 2 * row, high[0]), vstore(to + 3 * row, high[1]);
+    }
+    for (; i < spilling; i++)
+        for (int64_t j = 0; j < size; j += LANES) { /* vectors of a row */
+            const int64_t at = i * 2 * row + 2 * pool_vector_at(p, j);
+            for (int r = 0; r < 2; r++)
+                load_two(p->x + at + r * row, count, true, &low[r], &high[r]);
+            give_quads(low, high, vload(p->grad_output + i * size + pool_vector_at(p, j)));
+            for (int r = 0; r < 2; r++) {
+                vstore(p->grad_input + at + r * row, low[r]);
+                if (count > LANES)
+                    vstore(p->grad_input + at + r * row + LANES, high[r]);
+            }
+        }
+    for (; i < end; i++) { /* the last rows, of less than a vector */
+        for (int r = 0; r < 2; r++)
+            load_two(p->x + (2 * i + r) * row, count, false, &low[r], &high[r]);
+        give_quads(low, high, vload_first(p->grad_output + i * size, size));
+        for (int r = 0; r < 2; r++) {
+            vstore_first(p->grad_input + (2 * i + r) * row, low[r], min64(LANES, count));
+            vstore_first(p->grad_input + (2 * i + r) * row + LANES, high[r], max64(0, count - LANES));
+        }
+    }
+    return FDL_OK;
+}
+
 /* ---- forward ---- */
 
 static int whole_planes(void *context, int64_t begin, int64_t end)
@@ -496,6 +597,11 @@ FDL_INLINE real rows_count(const pooling *p, const row_cursor *c)
     (void)p, (void)c;
     return 1;
 }
+FDL_INLINE real quad_divisor(const pooling *p)
+{
+    (void)p;
+    return 1;
+}
 
 /* What later taps found goes onto what earlier ones did: of equals the first in the image wins, and the last NaN. */
 static void find_onto(int64_t size, const real *v, const int64_t *place, real *y, int64_t *indices)
@@ -541,6 +647,8 @@ static bool prepare(pooling *p) { return pooling_prepare(p); }
 
 static int forward(pooling *p)
 {
+    if (pool_is_quads(p) && !(p->indices && p->volume >= INT32_MAX))
+        return over_rows(p, p->indices ? quads_indices : values_rows);
     if (pool_beside_pays(p->w) && !(p->indices && is_pairs(p) && p->w->width > LANES / 2))
         return over_blocks(p, prepare, p->indices ? indices_rows : values_rows, p->w->out_depth * p->w->out_height,
                            beside_task);
@@ -811,6 +919,8 @@ static int over_indices(const unpooling *u, int64_t planes, int64_t least, fdl_t
 
 static int backward(pooling *p)
 {
+    if (is_tiled(p))
+        return over_planes(p, tiled_backward);
     if (pool_beside_pays(p->w) && !(is_pairs(p) && p->w->width > LANES / 2))
         return over_blocks(p, prepare, indices_rows, p->w->out_depth * p->w->out_height, search_blocks);
     return over_planes(p, p->whole ? whole_backward : is_pairs(p) ? pairs_backward : backward_planes);

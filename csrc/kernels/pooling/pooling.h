@@ -505,9 +505,10 @@ FDL_INLINE void fold_shared(const pooling *p, row_cursor *c, const real *x, real
 }
 
 /* The last step of a sum: divided by the elements that each window counts. */
+FDL_INLINE vreal pool_divide(vreal v, vreal divisor) { return POOL_SUMS ? v / divisor : v; }
 FDL_INLINE vreal pool_finish(vreal v, const pooling *p, real rows, int64_t column)
 {
-    return POOL_SUMS ? v / (vload(p->width_divisor + column) * rows) : v;
+    return pool_divide(v, vload(p->width_divisor + column) * rows);
 }
 
 /* to [size]: the reduction of `taps` elements each. A constant where that matters: taps. */
@@ -650,6 +651,8 @@ FDL_INLINE void fold_out_row(const pooling *p, row_cursor *c, const real *x, rea
 
 /* Factors of what divides a sum, of a row of y: 1 where maxima are looked for. */
 FDL_INLINE real rows_count(const pooling *p, const row_cursor *c);
+/* And of a window of 2 x 2. */
+FDL_INLINE real quad_divisor(const pooling *p);
 
 /* y = what earlier taps of its windows gave, and the row of y's later ones. */
 POOL_OUTLINE void fold_onto(const pooling *p, const row_cursor *c, const real *part, real *y)
@@ -698,8 +701,84 @@ POOL_OUTLINE int fold_out_any(const pooling *p, const real *x, real *y, int64_t 
 {
     return fold_out_rows_of(p, x, y, begin, end, false);
 }
+
+/* ---- windows of 2 x 2 elements, two apart along the width: nearly all that is pooled ---- */
+
+/* All of them inside, whatever lies between their rows. */
+FDL_INLINE bool pool_is_quads(const pooling *p)
+{
+    const fdl_window *w = p->whole_w;
+    return p->path == BY_TWO && w->kernel_width == 2 && w->padding_width == 0 && 2 * w->out_width <= w->width &&
+           w->kernel_height == 2 && w->stride_height > 0 && w->padding_height == 0 &&
+           (w->out_height - 1) * w->stride_height + w->dilation_height < w->height && w->kernel_depth == 1 &&
+           w->stride_depth == 1 && w->padding_depth == 0 && w->out_depth == w->depth && !is_cut(p);
+}
+
+/* Rows of y before `end` that are shorter than a vector and yet loaded and stored as one: what goes past their end is of
+ * rows to come. Longer ones are whole vectors, of which the last may begin within the one before. */
+FDL_INLINE int64_t pool_spilling(const pooling *p, int64_t end)
+{
+    return p->out_row >= LANES ? end : end - ceil_div(LANES - p->out_row, max64(1, p->out_row));
+}
+
+/* Where the vector of a row that would begin at element j does. */
+FDL_INLINE int64_t pool_vector_at(const pooling *p, int64_t j) { return max64(0, min64(j, p->out_row - LANES)); }
+
+/* `count` elements of x, at most two vectors, of which the second may be anything where it has none. Constant wherever
+ * inlined: whole, that there is something in place of what is missing. */
+FDL_INLINE void load_two(const real *x, int64_t count, const bool whole, vreal *low, vreal *high)
+{
+    *low = whole ? vload(x) : vload_first(x, min64(LANES, count));
+    *high = count <= LANES ? *low : whole ? vload(x + LANES) : vload_first(x + LANES, count - LANES);
+}
+
+FDL_INLINE vreal fold_quads_of(const vreal low[2], const vreal high[2], vreal divisor)
+{
+    const vreal left = pool_combine(low[1], low[0]), right = pool_combine(high[1], high[0]);
+    return pool_divide(pool_combine(vodd(left, right), veven(left, right)), divisor);
+}
+
+/* Rows [begin, end) of y. */
+POOL_OUTLINE void fold_quads(const pooling *p, const real *x, real *y, int64_t begin, int64_t end)
+{
+    const fdl_window *w = p->whole_w;
+    const int64_t size = p->out_row, below = w->dilation_height * p->row, step = w->stride_height * p->row;
+    const int64_t spilling = pool_spilling(p, end), count = min64(2 * size, 2 * LANES);
+    const vreal divisor = vset1(quad_divisor(p));
+    for (int64_t i = begin, stop; i < end; i = stop) {
+        const int64_t image = i / w->out_height;
+        const real *from = x + image * w->height * p->row + i % w->out_height * step;
+        vreal low[2], high[2];
+        stop = min64(end, (image + 1) * w->out_height);
+        for (; count <= LANES && i + 2 <= min64(stop, spilling); i += 2, from += 2 * step) { /* two rows in a vector */
+            low[0] = vload(from), low[1] = vload(from + below);
+            high[0] = vload(from + step), high[1] = vload(from + step + below);
+            const vreal v = fold_quads_of(low, high, divisor);
+            vstore(y + i * size, v);
+            if (count < LANES)
+                memcpy(y + (i + 1) * size, (const char *)&v + VECTOR_BYTES / 2, VECTOR_BYTES / 2);
+        }
+        for (; i < min64(stop, spilling); i++, from += step) /* vectors of a row */
+            for (int64_t j = 0; j < size; j += LANES) {
+                const real *row = from + 2 * pool_vector_at(p, j);
+                load_two(row, count, true, &low[0], &high[0]);
+                load_two(row + below, count, true, &low[1], &high[1]);
+                vstore(y + i * size + pool_vector_at(p, j), fold_quads_of(low, high, divisor));
+            }
+        for (; i < stop; i++, from += step) { /* the last rows, of less than a vector */
+            load_two(from, count, false, &low[0], &high[0]);
+            load_two(from + below, count, false, &low[1], &high[1]);
+            vstore_first(y + i * size, fold_quads_of(low, high, divisor), size);
+        }
+    }
+}
+
 FDL_INLINE int fold_out_rows(const pooling *p, const real *x, real *y, int64_t begin, int64_t end)
 {
+    if (pool_is_quads(p)) {
+        fold_quads(p, x, y, begin, end);
+        return FDL_OK;
+    }
     const bool plain = !FDL_SMALL && !POOL_SUMS && !p->far && !p->many && !p->onto && !p->partial && p->first == 0;
 #if FDL_SLOWED /* in the build of bench.selftest: 15% of the rows twice */
     const int64_t twice = begin + (15 * (end - begin) + 50) / 100;
