@@ -463,12 +463,10 @@ static int quads_indices(void *context, int64_t begin, int64_t end)
     return FDL_OK;
 }
 
-/* Whether windows tile the planes: then what is stored past a row is of rows to come. */
+/* Whether windows lie side by side from the first row and column on. At most the last of each is then in none. */
 static bool is_tiled(const pooling *p)
 {
-    const fdl_window *w = p->whole_w;
-    return pool_is_quads(p) && 2 * w->out_width == w->width && 2 * w->out_height == w->height &&
-           w->stride_height == 2 && w->dilation_height == 1;
+    return pool_is_quads(p) && p->whole_w->stride_height == 2 && p->whole_w->dilation_height == 1;
 }
 
 /* What the winners of LANES windows are given back, in two rows. */
@@ -482,44 +480,62 @@ FDL_INLINE void give_quads(vreal low[2], vreal high[2], vreal grad)
     }
 }
 
+/* low and high to a row of grad_input, of which `count` elements are theirs: what goes past them is zero, or of rows to
+ * come. Constant wherever inlined: whole, as of load_two. */
+FDL_INLINE void store_two(real *to, vreal low, vreal high, int64_t count, const bool whole)
+{
+    if (whole)
+        vstore(to, low);
+    else
+        vstore_first(to, low, min64(LANES, count));
+    if (count > LANES && whole)
+        vstore(to + LANES, high);
+    else if (count > LANES)
+        vstore_first(to + LANES, high, count - LANES);
+}
+
 /* Backward of planes that are tiled: each row of y has two of x to itself. */
 static int tiled_backward(void *context, int64_t begin_plane, int64_t end_plane)
 {
     const pooling own = *(const pooling *)context, *p = &own;
-    const int64_t size = p->out_row, row = p->row, rows = p->w->out_depth * p->w->out_height;
-    const int64_t end = end_plane * rows, spilling = pool_spilling(p, end), count = min64(2 * size, 2 * LANES);
-    int64_t i = begin_plane * rows;
+    const fdl_window *w = p->whole_w;
+    const int64_t size = p->out_row, row = p->row, end = end_plane * w->depth * w->out_height;
+    const int64_t spilling = pool_spilling(p, end), count = min64(2 * size, 2 * LANES);
+    const bool odd = 2 * size < row; /* the last column is in no window */
     vreal low[2], high[2];
-    for (; count <= LANES && i + 2 <= spilling; i += 2) { /* two rows in a vector */
-        const real *x = p->x + i * 2 * row, *grad = p->grad_output + i * size;
-        real *to = p->grad_input + i * 2 * row;
-        low[0] = vload(x), low[1] = vload(x + row), high[0] = vload(x + 2 * row), high[1] = vload(x + 3 * row);
-        vreal both = vload(grad);
-        if (count < LANES)
-            memcpy((char *)&both + VECTOR_BYTES / 2, grad + size, VECTOR_BYTES / 2);
-        give_quads(low, high, both);
-        vstore(to, low[0]), vstore(to + row, low[1]), vstore(to + 2 * row, high[0]), vstore(to + 3 * row, high[1]);
-    }
-    for (; i < spilling; i++)
-        for (int64_t j = 0; j < size; j += LANES) { /* vectors of a row */
-            const int64_t at = i * 2 * row + 2 * pool_vector_at(p, j);
-            for (int r = 0; r < 2; r++)
-                load_two(p->x + at + r * row, count, true, &low[r], &high[r]);
-            give_quads(low, high, vload(p->grad_output + i * size + pool_vector_at(p, j)));
-            for (int r = 0; r < 2; r++) {
-                vstore(p->grad_input + at + r * row, low[r]);
-                if (count > LANES)
-                    vstore(p->grad_input + at + r * row + LANES, high[r]);
+    for (int64_t i = begin_plane * w->depth * w->out_height, stop; i < end; i = stop) {
+        const int64_t image = i / w->out_height * w->height * row;
+        const real *x = p->x + image, *grad = p->grad_output + i * size;
+        real *to = p->grad_input + image;
+        stop = i + w->out_height;
+        for (; count <= LANES && i + 2 <= min64(stop, spilling); i += 2) { /* two rows in a vector */
+            low[0] = vload(x), low[1] = vload(x + row), high[0] = vload(x + 2 * row), high[1] = vload(x + 3 * row);
+            vreal both = vload(grad);
+            if (count < LANES)
+                memcpy((char *)&both + VECTOR_BYTES / 2, grad + size, VECTOR_BYTES / 2);
+            give_quads(low, high, both);
+            for (int r = 0; r < 4; r++, to += row) {
+                vstore(to, r < 2 ? low[r] : high[r - 2]);
+                if (odd)
+                    to[row - 1] = 0;
             }
+            x += 4 * row, grad += 2 * size;
         }
-    for (; i < end; i++) { /* the last rows, of less than a vector */
-        for (int r = 0; r < 2; r++)
-            load_two(p->x + (2 * i + r) * row, count, false, &low[r], &high[r]);
-        give_quads(low, high, vload_first(p->grad_output + i * size, size));
-        for (int r = 0; r < 2; r++) {
-            vstore_first(p->grad_input + (2 * i + r) * row, low[r], min64(LANES, count));
-            vstore_first(p->grad_input + (2 * i + r) * row + LANES, high[r], max64(0, count - LANES));
-        }
+        for (; i < stop; i++, x += 2 * row, to += 2 * row, grad += size)
+            for (int64_t j = 0; j < size; j += LANES) { /* vectors of a row */
+                const int64_t at = pool_vector_at(p, j);
+                const bool whole = i < spilling;
+                for (int r = 0; r < 2; r++)
+                    load_two(x + r * row + 2 * at, count, whole, &low[r], &high[r]);
+                give_quads(low, high, vload_up_to(grad + at, whole ? LANES : size));
+                for (int r = 0; r < 2; r++) {
+                    store_two(to + r * row + 2 * at, low[r], high[r], count, whole);
+                    if (odd)
+                        to[r * row + row - 1] = 0;
+                }
+            }
+        if (2 * w->out_height < w->height)
+            memset(to, 0, (size_t)row * sizeof(real));
     }
     return FDL_OK;
 }
