@@ -508,7 +508,7 @@ FDL_INLINE void fold_shared(const pooling *p, row_cursor *c, const real *x, real
 FDL_INLINE vreal pool_divide(vreal v, vreal divisor) { return POOL_SUMS ? v / divisor : v; }
 FDL_INLINE vreal pool_finish(vreal v, const pooling *p, real rows, int64_t column)
 {
-    return pool_divide(v, vload(p->width_divisor + column) * rows);
+    return POOL_SUMS ? pool_divide(v, vload(p->width_divisor + column) * rows) : v;
 }
 
 /* to [size]: the reduction of `taps` elements each. A constant where that matters: taps. */
