@@ -286,7 +286,7 @@ int conv_rows_forward(const convolution *v)
             }
     p.joined = min64(choose_joined(v), p.block);
     int64_t *joined_offset = offset + v->terms;
-    for (int64_t k = 0; k < v->terms; k++)
+    for (int64_t k = 0; p.joined > 1 && k < v->terms; k++)
         joined_offset[k] = k * joined_row(v, p.joined);
     p.weights = v->packed ? v->packed : weights, p.offset = offset, p.joined_offset = joined_offset;
     const int status = fdl_parallel(planes * p.blocks, threads == 1 ? INT64_MAX : 1, rows_task, &p);
