@@ -663,7 +663,7 @@ static bool prepare(pooling *p) { return pooling_prepare(p); }
 
 static int forward(pooling *p)
 {
-    if (pool_is_quads(p) && !(p->indices && p->volume >= INT32_MAX))
+    if (pool_is_quads(p) && (!p->indices || (p->volume < INT32_MAX && p->row > LANES / 2)))
         return over_rows(p, p->indices ? quads_indices : values_rows);
     if (pool_beside_pays(p->w) && !(p->indices && is_pairs(p) && p->w->width > LANES / 2))
         return over_blocks(p, prepare, p->indices ? indices_rows : values_rows, p->w->out_depth * p->w->out_height,
