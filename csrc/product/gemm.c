@@ -39,7 +39,7 @@ typedef struct {
     int64_t c_row, columns; /* columns of C that exist, <= width of the tile */
     bool accumulate;
     const real *row_bias, *column_bias, *addend; /* NULL: none, or not yet; addend has rows c_row apart, too */
-    bool relu;
+    limits limits;
     const activation *later; /* another one, once the tile is stored; NULL: none, or by rows */
 } tile;
 
@@ -67,14 +67,15 @@ FDL_INLINE void multiply_add(vreal sum[GEMM_ROWS][2], const real **a, const real
 __attribute__((noinline)) static void finish_tile(const tile *t, const vreal *sums, int64_t rows, int64_t vectors)
 {
     /* Where there is nothing to add or to limit, these leave every number as it is. */
-    const vreal nothing = vset1((real)-0.0), least = vset1(t->relu ? 0 : -(real)INFINITY);
+    const limits cut = t->limits;
+    const vreal nothing = vset1((real)-0.0);
     if (t->columns >= vectors * LANES && !t->addend && !t->accumulate) { /* as most are: of few terms it is most work */
         for (int64_t v = 0; v < vectors; v++) {
             const vreal bias = t->column_bias ? vload(t->column_bias + v * LANES) : nothing;
             real *c = t->c + v * LANES;
             for (int64_t i = 0; i < rows; i++, c += t->c_row) {
                 const vreal value = sums[i * vectors + v] + bias;
-                vstore(c, vselect(value < least, least, value));
+                vstore(c, vlimit(cut, value));
             }
         }
         return;
@@ -92,7 +93,7 @@ __attribute__((noinline)) static void finish_tile(const tile *t, const vreal *su
                 value += vload_up_to(t->column_bias + v * LANES, left);
             if (t->addend)
                 value += vload_up_to(t->addend + i * t->c_row + v * LANES, left);
-            vstore_up_to(c, vselect(value < least, least, value), left);
+            vstore_up_to(c, vlimit(cut, value), left);
         }
     }
 }
@@ -152,12 +153,13 @@ FDL_INLINE void micro_kernel(const tile *t, const int rows, const int vectors, c
                     sum[i][v] += vload(t->c + i * t->c_row + v * LANES);
             }
         }
-        if (t->relu) {
+        if (t->limits.any) {
+            const limits cut = t->limits;
             FDL_UNROLL
             for (int i = 0; i < rows; i++) {
                 FDL_UNROLL
-                for (int v = 0; v < vectors; v++) /* NaN is not less, and stays */
-                    sum[i][v] = vselect(sum[i][v] < (vreal){0}, (vreal){0}, sum[i][v]);
+                for (int v = 0; v < vectors; v++)
+                    sum[i][v] = vlimit(cut, sum[i][v]);
             }
         }
         FDL_UNROLL
@@ -209,7 +211,7 @@ __attribute__((noinline)) static void thin_store(const tile *t, int64_t row, int
     value += t->row_bias ? t->row_bias[row] : 0;
     value += t->column_bias ? t->column_bias[column] : 0;
     value += t->addend ? t->addend[row * t->c_row + column] : 0;
-    *c = t->relu && value < 0 ? 0 : value;
+    *c = value < t->limits.low ? t->limits.low : value > t->limits.high ? t->limits.high : value;
 }
 
 /* The same for few columns: with a vector of C mostly empty, the vectors run along k instead. A [rows, terms] by rows,
@@ -476,17 +478,17 @@ static void finish_loose(const void *context, int64_t row, int64_t rows, int64_t
                          const real *sums, int64_t sums_row)
 {
     const gemm_problem *p = context;
-    const bool relu = is_relu(&p->activation);
+    const limits cut = limits_of(&p->activation);
     const bool plain = !p->accumulate && !p->row_bias && !p->addend; /* as most are */
     /* Where there is nothing to add or to limit, these leave every number as it is. */
-    const vreal least = vset1(relu ? 0 : -(real)INFINITY), nothing = vset1((real)-0.0);
+    const vreal nothing = vset1((real)-0.0);
     for (int64_t i = 0; i < rows; i++) {
         const int64_t at = (row + i) * p->c_row + column;
         const int64_t whole = plain ? columns / LANES * LANES : 0;
         for (int64_t j = 0; j < whole; j += LANES) {
             const vreal value =
                 vload(sums + i * sums_row + j) + (p->column_bias ? vload(p->column_bias + column + j) : nothing);
-            vstore(p->c + at + j, vselect(value < least, least, value));
+            vstore(p->c + at + j, vlimit(cut, value));
         }
         const vreal row_bias = vset1(p->row_bias ? p->row_bias[row + i] : 0);
         for (int64_t j = whole; j < columns; j += LANES) {
@@ -500,9 +502,7 @@ static void finish_loose(const void *context, int64_t row, int64_t rows, int64_t
                 value += vload_up_to(p->column_bias + column + j, left);
             if (p->addend)
                 value += vload_up_to(p->addend + at + j, left);
-            if (relu)
-                value = vselect(value < (vreal){0}, (vreal){0}, value);
-            vstore_up_to(p->c + at + j, value, left);
+            vstore_up_to(p->c + at + j, vlimit(cut, value), left);
         }
     }
     activate_stored(&p->activation, p->c + row * p->c_row + column, p->c_row, rows, columns);
@@ -613,7 +613,7 @@ static int few_terms_block(const gemm_problem *p, const gemm_range *range)
             const gemm_matrix a = {p->a.data + i * p->a.row, p->a.row, p->a.column};
             real *c = p->c + i * p->c_row + j;
             loose_few_terms(&a, &b, rows, columns, p->k, p->column_bias ? p->column_bias + j : NULL,
-                            is_relu(&p->activation), c, p->c_row);
+                            limits_of(&p->activation), c, p->c_row);
             activate_stored(&p->activation, c, p->c_row, rows, columns);
         }
     }
@@ -727,7 +727,7 @@ static int packed_block(const gemm_problem *p, const gemm_range *range, int64_t 
                         .row_bias = last && p->row_bias ? p->row_bias + row : NULL,
                         .column_bias = last && p->column_bias ? p->column_bias + column + j : NULL,
                         .addend = last ? p->addend : NULL, /* run_tile finds its place */
-                        .relu = last && is_relu(&p->activation),
+                        .limits = last ? limits_of(&p->activation) : no_limits,
                         .later = last && p->c_block ? &p->activation : NULL,
                     };
                     t.b = panel_at(p, panels, strip, terms, j, width, &t.b_row);
@@ -820,7 +820,7 @@ void gemm_in_place(const gemm_problem *p, int64_t row, int64_t rows, const real 
             .accumulate = p->accumulate,
             .row_bias = p->row_bias ? p->row_bias + row : NULL,
             .addend = p->addend ? p->addend + c : NULL,
-            .relu = is_relu(&p->activation),
+            .limits = limits_of(&p->activation),
         };
         micro_kernels[rows - 1][width / LANES - 1][IN_PLACE](&t);
         activate_stored(&p->activation, t.c, t.c_row, rows, t.columns);
