@@ -16,7 +16,8 @@
 
 enum {
     STRIP_BYTES = 512 * 1024,
-    FEW_ROWS = 16, /* up to which A is not copied where B is packed beforehand */
+    SMALL_A = 24 * 1024 / (int)sizeof(real), /* so few elements of A stay in the first-level cache */
+    FEW_ROWS = 16,                           /* up to which A is not copied where B is packed beforehand */
 };
 #define LINE ((int)(64 / sizeof(real))) /* elements in a cache line */
 
@@ -276,10 +277,10 @@ FDL_INLINE void thin_columns_of_panel(const tile *t, int64_t rows, const real *b
                 sum[step][j] = (vreal){0};
         }
         int64_t k = 0;
-        for (; k + STEPS <= t->terms; k += STEPS) { /* main loop */
+        for (; k + STEPS < t->terms; k += STEPS) { /* main loop: lanes past the last row are of the next column */
             FDL_UNROLL
             for (int step = 0; step < STEPS; step++) {
-                const vreal av = vload_masked(a + (k + step) * GEMM_A_PANEL, present);
+                const vreal av = vload(a + (k + step) * GEMM_A_PANEL);
                 FDL_UNROLL
                 for (int j = 0; j < columns; j++)
                     sum[step][j] += av * vset1(b[j * GEMM_A_STRIDE + k + step]);
@@ -342,11 +343,8 @@ FDL_INLINE const real *panel_at(const gemm_problem *p, const real *panels, int64
 }
 
 /* Where the last panel of a strip is thin: its columns as rows of `out`, for thin_kernel. */
-static void unpack_thin(const gemm_problem *p, const real *panels, int64_t strip, int64_t terms, real *out)
+static void unpack_thin(const real *panel, int64_t row, int64_t columns, int64_t terms, real *out)
 {
-    const int64_t columns = strip % LANES;
-    int64_t row;
-    const real *panel = panel_at(p, panels, strip, terms, strip - columns, LANES, &row);
     if (columns <= GEMM_THIN)
         for (int64_t j = 0; j < columns; j++)
             for (int64_t k = 0; k < terms; k++)
@@ -396,7 +394,8 @@ static void move_tile(const tile_of *w, real *c_start, int64_t columns, real *co
     }
 }
 
-/* Compute a tile with `kernel`, or with thin_kernel if that is NULL, wherever its columns of C lie. */
+/* Compute a tile with `kernel`, or with thin_kernel if that is NULL, where its columns of C lie in several blocks, or it
+ * has addends. */
 static void run_tile(tile *t, const tile_of *w, compiled_kernel *kernel, int64_t a_row, const real *thin)
 {
     const gemm_problem *p = w->p;
@@ -648,6 +647,23 @@ static int few_rows_block(const gemm_problem *p, const gemm_range *range, int64_
     return FDL_OK;
 }
 
+/* Whether B is a matrix whose rows tiles could read where they lie, and these are not all of a few sets of the caches. */
+static bool lies_well(const gemm_problem *p)
+{
+    const gemm_matrix *b = p->b;
+    return p->pack_b == gemm_matrix_b && b->column == 1 && b->row * (int64_t)sizeof(real) % 1024 != 0;
+}
+/* Whether it stays in the second-level cache as it lies. */
+static bool is_near(const gemm_problem *p)
+{
+    return lies_well(p) && p->k * ((const gemm_matrix *)p->b)->row <= STRIP_BYTES / (int64_t)sizeof(real);
+}
+/* Whether A, packed beforehand, stays in the first-level cache: panel by panel of B, each is fetched once then. */
+static bool few_rows_of_small(const gemm_problem *p)
+{
+    return lies_well(p) && p->packed_a.data && p->k <= GEMM_K && p->m <= 6 * GEMM_ROWS && p->m * p->k <= SMALL_A;
+}
+
 /* Of the slices that begin in [k_begin, k_end). */
 static int packed_block(const gemm_problem *p, const gemm_range *range, int64_t k_begin, int64_t k_end)
 {
@@ -659,7 +675,10 @@ static int packed_block(const gemm_problem *p, const gemm_range *range, int64_t 
     const int64_t slices = p->k_slice ? max64(1, ceil_div(p->k, p->k_slice)) : gemm_slices(p->k);
     const int64_t most_depth = p->k_slice ? min64(p->k, p->k_slice) : ceil_div(p->k, slices);
     const int64_t panel = panel_columns(p);
-    const int64_t most_strip = max64(1, STRIP_BYTES / (int64_t)sizeof(real) / max64(1, most_depth) / panel);
+    const bool by_panels = few_rows_of_small(p);
+    const gemm_matrix *lies = by_panels || is_near(p) ? p->b : NULL; /* tiles read B where it lies */
+    const int64_t fit = STRIP_BYTES / (int64_t)sizeof(real) / max64(1, most_depth);
+    const int64_t most_strip = by_panels ? 1 : max64(1, fit / panel);
     const int64_t panels = ceil_div(columns, panel), strips = ceil_div(panels, most_strip);
     const int64_t strip_columns = ceil_div(panels, strips) * panel;
 
@@ -685,9 +704,20 @@ static int packed_block(const gemm_problem *p, const gemm_range *range, int64_t 
             }
             const bool first = begins, last = slice == slices - 1;
             begins = false;
-            const real *panels = p->pack_b(p->b, k, terms, column, strip, packed_b);
-            if (!steady)
-                unpack_thin(p, panels, strip, terms, packed_thin);
+            /* Columns from `packed_from` on are packed; tiles before read B where it lies. */
+            const int64_t rest = strip % GEMM_COLUMNS, width_of_rest = gemm_panel_width(rest);
+            const int64_t packed_from = !lies ? 0 : strip - rest + (rest >= width_of_rest ? width_of_rest : 0);
+            const real *direct = lies ? lies->data + k * lies->row + column : NULL;
+            const real *panels = packed_b;
+            if (packed_from < strip)
+                panels = p->pack_b(p->b, k, terms, column + packed_from, strip - packed_from, packed_b);
+            if (!steady) {
+                const int64_t columns = strip % LANES;
+                int64_t row;
+                const int64_t packed = strip - packed_from;
+                const real *panel = panel_at(p, panels, packed, terms, packed - columns, LANES, &row);
+                unpack_thin(panel, row, columns, terms, packed_thin);
+            }
             int64_t fetched = p->b_step ? 0 : strip; /* columns of the B to come */
             for (int64_t row = range->row, rows; row < range->row_end; row += rows) {
                 const int64_t left = range->row_end - row;
@@ -710,31 +740,43 @@ static int packed_block(const gemm_problem *p, const gemm_range *range, int64_t 
                         pack_a(&from, row, rows, terms, packed_a);
                     next_a = more ? from.data + (row + rows) * from.row : NULL;
                 }
+                tile t = {
+                    .a = a,
+                    .terms = terms,
+                    .c_row = p->c_row,
+                    .accumulate = p->accumulate || !first,
+                    .row_bias = last && p->row_bias ? p->row_bias + row : NULL,
+                    .limits = last ? limits_of(&p->activation) : no_limits,
+                    .later = last && p->c_block ? &p->activation : NULL,
+                };
+                const real *column_bias = last ? p->column_bias : NULL;
+                compiled_kernel *const(*kernels)[LAYOUTS] = micro_kernels[rows - 1];
                 for (int64_t j = 0, width; j < strip; j += width) {
                     width = gemm_panel_width(strip - j);
-                    const bool fetch_b = fetched < strip; /* rather than A, which is the one from nearer */
-                    tile t = {
-                        .a = a,
-                        .terms = terms,
-                        /* late enough that it is not evicted before it is wanted */
-                        .next_a = fetch_b                          ? panels + p->b_step + fetched * terms
-                                  : strip - j - width <= GEMM_THIN ? next_a
-                                                                   : NULL,
-                        .next_step = fetch_b ? terms : next_step, /* LINE columns, as if they were as many rows */
-                        .c_row = p->c_row,
-                        .columns = min64(strip - j, width),
-                        .accumulate = p->accumulate || !first,
-                        .row_bias = last && p->row_bias ? p->row_bias + row : NULL,
-                        .column_bias = last && p->column_bias ? p->column_bias + column + j : NULL,
-                        .addend = last ? p->addend : NULL, /* run_tile finds its place */
-                        .limits = last ? limits_of(&p->activation) : no_limits,
-                        .later = last && p->c_block ? &p->activation : NULL,
-                    };
-                    t.b = panel_at(p, panels, strip, terms, j, width, &t.b_row);
+                    t.columns = min64(strip - j, width);
+                    /* A, late enough that it is not evicted before it is wanted; rather B, which is from farther: what
+                     * other tiles take of it, where they are the first to. */
+                    t.next_a = strip - j - width <= GEMM_THIN ? next_a : NULL, t.next_step = next_step;
+                    if (fetched < strip) /* LINE columns, as if they were as many rows */
+                        t.next_a = panels + p->b_step + fetched * terms, t.next_step = terms;
+                    else if (direct && !by_rows && row == range->row && column + j + width < range->column_end)
+                        t.next_a = direct + j + width, t.next_step = lies->row;
                     fetched += LINE;
+                    if (j < packed_from)
+                        t.b = direct + j, t.b_row = lies->row;
+                    else
+                        t.b = panel_at(p, panels, strip - packed_from, terms, j - packed_from, width, &t.b_row);
+                    t.column_bias = column_bias ? column_bias + column + j : NULL;
                     const bool is_thin = t.columns <= GEMM_THIN && !steady;
-                    compiled_kernel *kernel = is_thin ? NULL : micro_kernels[rows - 1][width / LANES - 1][layout];
-                    run_tile(&t, &(tile_of){p, row, rows, column + j}, kernel, a_row, packed_thin);
+                    compiled_kernel *kernel = kernels[width / LANES - 1][layout];
+                    if (is_thin || p->c_block || p->addend) {
+                        t.addend = last ? p->addend : NULL; /* run_tile finds its place */
+                        t.c_row = p->c_row;
+                        run_tile(&t, &(tile_of){p, row, rows, column + j}, is_thin ? NULL : kernel, a_row, packed_thin);
+                    } else {
+                        t.c = p->c + row * p->c_row + column + j;
+                        kernel(&t);
+                    }
                 }
                 if (last && !p->c_block) /* long rows at once: a tile's are of two vectors */
                     activate_stored(&p->activation, p->c + row * p->c_row + column, p->c_row, rows, strip);

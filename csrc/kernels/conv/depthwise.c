@@ -99,10 +99,16 @@ static void fill_line(const plan *p, const real *row, int64_t width, int64_t col
         for (int64_t i = 0, u = 0; i < count; i += LANES, u += 2 * LANES) { /* main loop, edges and tail */
             __builtin_prefetch(x + u + ahead);
             __builtin_prefetch(x + u + LANES + ahead);
-            const vreal a = vload_between(x + u, first - u, last - u);
-            const vreal b = vload_between(x + u + LANES, first - u - LANES, last - u - LANES);
-            vstore(odd + i, vodd(a, b));
-            vstore(line + i, veven(a, b));
+            vreal evens, odds;
+            if (u >= first && u + 2 * LANES <= last) {
+                vload_even_odd(x + u, &evens, &odds);
+            } else {
+                const vreal a = vload_between(x + u, first - u, last - u);
+                const vreal b = vload_between(x + u + LANES, first - u - LANES, last - u - LANES);
+                evens = veven(a, b), odds = vodd(a, b);
+            }
+            vstore(odd + i, odds);
+            vstore(line + i, evens);
         }
     } else {
         for (int64_t phase = 0; phase < p->phases; phase++)
