@@ -70,13 +70,14 @@ __attribute__((noinline)) static void finish_tile(const tile *t, const vreal *su
     /* Where there is nothing to add or to limit, these leave every number as it is. */
     const limits cut = t->limits;
     const vreal nothing = vset1((real)-0.0);
-    if (t->columns >= vectors * LANES && !t->addend && !t->accumulate) { /* as most are: of few terms it is most work */
+    if (t->columns >= vectors * LANES && !t->accumulate) { /* as most are: of few terms it is most work */
         for (int64_t v = 0; v < vectors; v++) {
             const vreal bias = t->column_bias ? vload(t->column_bias + v * LANES) : nothing;
+            const real *addend = t->addend ? t->addend + v * LANES : NULL;
             real *c = t->c + v * LANES;
             for (int64_t i = 0; i < rows; i++, c += t->c_row) {
                 const vreal value = sums[i * vectors + v] + bias;
-                vstore(c, vlimit(cut, value));
+                vstore(c, vlimit(cut, addend ? value + vload(addend + i * t->c_row) : value));
             }
         }
         return;
