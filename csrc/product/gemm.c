@@ -344,8 +344,11 @@ FDL_INLINE const real *panel_at(const gemm_problem *p, const real *panels, int64
 }
 
 /* Where the last panel of a strip is thin: its columns as rows of `out`, for thin_kernel. */
-static void unpack_thin(const real *panel, int64_t row, int64_t columns, int64_t terms, real *out)
+static void unpack_thin(const gemm_problem *p, const real *panels, int64_t strip, int64_t terms, real *out)
 {
+    const int64_t columns = strip % LANES;
+    int64_t row;
+    const real *panel = panel_at(p, panels, strip, terms, strip - columns, LANES, &row);
     if (columns <= GEMM_THIN)
         for (int64_t j = 0; j < columns; j++)
             for (int64_t k = 0; k < terms; k++)
@@ -648,21 +651,15 @@ static int few_rows_block(const gemm_problem *p, const gemm_range *range, int64_
     return FDL_OK;
 }
 
-/* Whether B is a matrix whose rows tiles could read where they lie, and these are not all of a few sets of the caches. */
-static bool lies_well(const gemm_problem *p)
+/* Whether panels of B are read where they lie, one after the other: the rows of A, packed beforehand, are few and stay in
+ * the first-level cache, and those of B are not all in the same few sets of it. */
+static bool is_by_panels(const gemm_problem *p)
 {
+    if (p->pack_b != gemm_matrix_b || !p->packed_a.data || p->k_slice || p->k > GEMM_K)
+        return false;
     const gemm_matrix *b = p->b;
-    return p->pack_b == gemm_matrix_b && b->column == 1 && b->row * (int64_t)sizeof(real) % 1024 != 0;
-}
-/* Whether it stays in the second-level cache as it lies. */
-static bool is_near(const gemm_problem *p)
-{
-    return lies_well(p) && p->k * ((const gemm_matrix *)p->b)->row <= STRIP_BYTES / (int64_t)sizeof(real);
-}
-/* Whether A, packed beforehand, stays in the first-level cache: panel by panel of B, each is fetched once then. */
-static bool few_rows_of_small(const gemm_problem *p)
-{
-    return lies_well(p) && p->packed_a.data && p->k <= GEMM_K && p->m <= 6 * GEMM_ROWS && p->m * p->k <= SMALL_A;
+    return b->column == 1 && b->row * (int64_t)sizeof(real) % 1024 != 0 && p->m <= 6 * GEMM_ROWS &&
+           p->m * p->k <= SMALL_A;
 }
 
 /* Of the slices that begin in [k_begin, k_end). */
@@ -676,8 +673,7 @@ static int packed_block(const gemm_problem *p, const gemm_range *range, int64_t 
     const int64_t slices = p->k_slice ? max64(1, ceil_div(p->k, p->k_slice)) : gemm_slices(p->k);
     const int64_t most_depth = p->k_slice ? min64(p->k, p->k_slice) : ceil_div(p->k, slices);
     const int64_t panel = panel_columns(p);
-    const bool by_panels = few_rows_of_small(p);
-    const gemm_matrix *lies = by_panels || is_near(p) ? p->b : NULL; /* tiles read B where it lies */
+    const bool by_panels = is_by_panels(p);
     const int64_t fit = STRIP_BYTES / (int64_t)sizeof(real) / max64(1, most_depth);
     const int64_t most_strip = by_panels ? 1 : max64(1, fit / panel);
     const int64_t panels = ceil_div(columns, panel), strips = ceil_div(panels, most_strip);
@@ -705,20 +701,11 @@ static int packed_block(const gemm_problem *p, const gemm_range *range, int64_t 
             }
             const bool first = begins, last = slice == slices - 1;
             begins = false;
-            /* Columns from `packed_from` on are packed; tiles before read B where it lies. */
-            const int64_t rest = strip % GEMM_COLUMNS, width_of_rest = gemm_panel_width(rest);
-            const int64_t packed_from = !lies ? 0 : strip - rest + (rest >= width_of_rest ? width_of_rest : 0);
-            const real *direct = lies ? lies->data + k * lies->row + column : NULL;
-            const real *panels = packed_b;
-            if (packed_from < strip)
-                panels = p->pack_b(p->b, k, terms, column + packed_from, strip - packed_from, packed_b);
-            if (!steady) {
-                const int64_t columns = strip % LANES;
-                int64_t row;
-                const int64_t packed = strip - packed_from;
-                const real *panel = panel_at(p, panels, packed, terms, packed - columns, LANES, &row);
-                unpack_thin(panel, row, columns, terms, packed_thin);
-            }
+            const gemm_matrix *lies = by_panels && strip == GEMM_COLUMNS ? p->b : NULL;
+            const real *panels =
+                lies ? lies->data + k * lies->row + column : p->pack_b(p->b, k, terms, column, strip, packed_b);
+            if (!steady)
+                unpack_thin(p, panels, strip, terms, packed_thin);
             int64_t fetched = p->b_step ? 0 : strip; /* columns of the B to come */
             for (int64_t row = range->row, rows; row < range->row_end; row += rows) {
                 const int64_t left = range->row_end - row;
@@ -760,13 +747,12 @@ static int packed_block(const gemm_problem *p, const gemm_range *range, int64_t 
                     t.next_a = strip - j - width <= GEMM_THIN ? next_a : NULL, t.next_step = next_step;
                     if (fetched < strip) /* LINE columns, as if they were as many rows */
                         t.next_a = panels + p->b_step + fetched * terms, t.next_step = terms;
-                    else if (direct && !by_rows && row == range->row && column + j + width < range->column_end)
-                        t.next_a = direct + j + width, t.next_step = lies->row;
+                    else if (lies && row == range->row && column + width < range->column_end)
+                        t.next_a = panels + width, t.next_step = lies->row;
                     fetched += LINE;
-                    if (j < packed_from)
-                        t.b = direct + j, t.b_row = lies->row;
-                    else
-                        t.b = panel_at(p, panels, strip - packed_from, terms, j - packed_from, width, &t.b_row);
+                    t.b = panel_at(p, panels, strip, terms, j, width, &t.b_row);
+                    if (lies)
+                        t.b_row = lies->row;
                     t.column_bias = column_bias ? column_bias + column + j : NULL;
                     const bool is_thin = t.columns <= GEMM_THIN && !steady;
                     compiled_kernel *kernel = kernels[width / LANES - 1][layout];
