@@ -462,7 +462,8 @@ def test_limits_are_those_of_the_activation(
         residual = rng.standard_normal(plain.shape).astype(dtype)
         more = plain if algorithm == "direct" else fastdl.conv2d(given, w, bias, **options, residual=residual)
         for activation, args in (("relu", ()), ("relu6", ()), ("hardtanh", (-0.5, 0.25)), ("hardtanh", (0.5, 0.5))):
-            after, fused = getattr(fastdl, activation), {"activation": activation, "activation_args": args}
+            after = getattr(fastdl, activation)
+            fused: dict[str, Any] = {"activation": activation, "activation_args": args}
             found = fastdl.conv2d(given, w, bias, **options, **fused)
             np.testing.assert_array_equal(found, after(plain, *args), err_msg=f"{algorithm} {activation}")
             if algorithm != "direct":

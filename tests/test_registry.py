@@ -101,7 +101,7 @@ def _texts() -> dict[str, str]:
 @pytest.mark.skipif(not (ROOT / "csrc").is_dir(), reason="without the sources")
 def test_an_activation_touches_five_files() -> None:
     """One with an option a sixth, for what fuses it, and a seventh is its version in Numba, if there is to be one. Its
-    kind stands once, in fastdl.h, besides its formulas; those of limits, which are applied in registers, in fused.h too."""
+    kind stands once, in fastdl.h, besides its formulas; those of limits, applied in registers, in fused.h too."""
     texts = _texts()
     for name in ("mish", "softsign", "logsigmoid", "softshrink", "tanhshrink"):
         function = getattr(fastdl, name)
