@@ -15,7 +15,7 @@ import pytest
 import fastdl
 from fastdl import reference
 from fastdl.functional.conv._shared import ALGORITHMS
-from tests.support import HOME
+from tests.support import DTYPES, HOME, Guarded
 
 _MIB = 1 << 20
 
@@ -423,3 +423,72 @@ def test_batched_keeps_what_is_not_finite_in_its_place(options: dict[str, Any], 
         for a, b in zip(batched, (found, *gradients), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9)
         array.flat[7] = right
+
+
+_FORMS: list[tuple[tuple[int, ...], tuple[int, ...], dict[str, Any]]] = [
+    ((2, 5, 9, 9), (17, 5, 3, 3), {"padding": 1}),
+    ((1, 24, 14, 14), (19, 24, 1, 1), {}),
+    ((2, 16, 7, 7), (24, 16, 1, 1), {}),
+    ((1, 20, 18, 19), (20, 1, 3, 3), {"padding": 1, "groups": 20}),
+    ((1, 20, 40, 75), (20, 1, 3, 3), {"padding": 1, "groups": 20, "stride": 2}),
+    ((1, 6, 9, 12), (6, 1, 3, 2), {"groups": 6, "dilation": 2}),
+    ((9, 3, 8, 8), (8, 3, 3, 3), {"padding": 2, "stride": 2}),
+    ((1, 32, 20, 20), (33, 32, 3, 3), {"padding": 1}),
+    ((2, 3, 4, 4), (5, 3, 4, 4), {}),
+]
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("shape", "weight_shape", "form"), _FORMS)
+def test_limits_are_those_of_the_activation(
+    shape: tuple[int, ...], weight_shape: tuple[int, ...], form: dict[str, Any], dtype: Any
+) -> None:
+    """relu, relu6 and hardtanh are applied in registers where results are stored: to the bit what they are after."""
+    rng = np.random.default_rng(0)
+    x, weight = (rng.standard_normal(s).astype(dtype) for s in (shape, weight_shape))
+    bias = rng.standard_normal(len(weight)).astype(dtype)
+    for bad, algorithm, last in product((False, True), ALGORITHMS, (False, True)):
+        given, w, options = x.copy(), weight, form | {"algorithm": algorithm}
+        if bad:
+            given[0, :2, 3, 3] = np.nan, np.inf
+        if last:
+            given, w = (np.ascontiguousarray(np.moveaxis(a, 1, -1)) for a in (given, w))
+            options["data_format"] = "NHWC"
+        try:
+            plain = fastdl.conv2d(given, w, bias, **options)
+        except ValueError:  # not one that applies
+            continue
+        residual = rng.standard_normal(plain.shape).astype(dtype)
+        more = plain if algorithm == "direct" else fastdl.conv2d(given, w, bias, **options, residual=residual)
+        for activation, args in (("relu", ()), ("relu6", ()), ("hardtanh", (-0.5, 0.25)), ("hardtanh", (0.5, 0.5))):
+            after = getattr(fastdl, activation)
+            fused: dict[str, Any] = {"activation": activation, "activation_args": args}
+            found = fastdl.conv2d(given, w, bias, **options, **fused)
+            np.testing.assert_array_equal(found, after(plain, *args), err_msg=f"{algorithm} {activation}")
+            if algorithm != "direct":
+                found = fastdl.conv2d(given, w, bias, **options, residual=residual, **fused)
+                np.testing.assert_array_equal(found, after(more, *args), err_msg=f"{algorithm} {activation}, residual")
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("terms", [3, 24, 130, 515, 1030])
+def test_products_of_pixels_where_they_lie(terms: int, dtype: Any) -> None:
+    """1 x 1 kernels read the image itself, but for the last columns, by weights that are packed and that are not."""
+    rng = np.random.default_rng(terms)
+    for filters, (height, width), batch in product(
+        (1, 7, 40, 75), ((1, 5), (7, 7), (1, 33), (14, 14), (16, 32)), (1, 2)
+    ):
+        if terms * filters > 1 << 15 and (height, width) != (7, 7):
+            continue
+        x = rng.standard_normal((batch, terms, height, width)).astype(dtype)
+        weight, bias = rng.standard_normal((filters, terms, 1, 1)).astype(dtype), rng.standard_normal(filters)
+        wide = np.einsum("fc,nchw->nfhw", *(a.astype(np.float64) for a in (weight[:, :, 0, 0], x)))
+        wide += bias[:, None, None]
+        bound = 2 * terms**0.5 * np.finfo(dtype).eps * terms**0.5  # of a sum of so many, each about 1
+        guards = [Guarded.holding(x), Guarded((batch, filters, height, width), dtype)]
+        for w in (weight, fastdl.pack_conv2d_weight(weight)):
+            fastdl.conv2d(guards[0].array, w, bias.astype(dtype), out=guards[1].array, activation="relu6")
+            np.testing.assert_allclose(guards[1].array, np.clip(wide, 0, 6), rtol=0, atol=4 * bound)
+            guards[1].check()

@@ -25,7 +25,7 @@ F = torch.nn.functional
 Rng = np.random.Generator
 Call = tuple[str, dict[str, Any]]
 FORMATS = {1: ("NCL", "NLC"), 2: ("NCHW", "NHWC"), 3: ("NCDHW", "NDHWC")}
-ACTIVATIONS = [("none", ()), ("relu", ()), ("leaky_relu", (0.2,)), ("gelu", ()), ("tanh", ())]
+ACTIVATIONS = [("none", ()), ("relu", ()), ("relu6", ()), ("hardtanh", (-0.5, 2.0)), ("gelu", ())]
 DRAWS = 100
 
 

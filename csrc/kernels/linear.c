@@ -24,7 +24,7 @@ int fdl_linear(const real *x, const real *weight, const real *bias, real *y, int
         .c = y,
         .c_row = out_features,
         .column_bias = bias,
-        .activation = {kind, (real)alpha, (real)beta},
+        .activation = activation_of(kind, alpha, beta),
     };
     if (packed && has_panels(out_features))
         p.pack_b = gemm_packed_b, p.b = &panels, p.b_panel = GEMM_B_PANEL;

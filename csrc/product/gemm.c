@@ -16,7 +16,8 @@
 
 enum {
     STRIP_BYTES = 512 * 1024,
-    FEW_ROWS = 16, /* up to which A is not copied where B is packed beforehand */
+    SMALL_A = 24 * 1024 / (int)sizeof(real), /* so few elements of A stay in the first-level cache */
+    FEW_ROWS = 16,                           /* up to which A is not copied where B is packed beforehand */
 };
 #define LINE ((int)(64 / sizeof(real))) /* elements in a cache line */
 
@@ -39,7 +40,7 @@ typedef struct {
     int64_t c_row, columns; /* columns of C that exist, <= width of the tile */
     bool accumulate;
     const real *row_bias, *column_bias, *addend; /* NULL: none, or not yet; addend has rows c_row apart, too */
-    bool relu;
+    limits limits;
     const activation *later; /* another one, once the tile is stored; NULL: none, or by rows */
 } tile;
 
@@ -67,14 +68,16 @@ FDL_INLINE void multiply_add(vreal sum[GEMM_ROWS][2], const real **a, const real
 __attribute__((noinline)) static void finish_tile(const tile *t, const vreal *sums, int64_t rows, int64_t vectors)
 {
     /* Where there is nothing to add or to limit, these leave every number as it is. */
-    const vreal nothing = vset1((real)-0.0), least = vset1(t->relu ? 0 : -(real)INFINITY);
-    if (t->columns >= vectors * LANES && !t->addend && !t->accumulate) { /* as most are: of few terms it is most work */
+    const limits cut = t->limits;
+    const vreal nothing = vset1((real)-0.0);
+    if (t->columns >= vectors * LANES && !t->accumulate) { /* as most are: of few terms it is most work */
         for (int64_t v = 0; v < vectors; v++) {
             const vreal bias = t->column_bias ? vload(t->column_bias + v * LANES) : nothing;
+            const real *addend = t->addend ? t->addend + v * LANES : NULL;
             real *c = t->c + v * LANES;
             for (int64_t i = 0; i < rows; i++, c += t->c_row) {
                 const vreal value = sums[i * vectors + v] + bias;
-                vstore(c, vselect(value < least, least, value));
+                vstore(c, vlimit(cut, addend ? value + vload(addend + i * t->c_row) : value));
             }
         }
         return;
@@ -92,7 +95,7 @@ __attribute__((noinline)) static void finish_tile(const tile *t, const vreal *su
                 value += vload_up_to(t->column_bias + v * LANES, left);
             if (t->addend)
                 value += vload_up_to(t->addend + i * t->c_row + v * LANES, left);
-            vstore_up_to(c, vselect(value < least, least, value), left);
+            vstore_up_to(c, vlimit(cut, value), left);
         }
     }
 }
@@ -152,12 +155,13 @@ FDL_INLINE void micro_kernel(const tile *t, const int rows, const int vectors, c
                     sum[i][v] += vload(t->c + i * t->c_row + v * LANES);
             }
         }
-        if (t->relu) {
+        if (t->limits.any) {
+            const limits cut = t->limits;
             FDL_UNROLL
             for (int i = 0; i < rows; i++) {
                 FDL_UNROLL
-                for (int v = 0; v < vectors; v++) /* NaN is not less, and stays */
-                    sum[i][v] = vselect(sum[i][v] < (vreal){0}, (vreal){0}, sum[i][v]);
+                for (int v = 0; v < vectors; v++)
+                    sum[i][v] = vlimit(cut, sum[i][v]);
             }
         }
         FDL_UNROLL
@@ -209,7 +213,7 @@ __attribute__((noinline)) static void thin_store(const tile *t, int64_t row, int
     value += t->row_bias ? t->row_bias[row] : 0;
     value += t->column_bias ? t->column_bias[column] : 0;
     value += t->addend ? t->addend[row * t->c_row + column] : 0;
-    *c = t->relu && value < 0 ? 0 : value;
+    *c = value < t->limits.low ? t->limits.low : value > t->limits.high ? t->limits.high : value;
 }
 
 /* The same for few columns: with a vector of C mostly empty, the vectors run along k instead. A [rows, terms] by rows,
@@ -274,10 +278,10 @@ FDL_INLINE void thin_columns_of_panel(const tile *t, int64_t rows, const real *b
                 sum[step][j] = (vreal){0};
         }
         int64_t k = 0;
-        for (; k + STEPS <= t->terms; k += STEPS) { /* main loop */
+        for (; k + STEPS < t->terms; k += STEPS) { /* main loop: lanes past the last row are of the next column */
             FDL_UNROLL
             for (int step = 0; step < STEPS; step++) {
-                const vreal av = vload_masked(a + (k + step) * GEMM_A_PANEL, present);
+                const vreal av = vload(a + (k + step) * GEMM_A_PANEL);
                 FDL_UNROLL
                 for (int j = 0; j < columns; j++)
                     sum[step][j] += av * vset1(b[j * GEMM_A_STRIDE + k + step]);
@@ -394,7 +398,8 @@ static void move_tile(const tile_of *w, real *c_start, int64_t columns, real *co
     }
 }
 
-/* Compute a tile with `kernel`, or with thin_kernel if that is NULL, wherever its columns of C lie. */
+/* Compute a tile with `kernel`, or with thin_kernel if that is NULL, where its columns of C lie in several blocks, or it
+ * has addends. */
 static void run_tile(tile *t, const tile_of *w, compiled_kernel *kernel, int64_t a_row, const real *thin)
 {
     const gemm_problem *p = w->p;
@@ -476,17 +481,17 @@ static void finish_loose(const void *context, int64_t row, int64_t rows, int64_t
                          const real *sums, int64_t sums_row)
 {
     const gemm_problem *p = context;
-    const bool relu = is_relu(&p->activation);
+    const limits cut = limits_of(&p->activation);
     const bool plain = !p->accumulate && !p->row_bias && !p->addend; /* as most are */
     /* Where there is nothing to add or to limit, these leave every number as it is. */
-    const vreal least = vset1(relu ? 0 : -(real)INFINITY), nothing = vset1((real)-0.0);
+    const vreal nothing = vset1((real)-0.0);
     for (int64_t i = 0; i < rows; i++) {
         const int64_t at = (row + i) * p->c_row + column;
         const int64_t whole = plain ? columns / LANES * LANES : 0;
         for (int64_t j = 0; j < whole; j += LANES) {
             const vreal value =
                 vload(sums + i * sums_row + j) + (p->column_bias ? vload(p->column_bias + column + j) : nothing);
-            vstore(p->c + at + j, vselect(value < least, least, value));
+            vstore(p->c + at + j, vlimit(cut, value));
         }
         const vreal row_bias = vset1(p->row_bias ? p->row_bias[row + i] : 0);
         for (int64_t j = whole; j < columns; j += LANES) {
@@ -500,9 +505,7 @@ static void finish_loose(const void *context, int64_t row, int64_t rows, int64_t
                 value += vload_up_to(p->column_bias + column + j, left);
             if (p->addend)
                 value += vload_up_to(p->addend + at + j, left);
-            if (relu)
-                value = vselect(value < (vreal){0}, (vreal){0}, value);
-            vstore_up_to(p->c + at + j, value, left);
+            vstore_up_to(p->c + at + j, vlimit(cut, value), left);
         }
     }
     activate_stored(&p->activation, p->c + row * p->c_row + column, p->c_row, rows, columns);
@@ -613,7 +616,7 @@ static int few_terms_block(const gemm_problem *p, const gemm_range *range)
             const gemm_matrix a = {p->a.data + i * p->a.row, p->a.row, p->a.column};
             real *c = p->c + i * p->c_row + j;
             loose_few_terms(&a, &b, rows, columns, p->k, p->column_bias ? p->column_bias + j : NULL,
-                            is_relu(&p->activation), c, p->c_row);
+                            limits_of(&p->activation), c, p->c_row);
             activate_stored(&p->activation, c, p->c_row, rows, columns);
         }
     }
@@ -648,6 +651,17 @@ static int few_rows_block(const gemm_problem *p, const gemm_range *range, int64_
     return FDL_OK;
 }
 
+/* Whether panels of B are read where they lie, one after the other: the rows of A, packed beforehand, are few and stay in
+ * the first-level cache, and those of B are not all in the same few sets of it. */
+static bool is_by_panels(const gemm_problem *p)
+{
+    if (p->pack_b != gemm_matrix_b || !p->packed_a.data || p->k_slice || p->k > GEMM_K)
+        return false;
+    const gemm_matrix *b = p->b;
+    return b->column == 1 && b->row * (int64_t)sizeof(real) % 1024 != 0 && p->m <= 6 * GEMM_ROWS &&
+           p->m * p->k <= SMALL_A;
+}
+
 /* Of the slices that begin in [k_begin, k_end). */
 static int packed_block(const gemm_problem *p, const gemm_range *range, int64_t k_begin, int64_t k_end)
 {
@@ -659,7 +673,9 @@ static int packed_block(const gemm_problem *p, const gemm_range *range, int64_t 
     const int64_t slices = p->k_slice ? max64(1, ceil_div(p->k, p->k_slice)) : gemm_slices(p->k);
     const int64_t most_depth = p->k_slice ? min64(p->k, p->k_slice) : ceil_div(p->k, slices);
     const int64_t panel = panel_columns(p);
-    const int64_t most_strip = max64(1, STRIP_BYTES / (int64_t)sizeof(real) / max64(1, most_depth) / panel);
+    const bool by_panels = is_by_panels(p);
+    const int64_t fit = STRIP_BYTES / (int64_t)sizeof(real) / max64(1, most_depth);
+    const int64_t most_strip = by_panels ? 1 : max64(1, fit / panel);
     const int64_t panels = ceil_div(columns, panel), strips = ceil_div(panels, most_strip);
     const int64_t strip_columns = ceil_div(panels, strips) * panel;
 
@@ -685,7 +701,9 @@ static int packed_block(const gemm_problem *p, const gemm_range *range, int64_t 
             }
             const bool first = begins, last = slice == slices - 1;
             begins = false;
-            const real *panels = p->pack_b(p->b, k, terms, column, strip, packed_b);
+            const gemm_matrix *lies = by_panels && strip == GEMM_COLUMNS ? p->b : NULL;
+            const real *panels =
+                lies ? lies->data + k * lies->row + column : p->pack_b(p->b, k, terms, column, strip, packed_b);
             if (!steady)
                 unpack_thin(p, panels, strip, terms, packed_thin);
             int64_t fetched = p->b_step ? 0 : strip; /* columns of the B to come */
@@ -710,31 +728,42 @@ static int packed_block(const gemm_problem *p, const gemm_range *range, int64_t 
                         pack_a(&from, row, rows, terms, packed_a);
                     next_a = more ? from.data + (row + rows) * from.row : NULL;
                 }
+                tile t = {
+                    .a = a,
+                    .terms = terms,
+                    .c_row = p->c_row,
+                    .accumulate = p->accumulate || !first,
+                    .row_bias = last && p->row_bias ? p->row_bias + row : NULL,
+                    .limits = last ? limits_of(&p->activation) : no_limits,
+                    .later = last && p->c_block ? &p->activation : NULL,
+                };
+                const real *column_bias = last ? p->column_bias : NULL;
+                compiled_kernel *const(*kernels)[LAYOUTS] = micro_kernels[rows - 1];
                 for (int64_t j = 0, width; j < strip; j += width) {
                     width = gemm_panel_width(strip - j);
-                    const bool fetch_b = fetched < strip; /* rather than A, which is the one from nearer */
-                    tile t = {
-                        .a = a,
-                        .terms = terms,
-                        /* late enough that it is not evicted before it is wanted */
-                        .next_a = fetch_b                          ? panels + p->b_step + fetched * terms
-                                  : strip - j - width <= GEMM_THIN ? next_a
-                                                                   : NULL,
-                        .next_step = fetch_b ? terms : next_step, /* LINE columns, as if they were as many rows */
-                        .c_row = p->c_row,
-                        .columns = min64(strip - j, width),
-                        .accumulate = p->accumulate || !first,
-                        .row_bias = last && p->row_bias ? p->row_bias + row : NULL,
-                        .column_bias = last && p->column_bias ? p->column_bias + column + j : NULL,
-                        .addend = last ? p->addend : NULL, /* run_tile finds its place */
-                        .relu = last && is_relu(&p->activation),
-                        .later = last && p->c_block ? &p->activation : NULL,
-                    };
-                    t.b = panel_at(p, panels, strip, terms, j, width, &t.b_row);
+                    t.columns = min64(strip - j, width);
+                    /* A, late enough that it is not evicted before it is wanted; rather B, which is from farther: what
+                     * other tiles take of it, where they are the first to. */
+                    t.next_a = strip - j - width <= GEMM_THIN ? next_a : NULL, t.next_step = next_step;
+                    if (fetched < strip) /* LINE columns, as if they were as many rows */
+                        t.next_a = panels + p->b_step + fetched * terms, t.next_step = terms;
+                    else if (lies && row == range->row && column + width < range->column_end)
+                        t.next_a = panels + width, t.next_step = lies->row;
                     fetched += LINE;
+                    t.b = panel_at(p, panels, strip, terms, j, width, &t.b_row);
+                    if (lies)
+                        t.b_row = lies->row;
+                    t.column_bias = column_bias ? column_bias + column + j : NULL;
                     const bool is_thin = t.columns <= GEMM_THIN && !steady;
-                    compiled_kernel *kernel = is_thin ? NULL : micro_kernels[rows - 1][width / LANES - 1][layout];
-                    run_tile(&t, &(tile_of){p, row, rows, column + j}, kernel, a_row, packed_thin);
+                    compiled_kernel *kernel = kernels[width / LANES - 1][layout];
+                    if (is_thin || p->c_block || p->addend) {
+                        t.addend = last ? p->addend : NULL; /* run_tile finds its place */
+                        t.c_row = p->c_row;
+                        run_tile(&t, &(tile_of){p, row, rows, column + j}, is_thin ? NULL : kernel, a_row, packed_thin);
+                    } else {
+                        t.c = p->c + row * p->c_row + column + j;
+                        kernel(&t);
+                    }
                 }
                 if (last && !p->c_block) /* long rows at once: a tile's are of two vectors */
                     activate_stored(&p->activation, p->c + row * p->c_row + column, p->c_row, rows, strip);
@@ -820,7 +849,7 @@ void gemm_in_place(const gemm_problem *p, int64_t row, int64_t rows, const real 
             .accumulate = p->accumulate,
             .row_bias = p->row_bias ? p->row_bias + row : NULL,
             .addend = p->addend ? p->addend + c : NULL,
-            .relu = is_relu(&p->activation),
+            .limits = limits_of(&p->activation),
         };
         micro_kernels[rows - 1][width / LANES - 1][IN_PLACE](&t);
         activate_stored(&p->activation, t.c, t.c_row, rows, t.columns);

@@ -271,7 +271,7 @@ void loose_product(const gemm_matrix *a, const gemm_matrix *b, int64_t row, int6
 /* `vectors` vectors of columns of C's rows, of whose last there are `last` lanes; terms and vectors are constants wherever
  * this is inlined. */
 FDL_INLINE void few_terms_columns(const gemm_matrix *a, const real *b, int64_t b_row, int64_t rows, int64_t last,
-                                  const real *bias, real least, real *c, int64_t c_row, const int terms,
+                                  const real *bias, limits cut, real *c, int64_t c_row, const int terms,
                                   const int vectors)
 {
     vreal bv[LOOSE_FEW_TERMS * 2], add[2];
@@ -296,7 +296,7 @@ FDL_INLINE void few_terms_columns(const gemm_matrix *a, const real *b, int64_t b
         FDL_UNROLL
         for (int v = 0; v < vectors; v++) {
             sum[v] += add[v];
-            sum[v] = vselect(sum[v] < least, vset1(least), sum[v]);
+            sum[v] = vlimit(cut, sum[v]);
         }
         FDL_UNROLL
         for (int v = 0; v < vectors - 1; v++)
@@ -309,9 +309,8 @@ FDL_INLINE void few_terms_columns(const gemm_matrix *a, const real *b, int64_t b
 }
 
 void loose_few_terms(const gemm_matrix *a, const gemm_matrix *b, int64_t rows, int64_t columns, int64_t terms,
-                     const real *bias, bool relu, real *c, int64_t c_row)
+                     const real *bias, limits cut, real *c, int64_t c_row)
 {
-    const real least = relu ? 0 : -(real)INFINITY;
     enum { NARROW = VECTOR_REGISTERS == 32 ? LOOSE_FEW_TERMS : 4 }; /* terms up to which two vectors of B fit */
     for (int64_t j = 0, width; j < columns; j += width) {
         width = terms <= NARROW && columns - j > LANES ? 2 * LANES : LANES;
@@ -321,9 +320,9 @@ void loose_few_terms(const gemm_matrix *a, const gemm_matrix *b, int64_t rows, i
 #define TERMS(n)                                                                                                       \
     case n:                                                                                                            \
         if (n <= NARROW && width > LANES)                                                                              \
-            few_terms_columns(a, from, b->row, rows, last, add, least, c + j, c_row, n, n <= NARROW ? 2 : 1);          \
+            few_terms_columns(a, from, b->row, rows, last, add, cut, c + j, c_row, n, n <= NARROW ? 2 : 1);            \
         else                                                                                                           \
-            few_terms_columns(a, from, b->row, rows, last, add, least, c + j, c_row, n, 1);                            \
+            few_terms_columns(a, from, b->row, rows, last, add, cut, c + j, c_row, n, 1);                              \
         break;
             TERMS(1)
             TERMS(2)

@@ -13,7 +13,7 @@
 #ifndef FASTDL_LOOSE_H
 #define FASTDL_LOOSE_H
 
-#include "vector/simd.h"
+#include "vector/fused.h"
 
 /* A matrix in memory: element (i, j) at data[i * row + j * column], one of row and column being 1. */
 typedef struct {
@@ -60,9 +60,9 @@ void loose_product(const gemm_matrix *a, const gemm_matrix *b, int64_t row, int6
                    int64_t column_end, int64_t terms, real *c, int64_t c_row, loose_epilogue *epilogue,
                    const void *context);
 
-/* C [rows, columns] = A B + bias [columns] (NULL: none), cut off below 0 if relu: at most LOOSE_FEW_TERMS terms, one chain
+/* C [rows, columns] = A B + bias [columns] (NULL: none), within limits: at most LOOSE_FEW_TERMS terms, one chain
  * each; B's rows are contiguous. */
 void loose_few_terms(const gemm_matrix *a, const gemm_matrix *b, int64_t rows, int64_t columns, int64_t terms,
-                     const real *bias, bool relu, real *c, int64_t c_row);
+                     const real *bias, limits cut, real *c, int64_t c_row);
 
 #endif

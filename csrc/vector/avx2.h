@@ -37,6 +37,34 @@ FDL_INLINE vint vload_bools(const uint8_t *p)
 }
 #define vload_bools vload_bools
 
+/* Within 16 bytes, then across: one of the slow permutations, where lists of lanes make three. */
+FDL_INLINE vreal vpieces_even(vreal a, vreal b)
+{
+#if defined(FDL_f32)
+    return _mm256_shuffle_ps(a, b, 0x88);
+#else
+    return _mm256_unpacklo_pd(a, b);
+#endif
+}
+FDL_INLINE vreal vpieces_odd(vreal a, vreal b)
+{
+#if defined(FDL_f32)
+    return _mm256_shuffle_ps(a, b, 0xdd);
+#else
+    return _mm256_unpackhi_pd(a, b);
+#endif
+}
+FDL_INLINE vreal veven(vreal a, vreal b) { return (vreal)_mm256_permute4x64_pd((__m256d)vpieces_even(a, b), 0xd8); }
+FDL_INLINE vreal vodd(vreal a, vreal b) { return (vreal)_mm256_permute4x64_pd((__m256d)vpieces_odd(a, b), 0xd8); }
+#define veven veven
+FDL_INLINE void vload_even_odd(const real *p, vreal *even, vreal *odd)
+{
+    enum { PIECE = LANES / 2 };
+    const vreal a = FDL_PIECES(p, LANES), b = FDL_PIECES(p + PIECE, LANES);
+    *even = vpieces_even(a, b), *odd = vpieces_odd(a, b);
+}
+#define vload_even_odd vload_even_odd
+
 typedef vint vmask;
 FDL_INLINE vmask vmask_range(int64_t first, int64_t last)
 {

@@ -242,8 +242,18 @@ FDL_INLINE bool vany(vint mask)
 #endif
 
 /* Lanes 0, 2, 4, ... and 1, 3, 5, ... */
+#ifndef veven
 FDL_INLINE vreal veven(vreal a, vreal b) { return __builtin_shufflevector(a, b, LANE_LIST(EVEN)); }
 FDL_INLINE vreal vodd(vreal a, vreal b) { return __builtin_shufflevector(a, b, LANE_LIST(ODD)); }
+#endif
+/* The same of 2 LANES elements. */
+#ifndef vload_even_odd
+FDL_INLINE void vload_even_odd(const real *p, vreal *even, vreal *odd)
+{
+    const vreal a = vload(p), b = vload(p + LANES);
+    *even = veven(a, b), *odd = vodd(a, b);
+}
+#endif
 /* a0 b0 a1 b1 ..., from the lower and from the upper halves. */
 FDL_INLINE vreal vzip_low(vreal a, vreal b) { return __builtin_shufflevector(a, b, LANE_LIST(ZIP_LOW)); }
 FDL_INLINE vreal vzip_high(vreal a, vreal b) { return __builtin_shufflevector(a, b, LANE_LIST(ZIP_HIGH)); }

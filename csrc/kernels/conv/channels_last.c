@@ -350,7 +350,7 @@ typedef struct {
     const real *x, *weights, *bias, *residual; /* NULL: none */
     real *y;                                   /* of the line's first result, as residual */
     int64_t y_step;                            /* pixels between results */
-    bool relu;
+    limits limits;
 } line;
 
 /* Results that are computed together, sharing the loads of weights, and pixels where a tap's is another's neighbour. */
@@ -411,10 +411,11 @@ FDL_INLINE void sum_taps(const tap_list *list, const line *q, int64_t t, int64_t
         for (int p = 0; p < pixels; p++, residual += y_step)
             sum[p] += whole ? vload(residual) : vload_masked(residual, lanes);
     }
-    if (q->relu) {
+    if (q->limits.any) {
+        const limits cut = q->limits;
         FDL_UNROLL
         for (int p = 0; p < pixels; p++)
-            sum[p] = vselect(sum[p] < (vreal){0}, (vreal){0}, sum[p]);
+            sum[p] = vlimit(cut, sum[p]);
     }
     real *y = q->y + t * y_step + c;
     FDL_UNROLL
@@ -442,9 +443,7 @@ static void sum_many_taps(const tap_list *list, const line *q, int64_t t)
         vreal value = vtotal(high, low);
         if (q->residual)
             value += vload_up_to(q->residual + y, left);
-        if (q->relu)
-            value = vselect(value < (vreal){0}, (vreal){0}, value);
-        vstore_up_to(q->y + y, value, left);
+        vstore_up_to(q->y + y, vlimit(q->limits, value), left);
     }
 }
 
@@ -531,7 +530,7 @@ static int depthwise_task(void *context, int64_t begin, int64_t end)
             .residual = v->residual ? v->residual + to : NULL,
             .y = v->y + to,
             .y_step = 1,
-            .relu = is_relu(&v->activation),
+            .limits = limits_of(&v->activation),
         };
         sum_line(&list, &some, &q, w->out_width);
         activate_stored(&v->activation, q.y, 0, 1, w->out_width * w->channels);
@@ -574,6 +573,7 @@ static int depthwise_grad_x_task(void *context, int64_t begin, int64_t end)
                 .weights = v->packed,
                 .y = v->grad_x + (item * w->width + phase) * w->channels,
                 .y_step = w->stride_width,
+                .limits = no_limits,
             };
             sum_line(&list, &some, &q, ceil_div(w->width - phase, w->stride_width));
         }

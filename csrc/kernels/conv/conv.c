@@ -414,7 +414,7 @@ int fdl_conv(const real *x, const real *weight, const real *packed, const real *
 {
     convolution v = packed ? describe_packed(window, packed, packed_tile) : conv_describe(window, weight);
     v.x = x, v.bias = bias, v.residual = residual, v.y = y;
-    v.activation = (activation){kind, (real)alpha, (real)beta};
+    v.activation = activation_of(kind, alpha, beta);
     ask(&v, algorithm, precision);
     return forward(&v);
 }
@@ -499,7 +499,7 @@ int fdl_conv_transpose(const real *x, const real *weight, const real *bias, real
 {
     convolution v = conv_describe(window, weight);
     v.grad_y = x, v.bias = bias, v.grad_x = y;
-    v.activation = (activation){kind, (real)alpha, (real)beta};
+    v.activation = activation_of(kind, alpha, beta);
     ask(&v, FDL_ALGORITHM_AUTO, precision);
     return run(&v, FDL_PASS_INPUT_GRAD);
 }

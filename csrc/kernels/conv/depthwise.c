@@ -99,10 +99,16 @@ static void fill_line(const plan *p, const real *row, int64_t width, int64_t col
         for (int64_t i = 0, u = 0; i < count; i += LANES, u += 2 * LANES) { /* main loop, edges and tail */
             __builtin_prefetch(x + u + ahead);
             __builtin_prefetch(x + u + LANES + ahead);
-            const vreal a = vload_between(x + u, first - u, last - u);
-            const vreal b = vload_between(x + u + LANES, first - u - LANES, last - u - LANES);
-            vstore(odd + i, vodd(a, b));
-            vstore(line + i, veven(a, b));
+            vreal evens, odds;
+            if (u >= first && u + 2 * LANES <= last) {
+                vload_even_odd(x + u, &evens, &odds);
+            } else {
+                const vreal a = vload_between(x + u, first - u, last - u);
+                const vreal b = vload_between(x + u + LANES, first - u - LANES, last - u - LANES);
+                evens = veven(a, b), odds = vodd(a, b);
+            }
+            vstore(odd + i, odds);
+            vstore(line + i, evens);
         }
     } else {
         for (int64_t phase = 0; phase < p->phases; phase++)
@@ -134,22 +140,20 @@ static void fill_lines(const plan *p, const real *x, int64_t d, int64_t top, int
     }
 }
 
-/* What becomes of sums: + bias + residual, activation, rows `row` elements apart. */
+/* What becomes of sums: + bias + residual, within limits, rows `row` elements apart. */
 typedef struct {
     real bias;
     const real *residual; /* laid out as y; NULL: none */
     real *y;
     int64_t row;
-    bool relu;
+    limits limits;
 } target;
 
 FDL_INLINE void store(const target *t, int64_t at, vreal value, int64_t lanes)
 {
     if (t->residual)
         value += vload_up_to(t->residual + at, lanes);
-    if (t->relu)
-        value = vmax((vreal){0}, value); /* NaN passes */
-    vstore_up_to(t->y + at, value, lanes);
+    vstore_up_to(t->y + at, vlimit(t->limits, value), lanes);
 }
 
 /* BLOCK output rows, of which the first `rows` are stored, from lines `line` elements apart. Constant wherever inlined:
@@ -163,7 +167,7 @@ FDL_INLINE void block_of(const real *lines, int64_t line, const int64_t *at, con
     FDL_UNROLL
     for (int tap = 0; tap < kernel_height * kernel_width; tap++)
         w[tap] = vset1(weight[tap]);
-    const target to = {.residual = t->residual, .y = t->y, .row = t->row, .relu = t->relu}; /* in registers */
+    const target to = {.residual = t->residual, .y = t->y, .row = t->row, .limits = t->limits}; /* in registers */
     const vreal bias = vset1(t->bias);
     int64_t first[MOST_WIDTH];
     FDL_UNROLL
@@ -228,7 +232,7 @@ static void sum_many_taps(const real *from, const int64_t *offset, const real *w
         vreal high = vset1(t->bias), low = {0};
         for (int64_t tap = 0; tap < taps; tap += SUM_TERMS) {
             real part[LANES];
-            const target to = {.y = part};
+            const target to = {.y = part, .limits = no_limits};
             sum_taps_of(from + j, offset + tap, weight + tap, min64(SUM_TERMS, taps - tap), &to, 0, LANES, 1);
             vtotal_add(&high, &low, vload(part));
         }
@@ -293,7 +297,7 @@ static void compute_rows(const plan *p, const real *lines, const int64_t *at, co
                 .bias = t->bias,
                 .residual = t->residual ? t->residual + i * t->row : NULL,
                 .y = t->y + i * t->row,
-                .relu = t->relu,
+                .limits = t->limits,
             };
             sum_taps(lines + i * w->stride_height * line, offset, weight, p->v->terms, &row, columns);
         }
@@ -354,7 +358,7 @@ static int forward_task(void *context, int64_t begin, int64_t end)
                         .residual = v->residual ? v->residual + y : NULL,
                         .y = v->y + y,
                         .row = w->out_width,
-                        .relu = is_relu(&v->activation),
+                        .limits = limits_of(&v->activation),
                     };
                     compute_rows(p, lines + i * w->stride_height * line_size(p), at, offset, weight + f * v->terms, &t,
                                  min64(BLOCK, rows - i), columns);
@@ -395,7 +399,7 @@ static bool is_beside(const convolution *v)
 
 /* `outputs` of a row, from rows of x `row` elements apart, [taps, LANES] weights; constant wherever inlined: the last
  * three. */
-FDL_INLINE void beside_outputs(const real *x, int64_t row, const real *weight, vreal bias, vreal least, real *y,
+FDL_INLINE void beside_outputs(const real *x, int64_t row, const real *weight, vreal bias, limits cut, real *y,
                                const int outputs, const int kernel, const int stride)
 {
     vreal sum[BESIDE];
@@ -414,10 +418,10 @@ FDL_INLINE void beside_outputs(const real *x, int64_t row, const real *weight, v
     }
     FDL_UNROLL
     for (int i = 0; i < outputs; i++)
-        vstore(y + i * LANES, vmax(least, sum[i])); /* NaN passes */
+        vstore(y + i * LANES, vlimit(cut, sum[i]));
 }
 
-FDL_INLINE void beside_image(const fdl_window *w, const real *x, const real *weight, vreal bias, vreal least, real *y,
+FDL_INLINE void beside_image(const fdl_window *w, const real *x, const real *weight, vreal bias, limits cut, real *y,
                              const int kernel, const int stride)
 {
     const int64_t row = padded_width(w) * LANES, columns = w->out_width;
@@ -426,10 +430,10 @@ FDL_INLINE void beside_image(const fdl_window *w, const real *x, const real *wei
         for (int64_t next = 0; next < columns && columns >= BESIDE;
              next += BESIDE) { /* main loop; the tail: some once more */
             const int64_t j = min64(next, columns - BESIDE);
-            beside_outputs(from + j * stride * LANES, row, weight, bias, least, y + j * LANES, BESIDE, kernel, stride);
+            beside_outputs(from + j * stride * LANES, row, weight, bias, cut, y + j * LANES, BESIDE, kernel, stride);
         }
         for (int64_t j = 0; j < columns && columns < BESIDE; j++)
-            beside_outputs(from + j * stride * LANES, row, weight, bias, least, y + j * LANES, 1, kernel, stride);
+            beside_outputs(from + j * stride * LANES, row, weight, bias, cut, y + j * LANES, 1, kernel, stride);
     }
 }
 
@@ -448,7 +452,7 @@ static int beside_images_task(void *context, int64_t begin, int64_t end)
         return FDL_OUT_OF_MEMORY;
     }
     memset(padded, 0, (size_t)(pixels * size));
-    const vreal least = vset1(is_relu(&v->activation) ? 0 : -(real)INFINITY);
+    const limits cut = limits_of(&v->activation);
     for (int64_t item = begin; item < end; item++) {
         const int64_t n = item / blocks, g = item % blocks * LANES, groups = min64(LANES, w->groups - g);
         real *y = v->y + (n * w->groups + g) * v->positions;
@@ -459,13 +463,13 @@ static int beside_images_task(void *context, int64_t begin, int64_t end)
         interleave(v->weights.data + g * v->group_weights, v->group_weights, groups, taps, weight);
         const vreal bias = v->bias ? vload_up_to(v->bias + g, groups) : (vreal){0};
         if (w->kernel_width == 3 && w->stride_width == 1)
-            beside_image(w, padded, weight, bias, least, dense, 3, 1);
+            beside_image(w, padded, weight, bias, cut, dense, 3, 1);
         else if (w->kernel_width == 3)
-            beside_image(w, padded, weight, bias, least, dense, 3, 2);
+            beside_image(w, padded, weight, bias, cut, dense, 3, 2);
         else if (w->stride_width == 1)
-            beside_image(w, padded, weight, bias, least, dense, 5, 1);
+            beside_image(w, padded, weight, bias, cut, dense, 5, 1);
         else
-            beside_image(w, padded, weight, bias, least, dense, 5, 2);
+            beside_image(w, padded, weight, bias, cut, dense, 5, 2);
         separate(dense, v->positions, groups, v->positions, y);
         activate_stored(&v->activation, y, v->positions, groups, v->positions);
     }
@@ -572,7 +576,7 @@ static void compute_grad_row(const plan *p, const lists *list, int64_t i, int64_
 {
     const fdl_window *w = &p->v->w;
     const int64_t stride = w->stride_width;
-    const bool relu = is_relu(&p->v->activation);
+    const limits cut = limits_of(&p->v->activation);
     int64_t set_r = 0, row = 0;
     for (; set_r < list->rows.sets; set_r++) {
         const int64_t u = i + w->padding_height - set_r * w->dilation_height;
@@ -583,13 +587,13 @@ static void compute_grad_row(const plan *p, const lists *list, int64_t i, int64_
     const bool any = set_r < list->rows.sets;
     if (!any || list->columns.sets < stride)
         for (int64_t j = 0; j < columns; j++)
-            x[j] = relu && bias < 0 ? 0 : bias;
+            x[j] = bias < cut.low ? cut.low : bias > cut.high ? cut.high : bias;
     for (int64_t set_s = 0; set_s < list->columns.sets && any; set_s++) {
         const int64_t u = set_s * w->dilation_width - w->padding_width, phase = u - floor_div(u, stride) * stride;
         const int64_t begin = list->begin[set_r * list->columns.sets + set_s];
         const int64_t end = list->begin[set_r * list->columns.sets + set_s + 1];
         const bool zipped = stride == 2 && list->columns.sets == 2;
-        const target t = {.bias = bias, .y = stride == 1 ? x : phases + zipped * phase * p->pitch, .relu = relu};
+        const target t = {.bias = bias, .y = stride == 1 ? x : phases + zipped * phase * p->pitch, .limits = cut};
         sum_taps(lines + (row - first_row) * p->pitch, list->offset + begin, weight + begin, end - begin, &t,
                  ceil_div(columns - phase, stride));
         if (zipped && set_s == 1)

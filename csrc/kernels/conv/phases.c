@@ -285,8 +285,6 @@ static fdl_window window_of(const fdl_window *w, axis a, axis b, axis c)
     };
 }
 
-static real activated(const convolution *v, real value) { return is_relu(&v->activation) && value < 0 ? 0 : value; }
-
 /* Rows [source->row, row_end) of phase (a, b, c) of all images, of channels [channel, channel_end) of group g:
  * out [channel_end - channel, rows * source->pitch]. */
 static int compute_phase(const phases *p, axis a, axis b, axis c, const real *weights, int64_t g, int64_t channel,
@@ -299,8 +297,9 @@ static int compute_phase(const phases *p, axis a, axis b, axis c, const real *we
     if (a.taps * b.taps * c.taps == 0) {
         for (int64_t i = 0; i < channels; i++)
             for (int64_t j = 0; j < columns; j++)
-                out[i * columns + j] = activated(v, bias ? bias[i] : 0);
-        activate_stored(&v->activation, out, columns, channels, columns);
+                out[i * columns + j] = bias ? bias[i] : 0;
+        if (v->activation.kind != FDL_ACTIVATION_NONE)
+            activate_rows(&v->activation, out, columns, channels, columns);
         return FDL_OK;
     }
     const fdl_window window = window_of(w, a, b, c);

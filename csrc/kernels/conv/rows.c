@@ -211,7 +211,7 @@ static int rows_task(void *context, int64_t begin, int64_t end)
             }
         /* Whole vectors are stored where what they spill over is of rows to come. Not where addends lie, which may be
          * y's own, nor where an activation would be computed for nothing. */
-        const bool spills = !v->residual && (v->activation.kind == FDL_ACTIVATION_NONE || is_relu(&v->activation));
+        const bool spills = !v->residual && !is_stored_first(&v->activation);
         const int64_t whole = spills ? ceil_div(w->out_width, LANES) * LANES : w->out_width;
         const int64_t count = i_end - i_begin,
                       y = n * v->filters * v->positions + (d * w->out_height + i_begin) * w->out_width;

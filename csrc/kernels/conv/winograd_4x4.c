@@ -235,7 +235,7 @@ static void transform_planes(const winograd *w, strip t, real *lines, const int3
 typedef struct {
     real *y;
     const real *residual;
-    bool relu;
+    limits limits;
 } epilogue;
 
 /* A result with what is fused into it, of which `left` elements are there, to element `to` of y; `bad` becomes all-ones
@@ -247,9 +247,7 @@ FDL_INLINE void store_result(epilogue e, vreal value, vreal bias, int64_t to, in
         value += vload_up_to(e.residual + to, left);
     const vreal zero_unless_bad = value - value;
     *bad |= zero_unless_bad != zero_unless_bad;
-    if (e.relu)
-        value = vselect(value < (vreal){0}, (vreal){0}, value);
-    vstore_up_to(e.y + to, value, left);
+    vstore_up_to(e.y + to, vlimit(e.limits, value), left);
 }
 
 /* A^T M A of a tile and a vector of filters; points of m are `point` elements apart. */
@@ -279,7 +277,7 @@ static vint store_pixels(const winograd *w, const real *m, strip t, int64_t f, i
     const convolution *v = w->v;
     const int64_t pitch = v->filters, row = v->w.out_width * pitch;
     const int64_t y = (t.n * v->positions + t.i * v->w.out_width + t.j) * pitch + f;
-    const epilogue e = {v->y, v->residual, is_relu(&v->activation)};
+    const epilogue e = {v->y, v->residual, limits_of(&v->activation)};
     vint bad = {0};
     for (int64_t tile = 0; tile < t.tiles; tile++, m += FILTERS)
         for (int64_t l = 0; l < filters; l += LANES) {
@@ -312,7 +310,7 @@ static vint store_planes(const winograd *w, const real *m, strip t, int64_t f, i
     /* Rows that are stored whole follow each other, as one. */
     const bool whole = t.width == width;
     const int64_t runs = whole ? 1 : t.height, length = (whole ? t.height : 1) * t.width;
-    const epilogue e = {v->y, v->residual, is_relu(&v->activation)};
+    const epilogue e = {v->y, v->residual, limits_of(&v->activation)};
     vint bad = {0};
     for (int64_t l = 0; l < filters; l += LANES) {
         const int64_t present = min64(LANES, filters - l);

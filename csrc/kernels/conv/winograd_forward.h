@@ -197,7 +197,7 @@ static vint transform_output(const winograd *w, const real *m, int64_t point, in
                              const real *residual, real *y, int64_t y_row)
 {
     const fdl_window *g = &w->v->w;
-    const bool relu = is_relu(&w->v->activation);
+    const limits cut = limits_of(&w->v->activation);
     vint bad = {0};
     for (int64_t t = 0; t < w->row_tiles; t += LANES) {
         vreal half[OUT][IN]; /* A^T M */
@@ -231,8 +231,7 @@ static vint transform_output(const winograd *w, const real *m, int64_t point, in
                     value += vload_first(residual + i * g->out_width + j, left);
                 const vreal zero_unless_bad = value - value;
                 bad |= zero_unless_bad != zero_unless_bad;
-                if (relu)
-                    value = vselect(value < (vreal){0}, (vreal){0}, value);
+                value = vlimit(cut, value);
                 if (left == LANES)
                     vstore(y + r * y_row + j, value);
                 else
