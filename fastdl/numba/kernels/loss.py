@@ -212,6 +212,10 @@ def _bad(x, target, kind):
     )
 
 
+def _divisor(size, batch, reduction):
+    return size if reduction == MEAN else batch if reduction == BATCHMEAN else 1
+
+
 def _in_blocks(each, size, *arguments):
     """each(begin, end, *arguments) for blocks of elements, over threads."""
 
@@ -241,9 +245,8 @@ def elementwise_loss(x, target, weight, pos_weight, loss, size, batch, kind, par
 
     _in_blocks(one, size)
     if reduction != NONE:
-        divisor = {MEAN: size, BATCHMEAN: batch}.get(reduction, 1)
-        with np.errstate(all="ignore"):
-            loss[:] = sums.sum() / np.float64(divisor)
+        divisor = _divisor(size, batch, reduction)
+        loss[:] = sums.sum() / divisor if divisor else np.nan
     return None
 
 
@@ -253,7 +256,7 @@ def elementwise_loss_backward(
 ):  # fmt: skip
     if status := _bad(x, target, kind):
         return status
-    divisor = {MEAN: size, BATCHMEAN: batch}.get(reduction, 1)
+    divisor = _divisor(size, batch, reduction)
 
     def one(begin, end):
         y = grad_input[begin:end]

@@ -175,18 +175,26 @@ def _of_channels(x, batch, channels, inner):
     return means, lost, variances
 
 
+@compiled
 def _inverse(variances, eps):
-    with np.errstate(all="ignore"):
-        return 1 / np.sqrt(variances + eps)
+    """1 / deviations."""
+    rstds = np.empty(variances.size)
+    for i in range(rstds.size):
+        rstds[i] = 1.0 / np.sqrt(variances[i] + eps)
+    return rstds
 
 
-def _all_usual(rstds):
-    return bool(((rstds > _LEAST) & (rstds < _MOST)).all())
+@compiled
+def _are_usual(rstds):
+    usual = True
+    for i in range(rstds.size):
+        usual &= _LEAST < rstds[i] < _MOST
+    return usual
 
 
 def _parts(x, means, lost, rstds):
     """The mean as x has it and the rest, in the dtype to compute in."""
-    dtype = x.dtype if _all_usual(rstds) else np.dtype(np.float64)
+    dtype = x.dtype if _are_usual(rstds) else np.dtype(np.float64)
     near = means.astype(dtype)
     return dtype, near, (means - near + lost).astype(dtype)
 

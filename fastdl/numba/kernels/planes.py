@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -28,6 +29,8 @@ class Plan(NamedTuple):
     """Positions along the three dimensions, those from one tap to the next, then channels, whether these are last"""
     rows: int
     """The most that a strip sees or keeps."""
+    longest: int
+    """Taps of the largest window."""
 
 
 def _windows(size, out, kernel_size, stride, padding, padding_end, dilation):
@@ -72,7 +75,8 @@ def plan_of(w):
         strips.append((begin, end, min(int(low[begin]), int(high[end - 1])), int(high[end - 1]), kept))
         rows, begin = max(rows, max(strips[-1][3], kept) - min(done, strips[-1][2])), end
     sizes = [d[0] for d in dimensions] + [d[-1] for d in dimensions] + [w.channels, w.channels_last]
-    return Plan(tables, np.array(strips, np.int64).reshape(-1, 5), np.array(sizes, np.int64), rows * row)
+    longest = math.prod(int(table[:, 1].max(initial=0)) for table in tables)
+    return Plan(tables, np.array(strips, np.int64).reshape(-1, 5), np.array(sizes, np.int64), rows * row, longest)
 
 
 def share_planes(function, w, work, *arguments):

@@ -381,15 +381,10 @@ def avg_pool(x, y, window, count_include_pad, divisor_override):
         y[:] = 0
         return
     column = 2 if count_include_pad else 1
-    if _longest(w) > LONG and x.dtype == np.float32:
+    if plan_of(w).longest > LONG and x.dtype == np.float32:
         share_planes(_norms, w, 4, x, y, column, divisor_override, 0.0, 0)
     else:
         share_planes(_average_pool, w, 1, x, y, column, divisor_override)
-
-
-def _longest(w):
-    """Taps of the largest window."""
-    return int(np.prod([table[:, 1].max(initial=0) for table in plan_of(w).windows]))
 
 
 @kernel
