@@ -11,6 +11,7 @@ from typing import Any
 
 from fastdl.numba.kernels import (  # noqa: F401  (which enter their kernels)
     activation,
+    arithmetic,
     arrays,
     conv,
     linear,
