@@ -21,8 +21,10 @@ from fastdl.numba.kernels import (  # noqa: F401  (which enter their kernels)
     padding,
     policy,
     pooling,
+    product,
     recurrent,
     regularization,
+    resize,
     softmax,
 )
 from fastdl.numba.kernels._kernel import KERNELS

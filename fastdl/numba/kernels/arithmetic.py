@@ -7,6 +7,9 @@ formula is one loop over arrays side by side.
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
+
 import numpy as np
 
 from fastdl import _kernels
@@ -106,7 +109,9 @@ def _blocks(kind, x, y, z, out, dims, alpha, begin, end):
         size = min(BLOCK, inner - first)
         a = _run(x, _at(dims, 1, row) + first * dims[-1, 1], dims[-1, 1], rooms[0], size)
         b = _run(y, _at(dims, 2, row) + first * dims[-1, 2], dims[-1, 2], rooms[1], size)
-        c = _run(z, _at(dims, 3, row) + first * dims[-1, 3], dims[-1, 3], rooms[2], size)
+        c = b
+        if kind >= DIV_GRAD:
+            c = _run(z, _at(dims, 3, row) + first * dims[-1, 3], dims[-1, 3], rooms[2], size)
         _formula(kind, a, b, c, alpha, out[row * inner + first : row * inner + first + size])
 
 
@@ -123,14 +128,16 @@ def _chosen(condition, x, y, out, dims, begin, end):
         b = _run(y, _at(dims, 3, row) + first * dims[-1, 3], dims[-1, 3], rooms[1], size)
         to = out[row * inner + first : row * inner + first + size]
         for i in range(size):
-            to[i] = a[i] if is_first[i] != 0 else b[i]
+            one, other = a[i], b[i]  # both, so that it is vectorised
+            to[i] = one if is_first[i] != 0 else other
 
 
-def _joined(geometry, operands):
-    """[rank, 4] with neighbours joined: sizes, and the steps of operands; 0 of those that are not there."""
-    there = [operand.size > 0 for operand in operands]
+@lru_cache(1024)
+def _joined(geometry, *there):
+    """[rank, 4], neighbours joined: sizes, and the steps of operands; 0 of those that are not there. How many elements
+    a row has; into how many blocks that is cut; how many blocks there are, and how many are worth a thread."""
     dims: list[list[int]] = []
-    for size, *steps in geometry.reshape(-1, 4).tolist():
+    for size, *steps in np.frombuffer(geometry, np.int64).reshape(-1, 4).tolist():
         if size == 1:
             continue
         row = [size, *(step if is_there else 0 for step, is_there in zip(steps, there, strict=True))]
@@ -138,27 +145,28 @@ def _joined(geometry, operands):
             dims[-1] = [dims[-1][0] * size, *row[1:]]
         else:
             dims.append(row)
-    return np.array(dims or [[1, 0, 0, 0]])
-
-
-def _share(function, geometry, given, out, value, before, after):
-    dims, number = _joined(geometry, given), np.full(1, value, out.dtype)
-    inner = int(dims[-1, 0])
-    pieces = out.size // inner * -(-inner // BLOCK)
-    arrays = [array if array.size else number for array in given]
-    share(function, pieces, max(1, MEMORY_GRAIN // min(inner, BLOCK)), *before, *arrays, out, dims, *after)
+    dims = dims or [[1, 0, 0, 0]]
+    inner = dims[-1][0]
+    pieces = math.prod(row[0] for row in dims[:-1]) * -(-inner // BLOCK)
+    return np.array(dims), pieces, max(1, MEMORY_GRAIN // min(inner, BLOCK))
 
 
 @kernel
 def arithmetic(x, y, z, out, geometry, rank, kind, value, alpha):
     if out.size:
-        _share(_blocks, geometry, (x, y, z), out, value, (kind,), (alpha,))
+        dims, pieces, grain = _joined(geometry.tobytes(), x.size > 0, y.size > 0, z.size > 0)
+        number = np.array([value], out.dtype)
+        given = x if x.size else number, y if y.size else number, z if z.size else number
+        share(_blocks, pieces, grain, kind, *given, out, dims, alpha)
 
 
 @kernel
 def where(condition, x, y, out, geometry, rank, value):
     if out.size:
-        _share(_chosen, geometry, (condition, x, y), out, value, (), ())
+        dims, pieces, grain = _joined(geometry.tobytes(), True, x.size > 0, y.size > 0)
+        number = np.array([value], out.dtype)
+        given = x if x.size else number, y if y.size else number
+        share(_chosen, pieces, grain, condition, *given, out, dims)
 
 
 # ---- over dimensions: x [outer, count, inner] ----
@@ -217,15 +225,18 @@ def _reduced_columns(x, y, count, inner, kind, divisor, begin, end):
         at = outer * count * inner + first
         if kind == SUM:
             total = totals[:size]
-            total[:] = x[at : at + size]
-            for row in range(1, count):
+            for i in range(size):
+                total[i] = 0.0
+            for row in range(count):
                 part = x[at + row * inner : at + row * inner + size]
                 for i in range(size):
                     total[i] += part[i]
             for i in range(size):
                 to[i] = total[i] / divisor
             continue
-        to[:] = x[at : at + size]
+        part = x[at : at + size]
+        for i in range(size):
+            to[i] = part[i]
         for row in range(1, count):
             part = x[at + row * inner : at + row * inner + size]
             if kind == AMAX:
@@ -250,21 +261,31 @@ def _reduce_once(x, y, outer, count, inner, kind, divisor):
         share(_reduced_rows, outer, max(1, MEMORY_GRAIN // count), x, y, count, kind, divisor)
 
 
-@kernel
-def reduce(x, y, geometry, rank, kind, divisor):
-    """Where what is reduced lies apart, the last first."""
+@lru_cache(1024)
+def _passes(geometry):
+    """outer, count and inner of each pass: where what is reduced lies apart, the last goes first."""
     sizes = [1]  # kept and reduced in turn
-    for size, is_reduced in geometry.reshape(-1, 2).tolist():
+    for size, is_reduced in np.frombuffer(geometry, np.int64).reshape(-1, 2).tolist():
         if size != 1:
             sizes += [1] * (is_reduced == len(sizes) % 2)
             sizes[-1] *= size
     sizes += [1] * (len(sizes) % 2 == 0)
-    if x.size == 0 or len(sizes) == 1:
-        y[:] = x / divisor if x.size else 0.0 / divisor if divisor else np.nan
-        return
+    passes = []
     while len(sizes) >= 3:
         *before, count, inner = sizes
-        outer, last = int(np.prod(before)), len(sizes) <= 3
-        to = y if last else np.empty(outer * inner, x.dtype)
-        _reduce_once(x, to, outer, count, inner, kind, divisor if last else 1.0)
-        x, sizes = to, [*before[:-1], before[-1] * inner]
+        passes.append((math.prod(before), count, inner))
+        sizes = [*before[:-1], before[-1] * inner]
+    return passes
+
+
+@kernel
+def reduce(x, y, geometry, rank, kind, divisor):
+    passes = _passes(geometry.tobytes())
+    if x.size == 0 or not passes:
+        y[:] = x / divisor if x.size else 0.0 / divisor if divisor else np.nan
+        return
+    for outer, count, inner in passes[:-1]:
+        to = np.empty(outer * inner, x.dtype)
+        _reduce_once(x, to, outer, count, inner, kind, 1.0)
+        x = to
+    _reduce_once(x, y, *passes[-1], kind, divisor)

@@ -8,9 +8,11 @@ loaded, so that the multiply-adds are what takes the time.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from fastdl.numba.kernels._kernel import blocks, compiled, share
+from fastdl.numba.kernels._kernel import blocks, compiled, flat, kernel, share
 from fastdl.numba.kernels.vector import exceeds, filled, lanes, load, multiply_add, select, spread, store, turn
 from fastdl.numba.kernels.vmath import like
 
@@ -130,22 +132,30 @@ def scratch_sums(like_):
 
 
 @compiled
+def times(a, a_row, a_column, b, b_row, b_column, c, c_row, m, n, k, first, relu, panel, sums):
+    """c [m, n] = a [m, k] b [k, n], or that added to c where it is not `first`; relu of it. n is at most PANEL."""
+    for term in range(0, k, DEPTH):
+        terms = min(DEPTH, k - term)
+        pack(b, term * b_row, b_row, b_column, terms, n, panel)
+        is_first, last = first and term == 0, term + DEPTH >= k
+        multiply(a, term * a_column, a_row, a_column, m, terms, panel, c, 0, c_row, n, is_first, relu and last, sums)
+
+
+@compiled
 def _panels(a, a_row, a_column, b, b_row, b_column, bias, c, c_row, m, n, k, relu, row_pieces, piece_rows, begin, end):
     panel, sums = scratch_panel(b), scratch_sums(b)
     for piece in range(begin, end):
         column, row = piece // row_pieces * PANEL, piece % row_pieces * piece_rows
         columns, rows = min(PANEL, n - column), min(piece_rows, m - row)
+        to = c[row * c_row + column :]
         if bias.size:
-            for i in range(row, row + rows):
-                to, of = c[i * c_row + column :], bias[column:]
+            of = bias[column:]
+            for i in range(rows):
+                into = to[i * c_row :]
                 for j in range(columns):
-                    to[j] = of[j]
-        for term in range(0, k, DEPTH):
-            pack(b, term * b_row + column * b_column, b_row, b_column, min(DEPTH, k - term), columns, panel)
-            first, last = term == 0 and bias.size == 0, term + DEPTH >= k
-            of, to = row * a_row + term * a_column, row * c_row + column
-            terms = min(DEPTH, k - term)
-            multiply(a, of, a_row, a_column, rows, terms, panel, c, to, c_row, columns, first, relu and last, sums)
+                    into[j] = of[j]
+        x, y = a[row * a_row :], b[column * b_column :]
+        times(x, a_row, a_column, y, b_row, b_column, to, c_row, rows, columns, k, bias.size == 0, relu, panel, sums)
 
 
 @compiled(sums=True)
@@ -213,6 +223,72 @@ def product(a, a_strides, b, b_strides, bias, c, m, n, k, relu=False):
     pieces = row_pieces * blocks(n, PANEL)
     grain = max(1, WORTH_SHARING // (min(m, PIECE_ROWS) * PANEL * k))
     share(_panels, pieces, grain, a, *a_strides, b, *b_strides, bias, c, n, m, n, k, relu, row_pieces, PIECE_ROWS)
+
+
+# ---- stacks of matrices ----
+
+
+@compiled
+def _stack(a, a_starts, a_row, a_column, b, b_starts, b_row, b_column, c, m, n, k, begin, end):
+    """Matrices that begin where the starts say."""
+    panel, sums = scratch_panel(b), scratch_sums(b)
+    for i in range(begin, end):
+        x, y, to = a[a_starts[i] :], b[b_starts[i] :], c[i * m * n : (i + 1) * m * n]
+        for column in range(0, n, PANEL):
+            given, columns = y[column * b_column :], min(PANEL, n - column)
+            times(x, a_row, a_column, given, b_row, b_column, to[column:], n, m, columns, k, True, False, panel, sums)
+
+
+def _starts(geometry, column):
+    """Of the matrices of a stack."""
+    starts = np.zeros(1, np.int64)
+    for size, step in geometry[:, [0, column]].tolist():
+        starts = (starts[:, None] + np.arange(size) * step).reshape(-1)
+    return starts
+
+
+def _as_stack(strided, geometry, column, rows, columns, row, row_column):
+    """The array, flat, and the steps of its stack, of rows and of columns: as it lies, if that is contiguous along rows
+    or columns; else copied."""
+    if strided.flags.c_contiguous and 1 in (row, row_column):
+        return flat(strided), _starts(geometry, column), row, row_column
+    if strided.flags.f_contiguous and 1 in (row, row_column):
+        return flat(strided.T), _starts(geometry, column), row, row_column
+    shape, steps = (*geometry[:, 0], rows, columns), (*geometry[:, column], row, row_column)
+    view = np.lib.stride_tricks.as_strided(strided, shape, np.multiply(steps, strided.itemsize))
+    each = np.arange(math.prod(geometry[:, 0].tolist()), dtype=np.int64) * (rows * columns)
+    return np.ascontiguousarray(view).reshape(-1), each, columns, 1
+
+
+@kernel
+def matmul(strided_a, strided_b, c, geometry, rank, m, n, k, a_row, a_column, b_row, b_column):
+    if c.size == 0 or k == 0:
+        c[:] = 0
+        return
+    geometry = geometry.reshape(-1, 3)
+    a, a_starts, *a_steps = _as_stack(strided_a, geometry, 1, m, k, a_row, a_column)
+    b, b_starts, *b_steps = _as_stack(strided_b, geometry, 2, k, n, b_row, b_column)
+    if len(a_starts) == 1:
+        product(a, a_steps, b, b_steps, c[:0], c, m, n, k)
+    else:
+        share(
+            _stack,
+            len(a_starts),
+            max(1, WORTH_SHARING // (m * n * k)),
+            a,
+            a_starts,
+            *a_steps,
+            b,
+            b_starts,
+            *b_steps,
+            c,
+            m,
+            n,
+            k,
+        )
+
+
+# ---- sums of columns ----
 
 
 @compiled
