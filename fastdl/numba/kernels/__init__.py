@@ -13,6 +13,7 @@ from fastdl.numba.kernels import (  # noqa: F401  (which enter their kernels)
     activation,
     arithmetic,
     arrays,
+    attention,
     conv,
     linear,
     loss,

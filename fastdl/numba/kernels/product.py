@@ -133,12 +133,14 @@ def scratch_sums(like_):
 
 @compiled
 def times(a, a_row, a_column, b, b_row, b_column, c, c_row, m, n, k, first, relu, panel, sums):
-    """c [m, n] = a [m, k] b [k, n], or that added to c where it is not `first`; relu of it. n is at most PANEL."""
-    for term in range(0, k, DEPTH):
-        terms = min(DEPTH, k - term)
-        pack(b, term * b_row, b_row, b_column, terms, n, panel)
-        is_first, last = first and term == 0, term + DEPTH >= k
-        multiply(a, term * a_column, a_row, a_column, m, terms, panel, c, 0, c_row, n, is_first, relu and last, sums)
+    """c [m, n] = a [m, k] b [k, n], or that added to c where it is not `first`; relu of it. k is not 0."""
+    for column in range(0, n, PANEL):
+        columns = min(PANEL, n - column)
+        for term in range(0, k, DEPTH):
+            terms, at = min(DEPTH, k - term), term * a_column
+            pack(b, term * b_row + column * b_column, b_row, b_column, terms, columns, panel)
+            is_first, is_relu = first and term == 0, relu and term + DEPTH >= k
+            multiply(a, at, a_row, a_column, m, terms, panel, c, column, c_row, columns, is_first, is_relu, sums)
 
 
 @compiled
@@ -234,9 +236,7 @@ def _stack(a, a_starts, a_row, a_column, b, b_starts, b_row, b_column, c, m, n, 
     panel, sums = scratch_panel(b), scratch_sums(b)
     for i in range(begin, end):
         x, y, to = a[a_starts[i] :], b[b_starts[i] :], c[i * m * n : (i + 1) * m * n]
-        for column in range(0, n, PANEL):
-            given, columns = y[column * b_column :], min(PANEL, n - column)
-            times(x, a_row, a_column, given, b_row, b_column, to[column:], n, m, columns, k, True, False, panel, sums)
+        times(x, a_row, a_column, y, b_row, b_column, to, n, m, n, k, True, False, panel, sums)
 
 
 def _starts(geometry, column):
