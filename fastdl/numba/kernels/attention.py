@@ -9,12 +9,14 @@ import numpy as np
 
 from fastdl import _kernels
 from fastdl.numba.kernels._kernel import blocks, compiled, kernel, share
-from fastdl.numba.kernels.product import WORTH_SHARING, scratch_panel, scratch_sums, times
+from fastdl.numba.kernels.product import WORTH_SHARING, axpys, dots, scratch_panel, scratch_sums, times
 from fastdl.numba.kernels.regularization import philox
 from fastdl.numba.kernels.softmax import dot, exponentials, largest
 from fastdl.numba.kernels.vmath import exp, like, log
 
 QUERIES = 60  # of a block: a multiple of a tile's rows
+FEW = 4
+"""Queries for which packing the keys would take longer than the product."""
 _INFINITY = float("inf")
 
 
@@ -29,19 +31,22 @@ def _mask_begin(geometry, rank, head):
 
 
 @compiled
-def _scores(query, key, allowed, bias, geometry, h, scale, head, first, rows, scores, panel, sums):
-    """scores [rows, keys] of queries from `first` on: -infinity where they may not look."""
+def _scores(query, key, allowed, bias, geometry, h, scale, head, first, rows, seen, scores, panel, sums):
+    """scores [rows, keys] of queries from `first` on, of the `seen` keys: -infinity where they may not look."""
     keys, width, nothing = h.keys, h.width, like(-_INFINITY, scores[0])
     if width:
         of = query[(head * h.queries + first) * width :]
         to = key[head // h.group * keys * width :]
-        times(of, width, 1, to, 1, width, scores, keys, rows, keys, width, True, False, panel, sums)
+        if rows <= FEW:
+            dots(of, width, to, width, scores[:0], scores, keys, rows, width, False, 0, seen)
+        else:
+            times(of, width, 1, to, 1, width, scores, keys, rows, seen, width, True, False, panel, sums)
     else:
         for i in range(rows * keys):
             scores[i] = like(0.0, scores[0])
     factor, mask, step = like(scale, scores[0]), _mask_begin(geometry, h.mask_rank, head), h.mask_key
     for i in range(rows):
-        row, at = scores[i * keys : (i + 1) * keys], mask + (first + i) * h.mask_row
+        row, at = scores[i * keys : i * keys + seen], mask + (first + i) * h.mask_row
         for j in range(row.size):
             row[j] *= factor
         if bias.size:
@@ -53,8 +58,14 @@ def _scores(query, key, allowed, bias, geometry, h, scale, head, first, rows, sc
             for j in range(row.size):
                 row[j] = row[j] if is_allowed[j * step] != 0 else nothing
         if h.causal:
-            for j in range(first + i + 1, keys):
+            for j in range(first + i + 1, seen):
                 row[j] = nothing
+
+
+@compiled
+def _seen(h, first, rows):
+    """The keys that some of the queries from `first` on may look at."""
+    return min(h.keys, first + rows) if h.causal else h.keys
 
 
 @compiled
@@ -76,23 +87,27 @@ def _attention(
     for block in range(begin, end):
         head, first = block // each, block % each * QUERIES
         rows, start = min(QUERIES, h.queries - first), head * h.queries + first
-        _scores(query, key, allowed, bias, geometry, h, scale, head, first, rows, scores, panel, sums)
+        seen = _seen(h, first, rows)
+        _scores(query, key, allowed, bias, geometry, h, scale, head, first, rows, seen, scores, panel, sums)
         for i in range(rows):
-            row = scores[i * keys : (i + 1) * keys]
+            row = scores[i * keys : i * keys + seen]
             most = largest(row)
             most = zero if most == -_INFINITY else most
             total = exponentials(row, row, most)
             inverse = zero if total == zero else like(1.0, zero) / total
-            for j in range(keys):
+            for j in range(seen):
                 row[j] *= inverse
             if logsumexp.size:
                 logsumexp[start + i] = most + log(total)
             if limit >= 0:
-                _keeping(seed, offset, start + i, limit, like(factor, zero), words, keeping)
-                for j in range(keys):
+                _keeping(seed, offset, start + i, limit, like(factor, zero), words, keeping[:seen])
+                for j in range(seen):
                     row[j] *= keeping[j]
         to, of = y[start * width : (start + rows) * width], value[head // h.group * keys * width :]
-        times(scores, keys, 1, of, width, 1, to, width, rows, width, keys, True, False, panel, sums)
+        if rows <= FEW and width:
+            axpys(scores, keys, 1, of, width, to, width, rows, seen, 0, width)
+        else:
+            times(scores, keys, 1, of, width, 1, to, width, rows, width, seen, True, False, panel, sums)
 
 
 @compiled
@@ -110,33 +125,36 @@ def _attention_gradients(
     for of_keys in range(begin, end):
         k, v = key[of_keys * keys * width :], value[of_keys * keys * out :]
         to_k, to_v = grad_key[of_keys * keys * width :], grad_value[of_keys * keys * out :]
-        is_first = True
+        for j in range(keys * width):
+            to_k[j] = zero
+        for j in range(keys * out):
+            to_v[j] = zero
         for head in range(of_keys * h.group, (of_keys + 1) * h.group):
             for first in range(0, h.queries, QUERIES):
                 rows, start = min(QUERIES, h.queries - first), head * h.queries + first
+                seen = _seen(h, first, rows)
                 g, q = grad_output[start * out :], query[start * width :]
-                _scores(query, key, allowed, bias, geometry, h, scale, head, first, rows, weights, panel, sums)
+                _scores(query, key, allowed, bias, geometry, h, scale, head, first, rows, seen, weights, panel, sums)
                 if out:
-                    times(g, out, 1, v, 1, out, slopes, keys, rows, keys, out, True, False, panel, sums)
+                    times(g, out, 1, v, 1, out, slopes, keys, rows, seen, out, True, False, panel, sums)
                 else:
                     for j in range(rows * keys):
                         slopes[j] = zero
                 for i in range(rows):
-                    weight, slope = weights[i * keys : (i + 1) * keys], slopes[i * keys : (i + 1) * keys]
+                    weight, slope = weights[i * keys : i * keys + seen], slopes[i * keys : i * keys + seen]
                     least = logsumexp[start + i]
                     least, by = zero if least == -_INFINITY else least, like(scale, zero)
                     inner = dot(g[i * out : (i + 1) * out], y[(start + i) * out : (start + i + 1) * out])
                     if limit >= 0:
-                        _keeping(seed, offset, start + i, limit, like(factor, zero), words, keeping)
-                    for j in range(keys):
+                        _keeping(seed, offset, start + i, limit, like(factor, zero), words, keeping[:seen])
+                    for j in range(seen):
                         p = exp(weight[j] - least)
                         slope[j] = by * p * (keeping[j] * slope[j] - inner)
                         weight[j] = p * keeping[j]
-                times(weights, 1, keys, g, out, 1, to_v, out, keys, out, rows, is_first, False, panel, sums)
-                times(slopes, 1, keys, q, width, 1, to_k, width, keys, width, rows, is_first, False, panel, sums)
+                times(weights, 1, keys, g, out, 1, to_v, out, seen, out, rows, False, False, panel, sums)
+                times(slopes, 1, keys, q, width, 1, to_k, width, seen, width, rows, False, False, panel, sums)
                 to = grad_query[start * width : (start + rows) * width]
-                times(slopes, keys, 1, k, width, 1, to, width, rows, width, keys, True, False, panel, sums)
-                is_first = False
+                times(slopes, keys, 1, k, width, 1, to, width, rows, width, seen, True, False, panel, sums)
 
 
 def _dropping(keep):

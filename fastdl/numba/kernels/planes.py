@@ -48,15 +48,20 @@ def _windows(size, out, kernel_size, stride, padding, padding_end, dilation):
     return np.stack([np.where(inside > 0, begin + before * dilation, 0), inside, counted], 1)
 
 
+def _dimensions(w):
+    """What `_windows` takes, of each."""
+    parts = "", "out_", "kernel_", "stride_", "padding_", "padding_end_", "dilation_"
+    return [[getattr(w, f"{part}{name}") for part in parts] for name in ("depth", "height", "width")]
+
+
+def windows_of(w):
+    """Of depths, heights and widths [windows, 3], as in a Plan."""
+    return tuple(np.ascontiguousarray(_windows(*d), np.int64) for d in _dimensions(w))
+
+
 @lru_cache(256)
 def plan_of(w):
-    dimensions = [
-        (
-            *(getattr(w, f"{part}{name}") for part in ("", "out_", "kernel_", "stride_", "padding_", "padding_end_")),
-            getattr(w, f"dilation_{name}"),
-        )
-        for name in ("depth", "height", "width")
-    ]
+    dimensions = _dimensions(w)
     if volume(w) > 2 * STRIP:
         dimensions.sort(key=lambda d: d[0] == d[1] == 1)
     tables = tuple(np.ascontiguousarray(_windows(*d), np.int64) for d in dimensions)

@@ -161,7 +161,7 @@ def _panels(a, a_row, a_column, b, b_row, b_column, bias, c, c_row, m, n, k, rel
 
 
 @compiled(sums=True)
-def _dots(a, a_row, b, b_column, bias, c, c_row, m, k, relu, begin, end):
+def dots(a, a_row, b, b_column, bias, c, c_row, m, k, relu, begin, end):
     """Where rows of A and columns of B are contiguous, and A's rows few: two columns by four rows at a time."""
     zero = like(0.0, a[0])
     for j in range(begin, end, 2):
@@ -195,7 +195,7 @@ def _dots(a, a_row, b, b_column, bias, c, c_row, m, k, relu, begin, end):
 
 
 @compiled
-def _axpys(a, a_row, a_column, b, b_row, c, c_row, m, k, begin, end):
+def axpys(a, a_row, a_column, b, b_row, c, c_row, m, k, begin, end):
     """Where rows of B are contiguous, and A's rows few."""
     for i in range(m):
         total = c[i * c_row + begin : i * c_row + end]
@@ -216,10 +216,10 @@ def product(a, a_strides, b, b_strides, bias, c, m, n, k, relu=False):
             np.maximum(c, 0, out=c)
         return
     if m <= _FEW and a_strides[1] == 1 and b_strides[0] == 1:
-        share(_dots, n, max(1, (1 << 16) // (m * k)), a, a_strides[0], b, b_strides[1], bias, c, n, m, k, relu)
+        share(dots, n, max(1, (1 << 16) // (m * k)), a, a_strides[0], b, b_strides[1], bias, c, n, m, k, relu)
         return
     if m <= _FEW and b_strides[1] == 1 and not bias.size and not relu:
-        share(_axpys, n, max(64, (1 << 16) // (m * k)), a, *a_strides, b, b_strides[0], c, n, m, k)
+        share(axpys, n, max(64, (1 << 16) // (m * k)), a, *a_strides, b, b_strides[0], c, n, m, k)
         return
     row_pieces = blocks(m, PIECE_ROWS)
     pieces = row_pieces * blocks(n, PANEL)
