@@ -82,7 +82,8 @@ def _attention(
 ):
     """Blocks of queries."""
     keys, width, each = h.keys, h.value_width, (h.queries + QUERIES - 1) // QUERIES
-    panel, sums, scores = scratch_panel(query), scratch_sums(query), np.empty(QUERIES * keys, query.dtype)
+    panel, sums = scratch_panel(query, max(keys, h.width)), scratch_sums(query)
+    scores = np.empty(min(h.queries, QUERIES) * keys, query.dtype)
     words, keeping, zero = np.empty((keys + 3) // 4 * 4, np.uint32), np.empty(keys, query.dtype), like(0.0, query[0])
     for block in range(begin, end):
         head, first = block // each, block % each * QUERIES

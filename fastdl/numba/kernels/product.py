@@ -120,9 +120,9 @@ def pack(b, b_begin, b_row, b_column, terms, columns, panel):
 
 
 @compiled
-def scratch_panel(like_):
-    """Of which what is never written is 0, and no NaN that happened to lie there."""
-    return np.zeros(DEPTH * PANEL, like_.dtype)
+def scratch_panel(like_, k=DEPTH):
+    """Of products of k terms. What is never written is 0, and no NaN that happened to lie there."""
+    return np.zeros(min(k, DEPTH) * PANEL, like_.dtype)
 
 
 @compiled
@@ -145,7 +145,7 @@ def times(a, a_row, a_column, b, b_row, b_column, c, c_row, m, n, k, first, relu
 
 @compiled
 def _panels(a, a_row, a_column, b, b_row, b_column, bias, c, c_row, m, n, k, relu, row_pieces, piece_rows, begin, end):
-    panel, sums = scratch_panel(b), scratch_sums(b)
+    panel, sums = scratch_panel(b, k), scratch_sums(b)
     for piece in range(begin, end):
         column, row = piece // row_pieces * PANEL, piece % row_pieces * piece_rows
         columns, rows = min(PANEL, n - column), min(piece_rows, m - row)
@@ -233,7 +233,7 @@ def product(a, a_strides, b, b_strides, bias, c, m, n, k, relu=False):
 @compiled
 def _stack(a, a_starts, a_row, a_column, b, b_starts, b_row, b_column, c, m, n, k, begin, end):
     """Matrices that begin where the starts say."""
-    panel, sums = scratch_panel(b), scratch_sums(b)
+    panel, sums = scratch_panel(b, k), scratch_sums(b)
     for i in range(begin, end):
         x, y, to = a[a_starts[i] :], b[b_starts[i] :], c[i * m * n : (i + 1) * m * n]
         times(x, a_row, a_column, y, b_row, b_column, to, n, m, n, k, True, False, panel, sums)
