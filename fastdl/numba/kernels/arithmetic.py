@@ -136,7 +136,7 @@ def _chosen(condition, x, y, out, dims, begin, end):
 def _joined(geometry, *there):
     """[rank, 4], neighbours joined: sizes, and the steps of operands; 0 of those that are not there. How many elements
     a row has; into how many blocks that is cut; how many blocks there are, and how many are worth a thread."""
-    dims: list[list[int]] = []
+    dims = []
     for size, *steps in np.frombuffer(geometry, np.int64).reshape(-1, 4).tolist():
         if size == 1:
             continue
