@@ -6,6 +6,7 @@ gradient is the same over the table of the matrix turned round.
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 
 import numpy as np
@@ -61,7 +62,7 @@ def _resized(x, y, sizes, axes):
     """axes: of each that changes its dimension, and the table. x [planes, ...]"""
     sizes = list(sizes)
     for i, (axis, (places, weights)) in enumerate(axes):
-        outer, size, inner = int(np.prod(sizes[:axis])), sizes[axis], int(np.prod(sizes[axis + 1 :]))
+        outer, size, inner = math.prod(sizes[:axis]), sizes[axis], math.prod(sizes[axis + 1 :])
         sizes[axis] = len(places)
         to = y if i + 1 == len(axes) else np.empty(outer * len(places) * inner, x.dtype)
         grain = max(1, MEMORY_GRAIN // (inner * len(places) if inner == 1 else inner))
