@@ -11,7 +11,9 @@ from typing import Any
 
 from fastdl.numba.kernels import (  # noqa: F401  (which enter their kernels)
     activation,
+    arithmetic,
     arrays,
+    attention,
     conv,
     linear,
     loss,
@@ -20,8 +22,10 @@ from fastdl.numba.kernels import (  # noqa: F401  (which enter their kernels)
     padding,
     policy,
     pooling,
+    product,
     recurrent,
     regularization,
+    resize,
     softmax,
 )
 from fastdl.numba.kernels._kernel import KERNELS

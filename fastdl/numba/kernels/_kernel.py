@@ -116,8 +116,7 @@ def blocks(size: int, block: int) -> int:
 
 # ---- the way in ----
 
-_DTYPES = {"real": (np.dtype(np.float32), np.dtype(np.float64)), "double": (np.dtype(np.float64),) * 2}
-_EMPTY: dict[Any, Any] = {np.dtype(t): np.empty(0, t) for t in (np.float32, np.float64, np.int64)}
+_EMPTY = {f"empty_{t.__name__}": np.empty(0, t) for t in (np.float32, np.float64, np.int64, np.uint8)}
 
 
 class _Memory:
@@ -140,28 +139,41 @@ def flat(array: Any) -> Any:
     return array if array.ndim == 1 else array.ravel()
 
 
-def _converter(c_type: str, parameter: str) -> Callable[[Any, int], Any]:
-    """From what fastdl/functional hands to a kernel to what it takes here."""
-    if parameter.startswith("strided"):
-        return lambda value, dtype: value
-    if c_type == "int64_t":
-        return lambda value, dtype: int(value)
-    if c_type == "double":
-        return lambda value, dtype: float(value)
-    if "fdl_window" in c_type or "fdl_recurrence" in c_type:
-        return lambda value, dtype: value
+def _bytes(array: Any) -> Any:
+    return flat(array).view(np.uint8)
+
+
+def _converted(c_type: str, parameter: str, optional: bool, dtype: int) -> str:
+    """The expression that makes of what fastdl/functional hands to a kernel what it takes here."""
+    if parameter.startswith("strided") or ("fdl_" in c_type and "fdl_optimizer" not in c_type):
+        return parameter
+    if c_type in ("int64_t", "double"):
+        return f"{'int' if c_type == 'int64_t' else 'float'}({parameter})"
     name = c_type.removeprefix("const ").removesuffix(" *")
-    if name == "uint8_t":
-        return lambda value, dtype: flat(value).view(np.uint8)
-    dtypes = _DTYPES.get(name, (np.dtype(np.int64),) * 2)
-    empty = tuple(_EMPTY[dtype] for dtype in dtypes)
-    return lambda value, dtype: empty[dtype] if value is None else flat(value)
+    numbers = {"real": REALS[dtype].name, "double": "float64", "uint8_t": "uint8"}.get(name, "int64")
+    array = f"{'_bytes' if name == 'uint8_t' else 'flat'}({parameter})"
+    return f"empty_{numbers} if {parameter} is None else {array}" if optional else array
 
 
-_CONVERTERS = {
-    name: tuple(_converter(c_type, parameter) for c_type, parameter, _ in parameters)
-    for name, parameters in _kernels.SIGNATURES.items()
-}
+class _WaysIn(dict[str, Callable[..., int | None]]):
+    """By kernel, what converts its arguments and calls it: written out when it is first called, for a loop over
+    arguments took longer than many a small kernel does."""
+
+    def __init__(self, dtype: int) -> None:
+        self._dtype = dtype
+
+    def __missing__(self, name: str) -> Callable[..., int | None]:
+        parameters = _kernels.SIGNATURES[name]
+        arguments = [_converted(*parameter, self._dtype) for parameter in parameters]
+        if name in TABLE_KERNELS:
+            arguments.append(f"empty_{REALS[self._dtype].name}")
+        names = {"kernel": KERNELS[name], "flat": flat, "_bytes": _bytes, **_EMPTY}
+        lambda_ = f"lambda {', '.join(p for _, p, _ in parameters)}: kernel({', '.join(arguments)})"
+        self[name] = way_in = eval(lambda_, names)  # of names in fastdl.h
+        return way_in
+
+
+_WAYS_IN = _WaysIn(0), _WaysIn(1)
 
 
 def fallback(name: str, *arguments: Any) -> int | None:
@@ -177,10 +189,6 @@ def fallback(name: str, *arguments: Any) -> int | None:
 
 def call(name: str, dtype: int, given: tuple[Any, ...]) -> None:
     """A kernel with what fastdl/functional hands to it; dtype 0: float32, 1: float64."""
-    function = KERNELS[name]
-    arguments = [convert(value, dtype) for convert, value in zip(_CONVERTERS[name], given, strict=True)]
-    if name in TABLE_KERNELS:
-        arguments.append(_EMPTY[REALS[dtype]])
-    status = function(*arguments)
+    status = _WAYS_IN[dtype][name](*given)
     if status:
         _kernels.raise_status(status)

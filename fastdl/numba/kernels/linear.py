@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import contextmanager
-
 import numpy as np
 
 from fastdl import _kernels
@@ -26,26 +24,26 @@ def linear(x, weight, bias, y, rows, in_features, out_features, packed, activati
 @kernel
 def linear_backward(grad_output, x, weight, grad_x, grad_weight, grad_bias, rows, in_features, out_features, added):
     """grad_x (+)= grad_output weight, grad_weight (+)= grad_output^T x"""
-    none = np.empty(0, x.dtype)
+    none = x[:0]
     if grad_x.size:
-        given = (grad_output, (out_features, 1)), (weight, (in_features, 1))
-        with _adding(grad_x, added & _kernels.ADDED_X) as sums:
-            product(*given[0], *given[1], none, sums, rows, in_features, out_features)
+        sums = _room(grad_x, added & _kernels.ADDED_X)
+        product(grad_output, (out_features, 1), weight, (in_features, 1), none, sums, rows, in_features, out_features)
+        _put(sums, grad_x)
     if grad_weight.size:
-        given = (grad_output, (1, out_features)), (x, (in_features, 1))
-        with _adding(grad_weight, added & _kernels.ADDED_WEIGHT) as sums:
-            product(*given[0], *given[1], none, sums, out_features, in_features, rows)
+        sums = _room(grad_weight, added & _kernels.ADDED_WEIGHT)
+        product(grad_output, (1, out_features), x, (in_features, 1), none, sums, out_features, in_features, rows)
+        _put(sums, grad_weight)
     if grad_bias.size:
-        with _adding(grad_bias, added & _kernels.ADDED_BIAS) as sums:
-            column_sums(grad_output, rows, out_features, sums)
+        sums = _room(grad_bias, added & _kernels.ADDED_BIAS)
+        column_sums(grad_output, rows, out_features, sums)
+        _put(sums, grad_bias)
 
 
-@contextmanager
-def _adding(array, added):
+def _room(array, added):
     """Where sums go that become, or are added to, an array."""
-    if not added:
-        yield array
-        return
-    sums = np.empty_like(array)
-    yield sums
-    array += sums
+    return np.empty_like(array) if added else array
+
+
+def _put(sums, array):
+    if sums is not array:
+        array += sums

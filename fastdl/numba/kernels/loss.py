@@ -212,6 +212,10 @@ def _bad(x, target, kind):
     )
 
 
+def _divisor(size, batch, reduction):
+    return size if reduction == MEAN else batch if reduction == BATCHMEAN else 1
+
+
 def _in_blocks(each, size, *arguments):
     """each(begin, end, *arguments) for blocks of elements, over threads."""
 
@@ -241,9 +245,8 @@ def elementwise_loss(x, target, weight, pos_weight, loss, size, batch, kind, par
 
     _in_blocks(one, size)
     if reduction != NONE:
-        divisor = {MEAN: size, BATCHMEAN: batch}.get(reduction, 1)
-        with np.errstate(all="ignore"):
-            loss[:] = sums.sum() / np.float64(divisor)
+        divisor = _divisor(size, batch, reduction)
+        loss[:] = sums.sum() / divisor if divisor else np.nan
     return None
 
 
@@ -253,7 +256,7 @@ def elementwise_loss_backward(
 ):  # fmt: skip
     if status := _bad(x, target, kind):
         return status
-    divisor = {MEAN: size, BATCHMEAN: batch}.get(reduction, 1)
+    divisor = _divisor(size, batch, reduction)
 
     def one(begin, end):
         y = grad_input[begin:end]
@@ -402,3 +405,74 @@ def cross_entropy(
     if loss.size:
         _reduced(losses, loss, reduction, count)
     return None
+
+
+# ---- cosine_embedding: x1, x2 [rows, features] ----
+
+TINY = float(np.float32(1e-12))
+
+
+@compiled(sums=True)
+def _cosine_products(x1, x2):
+    product = square1 = square2 = 0.0
+    for i in range(x1.size):
+        a, b = np.float64(x1[i]), np.float64(x2[i])
+        product, square1, square2 = product + a * b, square1 + a * a, square2 + b * b
+    return product, square1 + TINY, square2 + TINY
+
+
+@compiled
+def _cosine_losses(x1, x2, target, losses, features, margin, begin, end):
+    for row in range(begin, end):
+        of = _cosine_products(x1[row * features : (row + 1) * features], x2[row * features : (row + 1) * features])
+        cos = of[0] / np.sqrt(of[1] * of[2])
+        beyond = 0.0 if cos - margin < 0.0 else cos - margin
+        losses[row] = 1.0 - cos if target[row] == 1 else beyond if target[row] == -1 else 0.0
+
+
+@compiled
+def _cosine_gradients(grads, x1, x2, target, grad_x1, grad_x2, features, margin, divisor, begin, end):
+    """grads: one, or one a row."""
+    for row in range(begin, end):
+        a, b = x1[row * features : (row + 1) * features], x2[row * features : (row + 1) * features]
+        to1, to2 = grad_x1[row * features : (row + 1) * features], grad_x2[row * features : (row + 1) * features]
+        product, square1, square2 = _cosine_products(a, b)
+        length = np.sqrt(square1 * square2)
+        cos = product / length
+        sign = -1.0 if target[row] == 1 else 1.0 if target[row] == -1 and not cos < margin else 0.0
+        g = sign * grads[row if grads.size > 1 else 0] / divisor
+        other, own1, own2 = (
+            like(g / length, x1[0]),
+            like(g * cos / square1, x1[0]),
+            like(g * cos / square2, x1[0]),
+        )
+        for i in range(a.size):
+            to1[i], to2[i] = other * b[i] - own1 * a[i], other * a[i] - own2 * b[i]
+
+
+@kernel
+def cosine_embedding_loss(x1, x2, target, loss, rows, features, margin, reduction):
+    losses = loss if reduction == NONE else np.empty(rows)
+    share(_cosine_losses, rows, max(1, (1 << 15) // max(1, features)), x1, x2, target, losses, features, margin)
+    if reduction != NONE:
+        divisor = _divisor(rows, rows, reduction)
+        loss[:] = losses.sum() / divisor if divisor else np.nan
+
+
+@kernel
+def cosine_embedding_loss_backward(
+    grad_output, x1, x2, target, grad_x1, grad_x2, rows, features, margin, reduction
+):  # fmt: skip
+    if x1.size:
+        arguments = (
+            grad_output,
+            x1,
+            x2,
+            target,
+            grad_x1,
+            grad_x2,
+            features,
+            margin,
+            max(1, _divisor(rows, rows, reduction)),
+        )
+        share(_cosine_gradients, rows, max(1, (1 << 15) // features), *arguments)

@@ -151,8 +151,9 @@ def _normalize_channels(x, means, lost, rstds, weight, bias, y, channels, inner,
 
 
 @compiled
-def _normalize_columns(x, near, rest, factors, shifts, y, begin, end):
+def _normalize_columns(x, columns, y, begin, end):
     """Rows of one element of each channel."""
+    near, rest, factors, shifts = columns[0], columns[1], columns[2], columns[3]
     width = near.size
     for row in range(begin, end):
         given, to = x[row * width : (row + 1) * width], y[row * width : (row + 1) * width]
@@ -175,20 +176,58 @@ def _of_channels(x, batch, channels, inner):
     return means, lost, variances
 
 
+@compiled
 def _inverse(variances, eps):
-    with np.errstate(all="ignore"):
-        return 1 / np.sqrt(variances + eps)
+    """1 / deviations."""
+    rstds = np.empty(variances.size)
+    for i in range(rstds.size):
+        rstds[i] = 1.0 / np.sqrt(variances[i] + eps)
+    return rstds
 
 
-def _all_usual(rstds):
-    return bool(((rstds > _LEAST) & (rstds < _MOST)).all())
+@compiled
+def _are_usual(rstds):
+    usual = True
+    for i in range(rstds.size):
+        usual &= _LEAST < rstds[i] < _MOST
+    return usual
 
 
-def _parts(x, means, lost, rstds):
-    """The mean as x has it and the rest, in the dtype to compute in."""
-    dtype = x.dtype if _all_usual(rstds) else np.dtype(np.float64)
-    near = means.astype(dtype)
-    return dtype, near, (means - near + lost).astype(dtype)
+@compiled
+def _set_columns(columns, means, lost, factors, shifts, slopes):
+    for i in range(means.size):
+        columns[0, i] = means[i]
+        columns[1, i] = means[i] - columns[0, i] + lost[i]
+        columns[2, i], columns[3, i], columns[4, i] = factors[i], shifts[i], slopes[i]
+
+
+def _columns(x, means, lost, rstds, factors, shifts, slopes):
+    """The mean as x has it, the rest of it, and then the others, in the dtype to compute in: a row each."""
+    columns = np.empty((5, means.size), x.dtype if _are_usual(rstds) else np.float64)
+    _set_columns(columns, means, lost, factors, shifts, slopes)
+    return columns
+
+
+@compiled
+def _products(x, y):
+    product = np.empty(x.size)
+    for i in range(x.size):
+        product[i] = x[i] * y[i]
+    return product
+
+
+@compiled
+def _follow(running_mean, running_var, means, variances, momentum, count):
+    """Running statistics: [groups] of one or more rows of those."""
+    groups, kept = running_mean.size, 1.0 - momentum
+    rows, unbiased = means.size // groups, np.float64(count) / np.float64(count - 1)
+    for i in range(groups):
+        average = variance = 0.0
+        for row in range(rows):
+            average += means[row * groups + i]
+            variance += variances[row * groups + i]
+        running_mean[i] = kept * running_mean[i] + momentum * (average / rows)
+        running_var[i] = kept * running_var[i] + momentum * (variance / rows) * unbiased
 
 
 @kernel
@@ -204,26 +243,23 @@ def normalize(
             means, lost, variances = _of_channels(x, batch, groups, inner)
         rstds = _inverse(variances, eps)
         if x.size and inner == 1:
-            dtype, near, rest = _parts(x, means, lost, rstds)
-            factors, shifts = (rstds * weight).astype(dtype), bias.astype(dtype)
-            share(_normalize_columns, batch, _grain(groups), x, near, rest, factors, shifts, y)
+            columns = _columns(x, means, lost, rstds, _products(rstds, weight), bias, bias)
+            share(_normalize_columns, batch, _grain(groups), x, columns, y)
         elif x.size:
             arguments = x, means, lost, rstds, weight, bias, y, groups, inner
             share(_normalize_channels, batch * groups, _grain(inner), *arguments)
         means, count = means + lost, batch * inner
     else:
-        means, variances, rstds = (np.empty(batch * groups) for _ in range(3))
+        count = batch * groups
+        means, rstds = (of if of.size == count else np.empty(count) for of in (mean, rstd))
+        variances = np.empty(count)
         arguments = x, weight, bias, y, means, variances, rstds, groups, channels, inner, kind != RMS, eps
         share(_normalize_groups, batch * groups, _grain(channels * inner), *arguments)
         count = channels * inner
     if running_mean.size and count and batch:
-        average, spread = (v.reshape(-1, groups).mean(0) for v in (means, variances))
-        with np.errstate(all="ignore"):
-            unbiased = np.float64(count) / np.float64(count - 1)
-            running_mean[:] = (1 - momentum) * running_mean.astype(np.float64) + momentum * average
-            running_var[:] = (1 - momentum) * running_var.astype(np.float64) + momentum * spread * unbiased
+        _follow(running_mean, running_var, means, variances, momentum, count)
     for of, values in ((mean, means), (rstd, rstds)):
-        if of.size:
+        if of.size and of is not values:
             of[: values.size] = values
 
 
@@ -347,6 +383,17 @@ def _column_sums(g, x, means, lost, rstds, along, totals, batch, width, channels
 
 
 @compiled
+def _slopes(rstds, weight, along, totals, count):
+    """Of each channel: what g is multiplied by, what is subtracted, and what x is multiplied by."""
+    factors, centres, slopes = np.empty(rstds.size), np.empty(rstds.size), np.empty(rstds.size)
+    for i in range(rstds.size):
+        factors[i] = rstds[i] * weight[i]
+        centres[i] = factors[i] * totals[i] / count
+        slopes[i] = factors[i] * (along[i] / count) * rstds[i]
+    return factors, centres, slopes
+
+
+@compiled
 def _channel_gradients(g, x, means, lost, rstds, factors, centres, slopes, grad_input, channels, inner, begin, end):
     """Rows [inner], of which row r is of channel r % channels."""
     for row in range(begin, end):
@@ -377,7 +424,8 @@ def _channel_multiples(g, factors, grad_input, channels, inner, begin, end):
 
 
 @compiled
-def _column_gradients(g, x, near, rest, factors, centres, slopes, grad_input, begin, end):
+def _column_gradients(g, x, columns, grad_input, begin, end):
+    near, rest, factors, centres, slopes = columns[0], columns[1], columns[2], columns[3], columns[4]
     width = near.size
     for row in range(begin, end):
         part, given = g[row * width : (row + 1) * width], x[row * width : (row + 1) * width]
@@ -431,15 +479,12 @@ def _found(x, kind, statistics, size, batch, groups, inner, eps):
 
 
 def _gradients_of_channels(g, x, means, lost, rstds, weight, along, totals, grad_input, batch, inner, kind):
-    with np.errstate(all="ignore"):
-        factors, count = rstds * weight, max(1, batch * inner)
-        centres, slopes = factors * totals / count, factors * (along / count) * rstds
+    factors, centres, slopes = _slopes(rstds, weight, along, totals, max(1, batch * inner))
     if kind == FIXED:
         share(_channel_multiples, batch, _grain(means.size * inner), g, factors, grad_input, means.size, inner)
     elif inner > 1:
         arguments = g, x, means, lost, rstds, factors, centres, slopes, grad_input, means.size, inner
         share(_channel_gradients, batch * means.size, _grain(inner), *arguments)
     else:
-        dtype, near, rest = _parts(x, means, lost, rstds)
-        rows = [v.astype(dtype) for v in (factors, centres, slopes)]
-        share(_column_gradients, batch, _grain(means.size), g, x, near, rest, *rows, grad_input)
+        columns = _columns(x, means, lost, rstds, factors, centres, slopes)
+        share(_column_gradients, batch, _grain(means.size), g, x, columns, grad_input)

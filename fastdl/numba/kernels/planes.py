@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -28,6 +29,8 @@ class Plan(NamedTuple):
     """Positions along the three dimensions, those from one tap to the next, then channels, whether these are last"""
     rows: int
     """The most that a strip sees or keeps."""
+    longest: int
+    """Taps of the largest window."""
 
 
 def _windows(size, out, kernel_size, stride, padding, padding_end, dilation):
@@ -45,15 +48,20 @@ def _windows(size, out, kernel_size, stride, padding, padding_end, dilation):
     return np.stack([np.where(inside > 0, begin + before * dilation, 0), inside, counted], 1)
 
 
+def _dimensions(w):
+    """What `_windows` takes, of each."""
+    parts = "", "out_", "kernel_", "stride_", "padding_", "padding_end_", "dilation_"
+    return [[getattr(w, f"{part}{name}") for part in parts] for name in ("depth", "height", "width")]
+
+
+def windows_of(w):
+    """Of depths, heights and widths [windows, 3], as in a Plan."""
+    return tuple(np.ascontiguousarray(_windows(*d), np.int64) for d in _dimensions(w))
+
+
 @lru_cache(256)
 def plan_of(w):
-    dimensions = [
-        (
-            *(getattr(w, f"{part}{name}") for part in ("", "out_", "kernel_", "stride_", "padding_", "padding_end_")),
-            getattr(w, f"dilation_{name}"),
-        )
-        for name in ("depth", "height", "width")
-    ]
+    dimensions = _dimensions(w)
     if volume(w) > 2 * STRIP:
         dimensions.sort(key=lambda d: d[0] == d[1] == 1)
     tables = tuple(np.ascontiguousarray(_windows(*d), np.int64) for d in dimensions)
@@ -72,7 +80,8 @@ def plan_of(w):
         strips.append((begin, end, min(int(low[begin]), int(high[end - 1])), int(high[end - 1]), kept))
         rows, begin = max(rows, max(strips[-1][3], kept) - min(done, strips[-1][2])), end
     sizes = [d[0] for d in dimensions] + [d[-1] for d in dimensions] + [w.channels, w.channels_last]
-    return Plan(tables, np.array(strips, np.int64).reshape(-1, 5), np.array(sizes, np.int64), rows * row)
+    longest = math.prod(int(table[:, 1].max(initial=0)) for table in tables)
+    return Plan(tables, np.array(strips, np.int64).reshape(-1, 5), np.array(sizes, np.int64), rows * row, longest)
 
 
 def share_planes(function, w, work, *arguments):

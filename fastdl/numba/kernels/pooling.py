@@ -14,6 +14,7 @@ import numpy as np
 from fastdl.numba.kernels._kernel import compiled, fallback, kernel, share
 from fastdl.numba.kernels.conv import channels_back, channels_first, positions, room, taps, volume
 from fastdl.numba.kernels.planes import fetch, most_of, most_windows, place, plan_of, put, seen_rows, share_planes
+from fastdl.numba.kernels.rows import are_wide, average, average_gradients
 from fastdl.numba.kernels.vector import exceeds, filled, lanes, larger, load, select, store
 from fastdl.numba.kernels.vmath import like, root
 
@@ -381,15 +382,12 @@ def avg_pool(x, y, window, count_include_pad, divisor_override):
         y[:] = 0
         return
     column = 2 if count_include_pad else 1
-    if _longest(w) > LONG and x.dtype == np.float32:
+    if plan_of(w).longest > LONG and x.dtype == np.float32:
         share_planes(_norms, w, 4, x, y, column, divisor_override, 0.0, 0)
+    elif are_wide(w):
+        average(x, y, w, column, divisor_override)
     else:
         share_planes(_average_pool, w, 1, x, y, column, divisor_override)
-
-
-def _longest(w):
-    """Taps of the largest window."""
-    return int(np.prod([table[:, 1].max(initial=0) for table in plan_of(w).windows]))
 
 
 @kernel
@@ -399,6 +397,9 @@ def avg_pool_backward(grad_output, grad_input, window, count_include_pad, diviso
         grad_input[:] = 0
         return
     column = 2 if count_include_pad else 1
+    if are_wide(w):
+        average_gradients(grad_output, grad_input, w, column, divisor_override)
+        return
     share_planes(_average_gradients, w, 1, grad_output, grad_input, column, divisor_override)
 
 

@@ -8,9 +8,11 @@ loaded, so that the multiply-adds are what takes the time.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
-from fastdl.numba.kernels._kernel import blocks, compiled, share
+from fastdl.numba.kernels._kernel import blocks, compiled, flat, kernel, share
 from fastdl.numba.kernels.vector import exceeds, filled, lanes, load, multiply_add, select, spread, store, turn
 from fastdl.numba.kernels.vmath import like
 
@@ -118,9 +120,9 @@ def pack(b, b_begin, b_row, b_column, terms, columns, panel):
 
 
 @compiled
-def scratch_panel(like_):
-    """Of which what is never written is 0, and no NaN that happened to lie there."""
-    return np.zeros(DEPTH * PANEL, like_.dtype)
+def scratch_panel(like_, k=DEPTH):
+    """Of products of k terms. What is never written is 0, and no NaN that happened to lie there."""
+    return np.zeros(min(k, DEPTH) * PANEL, like_.dtype)
 
 
 @compiled
@@ -130,26 +132,36 @@ def scratch_sums(like_):
 
 
 @compiled
+def times(a, a_row, a_column, b, b_row, b_column, c, c_row, m, n, k, first, relu, panel, sums):
+    """c [m, n] = a [m, k] b [k, n], or that added to c where it is not `first`; relu of it. k is not 0."""
+    for column in range(0, n, PANEL):
+        columns = min(PANEL, n - column)
+        for term in range(0, k, DEPTH):
+            terms, at = min(DEPTH, k - term), term * a_column
+            pack(b, term * b_row + column * b_column, b_row, b_column, terms, columns, panel)
+            is_first, is_relu = first and term == 0, relu and term + DEPTH >= k
+            multiply(a, at, a_row, a_column, m, terms, panel, c, column, c_row, columns, is_first, is_relu, sums)
+
+
+@compiled
 def _panels(a, a_row, a_column, b, b_row, b_column, bias, c, c_row, m, n, k, relu, row_pieces, piece_rows, begin, end):
-    panel, sums = scratch_panel(b), scratch_sums(b)
+    panel, sums = scratch_panel(b, k), scratch_sums(b)
     for piece in range(begin, end):
         column, row = piece // row_pieces * PANEL, piece % row_pieces * piece_rows
         columns, rows = min(PANEL, n - column), min(piece_rows, m - row)
+        to = c[row * c_row + column :]
         if bias.size:
-            for i in range(row, row + rows):
-                to, of = c[i * c_row + column :], bias[column:]
+            of = bias[column:]
+            for i in range(rows):
+                into = to[i * c_row :]
                 for j in range(columns):
-                    to[j] = of[j]
-        for term in range(0, k, DEPTH):
-            pack(b, term * b_row + column * b_column, b_row, b_column, min(DEPTH, k - term), columns, panel)
-            first, last = term == 0 and bias.size == 0, term + DEPTH >= k
-            of, to = row * a_row + term * a_column, row * c_row + column
-            terms = min(DEPTH, k - term)
-            multiply(a, of, a_row, a_column, rows, terms, panel, c, to, c_row, columns, first, relu and last, sums)
+                    into[j] = of[j]
+        x, y = a[row * a_row :], b[column * b_column :]
+        times(x, a_row, a_column, y, b_row, b_column, to, c_row, rows, columns, k, bias.size == 0, relu, panel, sums)
 
 
 @compiled(sums=True)
-def _dots(a, a_row, b, b_column, bias, c, c_row, m, k, relu, begin, end):
+def dots(a, a_row, b, b_column, bias, c, c_row, m, k, relu, begin, end):
     """Where rows of A and columns of B are contiguous, and A's rows few: two columns by four rows at a time."""
     zero = like(0.0, a[0])
     for j in range(begin, end, 2):
@@ -183,7 +195,7 @@ def _dots(a, a_row, b, b_column, bias, c, c_row, m, k, relu, begin, end):
 
 
 @compiled
-def _axpys(a, a_row, a_column, b, b_row, c, c_row, m, k, begin, end):
+def axpys(a, a_row, a_column, b, b_row, c, c_row, m, k, begin, end):
     """Where rows of B are contiguous, and A's rows few."""
     for i in range(m):
         total = c[i * c_row + begin : i * c_row + end]
@@ -204,15 +216,79 @@ def product(a, a_strides, b, b_strides, bias, c, m, n, k, relu=False):
             np.maximum(c, 0, out=c)
         return
     if m <= _FEW and a_strides[1] == 1 and b_strides[0] == 1:
-        share(_dots, n, max(1, (1 << 16) // (m * k)), a, a_strides[0], b, b_strides[1], bias, c, n, m, k, relu)
+        share(dots, n, max(1, (1 << 16) // (m * k)), a, a_strides[0], b, b_strides[1], bias, c, n, m, k, relu)
         return
     if m <= _FEW and b_strides[1] == 1 and not bias.size and not relu:
-        share(_axpys, n, max(64, (1 << 16) // (m * k)), a, *a_strides, b, b_strides[0], c, n, m, k)
+        share(axpys, n, max(64, (1 << 16) // (m * k)), a, *a_strides, b, b_strides[0], c, n, m, k)
         return
     row_pieces = blocks(m, PIECE_ROWS)
     pieces = row_pieces * blocks(n, PANEL)
     grain = max(1, WORTH_SHARING // (min(m, PIECE_ROWS) * PANEL * k))
     share(_panels, pieces, grain, a, *a_strides, b, *b_strides, bias, c, n, m, n, k, relu, row_pieces, PIECE_ROWS)
+
+
+# ---- stacks of matrices ----
+
+
+@compiled
+def _stack(a, a_starts, a_row, a_column, b, b_starts, b_row, b_column, c, m, n, k, begin, end):
+    """Matrices that begin where the starts say."""
+    panel, sums = scratch_panel(b, k), scratch_sums(b)
+    for i in range(begin, end):
+        x, y, to = a[a_starts[i] :], b[b_starts[i] :], c[i * m * n : (i + 1) * m * n]
+        times(x, a_row, a_column, y, b_row, b_column, to, n, m, n, k, True, False, panel, sums)
+
+
+def _starts(geometry, column):
+    """Of the matrices of a stack."""
+    starts = np.zeros(1, np.int64)
+    for size, step in geometry[:, [0, column]].tolist():
+        starts = (starts[:, None] + np.arange(size) * step).reshape(-1)
+    return starts
+
+
+def _as_stack(strided, geometry, column, rows, columns, row, row_column):
+    """The array, flat, and the steps of its stack, of rows and of columns: as it lies, if that is contiguous along rows
+    or columns; else copied."""
+    if strided.flags.c_contiguous and 1 in (row, row_column):
+        return flat(strided), _starts(geometry, column), row, row_column
+    if strided.flags.f_contiguous and 1 in (row, row_column):
+        return flat(strided.T), _starts(geometry, column), row, row_column
+    shape, steps = (*geometry[:, 0], rows, columns), (*geometry[:, column], row, row_column)
+    view = np.lib.stride_tricks.as_strided(strided, shape, np.multiply(steps, strided.itemsize))
+    each = np.arange(math.prod(geometry[:, 0].tolist()), dtype=np.int64) * (rows * columns)
+    return np.ascontiguousarray(view).reshape(-1), each, columns, 1
+
+
+@kernel
+def matmul(strided_a, strided_b, c, geometry, rank, m, n, k, a_row, a_column, b_row, b_column):
+    if c.size == 0 or k == 0:
+        c[:] = 0
+        return
+    geometry = geometry.reshape(-1, 3)
+    a, a_starts, *a_steps = _as_stack(strided_a, geometry, 1, m, k, a_row, a_column)
+    b, b_starts, *b_steps = _as_stack(strided_b, geometry, 2, k, n, b_row, b_column)
+    if len(a_starts) == 1:
+        product(a, a_steps, b, b_steps, c[:0], c, m, n, k)
+    else:
+        share(
+            _stack,
+            len(a_starts),
+            max(1, WORTH_SHARING // (m * n * k)),
+            a,
+            a_starts,
+            *a_steps,
+            b,
+            b_starts,
+            *b_steps,
+            c,
+            m,
+            n,
+            k,
+        )
+
+
+# ---- sums of columns ----
 
 
 @compiled

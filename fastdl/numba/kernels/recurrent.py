@@ -78,7 +78,8 @@ def _row_times(x, x_begin, k, panel, y, y_begin, columns_):
             store(rest, 0, s0)
             store(rest, width, s1)
             store(rest, 2 * width, s2)
-            y[y_begin + j : y_begin + columns_] = rest[: columns_ - j]
+            for i in range(columns_ - j):
+                y[y_begin + j + i] = rest[i]
 
 
 @compiled
@@ -99,31 +100,113 @@ def _times(x, x_begin, x_row, rows, weights, k, n, y, y_begin, y_row, sums):
 # ---- one step of the units of one row: a is W x + b, u is R h + d ----
 
 
+# Loops are short ones over few arrays: LLVM vectorises none that has to look at more than some eight pairs of them
+# for whether they overlap.
+
+
+@compiled
+def _copy(x, to):
+    for j in range(to.size):
+        to[j] = x[j]
+
+
+@compiled
+def _sigmoids(a, u, y):
+    for j in range(y.size):
+        y[j] = gate_sigmoid(a[j] + u[j])
+
+
+@compiled
+def _tanhs(a, u, y):
+    for j in range(y.size):
+        y[j] = gate_tanh(a[j] + u[j])
+
+
+@compiled
+def _add_products(x, y, to):
+    for j in range(to.size):
+        to[j] += x[j] * y[j]
+
+
 @compiled
 def _lstm(a, u, peephole, c, gates, c_next, h, hidden):
-    for j in range(hidden):
-        i, f = a[j] + u[j], a[hidden + j] + u[hidden + j]
-        if peephole.size:
-            i, f = i + peephole[j] * c[j], f + peephole[hidden + j] * c[j]
-        i, f, g = gate_sigmoid(i), gate_sigmoid(f), gate_tanh(a[2 * hidden + j] + u[2 * hidden + j])
-        next_ = f * c[j] + i * g
-        o = a[3 * hidden + j] + u[3 * hidden + j]
-        if peephole.size:
-            o = o + peephole[2 * hidden + j] * next_
-        o = gate_sigmoid(o)
-        gates[j], gates[hidden + j], gates[2 * hidden + j], gates[3 * hidden + j] = i, f, g, o
-        c_next[j], h[j] = next_, o * gate_tanh(next_)
+    two, three = 2 * hidden, 3 * hidden
+    i, f, g, o = gates[:hidden], gates[hidden:two], gates[two:three], gates[three : 4 * hidden]
+    if peephole.size:
+        _add_products(peephole[:hidden], c, u[:hidden])
+        _add_products(peephole[hidden:two], c, u[hidden:two])
+    _sigmoids(a[:two], u[:two], gates[:two])
+    _tanhs(a[two:three], u[two:three], g)
+    for j in range(c_next.size):
+        c_next[j] = f[j] * c[j] + i[j] * g[j]
+    if peephole.size:
+        _add_products(peephole[two:three], c_next, u[three : 4 * hidden])
+    _sigmoids(a[three : 4 * hidden], u[three : 4 * hidden], o)
+    for j in range(h.size):
+        h[j] = o[j] * gate_tanh(c_next[j])
+
+
+@compiled
+def _lstm_gradients(g, gates, c_next, c, peephole, g_cell, a, p_grads, room, hidden):
+    """g_cell: the gradient in the cell after, and in the end before."""
+    one, two, three = like(1.0, g[0]), 2 * hidden, 3 * hidden
+    i, f, new, o = gates[:hidden], gates[hidden:two], gates[two:three], gates[three : 4 * hidden]
+    a_i, a_f, a_new, a_o = a[:hidden], a[hidden:two], a[two:three], a[three : 4 * hidden]
+    for j in range(room.size):
+        room[j] = gate_tanh(c_next[j])
+    for j in range(a_o.size):
+        a_o[j] = g[j] * room[j] * o[j] * (one - o[j])
+    for j in range(g_cell.size):
+        g_cell[j] += g[j] * o[j] * (one - room[j] * room[j])
+    if peephole.size:
+        _add_products(a_o, peephole[two:three], g_cell)
+    for j in range(a_i.size):
+        a_i[j] = g_cell[j] * new[j] * i[j] * (one - i[j])
+    for j in range(a_f.size):
+        a_f[j] = g_cell[j] * c[j] * f[j] * (one - f[j])
+    for j in range(a_new.size):
+        a_new[j] = g_cell[j] * i[j] * (one - new[j] * new[j])
+    for j in range(g_cell.size):
+        g_cell[j] *= f[j]
+    if peephole.size:
+        _add_products(a_i, peephole[:hidden], g_cell)
+        _add_products(a_f, peephole[hidden:two], g_cell)
+        _add_products(a_i, c, p_grads[:hidden])
+        _add_products(a_f, c, p_grads[hidden:two])
+        _add_products(a_o, c_next, p_grads[two:three])
 
 
 @compiled
 def _gru(a, u, h_before, gates, h, hidden):
-    one = like(1.0, a[0])
-    for j in range(hidden):
-        r, z = gate_sigmoid(a[j] + u[j]), gate_sigmoid(a[hidden + j] + u[hidden + j])
-        n = gate_tanh(a[2 * hidden + j] + r * u[2 * hidden + j])
-        gates[j], gates[hidden + j], gates[2 * hidden + j] = r, z, n
-        gates[3 * hidden + j] = u[2 * hidden + j]
-        h[j] = (one - z) * n + z * h_before[j]
+    one, two, three = like(1.0, a[0]), 2 * hidden, 3 * hidden
+    r, z, n, kept = gates[:hidden], gates[hidden:two], gates[two:three], gates[three : 4 * hidden]
+    a_n, u_n = a[two:three], u[two:three]
+    _sigmoids(a[:two], u[:two], gates[:two])
+    for j in range(n.size):
+        n[j] = gate_tanh(a_n[j] + r[j] * u_n[j])
+    for j in range(kept.size):
+        kept[j] = u_n[j]
+    for j in range(h.size):
+        h[j] = (one - z[j]) * n[j] + z[j] * h_before[j]
+
+
+@compiled
+def _gru_gradients(g, gates, h_before, a, u, kept, hidden):
+    one, two, three = like(1.0, g[0]), 2 * hidden, 3 * hidden
+    r, z, n, of = gates[:hidden], gates[hidden:two], gates[two:three], gates[three : 4 * hidden]
+    a_r, a_z, a_n, u_n = a[:hidden], a[hidden:two], a[two:three], u[two:three]
+    for j in range(a_z.size):
+        a_z[j] = g[j] * (h_before[j] - n[j]) * z[j] * (one - z[j])
+    for j in range(a_n.size):
+        a_n[j] = g[j] * (one - z[j]) * (one - n[j] * n[j])
+    for j in range(a_r.size):
+        a_r[j] = a_n[j] * of[j] * r[j] * (one - r[j])
+    for j in range(two):
+        u[j] = a[j]
+    for j in range(u_n.size):
+        u_n[j] = a_n[j] * r[j]
+    for j in range(kept.size):
+        kept[j] = g[j] * z[j]
 
 
 @compiled
@@ -197,7 +280,7 @@ def _forward(
                 _plus(of, bias_hh)
                 cell, next_ = c[i * hidden : (i + 1) * hidden], c_rows[row * hidden : (row + 1) * hidden]
                 _lstm(given, of, peephole, cell, gates[row * 4 * hidden : (row + 1) * 4 * hidden], next_, to, hidden)
-                cell[:] = next_
+                _copy(next_, cell)
             elif kind == GRU:
                 _plus(of, bias_hh)
                 _gru(given, of, state, gates[row * 4 * hidden : (row + 1) * 4 * hidden], to, hidden)
@@ -216,11 +299,11 @@ def _forward(
         else:
             for i in range(rows):
                 state, to = h[i * output : (i + 1) * output], outputs[i * output : (i + 1) * output]
-                state[:] = to
+                _copy(to, state)
         for i in range(rows):
             at = (first[t] + i) * h_row + h_column
             state, to = h[i * output : (i + 1) * output], h_rows[at : at + output]
-            to[:] = state
+            _copy(state, to)
 
 
 @compiled
@@ -236,7 +319,7 @@ def _backward(
     product_of = 2 if kind == GRU_RESET_FIRST else count
     batch = g_h.size // output
     sums = scratch_sums(g_h)
-    through = np.empty(batch * hidden, g_h.dtype)
+    through, room = np.empty(batch * hidden, g_h.dtype), np.empty(hidden, g_h.dtype)
     before, of_reset = np.empty(batch * output, g_h.dtype), np.empty(batch * hidden, g_h.dtype)
     for step in range(steps):
         t = step if backwards else steps - 1 - step
@@ -253,49 +336,27 @@ def _backward(
                 for j in range(output):
                     square += np.float64(state[j]) * np.float64(state[j])
             to = grad_hidden[(first[t] + i) * output : (first[t] + i + 1) * output]
-            to[:] = state
+            _copy(state, to)
         if norms.size:
             norms[t] = np.sqrt(square)
         if projection.size:
             _times(g_h, 0, output, rows, projection, output, hidden, through, 0, hidden, sums)
         else:
-            through[: rows * hidden] = g_h[: rows * hidden]
+            _copy(g_h[: rows * hidden], through[: rows * hidden])
         for i in range(rows):
             row, g = first[t] + i, through[i * hidden : (i + 1) * hidden]
             a = a_grads[row * count * hidden : (row + 1) * count * hidden]
             if kind == LSTM:
                 own, next_ = gates[row * 4 * hidden : (row + 1) * 4 * hidden], c_rows[row * hidden : (row + 1) * hidden]
                 past, g_cell = c_before[row * hidden : (row + 1) * hidden], g_c[i * hidden : (i + 1) * hidden]
-                for j in range(hidden):
-                    in_, forget, new, out = own[j], own[hidden + j], own[2 * hidden + j], own[3 * hidden + j]
-                    tanh = gate_tanh(next_[j])
-                    d_out = g[j] * tanh * out * (one - out)
-                    d_c = g_cell[j] + g[j] * out * (one - tanh * tanh)
-                    if peephole.size:
-                        d_c = d_c + d_out * peephole[2 * hidden + j]
-                    d_in, d_forget = d_c * new * in_ * (one - in_), d_c * past[j] * forget * (one - forget)
-                    a[j], a[hidden + j] = d_in, d_forget
-                    a[2 * hidden + j], a[3 * hidden + j] = d_c * in_ * (one - new * new), d_out
-                    d_past = d_c * forget
-                    if peephole.size:
-                        d_past = d_past + d_in * peephole[j] + d_forget * peephole[hidden + j]
-                        p_grads[j] += d_in * past[j]
-                        p_grads[hidden + j] += d_forget * past[j]
-                        p_grads[2 * hidden + j] += d_out * next_[j]
-                    g_cell[j] = d_past
+                _lstm_gradients(g, own, next_, past, peephole, g_cell, a, p_grads, room, hidden)
             elif kind == GRU:
                 own, past = (
                     gates[row * 4 * hidden : (row + 1) * 4 * hidden],
                     h_before[row * hidden : (row + 1) * hidden],
                 )
                 u, kept = u_grads[row * 3 * hidden : (row + 1) * 3 * hidden], g_h[i * hidden : (i + 1) * hidden]
-                for j in range(hidden):
-                    r, z, n, of = own[j], own[hidden + j], own[2 * hidden + j], own[3 * hidden + j]
-                    d_z, d_n = g[j] * (past[j] - n) * z * (one - z), g[j] * (one - z) * (one - n * n)
-                    d_r = d_n * of * r * (one - r)
-                    a[j], a[hidden + j], a[2 * hidden + j] = d_r, d_z, d_n
-                    u[j], u[hidden + j], u[2 * hidden + j] = d_r, d_z, d_n * r
-                    kept[j] = g[j] * z
+                _gru_gradients(g, own, past, a, u, kept, hidden)
             elif kind == GRU_RESET_FIRST:
                 own, past = (
                     gates[row * 3 * hidden : (row + 1) * 3 * hidden],
@@ -339,7 +400,7 @@ def _backward(
                 for j in range(output):
                     state[j] += d[j]
             else:
-                state[:] = d
+                _copy(d, state)
             done = lengths[i] - 1 - t if backwards else t
             if truncate > 0 and done > 0 and done % truncate == 0:
                 state[:] = zero
@@ -358,9 +419,9 @@ def _before(rows_of, states, row, column, width, active, first, backwards, out):
             to = out[(first[t] + i) * width : (first[t] + i + 1) * width]
             if i < known:
                 at = (first[past] + i) * row + column
-                to[:] = rows_of[at : at + width]
+                _copy(rows_of[at : at + width], to)
             else:
-                to[:] = states[i * width : (i + 1) * width]
+                _copy(states[i * width : (i + 1) * width], to)
 
 
 @compiled
@@ -408,10 +469,11 @@ def _schedule(r, lengths):
     if own.size and (own.min() < 1 or own.max() > r.steps):
         return None, None
     order = np.argsort(-own, kind="stable")
-    active = (own[None, :] > np.arange(r.steps)[:, None]).sum(1) if r.batch else np.zeros(r.steps, np.int64)
+    t = np.arange(r.steps if r.batch else 0)[:, None]
+    is_there = own[order] > t
+    active = is_there.sum(1) if r.batch else np.zeros(r.steps, np.int64)
     first = np.cumsum(active) - active
-    which = [order[:n] * r.steps + t if r.batch_first else order[:n] + t * r.batch for t, n in enumerate(active)]
-    place = np.concatenate(which) if which else np.empty(0, np.int64)
+    place = (order * r.steps + t if r.batch_first else order + t * r.batch)[is_there]
     return Rows(order, active, first, own[order]), place
 
 
