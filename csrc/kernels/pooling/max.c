@@ -377,8 +377,8 @@ FDL_INLINE void pairs_at(const pooling *p, const row_cursor *c, int64_t i, int64
         pairs_forward(p, c, i, j, n, rows, whole);
 }
 
-/* Rows [begin, end) of y: forward with indices, or backward. Constants wherever inlined: backward, plain (as of
- * fold_out_rows_of). */
+/* Rows [begin, end) of y: forward with indices, or backward. Constants wherever inlined: backward, plain:
+ * that there are none of the things that need long sizes. */
 FDL_INLINE int pairs_rows_of(const pooling *given, int64_t begin, int64_t end, const bool backward, const bool plain)
 {
     pooling own = *given;
@@ -392,10 +392,8 @@ FDL_INLINE int pairs_rows_of(const pooling *given, int64_t begin, int64_t end, c
         row_cursor_next(p, &c);
         for (int64_t j = 0, n; j < p->out_row; j += n) { /* main loop and tail */
             n = min64(LANES, p->out_row - j);
-            if (c.rows == 2 && n == LANES)
-                pairs_at(p, &c, i, j, LANES, 2, true, backward);
-            else if (c.rows == 2)
-                pairs_at(p, &c, i, j, n, 2, false, backward);
+            if (n == LANES)
+                pairs_at(p, &c, i, j, LANES, c.rows, true, backward);
             else
                 pairs_at(p, &c, i, j, n, c.rows, false, backward);
         }

@@ -664,15 +664,10 @@ POOL_OUTLINE void fold_onto(const pooling *p, const row_cursor *c, const real *p
         y[j] /= p->width_count[j / p->inner] * rows;
 }
 
-/* Rows [begin, end) of y. Constant wherever inlined: plain, that there are none of the things that need long sizes, of
- * which the compiler then sees nothing, nor that a store to y might change p. */
-FDL_INLINE int fold_out_rows_of(const pooling *given, const real *x, real *y, int64_t begin, int64_t end,
-                                const bool plain)
+/* Rows [begin, end) of y. */
+POOL_OUTLINE int fold_lines(const pooling *given, const real *x, real *y, int64_t begin, int64_t end)
 {
-    pooling own = *given;
-    const pooling *const p = &own;
-    if (plain)
-        own.far = own.many = own.onto = own.partial = false, own.first = 0;
+    const pooling own = *given, *const p = &own; /* which no store to y changes */
     const fdl_mark mark = fdl_scratch_mark();
     row_cursor c = {0};
     const int64_t reach = (p->w->kernel_width - 1) * p->w->dilation_width;
@@ -691,15 +686,6 @@ FDL_INLINE int fold_out_rows_of(const pooling *given, const real *x, real *y, in
     }
     fdl_scratch_release(mark);
     return ready ? FDL_OK : FDL_OUT_OF_MEMORY;
-}
-
-POOL_OUTLINE int fold_out_plain(const pooling *p, const real *x, real *y, int64_t begin, int64_t end)
-{
-    return fold_out_rows_of(p, x, y, begin, end, true);
-}
-POOL_OUTLINE int fold_out_any(const pooling *p, const real *x, real *y, int64_t begin, int64_t end)
-{
-    return fold_out_rows_of(p, x, y, begin, end, false);
 }
 
 /* ---- windows of 2 x 2 elements, two apart along the width: nearly all that is pooled ---- */
@@ -739,7 +725,7 @@ FDL_INLINE vreal fold_quads_of(const vreal low[2], const vreal high[2], vreal di
 }
 
 /* Rows [begin, end) of y. */
-POOL_OUTLINE void fold_quads(const pooling *p, const real *x, real *y, int64_t begin, int64_t end)
+POOL_OUTLINE int fold_quads(const pooling *p, const real *x, real *y, int64_t begin, int64_t end)
 {
     const fdl_window *w = p->whole_w;
     const int64_t size = p->out_row, below = w->dilation_height * p->row, step = w->stride_height * p->row;
@@ -771,20 +757,16 @@ POOL_OUTLINE void fold_quads(const pooling *p, const real *x, real *y, int64_t b
             vstore_first(y + i * size, fold_quads_of(low, high, divisor), size);
         }
     }
+    return FDL_OK;
 }
 
 FDL_INLINE int fold_out_rows(const pooling *p, const real *x, real *y, int64_t begin, int64_t end)
 {
-    if (pool_is_quads(p)) {
-        fold_quads(p, x, y, begin, end);
-        return FDL_OK;
-    }
-    const bool plain = !FDL_SMALL && !POOL_SUMS && !p->far && !p->many && !p->onto && !p->partial && p->first == 0;
 #if FDL_SLOWED /* in the build of bench.selftest: 15% of the rows twice */
     const int64_t twice = begin + (15 * (end - begin) + 50) / 100;
-    (void)(plain ? fold_out_plain(p, x, y, begin, twice) : fold_out_any(p, x, y, begin, twice));
+    (void)(pool_is_quads(p) ? fold_quads(p, x, y, begin, twice) : fold_lines(p, x, y, begin, twice));
 #endif
-    return plain ? fold_out_plain(p, x, y, begin, end) : fold_out_any(p, x, y, begin, end);
+    return pool_is_quads(p) ? fold_quads(p, x, y, begin, end) : fold_lines(p, x, y, begin, end);
 }
 
 /* Run `task` over the rows of y, or over the planes, by what they cost. */
