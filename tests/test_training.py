@@ -328,6 +328,7 @@ def test_a_kill_at_any_moment_loses_an_epoch_at_most(tmp_path: Path) -> None:
     assert _without_time(found) == _without_time(expected)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_ctrl_c_where_python_drops_it() -> None:
     class Pressed:
@@ -345,6 +346,7 @@ def test_ctrl_c_where_python_drops_it() -> None:
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_ends_with_the_best_weights(tmp_path: Path) -> None:
     process = _start(tmp_path, 100_000)
     assert process.stdout is not None
