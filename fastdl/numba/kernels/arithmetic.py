@@ -177,7 +177,8 @@ PIECE = 1 << 15
 
 
 @compiled(sums=True)
-def _total(x):
+def total_of(x):
+    """In double."""
     total = 0.0
     for i in range(x.size):
         total += x[i]
@@ -208,7 +209,7 @@ def _reduced_rows(x, y, count, kind, divisor, begin, end):
     for row in range(begin, end):
         part = x[row * count : (row + 1) * count]
         if kind == SUM:
-            y[row] = _total(part) / divisor
+            y[row] = total_of(part) / divisor
         else:
             y[row] = _extreme(part, 1.0 if kind == AMAX else -1.0)
 

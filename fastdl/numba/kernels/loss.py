@@ -10,6 +10,7 @@ import numpy as np
 from fastdl import _kernels
 from fastdl.numba.kernels._kernel import blocks, compiled, fallback, kernel, share
 from fastdl.numba.kernels.activation import softplus_of
+from fastdl.numba.kernels.arithmetic import total_of
 from fastdl.numba.kernels.softmax import largest, sum_of_exponentials
 from fastdl.numba.kernels.vmath import between, exp, like, log, log1p, magnitude, sigmoid
 
@@ -188,14 +189,6 @@ def _scaled(y, factor):
         y[i] *= by
 
 
-@compiled(sums=True)
-def _sum(x):
-    total = 0.0
-    for i in range(x.size):
-        total += x[i]
-    return total
-
-
 def _are_probabilities(x):
     return bool(((x >= 0) & (x <= 1)).all())
 
@@ -241,7 +234,7 @@ def elementwise_loss(x, target, weight, pos_weight, loss, size, batch, kind, par
         if weight.size:
             _multiplied(y, weight[begin:end])
         if reduction != NONE:
-            sums[begin // BLOCK] = _sum(y)
+            sums[begin // BLOCK] = total_of(y)
 
     _in_blocks(one, size)
     if reduction != NONE:
