@@ -121,9 +121,9 @@ enum {
 };
 
 /* Of convolution; fastdl/functional/conv.py has them by name, kernels/conv/conv.c says what each is for. */
-/* How weights are packed: not at all, or still to be in the best way; else for Winograd's tiles of that size, 2 or 4, or
- * (0) without. */
-enum { FDL_TILE_PLAIN = -1, FDL_TILE_ANY = 6 };
+/* How weights are packed: not at all, or still to be in the best way; else for products with the filters as rows (0), and
+ * with those for Winograd's tiles of that size as well, 2 or 4; or for products with the filters as columns. */
+enum { FDL_TILE_PLAIN = -1, FDL_TILE_COLUMNS = 8, FDL_TILE_ANY = 14 };
 enum {
     FDL_ALGORITHM_AUTO = 0,
     FDL_ALGORITHM_DIRECT = 1,
@@ -609,14 +609,13 @@ FDL_KERNEL int fdl_conv(const real *x, FDL_OPTIONAL const real *weight, FDL_OPTI
                         FDL_OPTIONAL const real *bias, FDL_OPTIONAL const real *residual, real *y,
                         const fdl_window *window, int64_t packed_tile, int64_t activation, double alpha, double beta,
                         int64_t algorithm, int64_t precision);
-/* Weights laid out as the kernels read them, and with packed_tile 2 or 4 transformed for Winograd's algorithm with
- * tiles of that size as well. Of the window only the weight's shape, groups and channels_last matter. The size in
- * elements: */
+/* Weights laid out as the kernels read them, in the way that packed_tile (FDL_TILE_...) says. Of the window only the
+ * weight's shape, groups and channels_last matter. The size in elements: */
 FDL_KERNEL int fdl_conv_packed_size(const real *weight, int64_t *size, const fdl_window *window, int64_t packed_tile);
 FDL_KERNEL int fdl_conv_pack(const real *weight, real *packed, const fdl_window *window, int64_t packed_tile);
 /* What fdl_conv (or, `which` FDL_PASS_..., a gradient) runs where the algorithm plan[0] is asked for: plan[0] the
  * algorithm, plan[1] the row of the table that says so, plan[2] the row of the convolution that a gradient is computed
- * as, or -1. x is not read. */
+ * as, or -1, plan[3] the packed_tile that weights should have for it. x is not read. */
 FDL_KERNEL int fdl_conv_plan(const real *x, int64_t *plan, const fdl_window *window, int64_t packed_tile, int64_t which,
                              int64_t precision);
 /* Why a row of the table is chosen, in words. */

@@ -367,14 +367,19 @@ def _layout() -> dict[str, Any]:
     from zlib import crc32
 
     import fastdl
+    from fastdl._kernels import TILE_COLUMNS
+    from fastdl.functional.conv.packing import pack_conv2d_weight_as
 
-    weight = np.arange(35.0 * 21 * 9).reshape(35, 21, 3, 3)
-    conv, linear = fastdl.pack_conv2d_weight(weight, algorithm="direct"), fastdl.pack_linear_weight(weight[:, :, 0, 0])
-    return {"fastdl": fastdl.__version__, "layout": crc32(linear.data.tobytes(), crc32(conv.data.tobytes()))}
+    weight, layout = np.arange(35.0 * 21 * 9).reshape(35, 21, 3, 3), 0
+    for tile in (0, TILE_COLUMNS):
+        layout = crc32(pack_conv2d_weight_as(tile, weight).data.tobytes(), layout)
+    layout = crc32(fastdl.pack_linear_weight(weight[:, :, 0, 0]).data.tobytes(), layout)
+    return {"fastdl": fastdl.__version__, "layout": layout}
 
 
 def _packed(name: str, arrays: Mapping[str, Array], form: Any) -> Any:
     """The packed weight of that name, whose size has to be right: kernels read as much as the shape says."""
+    from fastdl._kernels import TILE_COLUMNS
     from fastdl.functional.conv.packing import packed_conv2d_size
     from fastdl.functional.linear import packed_linear_size
 
@@ -387,7 +392,8 @@ def _packed(name: str, arrays: Mapping[str, Array], form: Any) -> Any:
             size = packed_linear_size(shape, data.dtype)
         else:
             options = form["groups"], form["channels_last"], form["tile"]
-            if options[2] not in ((0, 2, 4) if shape[2:] == (3, 3) else (0,)) or options[1] not in (0, 1):
+            tiles = (0, TILE_COLUMNS, 2, 4) if shape[2:] == (3, 3) else (0, TILE_COLUMNS)
+            if options[2] not in tiles or options[1] not in (0, 1):
                 raise ValueError(f"form {form}")
             found = PackedConv2dWeight(data, shape, *options)
             size = packed_conv2d_size(shape, data.dtype, *options)

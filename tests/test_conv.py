@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 
 import fastdl
-from fastdl import reference
+from fastdl import _kernels, reference
 from fastdl.functional.conv._shared import ALGORITHMS
+from fastdl.functional.conv.packing import pack_conv2d_weight_as
 from tests.support import DTYPES, HOME, Guarded
 
 _MIB = 1 << 20
@@ -41,6 +42,17 @@ def test_explanation(x: tuple[int, ...], weight: tuple[int, ...], options: dict,
     assert found.flops == 2 * y.size * int(np.prod(weight[1:]))
     assert found.bytes == 4 * (int(np.prod(x)) + int(np.prod(weight)) + y.size)
     assert str(found).startswith(f"{algorithm}: {found.reason}")
+
+
+@pytest.mark.usefixtures("level")
+def test_explanation_of_few_positions() -> None:
+    assert "few positions" in fastdl.explain_conv2d((1, 1024, 7, 7), (256, 1024, 1, 1), packed=True).reason
+    assert (
+        "few positions"
+        in fastdl.explain_conv2d((1, 128, 14, 14), (256, 128, 3, 3), stride=2, padding=1, packed=True).reason
+    )
+    assert "few" not in fastdl.explain_conv2d((1, 1024, 8, 8), (256, 1024, 1, 1), packed=True).reason
+    assert "few" not in fastdl.explain_conv2d((1, 1024, 7, 7), (256, 1024, 1, 1)).reason
 
 
 def test_explanation_of_what_was_asked_for() -> None:
@@ -469,6 +481,45 @@ def test_limits_are_those_of_the_activation(
             if algorithm != "direct":
                 found = fastdl.conv2d(given, w, bias, **options, residual=residual, **fused)
                 np.testing.assert_array_equal(found, after(more, *args), err_msg=f"{algorithm} {activation}, residual")
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("x", "weight", "options"),
+    [
+        ((1, 40, 1, 1), (3, 40, 1, 1), {}),
+        ((1, 70, 7, 7), (300, 70, 1, 1), {}),
+        ((3, 70, 3, 5), (65, 70, 1, 1), {}),
+        ((1, 300, 4, 4), (33, 300, 3, 3), {"padding": 1}),
+        ((2, 60, 14, 9), (97, 60, 3, 3), {"padding": 1, "stride": 2}),
+        ((5, 9, 11, 13), (70, 9, 5, 2), {"padding": (2, 0), "stride": (1, 3), "dilation": (2, 1)}),
+        ((1, 2100, 2, 3), (40, 2100, 2, 2), {"padding": 1}),
+        ((40, 64, 20, 20), (20, 64, 1, 1), {"stride": 2}),
+    ],
+)
+def test_packed_for_few_positions(
+    x: tuple[int, ...], weight: tuple[int, ...], options: dict[str, Any], dtype: Any
+) -> None:
+    """With the filters as columns, whatever pays: as by "direct", with all that is fused, by one thread and by two."""
+    rng = np.random.default_rng(x[1])
+    whole = [rng.integers(-4, 5, shape).astype(dtype) for shape in (x, weight, weight[:1])]  # sums are exact
+    expected = fastdl.conv2d(*whole, **options, algorithm="direct")
+    residual = rng.integers(-4, 5, expected.shape).astype(dtype)
+    packed = pack_conv2d_weight_as(_kernels.TILE_COLUMNS, whole[1])
+    packed = packed._replace(data=Guarded.holding(packed.data).array)
+    image, bias, y = Guarded.holding(whole[0]), Guarded.holding(whole[2]), Guarded(expected.shape, dtype)
+    for threads, activation, added in product((1, 2), ("none", "relu", "tanh"), (None, residual)):
+        with fastdl.threads(threads):
+            found = fastdl.conv2d(
+                image.array, packed, bias.array, **options, activation=activation, residual=added, out=y.array
+            )
+            y.check()
+        want = fastdl.conv2d(*whole, **options, activation=activation, residual=added, algorithm="direct")
+        np.testing.assert_array_equal(found, want)
+    np.testing.assert_array_equal(fastdl.conv2d(image.array, packed, **options), expected - bias.array[:, None, None])
+    with pytest.raises(ValueError, match="algorithm"):
+        fastdl.conv2d(image.array, packed, **options, algorithm="im2col")
 
 
 @pytest.mark.usefixtures("level")

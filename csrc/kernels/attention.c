@@ -203,7 +203,7 @@ static void scale_row(real *y, int64_t n, real factor)
 
 static void pack_keys(const attention *t, const real *rows, int64_t terms, real *packed)
 {
-    gemm_pack_b_columns(&(gemm_matrix){rows, 1, terms}, terms, t->shape.keys, packed);
+    gemm_pack_b_columns(&(gemm_matrix){rows, 1, terms}, terms, t->shape.keys, GEMM_B_PANEL, packed);
 }
 
 /* ---- forward: items are blocks of queries, head by head ---- */

@@ -41,7 +41,7 @@ int fdl_linear_packed_size(const real *weight, int64_t *size, int64_t in_feature
 int fdl_linear_pack(const real *weight, real *packed, int64_t in_features, int64_t out_features)
 {
     if (has_panels(out_features))
-        gemm_pack_b_columns(&(gemm_matrix){weight, 1, in_features}, in_features, out_features, packed);
+        gemm_pack_b_columns(&(gemm_matrix){weight, 1, in_features}, in_features, out_features, GEMM_B_PANEL, packed);
     else
         memcpy(packed, weight, (size_t)(in_features * out_features) * sizeof(real));
     return FDL_OK;

@@ -435,14 +435,15 @@ static void run_tile(tile *t, const tile_of *w, compiled_kernel *kernel, int64_t
 int64_t gemm_packed_size(int64_t m, int64_t k) { return ceil_div(m, GEMM_A_PANEL) * GEMM_A_PANEL * k; }
 
 /* Where row `row` of the slice [k, k + terms) lies in a packed A of m rows. */
-FDL_INLINE int64_t packed_offset(int64_t m, int64_t row, int64_t k, int64_t terms)
+FDL_INLINE int64_t packed_offset(int64_t m, int64_t panel, int64_t row, int64_t k, int64_t terms)
 {
-    const int64_t rows = ceil_div(m, GEMM_A_PANEL) * GEMM_A_PANEL;
-    return rows * k + row / GEMM_A_PANEL * GEMM_A_PANEL * terms + row % GEMM_A_PANEL;
+    const int64_t rows = ceil_div(m, panel) * GEMM_A_PANEL;
+    return rows * k + row / panel * GEMM_A_PANEL * terms + row % panel;
 }
+FDL_INLINE int64_t panel_rows(const gemm_packed *a) { return a->panel ? a->panel : GEMM_A_PANEL; }
 FDL_INLINE const real *packed_row(const gemm_packed *a, int64_t row, int64_t k, int64_t terms)
 {
-    return a->data + packed_offset(a->m, a->row + row, k, terms);
+    return a->data + packed_offset(a->m, panel_rows(a), a->row + row, k, terms);
 }
 
 /* One panel [terms, GEMM_A_PANEL] of the `rows` rows from `from` on, `stride` apart; the others are 0. */
@@ -468,11 +469,49 @@ void gemm_pack_rows(const gemm_matrix *a, int64_t row, int64_t row_end, int64_t 
         terms = gemm_slice_terms(k_total, k, slices - slice);
         for (int64_t i = row; i < row_end; i += GEMM_A_PANEL)
             pack_panel(a->data + (i - row) * a->row + k, a->row, min64(GEMM_A_PANEL, row_end - i), terms,
-                       packed + packed_offset(m, i, k, terms));
+                       packed + packed_offset(m, GEMM_A_PANEL, i, k, terms));
     }
 }
 
 void gemm_pack(const gemm_matrix *a, int64_t m, int64_t k, real *packed) { gemm_pack_rows(a, 0, m, m, k, packed); }
+
+int64_t gemm_packed_columns_size(int64_t m, int64_t k, int64_t panel) { return ceil_div(m, panel) * GEMM_A_PANEL * k; }
+
+/* The terms [0, terms) of `count` panels of `panel` rows, of which the last has `last`, from columns [terms, rows]: in each
+ * term side by side, so that columns are read in stretches that the prefetcher sees. Panels are `step` apart. */
+FDL_INLINE void fill_panels(const real *columns, int64_t row, int64_t terms, int64_t panel, int64_t last, real *packed,
+                            int64_t step, const int count)
+{
+    for (int64_t k = 0; k < terms; k++, columns += row, packed += GEMM_A_PANEL) {
+        FDL_UNROLL
+        for (int i = 0; i < count; i++) {
+            __builtin_prefetch(columns + 6 * row + i * panel);
+            const int64_t rows = i < count - 1 ? panel : last;
+            for (int64_t l = 0; l < GEMM_A_PANEL; l += LANES)
+                vstore_up_to(packed + i * step + l, vload_up_to(columns + i * panel + l, max64(0, rows - l)),
+                             GEMM_A_PANEL - l);
+        }
+    }
+}
+
+void gemm_pack_a_columns(const real *columns, int64_t row, int64_t k, int64_t terms, int64_t k_total, int64_t m,
+                         int64_t panel, real *packed)
+{
+    enum { GROUP = 4 };
+    const int64_t slices = gemm_slices(k_total), k_end = k + terms;
+    for (int64_t slice = 0, first = 0, deep; slice < slices; slice++, first += deep) {
+        deep = gemm_slice_terms(k_total, first, slices - slice);
+        const int64_t begin = max64(k, first), count = min64(k_end, first + deep) - begin;
+        const int64_t step = GEMM_A_PANEL * deep;
+        const real *from = columns + (begin - k) * row;
+        real *to = packed + packed_offset(m, panel, 0, first, deep) + (begin - first) * GEMM_A_PANEL;
+        int64_t i = 0;
+        for (; i + GROUP * panel <= m; i += GROUP * panel, to += GROUP * step)
+            fill_panels(from + i, row, count, panel, panel, to, step, GROUP);
+        for (; i < m; i += panel, to += step)
+            fill_panels(from + i, row, count, panel, min64(panel, m - i), to, step, 1);
+    }
+}
 
 /* ---- operands where they lie: loose.h ---- */
 
@@ -564,14 +603,14 @@ static int loose_block(const gemm_problem *p, const gemm_range *range, int64_t k
 
 int64_t gemm_packed_b_size(int64_t k, int64_t n) { return k * whole_lines(n); }
 
-void gemm_pack_b_columns(const gemm_matrix *b, int64_t k_total, int64_t n, real *packed)
+void gemm_pack_b_columns(const gemm_matrix *b, int64_t k_total, int64_t n, int64_t panel, real *packed)
 {
     const int64_t slices = gemm_slices(k_total);
     for (int64_t slice = 0, k = 0, terms; slice < slices; slice++, k += terms) {
         terms = gemm_slice_terms(k_total, k, slices - slice);
-        for (int64_t j = 0; j < n; j += GEMM_B_PANEL)
-            gemm_transpose_panel(b->data + j * b->column + k, b->column, terms, min64(GEMM_B_PANEL, n - j),
-                                 min64(GEMM_B_PANEL, whole_lines(n - j)), packed + k * whole_lines(n) + j * terms);
+        for (int64_t j = 0; j < n; j += panel)
+            gemm_transpose_panel(b->data + j * b->column + k, b->column, terms, min64(panel, n - j),
+                                 min64(panel, whole_lines(n - j)), packed + k * whole_lines(n) + j * terms);
     }
 }
 
@@ -662,10 +701,22 @@ static bool is_by_panels(const gemm_problem *p)
            p->m * p->k <= SMALL_A;
 }
 
+/* Where the panels of a B packed beforehand go on after those of a slice and a strip: the next slice, or the first one of
+ * the columns beside, whoever computes them; NULL: nowhere. */
+static const real *panels_after(const gemm_problem *p, int64_t k, int64_t terms, int64_t column, int64_t strip)
+{
+    if (p->pack_b != gemm_packed_b)
+        return NULL;
+    if (k + terms < p->k)
+        return gemm_packed_b(p->b, k + terms, 0, column, strip, NULL);
+    const int64_t first = gemm_slice_terms(p->k, 0, gemm_slices(p->k));
+    return column + strip < p->n ? gemm_packed_b(p->b, 0, first, column + strip, 0, NULL) : NULL;
+}
+
 /* Of the slices that begin in [k_begin, k_end). */
 static int packed_block(const gemm_problem *p, const gemm_range *range, int64_t k_begin, int64_t k_end)
 {
-    if (p->pack_b == gemm_packed_b && p->m <= FEW_ROWS)
+    if (p->pack_b == gemm_packed_b && p->b_panel == GEMM_B_PANEL && p->m <= FEW_ROWS)
         return few_rows_block(p, range, k_begin, k_end);
     const int64_t columns = range->column_end - range->column;
     const bool steady = p->steady || fdl_get_deterministic();
@@ -706,10 +757,12 @@ static int packed_block(const gemm_problem *p, const gemm_range *range, int64_t 
                 lies ? lies->data + k * lies->row + column : p->pack_b(p->b, k, terms, column, strip, packed_b);
             if (!steady)
                 unpack_thin(p, panels, strip, terms, packed_thin);
-            int64_t fetched = p->b_step ? 0 : strip; /* columns of the B to come */
+            const real *next_b = p->b_step ? panels + p->b_step : panels_after(p, k, terms, column, strip);
+            int64_t fetched = next_b ? 0 : strip; /* columns of the B to come */
             for (int64_t row = range->row, rows; row < range->row_end; row += rows) {
                 const int64_t left = range->row_end - row;
-                rows = p->packed_a.data ? gemm_packed_rows(p->packed_a.row + row, p->packed_a.row + range->row_end)
+                rows = p->packed_a.data ? gemm_packed_rows(p->packed_a.row + row, p->packed_a.row + range->row_end,
+                                                           panel_rows(&p->packed_a))
                                         : ceil_div(left, ceil_div(left, GEMM_ROWS)); /* blocks of nearly equal height */
                 const bool more = row + rows < range->row_end;
                 const real *a = packed_a, *next_a = NULL;
@@ -745,8 +798,8 @@ static int packed_block(const gemm_problem *p, const gemm_range *range, int64_t 
                     /* A, late enough that it is not evicted before it is wanted; rather B, which is from farther: what
                      * other tiles take of it, where they are the first to. */
                     t.next_a = strip - j - width <= GEMM_THIN ? next_a : NULL, t.next_step = next_step;
-                    if (fetched < strip) /* LINE columns, as if they were as many rows */
-                        t.next_a = panels + p->b_step + fetched * terms, t.next_step = terms;
+                    if (fetched < strip) /* LINE columns, as if they were as many rows, or as many terms one by one */
+                        t.next_a = next_b + fetched * terms, t.next_step = by_rows ? terms : LINE;
                     else if (lies && row == range->row && column + width < range->column_end)
                         t.next_a = panels + width, t.next_step = lies->row;
                     fetched += LINE;

@@ -35,10 +35,10 @@ enum {
 typedef const real *gemm_pack_b(const void *context, int64_t k, int64_t terms, int64_t column, int64_t columns,
                                 real *out);
 
-/* Rows `row` on of a packed matrix that has m. */
+/* Rows `row` on of a packed matrix that has m; of each panel `panel` rows are used, 0: all of them. */
 typedef struct {
     const real *data;
-    int64_t m, row;
+    int64_t m, row, panel;
 } gemm_packed;
 
 /* out[i * GEMM_A_STRIDE + j] = A[row + i, k + j] for i < rows <= GEMM_ROWS, j < terms <= GEMM_K. What is stored past a
@@ -74,6 +74,8 @@ typedef struct {
 #define gemm_packed_size FDL_NAME(gemm_packed_size)
 #define gemm_pack_rows FDL_NAME(gemm_pack_rows)
 #define gemm_pack FDL_NAME(gemm_pack)
+#define gemm_packed_columns_size FDL_NAME(gemm_packed_columns_size)
+#define gemm_pack_a_columns FDL_NAME(gemm_pack_a_columns)
 #define gemm_packed_b_size FDL_NAME(gemm_packed_b_size)
 #define gemm_pack_b_columns FDL_NAME(gemm_pack_b_columns)
 #define gemm_packed_b FDL_NAME(gemm_packed_b)
@@ -97,10 +99,12 @@ gemm_range gemm_split(const gemm_problem *problem, int64_t parts, int64_t index)
  * the problem says of A; all k terms are summed in registers. */
 void gemm_in_place(const gemm_problem *problem, int64_t row, int64_t rows, const real *a, const real *b,
                    const int64_t *offset);
-/* Rows from `row` on, before `row_end`, that the micro-kernel takes at a time where A is packed. */
-FDL_INLINE int64_t gemm_packed_rows(int64_t row, int64_t row_end)
+/* Rows from `row` on, before `row_end`, that the micro-kernel takes at a time where A is packed: a panel of `panel` rows in
+ * pieces of nearly equal height. */
+FDL_INLINE int64_t gemm_packed_rows(int64_t row, int64_t row_end, int64_t panel)
 {
-    return min64(row_end - row, min64(GEMM_ROWS, GEMM_A_PANEL - row % GEMM_A_PANEL));
+    const int64_t left = min64(row_end - row, panel - row % panel);
+    return ceil_div(left, ceil_div(left, GEMM_ROWS));
 }
 /* All of C, on as many threads as the work is worth. */
 int gemm_parallel(const gemm_problem *problem);
@@ -122,16 +126,25 @@ void gemm_pack(const gemm_matrix *a, int64_t m, int64_t k, real *packed);
  */
 void gemm_pack_rows(const gemm_matrix *a, int64_t row, int64_t row_end, int64_t m, int64_t k, real *packed);
 
+/* The same from A's transpose, for m rows of which a panel uses `panel`: the terms [k, k + terms), which are
+ * columns [terms, m], `row` apart. */
+int64_t gemm_packed_columns_size(int64_t m, int64_t k, int64_t panel);
+void gemm_pack_a_columns(const real *columns, int64_t row, int64_t k, int64_t terms, int64_t k_total, int64_t m,
+                         int64_t panel, real *packed);
+
 /* pack_b for a gemm_matrix. */
 gemm_pack_b gemm_matrix_b;
 
-/* B [k, n] packed once, for every product with it: for each slice of k, panels [terms of the slice, GEMM_B_PANEL] of its
+/* B [k, n] packed once, for every product with it: for each slice of k, panels [terms of the slice, panel] of its
  * columns, the last one as wide as whole cache lines hold its columns, filled up with zeros; the same on every level.
  * b is given by columns (its row is 1). Size in elements. */
-enum { GEMM_B_PANEL = 256 / (int)sizeof(real) };
+enum {
+    GEMM_B_PANEL = 256 / (int)sizeof(real),  /* for rows that may be few */
+    GEMM_B_NARROW = 128 / (int)sizeof(real), /* for many: a tile of two vectors of 64 bytes reads all of it */
+};
 int64_t gemm_packed_b_size(int64_t k, int64_t n);
-void gemm_pack_b_columns(const gemm_matrix *b, int64_t k, int64_t n, real *packed);
-/* pack_b for it; the problem's b_panel is GEMM_B_PANEL, and A lies by rows. A few rows of it are taken where they lie,
+void gemm_pack_b_columns(const gemm_matrix *b, int64_t k, int64_t n, int64_t panel, real *packed);
+/* pack_b for it; the problem's b_panel is that panel. A few rows of an A by rows, and panels of GEMM_B_PANEL, are taken where they lie,
  * by the tiles of loose.h, which read each panel once and in order: the same sums, but for thin columns. */
 typedef struct {
     const real *data;

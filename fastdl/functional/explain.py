@@ -152,9 +152,9 @@ def explain_conv2d(
         scratch = lib.fdl_scratch_peak()
     finally:
         set_num_threads(threads)
-    plan = np.array([codes[0], -1, -1], np.int64)
+    plan = np.array([codes[0], -1, -1, 0], np.int64)
     _kernels.conv_plan(x, plan, window, kernel.tile if packed else -1, code, codes[1])
-    why = [ffi.string(_kernels.conv_reason(int(row))).decode() for row in plan[1:] if row >= 0]
+    why = [ffi.string(_kernels.conv_reason(int(row))).decode() for row in plan[1:3] if row >= 0]
     found = ALGORITHMS[plan[0]]
     return ConvExplanation(
         algorithm=found,

@@ -253,10 +253,10 @@ def _packed_conv(call: Call, uses: Uses) -> Call:
     if window.channels_last and few and window.kernel_height * window.kernel_width * window.kernel_depth == 1:
         return call  # panels would be mostly empty
     precision, algorithm = value_of(call, "precision"), value_of(call, "algorithm")
-    plan, packed_plan = np.array([algorithm, 0, 0]), np.array([algorithm, 0, 0])
+    plan, packed_plan = np.array([algorithm, 0, 0, 0]), np.array([algorithm, 0, 0, 0])
     _kernels.conv_plan(array, plan, window, _kernels.TILE_PLAIN, 0, precision)
     _kernels.conv_plan(array, packed_plan, window, _kernels.TILE_ANY, 0, precision)
-    tile = {_kernels.ALGORITHM_WINOGRAD: 4, _kernels.ALGORITHM_WINOGRAD_2X2: 2}.get(int(packed_plan[0]), 0)
+    tile = int(packed_plan[3])
     if not tile and plan[1] != packed_plan[1]:
         return call  # what is done with plain weights cannot be done with packed ones
     found = np.empty(1, np.int64)

@@ -400,7 +400,7 @@ def _plain_size(weight, size, *_):
 
 
 def _plain_plan(x, plan, *_):
-    plan[:] = _kernels.ALGORITHM_DIRECT, 0, -1
+    plan[:] = _kernels.ALGORITHM_DIRECT, 0, -1, 0
 
 
 def _plain_pack(weight, packed, *_):
@@ -528,9 +528,10 @@ def conv(
     x, weight, packed, bias, residual, y, window, packed_tile, activation, alpha, beta, algorithm, precision
 ):  # fmt: skip
     w = window
-    weight = (
-        packing.conv_weight(packed, w) if packed is not None else np.empty(0, x.dtype) if weight is None else weight
-    )
+    if packed is not None:
+        weight = packing.conv_weight(packed, w, packed_tile)
+    elif weight is None:
+        weight = np.empty(0, x.dtype)
     result = _convolved(_volumes(x, w), weight, w)
     if bias is not None:
         result += bias.reshape(-1, 1, 1, 1)

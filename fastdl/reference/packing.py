@@ -27,14 +27,13 @@ def linear_weight(packed: Array, in_features: int, out_features: int) -> Array:
     return packed[_linear_order(packed.dtype, in_features, out_features)] if COMPILED else packed
 
 
-def conv_weight(packed: Array, window: Any) -> Array:
+def conv_weight(packed: Array, window: Any, tile: int) -> Array:
     """As it was given, flat."""
     w = window
     size = w.out_channels * w.channels // w.groups * w.kernel_depth * w.kernel_height * w.kernel_width
     if not COMPILED:
         return packed[:size]
-    of_weight = (w.channels, w.out_channels, w.kernel_depth, w.kernel_height, w.kernel_width, w.groups, w.channels_last)
-    return packed[_conv_order(packed.dtype, size, *of_weight)]
+    return packed[_conv_order(packed.dtype, size, tile & _kernels.TILE_COLUMNS, *(getattr(w, name) for name in _FORM))]
 
 
 @lru_cache(64)
@@ -43,16 +42,14 @@ def _linear_order(dtype: Any, in_features: int, out_features: int) -> Array:
     return _order("linear", dtype, in_features * out_features, sizes)
 
 
+_FORM = "channels", "out_channels", "kernel_depth", "kernel_height", "kernel_width", "groups", "channels_last"
+"""What of a window matters to how weights are packed."""
+
+
 @lru_cache(64)
-def _conv_order(
-    dtype: Any, size: int, channels: int, out_channels: int, depth: int, height: int, width: int, groups: int, last: int
-) -> Array:
-    ones = dict.fromkeys(_kernels.Window._fields, 1)
-    of_weight: dict[str, int] = {
-        "channels": channels, "out_channels": out_channels, "groups": groups, "channels_last": last,
-        "kernel_depth": depth, "kernel_height": height, "kernel_width": width,
-    }  # fmt: skip
-    return _order("conv", dtype, size, (_kernels.Window(**ones | of_weight), 0))
+def _conv_order(dtype: Any, size: int, tile: int, *form: int) -> Array:
+    window = dict.fromkeys(_kernels.Window._fields, 1) | dict(zip(_FORM, form, strict=True))
+    return _order("conv", dtype, size, (_kernels.Window(**window), tile))
 
 
 def _order(kernel: str, dtype: Any, size: int, options: tuple[Any, ...]) -> Array:

@@ -131,7 +131,7 @@ def computed_by(algorithm: str, case: Case, dtype: Any = np.float32) -> bool:
     options = [given.get(name, defaults[name].default) for name in list(geometry)[2:-4]]
     x = np.empty(case.shape("x"), dtype)
     window, _, codes, _ = conv_geometry(x.shape, case.shape("weight"), *options, algorithm, "none", (), "fast")
-    found = np.array([codes[0], -1, -1])
+    found = np.array([codes[0], -1, -1, 0])
     try:
         _kernels.conv_plan(x, found, window, -1, _kernels.PASS_FORWARD, codes[1])
     except ValueError:

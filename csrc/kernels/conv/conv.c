@@ -27,6 +27,7 @@ static bool never(const convolution *v)
     return false;
 }
 static bool is_matrix(const convolution *v) { return v->is_matrix; }
+static bool is_matrix_of_few(const convolution *v) { return v->is_matrix && conv_few_applies(v); }
 static bool filters_planes(const convolution *v) { return min64(v->channels, v->filters) == 1; }
 static bool winograd_2x2_applies(const convolution *v) { return conv_winograd_applies(v, 2); }
 static bool winograd_4x4_applies(const convolution *v) { return conv_winograd_applies(v, 4); }
@@ -140,6 +141,8 @@ static const candidate candidates[] = {
     {FDL_PASS_FORWARD, LAST, FDL_ALGORITHM_DEPTHWISE, conv_channels_last_is_depthwise, always,
      conv_channels_last_depthwise_forward,
      "one channel and one filter in each group: taps are summed pixel by pixel, vectors along the channels"},
+    {FDL_PASS_FORWARD, FIRST, FDL_ALGORITHM_POINTWISE, is_matrix_of_few, conv_few_pays, conv_few_forward,
+     "a 1 x 1 kernel at stride 1 without padding is one matrix product, here with its few positions as rows"},
     {FDL_PASS_FORWARD, FIRST, FDL_ALGORITHM_POINTWISE, is_matrix, always, conv_products_forward,
      "a 1 x 1 kernel at stride 1 without padding is one matrix product, in place"},
     {FDL_PASS_FORWARD, LAST, FDL_ALGORITHM_POINTWISE, is_matrix, always, conv_channels_last_forward,
@@ -156,6 +159,8 @@ static const candidate candidates[] = {
     {FDL_PASS_FORWARD, FIRST, FDL_ALGORITHM_ROWS, conv_rows_applies, conv_rows_pays, conv_rows_forward,
      "few channels or filters: packing windows would cost more than the vectors that row ends leave partly empty"},
     {FDL_PASS_FORWARD, FIRST | LAST, FDL_ALGORITHM_IM2COL, always, never, columns_forward, "only when asked for"},
+    {FDL_PASS_FORWARD, FIRST, FDL_ALGORITHM_DIRECT, conv_few_applies, conv_few_pays, conv_few_forward,
+     "few positions: a matrix product with them as rows, because vectors of filters are always full"},
     {FDL_PASS_FORWARD, FIRST, FDL_ALGORITHM_DIRECT, always, always, conv_products_forward,
      "the general case: a matrix product whose right side is packed from the image, tile by tile"},
     {FDL_PASS_FORWARD, LAST, FDL_ALGORITHM_DIRECT, always, always, conv_channels_last_forward,
@@ -210,8 +215,10 @@ enum { CANDIDATES = sizeof candidates / sizeof *candidates };
 static bool applies(const candidate *c, const convolution *v, int64_t pass)
 {
     const bool approximate = c->algorithm == FDL_ALGORITHM_WINOGRAD || c->algorithm == FDL_ALGORITHM_WINOGRAD_2X2;
+    /* Weights that are packed with the filters as columns are good for nothing else. */
+    const bool readable = v->packed_tile != FDL_TILE_COLUMNS || c->run == conv_few_forward;
     return c->pass == pass && c->layouts & (v->w.channels_last ? LAST : FIRST) && !(approximate && v->exact) &&
-           c->applies(v);
+           readable && c->applies(v);
 }
 
 static bool is_called(const candidate *c, int64_t algorithm)
@@ -379,10 +386,13 @@ static int turned_run(const convolution *v)
 /* ---- packed weights ---- */
 
 /* Packed weights are, in this order: where the channels are last, those and the plain ones; where every plane is
- * filtered by itself, the plain ones; else those in panels. Then those transformed for Winograd's algorithm. */
-static int64_t packed_size(const convolution *v)
+ * filtered by itself, the plain ones; else those in panels. Then those transformed for Winograd's algorithm. Or nothing but
+ * panels with the filters as columns. */
+static int64_t packed_size(const convolution *v, int64_t packed_tile)
 {
     const int64_t plain = v->w.out_channels * v->terms;
+    if (packed_tile == FDL_TILE_COLUMNS)
+        return gemm_packed_b_size(v->terms, v->filters);
     if (v->w.channels_last)
         return 2 * plain;
     return filters_planes(v) ? plain : v->w.groups * gemm_packed_size(v->filters, v->terms);
@@ -401,7 +411,7 @@ static convolution describe_packed(const fdl_window *window, const real *packed,
     if (window->channels_last)
         v = conv_describe(window, packed + v.w.out_channels * v.terms);
     v.packed = window->channels_last || !filters_planes(&v) ? packed : NULL;
-    v.packed_winograd = packed + packed_size(&v);
+    v.packed_winograd = packed + packed_size(&v, packed_tile);
     v.packed_tile = packed_tile;
     return v;
 }
@@ -422,7 +432,7 @@ int fdl_conv(const real *x, const real *weight, const real *packed, const real *
 int fdl_conv_packed_size(const real *weight, int64_t *size, const fdl_window *window, int64_t packed_tile)
 {
     const convolution v = conv_describe(window, weight);
-    *size = packed_size(&v) + transformed_size(&v, packed_tile);
+    *size = packed_size(&v, packed_tile) + transformed_size(&v, packed_tile);
     return FDL_OK;
 }
 
@@ -430,7 +440,9 @@ int fdl_conv_pack(const real *weight, real *packed, const fdl_window *window, in
 {
     const convolution v = conv_describe(window, weight);
     const size_t plain = (size_t)(v.w.out_channels * v.terms) * sizeof(real);
-    if (window->channels_last) {
+    if (packed_tile == FDL_TILE_COLUMNS) {
+        gemm_pack_b_columns(&(gemm_matrix){weight, 1, v.terms}, v.terms, v.filters, GEMM_B_NARROW, packed);
+    } else if (window->channels_last) {
         memcpy(packed + v.w.out_channels * v.terms, weight, plain);
         const int status = conv_channels_last_weights(&v, packed);
         if (status != FDL_OK)
@@ -443,7 +455,7 @@ int fdl_conv_pack(const real *weight, real *packed, const fdl_window *window, in
             gemm_pack(&a, v.filters, v.terms, packed + g * gemm_packed_size(v.filters, v.terms));
         }
     }
-    real *transformed = packed + packed_size(&v);
+    real *transformed = packed + packed_size(&v, packed_tile);
     return packed_tile == 2   ? conv_winograd_2x2_pack(&v, transformed)
            : packed_tile == 4 ? conv_winograd_4x4_pack(&v, transformed)
                               : FDL_OK;
@@ -468,6 +480,10 @@ int fdl_conv_plan(const real *x, int64_t *plan, const fdl_window *window, int64_
     plan[0] = (turned ? turned : chosen)->algorithm;
     plan[1] = chosen - candidates;
     plan[2] = turned ? turned - candidates : -1;
+    plan[3] = chosen->run == conv_few_forward       ? FDL_TILE_COLUMNS
+              : chosen->run == winograd_4x4_forward ? 4
+              : chosen->run == winograd_2x2_forward ? 2
+                                                    : 0;
     return FDL_OK;
 }
 

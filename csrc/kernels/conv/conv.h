@@ -27,9 +27,9 @@ typedef struct {
     real *y, *grad_x, *grad_weight, *grad_bias;
     const conv_sink *sink; /* which only Winograd's algorithm knows; NULL: y */
     activation activation;
-    const real *packed; /* weights as gemm_pack lays them out, or conv_channels_last_weights; NULL: not packed */
+    const real *packed;          /* weights as packed_tile says, or conv_channels_last_weights; NULL: not packed */
     const real *packed_winograd; /* the same transformed for tiles of packed_tile, if that is 2 or 4 */
-    int64_t packed_tile;         /* -1: weights are not packed; see fdl_conv_plan */
+    int64_t packed_tile;         /* FDL_TILE_... */
     int64_t algorithm;           /* that is asked for */
     bool exact;                  /* Winograd's algorithm is not to be used */
     bool explicit_columns;
@@ -130,6 +130,16 @@ int conv_products_grad_x(const convolution *v);
 int conv_products_grad_weight(const convolution *v);
 /* grad_bias[c] = the sum of grad [batch, channels, size] over batch and size. */
 int conv_sum_planes(const real *grad, int64_t batch, int64_t channels, int64_t size, real *grad_bias);
+
+#define conv_few_applies FDL_NAME(conv_few_applies)
+#define conv_few_pays FDL_NAME(conv_few_pays)
+#define conv_few_forward FDL_NAME(conv_few_forward)
+
+/* By products with the positions as rows and the filters as columns, from weights packed so: whether it is that, or can
+ * become it; whether it is worth it; the forward pass. */
+bool conv_few_applies(const convolution *v);
+bool conv_few_pays(const convolution *v);
+int conv_few_forward(const convolution *v);
 
 #define conv_whole_applies FDL_NAME(conv_whole_applies)
 #define conv_whole_forward FDL_NAME(conv_whole_forward)

@@ -58,7 +58,7 @@ static int forward_task(void *context, int64_t begin, int64_t end)
         };
         p.a.data += g * v->group_weights;
         if (v->packed)
-            p.packed_a = (gemm_packed){v->packed + g * gemm_packed_size(v->filters, v->terms), v->filters, 0};
+            p.packed_a = (gemm_packed){v->packed + g * gemm_packed_size(v->filters, v->terms), v->filters, 0, 0};
         const gemm_range range = gemm_split(&p, v->parts, t % v->parts);
         if (columns && range.row < range.row_end && range.column < range.column_end)
             conv_fill_columns(v, m.x, 0, v->terms, range.column, range.column_end - range.column,

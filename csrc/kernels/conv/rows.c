@@ -171,7 +171,7 @@ static void multiply(const plan *p, int64_t y, int64_t count, int64_t columns, i
     gemm_problem product = {
         .m = v->filters, .k = v->terms, .c_row = v->positions, .row_bias = v->bias, .activation = v->activation};
     for (int64_t f = 0, rows; f < v->filters; f += rows) {
-        rows = gemm_packed_rows(f, v->filters);
+        rows = gemm_packed_rows(f, v->filters, GEMM_A_PANEL);
         const real *weights = p->weights + f / GEMM_A_PANEL * GEMM_A_PANEL * v->terms + f % GEMM_A_PANEL;
         for (int64_t i = 0; i < count; i++) {
             product.n = end - i * width < columns ? width : columns;

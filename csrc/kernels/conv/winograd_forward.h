@@ -293,7 +293,7 @@ static int forward_task(void *context, int64_t begin, int64_t end)
                     .n = w->tiles,
                     .k = v->channels,
                     .a = {w->u ? NULL : u_block + p * w->u_point, w->u_row, 1},
-                    .packed_a = {w->u ? w->u + p * packed : NULL, v->filters, f},
+                    .packed_a = {w->u ? w->u + p * packed : NULL, v->filters, f, 0},
                     .a_next = w->u && p + 1 < POINTS ? w->u + (p + 1) * packed + f * v->channels : NULL,
                     .pack_b = packed_v,
                     .b = &(panels){tiles + p * w->v_point, w->lanes},

@@ -12,14 +12,12 @@ from fastdl.functional._operation import helper
 from fastdl.functional._window import Padding, Pair
 from fastdl.functional.conv._shared import SHARED, Algorithm, Precision
 from fastdl.functional.conv.conv import conv_geometry
-from fastdl.functional.verbs import ArrayLike, PackedConv2dWeight, channels_last, floats, triple, volume_shape
+from fastdl.functional.verbs import Array, ArrayLike, PackedConv2dWeight, channels_last, floats, triple, volume_shape
 
 __all__ = [
     "PackedConv2dWeight",
     "pack_conv2d_weight",
 ]
-
-_WINOGRAD, _WINOGRAD_2X2 = _kernels.ALGORITHM_WINOGRAD, _kernels.ALGORITHM_WINOGRAD_2X2
 
 
 @helper
@@ -77,10 +75,10 @@ def pack_conv2d_weight(
     window, _, codes, _ = conv_geometry(
         shape, weight.shape, stride, padding, dilation, groups, "zeros", data_format, algorithm, "none", (), precision
     )
-    found = np.zeros(3, np.int64)
+    found = np.zeros(4, np.int64)
     found[0] = codes[0]
     _kernels.conv_plan(weight, found, window, _kernels.TILE_ANY, 0, codes[1])
-    tile = 4 if found[0] == _WINOGRAD else 2 if found[0] == _WINOGRAD_2X2 else 0
+    tile = int(found[3])
     _kernels.conv_packed_size(weight, found, window, tile)
     data = np.empty(found[0], weight.dtype)
     _kernels.conv_pack(weight, data, window, tile)
@@ -89,14 +87,24 @@ def pack_conv2d_weight(
 
 def packed_conv2d_size(shape: tuple[int, ...], dtype: Any, groups: int, channels_last: bool, tile: int) -> int:
     """How many elements a weight of that shape has when it is packed so."""
+    size = np.zeros(1, np.int64)
+    _kernels.conv_packed_size(np.empty(shape, dtype), size, _window(shape, groups, channels_last), tile)
+    return int(size[0])
+
+
+def pack_conv2d_weight_as(tile: int, weight: Array, groups: int = 1, channels_last: bool = False) -> PackedConv2dWeight:
+    """Packed for that tile, whatever images it is for."""
+    shape = weight.shape
+    data = np.empty(packed_conv2d_size(shape, weight.dtype, groups, channels_last, tile), weight.dtype)
+    _kernels.conv_pack(weight, data, _window(shape, groups, channels_last), tile)
+    return PackedConv2dWeight(data, (shape[0], shape[1], shape[2], shape[3]), groups, int(channels_last), tile)
+
+
+def _window(shape: tuple[int, ...], groups: int, channels_last: bool) -> Any:
+    """Of all that matters to packing."""
     data_format = "NHWC" if channels_last else "NCHW"
     images = _large_images(shape, 1, groups, data_format)
-    window = conv_geometry(
-        images, shape, 1, 0, 1, groups, "zeros", data_format, "direct", "none", (), "default"
-    )[0]  # fmt: skip
-    size = np.zeros(1, np.int64)
-    _kernels.conv_packed_size(np.empty(shape, dtype), size, window, tile)
-    return int(size[0])
+    return conv_geometry(images, shape, 1, 0, 1, groups, "zeros", data_format, "direct", "none", (), "default")[0]
 
 
 @helper

@@ -29,7 +29,7 @@ class PackedConv2dWeight(NamedTuple):
     groups: int
     channels_last: int
     tile: int
-    """Of Winograd's algorithm, for which the weights are transformed as well: 2 or 4; 0: they are not."""
+    """For which they are packed, as csrc/fastdl.h says: FDL_TILE_..."""
 
 
 @shortcut

@@ -235,7 +235,7 @@ def is_direct(w, algorithm):
 @kernel
 def conv(x, weight, packed, bias, residual, y, window, packed_tile, activation, alpha, beta, algorithm, precision):
     if packed.size:
-        weight = conv_weight(packed, window)
+        weight = conv_weight(packed, window, packed_tile)
     w, relu = simplest(window), activation == _kernels.ACTIVATION_RELU
     filters, terms = w.out_channels // w.groups, w.channels // w.groups * taps(w)
     x, residual, to = channels_first(x, w.channels, w), channels_first(residual, w.out_channels, w), room(y, w)
