@@ -485,6 +485,35 @@ def test_limits_are_those_of_the_activation(
 
 @pytest.mark.usefixtures("level")
 @pytest.mark.parametrize("dtype", DTYPES)
+def test_windows_two_pixels_apart(dtype: Any) -> None:
+    """Columns at stride 2 are lines of every other pixel, which rows of the kernel share: sizes around vectors, rows
+    above and below the image, strips that begin and end within rows, images one after the other in a strip."""
+    rng = np.random.default_rng(2)
+    for tried in range(60):
+        batch, channels, filters = (int(n) for n in rng.integers(1, (4, 12, 30)))
+        kernel, stride = rng.integers((1, 2), (6, 8)), (int(rng.integers(1, 5)), 2)
+        dilation, padding = (int(rng.integers(1, 4)), 1), rng.integers(0, 7, 2)
+        least = np.maximum(1, dilation * (kernel - 1) + 1 - 2 * padding)
+        size = least + (rng.integers(0, 45, 2) if tried % 4 else rng.integers(0, (4, 540), 2))
+        x = Guarded.holding(rng.integers(-4, 5, (batch, channels, *size)).astype(dtype))
+        weight = rng.integers(-4, 5, (filters, channels, *kernel)).astype(dtype)
+        form: dict[str, Any] = {"stride": stride, "padding": tuple(padding.tolist()), "dilation": dilation}
+        columns = reference.im2col(x.array, tuple(kernel.tolist()), **form)
+        np.testing.assert_array_equal(fastdl.im2col(x.array, tuple(kernel.tolist()), **form), columns)
+        expected = reference.conv2d(x.array.astype(np.float64), weight.astype(np.float64), **form)
+        grads = reference.conv2d_backward(expected, x.array.astype(np.float64), weight.astype(np.float64), **form)
+        for algorithm in ("direct", "im2col"):
+            found = fastdl.conv2d(x.array, weight, **form, algorithm=algorithm)
+            np.testing.assert_array_equal(found, expected, err_msg=f"{size} {kernel} {form}")
+        packed = pack_conv2d_weight_as(_kernels.TILE_COLUMNS, weight)
+        np.testing.assert_array_equal(fastdl.conv2d(x.array, packed, **form), expected)
+        found = fastdl.conv2d_backward(found, x.array, weight, **form, algorithm="direct").weight
+        bound = 4 * np.finfo(dtype).eps * np.abs(grads.weight).max()
+        np.testing.assert_allclose(found, grads.weight, rtol=0, atol=bound * size.prod() ** 0.5)
+
+
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
     ("x", "weight", "options"),
     [

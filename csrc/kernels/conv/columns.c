@@ -227,6 +227,9 @@ void conv_fill_columns(const convolution *v, const real *x, int64_t k, int64_t t
 {
     const fdl_window *w = &v->w;
     const int64_t k_end = k + terms;
+    const conv_columns to = {.data = out, .row = out_row};
+    if (conv_sampled_applies(w) && conv_fill_sampled(v, x, k, terms, position, count, 0, &to))
+        return;
     tap_column t = {
         .tap_step = w->kernel_width,
         .k = k,
@@ -294,7 +297,14 @@ const real *conv_pack_columns(const void *context, int64_t k, int64_t terms, int
         const gemm_matrix b = {m->x + n * step, v->positions, 1};
         return gemm_matrix_b(&b, k, terms, position, columns, out);
     }
-    for (int64_t j = 0, width; j < columns; j += width) {
+    const conv_columns to = {out, 0, terms, columns};
+    bool filled = conv_sampled_applies(&v->w);
+    for (int64_t done = 0, length; done < columns && filled; done += length) {
+        const int64_t i = (column + done) / v->positions, from = (column + done) % v->positions;
+        length = min64(columns - done, v->positions - from);
+        filled = conv_fill_sampled(v, m->x + i * step, k, terms, from, length, done, &to);
+    }
+    for (int64_t j = 0, width; j < columns && !filled; j += width) {
         width = gemm_panel_width(columns - j);
         const int64_t count = min64(columns - j, width);
         real *panel = out + j * terms;

@@ -10,8 +10,8 @@
  *                    convolution of grad_y with the kernels turned round, above it several (phases.c)
  *   grad_b  [f]    = sum_p grad_y[f, p], accumulated in double
  *
- * Arrows between the files point down: this one; products.c, channels_last.c, rows.c, depthwise.c, phases.c and
- * winograd_*.c, which each compute one way; columns.c and winograd.c, which describe. */
+ * Arrows between the files point down: this one; products.c, few_positions.c, channels_last.c, rows.c, depthwise.c,
+ * phases.c and winograd_*.c, which each compute one way; columns.c, sampled.c and winograd.c, which describe. */
 #include "kernels/conv/conv.h"
 
 /* ---- what the table asks ---- */
@@ -410,7 +410,8 @@ static convolution describe_packed(const fdl_window *window, const real *packed,
     convolution v = conv_describe(window, packed);
     if (window->channels_last)
         v = conv_describe(window, packed + v.w.out_channels * v.terms);
-    v.packed = window->channels_last || !filters_planes(&v) ? packed : NULL;
+    const bool plain = !window->channels_last && filters_planes(&v) && packed_tile != FDL_TILE_COLUMNS;
+    v.packed = plain ? NULL : packed;
     v.packed_winograd = packed + packed_size(&v, packed_tile);
     v.packed_tile = packed_tile;
     return v;
@@ -536,14 +537,13 @@ int fdl_conv_transpose_backward(const real *grad_output, const real *x, const re
     return status;
 }
 
-/* ---- im2col and its adjoint, one channel of one image at a time ---- */
+/* ---- im2col and its adjoint; the channels of all images are as those of one ---- */
 
 static int im2col_task(void *context, int64_t begin, int64_t end)
 {
     const convolution *v = context;
-    for (int64_t c = begin; c < end; c++)
-        conv_fill_columns(v, v->x + c * v->pixels, 0, v->taps, 0, v->positions, v->y + c * v->taps * v->positions,
-                          v->positions);
+    conv_fill_columns(v, v->x, begin * v->taps, (end - begin) * v->taps, 0, v->positions,
+                      v->y + begin * v->taps * v->positions, v->positions);
     return FDL_OK;
 }
 

@@ -115,6 +115,21 @@ void conv_fill_columns(const convolution *v, const real *x, int64_t k, int64_t t
 void conv_add_columns(const convolution *v, const real *columns, int64_t columns_row, int64_t position, int64_t count,
                       real *x, int64_t channels);
 
+#define conv_sampled_applies FDL_NAME(conv_sampled_applies)
+#define conv_fill_sampled FDL_NAME(conv_fill_sampled)
+
+/* Where columns go: rows of `row` elements, or (0) panels of `terms` terms for `columns` columns, as gemm_pack_b has them. */
+typedef struct {
+    real *data;
+    int64_t row, terms, columns;
+} conv_columns;
+
+/* The same as conv_fill_columns, a plane at a time, to the columns from `column` on: whether that is how windows lie;
+ * false: there was no memory. */
+bool conv_sampled_applies(const fdl_window *w);
+bool conv_fill_sampled(const convolution *v, const real *x, int64_t k, int64_t terms, int64_t position, int64_t count,
+                       int64_t column, const conv_columns *to);
+
 #define conv_products_cycles FDL_NAME(conv_products_cycles)
 #define conv_products_forward FDL_NAME(conv_products_forward)
 #define conv_products_grad_x FDL_NAME(conv_products_grad_x)
