@@ -18,6 +18,7 @@ enum {
     STRIP_BYTES = 512 * 1024,
     SMALL_A = 24 * 1024 / (int)sizeof(real), /* so few elements of A stay in the first-level cache */
     FEW_ROWS = 16,                           /* up to which A is not copied where B is packed beforehand */
+    GROUP = 4,                               /* panels of an A by columns that are packed together */
 };
 #define LINE ((int)(64 / sizeof(real))) /* elements in a cache line */
 
@@ -355,22 +356,39 @@ static void unpack_thin(const gemm_problem *p, const real *panels, int64_t strip
                 out[j * GEMM_A_STRIDE + k] = panel[k * row + j];
 }
 
-/* out = A[row : row + rows, : terms], as it lies in memory. */
-static void pack_a(const gemm_matrix *a, int64_t row, int64_t rows, int64_t terms, real *out)
+/* out = A[row : row + rows, : terms], of an A by rows. */
+static void pack_rows(const gemm_matrix *a, int64_t row, int64_t rows, int64_t terms, real *out)
 {
-    const real *from = a->data + row * a->row;
-    if (a->column == 1) {
-        for (int64_t i = 0; i < rows; i++)
-            memcpy(out + i * GEMM_A_STRIDE, from + i * a->row, (size_t)terms * sizeof(real));
-    } else {
-        vmask present[GEMM_ROWS];
-        for (int64_t i = 0; i < rows; i += LANES)
-            present[i / LANES] = vmask_range(0, min64(LANES, rows - i));
-        /* Whole vectors are stored: what spills over is overwritten by the next column, or never read. */
-        for (int64_t j = 0; j < terms; j++)
-            for (int64_t i = 0; i < rows; i += LANES)
-                vstore(out + j * GEMM_A_PANEL + i, vload_masked(from + j * a->column + i, present[i / LANES]));
+    for (int64_t i = 0; i < rows; i++)
+        memcpy(out + i * GEMM_A_STRIDE, a->data + (row + i) * a->row, (size_t)terms * sizeof(real));
+}
+
+/* The terms [0, terms) of `count` panels of `panel` rows, of which the last has `last`, from columns [terms, rows]: in each
+ * term side by side, so that columns are read in stretches that the prefetcher sees. Panels are `step` apart. */
+FDL_INLINE void fill_panels(const real *columns, int64_t row, int64_t terms, int64_t panel, int64_t last, real *packed,
+                            int64_t step, const int count)
+{
+    for (int64_t k = 0; k < terms; k++, columns += row, packed += GEMM_A_PANEL) {
+        FDL_UNROLL
+        for (int i = 0; i < count; i++) {
+            __builtin_prefetch(columns + 6 * row + i * panel);
+            const int64_t rows = i < count - 1 ? panel : last;
+            for (int64_t l = 0; l < GEMM_A_PANEL; l += LANES)
+                vstore_up_to(packed + i * step + l, vload_up_to(columns + i * panel + l, max64(0, rows - l)),
+                             GEMM_A_PANEL - l);
+        }
     }
+}
+
+/* The same of up to GROUP panels, each whole. */
+static void fill_group(const real *columns, int64_t row, int64_t terms, int64_t panel, real *packed, int64_t step,
+                       int64_t count)
+{
+    if (count == GROUP)
+        fill_panels(columns, row, terms, panel, panel, packed, step, GROUP);
+    else
+        for (int64_t i = 0; i < count; i++)
+            fill_panels(columns + i * panel, row, terms, panel, panel, packed + i * step, step, 1);
 }
 
 /* Where a tile of C is. */
@@ -477,27 +495,9 @@ void gemm_pack(const gemm_matrix *a, int64_t m, int64_t k, real *packed) { gemm_
 
 int64_t gemm_packed_columns_size(int64_t m, int64_t k, int64_t panel) { return ceil_div(m, panel) * GEMM_A_PANEL * k; }
 
-/* The terms [0, terms) of `count` panels of `panel` rows, of which the last has `last`, from columns [terms, rows]: in each
- * term side by side, so that columns are read in stretches that the prefetcher sees. Panels are `step` apart. */
-FDL_INLINE void fill_panels(const real *columns, int64_t row, int64_t terms, int64_t panel, int64_t last, real *packed,
-                            int64_t step, const int count)
-{
-    for (int64_t k = 0; k < terms; k++, columns += row, packed += GEMM_A_PANEL) {
-        FDL_UNROLL
-        for (int i = 0; i < count; i++) {
-            __builtin_prefetch(columns + 6 * row + i * panel);
-            const int64_t rows = i < count - 1 ? panel : last;
-            for (int64_t l = 0; l < GEMM_A_PANEL; l += LANES)
-                vstore_up_to(packed + i * step + l, vload_up_to(columns + i * panel + l, max64(0, rows - l)),
-                             GEMM_A_PANEL - l);
-        }
-    }
-}
-
 void gemm_pack_a_columns(const real *columns, int64_t row, int64_t k, int64_t terms, int64_t k_total, int64_t m,
                          int64_t panel, real *packed)
 {
-    enum { GROUP = 4 };
     const int64_t slices = gemm_slices(k_total), k_end = k + terms;
     for (int64_t slice = 0, first = 0, deep; slice < slices; slice++, first += deep) {
         deep = gemm_slice_terms(k_total, first, slices - slice);
@@ -713,6 +713,18 @@ static const real *panels_after(const gemm_problem *p, int64_t k, int64_t terms,
     return column + strip < p->n ? gemm_packed_b(p->b, 0, first, column + strip, 0, NULL) : NULL;
 }
 
+/* Rows of the next block, of those that are left: blocks of nearly equal height. */
+FDL_INLINE int64_t block_height(int64_t left) { return ceil_div(left, ceil_div(left, GEMM_ROWS)); }
+
+/* How many of the next blocks have `rows` rows, at most GROUP. */
+static int64_t blocks_alike(int64_t left, int64_t rows)
+{
+    int64_t count = 0;
+    for (; count < GROUP && left > 0 && block_height(left) == rows; left -= rows)
+        count++;
+    return count;
+}
+
 /* Of the slices that begin in [k_begin, k_end). */
 static int packed_block(const gemm_problem *p, const gemm_range *range, int64_t k_begin, int64_t k_end)
 {
@@ -734,7 +746,7 @@ static int packed_block(const gemm_problem *p, const gemm_range *range, int64_t 
     const int layout = by_rows ? BY_ROWS : BY_COLUMNS;
     const fdl_mark mark = fdl_scratch_mark();
     real *packed_b = fdl_scratch(strip_columns * most_depth * (int64_t)sizeof(real));
-    real *packed_a = fdl_scratch(GEMM_A_PANEL * GEMM_A_STRIDE * (int64_t)sizeof(real));
+    real *packed_a = fdl_scratch((by_rows ? 1 : GROUP) * GEMM_A_PANEL * GEMM_A_STRIDE * (int64_t)sizeof(real));
     real *packed_thin = fdl_scratch(GEMM_THIN * GEMM_A_STRIDE * (int64_t)sizeof(real));
     if (!packed_a || !packed_b || !packed_thin) {
         fdl_scratch_release(mark);
@@ -758,12 +770,12 @@ static int packed_block(const gemm_problem *p, const gemm_range *range, int64_t 
             if (!steady)
                 unpack_thin(p, panels, strip, terms, packed_thin);
             const real *next_b = p->b_step ? panels + p->b_step : panels_after(p, k, terms, column, strip);
-            int64_t fetched = next_b ? 0 : strip; /* columns of the B to come */
+            int64_t fetched = next_b ? 0 : strip;      /* columns of the B to come */
+            int64_t group = 0, group_end = range->row; /* the rows of A by columns that are packed */
             for (int64_t row = range->row, rows; row < range->row_end; row += rows) {
-                const int64_t left = range->row_end - row;
                 rows = p->packed_a.data ? gemm_packed_rows(p->packed_a.row + row, p->packed_a.row + range->row_end,
                                                            panel_rows(&p->packed_a))
-                                        : ceil_div(left, ceil_div(left, GEMM_ROWS)); /* blocks of nearly equal height */
+                                        : block_height(range->row_end - row);
                 const bool more = row + rows < range->row_end;
                 const real *a = packed_a, *next_a = NULL;
                 int64_t a_row = layout == BY_ROWS ? GEMM_A_STRIDE : 0,
@@ -775,11 +787,22 @@ static int packed_block(const gemm_problem *p, const gemm_range *range, int64_t 
                     p->pack_a(p->a_context, row, rows, k, terms, packed_a);
                 } else {
                     const gemm_matrix from = {p->a.data + k * p->a.column, p->a.row, p->a.column};
-                    if (strip <= GEMM_THIN && by_rows && !steady) /* each element is read once: where it lies */
-                        a = from.data + row * from.row, a_row = from.row;
-                    else
-                        pack_a(&from, row, rows, terms, packed_a);
                     next_a = more ? from.data + (row + rows) * from.row : NULL;
+                    if (!by_rows) { /* fetched ahead: a line of what comes after the group */
+                        const int64_t step = GEMM_A_PANEL * terms;
+                        if (row == group_end) {
+                            const int64_t count = blocks_alike(range->row_end - row, rows);
+                            group = row, group_end = row + count * rows;
+                            fill_group(from.data + row, from.column, terms, rows, packed_a, step, count);
+                        }
+                        const int64_t block = (row - group) / rows, next = group_end + block * LINE;
+                        a = packed_a + block * step;
+                        next_a = next < range->row_end ? from.data + next : NULL;
+                    } else if (strip <= GEMM_THIN && !steady) { /* each element is read once: where it lies */
+                        a = from.data + row * from.row, a_row = from.row;
+                    } else {
+                        pack_rows(&from, row, rows, terms, packed_a);
+                    }
                 }
                 tile t = {
                     .a = a,
