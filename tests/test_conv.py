@@ -49,7 +49,7 @@ def test_explanation_of_few_positions() -> None:
     assert "few positions" in fastdl.explain_conv2d((1, 1024, 7, 7), (256, 1024, 1, 1), packed=True).reason
     assert (
         "few positions"
-        in fastdl.explain_conv2d((1, 128, 14, 14), (256, 128, 3, 3), stride=2, padding=1, packed=True).reason
+        in fastdl.explain_conv2d((1, 256, 14, 14), (256, 256, 3, 3), stride=2, padding=1, packed=True).reason
     )
     assert "few" not in fastdl.explain_conv2d((1, 1024, 8, 8), (256, 1024, 1, 1), packed=True).reason
     assert "few" not in fastdl.explain_conv2d((1, 1024, 7, 7), (256, 1024, 1, 1)).reason

@@ -603,6 +603,8 @@ static int loose_block(const gemm_problem *p, const gemm_range *range, int64_t k
 
 int64_t gemm_packed_b_size(int64_t k, int64_t n) { return k * whole_lines(n); }
 
+const real *gemm_packed_b_slice(const real *packed, int64_t n, int64_t k) { return packed + k * whole_lines(n); }
+
 void gemm_pack_b_columns(const gemm_matrix *b, int64_t k_total, int64_t n, int64_t panel, real *packed)
 {
     const int64_t slices = gemm_slices(k_total);
@@ -702,7 +704,7 @@ static bool is_by_panels(const gemm_problem *p)
 }
 
 /* Where the panels of a B packed beforehand go on after those of a slice and a strip: the next slice, or the first one of
- * the columns beside, whoever computes them; NULL: nowhere. */
+ * the columns beside, or what is packed after it all, whoever computes that; NULL: nowhere. */
 static const real *panels_after(const gemm_problem *p, int64_t k, int64_t terms, int64_t column, int64_t strip)
 {
     if (p->pack_b != gemm_packed_b)
@@ -710,7 +712,7 @@ static const real *panels_after(const gemm_problem *p, int64_t k, int64_t terms,
     if (k + terms < p->k)
         return gemm_packed_b(p->b, k + terms, 0, column, strip, NULL);
     const int64_t first = gemm_slice_terms(p->k, 0, gemm_slices(p->k));
-    return column + strip < p->n ? gemm_packed_b(p->b, 0, first, column + strip, 0, NULL) : NULL;
+    return gemm_packed_b(p->b, 0, first, column + strip, 0, NULL);
 }
 
 /* Rows of the next block, of those that are left: blocks of nearly equal height. */

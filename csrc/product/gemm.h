@@ -77,6 +77,7 @@ typedef struct {
 #define gemm_packed_columns_size FDL_NAME(gemm_packed_columns_size)
 #define gemm_pack_a_columns FDL_NAME(gemm_pack_a_columns)
 #define gemm_packed_b_size FDL_NAME(gemm_packed_b_size)
+#define gemm_packed_b_slice FDL_NAME(gemm_packed_b_slice)
 #define gemm_pack_b_columns FDL_NAME(gemm_pack_b_columns)
 #define gemm_packed_b FDL_NAME(gemm_packed_b)
 #define gemm_in_place FDL_NAME(gemm_in_place)
@@ -143,6 +144,8 @@ enum {
     GEMM_B_NARROW = 128 / (int)sizeof(real), /* for many: a tile of two vectors of 64 bytes reads all of it */
 };
 int64_t gemm_packed_b_size(int64_t k, int64_t n);
+/* Its terms from k on, where a slice begins: packed as they are, if they are all of a slice. */
+const real *gemm_packed_b_slice(const real *packed, int64_t n, int64_t k);
 void gemm_pack_b_columns(const gemm_matrix *b, int64_t k, int64_t n, int64_t panel, real *packed);
 /* pack_b for it; the problem's b_panel is that panel. A few rows of an A by rows, and panels of GEMM_B_PANEL, are taken where they lie,
  * by the tiles of loose.h, which read each panel once and in order: the same sums, but for thin columns. */

@@ -10,11 +10,11 @@
 #include "kernels/conv/conv.h"
 
 enum {
-    STRIP = 1024 / (int)sizeof(real),          /* filters whose results are computed, and turned, at a time */
-    SUMS_ROW = STRIP + 64 / (int)sizeof(real), /* between rows of the sums; odd in cache lines */
-    IMAGES_BYTES = 1024 * 1024,  /* of the columns of the images that are computed together, but at least one */
-    COLUMNS_BYTES = 64 * 1024,   /* of the columns that are packed at a time */
-    CHANNELS_TOGETHER = 1 << 15, /* elements of columns that are worth a thread */
+    STRIP = 512 / (int)sizeof(real), /* filters that are multiplied at a time: weights of a slice, and those to come */
+    SUMS_BYTES = 512 * 1024,         /* of results before they are turned, but at least a strip's */
+    IMAGES_BYTES = 1024 * 1024,      /* of the columns of the images that are computed together, but at least one */
+    COLUMNS_BYTES = 64 * 1024,       /* of the columns that are packed at a time */
+    CHANNELS_TOGETHER = 1 << 15,     /* elements of columns that are worth a thread */
 };
 
 bool conv_few_applies(const convolution *v)
@@ -36,7 +36,7 @@ bool conv_few_pays(const convolution *v)
         return true;
     const int64_t n = v->w.batch * v->positions;
     const double turning = 12 / (double)v->terms; /* for each term of a position */
-    return v->filters >= 2 * GEMM_B_NARROW && n >= GEMM_ROWS && columns_computed(n) > (1.01 + turning) * (double)n;
+    return v->filters >= 2 * GEMM_B_NARROW && n >= GEMM_ROWS && columns_computed(n) > (1.03 + turning) * (double)n;
 }
 
 /* Some images of v. */
@@ -72,9 +72,9 @@ static int columns_task(void *context, int64_t begin, int64_t end)
     return FDL_OK;
 }
 
-/* y of image n and of `filters` filters from f on, from sums [positions, SUMS_ROW]; up to LANES rows past the last are
- * read. */
-static void store_turned(const convolution *v, int64_t n, int64_t f, int64_t filters, const real *sums)
+/* y of image n and of `filters` filters from f on, from sums [positions, filters], `row` apart; up to LANES rows past the
+ * last are read. */
+static void store_turned(const convolution *v, int64_t n, int64_t f, int64_t filters, const real *sums, int64_t row)
 {
     const limits cut = limits_of(&v->activation);
     real *y = v->y + (n * v->filters + f) * v->positions;
@@ -83,7 +83,7 @@ static void store_turned(const convolution *v, int64_t n, int64_t f, int64_t fil
         const int64_t present = min64(LANES, filters - j);
         for (int64_t p = 0; p < v->positions; p += LANES) { /* main loop and tail */
             vreal block[LANES];
-            vload_transposed(sums + p * SUMS_ROW + j, SUMS_ROW, block);
+            vload_transposed(sums + p * row + j, row, block);
             for (int64_t l = 0; l < present; l++) {
                 const int64_t to = (j + l) * v->positions + p, left = v->positions - p;
                 const vreal value = residual ? block[l] + vload_up_to(residual + to, left) : block[l];
@@ -94,33 +94,51 @@ static void store_turned(const convolution *v, int64_t n, int64_t f, int64_t fil
     activate_stored(&v->activation, y, v->positions, filters, v->positions);
 }
 
+/* The sums [rows, filters] of the filters from f on. Slice by slice, so that columns stay in the second-level cache while
+ * all strips of filters are multiplied by them. */
+static int multiply(const part *p, int64_t f, int64_t filters, real *sums, int64_t row)
+{
+    const convolution *v = p->v;
+    const int64_t slices = gemm_slices(v->terms), panels = ceil_div(p->rows, p->panel) * GEMM_A_PANEL;
+    int status = FDL_OK;
+    for (int64_t slice = 0, k = 0, terms; slice < slices; slice++, k += terms) {
+        terms = gemm_slice_terms(v->terms, k, slices - slice);
+        const gemm_packed_columns weights = {gemm_packed_b_slice(v->packed, v->filters, k), v->filters};
+        const gemm_problem product = {
+            .m = p->rows,
+            .n = v->filters,
+            .k = terms,
+            .packed_a = {p->columns + panels * k, p->rows, 0, p->panel},
+            .pack_b = gemm_packed_b,
+            .b = &weights,
+            .b_panel = GEMM_B_NARROW,
+            .c = (real *)((uintptr_t)sums - (uintptr_t)f * sizeof(real)),
+            .c_row = row,
+            .accumulate = slice > 0,
+            .column_bias = slice == slices - 1 ? v->bias : NULL,
+        };
+        for (int64_t j = f; j < f + filters && status == FDL_OK; j += STRIP)
+            status = gemm_block(&product, (gemm_range){0, p->rows, j, min64(j + STRIP, f + filters)});
+    }
+    return status;
+}
+
 /* Items are strips of filters. */
 static int strips_task(void *context, int64_t begin, int64_t end)
 {
     const part *p = context;
     const convolution *v = p->v;
-    const gemm_packed_columns weights = {v->packed, v->filters};
-    const int64_t rows = p->rows;
+    const int64_t size = (int64_t)sizeof(real);
+    const int64_t together = max64(1, min64(end - begin, SUMS_BYTES / (p->rows * STRIP * size))) * STRIP;
+    const int64_t row = together + 64 / size; /* odd in cache lines */
     const fdl_mark mark = fdl_scratch_mark();
-    real *sums = fdl_scratch((rows + LANES) * SUMS_ROW * (int64_t)sizeof(real));
+    real *sums = fdl_scratch((p->rows + LANES) * row * size);
     int status = sums ? FDL_OK : FDL_OUT_OF_MEMORY;
-    for (int64_t strip = begin; strip < end && status == FDL_OK; strip++) {
-        const int64_t f = strip * STRIP, filters = min64(STRIP, v->filters - f);
-        const gemm_problem product = {
-            .m = rows,
-            .n = v->filters,
-            .k = v->terms,
-            .packed_a = {p->columns, rows, 0, p->panel},
-            .pack_b = gemm_packed_b,
-            .b = &weights,
-            .b_panel = GEMM_B_NARROW,
-            .c = (real *)((uintptr_t)sums - (uintptr_t)f * sizeof(real)),
-            .c_row = SUMS_ROW,
-            .column_bias = v->bias,
-        };
-        status = gemm_block(&product, (gemm_range){0, rows, f, f + filters});
+    for (int64_t f = begin * STRIP; f < min64(end * STRIP, v->filters) && status == FDL_OK; f += together) {
+        const int64_t filters = min64(together, min64(end * STRIP, v->filters) - f);
+        status = multiply(p, f, filters, sums, row);
         for (int64_t i = 0; i < p->images && status == FDL_OK; i++)
-            store_turned(v, p->first + i, f, filters, sums + i * v->positions * SUMS_ROW);
+            store_turned(v, p->first + i, f, filters, sums + i * v->positions * row, row);
     }
     fdl_scratch_release(mark);
     return status;
