@@ -188,6 +188,11 @@ double conv_columns_cycles(const convolution *v)
     const double rows = (double)(w->out_depth * w->out_height), columns = (double)w->out_width;
     const double runs = 1 + columns / GEMM_COLUMNS, vectors = columns / LANES + 0.5; /* of a row, which panels cut */
     double run = 1.45 * columns;
+    if (conv_sampled_applies(w)) {
+        const double lines = rows * (double)(w->kernel_width * min64(w->kernel_height, w->stride_height));
+        const double copies = (double)v->taps * (1 + (double)v->positions / GEMM_COLUMNS);
+        return 400 + (double)v->channels * (3 * lines * (double)ceil_div(w->out_width, LANES) + 5 * copies);
+    }
     if (is_far(w))
         run = 14 * runs + columns / 2;
     else if (w->stride_width == 1)
