@@ -61,7 +61,6 @@ FDL_INLINE void vtake_later(vreal *best, vint *at, vreal v, vint place)
     *at = vselect_int(won, place, *at);
 }
 #endif
-
 /* The larger and the smaller; b where either is NaN. */
 #ifndef vmax
 FDL_INLINE vreal vmax(vreal a, vreal b) { return vselect(a > b, a, b); }

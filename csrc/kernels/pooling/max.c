@@ -6,10 +6,11 @@
  *
  * Which element wins is torch's: the first of equals in the order of depth, height and width, and the last NaN. Folding
  * rows first would lose that order, so where the position matters the winning row is kept beside each maximum and
- * settles ties along the line. The gradient finds the positions again and goes the two steps backwards: grad_output is
- * added along a line to the winning taps, and the line to the winning rows, in `real`. */
+ * settles ties along the line. The gradient finds the positions again, mostly in the stages of stages.h; else it goes the
+ * two steps backwards: grad_output is added along a line to the winning taps, and the line to the winning rows, in
+ * `real`. */
 #define POOL_SUMS 0
-#include "kernels/pooling/pooling.h"
+#include "kernels/pooling/stages.h"
 
 /* Elements ahead that are asked for: rows are read in turns, which hides from the processor that each goes on. */
 enum { AHEAD = 1024 / (int)sizeof(real) };
@@ -483,7 +484,8 @@ FDL_INLINE quads give_quads(quads x, vreal grad)
  * spills the next makes right. */
 FDL_INLINE void give_whole_quads(const real *x, int64_t second, int64_t below, vreal grad, real *to)
 {
-    const quads v = give_quads((quads){{vload(x), vload(x + below)}, {vload(x + second), vload(x + second + below)}}, grad);
+    const quads v =
+        give_quads((quads){{vload(x), vload(x + below)}, {vload(x + second), vload(x + second + below)}}, grad);
     vstore(to, v.low[0]);
     if (second < below) {
         vstore(to + second, v.high[0]);
@@ -517,7 +519,8 @@ static int tiled_backward(void *context, int64_t begin_plane, int64_t end_plane)
     const int64_t size = p->out_row, row = p->row, end = end_plane * w->depth * w->out_height;
     const int64_t spilling = pool_spilling(p, end);
     const bool halves = row <= LANES, odd = 2 * size < row; /* two rows in a vector; a column is in no window */
-    const vmask first = vmask_range(0, min64(size, LANES / 2)), second = vmask_range(LANES / 2, LANES / 2 + min64(size, LANES / 2));
+    const vmask first = vmask_range(0, min64(size, LANES / 2)),
+                second = vmask_range(LANES / 2, LANES / 2 + min64(size, LANES / 2));
     const vint lanes = lanes_before(size);
     for (int64_t i = begin_plane * w->depth * w->out_height, stop; i < end; i = stop) {
         const int64_t image = i / w->out_height * w->height * row;
@@ -649,8 +652,7 @@ static int indices_rows(void *context, int64_t begin, int64_t end)
     for (int64_t i = begin; ready && i < end; i++) {
         find(p, &f);
         if (p->positions_beside) {
-            if (p->y)
-                memcpy(p->y + i * p->out_row, f.best, (size_t)p->out_row * sizeof(real));
+            memcpy(p->y + i * p->out_row, f.best, (size_t)p->out_row * sizeof(real));
             for (int64_t j = 0; j < p->w->out_width; j++)
                 vstore_int(p->positions_beside + i * p->out_row + j * LANES, positions_beside_at(p, &f, j));
             continue;
@@ -783,34 +785,6 @@ static int backward_planes(void *context, int64_t begin, int64_t end)
     }
     fdl_scratch_release(mark);
     return ready ? FDL_OK : FDL_OUT_OF_MEMORY;
-}
-
-/* Blocks of LANES planes: positions are found side by side, and gradients added where they say. */
-static int search_blocks(void *context, int64_t begin, int64_t end)
-{
-    const beside *b = context;
-    const pooling *p = b->p;
-    pooling side = b->side;
-    const fdl_mark mark = fdl_scratch_mark();
-    real *x = fdl_scratch(p->volume * VECTOR_BYTES);
-    integer *at = fdl_scratch(p->positions * VECTOR_BYTES); /* [positions, LANES] */
-    side.x = x, side.positions_beside = at;
-    int status = x && at ? FDL_OK : FDL_OUT_OF_MEMORY;
-    for (int64_t block = begin; block < end && status == FDL_OK; block++) {
-        const int64_t plane = block * LANES, planes = min64(LANES, p->planes - plane);
-        interleave(p->x + plane * p->volume, p->volume, planes, p->volume, x);
-        status = b->run(&side, 0, b->count);
-        memset(p->grad_input + plane * p->volume, 0, (size_t)(planes * p->volume) * sizeof(real));
-        for (int64_t i = 0; i < planes && status == FDL_OK; i++) {
-            const real *grad_output = p->grad_output + (plane + i) * p->positions;
-            real *grad_input = p->grad_input + (plane + i) * p->volume;
-            for (int64_t j = 0; j < p->positions; j++)
-                if (at[j * LANES + i] >= 0)
-                    grad_input[at[j * LANES + i]] += grad_output[j];
-        }
-    }
-    fdl_scratch_release(mark);
-    return status;
 }
 
 /* Backward where a window's taps are in several cuts: positions of some rows and columns of y are found, in all cuts of
@@ -946,8 +920,11 @@ static int backward(pooling *p)
     if (is_tiled(p))
         return over_planes(p, tiled_backward);
     if (pool_beside_pays(p->w) && !(is_pairs(p) && p->w->width > LANES / 2))
-        return over_blocks(p, prepare, indices_rows, p->w->out_depth * p->w->out_height, search_blocks);
-    return over_planes(p, p->whole ? whole_backward : is_pairs(p) ? pairs_backward : backward_planes);
+        return over_blocks(p, prepare, NULL, 0, beside_backward);
+    return over_planes(p, p->whole              ? whole_backward
+                          : is_pairs(p)         ? pairs_backward
+                          : rows_in_band(p) > 0 ? rows_backward
+                                                : backward_planes);
 }
 
 int fdl_max_pool_backward(const real *grad_output, const real *x, const int64_t *indices, real *grad_input,
