@@ -34,11 +34,11 @@ FDL_INLINE int64_t next_block(const real *x, int64_t e, int64_t size)
     return min64(e == 0 ? until_aligned(x, size) : e + LANES, size - LANES);
 }
 
-/* A function of its own: as long as it is, and wherever it is used, it would be a good part of the library. */
-#define OUT_OF_LINE __attribute__((noinline, unused)) static
+/* Functions of their own: as long as they are, and wherever they are used, they would be a good part of the library. */
+#define FDL_OUTLINE __attribute__((noinline, unused))
 
 /* sheet = the arrays x [size], `step` apart; 0 in lanes past the last. */
-OUT_OF_LINE void interleave(const real *x, int64_t step, int64_t arrays, int64_t size, real *sheet)
+static FDL_OUTLINE void interleave(const real *x, int64_t step, int64_t arrays, int64_t size, real *sheet)
 {
     for (int64_t e = 0; e < size; e = next_block(x, e, size)) {
         const int64_t n = min64(LANES, size - e);
@@ -56,7 +56,7 @@ OUT_OF_LINE void interleave(const real *x, int64_t step, int64_t arrays, int64_t
 }
 
 /* The other way round: the arrays y [size], `step` apart, from the sheet. */
-OUT_OF_LINE void separate(const real *sheet, int64_t step, int64_t arrays, int64_t size, real *y)
+static FDL_OUTLINE void separate(const real *sheet, int64_t step, int64_t arrays, int64_t size, real *y)
 {
     for (int64_t e = 0; e < size; e = next_block(y, e, size)) {
         const int64_t n = min64(LANES, size - e);
