@@ -53,6 +53,21 @@ FDL_INLINE vreal vselect(vint mask, vreal a, vreal b)
 }
 #define vselect vselect
 
+/* GCC makes vectors of masks, and masks of those again. */
+FDL_INLINE void vtake_later(vreal *best, vint *at, vreal v, vint place)
+{
+#if defined(FDL_f32)
+    const __mmask16 won = _mm512_cmp_ps_mask(v, *best, _CMP_GT_OQ) | _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
+    *best = _mm512_mask_mov_ps(*best, won, v);
+    *at = (vint)_mm512_mask_mov_epi32((__m512i)*at, won, (__m512i)place);
+#else
+    const __mmask8 won = _mm512_cmp_pd_mask(v, *best, _CMP_GT_OQ) | _mm512_cmp_pd_mask(v, v, _CMP_UNORD_Q);
+    *best = _mm512_mask_mov_pd(*best, won, v);
+    *at = (vint)_mm512_mask_mov_epi64((__m512i)*at, won, (__m512i)place);
+#endif
+}
+#define vtake_later vtake_later
+
 /* GCC converts halves, and puts them together. */
 FDL_INLINE vdouble vload_double(const real *p)
 {

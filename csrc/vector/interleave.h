@@ -25,10 +25,23 @@ FDL_INLINE void load_side_by_side(const real *x, int64_t step, int64_t arrays, i
     vtranspose(block);
 }
 
-/* sheet = the arrays x [size], `step` apart; 0 in lanes past the last. */
-FDL_INLINE void interleave(const real *x, int64_t step, int64_t arrays, int64_t size, real *sheet)
+/* Where the block after the one at e begins: at whole cache lines, and the last one so that it is whole too, if there are
+ * as many elements, even if it takes some of the one before again. */
+FDL_INLINE int64_t next_block(const real *x, int64_t e, int64_t size)
 {
-    for (int64_t e = 0, n = until_aligned(x, size); e < size; e += n, n = min64(LANES, size - e)) {
+    if (size - e <= LANES)
+        return size;
+    return min64(e == 0 ? until_aligned(x, size) : e + LANES, size - LANES);
+}
+
+/* Functions of their own: as long as they are, and wherever they are used, they would be a good part of the library. */
+#define FDL_OUTLINE __attribute__((noinline, unused))
+
+/* sheet = the arrays x [size], `step` apart; 0 in lanes past the last. */
+static FDL_OUTLINE void interleave(const real *x, int64_t step, int64_t arrays, int64_t size, real *sheet)
+{
+    for (int64_t e = 0; e < size; e = next_block(x, e, size)) {
+        const int64_t n = min64(LANES, size - e);
         vreal block[LANES];
         load_side_by_side(x + e, step, arrays, n, block);
         if (n == LANES) { /* main loop */
@@ -43,9 +56,10 @@ FDL_INLINE void interleave(const real *x, int64_t step, int64_t arrays, int64_t 
 }
 
 /* The other way round: the arrays y [size], `step` apart, from the sheet. */
-FDL_INLINE void separate(const real *sheet, int64_t step, int64_t arrays, int64_t size, real *y)
+static FDL_OUTLINE void separate(const real *sheet, int64_t step, int64_t arrays, int64_t size, real *y)
 {
-    for (int64_t e = 0, n = until_aligned(y, size); e < size; e += n, n = min64(LANES, size - e)) {
+    for (int64_t e = 0; e < size; e = next_block(y, e, size)) {
+        const int64_t n = min64(LANES, size - e);
         vreal block[LANES];
         if (n == LANES && arrays == LANES) { /* main loop */
             vload_transposed(sheet + e * LANES, LANES, block);

@@ -49,7 +49,18 @@ FDL_INLINE vwide vmultiply_low(vwide a, vwide b) { return (a & UINT32_MAX) * (b 
 FDL_INLINE vreal vselect(vint mask, vreal a, vreal b) { return (vreal)(((vint)a & mask) | ((vint)b & ~mask)); }
 #endif
 FDL_INLINE vint vselect_int(vint mask, vint a, vint b) { return (a & mask) | (b & ~mask); }
+/* v where the mask is set, else 0. */
+FDL_INLINE vreal vonly(vint mask, vreal v) { return (vreal)((vint)v & mask); }
 
+/* v, from `place`, comes after what is best: it takes over where it is larger, or NaN. */
+#ifndef vtake_later
+FDL_INLINE void vtake_later(vreal *best, vint *at, vreal v, vint place)
+{
+    const vint won = (v > *best) | (v != v);
+    *best = vselect(won, v, *best);
+    *at = vselect_int(won, place, *at);
+}
+#endif
 /* The larger and the smaller; b where either is NaN. */
 #ifndef vmax
 FDL_INLINE vreal vmax(vreal a, vreal b) { return vselect(a > b, a, b); }

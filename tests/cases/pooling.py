@@ -215,6 +215,12 @@ _MAX_2D = [
     pooling((2, 1, 2, 2), 2, padding=1, dilation=3, tags=_PADDING_ONLY),
     pooling((1, 2, 5, 2), (3, 2), stride=1, padding=1, dilation=(1, 3), tags=_PADDING_ONLY),
     pooling((3, 17, 30, 30), 2),
+    # planes of more rows than the search for the winners takes at a time
+    pooling((1, 2, 150, 90), 3, _special(1, 2, 150, 90), stride=2, padding=1, note="bands", tags=("special",)),
+    pooling((1, 2, 170, 40), 3, _ties(1, 2, 170, 40), stride=1, dilation=3, padding=1, note="bands", tags=("special",)),
+    pooling((1, 2, 300, 70), (2, 3), stride=(5, 2)),
+    pooling((1, 2, 200, 71), (3, 4), stride=(1, 2), padding=(1, 2), dilation=(4, 2)),
+    *(pooling((3, 17, rows, width), 2) for rows, width in ((7, 7), (6, 8), (5, 4), (3, 6))),
     pooling((2, 3, 11, 18), 3, stride=2, ceil_mode=True),
     pooling((2, 3, 2, 5), 3, stride=2, ceil_mode=True),
     pooling((2, 3, 10, 13), 2, stride=3, padding=1, ceil_mode=True),

@@ -6,10 +6,11 @@
  *
  * Which element wins is torch's: the first of equals in the order of depth, height and width, and the last NaN. Folding
  * rows first would lose that order, so where the position matters the winning row is kept beside each maximum and
- * settles ties along the line. The gradient finds the positions again and goes the two steps backwards: grad_output is
- * added along a line to the winning taps, and the line to the winning rows, in `real`. */
+ * settles ties along the line. The gradient finds the positions again, mostly in the stages of stages.h; else it goes the
+ * two steps backwards: grad_output is added along a line to the winning taps, and the line to the winning rows, in
+ * `real`. */
 #define POOL_SUMS 0
-#include "kernels/pooling/pooling.h"
+#include "kernels/pooling/stages.h"
 
 /* Elements ahead that are asked for: rows are read in turns, which hides from the processor that each goes on. */
 enum { AHEAD = 1024 / (int)sizeof(real) };
@@ -48,14 +49,6 @@ static bool finder_make(const pooling *p, finder *f)
 /* The lanes whose numbers are below n. */
 FDL_INLINE vint lanes_before(int64_t n) { return lane_numbers() < vset1_int((integer)min64(n, LANES)); }
 
-/* v, from `place`, comes after what is best: it takes over where it is larger, or NaN. */
-FDL_INLINE void take_later(vreal *best, vint *at, vreal v, vint place)
-{
-    const vint won = (v > *best) | (v != v);
-    *best = vselect(won, v, *best);
-    *at = vselect_int(won, place, *at);
-}
-
 /* The line and the rows of its elements; whether all of it is finite. Within a column the rows come in order: a later
  * one has to be larger, or NaN. Also a constant: rows. */
 FDL_INLINE bool find_in_rows(const pooling *p, finder *f, const real *x, const int64_t rows)
@@ -70,7 +63,7 @@ FDL_INLINE bool find_in_rows(const pooling *p, finder *f, const real *x, const i
         vreal best = vload(x + c->row[0] + i);
         vint at = {0};
         for (int64_t r = 1; r < rows; r++)
-            take_later(&best, &at, vload(x + c->row[r] + i), vset1_int((integer)r));
+            vtake_later(&best, &at, vload(x + c->row[r] + i), vset1_int((integer)r));
         vstore(line + i, best);
         vstore_int(row + i, at);
         zero += best * 0;
@@ -81,7 +74,7 @@ FDL_INLINE bool find_in_rows(const pooling *p, finder *f, const real *x, const i
         vreal best = vload_first_or(x + c->row[0] + i, left, nothing);
         vint at = {0};
         for (int64_t r = 1; r < rows; r++)
-            take_later(&best, &at, vload_first_or(x + c->row[r] + i, left, nothing), vset1_int((integer)r));
+            vtake_later(&best, &at, vload_first_or(x + c->row[r] + i, left, nothing), vset1_int((integer)r));
         vstore(line + i, best);
         vstore_int(row + i, vselect_int(lanes_before(left), at, vset1_int(NO_ROW)));
         zero += vselect(lanes_before(left), best, (vreal){0}) * 0;
@@ -289,9 +282,9 @@ static int64_t position_of_largest(const real *x, int64_t size, real *largest)
         vint at = lane_numbers(), now = at + vset1_int(LANES);
         int64_t i = LANES;
         for (; i + LANES <= end; i += LANES, now += vset1_int(LANES)) /* main loop */
-            take_later(&best, &at, vload(x + offset + i), now);
+            vtake_later(&best, &at, vload(x + offset + i), now);
         if (i < end) /* tail */
-            take_later(&best, &at, vload_first_or(x + offset + i, end - i, nothing), now);
+            vtake_later(&best, &at, vload_first_or(x + offset + i, end - i, nothing), now);
         const vint nan = best != best;
         if (vany(nan)) {
             position = offset - vmin_lane_int(vselect_int(nan, -at, vset1_int(0)));
@@ -327,8 +320,8 @@ FDL_INLINE winner find_pairs(const row_cursor *c, const real *x, int64_t n, cons
         const real *from = x + c->row[r];
         const vreal low = whole ? vload(from) : vload_first(from, low_lanes);
         const vreal high = whole ? vload(from + LANES) : vload_first(from + LANES, high_lanes);
-        take_later(&best.v, &best.tap, veven(low, high), vset1_int((integer)(2 * r)));
-        take_later(&best.v, &best.tap, vodd(low, high), vset1_int((integer)(2 * r + 1)));
+        vtake_later(&best.v, &best.tap, veven(low, high), vset1_int((integer)(2 * r)));
+        vtake_later(&best.v, &best.tap, vodd(low, high), vset1_int((integer)(2 * r + 1)));
     }
     return best;
 }
@@ -427,9 +420,9 @@ static int pairs_backward(void *context, int64_t begin, int64_t end)
 FDL_INLINE winner find_quads(const vreal low[2], const vreal high[2])
 {
     winner best = {veven(low[0], high[0]), {0}, {0}};
-    take_later(&best.v, &best.tap, vodd(low[0], high[0]), vset1_int(1));
-    take_later(&best.v, &best.tap, veven(low[1], high[1]), vset1_int(2));
-    take_later(&best.v, &best.tap, vodd(low[1], high[1]), vset1_int(3));
+    vtake_later(&best.v, &best.tap, vodd(low[0], high[0]), vset1_int(1));
+    vtake_later(&best.v, &best.tap, veven(low[1], high[1]), vset1_int(2));
+    vtake_later(&best.v, &best.tap, vodd(low[1], high[1]), vset1_int(3));
     return best;
 }
 
@@ -467,72 +460,92 @@ static bool is_tiled(const pooling *p)
     return pool_is_quads(p) && p->whole_w->stride_height == 2 && p->whole_w->dilation_height == 1;
 }
 
-/* What the winners of LANES windows are given back, in two rows. */
-FDL_INLINE void give_quads(vreal low[2], vreal high[2], vreal grad)
+/* LANES windows of 2 x 2, or what their winners are given back: two vectors of each of two rows. */
+typedef struct {
+    vreal low[2], high[2];
+} quads;
+
+/* Of x, what is given back. The winner of each row is found, and then that of the two. */
+FDL_INLINE quads give_quads(quads x, vreal grad)
 {
-    const winner best = find_quads(low, high);
+    const vreal a = veven(x.low[0], x.high[0]), b = vodd(x.low[0], x.high[0]);
+    const vreal c = veven(x.low[1], x.high[1]), d = vodd(x.low[1], x.high[1]);
+    const vint above = (b > a) | (b != b), below = (d > c) | (d != d);
+    const vreal top = vselect(above, b, a), bottom = vselect(below, d, c);
+    const vint lower = (bottom > top) | (bottom != bottom);
+    const vreal first = vonly(~lower, grad), second = vonly(lower, grad);
+    const vreal even[2] = {vonly(~above, first), vonly(~below, second)};
+    const vreal odd[2] = {vonly(above, first), vonly(below, second)};
+    return (quads){{vzip_low(even[0], odd[0]), vzip_low(even[1], odd[1])},
+                   {vzip_high(even[0], odd[0]), vzip_high(even[1], odd[1])}};
+}
+
+/* The same of whole vectors, `second` and `below` apart, to the same of grad_input, in the order of addresses: what one
+ * spills the next makes right. */
+FDL_INLINE void give_whole_quads(const real *x, int64_t second, int64_t below, vreal grad, real *to)
+{
+    const quads v =
+        give_quads((quads){{vload(x), vload(x + below)}, {vload(x + second), vload(x + second + below)}}, grad);
+    vstore(to, v.low[0]);
+    if (second < below) {
+        vstore(to + second, v.high[0]);
+        vstore(to + below, v.low[1]);
+    } else {
+        vstore(to + below, v.low[1]);
+        vstore(to + second, v.high[0]);
+    }
+    vstore(to + second + below, v.high[1]);
+}
+
+/* And of `size` windows, where nothing else may be touched. */
+static void give_last_quads(const real *x, int64_t size, int64_t below, const real *grad, real *to)
+{
+    const int64_t low = min64(2 * size, LANES), high = 2 * size - low;
+    const quads v = give_quads((quads){{vload_first(x, low), vload_first(x + below, low)},
+                                       {vload_first(x + LANES, high), vload_first(x + LANES + below, high)}},
+                               vload_first(grad, size));
     for (int r = 0; r < 2; r++) {
-        const vreal even = vselect(best.tap == 2 * r, grad, (vreal){0});
-        const vreal odd = vselect(best.tap == 2 * r + 1, grad, (vreal){0});
-        low[r] = vzip_low(even, odd), high[r] = vzip_high(even, odd);
+        vstore_first(to + r * below, v.low[r], low);
+        vstore_first(to + r * below + LANES, v.high[r], high);
     }
 }
 
-/* low and high to a row of grad_input, of which `count` elements are theirs: what goes past them is zero, or of rows to
- * come. Constant wherever inlined: whole, as of load_two. */
-FDL_INLINE void store_two(real *to, vreal low, vreal high, int64_t count, const bool whole)
-{
-    if (whole)
-        vstore(to, low);
-    else
-        vstore_first(to, low, min64(LANES, count));
-    if (count > LANES && whole)
-        vstore(to + LANES, high);
-    else if (count > LANES)
-        vstore_first(to + LANES, high, count - LANES);
-}
-
-/* Backward of planes that are tiled: each row of y has two of x to itself. */
+/* Backward of planes that are tiled: each row of y has two of x to itself. What is stored past their end, where no window
+ * is or rows to come are, is 0. */
 static int tiled_backward(void *context, int64_t begin_plane, int64_t end_plane)
 {
     const pooling own = *(const pooling *)context, *p = &own;
     const fdl_window *w = p->whole_w;
     const int64_t size = p->out_row, row = p->row, end = end_plane * w->depth * w->out_height;
-    const int64_t spilling = pool_spilling(p, end), count = min64(2 * size, 2 * LANES);
-    const bool odd = 2 * size < row; /* the last column is in no window */
-    vreal low[2], high[2];
+    const int64_t spilling = pool_spilling(p, end);
+    const bool halves = row <= LANES, odd = 2 * size < row; /* two rows in a vector; a column is in no window */
+    const vmask first = vmask_range(0, min64(size, LANES / 2)),
+                second = vmask_range(LANES / 2, LANES / 2 + min64(size, LANES / 2));
+    const vint lanes = lanes_before(size);
     for (int64_t i = begin_plane * w->depth * w->out_height, stop; i < end; i = stop) {
         const int64_t image = i / w->out_height * w->height * row;
         const real *x = p->x + image, *grad = p->grad_output + i * size;
         real *to = p->grad_input + image;
         stop = i + w->out_height;
-        for (; count <= LANES && i + 2 <= min64(stop, spilling); i += 2) { /* two rows in a vector */
-            low[0] = vload(x), low[1] = vload(x + row), high[0] = vload(x + 2 * row), high[1] = vload(x + 3 * row);
-            vreal both = vload(grad);
-            if (count < LANES)
-                memcpy((char *)&both + VECTOR_BYTES / 2, grad + size, VECTOR_BYTES / 2);
-            give_quads(low, high, both);
-            for (int r = 0; r < 4; r++, to += row) {
-                vstore(to, r < 2 ? low[r] : high[r - 2]);
-                if (odd)
-                    to[row - 1] = 0;
-            }
-            x += 4 * row, grad += 2 * size;
+        const int64_t whole = min64(stop, spilling);
+        for (int64_t n; halves && i < whole; i += n, x += 2 * n * row, to += 2 * n * row, grad += n * size) {
+            n = min64(2, whole - i); /* a last row is taken twice */
+            const vreal both = vload_masked(grad, first) + vload_masked(grad + (n - 1) * size - LANES / 2, second);
+            give_whole_quads(x, (n - 1) * 2 * row, row, both, to);
         }
-        for (; i < stop; i++, x += 2 * row, to += 2 * row, grad += size)
-            for (int64_t j = 0; j < size; j += LANES) { /* vectors of a row */
+        for (; i < stop; i++, x += 2 * row, to += 2 * row, grad += size) {
+            for (int64_t j = 0; i < whole && j < size; j += LANES) {
                 const int64_t at = pool_vector_at(p, j);
-                const bool whole = i < spilling;
-                for (int r = 0; r < 2; r++)
-                    load_two(x + r * row + 2 * at, count, whole, &low[r], &high[r]);
-                give_quads(low, high, vload_up_to(grad + at, whole ? LANES : size));
-                for (int r = 0; r < 2; r++) {
-                    store_two(to + r * row + 2 * at, low[r], high[r], count, whole);
-                    if (odd)
-                        to[r * row + row - 1] = 0;
-                }
+                give_whole_quads(x + 2 * at, LANES, row, vonly(lanes, vload(grad + at)), to + 2 * at);
             }
-        if (2 * w->out_height < w->height)
+            if (i >= whole)
+                give_last_quads(x, size, row, grad, to);
+            for (int r = 0; odd && r < 2; r++)
+                to[r * row + row - 1] = 0;
+        }
+        if (2 * w->out_height < w->height && stop <= spilling && row <= LANES)
+            vstore(to, (vreal){0});
+        else if (2 * w->out_height < w->height)
             memset(to, 0, (size_t)row * sizeof(real));
     }
     return FDL_OK;
@@ -639,8 +652,7 @@ static int indices_rows(void *context, int64_t begin, int64_t end)
     for (int64_t i = begin; ready && i < end; i++) {
         find(p, &f);
         if (p->positions_beside) {
-            if (p->y)
-                memcpy(p->y + i * p->out_row, f.best, (size_t)p->out_row * sizeof(real));
+            memcpy(p->y + i * p->out_row, f.best, (size_t)p->out_row * sizeof(real));
             for (int64_t j = 0; j < p->w->out_width; j++)
                 vstore_int(p->positions_beside + i * p->out_row + j * LANES, positions_beside_at(p, &f, j));
             continue;
@@ -773,34 +785,6 @@ static int backward_planes(void *context, int64_t begin, int64_t end)
     }
     fdl_scratch_release(mark);
     return ready ? FDL_OK : FDL_OUT_OF_MEMORY;
-}
-
-/* Blocks of LANES planes: positions are found side by side, and gradients added where they say. */
-static int search_blocks(void *context, int64_t begin, int64_t end)
-{
-    const beside *b = context;
-    const pooling *p = b->p;
-    pooling side = b->side;
-    const fdl_mark mark = fdl_scratch_mark();
-    real *x = fdl_scratch(p->volume * VECTOR_BYTES);
-    integer *at = fdl_scratch(p->positions * VECTOR_BYTES); /* [positions, LANES] */
-    side.x = x, side.positions_beside = at;
-    int status = x && at ? FDL_OK : FDL_OUT_OF_MEMORY;
-    for (int64_t block = begin; block < end && status == FDL_OK; block++) {
-        const int64_t plane = block * LANES, planes = min64(LANES, p->planes - plane);
-        interleave(p->x + plane * p->volume, p->volume, planes, p->volume, x);
-        status = b->run(&side, 0, b->count);
-        memset(p->grad_input + plane * p->volume, 0, (size_t)(planes * p->volume) * sizeof(real));
-        for (int64_t i = 0; i < planes && status == FDL_OK; i++) {
-            const real *grad_output = p->grad_output + (plane + i) * p->positions;
-            real *grad_input = p->grad_input + (plane + i) * p->volume;
-            for (int64_t j = 0; j < p->positions; j++)
-                if (at[j * LANES + i] >= 0)
-                    grad_input[at[j * LANES + i]] += grad_output[j];
-        }
-    }
-    fdl_scratch_release(mark);
-    return status;
 }
 
 /* Backward where a window's taps are in several cuts: positions of some rows and columns of y are found, in all cuts of
@@ -936,8 +920,11 @@ static int backward(pooling *p)
     if (is_tiled(p))
         return over_planes(p, tiled_backward);
     if (pool_beside_pays(p->w) && !(is_pairs(p) && p->w->width > LANES / 2))
-        return over_blocks(p, prepare, indices_rows, p->w->out_depth * p->w->out_height, search_blocks);
-    return over_planes(p, p->whole ? whole_backward : is_pairs(p) ? pairs_backward : backward_planes);
+        return over_blocks(p, prepare, NULL, 0, beside_backward);
+    return over_planes(p, p->whole              ? whole_backward
+                          : is_pairs(p)         ? pairs_backward
+                          : rows_in_band(p) > 0 ? rows_backward
+                                                : backward_planes);
 }
 
 int fdl_max_pool_backward(const real *grad_output, const real *x, const int64_t *indices, real *grad_input,
