@@ -21,7 +21,7 @@ def _pointer(typing, address, like_):
     return types.CPointer(like_.dtype)(types.int64, like_), lower
 
 
-@compiled
+@compiled(counted=True)
 def array_at(address, size, like_):
     """The `size` elements there, in the dtype of the array `like_`."""
     return numba.carray(_pointer(address, like_), (size,))

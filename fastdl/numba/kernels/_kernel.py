@@ -34,13 +34,16 @@ _STAMP = max(source.st_mtime for source in _SOURCES), sum(source.st_size for sou
 """Numba looks whether the file of a function has changed, and not those of the functions that it calls."""
 
 
-def compiled(function: Any = None, *, sums: bool = False) -> Any:
+def compiled(function: Any = None, *, sums: bool = False, counted: bool = False) -> Any:
     """Compile for each combination of types at its first call, and keep that on disk. Products may be contracted to
-    multiply-adds, as in C; with `sums`, sums may be taken in another order, so that they are vectorised."""
+    multiply-adds, as in C; with `sums`, sums may be taken in another order, so that they are vectorised.
+
+    References to arrays are not counted, for each slice in a loop would cost two atomic instructions: whoever calls
+    holds the arrays. What makes arrays itself is `counted`, or takes them from memory.py."""
     if function is None:
-        return lambda function: compiled(function, sums=sums)
+        return lambda function: compiled(function, sums=sums, counted=counted)
     flags = {"contract", "reassoc", "nsz", "arcp"} if sums else {"contract"}
-    dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=flags)(function)
+    dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=flags, _nrt=counted)(function)
     file: Any = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
     if hasattr(file, "_source_stamp"):
         file._source_stamp = _STAMP

@@ -9,9 +9,10 @@ import numpy as np
 
 from fastdl import _kernels
 from fastdl.numba.kernels._kernel import blocks, compiled, kernel, share
+from fastdl.numba.kernels.memory import release, scratch
 from fastdl.numba.kernels.product import WORTH_SHARING, axpys, dots, scratch_panel, scratch_sums, times
 from fastdl.numba.kernels.regularization import philox
-from fastdl.numba.kernels.softmax import dot, exponentials, largest
+from fastdl.numba.kernels.softmax import dot, exponentials_of, largest
 from fastdl.numba.kernels.vmath import exp, like, log
 
 QUERIES = 60  # of a block: a multiple of a tile's rows
@@ -82,9 +83,10 @@ def _attention(
 ):
     """Blocks of queries."""
     keys, width, each = h.keys, h.value_width, (h.queries + QUERIES - 1) // QUERIES
-    panel, sums = scratch_panel(query, max(keys, h.width)), scratch_sums(query)
-    scores = np.empty(min(h.queries, QUERIES) * keys, query.dtype)
-    words, keeping, zero = np.empty((keys + 3) // 4 * 4, np.uint32), np.empty(keys, query.dtype), like(0.0, query[0])
+    panel = scratch_panel(query, 0 if h.queries <= FEW else max(keys, h.width))
+    sums = scratch_sums(query)
+    scores = scratch(min(h.queries, QUERIES) * keys, query.dtype)
+    words, keeping, zero = scratch((keys + 3) // 4 * 4, np.uint32), scratch(keys, query.dtype), like(0.0, query[0])
     for block in range(begin, end):
         head, first = block // each, block % each * QUERIES
         rows, start = min(QUERIES, h.queries - first), head * h.queries + first
@@ -94,7 +96,7 @@ def _attention(
             row = scores[i * keys : i * keys + seen]
             most = largest(row)
             most = zero if most == -_INFINITY else most
-            total = exponentials(row, row, most)
+            total = exponentials_of(row, most)
             inverse = zero if total == zero else like(1.0, zero) / total
             for j in range(seen):
                 row[j] *= inverse
@@ -109,6 +111,7 @@ def _attention(
             axpys(scores, keys, 1, of, width, to, width, rows, seen, 0, width)
         else:
             times(scores, keys, 1, of, width, 1, to, width, rows, width, seen, True, False, panel, sums)
+    release((panel, sums, scores, words, keeping))
 
 
 @compiled
@@ -119,8 +122,8 @@ def _attention_gradients(
     """Heads of keys."""
     keys, width, out = h.keys, h.width, h.value_width
     panel, sums, zero = scratch_panel(query), scratch_sums(query), like(0.0, query[0])
-    weights, slopes = np.empty(QUERIES * keys, query.dtype), np.empty(QUERIES * keys, query.dtype)
-    words, keeping = np.empty((keys + 3) // 4 * 4, np.uint32), np.empty(keys, query.dtype)
+    weights, slopes = scratch(QUERIES * keys, query.dtype), scratch(QUERIES * keys, query.dtype)
+    words, keeping = scratch((keys + 3) // 4 * 4, np.uint32), scratch(keys, query.dtype)
     for j in range(keys):
         keeping[j] = like(1.0, zero)
     for of_keys in range(begin, end):
@@ -156,6 +159,7 @@ def _attention_gradients(
                 times(slopes, 1, keys, q, width, 1, to_k, width, seen, width, rows, False, False, panel, sums)
                 to = grad_query[start * width : (start + rows) * width]
                 times(slopes, keys, 1, k, width, 1, to, width, rows, width, seen, True, False, panel, sums)
+    release((panel, sums, weights, slopes, words, keeping))
 
 
 def _dropping(keep):

@@ -14,6 +14,7 @@ import numpy as np
 from fastdl import _kernels
 from fastdl.numba.kernels._kernel import blocks, compiled, kernel, share
 from fastdl.numba.kernels.activation import activate
+from fastdl.numba.kernels.memory import release, scratch
 from fastdl.numba.kernels.product import (
     DEPTH,
     PANEL,
@@ -176,6 +177,7 @@ def _products(x, weight, bias, residual, y, w, relu, row_pieces, piece_rows, pan
             multiply(
                 weight, of, terms, 1, rows, here, panel, y, y_begin, positions_, columns, first, relu and last, sums
             )  # fmt: skip
+    release((panel, sums))
 
 
 @compiled
@@ -268,7 +270,7 @@ def _input_gradients(g, weight, grad_x, w, piece_channels, pieces, begin, end):
     channels, filters = w.channels // w.groups, w.out_channels // w.groups
     taps_ = w.kernel_depth * w.kernel_height * w.kernel_width
     terms = channels * taps_
-    columns, step = np.empty(piece_channels * taps_ * PANEL, g.dtype), _step(w, PANEL)
+    columns, step = scratch(piece_channels * taps_ * PANEL, g.dtype), _step(w, PANEL)
     for piece in range(begin, end):
         channel, image = piece % pieces * piece_channels, piece // pieces // w.groups
         group = piece // pieces % w.groups
@@ -284,6 +286,7 @@ def _input_gradients(g, weight, grad_x, w, piece_channels, pieces, begin, end):
                 at, here = (group * filters + out) * terms + channel * taps_, min(DEPTH, filters - out)
                 multiply(weight, at, 1, terms, rows, here, panel, columns, 0, PANEL, width, out == 0, False, sums)
             _move_columns(grad_x, x_begin, w, channel * taps_, rows, column, width, columns, True)
+    release((panel, sums, columns))
 
 
 @compiled
@@ -311,6 +314,7 @@ def _weight_gradients(g, x, grad_weight, w, row_pieces, piece_rows, panels, begi
                 of = (image * w.out_channels + group * filters + row) * positions_ + position
                 first = image == 0 and position == 0
                 multiply(g, of, positions_, 1, rows, depth, panel, grad_weight, to, terms, width, first, False, sums)
+    release((panel, sums, columns))
 
 
 @compiled
@@ -495,6 +499,7 @@ def _im2col(x, columns, w, begin, end):
             to = columns[line * positions_ + column : line * positions_ + column + count]
             for i in range(count):
                 to[i] = panel[i]
+    release(panel)
 
 
 @compiled
@@ -513,6 +518,7 @@ def _col2im(columns, x, w, begin, end):
                 for i in range(count):
                     panel[i] = part[i]
                 _move_columns(x, plane * volume_, w, tap, 1, column, count, panel, True)
+    release(panel)
 
 
 @kernel

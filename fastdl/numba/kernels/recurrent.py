@@ -15,6 +15,7 @@ import numpy as np
 
 from fastdl import _kernels
 from fastdl.numba.kernels._kernel import blocks, compiled, kernel, share
+from fastdl.numba.kernels.memory import cleared, release, scratch
 from fastdl.numba.kernels.product import (
     DEPTH,
     PANEL,
@@ -59,27 +60,32 @@ def packed_weights(weight, strides, k, n):
 
 
 @compiled
-def _row_times(x, x_begin, k, panel, y, y_begin, columns_):
-    """y = x panel, of one row; three vectors at a time, of which the last may be cut off."""
+def _row_times(x, x_begin, k, panel, y, y_begin, columns_, room):
+    """y = x panel, of one row: five vectors at a time, or three, of which the last may be cut off."""
     width = lanes(y)
-    for j in range(0, columns_, 3 * width):
-        s0 = s1 = s2 = filled(0.0, y)
+    most = 5 * width if PANEL % (5 * width) == 0 else 3 * width
+    for j in range(0, columns_, most):
+        s0 = s1 = s2 = s3 = s4 = filled(0.0, y)
+        wide = most > 3 * width and columns_ - j > 3 * width
         for t in range(k):
             factor, at = spread(x, x_begin + t), t * PANEL + j
             s0 = multiply_add(factor, load(panel, at), s0)
             s1 = multiply_add(factor, load(panel, at + width), s1)
             s2 = multiply_add(factor, load(panel, at + 2 * width), s2)
-        if j + 3 * width <= columns_:
-            store(y, y_begin + j, s0)
-            store(y, y_begin + j + width, s1)
-            store(y, y_begin + j + 2 * width, s2)
-        else:
-            rest = np.empty(3 * width, y.dtype)
-            store(rest, 0, s0)
-            store(rest, width, s1)
-            store(rest, 2 * width, s2)
-            for i in range(columns_ - j):
-                y[y_begin + j + i] = rest[i]
+            if wide:
+                s3 = multiply_add(factor, load(panel, at + 3 * width), s3)
+                s4 = multiply_add(factor, load(panel, at + 4 * width), s4)
+        whole = j + (5 * width if wide else 3 * width) <= columns_
+        to, at = (y, y_begin + j) if whole else (room, 0)
+        store(to, at, s0)
+        store(to, at + width, s1)
+        store(to, at + 2 * width, s2)
+        if wide:
+            store(to, at + 3 * width, s3)
+            store(to, at + 4 * width, s4)
+        if not whole:
+            for i in range(min(most, columns_ - j)):
+                y[y_begin + j + i] = room[i]
 
 
 @compiled
@@ -89,7 +95,7 @@ def _times(x, x_begin, x_row, rows, weights, k, n, y, y_begin, y_row, sums):
         panel, width = weights[p * k * PANEL : (p + 1) * k * PANEL], min(PANEL, n - p * PANEL)
         at = y_begin + p * PANEL
         if rows == 1:
-            _row_times(x, x_begin, k, panel, y, at, width)
+            _row_times(x, x_begin, k, panel, y, at, width, sums)
             continue
         for term in range(0, k, DEPTH):
             of, terms = x_begin + term, min(DEPTH, k - term)
@@ -250,9 +256,9 @@ def _forward(
     count = 4 if kind == LSTM else 1 if kind < LSTM else 3
     saved = 4 if kind in (LSTM, GRU) else 3 if kind == GRU_RESET_FIRST else 0
     product_of = 2 if kind == GRU_RESET_FIRST else count  # gates whose product is known before the cell
-    u = np.zeros(batch * count * hidden, a.dtype)
+    u = cleared(batch * count * hidden, a.dtype)
     sums = scratch_sums(a)
-    outputs, of_reset = np.empty(batch * hidden, a.dtype), np.empty(batch * hidden, a.dtype)
+    outputs, of_reset = scratch(batch * hidden, a.dtype), scratch(batch * hidden, a.dtype)
     for step in range(steps):
         t = steps - 1 - step if backwards else step
         rows = active[t]
@@ -304,6 +310,7 @@ def _forward(
             at = (first[t] + i) * h_row + h_column
             state, to = h[i * output : (i + 1) * output], h_rows[at : at + output]
             _copy(state, to)
+    release((u, sums, outputs, of_reset))
 
 
 @compiled
@@ -319,8 +326,8 @@ def _backward(
     product_of = 2 if kind == GRU_RESET_FIRST else count
     batch = g_h.size // output
     sums = scratch_sums(g_h)
-    through, room = np.empty(batch * hidden, g_h.dtype), np.empty(hidden, g_h.dtype)
-    before, of_reset = np.empty(batch * output, g_h.dtype), np.empty(batch * hidden, g_h.dtype)
+    through, room = scratch(batch * hidden, g_h.dtype), scratch(hidden, g_h.dtype)
+    before, of_reset = scratch(batch * output, g_h.dtype), scratch(batch * hidden, g_h.dtype)
     for step in range(steps):
         t = step if backwards else steps - 1 - step
         rows = active[t]
@@ -406,6 +413,7 @@ def _backward(
                 state[:] = zero
                 if kind == LSTM:
                     g_c[i * hidden : (i + 1) * hidden] = zero
+    release((sums, through, room, before, of_reset))
 
 
 @compiled
@@ -427,7 +435,7 @@ def _before(rows_of, states, row, column, width, active, first, backwards, out):
 @compiled
 def _dropout(x, y, order, active, first, layer, steps, batch, width, limit, seed, offset, scale):
     words_of_row = (width + 3) // 4
-    words = np.empty(4 * words_of_row, np.uint32)
+    words = scratch(4 * words_of_row, np.uint32)
     factor, zero = like(scale, x[0]), like(0.0, x[0])
     for t in range(steps):
         for i in range(active[t]):
@@ -436,6 +444,7 @@ def _dropout(x, y, order, active, first, layer, steps, batch, width, limit, seed
             given, to = x[row * width : (row + 1) * width], y[row * width : (row + 1) * width]
             for j in range(width):
                 to[j] = factor * given[j] if np.int64(words[j]) < limit else zero * given[j]
+    release(words)
 
 
 # ---- stacks ----
