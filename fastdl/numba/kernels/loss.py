@@ -312,8 +312,12 @@ def _reduced(losses, loss, reduction, count):
     if reduction == NONE:
         loss[:] = losses
     else:
-        with np.errstate(all="ignore"):
-            loss[:] = losses.sum() / np.float64(count if reduction == MEAN else 1)
+        _put_mean(losses, float(count if reduction == MEAN else 1), loss)
+
+
+@compiled
+def _put_mean(losses, count, loss):
+    loss[0] = total_of(losses) / count
 
 
 @kernel
@@ -348,13 +352,9 @@ def _cross_entropy(
     """Rows, one after the other: the loss is lse - (1 - smoothing) x[target] - smoothing mean(x), times weights."""
     even = smoothing / classes
     for row in range(begin, end):
-        t, given = target[row], x[row * classes : (row + 1) * classes]
+        given, ignored = x[row * classes : (row + 1) * classes], target[row] == ignore_index
+        t = 0 if ignored else target[row]  # the gradient of what is ignored is 0, or NaN where x is
         of_row = grad_input[row * classes : (row + 1) * classes] if grad_input.size else grad_input
-        if t == ignore_index:
-            if losses.size:
-                losses[row] = 0.0
-            of_row[:] = like(0.0, x[0])
-            continue
         most, of_own = largest(given), given[t]
         at_once = grad_input.size > 0 and not smoothing  # grad_input may be x
         total = exponentials(given, of_row, most) if at_once else sum_of_exponentials(given, most)
@@ -369,10 +369,11 @@ def _cross_entropy(
                     spread -= of_class * (given[c] - most - rest)
         if losses.size:
             own = of_target * (1.0 - smoothing)
-            losses[row] = (0.0 if own == 0.0 else -own * (of_own - most - rest)) + spread
+            loss = (0.0 if own == 0.0 else -own * (of_own - most - rest)) + spread
+            losses[row] = 0.0 if ignored else loss
         if grad_input.size:
             g = np.float64(grad_output[row if grad_output.size > 1 else 0]) if grad_output.size else 1.0
-            g /= divisor
+            g = 0.0 if ignored else g / divisor
             factor = like(g * all_weights, x[0]) / total
             if at_once:
                 for c in range(classes):
@@ -396,7 +397,7 @@ def _cross_entropy_of_pixels(
 ):
     """The same of x [outer, classes, inner], up to PIXELS of `inner` at a time."""
     parts, even, zero = (inner + PIXELS - 1) // PIXELS, smoothing / classes, like(0.0, x[0])
-    reals, doubles = scratch((5, PIXELS), x.dtype), scratch(PIXELS, np.float64)
+    reals, doubles = scratch(5 * PIXELS, x.dtype).reshape(5, -1), scratch(PIXELS, np.float64)
     all_classes = 0.0
     if smoothing:
         for c in range(classes):
@@ -432,7 +433,7 @@ def _cross_entropy_of_pixels(
                 for i in range(count):
                     to[i] = exp(given[i] - most[i]) * slopes[i] - of_class * evens[i]
             to, options = grad_input[at:], (ignore_index, smoothing, divisor)
-            _take_targets(grad_output, own, weight, to, classes, inner, start, *options)
+            _take_targets(grad_output, own, weight, to, inner, start, *options)
     release((reals, doubles))
 
 
@@ -452,13 +453,11 @@ def _sums_of_pixels(x, classes, inner, most, sums):
 
 
 @compiled
-def _take_targets(grad_output, target, weight, grad_input, classes, inner, start, ignore_index, smoothing, divisor):
-    """Subtract of each pixel's class what it counts; what is ignored has no gradient, be it NaN."""
+def _take_targets(grad_output, target, weight, grad_input, inner, start, ignore_index, smoothing, divisor):
+    """Subtract of each pixel's class what it counts."""
     for i in range(target.size):
         t = target[i]
         if t == ignore_index:
-            for c in range(classes):
-                grad_input[c * inner + i] = like(0.0, grad_input[0])
             continue
         g = np.float64(grad_output[start + i if grad_output.size > 1 else 0]) if grad_output.size else 1.0
         of_target = np.float64(weight[t]) if weight.size else 1.0
