@@ -103,7 +103,7 @@ def _blocks(kind, x, y, z, out, dims, alpha, begin, end):
     """Blocks of rows: dims [rank, 4] are sizes, and the steps of x, y and z."""
     inner = dims[-1, 0]
     parts = (inner + BLOCK - 1) // BLOCK
-    rooms = scratch((3, min(inner, BLOCK)), out.dtype)
+    rooms = scratch(3 * min(inner, BLOCK), out.dtype).reshape(3, -1)
     for block in range(begin, end):
         row, first = block // parts, block % parts * BLOCK
         size = min(BLOCK, inner - first)
@@ -120,7 +120,7 @@ def _blocks(kind, x, y, z, out, dims, alpha, begin, end):
 def _chosen(condition, x, y, out, dims, begin, end):
     inner = dims[-1, 0]
     parts = (inner + BLOCK - 1) // BLOCK
-    chooses, rooms = scratch(min(inner, BLOCK), np.uint8), scratch((2, min(inner, BLOCK)), out.dtype)
+    chooses, rooms = scratch(min(inner, BLOCK), np.uint8), scratch(2 * min(inner, BLOCK), out.dtype).reshape(2, -1)
     for block in range(begin, end):
         row, first = block // parts, block % parts * BLOCK
         size = min(BLOCK, inner - first)

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastdl import _kernels
+from fastdl._kernels import Heads
 from fastdl.numba.kernels._kernel import blocks, compiled, kernel, share
+from fastdl.numba.kernels.fields import fields, numbers
 from fastdl.numba.kernels.memory import release, scratch
 from fastdl.numba.kernels.product import WORTH_SHARING, axpys, dots, scratch_panel, scratch_sums, times
 from fastdl.numba.kernels.regularization import philox
@@ -79,9 +80,10 @@ def _keeping(seed, offset, row, limit, factor, words, keeping):
 
 @compiled
 def _attention(
-    query, key, value, allowed, bias, y, logsumexp, geometry, h, scale, limit, factor, seed, offset, begin, end
-):
+    query, key, value, allowed, bias, y, logsumexp, geometry, heads, scale, limit, factor, seed, offset, begin, end,
+):  # fmt: skip
     """Blocks of queries."""
+    h = fields(heads, Heads)
     keys, width, each = h.keys, h.value_width, (h.queries + QUERIES - 1) // QUERIES
     panel = scratch_panel(query, 0 if h.queries <= FEW else max(keys, h.width))
     sums = scratch_sums(query)
@@ -116,10 +118,11 @@ def _attention(
 
 @compiled
 def _attention_gradients(
-    grad_output, query, key, value, allowed, bias, y, logsumexp, grad_query, grad_key, grad_value, geometry, h, scale,
-    limit, factor, seed, offset, begin, end,
+    grad_output, query, key, value, allowed, bias, y, logsumexp, grad_query, grad_key, grad_value, geometry, heads,
+    scale, limit, factor, seed, offset, begin, end,
 ):  # fmt: skip
     """Heads of keys."""
+    h = fields(heads, Heads)
     keys, width, out = h.keys, h.width, h.value_width
     panel, sums, zero = scratch_panel(query), scratch_sums(query), like(0.0, query[0])
     weights, slopes = scratch(QUERIES * keys, query.dtype), scratch(QUERIES * keys, query.dtype)
@@ -169,12 +172,13 @@ def _dropping(keep):
 
 @kernel
 def attention(query, key, value, allowed, bias, y, logsumexp, geometry, heads, scale, keep, seed, offset):
-    h = _kernels.Heads(*heads)
+    h = Heads(*heads)
     if h.keys == 0 or h.heads * h.queries == 0:
         y[:], logsumexp[:] = 0, -_INFINITY
         return
     work = min(h.queries, QUERIES) * h.keys * max(1, h.width + h.value_width)
-    arguments = query, key, value, allowed, bias, y, logsumexp, geometry, h, scale, *_dropping(keep), seed, offset
+    given = query, key, value, allowed, bias, y, logsumexp
+    arguments = *given, geometry, numbers(h), scale, *_dropping(keep), seed, offset
     share(_attention, h.heads * blocks(h.queries, QUERIES), max(1, WORTH_SHARING // work), *arguments)
 
 
@@ -183,11 +187,11 @@ def attention_backward(
     grad_output, query, key, value, allowed, bias, y, logsumexp, grad_query, grad_key, grad_value, geometry, heads,
     scale, keep, seed, offset,
 ):  # fmt: skip
-    h = _kernels.Heads(*heads)
+    h = Heads(*heads)
     if h.keys == 0 or h.heads * h.queries == 0:
         grad_query[:] = grad_key[:] = grad_value[:] = 0
         return
     work = h.group * h.queries * h.keys * max(1, h.width + h.value_width)
     given = grad_output, query, key, value, allowed, bias, y, logsumexp, grad_query, grad_key, grad_value
-    arguments = *given, geometry, h, scale, *_dropping(keep), seed, offset
+    arguments = *given, geometry, numbers(h), scale, *_dropping(keep), seed, offset
     share(_attention_gradients, h.heads // h.group, max(1, WORTH_SHARING // work), *arguments)

@@ -11,17 +11,36 @@ from numba.extending import intrinsic
 
 from fastdl.numba.kernels._kernel import compiled
 
+LINE = 64
+"""Bytes of the caches. A vector that lies across two is read twice."""
+
+
+def from_line(array, size):
+    """`size` elements of a longer array, from the beginning of a line on."""
+    first = -array.ctypes.data % LINE // array.itemsize
+    return array[first : first + size]
+
+
+_from_line = compiled(counted=True)(from_line)
+
 
 @compiled(counted=True)
-def scratch(shape, dtype):
-    """An array that its taker has to `release`."""
-    return np.empty(shape, dtype)
+def scratch(size, dtype):
+    """An array that its taker has to `release`, at the beginning of a line."""
+    return _from_line(np.empty(size + LINE, dtype), size)
 
 
 @compiled(counted=True)
-def cleared(shape, dtype):
+def cleared(size, dtype):
     """The same of zeros."""
-    return np.zeros(shape, dtype)
+    return _from_line(np.zeros(size + LINE, dtype), size)
+
+
+@compiled
+def overlap(x, y):
+    """Whether two flat arrays do."""
+    a, b = x.ctypes.data, y.ctypes.data
+    return a < b + y.size * y.itemsize and b < a + x.size * x.itemsize
 
 
 @intrinsic
@@ -36,8 +55,8 @@ def release(typing, array):
 
 
 @intrinsic
-def copy(typing, x, x_begin, y, y_begin, count):
-    """y[y_begin : y_begin + count] = x[x_begin : x_begin + count], which do not overlap, in flat arrays of one dtype."""
+def copied(typing, x, x_begin, y, y_begin, count):
+    """y[y_begin : y_begin + count] = x[x_begin : x_begin + count], which do not overlap."""
 
     def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         def address(type_: Any, array: Any, at: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 
 from fastdl import _kernels
 from fastdl.numba.kernels._kernel import compiled, kernel, share
-from fastdl.numba.kernels.memory import copy
+from fastdl.numba.kernels.memory import copied
 from fastdl.numba.kernels.vmath import like
 from fastdl.reference.padding import pad as reference_pad
 
@@ -67,7 +67,7 @@ def _pad(x, y, maps, table, low, high, first, value, begin, end):
             at = plane + position * stride
             for i in range(low):
                 y[to + i] = border if last[i] < 0 else x[at + last[i]]
-            copy(x, at + first, y, to + low, high - low)
+            copied(x, at + first, y, to + low, high - low)
             for i in range(high, length):
                 y[to + i] = border if last[i] < 0 else x[at + last[i]]
 

@@ -124,13 +124,13 @@ def pack(b, b_begin, b_row, b_column, terms, columns, panel):
 @compiled(counted=True)
 def scratch_panel(like_, k=DEPTH):
     """Of products of k terms. What is never written is 0, and no NaN that happened to lie there."""
-    return np.zeros(min(k, DEPTH) * PANEL, like_.dtype)
+    return cleared(min(k, DEPTH) * PANEL, like_.dtype)
 
 
 @compiled(counted=True)
 def scratch_sums(like_):
     """A tile, and a block of A."""
-    return np.zeros(ROWS * (lanes(like_) + DEPTH), like_.dtype)
+    return cleared(ROWS * (lanes(like_) + DEPTH), like_.dtype)
 
 
 @compiled

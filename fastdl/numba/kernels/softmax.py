@@ -11,7 +11,7 @@ import numpy as np
 
 from fastdl.numba.kernels._kernel import compiled, kernel, share, share_elements
 from fastdl.numba.kernels.activation import GRAIN
-from fastdl.numba.kernels.memory import release, scratch
+from fastdl.numba.kernels.memory import overlap, release, scratch
 from fastdl.numba.kernels.vector import filled, lanes, larger_number, largest_lane, load
 from fastdl.numba.kernels.vmath import exp, like, log, sigmoid
 
@@ -80,6 +80,7 @@ def total_of(x):
 
 @compiled
 def _softmax(x, y, classes, inner, logarithm, begin, end):
+    in_place = overlap(x, y)
     most, sums = scratch(inner, x.dtype), scratch(inner, x.dtype)
     for row in range(begin, end):
         at = row * classes * inner
@@ -91,7 +92,7 @@ def _softmax(x, y, classes, inner, logarithm, begin, end):
                 for c in range(classes):
                     to[c] = given[c] - peak - rest
             else:
-                total = exponentials(given, to, peak)
+                total = exponentials_of(to, peak) if in_place else exponentials(given, to, peak)
                 for c in range(classes):
                     to[c] = to[c] / total
             continue
