@@ -105,7 +105,7 @@ def share_elements(function: Any, grain: int, arrays: tuple[Any, ...], *argument
     """function(*arrays, *arguments) over arrays of one size, cut into parts side by side. (A loop over all of an array
     is one that Numba knows to count from 0: an index that may be negative, from the end, is not vectorised.)"""
     size = arrays[0].size
-    if size < 2 * grain:
+    if size < 2 * grain or lib.fdl_get_num_threads() == 1:
         function(*arrays, *arguments)
     else:
         share(_part, size, grain, function, arrays, arguments)

@@ -56,7 +56,7 @@ def _over(loop, size, arrays, *options):
     loop is vectorised."""
     if size < SHORT:
         loop(*arrays, *options)
-    elif overlap(arrays[0], arrays[-1]) or overlap(arrays[-2], arrays[-1]):
+    elif overlap(arrays[0], arrays[-1]) or (len(arrays) > 2 and overlap(arrays[1], arrays[-1])):
         share(_of_copies, size, GRAIN, loop, arrays[:-1], arrays[-1], options)
     else:
         share_elements(loop, GRAIN, arrays, *options)
