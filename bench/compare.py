@@ -101,7 +101,6 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def compare_case(case: Any, dtype: Any, bandwidth: float, options: argparse.Namespace) -> dict[str, Any]:
-    import fastdl
     from bench import machine
     from bench.contenders import Inaccurate, contender
     from bench.timing import interleave, median_ratio
@@ -122,8 +121,11 @@ def compare_case(case: Any, dtype: Any, bandwidth: float, options: argparse.Name
             inaccurate[peer] = problem.error
         if prepared is not None:
             contenders[name] = prepared.call
-        if name.startswith("fastdl"):
-            before[name] = lambda threads=threads: fastdl.set_num_threads(threads)
+        before[name] = lambda threads=threads: _on("c", threads)
+        if name == "numba" and prepared is not None:  # chosen for a whole turn, as its users do
+            contenders[name] = prepared.call.within
+            before[name] = lambda threads=threads: _on("numba", threads)
+    before["fma"] = before["fastdl"]
     fma, fma_flops = machine.fma(dtype, options.threads)
     times = interleave(contenders | {"fma": fma}, options.rounds, options.seconds, before)
 
@@ -143,6 +145,13 @@ def compare_case(case: Any, dtype: Any, bandwidth: float, options: argparse.Name
         "fastest": min((name for name in ratio if name != "copy"), key=ratio.__getitem__, default=""),
         "off by": inaccurate,
     }
+
+
+def _on(backend: Any, threads: int) -> None:
+    import fastdl
+
+    fastdl.use_backend(backend)
+    fastdl.set_num_threads(threads)
 
 
 def summary(values: list[float]) -> dict[str, float]:

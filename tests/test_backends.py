@@ -34,7 +34,8 @@ def _tried() -> list[Any]:
 
 @pytest.mark.parametrize(("case", "backend", "dtype"), _tried())
 def test_agrees_with_reference(case: Case, backend: str, dtype: Any) -> None:
-    """From and into poisoned, guarded memory."""
+    """From and into poisoned, guarded memory; and scratch memory is given back."""
+    held = _held_by_numba() if backend == "numba" else 0
     arguments, expected = made(case, dtype)
     guards: list[Guarded] = []
     with fastdl.use_backend(backend):
@@ -44,6 +45,16 @@ def test_agrees_with_reference(case: Case, backend: str, dtype: Any) -> None:
     case.check(results(case, returned, call), arguments, expected)
     for guard in guards:
         guard.check()
+    assert backend != "numba" or _held_by_numba() == held
+
+
+def _held_by_numba() -> int:
+    """Arrays that compiled functions have made and not released."""
+    from numba.core.runtime import _nrt_python, rtsys
+
+    _nrt_python.memsys_enable_stats()
+    stats = rtsys.get_allocation_stats()
+    return int(stats.mi_alloc - stats.mi_free)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -160,3 +171,35 @@ def test_read_only_arrays_and_empty_ones() -> None:
     with fastdl.use_backend("numba"):
         np.testing.assert_array_equal(fastdl.relu(x), np.maximum(x, 0))
         assert fastdl.relu(np.empty((0, 3), np.float32)).shape == (0, 3)
+
+
+@pytest.mark.parametrize("backend", OTHERS)
+@pytest.mark.parametrize("size", [3, 600, (1 << 14) + 5])
+def test_in_place(backend: str, size: int) -> None:
+    """Short, in one copy, and in several."""
+    x, g = np.random.default_rng(0).standard_normal((2, size), np.float32)
+    expected = fastdl.tanh(x), fastdl.gelu_backward(g, x), fastdl.softmax(x), fastdl.log_softmax(x)
+    with fastdl.use_backend(backend):
+        found = [x.copy(), g.copy(), x.copy(), x.copy()]
+        fastdl.tanh(found[0], out=found[0])
+        fastdl.gelu_backward(found[1], x, out=found[1])
+        fastdl.softmax(found[2], out=found[2])
+        fastdl.log_softmax(found[3], out=found[3])
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("pixels", [1, 255, 256, 700])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_of_pixels(pixels: int, smoothing: float) -> None:
+    """Blocks that are cut off, and pixels that are ignored, NaN or not."""
+    rng = np.random.default_rng(pixels)
+    x, target, weight = rng.standard_normal((2, 5, pixels)), rng.integers(0, 5, (2, pixels)), rng.uniform(0.5, 2, 5)
+    target[:, ::7] = -100
+    x[0, :, 0] = np.nan
+    options: Any = {"weight": weight, "label_smoothing": smoothing}
+    expected = fastdl.cross_entropy_with_grad(x, target, **options)
+    with fastdl.use_backend("numba"):
+        found = fastdl.cross_entropy_with_grad(x, target, **options)
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)

@@ -7,8 +7,6 @@ has them all.
 
 from __future__ import annotations
 
-from typing import Any
-
 from fastdl.numba.kernels import (  # noqa: F401  (which enter their kernels)
     activation,
     arithmetic,
@@ -28,15 +26,4 @@ from fastdl.numba.kernels import (  # noqa: F401  (which enter their kernels)
     resize,
     softmax,
 )
-from fastdl.numba.kernels._kernel import KERNELS
-from fastdl.numba.kernels._kernel import call as call_kernel
-
-
-def call(name: str, dtype: int, given: tuple[Any, ...]) -> None:
-    """A kernel, with what fastdl/functional hands to it."""
-    if name in KERNELS:
-        call_kernel(name, dtype, given)
-        return
-    from fastdl.reference import kernels
-
-    kernels.call(name, dtype, given)
+from fastdl.numba.kernels._kernel import KERNELS, call  # noqa: F401

@@ -11,6 +11,7 @@ import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from itertools import pairwise
 from math import ceil
 from pathlib import Path
@@ -34,13 +35,17 @@ _STAMP = max(source.st_mtime for source in _SOURCES), sum(source.st_size for sou
 """Numba looks whether the file of a function has changed, and not those of the functions that it calls."""
 
 
-def compiled(function: Any = None, *, sums: bool = False) -> Any:
+def compiled(function: Any = None, *, sums: bool = False, counted: bool = False) -> Any:
     """Compile for each combination of types at its first call, and keep that on disk. Products may be contracted to
-    multiply-adds, as in C; with `sums`, sums may be taken in another order, so that they are vectorised."""
+    multiply-adds, as in C; with `sums`, sums may be taken in another order, so that they are vectorised.
+
+    References to arrays are not counted, for each slice in a loop would cost two atomic instructions: whoever calls
+    holds the arrays. What makes arrays itself is `counted`, or takes them from memory.py."""
     if function is None:
-        return lambda function: compiled(function, sums=sums)
+        return lambda function: compiled(function, sums=sums, counted=counted)
     flags = {"contract", "reassoc", "nsz", "arcp"} if sums else {"contract"}
-    dispatcher = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath=flags)(function)
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": flags, "_nrt": counted}
+    dispatcher = numba.njit(cache=True, **options)(function)
     file: Any = getattr(getattr(dispatcher, "_cache", None), "_cache_file", None)
     if hasattr(file, "_source_stamp"):
         file._source_stamp = _STAMP
@@ -100,7 +105,7 @@ def share_elements(function: Any, grain: int, arrays: tuple[Any, ...], *argument
     """function(*arrays, *arguments) over arrays of one size, cut into parts side by side. (A loop over all of an array
     is one that Numba knows to count from 0: an index that may be negative, from the end, is not vectorised.)"""
     size = arrays[0].size
-    if size < 2 * grain:
+    if size < 2 * grain or lib.fdl_get_num_threads() == 1:
         function(*arrays, *arguments)
     else:
         share(_part, size, grain, function, arrays, arguments)
@@ -134,13 +139,8 @@ class _Memory:
 
 
 def flat(array: Any) -> Any:
-    if not array.flags.writeable:
-        return np.asarray(_Memory(array))
-    return array if array.ndim == 1 else array.ravel()
-
-
-def _bytes(array: Any) -> Any:
-    return flat(array).view(np.uint8)
+    """Its elements, which kernels may only write to where they were given to be written."""
+    return array.ravel() if array.flags.writeable else np.asarray(_Memory(array))
 
 
 def _converted(c_type: str, parameter: str, optional: bool, dtype: int) -> str:
@@ -151,7 +151,10 @@ def _converted(c_type: str, parameter: str, optional: bool, dtype: int) -> str:
         return f"{'int' if c_type == 'int64_t' else 'float'}({parameter})"
     name = c_type.removeprefix("const ").removesuffix(" *")
     numbers = {"real": REALS[dtype].name, "double": "float64", "uint8_t": "uint8"}.get(name, "int64")
-    array = f"{'_bytes' if name == 'uint8_t' else 'flat'}({parameter})"
+    array = f"{parameter}.ravel()"
+    if c_type.startswith("const "):
+        array = f"({array} if {parameter}.flags.writeable else flat({parameter}))"
+    array += ".view(uint8)" if name == "uint8_t" else ""
     return f"empty_{numbers} if {parameter} is None else {array}" if optional else array
 
 
@@ -163,17 +166,27 @@ class _WaysIn(dict[str, Callable[..., int | None]]):
         self._dtype = dtype
 
     def __missing__(self, name: str) -> Callable[..., int | None]:
+        if name not in KERNELS:
+            self[name] = in_numpy = partial(_in_numpy, name, self._dtype)
+            return in_numpy
         parameters = _kernels.SIGNATURES[name]
         arguments = [_converted(*parameter, self._dtype) for parameter in parameters]
         if name in TABLE_KERNELS:
             arguments.append(f"empty_{REALS[self._dtype].name}")
-        names = {"kernel": KERNELS[name], "flat": flat, "_bytes": _bytes, **_EMPTY}
+        names = {"kernel": KERNELS[name], "flat": flat, "uint8": np.uint8, **_EMPTY}
         lambda_ = f"lambda {', '.join(p for _, p, _ in parameters)}: kernel({', '.join(arguments)})"
         self[name] = way_in = eval(lambda_, names)  # of names in fastdl.h
         return way_in
 
 
 _WAYS_IN = _WaysIn(0), _WaysIn(1)
+
+
+def _in_numpy(name: str, dtype: int, *given: Any) -> None:
+    """A kernel that is not here."""
+    from fastdl.reference import kernels
+
+    kernels.call(name, dtype, given)
 
 
 def fallback(name: str, *arguments: Any) -> int | None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 from fastdl import _kernels
-from fastdl.numba.kernels._kernel import MEMORY_GRAIN, compiled, fallback, kernel, share_elements
+from fastdl.numba.kernels._kernel import MEMORY_GRAIN, compiled, fallback, kernel, share, share_elements
+from fastdl.numba.kernels.memory import overlap
 from fastdl.numba.kernels.vmath import (
     between,
     density,
@@ -28,6 +29,9 @@ from fastdl.numba.kernels.vmath import tanh as tanh_of
 
 LOOPS: dict[int, Any] = {}
 GRADIENT_LOOPS: dict[int, Any] = {}
+SHORT = 512
+"""Elements that cost less than to look at them."""
+BLOCK = 1 << 14
 GRAIN = MEMORY_GRAIN // 4  # elements: most of these take longer than to read one
 
 
@@ -47,11 +51,28 @@ def gradient(function: Any) -> Any:
     return loop
 
 
+def _over(loop, size, arrays, *options):
+    """The last array is made of the others. In place it is made of copies, block by block: of arrays that overlap no
+    loop is vectorised."""
+    if size < SHORT:
+        loop(*arrays, *options)
+    elif overlap(arrays[0], arrays[-1]) or (len(arrays) > 2 and overlap(arrays[1], arrays[-1])):
+        share(_of_copies, size, GRAIN, loop, arrays[:-1], arrays[-1], options)
+    else:
+        share_elements(loop, GRAIN, arrays, *options)
+
+
+def _of_copies(loop, given, to, options, begin, end):
+    for first in range(begin, end, BLOCK):
+        last = min(first + BLOCK, end)
+        loop(*[x[first:last].copy() for x in given], to[first:last], *options)
+
+
 @kernel
 def elementwise(x, y, size, activation, alpha, beta):
     if activation not in LOOPS:
         return fallback("elementwise", x, y, size, activation, alpha, beta)
-    share_elements(LOOPS[activation], GRAIN, (x, y), alpha, beta)
+    _over(LOOPS[activation], size, (x, y), alpha, beta)
     return None
 
 
@@ -59,7 +80,7 @@ def elementwise(x, y, size, activation, alpha, beta):
 def elementwise_backward(grad_output, x, grad_input, size, activation, alpha, beta):
     if activation not in GRADIENT_LOOPS:
         return fallback("elementwise_backward", grad_output, x, grad_input, size, activation, alpha, beta)
-    share_elements(GRADIENT_LOOPS[activation], GRAIN, (grad_output, x, grad_input), alpha, beta)
+    _over(GRADIENT_LOOPS[activation], size, (grad_output, x, grad_input), alpha, beta)
     return None
 
 

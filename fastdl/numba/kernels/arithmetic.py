@@ -14,7 +14,8 @@ import numpy as np
 
 from fastdl import _kernels
 from fastdl.numba.kernels._kernel import MEMORY_GRAIN, compiled, kernel, share
-from fastdl.numba.kernels.vector import filled, lanes, larger, load, store
+from fastdl.numba.kernels.memory import release, scratch
+from fastdl.numba.kernels.vector import filled, lanes, larger, largest_lane, load
 from fastdl.numba.kernels.vmath import like
 
 BLOCK = 1 << 11
@@ -83,19 +84,18 @@ def _at(dims, operand, row):
 
 
 @compiled
-def _run(x, at, step, room, size):
-    """The numbers x[at + i step], side by side."""
+def _run(x, step, room, size):
+    """The numbers x[i step], side by side."""
     if step == 1:
-        return x[at : at + size]
+        return x
     if step == 0:
-        number = x[at]
+        number = x[0]
         for i in range(size):
             room[i] = number
     else:
-        of = x[at:]
         for i in range(size):
-            room[i] = of[i * step]
-    return room[:size]
+            room[i] = x[i * step]
+    return room
 
 
 @compiled
@@ -103,33 +103,35 @@ def _blocks(kind, x, y, z, out, dims, alpha, begin, end):
     """Blocks of rows: dims [rank, 4] are sizes, and the steps of x, y and z."""
     inner = dims[-1, 0]
     parts = (inner + BLOCK - 1) // BLOCK
-    rooms = np.empty((3, min(inner, BLOCK)), out.dtype)
+    rooms = scratch(3 * min(inner, BLOCK), out.dtype).reshape(3, -1)
     for block in range(begin, end):
         row, first = block // parts, block % parts * BLOCK
         size = min(BLOCK, inner - first)
-        a = _run(x, _at(dims, 1, row) + first * dims[-1, 1], dims[-1, 1], rooms[0], size)
-        b = _run(y, _at(dims, 2, row) + first * dims[-1, 2], dims[-1, 2], rooms[1], size)
+        a = _run(x[_at(dims, 1, row) + first * dims[-1, 1] :], dims[-1, 1], rooms[0], size)
+        b = _run(y[_at(dims, 2, row) + first * dims[-1, 2] :], dims[-1, 2], rooms[1], size)
         c = b
         if kind >= DIV_GRAD:
-            c = _run(z, _at(dims, 3, row) + first * dims[-1, 3], dims[-1, 3], rooms[2], size)
+            c = _run(z[_at(dims, 3, row) + first * dims[-1, 3] :], dims[-1, 3], rooms[2], size)
         _formula(kind, a, b, c, alpha, out[row * inner + first : row * inner + first + size])
+    release(rooms)
 
 
 @compiled
 def _chosen(condition, x, y, out, dims, begin, end):
     inner = dims[-1, 0]
     parts = (inner + BLOCK - 1) // BLOCK
-    chooses, rooms = np.empty(min(inner, BLOCK), np.uint8), np.empty((2, min(inner, BLOCK)), out.dtype)
+    chooses, rooms = scratch(min(inner, BLOCK), np.uint8), scratch(2 * min(inner, BLOCK), out.dtype).reshape(2, -1)
     for block in range(begin, end):
         row, first = block // parts, block % parts * BLOCK
         size = min(BLOCK, inner - first)
-        is_first = _run(condition, _at(dims, 1, row) + first * dims[-1, 1], dims[-1, 1], chooses, size)
-        a = _run(x, _at(dims, 2, row) + first * dims[-1, 2], dims[-1, 2], rooms[0], size)
-        b = _run(y, _at(dims, 3, row) + first * dims[-1, 3], dims[-1, 3], rooms[1], size)
+        is_first = _run(condition[_at(dims, 1, row) + first * dims[-1, 1] :], dims[-1, 1], chooses, size)
+        a = _run(x[_at(dims, 2, row) + first * dims[-1, 2] :], dims[-1, 2], rooms[0], size)
+        b = _run(y[_at(dims, 3, row) + first * dims[-1, 3] :], dims[-1, 3], rooms[1], size)
         to = out[row * inner + first : row * inner + first + size]
         for i in range(size):
             one, other = a[i], b[i]  # both, so that it is vectorised
             to[i] = one if is_first[i] != 0 else other
+    release((chooses, rooms))
 
 
 @lru_cache(1024)
@@ -192,12 +194,10 @@ def _extreme(x, sign):
     whole, factor = x.size // width * width, filled(sign, x)
     most = like(sign, x[0]) * x[0]
     if whole:
-        best, room = load(x, 0) * factor, np.empty(width, x.dtype)
+        best = load(x, 0) * factor
         for i in range(width, whole, width):
             best = larger(load(x, i) * factor, best)
-        store(room, 0, best)
-        for i in range(width):
-            most = room[i] if (room[i] > most) | (room[i] != room[i]) else most
+        most = largest_lane(best)
     for i in range(whole, x.size):
         value = like(sign, x[0]) * x[i]
         most = value if (value > most) | (value != value) else most
@@ -218,7 +218,7 @@ def _reduced_rows(x, y, count, kind, divisor, begin, end):
 def _reduced_columns(x, y, count, inner, kind, divisor, begin, end):
     """Blocks of columns."""
     parts = (inner + BLOCK - 1) // BLOCK
-    totals = np.empty(min(inner, BLOCK), np.float64)
+    totals = scratch(min(inner, BLOCK), np.float64)
     for block in range(begin, end):
         outer, first = block // parts, block % parts * BLOCK
         size = min(BLOCK, inner - first)
@@ -246,6 +246,7 @@ def _reduced_columns(x, y, count, inner, kind, divisor, begin, end):
             else:
                 for i in range(size):
                     to[i] = part[i] if (part[i] < to[i]) | (part[i] != part[i]) else to[i]
+    release(totals)
 
 
 def _reduce_once(x, y, outer, count, inner, kind, divisor):

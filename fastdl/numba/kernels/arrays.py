@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from fastdl.numba.kernels._address import columns
 from fastdl.numba.kernels._kernel import MEMORY_GRAIN, compiled, kernel, share, share_elements
+from fastdl.numba.kernels.memory import copied
 from fastdl.numba.kernels.vmath import like
-from fastdl.reference._memory import columns
 
 BAD_ROW = 11
 
@@ -75,10 +76,7 @@ def take_backward(grad_output, index, grad_input, rows, row, count, padding):
 @compiled
 def _columns_copied(x, x_row, x_begin, y, y_row, y_begin, size, rows):
     for i in range(rows):
-        to = y[y_begin + i * y_row : y_begin + i * y_row + size]
-        of = x[x_begin + i * x_row : x_begin + i * x_row + size]
-        for j in range(to.size):
-            to[j] = of[j]
+        copied(x, x_begin + i * x_row, y, y_begin + i * y_row, size)
 
 
 @kernel

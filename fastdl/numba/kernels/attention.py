@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastdl import _kernels
+from fastdl._kernels import Heads
 from fastdl.numba.kernels._kernel import blocks, compiled, kernel, share
+from fastdl.numba.kernels.fields import fields, numbers
+from fastdl.numba.kernels.memory import release, scratch
 from fastdl.numba.kernels.product import WORTH_SHARING, axpys, dots, scratch_panel, scratch_sums, times
 from fastdl.numba.kernels.regularization import philox
-from fastdl.numba.kernels.softmax import dot, exponentials, largest
+from fastdl.numba.kernels.softmax import dot, exponentials_of, largest
 from fastdl.numba.kernels.vmath import exp, like, log
 
 QUERIES = 60  # of a block: a multiple of a tile's rows
@@ -78,13 +80,15 @@ def _keeping(seed, offset, row, limit, factor, words, keeping):
 
 @compiled
 def _attention(
-    query, key, value, allowed, bias, y, logsumexp, geometry, h, scale, limit, factor, seed, offset, begin, end
-):
+    query, key, value, allowed, bias, y, logsumexp, geometry, heads, scale, limit, factor, seed, offset, begin, end,
+):  # fmt: skip
     """Blocks of queries."""
+    h = fields(heads, Heads)
     keys, width, each = h.keys, h.value_width, (h.queries + QUERIES - 1) // QUERIES
-    panel, sums = scratch_panel(query, max(keys, h.width)), scratch_sums(query)
-    scores = np.empty(min(h.queries, QUERIES) * keys, query.dtype)
-    words, keeping, zero = np.empty((keys + 3) // 4 * 4, np.uint32), np.empty(keys, query.dtype), like(0.0, query[0])
+    panel = scratch_panel(query, 0 if h.queries <= FEW else max(keys, h.width))
+    sums = scratch_sums(query)
+    scores = scratch(min(h.queries, QUERIES) * keys, query.dtype)
+    words, keeping, zero = scratch((keys + 3) // 4 * 4, np.uint32), scratch(keys, query.dtype), like(0.0, query[0])
     for block in range(begin, end):
         head, first = block // each, block % each * QUERIES
         rows, start = min(QUERIES, h.queries - first), head * h.queries + first
@@ -94,7 +98,7 @@ def _attention(
             row = scores[i * keys : i * keys + seen]
             most = largest(row)
             most = zero if most == -_INFINITY else most
-            total = exponentials(row, row, most)
+            total = exponentials_of(row, most)
             inverse = zero if total == zero else like(1.0, zero) / total
             for j in range(seen):
                 row[j] *= inverse
@@ -109,18 +113,20 @@ def _attention(
             axpys(scores, keys, 1, of, width, to, width, rows, seen, 0, width)
         else:
             times(scores, keys, 1, of, width, 1, to, width, rows, width, seen, True, False, panel, sums)
+    release((panel, sums, scores, words, keeping))
 
 
 @compiled
 def _attention_gradients(
-    grad_output, query, key, value, allowed, bias, y, logsumexp, grad_query, grad_key, grad_value, geometry, h, scale,
-    limit, factor, seed, offset, begin, end,
+    grad_output, query, key, value, allowed, bias, y, logsumexp, grad_query, grad_key, grad_value, geometry, heads,
+    scale, limit, factor, seed, offset, begin, end,
 ):  # fmt: skip
     """Heads of keys."""
+    h = fields(heads, Heads)
     keys, width, out = h.keys, h.width, h.value_width
     panel, sums, zero = scratch_panel(query), scratch_sums(query), like(0.0, query[0])
-    weights, slopes = np.empty(QUERIES * keys, query.dtype), np.empty(QUERIES * keys, query.dtype)
-    words, keeping = np.empty((keys + 3) // 4 * 4, np.uint32), np.empty(keys, query.dtype)
+    weights, slopes = scratch(QUERIES * keys, query.dtype), scratch(QUERIES * keys, query.dtype)
+    words, keeping = scratch((keys + 3) // 4 * 4, np.uint32), scratch(keys, query.dtype)
     for j in range(keys):
         keeping[j] = like(1.0, zero)
     for of_keys in range(begin, end):
@@ -156,6 +162,7 @@ def _attention_gradients(
                 times(slopes, 1, keys, q, width, 1, to_k, width, seen, width, rows, False, False, panel, sums)
                 to = grad_query[start * width : (start + rows) * width]
                 times(slopes, keys, 1, k, width, 1, to, width, rows, width, seen, True, False, panel, sums)
+    release((panel, sums, weights, slopes, words, keeping))
 
 
 def _dropping(keep):
@@ -165,12 +172,13 @@ def _dropping(keep):
 
 @kernel
 def attention(query, key, value, allowed, bias, y, logsumexp, geometry, heads, scale, keep, seed, offset):
-    h = _kernels.Heads(*heads)
+    h = Heads(*heads)
     if h.keys == 0 or h.heads * h.queries == 0:
         y[:], logsumexp[:] = 0, -_INFINITY
         return
     work = min(h.queries, QUERIES) * h.keys * max(1, h.width + h.value_width)
-    arguments = query, key, value, allowed, bias, y, logsumexp, geometry, h, scale, *_dropping(keep), seed, offset
+    given = query, key, value, allowed, bias, y, logsumexp
+    arguments = *given, geometry, numbers(h), scale, *_dropping(keep), seed, offset
     share(_attention, h.heads * blocks(h.queries, QUERIES), max(1, WORTH_SHARING // work), *arguments)
 
 
@@ -179,11 +187,11 @@ def attention_backward(
     grad_output, query, key, value, allowed, bias, y, logsumexp, grad_query, grad_key, grad_value, geometry, heads,
     scale, keep, seed, offset,
 ):  # fmt: skip
-    h = _kernels.Heads(*heads)
+    h = Heads(*heads)
     if h.keys == 0 or h.heads * h.queries == 0:
         grad_query[:] = grad_key[:] = grad_value[:] = 0
         return
     work = h.group * h.queries * h.keys * max(1, h.width + h.value_width)
     given = grad_output, query, key, value, allowed, bias, y, logsumexp, grad_query, grad_key, grad_value
-    arguments = *given, geometry, h, scale, *_dropping(keep), seed, offset
+    arguments = *given, geometry, numbers(h), scale, *_dropping(keep), seed, offset
     share(_attention_gradients, h.heads // h.group, max(1, WORTH_SHARING // work), *arguments)

@@ -9,11 +9,16 @@ tap (`_direct`). Arrays whose channels are last are turned round before and afte
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 
 from fastdl import _kernels
+from fastdl._kernels import Window
 from fastdl.numba.kernels._kernel import blocks, compiled, kernel, share
 from fastdl.numba.kernels.activation import activate
+from fastdl.numba.kernels.fields import fields, numbers
+from fastdl.numba.kernels.memory import copied, release, scratch
 from fastdl.numba.kernels.product import (
     DEPTH,
     PANEL,
@@ -45,6 +50,7 @@ def positions(w):
     return w.out_depth * w.out_height * w.out_width
 
 
+@lru_cache(256)
 def simplest(w):
     """Of a window that is one element, at stride 1 without borders: the same, as long sequences."""
     one = (w.kernel_depth, w.kernel_height, w.kernel_width, w.stride_depth, w.stride_height, w.stride_width)
@@ -120,8 +126,7 @@ def _move_columns(x, at, w, term, terms, column, columns, panel, back):
             if start < 0:
                 pass
             elif step == 1 and not back:
-                for i in range(part.size):
-                    part[i] = row[i]
+                copied(row, 0, part, 0, part.size)
             elif step == 1:
                 for i in range(part.size):
                     row[i] += part[i]
@@ -136,26 +141,21 @@ def _move_columns(x, at, w, term, terms, column, columns, panel, back):
                 out_height, out_depth = 0, out_depth + 1
 
 
-@compiled
-def _step(w, most):
-    """Positions that are packed together, `most` at most: whole lines, where they fit."""
-    return most // w.out_width * w.out_width if w.out_width <= most else most
-
-
 # ---- forward ----
 
 
 @compiled
-def _products(x, weight, bias, residual, y, w, relu, row_pieces, piece_rows, panels, step, begin, end):
+def _products(x, weight, bias, residual, y, window, relu, row_pieces, piece_rows, panels, begin, end):
     """Pieces are panels of positions of an image's group, times some of its filters."""
+    w = fields(window, Window)
     panel, sums = scratch_panel(x), scratch_sums(x)
     volume_, positions_ = w.depth * w.height * w.width, w.out_depth * w.out_height * w.out_width
     channels, filters = w.channels // w.groups, w.out_channels // w.groups
     terms = channels * w.kernel_depth * w.kernel_height * w.kernel_width
     for piece in range(begin, end):
-        row, column = piece % row_pieces * piece_rows, piece // row_pieces % panels * step
+        row, column = piece % row_pieces * piece_rows, piece // row_pieces % panels * PANEL
         image, group = piece // row_pieces // panels // w.groups, piece // row_pieces // panels % w.groups
-        rows, columns = min(piece_rows, filters - row), min(step, positions_ - column)
+        rows, columns = min(piece_rows, filters - row), min(PANEL, positions_ - column)
         y_begin = (image * w.out_channels + group * filters + row) * positions_ + column
         given = bias.size > 0 or residual.size > 0
         if given:
@@ -176,11 +176,13 @@ def _products(x, weight, bias, residual, y, w, relu, row_pieces, piece_rows, pan
             multiply(
                 weight, of, terms, 1, rows, here, panel, y, y_begin, positions_, columns, first, relu and last, sums
             )  # fmt: skip
+    release((panel, sums))
 
 
 @compiled
-def _direct(x, weight, bias, residual, y, w, relu, begin, end):
+def _direct(x, weight, bias, residual, y, window, relu, begin, end):
     """Planes of y: rows of x are added up, tap by tap."""
+    w = fields(window, Window)
     zero, positions_ = like(0.0, x[0]), w.out_depth * w.out_height * w.out_width
     channels, filters = w.channels // w.groups, w.out_channels // w.groups
     taps_ = w.kernel_depth * w.kernel_height * w.kernel_width
@@ -244,15 +246,16 @@ def conv(x, weight, packed, bias, residual, y, window, packed_tile, activation, 
     if terms == 0 or is_direct(w, algorithm):
         work = max(1, positions(w) * terms)
         x = x if x.size else np.zeros(1, y.dtype)
-        share(_direct, w.batch * w.out_channels, max(1, WORTH_SHARING // work), x, weight, bias, residual, to, w, relu)
+        arguments = x, weight, bias, residual, to, numbers(w), relu
+        share(_direct, w.batch * w.out_channels, max(1, WORTH_SHARING // work), *arguments)
     else:
-        step = _step(w, PANEL)
-        panels, row_pieces = blocks(positions(w), step), blocks(filters, PIECE_ROWS)
+        panels, row_pieces = blocks(positions(w), PANEL), blocks(filters, PIECE_ROWS)
         pieces, grain = (
             w.batch * w.groups * panels * row_pieces,
             WORTH_SHARING // (min(filters, PIECE_ROWS) * terms * PANEL),
         )
-        share(_products, pieces, grain, x, weight, bias, residual, to, w, relu, row_pieces, PIECE_ROWS, panels, step)
+        arguments = x, weight, bias, residual, to, numbers(w), relu, row_pieces, PIECE_ROWS, panels
+        share(_products, pieces, grain, *arguments)
     channels_back(to, w.out_channels, w, y)
     activate(y, activation, alpha, beta)
 
@@ -261,14 +264,15 @@ def conv(x, weight, packed, bias, residual, y, window, packed_tile, activation, 
 
 
 @compiled
-def _input_gradients(g, weight, grad_x, w, piece_channels, pieces, begin, end):
+def _input_gradients(g, weight, grad_x, window, piece_channels, pieces, begin, end):
     """Pieces are some channels of an image's group: weight^T g, of a panel of positions, is added to them."""
+    w = fields(window, Window)
     panel, sums = scratch_panel(g), scratch_sums(g)
     volume_, positions_ = w.depth * w.height * w.width, w.out_depth * w.out_height * w.out_width
     channels, filters = w.channels // w.groups, w.out_channels // w.groups
     taps_ = w.kernel_depth * w.kernel_height * w.kernel_width
     terms = channels * taps_
-    columns, step = np.empty(piece_channels * taps_ * PANEL, g.dtype), _step(w, PANEL)
+    columns = scratch(piece_channels * taps_ * PANEL, g.dtype)
     for piece in range(begin, end):
         channel, image = piece % pieces * piece_channels, piece // pieces // w.groups
         group = piece // pieces % w.groups
@@ -276,22 +280,23 @@ def _input_gradients(g, weight, grad_x, w, piece_channels, pieces, begin, end):
         x_begin = (image * w.channels + group * channels) * volume_
         grad_x[x_begin + channel * volume_ : x_begin + (channel + count) * volume_] = like(0.0, g[0])
         rows = count * taps_
-        for column in range(0, positions_, step):
-            width = min(step, positions_ - column)
+        for column in range(0, positions_, PANEL):
+            width = min(PANEL, positions_ - column)
             for out in range(0, filters, DEPTH):
                 of = (image * w.out_channels + group * filters + out) * positions_ + column
                 pack(g, of, positions_, 1, min(DEPTH, filters - out), width, panel)
                 at, here = (group * filters + out) * terms + channel * taps_, min(DEPTH, filters - out)
                 multiply(weight, at, 1, terms, rows, here, panel, columns, 0, PANEL, width, out == 0, False, sums)
             _move_columns(grad_x, x_begin, w, channel * taps_, rows, column, width, columns, True)
+    release((panel, sums, columns))
 
 
 @compiled
-def _weight_gradients(g, x, grad_weight, w, row_pieces, piece_rows, panels, begin, end):
+def _weight_gradients(g, x, grad_weight, window, row_pieces, piece_rows, panels, begin, end):
     """Pieces are some filters of a group, of a panel of terms: g columns^T, of all images."""
+    w = fields(window, Window)
     panel, sums = scratch_panel(g), scratch_sums(g)
-    columns, step = scratch_panel(g), _step(w, PANEL)
-    deep = DEPTH // step * step
+    columns, step = scratch_panel(g), DEPTH // 2
     volume_, positions_ = w.depth * w.height * w.width, w.out_depth * w.out_height * w.out_width
     channels, filters = w.channels // w.groups, w.out_channels // w.groups
     terms = channels * w.kernel_depth * w.kernel_height * w.kernel_width
@@ -302,8 +307,8 @@ def _weight_gradients(g, x, grad_weight, w, row_pieces, piece_rows, panels, begi
         to = (group * filters + row) * terms + term
         for image in range(w.batch):
             x_begin = (image * w.channels + group * channels) * volume_
-            for position in range(0, positions_, deep):
-                depth = min(deep, positions_ - position)
+            for position in range(0, positions_, DEPTH):
+                depth = min(DEPTH, positions_ - position)
                 for column in range(0, depth, step):
                     here = min(step, depth - column)
                     _move_columns(x, x_begin, w, term, width, position + column, here, columns, False)
@@ -311,11 +316,13 @@ def _weight_gradients(g, x, grad_weight, w, row_pieces, piece_rows, panels, begi
                 of = (image * w.out_channels + group * filters + row) * positions_ + position
                 first = image == 0 and position == 0
                 multiply(g, of, positions_, 1, rows, depth, panel, grad_weight, to, terms, width, first, False, sums)
+    release((panel, sums, columns))
 
 
 @compiled
-def _direct_input_gradients(g, weight, grad_x, w, begin, end):
+def _direct_input_gradients(g, weight, grad_x, window, begin, end):
     """Planes of grad_x."""
+    w = fields(window, Window)
     volume_, positions_ = w.depth * w.height * w.width, w.out_depth * w.out_height * w.out_width
     channels, filters = w.channels // w.groups, w.out_channels // w.groups
     taps_ = w.kernel_depth * w.kernel_height * w.kernel_width
@@ -353,8 +360,9 @@ def _direct_input_gradients(g, weight, grad_x, w, begin, end):
 
 
 @compiled(sums=True)
-def _direct_weight_gradients(g, x, grad_weight, w, begin, end):
+def _direct_weight_gradients(g, x, grad_weight, window, begin, end):
     """Filters."""
+    w = fields(window, Window)
     volume_, positions_ = w.depth * w.height * w.width, w.out_depth * w.out_height * w.out_width
     channels, filters = w.channels // w.groups, w.out_channels // w.groups
     taps_ = w.kernel_depth * w.kernel_height * w.kernel_width
@@ -412,12 +420,12 @@ def input_gradients(g, weight, grad_x, w, direct):
         grad_x[:] = 0
     elif direct:
         grain = WORTH_SHARING // max(1, positions(w) * filters * taps(w))
-        share(_direct_input_gradients, w.batch * w.channels, max(1, grain), g, weight, grad_x, w)
+        share(_direct_input_gradients, w.batch * w.channels, max(1, grain), g, weight, grad_x, numbers(w))
     else:
         each = max(1, 2 * PIECE_ROWS // taps(w))
         pieces = blocks(w.channels // w.groups, each)
         grain = WORTH_SHARING // (min(each * taps(w), terms) * filters * positions(w))
-        share(_input_gradients, w.batch * w.groups * pieces, grain, g, weight, grad_x, w, each, pieces)
+        share(_input_gradients, w.batch * w.groups * pieces, grain, g, weight, grad_x, numbers(w), each, pieces)
 
 
 def weight_gradients(g, x, grad_weight, w, direct):
@@ -426,11 +434,11 @@ def weight_gradients(g, x, grad_weight, w, direct):
         grad_weight[:] = 0
     elif direct:
         grain = WORTH_SHARING // max(1, w.batch * positions(w) * terms)
-        share(_direct_weight_gradients, w.out_channels, max(1, grain), g, x, grad_weight, w)
+        share(_direct_weight_gradients, w.out_channels, max(1, grain), g, x, grad_weight, numbers(w))
     else:
         panels, row_pieces = blocks(terms, PANEL), blocks(filters, PIECE_ROWS)
         grain = WORTH_SHARING // (min(filters, PIECE_ROWS) * PANEL * positions(w) * w.batch)
-        arguments = g, x, grad_weight, w, row_pieces, PIECE_ROWS, panels
+        arguments = g, x, grad_weight, numbers(w), row_pieces, PIECE_ROWS, panels
         share(_weight_gradients, w.groups * panels * row_pieces, grain, *arguments)
 
 
@@ -482,8 +490,9 @@ def conv_transpose_backward(grad_output, x, weight, grad_x, grad_weight, grad_bi
 
 
 @compiled
-def _im2col(x, columns, w, begin, end):
+def _im2col(x, columns, window, begin, end):
     """Rows of columns."""
+    w = fields(window, Window)
     panel = scratch_panel(x)
     positions_ = w.out_depth * w.out_height * w.out_width
     terms = w.channels * w.kernel_depth * w.kernel_height * w.kernel_width
@@ -495,11 +504,13 @@ def _im2col(x, columns, w, begin, end):
             to = columns[line * positions_ + column : line * positions_ + column + count]
             for i in range(count):
                 to[i] = panel[i]
+    release(panel)
 
 
 @compiled
-def _col2im(columns, x, w, begin, end):
+def _col2im(columns, x, window, begin, end):
     """Planes of x."""
+    w = fields(window, Window)
     panel = scratch_panel(x)
     positions_, volume_ = w.out_depth * w.out_height * w.out_width, w.depth * w.height * w.width
     taps_ = w.kernel_depth * w.kernel_height * w.kernel_width
@@ -513,17 +524,18 @@ def _col2im(columns, x, w, begin, end):
                 for i in range(count):
                     panel[i] = part[i]
                 _move_columns(x, plane * volume_, w, tap, 1, column, count, panel, True)
+    release(panel)
 
 
 @kernel
 def im2col(x, columns, window):
     lines = window.batch * window.channels * taps(window)
     if columns.size:
-        share(_im2col, lines, max(1, (1 << 15) // positions(window)), x, columns, window)
+        share(_im2col, lines, max(1, (1 << 15) // positions(window)), x, columns, numbers(window))
 
 
 @kernel
 def col2im(columns, x, window):
     work = max(1, taps(window) * positions(window))
     if x.size:
-        share(_col2im, window.batch * window.channels, max(1, (1 << 15) // work), columns, x, window)
+        share(_col2im, window.batch * window.channels, max(1, (1 << 15) // work), columns, x, numbers(window))

@@ -11,13 +11,15 @@ from fastdl import _kernels
 from fastdl.numba.kernels._kernel import blocks, compiled, fallback, kernel, share
 from fastdl.numba.kernels.activation import softplus_of
 from fastdl.numba.kernels.arithmetic import total_of
-from fastdl.numba.kernels.softmax import largest, sum_of_exponentials
+from fastdl.numba.kernels.memory import release, scratch
+from fastdl.numba.kernels.softmax import exponentials, largest, sum_of_exponentials
 from fastdl.numba.kernels.vmath import between, exp, like, log, log1p, magnitude, sigmoid
 
 BAD_TARGET, BAD_PROBABILITY, BAD_TARGET_PROBABILITY = 2, 5, 6
 NONE, MEAN, BATCHMEAN = _kernels.REDUCTION_NONE, _kernels.REDUCTION_MEAN, _kernels.REDUCTION_BATCHMEAN
 BLOCK = 1 << 16
 """Elements that are summed together."""
+_INFINITY = float("inf")
 LOSSES: dict[int, Any] = {}
 SLOPES: dict[int, Any] = {}
 
@@ -310,8 +312,12 @@ def _reduced(losses, loss, reduction, count):
     if reduction == NONE:
         loss[:] = losses
     else:
-        with np.errstate(all="ignore"):
-            loss[:] = losses.sum() / np.float64(count if reduction == MEAN else 1)
+        _put_mean(losses, float(count if reduction == MEAN else 1), loss)
+
+
+@compiled
+def _put_mean(losses, count, loss):
+    loss[0] = total_of(losses) / count
 
 
 @kernel
@@ -346,15 +352,12 @@ def _cross_entropy(
     """Rows, one after the other: the loss is lse - (1 - smoothing) x[target] - smoothing mean(x), times weights."""
     even = smoothing / classes
     for row in range(begin, end):
-        t, given = target[row], x[row * classes : (row + 1) * classes]
+        given, ignored = x[row * classes : (row + 1) * classes], target[row] == ignore_index
+        t = 0 if ignored else target[row]  # the gradient of what is ignored is 0, or NaN where x is
         of_row = grad_input[row * classes : (row + 1) * classes] if grad_input.size else grad_input
-        if t == ignore_index:
-            if losses.size:
-                losses[row] = 0.0
-            of_row[:] = like(0.0, x[0])
-            continue
-        most = largest(given)
-        total = sum_of_exponentials(given, most)
+        most, of_own = largest(given), given[t]
+        at_once = grad_input.size > 0 and not smoothing  # grad_input may be x
+        total = exponentials(given, of_row, most) if at_once else sum_of_exponentials(given, most)
         of_target = np.float64(weight[t]) if weight.size else 1.0
         all_weights, spread = of_target * (1.0 - smoothing), 0.0
         rest = log(total)
@@ -366,17 +369,99 @@ def _cross_entropy(
                     spread -= of_class * (given[c] - most - rest)
         if losses.size:
             own = of_target * (1.0 - smoothing)
-            losses[row] = (0.0 if own == 0.0 else -own * (given[t] - most - rest)) + spread
+            loss = (0.0 if own == 0.0 else -own * (of_own - most - rest)) + spread
+            losses[row] = 0.0 if ignored else loss
         if grad_input.size:
             g = np.float64(grad_output[row if grad_output.size > 1 else 0]) if grad_output.size else 1.0
-            g /= divisor
+            g = 0.0 if ignored else g / divisor
             factor = like(g * all_weights, x[0]) / total
-            for c in range(classes):
-                of_row[c] = exp(given[c] - most) * factor
+            if at_once:
+                for c in range(classes):
+                    of_row[c] *= factor
+            else:
+                for c in range(classes):
+                    of_row[c] = exp(given[c] - most) * factor
             if smoothing:
                 for c in range(classes):
                     of_row[c] -= like(g * even * (np.float64(weight[c]) if weight.size else 1.0), x[0])
             of_row[t] -= like(g * of_target * (1.0 - smoothing), x[0])
+
+
+PIXELS = 256
+"""Side by side, of which all sums stay in the first-level cache."""
+
+
+@compiled
+def _cross_entropy_of_pixels(
+    x, target, weight, grad_output, losses, grad_input, classes, inner, ignore_index, smoothing, divisor, begin, end
+):
+    """The same of x [outer, classes, inner], up to PIXELS of `inner` at a time."""
+    parts, even, zero = (inner + PIXELS - 1) // PIXELS, smoothing / classes, like(0.0, x[0])
+    reals, doubles = scratch(5 * PIXELS, x.dtype).reshape(5, -1), scratch(PIXELS, np.float64)
+    all_classes = 0.0
+    if smoothing:
+        for c in range(classes):
+            all_classes += even * (np.float64(weight[c]) if weight.size else 1.0)
+    for piece in range(begin, end):
+        outer, first = piece // parts, piece % parts * PIXELS
+        count, at, start = min(PIXELS, inner - first), outer * classes * inner + first, outer * inner + first
+        most, sums, slopes, evens = reals[0, :count], reals[1, :count], reals[2, :count], reals[3, :count]
+        rests, spread, own = reals[4, :count], doubles[:count], target[start : start + count]
+        _sums_of_pixels(x[at:], classes, inner, most, sums)
+        for i in range(count):
+            rests[i], spread[i] = log(sums[i]), 0.0
+        if smoothing and losses.size:
+            for c in range(classes):
+                of_class, given = even * (np.float64(weight[c]) if weight.size else 1.0), x[at + c * inner :]
+                if of_class != 0.0:
+                    for i in range(count):
+                        spread[i] -= of_class * (given[i] - most[i] - rests[i])
+        for i in range(count):
+            t = own[i]
+            ignored = t == ignore_index
+            of_target = 0.0 if ignored else (np.float64(weight[t]) if weight.size else 1.0) * (1.0 - smoothing)
+            if losses.size:
+                loss = 0.0 if of_target == 0.0 else -of_target * (x[at + t * inner + i] - most[i] - rests[i])
+                losses[start + i] = 0.0 if ignored else loss + spread[i]
+            g = np.float64(grad_output[start + i if grad_output.size > 1 else 0]) if grad_output.size else 1.0
+            g = 0.0 if ignored else g / divisor
+            slopes[i], evens[i] = like(g * (of_target + all_classes), zero) / sums[i], like(g * even, zero)
+        if grad_input.size:
+            for c in range(classes):
+                given, to = x[at + c * inner :], grad_input[at + c * inner : at + c * inner + count]
+                of_class = weight[c] if weight.size and smoothing else like(1.0, zero)
+                for i in range(count):
+                    to[i] = exp(given[i] - most[i]) * slopes[i] - of_class * evens[i]
+            to, options = grad_input[at:], (ignore_index, smoothing, divisor)
+            _take_targets(grad_output, own, weight, to, inner, start, *options)
+    release((reals, doubles))
+
+
+@compiled
+def _sums_of_pixels(x, classes, inner, most, sums):
+    """Maxima and sums of exponentials."""
+    for i in range(most.size):
+        most[i], sums[i] = like(-_INFINITY, x[0]), like(0.0, x[0])
+    for c in range(classes):
+        given = x[c * inner :]
+        for i in range(most.size):
+            most[i] = given[i] if given[i] > most[i] else most[i]
+    for c in range(classes):
+        given = x[c * inner :]
+        for i in range(sums.size):
+            sums[i] += exp(given[i] - most[i])
+
+
+@compiled
+def _take_targets(grad_output, target, weight, grad_input, inner, start, ignore_index, smoothing, divisor):
+    """Subtract of each pixel's class what it counts."""
+    for i in range(target.size):
+        t = target[i]
+        if t == ignore_index:
+            continue
+        g = np.float64(grad_output[start + i if grad_output.size > 1 else 0]) if grad_output.size else 1.0
+        of_target = np.float64(weight[t]) if weight.size else 1.0
+        grad_input[t * inner + i] -= like(g / divisor * of_target * (1.0 - smoothing), grad_input[0])
 
 
 @kernel
@@ -384,17 +469,21 @@ def cross_entropy(
     x, target, probabilities, weight, grad_output, loss, grad_input, outer, classes, inner, ignore_index,
     label_smoothing, reduction,
 ):  # fmt: skip
-    """Of rows that are contiguous and classes that are named; other losses of probabilities are NumPy's."""
-    if inner != 1 or probabilities.size or x.size == 0:
+    """Of classes that are named; losses of probabilities are NumPy's."""
+    if probabilities.size or x.size == 0:
         arguments = x, target, probabilities, weight, grad_output, loss, grad_input, outer, classes, inner
         return fallback("cross_entropy", *arguments, ignore_index, label_smoothing, reduction)
     count, fine = _count(target, weight, classes, ignore_index)
     if not fine:
         return BAD_TARGET
-    losses = np.zeros(outer if loss.size else 0)
+    losses = np.zeros(target.size if loss.size else 0)
     divisor = count if reduction == MEAN and count else 1.0
-    arguments = x, target, weight, grad_output, losses, grad_input, classes, ignore_index, label_smoothing, divisor
-    share(_cross_entropy, outer, max(1, (1 << 12) // classes), *arguments)
+    arguments, options = (x, target, weight, grad_output, losses, grad_input), (ignore_index, label_smoothing, divisor)
+    if inner == 1:
+        share(_cross_entropy, outer, max(1, (1 << 12) // classes), *arguments, classes, *options)
+    else:
+        pieces, grain = outer * blocks(inner, PIXELS), max(1, (1 << 12) // (classes * min(inner, PIXELS)))
+        share(_cross_entropy_of_pixels, pieces, grain, *arguments, classes, inner, *options)
     if loss.size:
         _reduced(losses, loss, reduction, count)
     return None

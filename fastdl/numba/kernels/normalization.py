@@ -14,6 +14,7 @@ import numpy as np
 
 from fastdl import _kernels
 from fastdl.numba.kernels._kernel import MEMORY_GRAIN, compiled, kernel, share
+from fastdl.numba.kernels.memory import release, scratch
 from fastdl.numba.kernels.vmath import like
 
 BATCH, FIXED, RMS = _kernels.NORM_BATCH, _kernels.NORM_FIXED, _kernels.NORM_RMS
@@ -65,8 +66,9 @@ def _statistics(x, means, lost, variances, run, pieces, step, starts, centred, b
 def _column_statistics(x, means, lost, variances, batch, width, begin, end):
     """Of columns, side by side."""
     size = end - begin
-    mean, total, squares = np.empty(size), np.empty(size), np.empty(size)
-    mean[:] = x[begin:end]
+    mean, total, squares = scratch(size, np.float64), scratch(size, np.float64), scratch(size, np.float64)
+    for i in range(size):
+        mean[i] = x[begin + i]
     for _ in range(2):
         total[:] = squares[:] = 0.0
         for row in range(batch):
@@ -86,6 +88,7 @@ def _column_statistics(x, means, lost, variances, batch, width, begin, end):
             break
         for i in range(size):
             mean[i] += total[i] / batch
+    release((mean, total, squares))
 
 
 # ---- what is normalized ----
@@ -176,13 +179,17 @@ def _of_channels(x, batch, channels, inner):
     return means, lost, variances
 
 
-@compiled
 def _inverse(variances, eps):
     """1 / deviations."""
     rstds = np.empty(variances.size)
+    _invert(variances, eps, rstds)
+    return rstds
+
+
+@compiled
+def _invert(variances, eps, rstds):
     for i in range(rstds.size):
         rstds[i] = 1.0 / np.sqrt(variances[i] + eps)
-    return rstds
 
 
 @compiled
@@ -206,14 +213,6 @@ def _columns(x, means, lost, rstds, factors, shifts, slopes):
     columns = np.empty((5, means.size), x.dtype if _are_usual(rstds) else np.float64)
     _set_columns(columns, means, lost, factors, shifts, slopes)
     return columns
-
-
-@compiled
-def _products(x, y):
-    product = np.empty(x.size)
-    for i in range(x.size):
-        product[i] = x[i] * y[i]
-    return product
 
 
 @compiled
@@ -243,7 +242,7 @@ def normalize(
             means, lost, variances = _of_channels(x, batch, groups, inner)
         rstds = _inverse(variances, eps)
         if x.size and inner == 1:
-            columns = _columns(x, means, lost, rstds, _products(rstds, weight), bias, bias)
+            columns = _columns(x, means, lost, rstds, rstds * weight, bias, bias)
             share(_normalize_columns, batch, _grain(groups), x, columns, y)
         elif x.size:
             arguments = x, means, lost, rstds, weight, bias, y, groups, inner
@@ -360,9 +359,11 @@ def _channel_sums(g, x, means, lost, rstds, along, totals, batch, groups, channe
 
 @compiled
 def _column_sums(g, x, means, lost, rstds, along, totals, batch, width, channels, statistics, begin, end):
-    """The same where `inner` is 1, of channels side by side, whose statistics are `channels` elements apart."""
-    of_columns, of_products = np.zeros(end - begin), np.zeros(end - begin)
-    mean, low, rstd = np.empty(end - begin), np.empty(end - begin), np.empty(end - begin)
+    """The same, added to those, where `inner` is 1: channels side by side, whose statistics are `channels` elements
+    apart."""
+    of_columns, of_products = totals[begin:end], along[begin:end]
+    of_rows = scratch(3 * (end - begin), np.float64).reshape(3, -1)
+    mean, low, rstd = of_rows[0], of_rows[1], of_rows[2]
     for row in range(batch):
         part, given = g[row * width + begin : row * width + end], x[row * width + begin : row * width + end]
         if channels == width:
@@ -379,18 +380,16 @@ def _column_sums(g, x, means, lost, rstds, along, totals, batch, width, channels
         for i in range(of_columns.size):
             of_columns[i] += part[i]
             of_products[i] += part[i] * (_apart(given[i], mean[i], low[i]) * rstd[i])
-    along[begin:end], totals[begin:end] = of_products, of_columns
+    release(of_rows)
 
 
 @compiled
-def _slopes(rstds, weight, along, totals, count):
+def _set_slopes(rstds, weight, along, totals, count, factors, centres, slopes):
     """Of each channel: what g is multiplied by, what is subtracted, and what x is multiplied by."""
-    factors, centres, slopes = np.empty(rstds.size), np.empty(rstds.size), np.empty(rstds.size)
     for i in range(rstds.size):
         factors[i] = rstds[i] * weight[i]
         centres[i] = factors[i] * totals[i] / count
         slopes[i] = factors[i] * (along[i] / count) * rstds[i]
-    return factors, centres, slopes
 
 
 @compiled
@@ -479,7 +478,8 @@ def _found(x, kind, statistics, size, batch, groups, inner, eps):
 
 
 def _gradients_of_channels(g, x, means, lost, rstds, weight, along, totals, grad_input, batch, inner, kind):
-    factors, centres, slopes = _slopes(rstds, weight, along, totals, max(1, batch * inner))
+    factors, centres, slopes = np.empty(rstds.size), np.empty(rstds.size), np.empty(rstds.size)
+    _set_slopes(rstds, weight, along, totals, max(1, batch * inner), factors, centres, slopes)
     if kind == FIXED:
         share(_channel_multiples, batch, _grain(means.size * inner), g, factors, grad_input, means.size, inner)
     elif inner > 1:

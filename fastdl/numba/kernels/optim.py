@@ -204,7 +204,7 @@ def clip(param, grad, first, second, third, plan):
 # ---- tables ----
 
 
-@compiled
+@compiled(counted=True)
 def _counted(table):
     """The steps that each row has done with this one; 0 where there is no gradient, or no count."""
     steps = np.zeros(len(table), np.int64)
@@ -216,7 +216,7 @@ def _counted(table):
     return steps
 
 
-@compiled
+@compiled(counted=True)
 def _parts(table, row, begin, end, like_, used):
     """Of a row, what elements [begin, end) of all arrays are: parameter, gradient and the first `used` states."""
     start = table[row - 1, TABLE_END] if row else 0

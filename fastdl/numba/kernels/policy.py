@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastdl.numba.kernels._kernel import MEMORY_GRAIN, blocks, compiled, kernel, share
+from fastdl.numba.kernels.memory import cleared, release, scratch
 from fastdl.numba.kernels.vmath import exp, like, log
 
 BAD_ACTION = 12
@@ -19,7 +20,7 @@ ROWS = 64
 @compiled
 def _returns(reward, done, bootstrap, returns, steps, columns, gamma, begin, end):
     zero, factor = like(0.0, reward[0]), like(gamma, reward[0])
-    carried = np.empty(end - begin, reward.dtype)
+    carried = scratch(end - begin, reward.dtype)
     for j in range(carried.size):
         carried[j] = bootstrap[begin + j] if bootstrap.size else zero
     for t in range(steps - 1, -1, -1):
@@ -27,6 +28,7 @@ def _returns(reward, done, bootstrap, returns, steps, columns, gamma, begin, end
         r, over, to = reward[low:high], done[low:high], returns[low:high]
         for j in range(carried.size):
             to[j] = carried[j] = r[j] + (zero if over[j] else factor * carried[j])
+    release(carried)
 
 
 @compiled
@@ -47,7 +49,7 @@ def _gae(
     reward, value, next_value, terminated, done, advantage, target, steps, columns, gamma, decay, begin, end
 ):  # fmt: skip
     zero, discount, factor = like(0.0, reward[0]), like(gamma, reward[0]), like(decay, reward[0])
-    carried = np.zeros(end - begin, reward.dtype)
+    carried = cleared(end - begin, reward.dtype)
     for t in range(steps - 1, -1, -1):
         low, high = t * columns + begin, t * columns + end
         r, v, n, ends, over = (
@@ -62,6 +64,7 @@ def _gae(
             delta = r[j] + (zero if ends[j] else discount * n[j]) - v[j]
             to[j] = carried[j] = delta + (zero if over[j] else factor * carried[j])
             goal[j] = carried[j] + v[j]
+    release(carried)
 
 
 @compiled
@@ -69,7 +72,7 @@ def _gae_gradient(
     grad, grad_target, terminated, done, grad_reward, grad_value, grad_next, steps, columns, gamma, decay, begin, end
 ):  # fmt: skip
     zero, discount, factor = like(0.0, grad[0]), like(gamma, grad[0]), like(decay, grad[0])
-    carried = np.zeros(end - begin, grad.dtype)
+    carried = cleared(end - begin, grad.dtype)
     for t in range(steps):
         low, high = t * columns + begin, t * columns + end
         g, goal, ends, over = grad[low:high], grad_target[low:high], terminated[low:high], done[low:high]
@@ -79,6 +82,7 @@ def _gae_gradient(
             of_value[j] = goal[j] - total
             of_next[j] = zero if ends[j] else discount * total
             carried[j] = zero if over[j] else factor * total
+    release(carried)
 
 
 @compiled
@@ -88,7 +92,7 @@ def _vtrace(
 ):  # fmt: skip
     zero, discount, factor = like(0.0, reward[0]), like(gamma, reward[0]), like(decay, reward[0])
     most_rho, most_c = like(rho_threshold, reward[0]), like(c_threshold, reward[0])
-    carried = np.zeros(end - begin, reward.dtype)
+    carried = cleared(end - begin, reward.dtype)
     for t in range(steps - 1, -1, -1):
         low, high = t * columns + begin, t * columns + end
         logs, r, v, n = log_rho[low:high], reward[low:high], value[low:high], next_value[low:high]
@@ -101,6 +105,7 @@ def _vtrace(
             to[j] = rho * (delta + (zero if ends[j] else discount * after))
             carried[j] = rho * delta + factor * c * after
             goal[j] = carried[j] + v[j]
+    release(carried)
 
 
 def _over_columns(function, steps, columns, *arguments):
@@ -172,7 +177,7 @@ def _objectives(log_prob, entropy, advantage, old, low, high, weight, scale):
     return -total
 
 
-@compiled
+@compiled(counted=True)
 def _categorical(
     logits, action, advantage, old, grad_log_prob, grad_entropy, log_prob, entropy, grad, partial, actions, low, high,
     weight, scale, begin, end,
@@ -273,7 +278,7 @@ def categorical_policy_loss(
     return _categoricals(logits, action, arrays, rows, actions, loss, options)
 
 
-@compiled
+@compiled(counted=True)
 def _normal(
     mean, log_std, action, advantage, old, grad_log_prob, log_prob, grad_mean, grad_log_std, sums, partial, count,
     columns, own, low, high, weight, scale, begin, end,

@@ -13,6 +13,7 @@ import numpy as np
 
 from fastdl.numba.kernels._kernel import compiled, fallback, kernel, share
 from fastdl.numba.kernels.conv import channels_back, channels_first, positions, room, taps, volume
+from fastdl.numba.kernels.memory import cleared, release, scratch
 from fastdl.numba.kernels.planes import fetch, most_of, most_windows, place, plan_of, put, seen_rows, share_planes
 from fastdl.numba.kernels.rows import are_wide, average, average_gradients
 from fastdl.numba.kernels.vector import exceeds, filled, lanes, larger, load, select, store
@@ -32,7 +33,7 @@ def _maxima(x, width, outer, middle, inner, sizes, first, last, low, columns, y)
     """y [windows [first, last), lines, windows along a row, lanes] of a strip x whose first row is `low`: the largest
     of each column, then those of windows."""
     line, row, least = sizes[2] * width, sizes[1] * sizes[2] * width, filled(-_INFINITY, x)
-    widest, across, starts = most_of(inner, 1), len(inner), np.empty(most_of(outer, 1) * most_of(middle, 1), np.int64)
+    widest, across, starts = most_of(inner, 1), len(inner), scratch(most_of(outer, 1) * most_of(middle, 1), np.int64)
     for window in range(first * len(middle), last * len(middle)):
         o, m = window // len(middle), window % len(middle)
         at, y_begin = (outer[o, 0] - low) * row + middle[m, 0] * line, (window - first * len(middle)) * across * width
@@ -54,20 +55,22 @@ def _maxima(x, width, outer, middle, inner, sizes, first, last, low, columns, y)
                 if tap < inner[i, 1]:
                     to, of = y_begin + i * width, (inner[i, 0] + tap * sizes[5]) * width
                     store(y, to, larger(load(columns, of), load(y, to)))
+    release(starts)
 
 
 @compiled
 def _max_pool(x, y, outer, middle, inner, strips, sizes, room_, begin, end):
     width, volume_, row = lanes(x), sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2]
     lines, line = len(middle), len(inner)
-    seen, columns = np.zeros(room_ * width, x.dtype), np.empty(sizes[2] * width, x.dtype)
-    out = np.empty(most_windows(strips) * lines * line * width, x.dtype)
+    seen, columns = cleared(room_ * width, x.dtype), scratch(sizes[2] * width, x.dtype)
+    out = scratch(most_windows(strips) * lines * line * width, x.dtype)
     for group in range(begin, end):
         for s in range(len(strips)):
             first, last, low, high, _ = strips[s]
             fetch(x, group, volume_, sizes, low * row, high * row, seen)
             _maxima(seen, width, outer, middle, inner, sizes, first, last, low, columns, out)
             put(out, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, y)
+    release((seen, columns, out))
 
 
 @compiled
@@ -103,9 +106,9 @@ def _max_pool_indices(x, y, indices, numbers, outer, middle, inner, strips, size
     """numbers: an array of the integers that are as wide as x's numbers."""
     width, volume_, row = lanes(x), sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2]
     lines, line, channels = len(middle), len(inner), sizes[6]
-    seen = np.zeros(room_ * width, x.dtype)
-    out = np.empty(most_windows(strips) * lines * line * width, x.dtype)
-    places, size = np.empty(out.size, numbers.dtype), len(outer) * lines * line
+    seen = cleared(room_ * width, x.dtype)
+    out = scratch(most_windows(strips) * lines * line * width, x.dtype)
+    places, size = scratch(out.size, numbers.dtype), len(outer) * lines * line
     for group in range(begin, end):
         at, count = place(y, group, size, sizes)
         for s in range(len(strips)):
@@ -118,6 +121,7 @@ def _max_pool_indices(x, y, indices, numbers, outer, middle, inner, strips, size
                 for i in range(begin_, end_):
                     to = at + i * channels + j if sizes[7] else at + j * size + i
                     indices[to] = places[(i - begin_) * width + j]
+    release((seen, out, places))
 
 
 def _integers(dtype):
@@ -142,9 +146,9 @@ def max_pool(x, y, indices, window):
 def _max_gradients(grad_output, x, grad_input, numbers, outer, middle, inner, strips, sizes, room_, begin, end):
     width, volume_, row = lanes(x), sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2]
     lines, line = len(middle), len(inner)
-    seen, sums = np.zeros(room_ * width, x.dtype), np.empty(room_ * width, x.dtype)
-    given = np.zeros(most_windows(strips) * lines * line * width, x.dtype)
-    best, places = np.empty_like(given), np.empty(given.size, numbers.dtype)
+    seen, sums = cleared(room_ * width, x.dtype), scratch(room_ * width, x.dtype)
+    given = cleared(most_windows(strips) * lines * line * width, x.dtype)
+    best, places = scratch(given.size, given.dtype), scratch(given.size, numbers.dtype)
     for group in range(begin, end):
         done = known = 0
         for s in range(len(strips)):
@@ -158,6 +162,7 @@ def _max_gradients(grad_output, x, grad_input, numbers, outer, middle, inner, st
             _add_to_winners(given, places, (last - first) * lines * line, done * row, sums)
             put(sums, group, volume_, sizes, done * row, kept * row, grad_input)
             done = _keep(sums, (kept - done) * row * width, (known - done) * row * width, kept)
+    release((seen, sums, given, best, places))
 
 
 @compiled
@@ -273,7 +278,7 @@ def _sums(x, width, outer, middle, inner, sizes, first, last, low, columns, y):
     """y [windows [first, last), lines, windows along a row, width] of a strip x whose first row is `low`: the sum of
     each column, then those of windows."""
     line, row, zero, lanes_ = sizes[2] * width, sizes[1] * sizes[2] * width, filled(0.0, x), lanes(x)
-    widest, across, starts = most_of(inner, 1), len(inner), np.empty(most_of(outer, 1) * most_of(middle, 1), np.int64)
+    widest, across, starts = most_of(inner, 1), len(inner), scratch(most_of(outer, 1) * most_of(middle, 1), np.int64)
     for window in range(first * len(middle), last * len(middle)):
         o, m = window // len(middle), window % len(middle)
         at, y_begin = (outer[o, 0] - low) * row + middle[m, 0] * line, (window - first * len(middle)) * across * width
@@ -300,6 +305,7 @@ def _sums(x, width, outer, middle, inner, sizes, first, last, low, columns, y):
                     if tap < inner[i, 1]:
                         to, of = y_begin + i * width + part, (inner[i, 0] + tap * sizes[5]) * width + part
                         store(y, to, load(y, to) + load(columns, of))
+    release(starts)
 
 
 @compiled
@@ -342,8 +348,8 @@ def _divide(x, width, outer, middle, inner, first, last, column, override):
 def _average_pool(x, y, column, override, outer, middle, inner, strips, sizes, room_, begin, end):
     width, volume_, row = lanes(x), sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2]
     lines, line = len(middle), len(inner)
-    seen, columns = np.zeros(room_ * width, x.dtype), np.empty(sizes[2] * width, x.dtype)
-    out = np.empty(most_windows(strips) * lines * line * width, x.dtype)
+    seen, columns = cleared(room_ * width, x.dtype), scratch(sizes[2] * width, x.dtype)
+    out = scratch(most_windows(strips) * lines * line * width, x.dtype)
     for group in range(begin, end):
         for s in range(len(strips)):
             first, last, low, high, _ = strips[s]
@@ -351,6 +357,7 @@ def _average_pool(x, y, column, override, outer, middle, inner, strips, sizes, r
             _sums(seen, width, outer, middle, inner, sizes, first, last, low, columns, out)
             _divide(out, width, outer, middle, inner, first, last, column, override)
             put(out, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, y)
+    release((seen, columns, out))
 
 
 @compiled
@@ -359,8 +366,8 @@ def _average_gradients(
 ):
     width, volume_, row = lanes(grad_output), sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2]
     lines, line = len(middle), len(inner)
-    sums, columns = np.empty(room_ * width, grad_output.dtype), np.empty(sizes[2] * width, grad_output.dtype)
-    given = np.zeros(most_windows(strips) * lines * line * width, grad_output.dtype)
+    sums, columns = scratch(room_ * width, grad_output.dtype), scratch(sizes[2] * width, grad_output.dtype)
+    given = cleared(most_windows(strips) * lines * line * width, grad_output.dtype)
     for group in range(begin, end):
         done = known = 0
         for s in range(len(strips)):
@@ -373,6 +380,7 @@ def _average_gradients(
             _add_sums(given, width, outer, middle, inner, sizes, first, last, done, columns, sums)
             put(sums, group, volume_, sizes, done * row, kept * row, grad_input)
             done = _keep(sums, (kept - done) * row * width, (known - done) * row * width, kept)
+    release((sums, columns, given))
 
 
 @kernel
@@ -440,9 +448,9 @@ def _norms(x, y, column, override, p, count, outer, middle, inner, strips, sizes
     """(count times the average of x^p)^(1/p); where p is 0, the average of x."""
     width, volume_, row = lanes(x), sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2]
     lines, line = len(middle), len(inner)
-    seen, columns = np.zeros(room_ * width, x.dtype), np.empty(sizes[2] * width, np.float64)
-    out = np.empty(most_windows(strips) * lines * line * width, x.dtype)
-    powers, sums = np.empty(seen.size, np.float64), np.empty(out.size, np.float64)
+    seen, columns = cleared(room_ * width, x.dtype), scratch(sizes[2] * width, np.float64)
+    out = scratch(most_windows(strips) * lines * line * width, x.dtype)
+    powers, sums = scratch(seen.size, np.float64), scratch(out.size, np.float64)
     for group in range(begin, end):
         for s in range(len(strips)):
             first, last, low, high, _ = strips[s]
@@ -454,16 +462,17 @@ def _norms(x, y, column, override, p, count, outer, middle, inner, strips, sizes
             for i in range((last - first) * lines * line * width):
                 out[i] = _power(sums[i] * count, 1.0 / p) if p else sums[i]
             put(out, group, len(outer) * lines * line, sizes, first * lines * line, last * lines * line, y)
+    release((seen, columns, out, powers, sums))
 
 
 @compiled
 def _norm_gradients(grad_output, x, grad_input, p, count, outer, middle, inner, strips, sizes, room_, begin, end):
     width, volume_, row = lanes(x), sizes[0] * sizes[1] * sizes[2], sizes[1] * sizes[2]
     lines, line = len(middle), len(inner)
-    seen, columns = np.zeros(room_ * width, x.dtype), np.empty(sizes[2] * width, np.float64)
-    powers, sums = np.empty(seen.size, np.float64), np.empty(seen.size, np.float64)
-    given = np.zeros(most_windows(strips) * lines * line * width, x.dtype)
-    totals = np.empty(given.size, np.float64)
+    seen, columns = cleared(room_ * width, x.dtype), scratch(sizes[2] * width, np.float64)
+    powers, sums = scratch(seen.size, np.float64), scratch(seen.size, np.float64)
+    given = cleared(most_windows(strips) * lines * line * width, x.dtype)
+    totals = scratch(given.size, np.float64)
     for group in range(begin, end):
         done = known = 0
         for s in range(len(strips)):
@@ -492,6 +501,7 @@ def _norm_gradients(grad_output, x, grad_input, p, count, outer, middle, inner, 
                 seen[i] = _power(np.float64(seen[i]), p - 1.0) * sums[i]
             put(seen, group, volume_, sizes, done * row, kept * row, grad_input)
             done = _keep(sums, (kept - done) * row * width, (known - done) * row * width, kept)
+    release((seen, columns, powers, sums, given, totals))
 
 
 @kernel

@@ -13,11 +13,13 @@ import math
 import numpy as np
 
 from fastdl.numba.kernels._kernel import blocks, compiled, flat, kernel, share
-from fastdl.numba.kernels.vector import exceeds, filled, lanes, load, multiply_add, select, spread, store, turn
+from fastdl.numba.kernels.memory import cleared, release
+from fastdl.numba.kernels.vector import BYTES, exceeds, filled, lanes, load, multiply_add, select, spread, store, turn
 from fastdl.numba.kernels.vmath import like
 
-PANEL = 144
-"""Columns: an odd number of vectors, so that a vector wide, a slice is spread over all of the first-level cache."""
+PANEL = 160 if BYTES == 128 else 144
+"""Columns: an odd number of vectors of float32, so that a vector wide, a slice is spread over all of the first-level
+cache."""
 DEPTH = 256  # terms
 ROWS = 6
 _FEW = 16
@@ -119,16 +121,16 @@ def pack(b, b_begin, b_row, b_column, terms, columns, panel):
         turn(b, b_begin, b_column, columns, terms, panel, 0, PANEL)
 
 
-@compiled
+@compiled(counted=True)
 def scratch_panel(like_, k=DEPTH):
     """Of products of k terms. What is never written is 0, and no NaN that happened to lie there."""
-    return np.zeros(min(k, DEPTH) * PANEL, like_.dtype)
+    return cleared(min(k, DEPTH) * PANEL, like_.dtype)
 
 
-@compiled
+@compiled(counted=True)
 def scratch_sums(like_):
     """A tile, and a block of A."""
-    return np.zeros(ROWS * (lanes(like_) + DEPTH), like_.dtype)
+    return cleared(ROWS * (lanes(like_) + DEPTH), like_.dtype)
 
 
 @compiled
@@ -158,6 +160,7 @@ def _panels(a, a_row, a_column, b, b_row, b_column, bias, c, c_row, m, n, k, rel
                     into[j] = of[j]
         x, y = a[row * a_row :], b[column * b_column :]
         times(x, a_row, a_column, y, b_row, b_column, to, c_row, rows, columns, k, bias.size == 0, relu, panel, sums)
+    release((panel, sums))
 
 
 @compiled(sums=True)
@@ -237,6 +240,7 @@ def _stack(a, a_starts, a_row, a_column, b, b_starts, b_row, b_column, c, m, n, 
     for i in range(begin, end):
         x, y, to = a[a_starts[i] :], b[b_starts[i] :], c[i * m * n : (i + 1) * m * n]
         times(x, a_row, a_column, y, b_row, b_column, to, n, m, n, k, True, False, panel, sums)
+    release((panel, sums))
 
 
 def _starts(geometry, column):
@@ -293,7 +297,7 @@ def matmul(strided_a, strided_b, c, geometry, rank, m, n, k, a_row, a_column, b_
 
 @compiled
 def _column_sums(x, rows, columns, sums, begin, end):
-    total = np.zeros(end - begin, np.float64)
+    total = cleared(end - begin, np.float64)
     for i in range(rows):
         row = x[i * columns + begin : i * columns + end]
         for j in range(total.size):
@@ -301,6 +305,7 @@ def _column_sums(x, rows, columns, sums, begin, end):
     to = sums[begin:end]
     for j in range(to.size):
         to[j] = total[j]
+    release(total)
 
 
 def column_sums(x, rows, columns, sums):

@@ -9,12 +9,15 @@ cut over threads.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from fastdl import _kernels
+from fastdl.numba.kernels._address import columns
 from fastdl.numba.kernels._kernel import blocks, compiled, kernel, share
+from fastdl.numba.kernels.memory import LINE, cleared, from_line, release, scratch
 from fastdl.numba.kernels.product import (
     DEPTH,
     PANEL,
@@ -27,7 +30,6 @@ from fastdl.numba.kernels.product import (
 from fastdl.numba.kernels.regularization import philox
 from fastdl.numba.kernels.vector import filled, lanes, load, multiply_add, spread, store
 from fastdl.numba.kernels.vmath import gate_sigmoid, gate_tanh, like
-from fastdl.reference._memory import columns
 from fastdl.reference.kernels import KERNELS as IN_NUMPY
 from fastdl.reference.kernels import MOST_STEPS, OUT_OF_MEMORY
 
@@ -53,33 +55,41 @@ def _pack_panels(b, b_row, b_column, k, n, packed, begin, end):
 
 def packed_weights(weight, strides, k, n):
     """A matrix [k, n] as `_times` reads it."""
-    packed = np.empty(k * blocks(n, PANEL) * PANEL, weight.dtype)
+    size = k * blocks(n, PANEL) * PANEL
+    packed = from_line(np.empty(size + LINE, weight.dtype), size)
     share(_pack_panels, blocks(n, PANEL), max(1, (1 << 15) // (k * PANEL)), weight, *strides, k, n, packed)
     return packed
 
 
 @compiled
-def _row_times(x, x_begin, k, panel, y, y_begin, columns_):
-    """y = x panel, of one row; three vectors at a time, of which the last may be cut off."""
+def _row_times(x, x_begin, k, panel, y, y_begin, columns_, room):
+    """y = x panel, of one row: five vectors at a time, three or one, of which the last may be cut off."""
     width = lanes(y)
-    for j in range(0, columns_, 3 * width):
-        s0 = s1 = s2 = filled(0.0, y)
+    most = 5 if PANEL % (5 * width) == 0 else 3
+    for j in range(0, columns_, most * width):
+        here = min(most * width, columns_ - j)
+        count = 1 if here <= width else 3 if here <= 3 * width else 5
+        s0 = s1 = s2 = s3 = s4 = filled(0.0, y)
         for t in range(k):
             factor, at = spread(x, x_begin + t), t * PANEL + j
             s0 = multiply_add(factor, load(panel, at), s0)
-            s1 = multiply_add(factor, load(panel, at + width), s1)
-            s2 = multiply_add(factor, load(panel, at + 2 * width), s2)
-        if j + 3 * width <= columns_:
-            store(y, y_begin + j, s0)
-            store(y, y_begin + j + width, s1)
-            store(y, y_begin + j + 2 * width, s2)
-        else:
-            rest = np.empty(3 * width, y.dtype)
-            store(rest, 0, s0)
-            store(rest, width, s1)
-            store(rest, 2 * width, s2)
-            for i in range(columns_ - j):
-                y[y_begin + j + i] = rest[i]
+            if count > 1:
+                s1 = multiply_add(factor, load(panel, at + width), s1)
+                s2 = multiply_add(factor, load(panel, at + 2 * width), s2)
+            if count > 3:
+                s3 = multiply_add(factor, load(panel, at + 3 * width), s3)
+                s4 = multiply_add(factor, load(panel, at + 4 * width), s4)
+        to, at = (y, y_begin + j) if here == count * width else (room, 0)
+        store(to, at, s0)
+        if count > 1:
+            store(to, at + width, s1)
+            store(to, at + 2 * width, s2)
+        if count > 3:
+            store(to, at + 3 * width, s3)
+            store(to, at + 4 * width, s4)
+        if here < count * width:
+            for i in range(here):
+                y[y_begin + j + i] = room[i]
 
 
 @compiled
@@ -89,7 +99,7 @@ def _times(x, x_begin, x_row, rows, weights, k, n, y, y_begin, y_row, sums):
         panel, width = weights[p * k * PANEL : (p + 1) * k * PANEL], min(PANEL, n - p * PANEL)
         at = y_begin + p * PANEL
         if rows == 1:
-            _row_times(x, x_begin, k, panel, y, at, width)
+            _row_times(x, x_begin, k, panel, y, at, width, sums)
             continue
         for term in range(0, k, DEPTH):
             of, terms = x_begin + term, min(DEPTH, k - term)
@@ -250,9 +260,9 @@ def _forward(
     count = 4 if kind == LSTM else 1 if kind < LSTM else 3
     saved = 4 if kind in (LSTM, GRU) else 3 if kind == GRU_RESET_FIRST else 0
     product_of = 2 if kind == GRU_RESET_FIRST else count  # gates whose product is known before the cell
-    u = np.zeros(batch * count * hidden, a.dtype)
+    u = cleared(batch * count * hidden, a.dtype)
     sums = scratch_sums(a)
-    outputs, of_reset = np.empty(batch * hidden, a.dtype), np.empty(batch * hidden, a.dtype)
+    outputs, of_reset = scratch(batch * hidden, a.dtype), scratch(batch * hidden, a.dtype)
     for step in range(steps):
         t = steps - 1 - step if backwards else step
         rows = active[t]
@@ -304,6 +314,7 @@ def _forward(
             at = (first[t] + i) * h_row + h_column
             state, to = h[i * output : (i + 1) * output], h_rows[at : at + output]
             _copy(state, to)
+    release((u, sums, outputs, of_reset))
 
 
 @compiled
@@ -319,8 +330,8 @@ def _backward(
     product_of = 2 if kind == GRU_RESET_FIRST else count
     batch = g_h.size // output
     sums = scratch_sums(g_h)
-    through, room = np.empty(batch * hidden, g_h.dtype), np.empty(hidden, g_h.dtype)
-    before, of_reset = np.empty(batch * output, g_h.dtype), np.empty(batch * hidden, g_h.dtype)
+    through, room = scratch(batch * hidden, g_h.dtype), scratch(hidden, g_h.dtype)
+    before, of_reset = scratch(batch * output, g_h.dtype), scratch(batch * hidden, g_h.dtype)
     for step in range(steps):
         t = step if backwards else steps - 1 - step
         rows = active[t]
@@ -406,6 +417,7 @@ def _backward(
                 state[:] = zero
                 if kind == LSTM:
                     g_c[i * hidden : (i + 1) * hidden] = zero
+    release((sums, through, room, before, of_reset))
 
 
 @compiled
@@ -427,7 +439,7 @@ def _before(rows_of, states, row, column, width, active, first, backwards, out):
 @compiled
 def _dropout(x, y, order, active, first, layer, steps, batch, width, limit, seed, offset, scale):
     words_of_row = (width + 3) // 4
-    words = np.empty(4 * words_of_row, np.uint32)
+    words = scratch(4 * words_of_row, np.uint32)
     factor, zero = like(scale, x[0]), like(0.0, x[0])
     for t in range(steps):
         for i in range(active[t]):
@@ -436,6 +448,7 @@ def _dropout(x, y, order, active, first, layer, steps, batch, width, limit, seed
             given, to = x[row * width : (row + 1) * width], y[row * width : (row + 1) * width]
             for j in range(width):
                 to[j] = factor * given[j] if np.int64(words[j]) < limit else zero * given[j]
+    release(words)
 
 
 # ---- stacks ----
@@ -452,8 +465,8 @@ class Unit(NamedTuple):
     peephole: Any
 
 
-def _units(r, arrays, column, dtype):
-    found, none = columns(arrays, column, dtype), np.empty(0, dtype)
+def _units(r, arrays, column, none):
+    found = columns(arrays, column, none.dtype)
     each, count = 2 + 2 * r.biases + r.projection, r.layers * r.directions
     units = []
     for i in range(count):
@@ -463,18 +476,44 @@ def _units(r, arrays, column, dtype):
     return units
 
 
+@lru_cache(64)
+def _same_lengths(steps, batch, batch_first):
+    """The schedule of sequences of all the steps; None where the rows are those of x."""
+    rows, place = _sorted_schedule(np.full(batch, steps, np.int64), steps, batch, batch_first)
+    return rows, None if not batch_first or batch == 1 or steps == 1 else place
+
+
 def _schedule(r, lengths):
     """The rows, and where each is among those of x."""
-    own = lengths if lengths.size else np.full(r.batch, r.steps, np.int64)
-    if own.size and (own.min() < 1 or own.max() > r.steps):
+    if not lengths.size:
+        return _same_lengths(r.steps, r.batch, r.batch_first)
+    if lengths.min() < 1 or lengths.max() > r.steps:
         return None, None
+    return _sorted_schedule(lengths, r.steps, r.batch, r.batch_first)
+
+
+def _sorted_schedule(own, steps, batch, batch_first):
     order = np.argsort(-own, kind="stable")
-    t = np.arange(r.steps if r.batch else 0)[:, None]
+    t = np.arange(steps if batch else 0)[:, None]
     is_there = own[order] > t
-    active = is_there.sum(1) if r.batch else np.zeros(r.steps, np.int64)
+    active = is_there.sum(1) if batch else np.zeros(steps, np.int64)
     first = np.cumsum(active) - active
-    place = (order * r.steps + t if r.batch_first else order + t * r.batch)[is_there]
+    place = (order * steps + t if batch_first else order + t * batch)[is_there]
     return Rows(order, active, first, own[order]), place
+
+
+def _taken(x, place, width):
+    """The rows [width] of x in the order of the schedule, flat."""
+    return x if place is None else x.reshape(-1, width)[place].reshape(-1)
+
+
+def _put(rows, place, width, to):
+    """The other way; zeros where there are none."""
+    if place is None:
+        to[:] = rows
+    else:
+        to[:] = 0
+        to.reshape(-1, width)[place] = rows.reshape(-1, width)
 
 
 def _parts(r, saved, rows):
@@ -502,11 +541,15 @@ def _sorted(states, r, unit, size, order):
     """In the order of the rows; zeros where there are none."""
     if not states.size:
         return np.zeros(r.batch * size, states.dtype)
+    if r.batch == 1:
+        return states[unit * size : (unit + 1) * size].copy()
     return np.ascontiguousarray(states.reshape(-1, r.batch, size)[unit][order]).reshape(-1)
 
 
 def _back(states, to, r, unit, size, order):
-    if to.size:
+    if to.size and r.batch == 1:
+        to[unit * size : (unit + 1) * size] = states
+    elif to.size:
         to.reshape(-1, r.batch, size)[unit][order] = states.reshape(r.batch, size)
 
 
@@ -548,10 +591,11 @@ def recurrent(x, arrays, lengths, h0, c0, output, h_n, c_n, saved, r, keep, seed
     rows, place = _schedule(r, lengths)
     if rows is None:
         return BAD_LENGTH
-    total, gates = place.size, GATES[r.kind]
-    units, none = _units(r, arrays, 0, x.dtype), np.empty(0, x.dtype)
+    total, gates = int(rows.active.sum()), GATES[r.kind]
+    none = x[:0]
+    units = _units(r, arrays, 0, none)
     memory = saved if saved.size else np.empty(_saved_size(r, total), x.dtype)
-    given = x.reshape(r.steps * r.batch, r.input)[place].reshape(-1)
+    given = _taken(x, place, r.input)
     whole = 2 * r.hidden if r.kind == GRU_RESET_FIRST else gates * r.hidden
     for layer, (of_gates, c_rows, h_rows) in enumerate(_parts(r, memory, total)):
         width = r.input if layer == 0 else r.directions * r.output
@@ -580,8 +624,7 @@ def recurrent(x, arrays, lengths, h0, c0, output, h_n, c_n, saved, r, keep, seed
 
         share(one, r.directions, 1)
         given = _between(r, layer, h_rows, rows, keep, seed, offset)
-    output[:] = 0
-    output.reshape(-1, r.directions * r.output)[place] = given.reshape(-1, r.directions * r.output)
+    _put(given, place, r.directions * r.output, output)
     return None
 
 
@@ -595,10 +638,11 @@ def recurrent_backward(
     rows, place = _schedule(r, lengths)
     if rows is None:
         return BAD_LENGTH
-    total, gates = place.size, GATES[r.kind]
-    units, grads, none = _units(r, arrays, 0, x.dtype), _units(r, arrays, 1, x.dtype), np.empty(0, x.dtype)
+    total, gates = int(rows.active.sum()), GATES[r.kind]
+    none = x[:0]
+    units, grads = _units(r, arrays, 0, none), _units(r, arrays, 1, none)
     parts, out_width = _parts(r, saved, total), r.directions * r.output
-    g_rows = grad_output.reshape(r.steps * r.batch, out_width)[place].reshape(-1)
+    g_rows = _taken(grad_output, place, out_width)
     whole = 2 * r.hidden if r.kind == GRU_RESET_FIRST else gates * r.hidden
     state_grad_norms[:] = 0
     for layer in reversed(range(r.layers)):
@@ -606,7 +650,7 @@ def recurrent_backward(
         width = r.input if layer == 0 else out_width
         g_rows = _between(r, layer, g_rows, rows, keep, seed, offset)
         if layer == 0:
-            given = x.reshape(r.steps * r.batch, r.input)[place].reshape(-1)
+            given = _taken(x, place, r.input)
         else:
             given = _between(r, layer - 1, parts[layer - 1][2], rows, keep, seed, offset)
         wanted = layer > 0 or grad_x.size > 0
@@ -663,8 +707,7 @@ def recurrent_backward(
         share(one, r.directions, 1)
         g_rows = of_x[0] if r.directions == 1 else of_x[0] + of_x[1]
     if grad_x.size:
-        grad_x[:] = 0
-        grad_x.reshape(-1, r.input)[place] = g_rows.reshape(-1, r.input)
+        _put(g_rows, place, r.input, grad_x)
     return None
 
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from fastdl.numba.kernels._address import array_at
 from fastdl.numba.kernels._kernel import MEMORY_GRAIN, compiled, kernel, share
+from fastdl.numba.kernels.memory import release, scratch
 from fastdl.numba.kernels.vmath import like, magnitude
 
 RUNS = 1024  # whose words are made together; 4 words a counter
@@ -33,7 +34,7 @@ def philox(seed, counter, words):
 def _dropout(x, y, size, run, limit, seed, offset, scale, shift, dropped, begin, end):
     """Blocks of RUNS runs."""
     factor, more, instead, zero = like(scale, x[0]), like(shift, x[0]), like(dropped, x[0]), like(0.0, x[0])
-    words = np.empty(RUNS, np.uint32)
+    words = scratch(RUNS, np.uint32)
     for block in range(begin, end):
         philox(seed, offset + block * (RUNS // 4), words)
         first = block * RUNS * run
@@ -53,6 +54,7 @@ def _dropout(x, y, size, run, limit, seed, offset, scale, shift, dropped, begin,
             else:
                 for i in range(to.size):
                     to[i] = zero * given[i] + instead
+    release(words)
 
 
 @kernel

@@ -12,6 +12,7 @@ import numpy as np
 
 from fastdl.numba.kernels._kernel import compiled, share
 from fastdl.numba.kernels.conv import positions, taps
+from fastdl.numba.kernels.memory import cleared, release, scratch
 from fastdl.numba.kernels.planes import windows_of
 from fastdl.numba.kernels.vmath import like
 
@@ -121,7 +122,7 @@ def _add_taps(g, taps_, stride, dilation, room):
 @compiled
 def _averages(x, y, column, override, depths, heights, widths, sizes, planes, begin, end):
     height, width, step_depth, step_height, taps_, stride, dilation, padding, size = sizes
-    room, divisors, known = np.zeros(size, x.dtype), np.empty(len(widths), x.dtype), -1
+    room, divisors, known = cleared(size, x.dtype), scratch(len(widths), x.dtype), -1
     for row in range(begin, end):
         plane, d, h = row // len(heights) // len(depths), row // len(heights) % len(depths), row % len(heights)
         at = plane * planes + (depths[d, 0] * height + heights[h, 0]) * width
@@ -135,14 +136,15 @@ def _averages(x, y, column, override, depths, heights, widths, sizes, planes, be
             known = of_rows
         for i in range(to.size):
             to[i] /= divisors[i]
+    release((room, divisors))
 
 
 @compiled
 def _average_gradients(grad_output, grad_input, column, override, depths, heights, widths, sizes, planes, begin, end):
     """Planes."""
     height, width, step_depth, step_height, taps_, stride, dilation, padding, size = sizes
-    room, divisors, known = np.empty(size, grad_output.dtype), np.empty(len(widths), grad_output.dtype), -1
-    given, zero = np.empty(len(widths), grad_output.dtype), like(0.0, grad_output[0])
+    room, divisors, known = scratch(size, grad_output.dtype), scratch(len(widths), grad_output.dtype), -1
+    given, zero = scratch(len(widths), grad_output.dtype), like(0.0, grad_output[0])
     for plane in range(begin, end):
         of_plane = grad_input[plane * planes : (plane + 1) * planes]
         for i in range(of_plane.size):
@@ -167,6 +169,7 @@ def _average_gradients(grad_output, grad_input, column, override, depths, height
                 to = of_plane[at : at + width]
                 for j in range(to.size):
                     to[j] += inside[j]
+    release((room, divisors, given))
 
 
 def average(x, y, w, column, override):

@@ -11,31 +11,26 @@ import numpy as np
 
 from fastdl.numba.kernels._kernel import compiled, kernel, share, share_elements
 from fastdl.numba.kernels.activation import GRAIN
+from fastdl.numba.kernels.memory import overlap, release, scratch
+from fastdl.numba.kernels.vector import filled, lanes, larger_number, largest_lane, load
 from fastdl.numba.kernels.vmath import exp, like, log, sigmoid
 
 _INFINITY = float("inf")
 
 
-LANES = 64
-
-
 @compiled
 def largest(x):
     """Of numbers, NaN not counted. Side by side, because LLVM has no order of its own for what may be NaN."""
-    most = like(-_INFINITY, x[0])
-    whole = x.size // LANES * LANES
-    if whole:
-        lanes = np.empty(LANES, x.dtype)
-        lanes[:] = most
-        for begin in range(0, whole, LANES):
-            part = x[begin : begin + LANES]
-            for i in range(LANES):
-                lanes[i] = part[i] if part[i] > lanes[i] else lanes[i]
-        for i in range(LANES):
-            most = lanes[i] if lanes[i] > most else most
-    for i in range(whole, x.size):
-        most = x[i] if x[i] > most else most
-    return most
+    width = lanes(x)
+    if x.size >= width:
+        most = filled(-_INFINITY, x)
+        for i in range(0, x.size - width, width):
+            most = larger_number(load(x, i), most)
+        return largest_lane(larger_number(load(x, x.size - width), most))
+    most_ = like(-_INFINITY, x[0])
+    for i in range(x.size):
+        most_ = x[i] if x[i] > most_ else most_
+    return most_
 
 
 @compiled(sums=True)
@@ -58,6 +53,16 @@ def exponentials(x, y, most):
 
 
 @compiled(sums=True)
+def exponentials_of(x, most):
+    """The same in place: of what overlaps, no loop is vectorised."""
+    total = like(0.0, x[0])
+    for i in range(x.size):
+        x[i] = exp(x[i] - most)
+        total += x[i]
+    return total
+
+
+@compiled(sums=True)
 def dot(x, y):
     total = like(0.0, x[0])
     for i in range(x.size):
@@ -75,7 +80,8 @@ def total_of(x):
 
 @compiled
 def _softmax(x, y, classes, inner, logarithm, begin, end):
-    most, sums = np.empty(inner, x.dtype), np.empty(inner, x.dtype)
+    in_place = overlap(x, y)
+    most, sums = scratch(inner, x.dtype), scratch(inner, x.dtype)
     for row in range(begin, end):
         at = row * classes * inner
         if inner == 1:
@@ -86,7 +92,7 @@ def _softmax(x, y, classes, inner, logarithm, begin, end):
                 for c in range(classes):
                     to[c] = given[c] - peak - rest
             else:
-                total = exponentials(given, to, peak)
+                total = exponentials_of(to, peak) if in_place else exponentials(given, to, peak)
                 for c in range(classes):
                     to[c] = to[c] / total
             continue
@@ -117,11 +123,12 @@ def _softmax(x, y, classes, inner, logarithm, begin, end):
             else:
                 for i in range(inner):
                     to[i] = to[i] / sums[i]
+    release((most, sums))
 
 
 @compiled
 def _softmax_gradients(grad_output, y, grad_input, classes, inner, logarithm, begin, end):
-    sums = np.empty(inner, y.dtype)
+    sums = scratch(inner, y.dtype)
     for row in range(begin, end):
         at = row * classes * inner
         if inner == 1:
@@ -154,6 +161,7 @@ def _softmax_gradients(grad_output, y, grad_input, classes, inner, logarithm, be
             else:
                 for i in range(inner):
                     to[i] = of[i] * (g[i] - sums[i])
+    release(sums)
 
 
 def _rows(function, outer, classes, inner, *arguments):

@@ -12,11 +12,14 @@ from typing import Any
 
 from llvmlite import ir
 from numba.core import types
+from numba.core.registry import cpu_target
 from numba.extending import intrinsic, lower_builtin, models, register_model, type_callable
 
 from fastdl.numba.kernels._kernel import compiled
 
-BYTES = 64
+BYTES = 128 if "+avx512f" in cpu_target.target_context.codegen().magic_tuple()[2] else 64
+"""Of a vector: two registers, four of NEON. Six such sums, as a product's tile keeps, are as many chains of
+multiply-adds as it takes to keep the units busy, and fit into the registers."""
 _SIDE = 8  # of a square that is turned round in registers
 
 
@@ -138,9 +141,37 @@ def larger(typing, a, b):
     """The larger of a and b, NaN where either is."""
 
     def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        a_, b_ = arguments
-        most = builder.select(builder.fcmp_ordered(">", a_, b_), a_, b_)  # one instruction, which b's NaN passes
-        return builder.select(builder.fcmp_unordered("uno", a_, a_), a_, most)
+        return _larger(builder, *arguments)
+
+    return a(a, b), lower
+
+
+def _larger(builder: Any, a: Any, b: Any) -> Any:
+    most = builder.select(builder.fcmp_ordered(">", a, b), a, b)  # one instruction, which b's NaN passes
+    return builder.select(builder.fcmp_unordered("uno", a, a), a, most)
+
+
+@intrinsic
+def largest_lane(typing, vector):
+    """Of a vector; NaN where there is one."""
+
+    def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        most, count = arguments[0], arguments[0].type.count
+        while count > 1:
+            count //= 2
+            low, high = (_shuffle(builder, most, most, range(first, first + count)) for first in (0, count))
+            most = _larger(builder, low, high)
+        return builder.extract_element(most, ir.IntType(32)(0))
+
+    return vector.dtype(vector), lower
+
+
+@intrinsic
+def larger_number(typing, a, b):
+    """The larger of a and b, where a is NaN b."""
+
+    def lower(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", *arguments), *arguments)
 
     return a(a, b), lower
 
