@@ -392,6 +392,13 @@ CASES = [
     convolution((2, 5, 9, 10), 10, 1, groups=5, stride=2),
     convolution((1, 2, 150, 140), 2, 3, groups=2, padding=1),
     convolution((1, 2, 90, 140), 2, 3, groups=2, padding=1, stride=2),
+    # where lanes are masked: blocks of rows and vectors that are not whole, residuals, activations after the store
+    *(convolution((1, 20, 23, width), 20, 3, groups=20, padding=1) for width in (25, 31, 32, 34)),
+    *(convolution((1, 20, 25, width), 20, 3, groups=20, padding=1, stride=2) for width in (31, 32, 33, 66)),
+    *(
+        convolution((2, 3, 6, 19), 6, 3, groups=3, padding=((2, 0), (3, 1)), stride=s, activation="silu", residual=True)
+        for s in (1, 2)
+    ),
     convolution((1, 1, 100, 60), 1, (41, 2), padding=(20, 0), dilation=(2, 30)),
     convolution((2, 1, 12, 13), 7, 3, padding=1),
     convolution((2, 3, 5000), 3, 4, groups=3, padding=3),

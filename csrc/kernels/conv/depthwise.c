@@ -26,19 +26,6 @@ enum {
     MOST_ADDED = 256,                 /* vectors that one of partial sums takes before double */
 };
 
-/* The compiler shall not know where the pointer comes from: it would keep one for every tap, and has no registers. */
-#define FDL_OPAQUE(pointer) __asm__("" : "+r"(pointer))
-
-/* The vector shall be in a register here: a sum not left to where it is stored, if it is, on its own and as one long
- * chain; a load not done anew by every instruction that uses it. */
-#if defined(__x86_64__)
-#define FDL_COMPUTED(vector) __asm__ volatile("" : "+v"(vector))
-#elif defined(__aarch64__)
-#define FDL_COMPUTED(vector) __asm__ volatile("" : "+w"(vector))
-#else
-#define FDL_COMPUTED(vector) (void)0
-#endif
-
 /* How the output is cut, and where lines are: [sources, rows, phases, pitch]. */
 typedef struct {
     const convolution *v;
@@ -477,22 +464,24 @@ static int beside_images_task(void *context, int64_t begin, int64_t end)
     return FDL_OK;
 }
 
-/* Items that are worth waking a thread for. */
-static int64_t grain(const convolution *v, int64_t items)
+/* Of one image. */
+static double beside_cycles(const convolution *v)
 {
-    const double work = (double)v->w.batch * (double)v->w.out_channels * (double)v->terms * (double)v->positions;
-    return max64(1, (int64_t)((double)items * (1 << 17) / (work + 1)));
+    return (v->w.stride_width == 1 ? 18.0 : 11.5) * (double)v->pixels / LANES;
 }
 
 int conv_depthwise_forward(const convolution *v)
 {
-    if (is_beside(v)) {
+    const bool beside = is_beside(v);
+    if (conv_depthwise_masked_applies(v) && (!beside || conv_depthwise_masked_cycles(v) < beside_cycles(v)))
+        return conv_depthwise_masked_forward(v);
+    if (beside) {
         const int64_t items = v->w.batch * ceil_div(v->w.groups, LANES);
-        return fdl_parallel(items, grain(v, items), beside_images_task, (void *)v);
+        return fdl_parallel(items, conv_depthwise_grain(v, items), beside_images_task, (void *)v);
     }
     plan p = plan_forward(v);
     const int64_t items = v->w.batch * v->w.groups * v->w.out_depth * p.bands;
-    return fdl_parallel(items, grain(v, items), forward_task, &p);
+    return fdl_parallel(items, conv_depthwise_grain(v, items), forward_task, &p);
 }
 
 /* ---- gradient of the input ---- */
@@ -674,7 +663,7 @@ int conv_depthwise_grad_x(const convolution *v)
 {
     plan p = plan_grad_x(v);
     const int64_t items = v->w.batch * v->w.groups * v->w.depth * p.bands;
-    return fdl_parallel(items, grain(v, items), grad_x_task, &p);
+    return fdl_parallel(items, conv_depthwise_grain(v, items), grad_x_task, &p);
 }
 
 /* ---- gradient of the weights ---- */
@@ -848,5 +837,5 @@ static int grad_weight_task(void *context, int64_t begin, int64_t end)
 int conv_depthwise_grad_weight(const convolution *v)
 {
     plan p = plan_forward(v);
-    return fdl_parallel(v->w.groups, grain(v, v->w.groups), grad_weight_task, &p);
+    return fdl_parallel(v->w.groups, conv_depthwise_grain(v, v->w.groups), grad_weight_task, &p);
 }
