@@ -248,6 +248,19 @@ bool conv_depthwise_masked_applies(const convolution *v);
 double conv_depthwise_masked_cycles(const convolution *v);
 int conv_depthwise_masked_forward(const convolution *v);
 
+#define conv_stream_applies FDL_NAME(conv_stream_applies)
+#define conv_stream_beside FDL_NAME(conv_stream_beside)
+#define conv_stream_channels_last FDL_NAME(conv_stream_channels_last)
+
+/* Whether v is depthwise, 3 x 3 at stride 1, padded to the same width, and lanes are masked at no cost: then planes that lie
+ * side by side, in the lanes of vectors, are computed column by column, without padding in memory. */
+bool conv_stream_applies(const convolution *v);
+/* One image of LANES channels: x and y [pixels, LANES], weight [taps, LANES]. */
+void conv_stream_beside(const convolution *v, const real *x, const real *weight, vreal bias, real *y);
+/* Where the channels are last, with weights in v->packed; items are images and CONV_STREAM_ROWS output rows of each. */
+enum { CONV_STREAM_ROWS = 4 };
+fdl_task conv_stream_channels_last;
+
 #define conv_batched_applies FDL_NAME(conv_batched_applies)
 #define conv_batched_pays FDL_NAME(conv_batched_pays)
 #define conv_batched_grad_x_pays FDL_NAME(conv_batched_grad_x_pays)

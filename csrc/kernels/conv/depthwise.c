@@ -424,12 +424,31 @@ FDL_INLINE void beside_image(const fdl_window *w, const real *x, const real *wei
     }
 }
 
+/* y from x, both `dense` [pixels, LANES], by way of a copy whose padding is 0 already. */
+static void beside_padded(const convolution *v, real *dense, real *padded, const real *weight, vreal bias)
+{
+    const fdl_window *w = &v->w;
+    const limits cut = limits_of(&v->activation);
+    const int64_t width = padded_width(w), size = (int64_t)sizeof(real) * LANES;
+    for (int64_t i = 0; i < w->height; i++)
+        memcpy(padded + ((i + w->padding_height) * width + w->padding_width) * LANES, dense + i * w->width * LANES,
+               (size_t)(w->width * size));
+    if (w->kernel_width == 3 && w->stride_width == 1)
+        beside_image(w, padded, weight, bias, cut, dense, 3, 1);
+    else if (w->kernel_width == 3)
+        beside_image(w, padded, weight, bias, cut, dense, 3, 2);
+    else if (w->stride_width == 1)
+        beside_image(w, padded, weight, bias, cut, dense, 5, 1);
+    else
+        beside_image(w, padded, weight, bias, cut, dense, 5, 2);
+}
+
 /* Items are images and LANES groups. */
 static int beside_images_task(void *context, int64_t begin, int64_t end)
 {
     const convolution *v = context;
     const fdl_window *w = &v->w;
-    const int64_t blocks = ceil_div(w->groups, LANES), width = padded_width(w);
+    const int64_t blocks = ceil_div(w->groups, LANES);
     const int64_t pixels = padded_pixels(w), taps = v->terms, size = (int64_t)sizeof(real) * LANES;
     const fdl_mark mark = fdl_scratch_mark();
     real *dense = fdl_scratch(max64(v->pixels, v->positions) * size), *padded = fdl_scratch(pixels * size);
@@ -439,25 +458,18 @@ static int beside_images_task(void *context, int64_t begin, int64_t end)
         return FDL_OUT_OF_MEMORY;
     }
     memset(padded, 0, (size_t)(pixels * size));
-    const limits cut = limits_of(&v->activation);
     for (int64_t item = begin; item < end; item++) {
         const int64_t n = item / blocks, g = item % blocks * LANES, groups = min64(LANES, w->groups - g);
         real *y = v->y + (n * w->groups + g) * v->positions;
         interleave(v->x + (n * w->groups + g) * v->pixels, v->pixels, groups, v->pixels, dense);
-        for (int64_t i = 0; i < w->height; i++)
-            memcpy(padded + ((i + w->padding_height) * width + w->padding_width) * LANES, dense + i * w->width * LANES,
-                   (size_t)(w->width * size));
         interleave(v->weights.data + g * v->group_weights, v->group_weights, groups, taps, weight);
         const vreal bias = v->bias ? vload_up_to(v->bias + g, groups) : (vreal){0};
-        if (w->kernel_width == 3 && w->stride_width == 1)
-            beside_image(w, padded, weight, bias, cut, dense, 3, 1);
-        else if (w->kernel_width == 3)
-            beside_image(w, padded, weight, bias, cut, dense, 3, 2);
-        else if (w->stride_width == 1)
-            beside_image(w, padded, weight, bias, cut, dense, 5, 1);
+        const bool streams = conv_stream_applies(v); /* without padding in memory */
+        if (streams)
+            conv_stream_beside(v, dense, weight, bias, padded);
         else
-            beside_image(w, padded, weight, bias, cut, dense, 5, 2);
-        separate(dense, v->positions, groups, v->positions, y);
+            beside_padded(v, dense, padded, weight, bias);
+        separate(streams ? padded : dense, v->positions, groups, v->positions, y);
         activate_stored(&v->activation, y, v->positions, groups, v->positions);
     }
     fdl_scratch_release(mark);
