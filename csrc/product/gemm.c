@@ -263,6 +263,21 @@ FDL_INLINE void thin_columns(const tile *t, int64_t rows, int64_t a_row, const r
     }
 }
 
+/* The end of few columns, of `rows` rows from `row` on, from sums [columns] of which each has the rows in its lanes. The
+ * others are not stored. */
+__attribute__((noinline)) static void finish_thin(const tile *t, int64_t row, int64_t rows, vreal sums[LANES])
+{
+    if (t->row_bias) {
+        const vreal bias = vload_first(t->row_bias + row, rows);
+        for (int64_t j = 0; j < t->columns; j++)
+            sums[j] += bias;
+    }
+    vtranspose(sums);
+    tile end = *t;
+    end.c += row * t->c_row, end.addend = t->addend ? t->addend + row * t->c_row : NULL;
+    finish_tile(&end, sums, rows, 1);
+}
+
 /* The same for A in panels: vectors run along its rows. */
 FDL_INLINE void thin_columns_of_panel(const tile *t, int64_t rows, const real *b, const int columns)
 {
@@ -294,12 +309,11 @@ FDL_INLINE void thin_columns_of_panel(const tile *t, int64_t rows, const real *b
             for (int j = 0; j < columns; j++)
                 sum[0][j] += av * vset1(b[j * GEMM_A_STRIDE + k]);
         }
+        vreal totals[LANES] = {{0}};
         FDL_UNROLL
-        for (int j = 0; j < columns; j++) {
-            const vreal total = (sum[0][j] + sum[1][j]) + (sum[2][j] + sum[3][j]);
-            for (int64_t r = 0; r < n; r++)
-                thin_store(t, i + r, j, total[r]);
-        }
+        for (int j = 0; j < columns; j++)
+            totals[j] = (sum[0][j] + sum[1][j]) + (sum[2][j] + sum[3][j]);
+        finish_thin(t, i, n, totals);
     }
 }
 

@@ -350,6 +350,8 @@ CASES = [
     convolution((1, 3, 21, 19), 70, 3, stride=2, padding=1, activation="gelu", residual=True),
     convolution((1, 2, 37, 44), 33, (2, 5), stride=(1, 4), dilation=(3, 1), bias=False),
     convolution((2, 2, 4, 7, 6), 48, (2, 3, 3), padding=1),
+    convolution((1, 3, 23, 10), 40, 5, stride=(3, 1), padding=2),
+    convolution((1, 2, 19, 11), 40, (4, 3), stride=(2, 1), dilation=(2, 1), activation="relu"),
     # 1x1
     convolution((2, 16, 7, 7), 33, 1),
     convolution((1, 17, 8, 8), 15, 1, bias=False),
@@ -392,6 +394,16 @@ CASES = [
     convolution((2, 5, 9, 10), 10, 1, groups=5, stride=2),
     convolution((1, 2, 150, 140), 2, 3, groups=2, padding=1),
     convolution((1, 2, 90, 140), 2, 3, groups=2, padding=1, stride=2),
+    # planes side by side: rows that are not whole blocks, the narrowest, images without a row but one
+    *(convolution((1, 35, height, 5), 35, 3, groups=35, padding=1) for height in (1, 2, 5)),
+    *(convolution((1, 35, 6, width), 35, 3, groups=35, padding=((0, 2), (1, 1))) for width in (1, 2, 9)),
+    # where lanes are masked: blocks of rows and vectors that are not whole, residuals, activations after the store
+    *(convolution((1, 20, 23, width), 20, 3, groups=20, padding=1) for width in (25, 31, 32, 34)),
+    *(convolution((1, 20, 25, width), 20, 3, groups=20, padding=1, stride=2) for width in (31, 32, 33, 66)),
+    *(
+        convolution((2, 3, 6, 19), 6, 3, groups=3, padding=((2, 0), (3, 1)), stride=s, activation="silu", residual=True)
+        for s in (1, 2)
+    ),
     convolution((1, 1, 100, 60), 1, (41, 2), padding=(20, 0), dilation=(2, 30)),
     convolution((2, 1, 12, 13), 7, 3, padding=1),
     convolution((2, 3, 5000), 3, 4, groups=3, padding=3),

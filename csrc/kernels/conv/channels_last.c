@@ -602,6 +602,9 @@ static int over_lines(const convolution *v, int64_t lines, int64_t width, fdl_ta
 
 int conv_channels_last_depthwise_forward(const convolution *v)
 {
+    if (conv_stream_applies(v))
+        return over_lines(v, v->w.batch * ceil_div(v->w.out_height, CONV_STREAM_ROWS),
+                          CONV_STREAM_ROWS * v->w.out_width, conv_stream_channels_last);
     return over_lines(v, v->w.batch * v->w.out_depth * v->w.out_height, v->w.out_width, depthwise_task);
 }
 

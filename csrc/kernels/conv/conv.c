@@ -10,7 +10,7 @@
  *                    convolution of grad_y with the kernels turned round, above it several (phases.c)
  *   grad_b  [f]    = sum_p grad_y[f, p], accumulated in double
  *
- * Arrows between the files point down: this one; products.c, few_positions.c, channels_last.c, rows.c, depthwise.c,
+ * Arrows between the files point down: this one; products.c, few_positions.c, channels_last.c, rows.c, depthwise*.c,
  * phases.c and winograd_*.c, which each compute one way; columns.c, sampled.c and winograd.c, which describe. */
 #include "kernels/conv/conv.h"
 

@@ -58,6 +58,19 @@ FDL_INLINE convolution conv_image_of(const convolution *v, int64_t n)
     return one;
 }
 
+/* The compiler shall not know where the pointer comes from: it would keep one for every tap, and has no registers. */
+#define FDL_OPAQUE(pointer) __asm__("" : "+r"(pointer))
+
+/* The vector shall be in a register here: a sum not left to where it is stored, if it is, on its own and as one long
+ * chain; a load not done anew by every instruction that uses it. */
+#if defined(__x86_64__)
+#define FDL_COMPUTED(vector) __asm__ volatile("" : "+v"(vector))
+#elif defined(__aarch64__)
+#define FDL_COMPUTED(vector) __asm__ volatile("" : "+w"(vector))
+#else
+#define FDL_COMPUTED(vector) (void)0
+#endif
+
 /* Lanes [first, last) of p, those of them that there are; the others are 0. */
 FDL_INLINE vreal vload_between(const real *p, int64_t first, int64_t last)
 {
@@ -242,6 +255,36 @@ int conv_depthwise_forward(const convolution *v);
 /* The gradient of the input, plus v's bias (one a channel), activated: for every stride. */
 int conv_depthwise_grad_x(const convolution *v);
 int conv_depthwise_grad_weight(const convolution *v);
+
+/* Items that are worth waking a thread for. */
+FDL_INLINE int64_t conv_depthwise_grain(const convolution *v, int64_t items)
+{
+    const double work = (double)v->w.batch * (double)v->w.out_channels * (double)v->terms * (double)v->positions;
+    return max64(1, (int64_t)((double)items * (1 << 17) / (work + 1)));
+}
+
+#define conv_depthwise_masked_applies FDL_NAME(conv_depthwise_masked_applies)
+#define conv_depthwise_masked_cycles FDL_NAME(conv_depthwise_masked_cycles)
+#define conv_depthwise_masked_forward FDL_NAME(conv_depthwise_masked_forward)
+
+/* Whether rows can be read where they lie, with lanes masked; what a plane then costs, and the forward pass that does
+ * so, to the same sums. */
+bool conv_depthwise_masked_applies(const convolution *v);
+double conv_depthwise_masked_cycles(const convolution *v);
+int conv_depthwise_masked_forward(const convolution *v);
+
+#define conv_stream_applies FDL_NAME(conv_stream_applies)
+#define conv_stream_beside FDL_NAME(conv_stream_beside)
+#define conv_stream_channels_last FDL_NAME(conv_stream_channels_last)
+
+/* Whether v is depthwise, 3 x 3 at stride 1, padded to the same width, and lanes are masked at no cost: then planes that lie
+ * side by side, in the lanes of vectors, are computed column by column, without padding in memory. */
+bool conv_stream_applies(const convolution *v);
+/* One image of LANES channels: x and y [pixels, LANES], weight [taps, LANES]. */
+void conv_stream_beside(const convolution *v, const real *x, const real *weight, vreal bias, real *y);
+/* Where the channels are last, with weights in v->packed; items are images and CONV_STREAM_ROWS output rows of each. */
+enum { CONV_STREAM_ROWS = 4 };
+fdl_task conv_stream_channels_last;
 
 #define conv_batched_applies FDL_NAME(conv_batched_applies)
 #define conv_batched_pays FDL_NAME(conv_batched_pays)

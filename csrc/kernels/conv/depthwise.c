@@ -26,19 +26,6 @@ enum {
     MOST_ADDED = 256,                 /* vectors that one of partial sums takes before double */
 };
 
-/* The compiler shall not know where the pointer comes from: it would keep one for every tap, and has no registers. */
-#define FDL_OPAQUE(pointer) __asm__("" : "+r"(pointer))
-
-/* The vector shall be in a register here: a sum not left to where it is stored, if it is, on its own and as one long
- * chain; a load not done anew by every instruction that uses it. */
-#if defined(__x86_64__)
-#define FDL_COMPUTED(vector) __asm__ volatile("" : "+v"(vector))
-#elif defined(__aarch64__)
-#define FDL_COMPUTED(vector) __asm__ volatile("" : "+w"(vector))
-#else
-#define FDL_COMPUTED(vector) (void)0
-#endif
-
 /* How the output is cut, and where lines are: [sources, rows, phases, pitch]. */
 typedef struct {
     const convolution *v;
@@ -437,12 +424,31 @@ FDL_INLINE void beside_image(const fdl_window *w, const real *x, const real *wei
     }
 }
 
+/* y from x, both `dense` [pixels, LANES], by way of a copy whose padding is 0 already. */
+static void beside_padded(const convolution *v, real *dense, real *padded, const real *weight, vreal bias)
+{
+    const fdl_window *w = &v->w;
+    const limits cut = limits_of(&v->activation);
+    const int64_t width = padded_width(w), size = (int64_t)sizeof(real) * LANES;
+    for (int64_t i = 0; i < w->height; i++)
+        memcpy(padded + ((i + w->padding_height) * width + w->padding_width) * LANES, dense + i * w->width * LANES,
+               (size_t)(w->width * size));
+    if (w->kernel_width == 3 && w->stride_width == 1)
+        beside_image(w, padded, weight, bias, cut, dense, 3, 1);
+    else if (w->kernel_width == 3)
+        beside_image(w, padded, weight, bias, cut, dense, 3, 2);
+    else if (w->stride_width == 1)
+        beside_image(w, padded, weight, bias, cut, dense, 5, 1);
+    else
+        beside_image(w, padded, weight, bias, cut, dense, 5, 2);
+}
+
 /* Items are images and LANES groups. */
 static int beside_images_task(void *context, int64_t begin, int64_t end)
 {
     const convolution *v = context;
     const fdl_window *w = &v->w;
-    const int64_t blocks = ceil_div(w->groups, LANES), width = padded_width(w);
+    const int64_t blocks = ceil_div(w->groups, LANES);
     const int64_t pixels = padded_pixels(w), taps = v->terms, size = (int64_t)sizeof(real) * LANES;
     const fdl_mark mark = fdl_scratch_mark();
     real *dense = fdl_scratch(max64(v->pixels, v->positions) * size), *padded = fdl_scratch(pixels * size);
@@ -452,47 +458,42 @@ static int beside_images_task(void *context, int64_t begin, int64_t end)
         return FDL_OUT_OF_MEMORY;
     }
     memset(padded, 0, (size_t)(pixels * size));
-    const limits cut = limits_of(&v->activation);
     for (int64_t item = begin; item < end; item++) {
         const int64_t n = item / blocks, g = item % blocks * LANES, groups = min64(LANES, w->groups - g);
         real *y = v->y + (n * w->groups + g) * v->positions;
         interleave(v->x + (n * w->groups + g) * v->pixels, v->pixels, groups, v->pixels, dense);
-        for (int64_t i = 0; i < w->height; i++)
-            memcpy(padded + ((i + w->padding_height) * width + w->padding_width) * LANES, dense + i * w->width * LANES,
-                   (size_t)(w->width * size));
         interleave(v->weights.data + g * v->group_weights, v->group_weights, groups, taps, weight);
         const vreal bias = v->bias ? vload_up_to(v->bias + g, groups) : (vreal){0};
-        if (w->kernel_width == 3 && w->stride_width == 1)
-            beside_image(w, padded, weight, bias, cut, dense, 3, 1);
-        else if (w->kernel_width == 3)
-            beside_image(w, padded, weight, bias, cut, dense, 3, 2);
-        else if (w->stride_width == 1)
-            beside_image(w, padded, weight, bias, cut, dense, 5, 1);
+        const bool streams = conv_stream_applies(v); /* without padding in memory */
+        if (streams)
+            conv_stream_beside(v, dense, weight, bias, padded);
         else
-            beside_image(w, padded, weight, bias, cut, dense, 5, 2);
-        separate(dense, v->positions, groups, v->positions, y);
+            beside_padded(v, dense, padded, weight, bias);
+        separate(streams ? padded : dense, v->positions, groups, v->positions, y);
         activate_stored(&v->activation, y, v->positions, groups, v->positions);
     }
     fdl_scratch_release(mark);
     return FDL_OK;
 }
 
-/* Items that are worth waking a thread for. */
-static int64_t grain(const convolution *v, int64_t items)
+/* Of one image. */
+static double beside_cycles(const convolution *v)
 {
-    const double work = (double)v->w.batch * (double)v->w.out_channels * (double)v->terms * (double)v->positions;
-    return max64(1, (int64_t)((double)items * (1 << 17) / (work + 1)));
+    return (v->w.stride_width == 1 ? 18.0 : 11.5) * (double)v->pixels / LANES;
 }
 
 int conv_depthwise_forward(const convolution *v)
 {
-    if (is_beside(v)) {
+    const bool beside = is_beside(v);
+    if (conv_depthwise_masked_applies(v) && (!beside || conv_depthwise_masked_cycles(v) < beside_cycles(v)))
+        return conv_depthwise_masked_forward(v);
+    if (beside) {
         const int64_t items = v->w.batch * ceil_div(v->w.groups, LANES);
-        return fdl_parallel(items, grain(v, items), beside_images_task, (void *)v);
+        return fdl_parallel(items, conv_depthwise_grain(v, items), beside_images_task, (void *)v);
     }
     plan p = plan_forward(v);
     const int64_t items = v->w.batch * v->w.groups * v->w.out_depth * p.bands;
-    return fdl_parallel(items, grain(v, items), forward_task, &p);
+    return fdl_parallel(items, conv_depthwise_grain(v, items), forward_task, &p);
 }
 
 /* ---- gradient of the input ---- */
@@ -674,7 +675,7 @@ int conv_depthwise_grad_x(const convolution *v)
 {
     plan p = plan_grad_x(v);
     const int64_t items = v->w.batch * v->w.groups * v->w.depth * p.bands;
-    return fdl_parallel(items, grain(v, items), grad_x_task, &p);
+    return fdl_parallel(items, conv_depthwise_grain(v, items), grad_x_task, &p);
 }
 
 /* ---- gradient of the weights ---- */
@@ -848,5 +849,5 @@ static int grad_weight_task(void *context, int64_t begin, int64_t end)
 int conv_depthwise_grad_weight(const convolution *v)
 {
     plan p = plan_forward(v);
-    return fdl_parallel(v->w.groups, grain(v, v->w.groups), grad_weight_task, &p);
+    return fdl_parallel(v->w.groups, conv_depthwise_grain(v, v->w.groups), grad_weight_task, &p);
 }

@@ -9,13 +9,18 @@
  * elements, from which the micro-kernel loads without any packing (gemm_in_place). Products are over all channels and
  * taps of one output row; sums in `real`, in registers. Every pixel is copied once, not once a tap.
  *
- * Where rows end within a vector and there are many filters, a few output rows are joined: what each tap sees of them is
- * copied side by side, as a row of B [terms, joined * out_width], and vectors are full but for the last one. */
+ * Where rows end within a vector and there are many filters, output rows are joined: what a column of the kernel's taps
+ * sees of them, out_width elements of each line, is copied side by side. What a tap of it sees is then consecutive too,
+ * from its own line on (at a stride of s in height, lines are dealt out to s phases):
+ *
+ *   joined [channels, kernel_width, s, lines * out_width]
+ *
+ * and vectors are full but for the last one. */
 #include "kernels/conv/conv.h"
 
 enum {
     BUFFER = 192 * 1024, /* bytes of lines in a block: they stay in the second-level cache */
-    JOINED = 48 * 1024,  /* bytes of joined rows */
+    JOINED = 48 * 1024,  /* bytes of joined lines */
 };
 
 typedef struct {
@@ -25,8 +30,24 @@ typedef struct {
     const real *weights;          /* as gemm_pack lays them out */
     const int64_t *offset;        /* [terms] of a tap's elements, from those of the first tap of the first channel */
     int64_t joined;               /* output rows that are joined; 1: none */
-    const int64_t *joined_offset; /* [terms] of the rows of B */
+    const int64_t *joined_offset; /* [terms] of a tap's elements in joined lines */
 } plan;
+
+static int64_t extent_of(const fdl_window *w) { return (w->kernel_height - 1) * w->dilation_height + 1; }
+
+/* Columns of taps, of all channels and planes of the kernel. */
+static int64_t tap_columns(const convolution *v) { return v->channels * v->w.kernel_depth * v->w.kernel_width; }
+
+/* Elements of a phase of joined lines: a vector is stored past the last one, and two may be loaded. */
+static int64_t joined_phase(const convolution *v, int64_t joined)
+{
+    const int64_t stride = v->w.stride_height, lines = (joined - 1) * stride + extent_of(&v->w);
+    return (ceil_div(ceil_div(lines, stride) * v->w.out_width, LANES) + 2) * LANES;
+}
+static int64_t joined_bytes(const convolution *v, int64_t joined)
+{
+    return tap_columns(v) * v->w.stride_height * joined_phase(v, joined) * (int64_t)sizeof(real);
+}
 
 /* On average for an output row, where so many are joined. The micro-kernel takes two vectors at a time, and for one alone
  * more than half as long. */
@@ -35,62 +56,62 @@ static double joined_cycles(const convolution *v, int64_t joined)
     const int64_t vectors = ceil_div(joined * v->w.out_width, LANES);
     const double taken =
         joined == 1 ? (double)vectors : ((double)vectors + 0.7 * (double)(vectors % 2)) / (double)joined;
-    const double copied = joined == 1 ? 0 : (double)(v->terms * ceil_div(v->w.out_width, LANES));
-    return 0.5 * conv_slowness() * (double)(v->filters * v->terms) * taken + 2.5 * copied;
+    const int64_t lines = (joined - 1) * v->w.stride_height + extent_of(&v->w);
+    const double copied = (double)(tap_columns(v) * lines * ceil_div(v->w.out_width, LANES)) / (double)joined;
+    return 0.5 * conv_slowness() * (double)(v->filters * v->terms) * taken + (joined == 1 ? 0 : 3 * copied);
 }
 
-/* Between the rows of B: a vector is stored past the last element. */
-static int64_t joined_row(const convolution *v, int64_t joined)
-{
-    return ceil_div(joined * v->w.out_width, LANES) * LANES + LANES;
-}
-
-/* How many output rows to join: one where even full vectors would save less than copying costs. */
+/* How many output rows to join: one where even full vectors would save less than copying costs, else as many as fit. */
 static int64_t choose_joined(const convolution *v)
 {
-    const double vectors = (double)ceil_div(v->w.out_width, LANES);
-    const double saved = (double)v->filters * (vectors - (double)v->w.out_width / LANES);
-    int64_t best = 1;
-    if (0.5 * conv_slowness() * saved < 2.5 * vectors)
-        return best;
-    for (int64_t joined = 2; joined <= min64(8, v->w.out_height); joined++)
-        if (v->terms * joined_row(v, joined) * (int64_t)sizeof(real) <= JOINED &&
-            joined_cycles(v, joined) < joined_cycles(v, best))
-            best = joined;
-    return best;
+    const fdl_window *w = &v->w;
+    const double vectors = (double)ceil_div(w->out_width, LANES);
+    const double saved = (double)v->filters * (vectors - (double)w->out_width / LANES);
+    const int64_t fit = JOINED / (tap_columns(v) * w->stride_height * (int64_t)sizeof(real)) - 3 * LANES;
+    const int64_t most = fit / w->out_width - ceil_div(extent_of(w), w->stride_height);
+    if (most < 2 || w->out_height < 2 || 0.5 * conv_slowness() * saved * (double)w->kernel_height < 3 * vectors)
+        return 1;
+    const int64_t joined = ceil_div(w->out_height, ceil_div(w->out_height, most));
+    return joined_cycles(v, joined) < joined_cycles(v, 1) ? joined : 1;
 }
 
-/* What the taps see of `rows` output rows: to [terms, joined_row], from the first one's lines; `vectors` of each row, and
- * half of one where `half`: constants wherever inlined. What is stored past a row is overwritten by the next one. */
-FDL_INLINE void join_vectors(const plan *p, const real *lines, int64_t rows, real *to, const int vectors,
+/* `lines` of them, `between` elements apart, as a column of taps sees them: to the phases of a stride; `vectors` of each,
+ * and half of one where `half`: constants wherever inlined. What is stored past a line is overwritten by the next one. */
+FDL_INLINE void join_vectors(const plan *p, const real *from, int64_t lines, real *to, int64_t phase, const int vectors,
                              const bool half)
 {
-    const int64_t width = p->v->w.out_width, between = p->v->w.stride_height * p->line;
-    for (int64_t k = 0; k < p->v->terms; k++) {
-        const real *from = lines + p->offset[k];
-        real *row = to + p->joined_offset[k];
-        for (int64_t i = 0; i < rows; i++, from += between, row += width) {
+    const int64_t width = p->v->w.out_width, stride = p->v->w.stride_height;
+    for (int64_t q = 0; q < stride; q++, to += phase) {
+        real *row = to;
+        for (int64_t l = q; l < lines; l += stride, row += width) {
             for (int j = 0; j < vectors; j++)
-                vstore(row + j * LANES, vload(from + j * LANES));
+                vstore(row + j * LANES, vload(from + l * p->line + j * LANES));
             if (half)
-                memcpy(row + vectors * LANES, from + vectors * LANES, VECTOR_BYTES / 2);
+                memcpy(row + vectors * LANES, from + l * p->line + vectors * LANES, VECTOR_BYTES / 2);
         }
     }
 }
 
+/* What the taps see of `rows` output rows, from the first one's lines. */
 static void join_rows(const plan *p, const real *lines, int64_t rows, real *to)
 {
-    const int64_t halves = ceil_div(p->v->w.out_width, LANES / 2);
-    if (halves == 1)
-        join_vectors(p, lines, rows, to, 0, true);
-    else if (halves == 2)
-        join_vectors(p, lines, rows, to, 1, false);
-    else if (halves == 3)
-        join_vectors(p, lines, rows, to, 1, true);
-    else if (halves == 4)
-        join_vectors(p, lines, rows, to, 2, false);
-    else
-        join_vectors(p, lines, rows, to, (int)(halves / 2), halves % 2);
+    const fdl_window *w = &p->v->w;
+    const int64_t halves = ceil_div(w->out_width, LANES / 2), phase = joined_phase(p->v, p->joined);
+    const int64_t count = (rows - 1) * w->stride_height + extent_of(w);
+    for (int64_t column = 0; column < tap_columns(p->v); column++, to += w->stride_height * phase) {
+        const int64_t s = column % w->kernel_width;
+        const real *from = lines + p->offset[(column - s) * w->kernel_height + s];
+        if (halves == 1)
+            join_vectors(p, from, count, to, phase, 0, true);
+        else if (halves == 2)
+            join_vectors(p, from, count, to, phase, 1, false);
+        else if (halves == 3)
+            join_vectors(p, from, count, to, phase, 1, true);
+        else if (halves == 4)
+            join_vectors(p, from, count, to, phase, 2, false);
+        else
+            join_vectors(p, from, count, to, phase, (int)(halves / 2), halves % 2);
+    }
 }
 
 static plan describe_lines(const convolution *v)
@@ -190,8 +211,8 @@ static int rows_task(void *context, int64_t begin, int64_t end)
     const fdl_window *w = &v->w;
     const fdl_mark mark = fdl_scratch_mark();
     const size_t size = (size_t)(v->channels * w->kernel_depth * p->lines * p->line) * sizeof(real);
-    const int64_t joined_size = p->joined > 1 ? v->terms * joined_row(v, p->joined) : 0;
-    real *lines = fdl_scratch((int64_t)size), *joined = fdl_scratch(joined_size * (int64_t)sizeof(real));
+    const int64_t joined_size = p->joined > 1 ? joined_bytes(v, p->joined) : 0;
+    real *lines = fdl_scratch((int64_t)size), *joined = fdl_scratch(joined_size);
     if (!lines || !joined) {
         fdl_scratch_release(mark);
         return FDL_OUT_OF_MEMORY;
@@ -231,9 +252,8 @@ static int rows_task(void *context, int64_t begin, int64_t end)
 bool conv_rows_applies(const convolution *v)
 {
     const plan p = describe_lines(v);
-    const int64_t extent = (v->w.kernel_height - 1) * v->w.dilation_height + 1;
     return v->w.groups == 1 && !v->w.channels_last && v->weights.column == 1 && v->terms > 0 && v->terms <= GEMM_K &&
-           !v->is_matrix && row_bytes(&p) <= BUFFER / extent;
+           !v->is_matrix && row_bytes(&p) <= BUFFER / extent_of(&v->w);
 }
 
 /* Vectors are partly empty where rows end within one; each line is copied once, but where blocks overlap. */
@@ -255,11 +275,32 @@ double conv_rows_cycles(const convolution *v)
 
 bool conv_rows_pays(const convolution *v) { return conv_rows_cycles(v) < conv_products_cycles(v); }
 
+/* The offsets [terms] of taps, in lines and in joined lines. */
+static void locate_taps(const plan *p, int64_t *offset, int64_t *joined)
+{
+    const fdl_window *w = &p->v->w;
+    const int64_t phase = joined_phase(p->v, p->joined), stride = w->stride_height;
+    for (int64_t s = 0; s < w->kernel_width; s++) { /* of the first row of taps: divisions are slow */
+        const int64_t column = s * w->dilation_width;
+        offset[s] = column % w->stride_width * p->phase + column / w->stride_width;
+    }
+    for (int64_t r = 0, k = 0; r < w->kernel_height; r++) /* of the first channel */
+        for (int64_t s = 0, row = r * w->dilation_height; s < w->kernel_width; s++, k++) {
+            offset[k] = offset[s] + row * p->line;
+            joined[k] = (s * stride + row % stride) * phase + row / stride * w->out_width;
+        }
+    const int64_t taps = w->kernel_height * w->kernel_width;
+    for (int64_t k = taps; k < p->v->terms; k++) {
+        offset[k] = offset[k - taps] + p->lines * p->line;
+        joined[k] = joined[k - taps] + w->kernel_width * stride * phase;
+    }
+}
+
 int conv_rows_forward(const convolution *v)
 {
     const fdl_window *w = &v->w;
     plan p = describe_lines(v);
-    const int64_t extent = (w->kernel_height - 1) * w->dilation_height + 1;
+    const int64_t extent = extent_of(w);
     const int64_t fit = (BUFFER / row_bytes(&p) - extent) / w->stride_height + 1;
     const double work = (double)w->batch * (double)v->filters * (double)v->terms * (double)v->positions;
     const int64_t planes = w->batch * w->out_depth, threads = gemm_parts(work, 1);
@@ -277,18 +318,10 @@ int conv_rows_forward(const convolution *v)
     }
     if (weights)
         gemm_pack(&v->weights, v->filters, v->terms, weights);
-    for (int64_t k = 0, c_q = 0; c_q < v->channels * w->kernel_depth; c_q++)
-        for (int64_t r = 0; r < w->kernel_height; r++)
-            for (int64_t s = 0; s < w->kernel_width; s++, k++) {
-                const int64_t column = s * w->dilation_width;
-                offset[k] = (c_q * p.lines + r * w->dilation_height) * p.line + column % w->stride_width * p.phase +
-                            column / w->stride_width;
-            }
     p.joined = min64(choose_joined(v), p.block);
-    int64_t *joined_offset = offset + v->terms;
-    for (int64_t k = 0; p.joined > 1 && k < v->terms; k++)
-        joined_offset[k] = k * joined_row(v, p.joined);
-    p.weights = v->packed ? v->packed : weights, p.offset = offset, p.joined_offset = joined_offset;
+    p.offset = offset, p.joined_offset = offset + v->terms;
+    locate_taps(&p, offset, offset + v->terms);
+    p.weights = v->packed ? v->packed : weights;
     const int status = fdl_parallel(planes * p.blocks, threads == 1 ? INT64_MAX : 1, rows_task, &p);
     fdl_scratch_release(mark);
     return status;
