@@ -90,8 +90,10 @@ int64_t fdl_get_num_threads(void)
 /* ---- whether it pays ---- */
 
 /* While other threads were more of a hindrance, the time until which work stays on the calling one; and for how long
- * that was. */
-static _Atomic int64_t alone_until = 0, penalty = 0;
+ * that was. Balance: what they have saved of late, at most CREDIT, less what they have cost: a hindrance now and then, as
+ * on any machine, is no reason to do without them. All in nanoseconds. */
+enum { CREDIT = 16000000 };
+static _Atomic int64_t alone_until = 0, penalty = 0, balance = 0;
 
 static bool is_alone(void)
 {
@@ -102,13 +104,15 @@ static bool is_alone(void)
 /* After a job: how long it took, and how long the calling thread would have needed for all of it. */
 static void judge(int64_t took, int64_t alone)
 {
-    enum { SLACK = 10000, SHORTEST = 8000000, LONGEST = 512000000 }; /* nanoseconds */
+    enum { SLACK = 10000, SHORTEST = 8000000, LONGEST = 512000000 };
     const int64_t last = atomic_load_explicit(&penalty, memory_order_relaxed);
-    if (took > alone + SLACK) {
+    const int64_t sum = atomic_load_explicit(&balance, memory_order_relaxed) + alone - took;
+    atomic_store_explicit(&balance, sum < -SLACK ? 0 : sum < CREDIT ? sum : CREDIT, memory_order_relaxed);
+    if (sum < -SLACK) {
         const int64_t next = last * 2 < SHORTEST ? SHORTEST : last * 2 > LONGEST ? LONGEST : last * 2;
         atomic_store_explicit(&penalty, next, memory_order_relaxed);
         atomic_store_explicit(&alone_until, now() + next, memory_order_relaxed);
-    } else if (last > 0) { /* back, step by step */
+    } else if (last > 0 && took <= alone) { /* back, step by step */
         atomic_store_explicit(&penalty, last - last / 16, memory_order_relaxed);
     }
 }
@@ -116,7 +120,8 @@ static void judge(int64_t took, int64_t alone)
 void fdl_set_num_threads(int64_t threads)
 {
     atomic_store(&requested, threads);
-    atomic_store(&alone_until, 0), atomic_store(&penalty, 0); /* whoever sets it is to have it */
+    /* Whoever sets it is to have it. */
+    atomic_store(&alone_until, 0), atomic_store(&penalty, 0), atomic_store(&balance, 0);
 }
 
 int64_t fdl_keep_to_one_thread(int64_t on)
