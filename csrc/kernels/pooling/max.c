@@ -761,8 +761,8 @@ static void scatter(const pooling *p, const finder *f, const real *grad_output, 
 static int backward_planes(void *context, int64_t begin, int64_t end)
 {
     const pooling own = *(const pooling *)context, *p = &own; /* which no store to a result changes */
-    /* Than whole rows it is faster where they are short; and so it is done where planes are side by side. */
-    const bool scatters = pool_is_small(p->w) || (has_vector_positions(p) && p->out_row <= LANES);
+    /* Than whole rows it is faster where they are short. */
+    const bool scatters = has_vector_positions(p) && p->out_row <= LANES;
     const int64_t rows = p->w->out_depth * p->w->out_height;
     const fdl_mark mark = fdl_scratch_mark();
     finder f;
@@ -919,12 +919,14 @@ static int backward(pooling *p)
 {
     if (is_tiled(p))
         return over_planes(p, tiled_backward);
-    if (pool_beside_pays(p->w) && !(is_pairs(p) && p->w->width > LANES / 2))
+    const bool in_rows = p->whole || is_pairs(p) || rows_in_band(p) > 0;
+    /* A few small planes leave lanes empty, but sums must not be added up in another order than those of many. */
+    if (pool_is_small(p->w) && !(is_pairs(p) && p->w->width > LANES / 2) && (pool_beside_pays(p->w) || !in_rows))
         return over_blocks(p, prepare, NULL, 0, beside_backward);
-    return over_planes(p, p->whole              ? whole_backward
-                          : is_pairs(p)         ? pairs_backward
-                          : rows_in_band(p) > 0 ? rows_backward
-                                                : backward_planes);
+    return over_planes(p, !in_rows      ? backward_planes
+                          : p->whole    ? whole_backward
+                          : is_pairs(p) ? pairs_backward
+                                        : rows_backward);
 }
 
 int fdl_max_pool_backward(const real *grad_output, const real *x, const int64_t *indices, real *grad_input,

@@ -128,7 +128,7 @@ static bool rows_make(stages *s, const pooling *p)
         return false;
     for (int64_t phase = 0, k = 0; phase < 2; phase++) {
         const int64_t before = k;
-        for (int64_t tap = 0; tap < w->kernel_width; tap++) {
+        for (int64_t tap = w->kernel_width - 1; tap >= 0; tap--) {         /* windows in their order */
             const int64_t at = tap * w->dilation_width - w->padding_width; /* the element that window 0 sees */
             const int64_t q = (at - phase) / stride;
             if (q * stride + phase != at)
