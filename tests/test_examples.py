@@ -89,7 +89,7 @@ def _check_gan(report: str, epochs: int, folder: Path) -> tuple[float, list[floa
         r"digits: ([\d.]+) after the first epoch, ([\d.]+) after the last, ([\d.]+) times", report
     ).groups()
     first, last, ratio = map(float, numbers)
-    assert ratio == pytest.approx(first / last, rel=0.1 / last)
+    assert abs(ratio - first / last) <= 0.05 + 0.1 / last * ratio  # all three are rounded to a decimal
     shares = [float(share) for share in re.findall(r"\d ([\d.]+)%", report.split("classes drawn: ")[1].split("\n")[0])]
     assert len(shares) == 10
     assert sum(shares) == pytest.approx(100, abs=0.6)

@@ -74,6 +74,27 @@ def test_pooling_of_a_long_row_takes_little_memory(row: np.ndarray, window: str)
         assert _scratch(call) <= 4 * _MIB, name
 
 
+@pytest.mark.usefixtures("level")
+@pytest.mark.parametrize("channels", [1, 16, 17])
+@pytest.mark.parametrize(("kernel", "stride", "dilation"), [(5, 30000, 1), (5, 30000, 2), (4, 33000, 3), (3, 3, 1)])
+def test_pooling_of_many_long_rows(channels: int, kernel: int, stride: int, dilation: int) -> None:
+    """Their cuts may be so small that they would be taken side by side, were they not parts of longer rows."""
+    x = np.random.default_rng(0).random((1, channels, 120_001), np.float32)
+    form: dict[str, Any] = {"kernel_size": kernel, "stride": stride, "dilation": dilation}
+    windows = np.lib.stride_tricks.sliding_window_view(x, (kernel - 1) * dilation + 1, 2)[:, :, ::stride, ::dilation]
+    y, indices = fastdl.max_pool1d(x, **form, return_indices=True)
+    np.testing.assert_array_equal(y, windows.max(3))
+    np.testing.assert_array_equal(np.take_along_axis(x, indices, 2), y)
+    expected = np.zeros_like(x)
+    np.put_along_axis(expected, indices, y, 2)  # no two windows have the same winner
+    np.testing.assert_array_equal(fastdl.max_pool1d_backward(y, x, **form), expected)
+    if dilation == 1:
+        averages = fastdl.avg_pool1d(x, kernel, stride)
+        np.testing.assert_allclose(averages, windows.mean(3), rtol=1e-6)
+        grad = fastdl.avg_pool1d_backward(averages, x, kernel, stride)
+        np.testing.assert_allclose(grad.sum(), averages.sum(), rtol=1e-5)
+
+
 @pytest.mark.parametrize("size", [2, 3, _LONG // 3, _LONG - 1])
 def test_adaptive_pooling_of_a_long_row_takes_little_memory(row: np.ndarray, size: int) -> None:
     for name in ("avg", "max"):

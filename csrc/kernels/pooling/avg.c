@@ -164,7 +164,7 @@ static int forward(pooling *p)
 {
     if (p->whole)
         return over_planes(p, whole_planes);
-    if (pool_beside_pays(p->w) && !pool_is_quads(p))
+    if (pool_beside_pays(p) && !pool_is_quads(p))
         return over_blocks(p, prepare, forward_rows, p->w->out_depth * p->w->out_height, beside_task);
     return over_rows(p, forward_rows);
 }
@@ -277,7 +277,7 @@ static int backward(pooling *p)
 {
     if (p->whole)
         return over_planes(p, whole_backward);
-    if (pool_beside_pays(p->w))
+    if (pool_beside_pays(p))
         return over_blocks(p, prepare, backward_planes, 1, beside_task);
     return over_planes(p, backward_planes);
 }

@@ -675,7 +675,7 @@ static int forward(pooling *p)
 {
     if (pool_is_quads(p) && (!p->indices || (p->volume < INT32_MAX && p->row > LANES / 2)))
         return over_rows(p, p->indices ? quads_indices : values_rows);
-    if (pool_beside_pays(p->w) && !(p->indices && is_pairs(p) && p->w->width > LANES / 2))
+    if (pool_beside_pays(p) && !(p->indices && is_pairs(p) && p->w->width > LANES / 2))
         return over_blocks(p, prepare, p->indices ? indices_rows : values_rows, p->w->out_depth * p->w->out_height,
                            beside_task);
     return p->whole      ? over_planes(p, whole_planes)
@@ -921,7 +921,7 @@ static int backward(pooling *p)
         return over_planes(p, tiled_backward);
     const bool in_rows = p->whole || is_pairs(p) || rows_in_band(p) > 0;
     /* A few small planes leave lanes empty, but sums must not be added up in another order than those of many. */
-    if (pool_is_small(p->w) && !(is_pairs(p) && p->w->width > LANES / 2) && (pool_beside_pays(p->w) || !in_rows))
+    if (pool_is_small(p) && !(is_pairs(p) && p->w->width > LANES / 2) && (pool_beside_pays(p) || !in_rows))
         return over_blocks(p, prepare, NULL, 0, beside_backward);
     return over_planes(p, !in_rows      ? backward_planes
                           : p->whole    ? whole_backward

@@ -806,16 +806,17 @@ typedef struct {
 } beside;
 
 /* Rows, and windows of them, that leave vectors mostly empty, of planes that stay in the first-level cache. */
-FDL_INLINE bool pool_is_small(const fdl_window *w)
+FDL_INLINE bool pool_is_small(const pooling *p)
 {
+    const fdl_window *w = p->w;
     const int64_t longest = w->stride_width > 0 ? w->kernel_width : ceil_div(w->width, max64(1, w->out_width)) + 1;
     const int64_t volume = w->depth * w->height * w->width, positions = w->out_depth * w->out_height * w->out_width;
-    return !w->channels_last && w->width < LANES + LANES / 2 && longest < LANES && volume > 1 &&
+    return !w->channels_last && !is_cut(p) && w->width < LANES + LANES / 2 && longest < LANES && volume > 1 &&
            volume + positions <= 1024;
 }
 
 /* Whether they are taken side by side: sums are added up in the same order then. */
-FDL_INLINE bool pool_beside_pays(const fdl_window *w) { return pool_is_small(w) && w->batch * w->channels >= LANES; }
+FDL_INLINE bool pool_beside_pays(const pooling *p) { return pool_is_small(p) && p->w->batch * p->w->channels >= LANES; }
 
 FDL_INLINE void separate_positions(const integer *sheet, int64_t step, int64_t arrays, int64_t size, int64_t *to)
 {
