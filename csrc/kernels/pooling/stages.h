@@ -99,8 +99,12 @@ static void across(const stages *s, const real *grad_output, int64_t begin, int6
  * they go on. */
 FDL_INLINE void ask_for(const real *x, int64_t size, const bool written)
 {
-    for (int64_t i = 0; i < size; i += 64 / (int)sizeof(real))
-        __builtin_prefetch(x + i, written);
+    for (int64_t i = 0; i < size; i += 64 / (int)sizeof(real)) {
+        if (written)
+            __builtin_prefetch(x + i, 1);
+        else
+            __builtin_prefetch(x + i);
+    }
 }
 
 /* ---- vectors along the width ---- */
