@@ -464,7 +464,9 @@ static void run_tile(tile *t, const tile_of *w, compiled_kernel *kernel, int64_t
         move_tile(w, p->c, t->columns, copy, false);
 }
 
-int64_t gemm_packed_size(int64_t m, int64_t k) { return ceil_div(m, GEMM_A_PANEL) * GEMM_A_PANEL * k; }
+int64_t gemm_packed_columns_size(int64_t m, int64_t k, int64_t panel) { return ceil_div(m, panel) * GEMM_A_PANEL * k; }
+
+int64_t gemm_packed_size(int64_t m, int64_t k) { return gemm_packed_columns_size(m, k, GEMM_A_PANEL); }
 
 /* Where row `row` of the slice [k, k + terms) lies in a packed A of m rows. */
 FDL_INLINE int64_t packed_offset(int64_t m, int64_t panel, int64_t row, int64_t k, int64_t terms)
@@ -507,8 +509,6 @@ void gemm_pack_rows(const gemm_matrix *a, int64_t row, int64_t row_end, int64_t 
 
 void gemm_pack(const gemm_matrix *a, int64_t m, int64_t k, real *packed) { gemm_pack_rows(a, 0, m, m, k, packed); }
 
-int64_t gemm_packed_columns_size(int64_t m, int64_t k, int64_t panel) { return ceil_div(m, panel) * GEMM_A_PANEL * k; }
-
 void gemm_pack_a_columns(const real *columns, int64_t row, int64_t k, int64_t terms, int64_t k_total, int64_t m,
                          int64_t panel, real *packed)
 {
@@ -516,6 +516,8 @@ void gemm_pack_a_columns(const real *columns, int64_t row, int64_t k, int64_t te
     for (int64_t slice = 0, first = 0, deep; slice < slices; slice++, first += deep) {
         deep = gemm_slice_terms(k_total, first, slices - slice);
         const int64_t begin = max64(k, first), count = min64(k_end, first + deep) - begin;
+        if (count <= 0)
+            continue;
         const int64_t step = GEMM_A_PANEL * deep;
         const real *from = columns + (begin - k) * row;
         real *to = packed + packed_offset(m, panel, 0, first, deep) + (begin - first) * GEMM_A_PANEL;
@@ -616,8 +618,6 @@ static int loose_block(const gemm_problem *p, const gemm_range *range, int64_t k
 /* ---- B packed beforehand ---- */
 
 int64_t gemm_packed_b_size(int64_t k, int64_t n) { return k * whole_lines(n); }
-
-const real *gemm_packed_b_slice(const real *packed, int64_t n, int64_t k) { return packed + k * whole_lines(n); }
 
 void gemm_pack_b_columns(const gemm_matrix *b, int64_t k_total, int64_t n, int64_t panel, real *packed)
 {
@@ -729,14 +729,11 @@ static const real *panels_after(const gemm_problem *p, int64_t k, int64_t terms,
     return gemm_packed_b(p->b, 0, first, column + strip, 0, NULL);
 }
 
-/* Rows of the next block, of those that are left: blocks of nearly equal height. */
-FDL_INLINE int64_t block_height(int64_t left) { return ceil_div(left, ceil_div(left, GEMM_ROWS)); }
-
 /* How many of the next blocks have `rows` rows, at most GROUP. */
 static int64_t blocks_alike(int64_t left, int64_t rows)
 {
     int64_t count = 0;
-    for (; count < GROUP && left > 0 && block_height(left) == rows; left -= rows)
+    for (; count < GROUP && left > 0 && gemm_block_height(left) == rows; left -= rows)
         count++;
     return count;
 }
@@ -791,7 +788,7 @@ static int packed_block(const gemm_problem *p, const gemm_range *range, int64_t 
             for (int64_t row = range->row, rows; row < range->row_end; row += rows) {
                 rows = p->packed_a.data ? gemm_packed_rows(p->packed_a.row + row, p->packed_a.row + range->row_end,
                                                            panel_rows(&p->packed_a))
-                                        : block_height(range->row_end - row);
+                                        : gemm_block_height(range->row_end - row);
                 const bool more = row + rows < range->row_end;
                 const real *a = packed_a, *next_a = NULL;
                 int64_t a_row = layout == BY_ROWS ? GEMM_A_STRIDE : 0,

@@ -77,7 +77,6 @@ typedef struct {
 #define gemm_packed_columns_size FDL_NAME(gemm_packed_columns_size)
 #define gemm_pack_a_columns FDL_NAME(gemm_pack_a_columns)
 #define gemm_packed_b_size FDL_NAME(gemm_packed_b_size)
-#define gemm_packed_b_slice FDL_NAME(gemm_packed_b_slice)
 #define gemm_pack_b_columns FDL_NAME(gemm_pack_b_columns)
 #define gemm_packed_b FDL_NAME(gemm_packed_b)
 #define gemm_in_place FDL_NAME(gemm_in_place)
@@ -100,12 +99,12 @@ gemm_range gemm_split(const gemm_problem *problem, int64_t parts, int64_t index)
  * the problem says of A; all k terms are summed in registers. */
 void gemm_in_place(const gemm_problem *problem, int64_t row, int64_t rows, const real *a, const real *b,
                    const int64_t *offset);
-/* Rows from `row` on, before `row_end`, that the micro-kernel takes at a time where A is packed: a panel of `panel` rows in
- * pieces of nearly equal height. */
+/* Rows that the micro-kernel takes at a time, of those that are left: in blocks of nearly equal height. */
+FDL_INLINE int64_t gemm_block_height(int64_t left) { return ceil_div(left, ceil_div(left, GEMM_ROWS)); }
+/* The same from `row` on, before `row_end`, where A is packed in panels of `panel` rows. */
 FDL_INLINE int64_t gemm_packed_rows(int64_t row, int64_t row_end, int64_t panel)
 {
-    const int64_t left = min64(row_end - row, panel - row % panel);
-    return ceil_div(left, ceil_div(left, GEMM_ROWS));
+    return gemm_block_height(min64(row_end - row, panel - row % panel));
 }
 /* All of C, on as many threads as the work is worth. */
 int gemm_parallel(const gemm_problem *problem);
@@ -144,8 +143,6 @@ enum {
     GEMM_B_NARROW = 128 / (int)sizeof(real), /* for many: a tile of two vectors of 64 bytes reads all of it */
 };
 int64_t gemm_packed_b_size(int64_t k, int64_t n);
-/* Its terms from k on, where a slice begins: packed as they are, if they are all of a slice. */
-const real *gemm_packed_b_slice(const real *packed, int64_t n, int64_t k);
 void gemm_pack_b_columns(const gemm_matrix *b, int64_t k, int64_t n, int64_t panel, real *packed);
 /* pack_b for it; the problem's b_panel is that panel. A few rows of an A by rows, and panels of GEMM_B_PANEL, are taken where they lie,
  * by the tiles of loose.h, which read each panel once and in order: the same sums, but for thin columns. */

@@ -34,9 +34,6 @@ FDL_INLINE int64_t next_block(const real *x, int64_t e, int64_t size)
     return min64(e == 0 ? until_aligned(x, size) : e + LANES, size - LANES);
 }
 
-/* Functions of their own: as long as they are, and wherever they are used, they would be a good part of the library. */
-#define FDL_OUTLINE __attribute__((noinline, unused))
-
 /* sheet = the arrays x [size], `step` apart; 0 in lanes past the last. */
 static FDL_OUTLINE void interleave(const real *x, int64_t step, int64_t arrays, int64_t size, real *sheet)
 {

@@ -47,9 +47,12 @@ typedef uint64_t vwide __attribute__((vector_size(VECTOR_BYTES)));
 typedef double vdouble __attribute__((vector_size(VECTOR_BYTES)));
 
 #define FDL_INLINE static inline __attribute__((always_inline, unused))
+/* A function of its own: inlined wherever it is used, what it holds would be a good part of the library, and of the time
+ * that it takes to compile. */
+#define FDL_OUTLINE __attribute__((noinline, unused))
 /* What is large, and inlined in many places; FDL_SMALL: a level where size comes before speed. */
 #if defined(FDL_SMALL)
-#define FDL_INLINE_LARGE static __attribute__((noinline, unused))
+#define FDL_INLINE_LARGE static FDL_OUTLINE
 #else
 #define FDL_SMALL 0
 #define FDL_INLINE_LARGE FDL_INLINE

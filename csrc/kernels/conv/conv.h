@@ -71,13 +71,24 @@ FDL_INLINE convolution conv_image_of(const convolution *v, int64_t n)
 #define FDL_COMPUTED(vector) (void)0
 #endif
 
-/* Lanes [first, last) of p, those of them that there are; the others are 0. */
+/* The lanes [first, last), those of them that there are. */
+FDL_INLINE vmask vlanes_between(int64_t first, int64_t last)
+{
+    first = max64(0, min64(first, LANES));
+    return vmask_range(first, max64(first, min64(last, LANES)));
+}
+
+/* Those of p; the others are 0. */
 FDL_INLINE vreal vload_between(const real *p, int64_t first, int64_t last)
 {
-    if (first <= 0 && last >= LANES)
-        return vload(p);
-    first = max64(0, min64(first, LANES));
-    return vload_masked(p, vmask_range(first, max64(first, min64(last, LANES))));
+    return first <= 0 && last >= LANES ? vload(p) : vload_masked(p, vlanes_between(first, last));
+}
+
+/* Whether kernels are 3 x 3, of one plane and without gaps. */
+FDL_INLINE bool conv_is_3x3(const fdl_window *w)
+{
+    return w->depth == 1 && w->kernel_depth == 1 && w->out_depth == 1 && w->kernel_height == 3 &&
+           w->kernel_width == 3 && w->dilation_height == 1 && w->dilation_width == 1;
 }
 
 /* x[2 j] = even[j] and x[2 j + 1] = odd[j], x [columns]. */

@@ -457,14 +457,15 @@ static int beside_images_task(void *context, int64_t begin, int64_t end)
         fdl_scratch_release(mark);
         return FDL_OUT_OF_MEMORY;
     }
-    memset(padded, 0, (size_t)(pixels * size));
+    const bool streams = conv_stream_applies(v); /* without padding in memory */
+    if (!streams)
+        memset(padded, 0, (size_t)(pixels * size));
     for (int64_t item = begin; item < end; item++) {
         const int64_t n = item / blocks, g = item % blocks * LANES, groups = min64(LANES, w->groups - g);
         real *y = v->y + (n * w->groups + g) * v->positions;
         interleave(v->x + (n * w->groups + g) * v->pixels, v->pixels, groups, v->pixels, dense);
         interleave(v->weights.data + g * v->group_weights, v->group_weights, groups, taps, weight);
         const vreal bias = v->bias ? vload_up_to(v->bias + g, groups) : (vreal){0};
-        const bool streams = conv_stream_applies(v); /* without padding in memory */
         if (streams)
             conv_stream_beside(v, dense, weight, bias, padded);
         else

@@ -160,16 +160,13 @@ static int forward_task(void *context, int64_t begin, int64_t end)
 /* Lanes of the columns from `column` on that lie in a row. Not inlined, and so not computed in vectors. */
 __attribute__((noinline)) static vmask mask_columns(int64_t column, int64_t width)
 {
-    const int64_t first = max64(0, min64(LANES, -column));
-    return vmask_range(first, max64(first, min64(LANES, width - column)));
+    return vlanes_between(-column, width - column);
 }
 
 bool conv_depthwise_masked_applies(const convolution *v)
 {
     const fdl_window *w = &v->w;
-    return v->channels == 1 && w->depth == 1 && w->kernel_depth == 1 && w->out_depth == 1 &&
-           w->kernel_height == KERNEL && w->kernel_width == KERNEL && w->dilation_height == 1 &&
-           w->dilation_width == 1 && w->stride_height == w->stride_width && w->stride_width <= 2;
+    return v->channels == 1 && conv_is_3x3(w) && w->stride_height == w->stride_width && w->stride_width <= 2;
 }
 
 double conv_depthwise_masked_cycles(const convolution *v)

@@ -1,5 +1,6 @@
-/* Depthwise convolution of planes that lie side by side, as many as a vector has lanes. CONV_STREAM_ROWS output rows are computed together, column after column of the image: of each, every pixel
- * is loaded once, for its column of taps of three outputs in a row and of up to three rows, whose sums stay in registers
+/* Depthwise convolution of planes that lie side by side, as many as a vector has lanes. CONV_STREAM_ROWS output rows are
+ * computed together, column after column of the image: of each, every pixel is loaded once, for its column of taps of
+ * three outputs in a row and of up to three rows, whose sums stay in registers
  *
  *   sum[0], sum[1], sum[2]   of the outputs at column u - 1, u and u + 1, which see column u through s = 2, 1 and 0
  *
@@ -152,10 +153,8 @@ int conv_stream_channels_last(void *context, int64_t begin, int64_t end)
 bool conv_stream_applies(const convolution *v)
 {
     const fdl_window *w = &v->w;
-    return v->channels == 1 && v->filters == 1 && w->depth == 1 && w->kernel_depth == 1 && w->out_depth == 1 &&
-           w->kernel_height == KERNEL && w->kernel_width == KERNEL && w->dilation_height == 1 &&
-           w->dilation_width == 1 && w->stride_height == 1 && w->stride_width == 1 && w->padding_width == 1 &&
-           w->out_width == w->width;
+    return v->channels == 1 && v->filters == 1 && conv_is_3x3(w) && w->stride_height == 1 && w->stride_width == 1 &&
+           w->padding_width == 1 && w->out_width == w->width;
 }
 #else
 bool conv_stream_applies(const convolution *v)

@@ -101,16 +101,17 @@ static void store_turned(const convolution *v, int64_t n, int64_t f, int64_t fil
 static int multiply(const part *p, int64_t f, int64_t filters, real *sums, int64_t row)
 {
     const convolution *v = p->v;
-    const int64_t slices = gemm_slices(v->terms), panels = ceil_div(p->rows, p->panel) * GEMM_A_PANEL;
+    const gemm_packed_columns all = {v->packed, v->filters};
+    const int64_t slices = gemm_slices(v->terms);
     int status = FDL_OK;
     for (int64_t slice = 0, k = 0, terms; slice < slices; slice++, k += terms) {
         terms = gemm_slice_terms(v->terms, k, slices - slice);
-        const gemm_packed_columns weights = {gemm_packed_b_slice(v->packed, v->filters, k), v->filters};
+        const gemm_packed_columns weights = {gemm_packed_b(&all, k, terms, 0, v->filters, NULL), v->filters};
         const gemm_problem product = {
             .m = p->rows,
             .n = v->filters,
             .k = terms,
-            .packed_a = {p->columns + panels * k, p->rows, 0, p->panel},
+            .packed_a = {p->columns + gemm_packed_columns_size(p->rows, k, p->panel), p->rows, 0, p->panel},
             .pack_b = gemm_packed_b,
             .b = &weights,
             .b_panel = GEMM_B_NARROW,

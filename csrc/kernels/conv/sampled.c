@@ -54,13 +54,6 @@ static places find_places(const fdl_window *w, int64_t count)
     return p;
 }
 
-/* Those of the lanes [first, last) that there are. */
-FDL_INLINE vmask lanes_between(int64_t first, int64_t last)
-{
-    first = max64(0, min64(first, LANES));
-    return vmask_range(first, max64(first, min64(last, LANES)));
-}
-
 /* A vector of each row of a line, of those rows that lie in the image. */
 typedef struct {
     int64_t from, to, rows;   /* the first row's in the channel and in the lines; how many */
@@ -82,9 +75,9 @@ static int64_t list_samples(const fdl_window *w, const places *p, int64_t i, sam
                     .from = (top + begin * w->stride_height) * w->width + at,
                     .to = (p->at[r] + s * p->step[r] + begin) * w->out_width + j,
                     .rows = end - begin,
-                    .low = lanes_between(-at, w->width - at),
-                    .high = lanes_between(-at - LANES, w->width - at - LANES),
-                    .present = lanes_between(0, w->out_width - j),
+                    .low = vlanes_between(-at, w->width - at),
+                    .high = vlanes_between(-at - LANES, w->width - at - LANES),
+                    .present = vlanes_between(0, w->out_width - j),
                 };
             }
     }
@@ -131,7 +124,7 @@ static int64_t cut(const conv_columns *c, int64_t column, int64_t length, piece 
         p->from = done, p->to = c->data + start * c->terms + (j - start), p->step = width;
         p->whole = n == GEMM_COLUMNS;
         for (int64_t l = 0; l < 2; l++)
-            p->lanes[l] = lanes_between(0, n - l * LANES);
+            p->lanes[l] = vlanes_between(0, n - l * LANES);
     }
     return count;
 }

@@ -6,9 +6,8 @@ bool conv_winograd_applies(const convolution *v, int64_t out)
 {
     const fdl_window *w = &v->w;
     const bool has_weights = v->packed_tile < 0 || w->channels_last || (v->packed_tile & out);
-    return has_weights && w->depth == 1 && w->kernel_depth == 1 && w->out_depth == 1 && w->kernel_height == 3 &&
-           w->kernel_width == 3 && w->stride_height == 1 && w->stride_width == 1 && w->dilation_height == 1 &&
-           w->dilation_width == 1 && w->groups == 1 && (out == 4 || !w->channels_last);
+    return has_weights && conv_is_3x3(w) && w->stride_height == 1 && w->stride_width == 1 && w->groups == 1 &&
+           (out == 4 || !w->channels_last);
 }
 
 /* Cycles of Winograd's algorithm with tiles of `out`, about: the products, with what a tile of C costs beside its terms,

@@ -41,7 +41,7 @@ FDL_INLINE real height_count_at(const pooling *p, int64_t i)
     return count_at(i, w->height, w->out_height, w->kernel_height, w->stride_height, w->padding_height,
                     w->padding_end_height, w->dilation_height, p->include_pad);
 }
-__attribute__((cold)) POOL_OUTLINE real far_count(const pooling *p, const row_cursor *c)
+__attribute__((cold)) static FDL_OUTLINE real far_count(const pooling *p, const row_cursor *c)
 {
     return depth_count_at(p, c->depth) * height_count_at(p, c->height);
 }

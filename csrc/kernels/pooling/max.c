@@ -921,7 +921,8 @@ static int backward(pooling *p)
         return over_planes(p, tiled_backward);
     const bool in_rows = p->whole || is_pairs(p) || rows_in_band(p) > 0;
     /* A few small planes leave lanes empty, but sums must not be added up in another order than those of many. */
-    if (pool_is_small(p) && !(is_pairs(p) && p->w->width > LANES / 2) && (pool_beside_pays(p) || !in_rows))
+    const bool beside = pool_beside_pays(p) || (pool_is_small(p) && !in_rows);
+    if (beside && !(is_pairs(p) && p->w->width > LANES / 2))
         return over_blocks(p, prepare, NULL, 0, beside_backward);
     return over_planes(p, !in_rows      ? backward_planes
                           : p->whole    ? whole_backward

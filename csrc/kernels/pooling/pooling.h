@@ -23,9 +23,6 @@
 
 /* Defined by what includes this file: POOL_SUMS, 1 where windows are summed, 0 where the largest is looked for. */
 
-/* A function of its own: inlined wherever it is used, what it holds takes a compiler most of the time for a file. */
-#define POOL_OUTLINE __attribute__((noinline)) static
-
 /* Below this many elements a second thread costs more than it saves. */
 enum { POOL_GRAIN = 1 << 15 };
 
@@ -106,7 +103,8 @@ FDL_INLINE span span_at(int64_t i, int64_t size, int64_t out, int64_t kernel, in
 enum { POOL_KEPT = 1 << 12 }; /* most spans of a dimension that are kept */
 
 /* For sizes at which its time does not matter: what is inlined where it is called needs the registers. */
-__attribute__((cold)) POOL_OUTLINE void far_spans(const fdl_window *w, int64_t depth, int64_t height, span *d, span *h)
+__attribute__((cold)) static FDL_OUTLINE void far_spans(const fdl_window *w, int64_t depth, int64_t height, span *d,
+                                                        span *h)
 {
     *d = span_at(depth, w->depth, w->out_depth, w->kernel_depth, w->stride_depth, w->padding_depth, w->dilation_depth);
     *h = span_at(height, w->height, w->out_height, w->kernel_height, w->stride_height, w->padding_height,
@@ -433,7 +431,7 @@ FDL_INLINE void fold_rows(const real *x, const int64_t *row, const int64_t rows,
 }
 
 /* line [size] = the sum of more rows than one block of a sum has. */
-POOL_OUTLINE void fold_many(const row_cursor *c, const real *x, real *line, int64_t size)
+static FDL_OUTLINE void fold_many(const row_cursor *c, const real *x, real *line, int64_t size)
 {
     enum { WIDE = 4 };                                 /* vectors */
     for (int64_t i = 0; i < size; i += WIDE * LANES) { /* main loop and tail */
@@ -554,7 +552,7 @@ FDL_INLINE real fold_block(const real *from, int64_t count, int64_t dilation)
     return total;
 }
 
-POOL_OUTLINE real fold_blocks(const real *from, int64_t count, int64_t dilation)
+static FDL_OUTLINE real fold_blocks(const real *from, int64_t count, int64_t dilation)
 {
     double sum = 0;
     for (int64_t i = 0; i < count; i += POOL_BLOCK)
@@ -655,7 +653,7 @@ FDL_INLINE real rows_count(const pooling *p, const row_cursor *c);
 FDL_INLINE real quad_divisor(const pooling *p);
 
 /* y = what earlier taps of its windows gave, and the row of y's later ones. */
-POOL_OUTLINE void fold_onto(const pooling *p, const row_cursor *c, const real *part, real *y)
+static FDL_OUTLINE void fold_onto(const pooling *p, const row_cursor *c, const real *part, real *y)
 {
     const real rows = rows_count(p, c);
     for (int64_t j = 0; j < p->out_row; j++)
@@ -665,7 +663,7 @@ POOL_OUTLINE void fold_onto(const pooling *p, const row_cursor *c, const real *p
 }
 
 /* Rows [begin, end) of y. */
-POOL_OUTLINE int fold_lines(const pooling *given, const real *x, real *y, int64_t begin, int64_t end)
+static FDL_OUTLINE int fold_lines(const pooling *given, const real *x, real *y, int64_t begin, int64_t end)
 {
     const pooling own = *given, *const p = &own; /* which no store to y changes */
     const fdl_mark mark = fdl_scratch_mark();
@@ -725,7 +723,7 @@ FDL_INLINE vreal fold_quads_of(const vreal low[2], const vreal high[2], vreal di
 }
 
 /* Rows [begin, end) of y. */
-POOL_OUTLINE int fold_quads(const pooling *p, const real *x, real *y, int64_t begin, int64_t end)
+static FDL_OUTLINE int fold_quads(const pooling *p, const real *x, real *y, int64_t begin, int64_t end)
 {
     const fdl_window *w = p->whole_w;
     const int64_t size = p->out_row, below = w->dilation_height * p->row, step = w->stride_height * p->row;
@@ -832,7 +830,7 @@ FDL_INLINE void separate_positions(const integer *sheet, int64_t step, int64_t a
 }
 
 /* Items are blocks of LANES planes. */
-POOL_OUTLINE int beside_task(void *context, int64_t begin, int64_t end)
+static FDL_OUTLINE int beside_task(void *context, int64_t begin, int64_t end)
 {
     const beside *b = context;
     const pooling *p = b->p;
@@ -868,7 +866,8 @@ POOL_OUTLINE int beside_task(void *context, int64_t begin, int64_t end)
 }
 
 /* All of p by `task`, which gets a beside: of blocks of planes, each run as `count` rows or planes. */
-POOL_OUTLINE int over_blocks(const pooling *p, bool (*prepare)(pooling *), fdl_task *run, int64_t count, fdl_task *task)
+static FDL_OUTLINE int over_blocks(const pooling *p, bool (*prepare)(pooling *), fdl_task *run, int64_t count,
+                                   fdl_task *task)
 {
     fdl_window window = *p->w;
     window.batch = 1, window.channels = window.out_channels = LANES, window.channels_last = 1;
