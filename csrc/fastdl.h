@@ -593,7 +593,8 @@ FDL_KERNEL int fdl_recurrent_cell_backward(const real *grad_h_next, FDL_OPTIONAL
                                            FDL_OPTIONAL real *grad_bias_ih, FDL_OPTIONAL real *grad_bias_hh,
                                            int64_t batch, int64_t input, int64_t hidden, int64_t kind);
 /* The same with weights packed once: no allocation, once a thread has made its first step. h_next may be h, c_next c.
- * `packed` is for the level that packed it (else FDL_BAD_LEVEL); its size in elements: */
+ * `packed` is for the level that packed it (else FDL_BAD_LEVEL); its size in elements, the same
+ * on all: */
 FDL_KERNEL int fdl_recurrent_packed_size(const real *weight_hh, int64_t *size, int64_t input, int64_t hidden,
                                          int64_t kind);
 FDL_KERNEL int fdl_recurrent_pack(const real *weight_ih, const real *weight_hh, FDL_OPTIONAL const real *bias_ih,

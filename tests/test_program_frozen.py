@@ -141,14 +141,37 @@ def test_cells_with_packed_weights(kind, batch, level):
         near(found, wanted)
 
 
-def test_another_level_packs_again():
-    cell, x = nn.LSTMCell(5, 20, rng=0), np.ones((1, 5), F32)
-    program, before = cell.bind(), fastdl.active_isa()
+@pytest.mark.parametrize("kind", [nn.RNNCell, nn.LSTMCell, nn.GRUCell])
+@pytest.mark.parametrize(("inputs", "hidden"), [(5, 20), (1, 1), (17, 33), (3, 64)])
+def test_another_level_packs_again(kind, inputs, hidden):
+    """Whatever level it was recorded on, for levels pad to vectors of their own."""
+    cell, x, before = kind(inputs, hidden, rng=0), np.ones((1, inputs), F32), fastdl.active_isa()
     try:
-        for name in fastdl.supported_isas():
-            fastdl.use_isa(name)
-            program.reset()
-            near(program(x), cell(x)[0])
+        for recorded in fastdl.supported_isas():
+            fastdl.use_isa(recorded)
+            program = cell.bind()
+            for name in fastdl.supported_isas():
+                fastdl.use_isa(name)
+                program.reset()
+                wanted = cell(x)
+                near(program(x), wanted[0] if kind is nn.LSTMCell else wanted)
+    finally:
+        fastdl.use_isa(before)
+
+
+@pytest.mark.parametrize("dtype", [F32, F64])
+def test_another_level_packs_a_network_again(dtype):
+    shape = (3, 3, 8, 8)
+    net = settled(convolutional(), shape, dtype)
+    x, before = np.random.default_rng(0).standard_normal(shape).astype(dtype), fastdl.active_isa()
+    wanted = net(x)
+    try:
+        for recorded in fastdl.supported_isas():
+            fastdl.use_isa(recorded)
+            program = net.bind(x)
+            for name in fastdl.supported_isas():
+                fastdl.use_isa(name)
+                near(program(x), wanted)
     finally:
         fastdl.use_isa(before)
 

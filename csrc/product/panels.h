@@ -44,6 +44,13 @@ FDL_INLINE int64_t panel_units(const panel_weights *w) { return w->gates == 1 ? 
 FDL_INLINE int64_t panel_count(const panel_weights *w) { return ceil_div(w->units, panel_units(w)); }
 /* Elements of all panels, packed. */
 FDL_INLINE int64_t panel_size(const panel_weights *w) { return panel_count(w) * panel_vectors(w) * LANES * w->terms; }
+/* Elements that hold them on every level: what was made on one is packed again on another, in the same memory. */
+FDL_INLINE int64_t panel_room(const panel_weights *w)
+{
+    enum { WIDEST = 64 / (int)sizeof(real) };
+    const int64_t units = w->gates == 1 ? PANEL_SPREAD * WIDEST : WIDEST;
+    return ceil_div(w->units, units) * units * w->gates * w->terms;
+}
 /* Elements of the buffer that panel_product needs for so many rows. */
 FDL_INLINE int64_t panel_buffer_size(int64_t rows) { return max64(rows, PANEL_ROWS) * PANEL_MOST * LANES; }
 

@@ -489,7 +489,8 @@ int fdl_recurrent_cell(const real *x, const real *h, const real *c, const real *
 /* ---- a cell with packed weights ---- */
 
 /* What fdl_recurrent_pack writes, in this order, each beginning a cache line: LANES; the biases of W x; the GRU's d_n;
- * the panels of weight_ih, taken as one gate; those of each phase. */
+ * the panels of weight_ih, taken as one gate; those of each phase. Each has the room that it takes on the widest level:
+ * a program has this memory for good, also where the level changes. */
 typedef struct {
     int64_t bias, bias_n, input, phases[2], size; /* where each begins */
     panel_weights w_input;
@@ -506,10 +507,10 @@ static packed_layout lay_out(const real *weight_ih, const real *weight_hh, int64
     at.bias = LINE;
     at.bias_n = at.bias + ceil_div(columns, LINE) * LINE;
     at.input = at.bias_n + ceil_div(hidden, LINE) * LINE;
-    at.size = at.input + ceil_div(panel_size(&at.w_input), LINE) * LINE;
+    at.size = at.input + panel_room(&at.w_input);
     for (int64_t p = 0; p < at.phase_count; p++) {
         at.phases[p] = at.size;
-        at.size += ceil_div(panel_size(&at.phase[p].w), LINE) * LINE;
+        at.size += panel_room(&at.phase[p].w);
     }
     return at;
 }
