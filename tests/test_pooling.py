@@ -65,6 +65,38 @@ def test_two_by_two_of_any_width(level: str, dtype: Any) -> None:
             guarded.check(), back.check(), given.check()
 
 
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("draw", ["ties", "infinities", "NaN"])
+def test_gradient_of_three_by_three_of_any_width(level: str, stride: int, draw: str) -> None:
+    """Rows of several planes in a vector, that fill one, that need several; nothing touched before and after. Sums of
+    small integers: exact."""
+    rng = np.random.default_rng(0)
+    for width in (1, 2, 3, 4, 5, 7, 8, 9, 13, 14, 15, 16, 17, 23, 30, 31, 32, 33, 34, 47, 49, 63, 64, 65, 97):
+        for height, planes, padding, ceil_mode in [
+            (3, 9, 0, False),
+            (4, 6, 1, True),
+            (8, 5, 0, True),
+            (7, 1, 1, False),
+        ]:
+            if width + 2 * padding < 3:
+                continue
+            x = rng.integers(-2, 3, (planes, height, width)).astype(np.float32)
+            if draw != "ties":
+                x.flat[:: width + 2] = rng.choice([-np.inf, np.inf])
+                x[0] = -np.inf
+            if draw == "NaN":
+                x.flat[5 :: 2 * width + 3] = np.nan
+            form: Any = {"stride": stride, "padding": padding, "ceil_mode": ceil_mode}
+            y = reference.max_pool2d(x, 3, **form)
+            grad = rng.integers(1, 9, y.shape).astype(np.float32)
+            back = Guarded(x.shape, np.float32)
+            given = Guarded.holding(grad).array, Guarded.holding(x).array
+            fastdl.max_pool2d_backward(*given, 3, **form, out=back.array)
+            expected = reference.max_pool2d_backward(grad, x, 3, **form)
+            np.testing.assert_array_equal(back.array, expected, f"{x.shape} {form}")
+            back.check()
+
+
 @pytest.mark.parametrize("compiled", [False, True])
 def test_an_empty_stride_is_the_kernel(compiled: bool) -> None:
     x = np.arange(24.0).reshape(1, 4, 6)

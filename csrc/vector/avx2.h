@@ -65,6 +65,14 @@ FDL_INLINE void vload_even_odd(const real *p, vreal *even, vreal *odd)
 }
 #define vload_even_odd vload_even_odd
 
+#if defined(FDL_f32)
+FDL_INLINE vreal vpick(vreal v, vint lane) { return (vreal)_mm256_permutevar8x32_ps((__m256)v, (__m256i)lane); }
+#define vpick vpick
+#endif
+
+FDL_INLINE vint vunordered(vreal a, vreal b) { return (vint)FDL_X86(cmp)(a, b, _CMP_UNORD_Q); }
+#define vunordered vunordered
+
 typedef vint vmask;
 FDL_INLINE vmask vmask_range(int64_t first, int64_t last)
 {

@@ -121,6 +121,35 @@ FDL_INLINE vreal vload_masked(const real *p, vmask m) { return (vreal)FDL_X86(ma
 FDL_INLINE void vstore_masked(real *p, vreal v, vmask m) { FDL_X86(mask_storeu)(p, m, v); }
 #define vmask_range vmask_range
 
+typedef vmask vflags;
+FDL_INLINE bool vnan_any(vflags seen) { return seen != 0; }
+#if defined(FDL_f32)
+FDL_INLINE vflags vflags_of(vint mask) { return _mm512_movepi32_mask((__m512i)mask); }
+FDL_INLINE vreal vwhere(vflags flags, vreal a, vreal b) { return (vreal)_mm512_mask_blend_ps(flags, b, a); }
+FDL_INLINE vflags vnan_seen(vflags so_far, vreal a, vreal b) { return so_far | _mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q); }
+#else
+FDL_INLINE vflags vflags_of(vint mask) { return _mm512_movepi64_mask((__m512i)mask); }
+FDL_INLINE vreal vwhere(vflags flags, vreal a, vreal b) { return (vreal)_mm512_mask_blend_pd(flags, b, a); }
+FDL_INLINE vflags vnan_seen(vflags so_far, vreal a, vreal b) { return so_far | _mm512_cmp_pd_mask(a, b, _CMP_UNORD_Q); }
+#endif
+#define vflags_of vflags_of
+
+#if defined(FDL_f32)
+FDL_INLINE vreal vpick(vreal v, vint lane) { return (vreal)_mm512_permutexvar_ps((__m512i)lane, (__m512)v); }
+#define vpick vpick
+
+/* Half a vector each from, or to, two places. */
+FDL_INLINE vreal vload_halves(const real *a, const real *b)
+{
+    return (vreal)_mm512_insertf32x8(_mm512_castps256_ps512(_mm256_loadu_ps(a)), _mm256_loadu_ps(b), 1);
+}
+FDL_INLINE void vstore_halves(real *a, real *b, vreal v)
+{
+    _mm256_storeu_ps(a, _mm512_castps512_ps256((__m512)v));
+    _mm256_storeu_ps(b, _mm512_extractf32x8_ps((__m512)v, 1));
+}
+#endif
+
 FDL_INLINE bool vany(vint mask)
 {
 #if defined(FDL_f32)

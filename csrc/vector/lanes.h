@@ -4,6 +4,8 @@
  *
  *   EVEN, ODD            0, 2, 4, ... and 1, 3, 5, ...
  *   ZIP_LOW, ZIP_HIGH    a0 b0 a1 b1 ..., of the lower and of the upper halves
+ *   NEXT, PREVIOUS       a1 a2 ... b0, and the last of a, then b0 b1 ...
+ *   TURN, TURN_BACK      a1 a2 a0 a4 a5 a3 ... and a2 a0 a1 ...: lanes turned round in threes
  *   THIRD_A, THIRD_B     every third lane of a, b, c end to end: of (a, b), then of (that, c)
  *   ZIP_3_0A, ...        their lanes in turn, a0 b0 c0 a1 ...: vector 0, 1, 2 of the three, likewise in two steps
  *   OWN_4, OTHER_4, ...  lane l of a where l has no bit 4, and else of b; and lane l ^ 4 of the same */
@@ -33,6 +35,10 @@
 #define ODD_16 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
 #define ZIP_LOW_16 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define ZIP_HIGH_16 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#define NEXT_16 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16
+#define PREVIOUS_16 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30
+#define TURN_16 1, 2, 0, 4, 5, 3, 7, 8, 6, 10, 11, 9, 13, 14, 12, 15
+#define TURN_BACK_16 2, 0, 1, 5, 3, 4, 8, 6, 7, 11, 9, 10, 14, 12, 13, 15
 #define THIRD_A_16 0, 3, 6, 9, 12, 15, 18, 21, 24, 27, 30, 0, 0, 0, 0, 0
 #define THIRD_B_16 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 17, 20, 23, 26, 29
 #define ZIP_3_0A_16 0, 16, 0, 1, 17, 0, 2, 18, 0, 3, 19, 0, 4, 20, 0, 5
@@ -46,6 +52,10 @@
 #define ODD_8 1, 3, 5, 7, 9, 11, 13, 15
 #define ZIP_LOW_8 0, 8, 1, 9, 2, 10, 3, 11
 #define ZIP_HIGH_8 4, 12, 5, 13, 6, 14, 7, 15
+#define NEXT_8 1, 2, 3, 4, 5, 6, 7, 8
+#define PREVIOUS_8 7, 8, 9, 10, 11, 12, 13, 14
+#define TURN_8 1, 2, 0, 4, 5, 3, 6, 7
+#define TURN_BACK_8 2, 0, 1, 5, 3, 4, 6, 7
 #define THIRD_A_8 0, 3, 6, 9, 12, 15, 0, 0
 #define THIRD_B_8 0, 1, 2, 3, 4, 5, 10, 13
 #define ZIP_3_0A_8 0, 8, 0, 1, 9, 0, 2, 10
@@ -59,6 +69,10 @@
 #define ODD_4 1, 3, 5, 7
 #define ZIP_LOW_4 0, 4, 1, 5
 #define ZIP_HIGH_4 2, 6, 3, 7
+#define NEXT_4 1, 2, 3, 4
+#define PREVIOUS_4 3, 4, 5, 6
+#define TURN_4 1, 2, 0, 3
+#define TURN_BACK_4 2, 0, 1, 3
 #define THIRD_A_4 0, 3, 6, 0
 #define THIRD_B_4 0, 1, 2, 5
 #define ZIP_3_0A_4 0, 4, 0, 1
@@ -72,6 +86,10 @@
 #define ODD_2 1, 3
 #define ZIP_LOW_2 0, 2
 #define ZIP_HIGH_2 1, 3
+#define NEXT_2 1, 2
+#define PREVIOUS_2 1, 2
+#define TURN_2 0, 1
+#define TURN_BACK_2 0, 1
 #define THIRD_A_2 0, 3
 #define THIRD_B_2 0, 1
 #define ZIP_3_0A_2 0, 2

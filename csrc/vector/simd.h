@@ -252,6 +252,18 @@ FDL_INLINE bool vany(vint mask)
 }
 #endif
 
+#ifndef vunordered
+FDL_INLINE vint vunordered(vreal a, vreal b) { return (a != a) | (b != b); }
+#endif
+/* A mask that is kept, in what the level has for that; a where it is set, else b; the same, and where a or b is NaN. */
+#ifndef vflags_of
+typedef vint vflags;
+FDL_INLINE vflags vflags_of(vint mask) { return mask; }
+FDL_INLINE vreal vwhere(vflags flags, vreal a, vreal b) { return vselect(flags, a, b); }
+FDL_INLINE vflags vnan_seen(vflags so_far, vreal a, vreal b) { return so_far | vunordered(a, b); }
+FDL_INLINE bool vnan_any(vflags seen) { return vany(seen); }
+#endif
+
 /* Lanes 0, 2, 4, ... and 1, 3, 5, ... */
 #ifndef veven
 FDL_INLINE vreal veven(vreal a, vreal b) { return __builtin_shufflevector(a, b, LANE_LIST(EVEN)); }
@@ -268,6 +280,22 @@ FDL_INLINE void vload_even_odd(const real *p, vreal *even, vreal *odd)
 /* a0 b0 a1 b1 ..., from the lower and from the upper halves. */
 FDL_INLINE vreal vzip_low(vreal a, vreal b) { return __builtin_shufflevector(a, b, LANE_LIST(ZIP_LOW)); }
 FDL_INLINE vreal vzip_high(vreal a, vreal b) { return __builtin_shufflevector(a, b, LANE_LIST(ZIP_HIGH)); }
+/* Each lane's neighbour in (a, b): to the right, of those of a, and to the left, of those of b. */
+FDL_INLINE vreal vnext(vreal a, vreal b) { return __builtin_shufflevector(a, b, LANE_LIST(NEXT)); }
+FDL_INLINE vreal vprevious(vreal a, vreal b) { return __builtin_shufflevector(a, b, LANE_LIST(PREVIOUS)); }
+/* Lanes turned round in threes, once and twice. */
+FDL_INLINE vreal vturn(vreal v) { return __builtin_shufflevector(v, v, LANE_LIST(TURN)); }
+FDL_INLINE vreal vturn_back(vreal v) { return __builtin_shufflevector(v, v, LANE_LIST(TURN_BACK)); }
+/* Of v, in each lane the one that is asked for. */
+#ifndef vpick
+FDL_INLINE vreal vpick(vreal v, vint lane)
+{
+    vreal picked;
+    for (int i = 0; i < LANES; i++)
+        picked[i] = v[lane[i]];
+    return picked;
+}
+#endif
 /* Every third lane of a, b, c end to end, and their lanes in turn. */
 FDL_INLINE vreal vthird(vreal a, vreal b, vreal c)
 {

@@ -455,7 +455,7 @@ static int quads_indices(void *context, int64_t begin, int64_t end)
 }
 
 /* Whether windows lie side by side from the first row and column on. At most the last of each is then in none. */
-static bool is_tiled(const pooling *p)
+static bool is_quads(const pooling *p)
 {
     return pool_is_quads(p) && p->whole_w->stride_height == 2 && p->whole_w->dilation_height == 1;
 }
@@ -510,9 +510,53 @@ static void give_last_quads(const real *x, int64_t size, int64_t below, const re
     }
 }
 
+#if VECTOR_BYTES / REAL_BYTES == 16
+/* n elements of a row of each of four planes, `step` apart, of which halves of vectors hold more; exact: no more. */
+FDL_INLINE void store_four(real *to, int64_t step, vreal low, vreal high, int64_t n, bool exact)
+{
+    if (!exact) {
+        vstore_halves(to, to + step, low);
+        vstore_halves(to + 2 * step, to + 3 * step, high);
+        return;
+    }
+    const vmask first = vmask_range(0, n), second = vmask_range(LANES / 2, LANES / 2 + n);
+    vstore_masked(to, low, first);
+    vstore_masked(to + step - LANES / 2, low, second);
+    vstore_masked(to + 2 * step, high, first);
+    vstore_masked(to + 3 * step - LANES / 2, high, second);
+}
+
+/* Backward of planes whose rows fill half a vector at most: four side by side. Returns the first that is not done. */
+static int64_t quads_backward_by_four(const pooling *p, int64_t begin, int64_t end)
+{
+    const fdl_window *w = p->w;
+    const int64_t row = p->row, size = p->out_row, volume = p->volume, positions = p->positions;
+    const vint windows = (lane_numbers() & 3) < vset1_int((integer)size);
+    /* Vectors reach beyond what they are for, but not beyond the last plane. */
+    while (row <= LANES / 2 && w->depth == 1 && begin + 4 <= end && (p->planes - begin - 4) * positions >= LANES) {
+        const real *x = p->x + begin * volume, *grad = p->grad_output + begin * positions;
+        real *to = p->grad_input + begin * volume;
+        for (int64_t i = 0; i < w->height; i += 2, x += 2 * row, to += 2 * row, grad += size) {
+            if (i / 2 >= w->out_height) { /* a last row is in no window */
+                store_four(to, volume, (vreal){0}, (vreal){0}, row, true);
+                break;
+            }
+            const quads v = give_quads((quads){{vload_halves(x, x + volume), vload_halves(x + row, x + row + volume)},
+                                               {vload_halves(x + 2 * volume, x + 3 * volume),
+                                                vload_halves(x + row + 2 * volume, x + row + 3 * volume)}},
+                                       vonly(windows, (vreal)FDL_PIECES(grad, positions)));
+            for (int r = 0; r < 2; r++)
+                store_four(to + r * row, volume, v.low[r], v.high[r], row, (i + r) * row + LANES / 2 > volume);
+        }
+        begin += 4;
+    }
+    return begin;
+}
+#endif
+
 /* Backward of planes that are tiled: each row of y has two of x to itself. What is stored past their end, where no window
  * is or rows to come are, is 0. */
-static int tiled_backward(void *context, int64_t begin_plane, int64_t end_plane)
+static int quads_backward(void *context, int64_t begin_plane, int64_t end_plane)
 {
     const pooling own = *(const pooling *)context, *p = &own;
     const fdl_window *w = p->whole_w;
@@ -522,6 +566,9 @@ static int tiled_backward(void *context, int64_t begin_plane, int64_t end_plane)
     const vmask first = vmask_range(0, min64(size, LANES / 2)),
                 second = vmask_range(LANES / 2, LANES / 2 + min64(size, LANES / 2));
     const vint lanes = lanes_before(size);
+#if VECTOR_BYTES / REAL_BYTES == 16
+    begin_plane = quads_backward_by_four(p, begin_plane, end_plane);
+#endif
     for (int64_t i = begin_plane * w->depth * w->out_height, stop; i < end; i = stop) {
         const int64_t image = i / w->out_height * w->height * row;
         const real *x = p->x + image, *grad = p->grad_output + i * size;
@@ -915,10 +962,23 @@ static int over_indices(const unpooling *u, int64_t planes, int64_t least, fdl_t
     return fdl_parallel(planes, ceil_div(POOL_GRAIN, max64(1, u->positions + u->volume)), task, (void *)u);
 }
 
+/* Planes whose windows are of no special kind, without NaN, that is quicker. */
+static int in_general(const pooling *p, int64_t begin, int64_t end)
+{
+    return rows_in_band(p) > 0 ? rows_backward((void *)p, begin, end) : backward_planes((void *)p, begin, end);
+}
+
+#include "kernels/pooling/threes.h"
+#include "kernels/pooling/tiles.h"
+
 static int backward(pooling *p)
 {
-    if (is_tiled(p))
-        return over_planes(p, tiled_backward);
+    if (is_quads(p))
+        return over_planes(p, quads_backward);
+    if (tiles_can(p))
+        return over_planes(p, tiles_backward);
+    if (threes_pay(p))
+        return over_planes(p, threes_backward);
     const bool in_rows = p->whole || is_pairs(p) || rows_in_band(p) > 0;
     /* A few small planes leave lanes empty, but sums must not be added up in another order than those of many. */
     const bool beside = pool_beside_pays(p) || (pool_is_small(p) && !in_rows);

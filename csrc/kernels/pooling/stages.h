@@ -87,6 +87,8 @@ static void across(const stages *s, const real *grad_output, int64_t begin, int6
                 real *given = givens + first + j;
                 if (d.count == 1 && h.count == 3)
                     across_at(best, given, grad, 1, 0, 3, lower);
+                else if (d.count == 1 && h.count == 5)
+                    across_at(best, given, grad, 1, 0, 5, lower);
                 else if (d.count == 1)
                     across_at(best, given, grad, 1, 0, h.count, lower);
                 else
