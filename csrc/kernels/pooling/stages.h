@@ -32,6 +32,7 @@ typedef struct {
     int64_t lead;    /* zeros of given before the first window */
     int64_t rows;    /* of x in a band, at most */
     int64_t begin;   /* the first row of the present band */
+    bool finite;     /* there is no NaN in it */
     real *sheet, *best, *given;
     integer *tap;
     /* Of rows. */
@@ -53,16 +54,41 @@ static bool stages_scratch(stages *s)
     return s->sheet && s->best && s->given && s->tap;
 }
 
+/* Whether there is no NaN in x [size]. */
+static FDL_OUTLINE bool is_finite(const real *x, int64_t size)
+{
+    vflags nans = {0};
+    int64_t i = 0;
+    for (; i + 2 * LANES <= size; i += 2 * LANES) /* main loop */
+        nans = vnan_seen(nans, vload(x + i), vload(x + i + LANES));
+    for (; i < size; i += LANES) { /* tail */
+        const vreal v = vload_up_to(x + i, size - i);
+        nans = vnan_seen(nans, v, v);
+    }
+    return !vnan_any(nans);
+}
+
+/* v, from `place`, takes over where it is larger, or NaN. A constant wherever inlined: finite, that none is NaN. */
+FDL_INLINE void take_later(vreal *best, vint *at, vreal v, int64_t place, const bool finite)
+{
+    if (!finite) {
+        vtake_later(best, at, v, vset1_int((integer)place));
+        return;
+    }
+    *at = vselect_int(v > *best, vset1_int((integer)place), *at);
+    *best = vmax(v, *best);
+}
+
 /* Of the rows that LANES windows see, `high` of each of `deep`, the one that won gets grad. best and given: of the first
- * of them; deeper and lower: from one to the next. Constants where that matters: deep, high. */
+ * of them; deeper and lower: from one to the next. Constants where that matters: deep, high; always: finite. */
 FDL_INLINE void across_at(const real *best, real *given, vreal grad, const int64_t deep, int64_t deeper,
-                          const int64_t high, int64_t lower)
+                          const int64_t high, int64_t lower, const bool finite)
 {
     vreal most = vload(best);
     vint won = {0};
     for (int64_t d = 0; d < deep; d++)
         for (int64_t h = d == 0; h < high; h++)
-            vtake_later(&most, &won, vload(best + d * deeper + h * lower), vset1_int((integer)(d * high + h)));
+            take_later(&most, &won, vload(best + d * deeper + h * lower), d * high + h, finite);
     for (int64_t d = 0; d < deep; d++)
         for (int64_t h = 0; h < high; h++) {
             real *to = given + d * deeper + h * lower;
@@ -71,7 +97,8 @@ FDL_INLINE void across_at(const real *best, real *given, vreal grad, const int64
 }
 
 /* Rows [begin, end) of y at every depth: grad_output [out_depth, end - begin, count]. */
-static void across(const stages *s, const real *grad_output, int64_t begin, int64_t end, int64_t count)
+FDL_INLINE void across_rows(const stages *s, const real *grad_output, int64_t begin, int64_t end, int64_t count,
+                            const bool finite)
 {
     const fdl_window *w = s->p.w;
     const int64_t lower = w->dilation_height * s->windows, deeper = w->dilation_depth * w->height * s->windows;
@@ -86,15 +113,23 @@ static void across(const stages *s, const real *grad_output, int64_t begin, int6
                 const real *best = bests + first + j;
                 real *given = givens + first + j;
                 if (d.count == 1 && h.count == 3)
-                    across_at(best, given, grad, 1, 0, 3, lower);
+                    across_at(best, given, grad, 1, 0, 3, lower, finite);
                 else if (d.count == 1 && h.count == 5)
-                    across_at(best, given, grad, 1, 0, 5, lower);
+                    across_at(best, given, grad, 1, 0, 5, lower, finite);
                 else if (d.count == 1)
-                    across_at(best, given, grad, 1, 0, h.count, lower);
+                    across_at(best, given, grad, 1, 0, h.count, lower, finite);
                 else
-                    across_at(best, given, grad, d.count, deeper, h.count, lower);
+                    across_at(best, given, grad, d.count, deeper, h.count, lower, finite);
             }
         }
+}
+
+static void across(const stages *s, const real *grad_output, int64_t begin, int64_t end, int64_t count)
+{
+    if (s->finite)
+        across_rows(s, grad_output, begin, end, count, true);
+    else
+        across_rows(s, grad_output, begin, end, count, false);
 }
 
 /* Ask for x [size], of the next band or plane, or to be written soon: rows are too short for the processor to see that
@@ -191,15 +226,16 @@ static void rows_lay(const stages *s, const real *x, int64_t rows)
 }
 
 /* What a window's taps see, of `count` of them: the largest, and which it is. */
-FDL_INLINE void largest_tap(const stages_tap *taps, const int64_t count, const real *from, vreal *best, vint *at)
+FDL_INLINE void largest_tap(const stages_tap *taps, const int64_t count, const real *from, vreal *best, vint *at,
+                            const bool finite)
 {
     *best = vload(from + taps[0].from);
     *at = (vint){0};
     for (int64_t k = 1; k < count; k++)
-        vtake_later(best, at, vload(from + taps[k].from), vset1_int((integer)k));
+        take_later(best, at, vload(from + taps[k].from), k, finite);
 }
 
-static void rows_along(const stages *given, int64_t rows)
+FDL_INLINE void rows_along_of(const stages *given, int64_t rows, const bool finite)
 {
     const stages own = *given, *const s = &own; /* which no store changes */
     const int64_t taps = s->p.w->kernel_width;
@@ -211,13 +247,21 @@ static void rows_along(const stages *given, int64_t rows)
             vreal best;
             vint at;
             if (taps == 3)
-                largest_tap(s->taps, 3, from + j, &best, &at);
+                largest_tap(s->taps, 3, from + j, &best, &at, finite);
             else
-                largest_tap(s->taps, taps, from + j, &best, &at);
+                largest_tap(s->taps, taps, from + j, &best, &at, finite);
             const vint start = vload_int(s->start + j); /* of equals those before the row do not count */
             vstore(to + j, best);
             vstore_int(tap + j, vselect_int(at < start, start, at));
         }
+}
+
+static void rows_along(const stages *s, int64_t rows)
+{
+    if (s->finite)
+        rows_along_of(s, rows, true);
+    else
+        rows_along_of(s, rows, false);
 }
 
 /* What LANES elements of a phase are given by one tap, and by `count` of them. */
@@ -350,6 +394,7 @@ static int rows_backward(void *context, int64_t begin, int64_t end)
                 memset(grad_input + done * p->row, 0, (size_t)((s.begin - done) * p->row) * sizeof(real));
             memset(s.given, 0, (size_t)(rows * s.windows + s.lead) * sizeof(real));
             rows_lay(&s, x + s.begin * p->row, rows);
+            s.finite = is_finite(x + s.begin * p->row, rows * p->row);
             rows_along(&s, rows);
             ask_for(x + last * p->row, rows * p->row, false);
             ask_for(grad_input + s.begin * p->row, rows * p->row, true);
@@ -365,7 +410,7 @@ static int rows_backward(void *context, int64_t begin, int64_t end)
 /* ---- planes side by side ---- */
 
 /* The sheet [rows, width, LANES], from LANES elements to the next. */
-static void beside_along(const stages *band)
+FDL_INLINE void beside_along_of(const stages *band, const bool finite)
 {
     const stages own = *band, *const s = &own; /* which no store changes */
     const pooling *p = &s->p;
@@ -377,10 +422,18 @@ static void beside_along(const stages *band)
             vreal best = seen.count > 0 ? vload(from) : vset1((real)-INFINITY);
             vint at = {0};
             for (int64_t k = 1; k < seen.count; k++)
-                vtake_later(&best, &at, vload(from + k * step), vset1_int((integer)k));
+                take_later(&best, &at, vload(from + k * step), k, finite);
             vstore(s->best + r * s->windows + j * LANES, best);
             vstore_int(s->tap + r * s->windows + j * LANES, at);
         }
+}
+
+static void beside_along(const stages *s)
+{
+    if (s->finite)
+        beside_along_of(s, true);
+    else
+        beside_along_of(s, false);
 }
 
 /* Into the sheet, in place of x. */
@@ -415,6 +468,7 @@ static int beside_backward(void *context, int64_t begin, int64_t end)
         interleave(p->x + plane * p->volume, p->volume, planes, p->volume, s.sheet);
         interleave(p->grad_output + plane * p->positions, p->positions, planes, p->positions, grad_output);
         memset(s.given, 0, (size_t)(s.rows * s.windows) * sizeof(real));
+        s.finite = is_finite(s.sheet, p->volume * LANES);
         beside_along(&s);
         across(&s, grad_output, 0, p->w->out_height, s.windows);
         beside_back(&s);
