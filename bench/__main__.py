@@ -50,6 +50,7 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--dtype", nargs="+", choices=("float32", "float64"), default=["float32"])
     parser.add_argument("--against", nargs="+", metavar="NAME", help="only these implementations, besides fastdl's")
     parser.add_argument("--minutes", type=_minutes, help="the time there is (quick: 2.3, default: 15, full: no limit)")
+    parser.add_argument("--packed", action="store_true", help="conv2d and linear only, fastdl's weights packed before")
     parser.add_argument("--cpu", action="store_true", help="processor time, not wall time: one thread only")
     parser.add_argument("-o", "--output", default=str(HERE / "results"), metavar="PLACE", help="a folder, or a .json")
     parser.add_argument("--list", action="store_true", help="print the groups that would be timed")
@@ -63,6 +64,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
             parser.error(f"--only: found {word!r}: {problem}")
     if options.cpu and set(options.threads) != {1}:
         parser.error("--cpu: one thread only: processor time says nothing of more")
+    if options.packed and (options.check or options.record):
+        parser.error("--packed: found --check or --record, expected neither: what is tracked has plain weights")
     if options.check and options.against and "numpy" not in options.against:
         parser.error("--check: found no numpy in --against, expected it: what is tracked is the ratio to it")
     output = Path(options.output)
@@ -119,6 +122,8 @@ def _groups(options: argparse.Namespace, parser: argparse.ArgumentParser) -> lis
             suites.chosen(suites.all_groups(dtype, threads, level), options.only, options.depth)
         )
     ]
+    if options.packed:
+        found = suites.with_packed_weights(found)
     if not found:
         parser.error(f"--only: nothing has {' or '.join(options.only)} in its family, operation, case or name")
     known = {name for group in found for name in group.implementations}

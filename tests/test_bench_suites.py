@@ -215,6 +215,24 @@ def test_only_those_asked_for_take_part(group: Group, here: Here) -> None:
     assert late.absent["torch"] == "no time left"
 
 
+def test_packed_weights(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are what is timed, by a name of its own, and of nothing else."""
+    names = ["linear-1x64_10x64_10", "conv2d-grid-16x16x8x8_32x16x3x3_32-padding=1", "relu-16384"]
+    groups = suites.with_packed_weights(g for g in suites.all_groups() if g.case in names)
+    assert {group.case for group in groups} == set(names[:2])
+    for group in groups:
+        seen: list[Any] = []
+        monkeypatch.setattr(
+            contenders.peers, "prepare", lambda name, operation, given, threads, s=seen: s.append(given)
+        )
+        with pytest.raises(suites.Absent):
+            group.prepare("fastdl")
+        assert type(seen[0]["weight"]).__name__.startswith("Packed")
+        assert group.name.endswith(" packed")
+        monkeypatch.undo()
+        group.prepare("fastdl").call()
+
+
 class Disturbed:
     """A place where a neighbour is at work as often as that says."""
 
@@ -454,6 +472,8 @@ def test_words_choose(groups: list[Group]) -> None:
         (["--minutes", "-1"], "expected more than 0"),
         (["--threads", "1", "2", "--cpu"], "--cpu: one thread only"),
         (["--against", "nobody"], "found nobody, expected among"),
+        (["--packed", "--record"], "--packed: found --check or --record"),
+        (["--packed", "--only", "^relu-16384"], "nothing has ^relu-16384"),
         (["--check", "--against", "torch"], "--check: found no numpy in --against"),
         (["-o", str(Path(__file__))], "expected a folder"),
         (["-o", str(Path(__file__, "folder", "out.json"))], "expected a folder"),

@@ -13,7 +13,7 @@ import functools
 import importlib
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bench.contenders import Prepared
@@ -44,10 +44,12 @@ class Group:
     """Those whose role does not follow from their name (`role`)."""
     tags: frozenset[str] = frozenset()
     """"quick", "small" (may be run once in a test), "full" (only with all the others)."""
+    packed: bool = False
+    """Whether fastdl's weights were packed before, where there is that (`with_packed_weights`)."""
 
     @functools.cached_property
     def name(self) -> str:
-        return f"{self.case} {self.dtype} {self.threads}t {self.level}"
+        return f"{self.case} {self.dtype} {self.threads}t {self.level}{' packed' if self.packed else ''}"
 
     @functools.cached_property
     def bytes(self) -> float:
@@ -109,6 +111,11 @@ def _default(depth: str, group: Group) -> bool:
 
 def _finds(pattern: re.Pattern[str], group: Group) -> bool:
     return any(map(pattern.search, (group.family, group.operation, group.case, group.name)))
+
+
+def with_packed_weights(groups: Iterable[Group]) -> list[Group]:
+    """Of these, the ones whose weights can be packed, with those."""
+    return [replace(group, packed=True) for group in groups if group.operation in ("conv2d", "linear")]
 
 
 def in_turns(groups: Iterable[Group]) -> list[Group]:

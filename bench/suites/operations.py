@@ -103,7 +103,7 @@ def traffic(group: Group) -> int:
 def prepare(group: Group, implementation: str) -> Prepared:
     case, dtype = family_of()[group.case][1], np.dtype(group.dtype)
     expected = shared(case.id, lambda: case.expected(case.make(dtype)), group.dtype)
-    prepared = contender(implementation, case, dtype, group.threads, expected)
+    prepared = contender(implementation, case, dtype, group.threads, expected, packed=group.packed)
     if prepared is None:
         raise Absent(f"{implementation} has no {case.operation}, or not in this form")
     if implementation == "fastdl":
