@@ -6,8 +6,8 @@
  *   back    given, to where tap says, as soon as no window to come sees the row
  *
  * Vectors are windows along the width: at stride 2 each of them, at stride 1 one around every element. Wide rows are taken
- * in strips, each of which hands on what it gives the next. Of narrow rows a vector holds those of several planes. A plane in which there is a NaN is done again in general. Sums are of `real`, of the windows in their
- * order. */
+ * in strips, each of which hands on what it gives the next. Of narrow rows a vector holds those of several planes. A plane
+ * in which there is a NaN is done again in general. Sums are of `real`, of the windows in their order. */
 #ifndef FASTDL_THREES_H
 #define FASTDL_THREES_H
 
@@ -24,19 +24,19 @@ typedef struct {
     vint tap;
 } threes_row;
 
-/* Lanes [lane, lane + LANES) of all that a row takes. */
+/* LANES of all lanes that a row takes. */
 typedef struct {
-    int64_t lane, first; /* and lane 0's element */
-    int64_t shift;       /* its first tap, which may be -1 */
-    int64_t grads;       /* window of lane 0, which may be -1 */
-    vflags inside[3];    /* the tap is in the row */
-    vint outside;        /* 1 where tap 0 is not */
-    vflags windows;      /* of several planes: there is a window */
-    vmask some;          /* of one: likewise */
-    bool all;            /* which all lanes are */
-    bool ragged;         /* the last of several, whose vectors reach into the next row */
-    threes_row kept[2];  /* of the present plane: rows that windows to come see */
-    vflags nans;         /* that were seen in it */
+    int64_t first;      /* the element of lane 0 */
+    int64_t shift;      /* that its tap 0 sees, which may be -1 */
+    int64_t grads;      /* its window, which may be -1 */
+    vflags inside[3];   /* the tap is in the row */
+    vint outside;       /* 1 where tap 0 is not */
+    vflags windows;     /* of several planes: there is a window */
+    vmask some;         /* of one: likewise */
+    bool all;           /* which all lanes are */
+    bool ragged;        /* the last of several, whose vectors reach into the next row */
+    threes_row kept[2]; /* of the present plane: rows that windows to come see */
+    vflags nans;        /* that were seen in it */
 } threes_strip;
 
 typedef struct {
@@ -62,9 +62,6 @@ static bool are_threes(const pooling *p, int64_t stride)
 
 static bool threes_can(const pooling *p) { return are_threes(p, 1) || are_threes(p, 2); }
 
-/* Elements from one lane to the next. */
-FDL_INLINE int64_t threes_step(const fdl_window *w) { return w->stride_width; }
-
 /* Lanes that the elements of a row, and its windows, take. */
 static int64_t threes_lanes(const fdl_window *w)
 {
@@ -80,7 +77,7 @@ FDL_INLINE int64_t threes_off(const fdl_window *w) { return w->stride_width == 2
 static int64_t threes_planes(const fdl_window *w)
 {
 #if VECTOR_BYTES / REAL_BYTES == 16
-    const int64_t planes = 2 * threes_step(w);
+    const int64_t planes = 2 * w->stride_width;
     if (w->width <= LANES / 2 && threes_lanes(w) <= LANES / planes)
         return planes;
 #endif
@@ -99,7 +96,7 @@ static bool threes_pay(const pooling *p)
 
 enum { MOST_PLANES = LANES == 16 ? 4 : 1 };
 
-/* ---- vectors of one plane, or of several; constants wherever inlined: step, planes ---- */
+/* ---- vectors of one plane, or of several; constants wherever inlined: stride, planes ---- */
 
 /* LANES elements, or half as many of each of two planes. */
 FDL_INLINE vreal threes_load(const real *x, int64_t plane, const int64_t planes)
@@ -145,12 +142,12 @@ FDL_INLINE void threes_put(vreal v, real *to, int64_t plane, int64_t n, bool exa
 }
 
 /* x: of the first window, tap 0; `plane` elements to that of the next plane. */
-FDL_INLINE threes_row threes_along(threes_strip *s, const real *x, int64_t plane, const int64_t step,
+FDL_INLINE threes_row threes_along(threes_strip *s, const real *x, int64_t plane, const int64_t stride,
                                    const int64_t planes)
 {
     const vreal nothing = vset1((real)-INFINITY);
     vreal first, second, third;
-    if (step == 2) {
+    if (stride == 2) {
         const int64_t half = planes > 1 ? 2 * plane : LANES;
         const vreal low = threes_load(x, plane, planes), high = threes_load(x + half, plane, planes);
         first = veven(low, high), second = vodd(low, high);
@@ -186,17 +183,17 @@ typedef struct {
 
 /* Returns the edge for the strip to come. */
 FDL_INLINE threes_edge threes_back(const pooling *p, const threes_strip *s, const threes_row *row, threes_edge edge,
-                                   real *to, bool exact, const int64_t step, const int64_t planes)
+                                   real *to, bool exact, const int64_t stride, const int64_t planes)
 {
     const vreal zero = {0};
     const int64_t plane = p->volume, n = p->row - s->first;
-    const bool padded = step == 1 || p->w->padding_width > 0; /* tap 0 of lane 0 is an element of the strip before */
+    const bool padded = stride == 1 || p->w->padding_width > 0; /* tap 0 of lane 0 is an element of the strip before */
     const vreal g[3] = {vonly(row->tap == vset1_int(0), row->given), vonly(row->tap == vset1_int(1), row->given),
                         vonly(row->tap == vset1_int(2), row->given)};
     threes_edge next = {.third = g[2]};
     if (planes == 1 && padded && s->first > 0)
         vstore(to - LANES, edge.last + vnext(zero, g[0]));
-    if (step == 2) {
+    if (stride == 2) {
         const vreal shared = padded ? g[2] + vnext(g[0], zero) : vprevious(edge.third, g[2]) + g[0];
         const vreal even = padded ? g[1] : shared, odd = padded ? shared : g[1];
         threes_put(vzip_low(even, odd), to, plane, n, exact, planes);
@@ -216,7 +213,7 @@ FDL_INLINE threes_edge threes_back(const pooling *p, const threes_strip *s, cons
 
 /* What strip k sees of row `row` of the planes from `plane` on, where vectors would reach memory of others: of a copy.
  * Neither inlined, nor for constants, nor with a strip that is in registers. */
-static FDL_OUTLINE threes_row threes_read_copy(const threes *t, int64_t k, int64_t plane, int64_t row, int64_t step,
+static FDL_OUTLINE threes_row threes_read_copy(const threes *t, int64_t k, int64_t plane, int64_t row, int64_t stride,
                                                int64_t planes)
 {
     const pooling *p = t->p;
@@ -226,42 +223,42 @@ static FDL_OUTLINE threes_row threes_read_copy(const threes *t, int64_t k, int64
         memcpy(t->copy + THREES_ROOM + i * pitch, p->x + (plane + i) * p->volume + row * p->row,
                (size_t)p->row * sizeof(real));
     const real *at = t->copy + THREES_ROOM + s->shift;
-    return planes > 1 && step == 2 ? threes_along(s, at, pitch, 2, MOST_PLANES)
-           : planes > 1            ? threes_along(s, at, pitch, 1, MOST_PLANES / 2)
-           : step == 2             ? threes_along(s, at, pitch, 2, 1)
-                                   : threes_along(s, at, pitch, 1, 1);
+    return planes > 1 && stride == 2 ? threes_along(s, at, pitch, 2, MOST_PLANES)
+           : planes > 1              ? threes_along(s, at, pitch, 1, MOST_PLANES / 2)
+           : stride == 2             ? threes_along(s, at, pitch, 2, 1)
+                                     : threes_along(s, at, pitch, 1, 1);
 }
 
 /* The same in general. */
 FDL_INLINE threes_row threes_read(const threes *t, threes_strip *s, int64_t k, int64_t plane, int64_t row,
-                                  const int64_t step, const int64_t planes)
+                                  const int64_t stride, const int64_t planes)
 {
     const int64_t at = plane * t->p->volume + row * t->p->row + s->shift;
-    return (uint64_t)at < (uint64_t)t->readable ? threes_along(s, t->p->x + at, t->p->volume, step, planes)
-                                                : threes_read_copy(t, k, plane, row, step, planes);
+    return (uint64_t)at < (uint64_t)t->readable ? threes_along(s, t->p->x + at, t->p->volume, stride, planes)
+                                                : threes_read_copy(t, k, plane, row, stride, planes);
 }
 
 /* Where a vector may write no more than is asked for; as threes_read_copy. */
 static FDL_OUTLINE threes_edge threes_write_exactly(const threes *t, int64_t k, int64_t at, threes_row from,
-                                                    threes_edge edge, int64_t step, int64_t planes)
+                                                    threes_edge edge, int64_t stride, int64_t planes)
 {
     const threes_strip *s = &t->strips[k];
     real *to = t->p->grad_input + at;
-    return planes > 1 && step == 2 ? threes_back(t->p, s, &from, edge, to, true, 2, MOST_PLANES)
-           : planes > 1            ? threes_back(t->p, s, &from, edge, to, true, 1, MOST_PLANES / 2)
-           : step == 2             ? threes_back(t->p, s, &from, edge, to, true, 2, 1)
-                                   : threes_back(t->p, s, &from, edge, to, true, 1, 1);
+    return planes > 1 && stride == 2 ? threes_back(t->p, s, &from, edge, to, true, 2, MOST_PLANES)
+           : planes > 1              ? threes_back(t->p, s, &from, edge, to, true, 1, MOST_PLANES / 2)
+           : stride == 2             ? threes_back(t->p, s, &from, edge, to, true, 2, 1)
+                                     : threes_back(t->p, s, &from, edge, to, true, 1, 1);
 }
 
 FDL_INLINE void threes_write(const threes *t, const threes_strip *s, int64_t k, int64_t plane, int64_t row,
-                             const threes_row *from, threes_edge *edge, bool exact, const int64_t step,
+                             const threes_row *from, threes_edge *edge, bool exact, const int64_t stride,
                              const int64_t planes)
 {
     const int64_t at = plane * t->p->volume + row * t->p->row + s->first;
     if (at > t->writable)
-        *edge = threes_write_exactly(t, k, at, *from, *edge, step, planes);
+        *edge = threes_write_exactly(t, k, at, *from, *edge, stride, planes);
     else
-        *edge = threes_back(t->p, s, from, *edge, t->p->grad_input + at, exact, step, planes);
+        *edge = threes_back(t->p, s, from, *edge, t->p->grad_input + at, exact, stride, planes);
 }
 
 /* The gradients of a row of windows: row i of y. */
@@ -324,7 +321,7 @@ FDL_INLINE bool threes_end(const threes *t, const threes_strip *s, int64_t k, in
     return vnan_any(s->nans) || vnan_any(t->strips[k].nans);
 }
 
-/* The planes from `plane` on. Also a constant: stride. Whether there was a NaN. */
+/* The planes from `plane` on; whether there was a NaN. */
 FDL_INLINE bool threes_wide_back(const threes *t, int64_t plane, const int64_t stride)
 {
     bool nan = false;
@@ -371,16 +368,17 @@ static void threes_spread(const threes *t, int64_t plane, int64_t planes)
 
 static threes_strip threes_strip_at(const fdl_window *w, int64_t lane, int64_t planes)
 {
-    const int64_t step = threes_step(w), each = LANES / planes;
-    threes_strip s = {.lane = lane,
-                      .first = step * lane,
-                      .shift = step * lane - (step == 2 ? w->padding_width : 1),
-                      .grads = lane + threes_off(w)};
+    const int64_t stride = w->stride_width, each = LANES / planes;
+    threes_strip s = {
+        .first = stride * lane,
+        .shift = stride * lane - (stride == 2 ? w->padding_width : 1),
+        .grads = lane + threes_off(w),
+    };
     const int64_t left = w->width - s.first;
-    s.ragged = lane > 0 && left < step * LANES && (left % LANES != 0 || left == 0);
+    s.ragged = lane > 0 && left < stride * LANES && (left % LANES != 0 || left == 0);
     integer inside[3][LANES], outside[LANES], windows[LANES];
     for (int64_t l = 0; l < LANES; l++) {
-        const int64_t first = s.shift + step * (l % each);
+        const int64_t first = s.shift + stride * (l % each);
         for (int64_t k = 0; k < 3; k++)
             inside[k][l] = -(integer)(first + k >= 0 && first + k < w->width);
         outside[l] = first < 0;
