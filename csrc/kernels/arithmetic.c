@@ -16,9 +16,8 @@
  * Otherwise so many indices of a dimension make a block of at most BLOCK elements, and what is neither dense there nor
  * one number is gathered first, into the first-level cache; once, if all blocks have the same of it. */
 #include "vector/elementwise.h"
+#include "vector/pow.h"
 #include "vector/runs.h"
-
-#include <math.h>
 
 enum {
     OPERANDS = 3,
@@ -50,6 +49,8 @@ FDL_INLINE bool is_all(vreal v, real number) { return !vany(v != vset1(number));
 /* x^y, as C's pow. Functions of their own: they are large. */
 __attribute__((noinline)) static vreal power(vreal x, vreal y)
 {
+    if (!is_all(y, y[0]))
+        return vpow(x, y);
     if (is_all(y, 2))
         return x * x;
     if (is_all(y, 3))
@@ -65,16 +66,9 @@ __attribute__((noinline)) static vreal power(vreal x, vreal y)
         return 1 / x;
     if (is_all(y, -2)) /* the square may be out of range where its inverse is not */
         return (1 / x) * (1 / x);
-    for (int i = 0; i < LANES; i++)
-        x[i] = sizeof(real) == 4 ? (real)powf((float)x[i], (float)y[i]) : (real)pow((double)x[i], (double)y[i]);
-    return x;
+    return vpow(x, y);
 }
-__attribute__((noinline)) static vreal logarithm(vreal x)
-{
-    for (int i = 0; i < LANES; i++)
-        x[i] = sizeof(real) == 4 ? (real)logf((float)x[i]) : (real)log((double)x[i]);
-    return x;
-}
+__attribute__((noinline)) static vreal logarithm(vreal x) { return vlog(x); }
 
 /* g where x is chosen of x and y, by whether it is (`other`: y is). */
 FDL_INLINE vreal chosen(vreal g, vreal x, vreal y, vint other)

@@ -12,6 +12,8 @@
 #include "vector/elementwise.h"
 #include "vector/sums.h"
 
+#include <math.h>
+
 enum {
     MOST_DIMENSIONS = 64, /* as in NumPy */
     VECTORS = 4,          /* that are taken at once */
@@ -37,32 +39,39 @@ FDL_INLINE real neutral(const bool sums) { return sums ? 0 : -(real)INFINITY; }
 FDL_INLINE vreal flipped(const bool sums, vreal v, vuint flip) { return sums ? v : (vreal)((vuint)v ^ flip); }
 FDL_INLINE double combine_one(const bool sums, double a, double b) { return sums ? a + b : a != a || a >= b ? a : b; }
 
-/* Of n numbers, n >= 1, that lie side by side. */
+/* Of n numbers, n >= 1, that lie side by side. NaN is looked for apart: the largest is one instruction then. */
 FDL_INLINE double reduce_row(const real *x, int64_t n, vuint flip, const bool sums)
 {
     double total = (double)neutral(sums);
+    vflags nans = {0};
     for (int64_t i = 0, end; i < n; i = end) {
         end = sums ? min64(n, i + TERMS * COLUMNS) : n;
-        vreal v[VECTORS];
+        vreal v[VECTORS], next[VECTORS];
         FDL_UNROLL
         for (int j = 0; j < VECTORS; j++)
             v[j] = vset1(neutral(sums));
         for (; i + COLUMNS <= end; i += COLUMNS) { /* main loop */
             FDL_UNROLL
-            for (int j = 0; j < VECTORS; j++)
-                v[j] = combine(sums, v[j], flipped(sums, vload(x + i + j * LANES), flip));
+            for (int j = 0; j < VECTORS; j++) {
+                next[j] = flipped(sums, vload(x + i + j * LANES), flip);
+                v[j] = sums ? v[j] + next[j] : vmax(next[j], v[j]);
+            }
+            FDL_UNROLL
+            for (int j = 0; j < VECTORS && !sums; j += 2)
+                nans = vnan_seen(nans, next[j], next[j + 1]);
         }
-        for (; i + LANES <= end; i += LANES)
-            v[0] = combine(sums, v[0], flipped(sums, vload(x + i), flip));
-        if (i < end) /* tail */
-            v[1] = combine(sums, v[1],
-                           vfirst_or(flipped(sums, vload_first(x + i, end - i), flip), end - i, vset1(neutral(sums))));
+        for (; i < end; i += LANES) { /* tail */
+            const vreal rest =
+                vfirst_or(flipped(sums, vload_up_to(x + i, end - i), flip), end - i, vset1(neutral(sums)));
+            v[0] = sums ? v[0] + rest : vmax(rest, v[0]);
+            nans = vnan_seen(nans, rest, rest);
+        }
         vreal all = combine(sums, combine(sums, v[0], v[1]), combine(sums, v[2], v[3]));
         if (sums) {
             total += vsum_double(all);
         } else {
-            FDL_BUTTERFLIES(all, vmax_nan);
-            total = (double)all[0];
+            FDL_BUTTERFLIES(all, vmax);
+            total = vnan_any(nans) ? NAN : (double)all[0];
         }
     }
     return total;

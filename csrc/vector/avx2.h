@@ -73,6 +73,12 @@ FDL_INLINE vreal vpick(vreal v, vint lane) { return (vreal)_mm256_permutevar8x32
 FDL_INLINE vint vunordered(vreal a, vreal b) { return (vint)FDL_X86(cmp)(a, b, _CMP_UNORD_Q); }
 #define vunordered vunordered
 
+#define FDL_LANE_BITS 1
+FDL_INLINE uint64_t vbits_equal(vreal a, vreal b)
+{
+    return (uint64_t)FDL_X86(movemask)(FDL_X86(cmp)(a, b, _CMP_EQ_OQ));
+}
+
 typedef vint vmask;
 FDL_INLINE vmask vmask_range(int64_t first, int64_t last)
 {

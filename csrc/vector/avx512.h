@@ -134,6 +134,14 @@ FDL_INLINE vflags vnan_seen(vflags so_far, vreal a, vreal b) { return so_far | _
 #endif
 #define vflags_of vflags_of
 
+/* Lanes in which a is b as bits of a number, lane 0 the lowest: only where that is cheap. */
+#define FDL_LANE_BITS 1
+#if defined(FDL_f32)
+FDL_INLINE uint64_t vbits_equal(vreal a, vreal b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+#else
+FDL_INLINE uint64_t vbits_equal(vreal a, vreal b) { return _mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ); }
+#endif
+
 #if defined(FDL_f32)
 FDL_INLINE vreal vpick(vreal v, vint lane) { return (vreal)_mm512_permutexvar_ps((__m512i)lane, (__m512)v); }
 #define vpick vpick

@@ -320,8 +320,10 @@ FDL_INLINE winner find_pairs(const row_cursor *c, const real *x, int64_t n, cons
         const real *from = x + c->row[r];
         const vreal low = whole ? vload(from) : vload_first(from, low_lanes);
         const vreal high = whole ? vload(from + LANES) : vload_first(from + LANES, high_lanes);
-        vtake_later(&best.v, &best.tap, veven(low, high), vset1_int((integer)(2 * r)));
-        vtake_later(&best.v, &best.tap, vodd(low, high), vset1_int((integer)(2 * r + 1)));
+        vreal larger = veven(low, high); /* rows apart, so that they need not wait for each other */
+        vint tap = vset1_int((integer)(2 * r));
+        vtake_later(&larger, &tap, vodd(low, high), vset1_int((integer)(2 * r + 1)));
+        vtake_later(&best.v, &best.tap, larger, tap);
     }
     return best;
 }
@@ -385,7 +387,9 @@ FDL_INLINE int pairs_rows_of(const pooling *given, int64_t begin, int64_t end, c
         row_cursor_next(p, &c);
         for (int64_t j = 0, n; j < p->out_row; j += n) { /* main loop and tail */
             n = min64(LANES, p->out_row - j);
-            if (n == LANES)
+            if (n == LANES && c.rows == 4)
+                pairs_at(p, &c, i, j, LANES, 4, true, backward);
+            else if (n == LANES)
                 pairs_at(p, &c, i, j, LANES, c.rows, true, backward);
             else
                 pairs_at(p, &c, i, j, n, c.rows, false, backward);
@@ -739,16 +743,73 @@ int fdl_max_pool(const real *x, real *y, int64_t *indices, const fdl_window *win
 
 /* ---- backward ---- */
 
+#if defined(FDL_LANE_BITS)
+enum { FEW_VECTORS = 4, FEW = FEW_VECTORS * LANES };
+/* The same position in x [size] of `count` vectors, a constant wherever inlined; -1: there is a NaN. */
+FDL_INLINE int64_t position_in_few(const real *x, int64_t size, const int count)
+{
+    vreal v[FEW_VECTORS];
+    const int64_t tail = (count - 1) * LANES;
+    v[count - 1] = vload_first_or(x + tail, size - tail, vset1((real)-INFINITY));
+    vreal most = v[count - 1];
+    vflags nans = vnan_seen((vflags){0}, most, most);
+    FDL_UNROLL
+    for (int i = 0; i < count - 1; i++) {
+        v[i] = vload(x + i * LANES);
+        nans = vnan_seen(nans, v[i], v[i]), most = vmax(v[i], most);
+    }
+    FDL_BUTTERFLIES(most, vmax);
+    uint64_t where = 0;
+    FDL_UNROLL
+    for (int i = 0; i < count; i++)
+        where |= vbits_equal(v[i], most) << i * LANES;
+    return vnan_any(nans) ? -1 : __builtin_ctzll(where);
+}
+#else
+enum { FEW = 0 };
+FDL_INLINE int64_t position_in_few(const real *x, int64_t size, const int count)
+{
+    (void)x, (void)size, (void)count;
+    return -1;
+}
+#endif
+
+/* Where each plane is largest gets its gradient; planes of at most `few` vectors, a constant, or 0: of any size. */
+FDL_INLINE void whole_back(const pooling *p, int64_t begin, int64_t end, const int few)
+{
+    const int64_t size = p->volume;
+    const real *x = p->x, *grad = p->grad_output;
+    real *grad_input = p->grad_input;
+    for (int64_t i = begin; i < end; i++) {
+        int64_t at = few ? position_in_few(x + i * size, size, few) : -1;
+        real unused;
+        if (at < 0)
+            at = position_of_largest(x + i * size, size, &unused);
+        if (few) {
+            FDL_UNROLL
+            for (int k = 0; k < few - 1; k++)
+                vstore(grad_input + i * size + k * LANES, (vreal){0});
+            vstore_first(grad_input + i * size + (few - 1) * LANES, (vreal){0}, size - (few - 1) * LANES);
+        } else {
+            memset(grad_input + i * size, 0, (size_t)size * sizeof(real));
+        }
+        grad_input[i * size + at] = grad[i];
+    }
+}
+
 static int whole_backward(void *context, int64_t begin, int64_t end)
 {
     const pooling *p = context;
-    for (int64_t i = begin; i < end; i++) {
-        const real *x = p->x + i * p->volume;
-        real *grad_input = p->grad_input + i * p->volume;
-        memset(grad_input, 0, (size_t)p->volume * sizeof(real));
-        real unused;
-        grad_input[position_of_largest(x, p->volume, &unused)] = p->grad_output[i];
-    }
+    if (p->volume > FEW)
+        whole_back(p, begin, end, 0);
+    else if (p->volume > 3 * LANES)
+        whole_back(p, begin, end, 4);
+    else if (p->volume > 2 * LANES)
+        whole_back(p, begin, end, 3);
+    else if (p->volume > LANES)
+        whole_back(p, begin, end, 2);
+    else
+        whole_back(p, begin, end, 1);
     return FDL_OK;
 }
 
@@ -979,6 +1040,8 @@ static int backward(pooling *p)
         return over_planes(p, tiles_backward);
     if (threes_pay(p))
         return over_planes(p, threes_backward);
+    if (p->whole && p->volume <= FEW)
+        return over_planes(p, whole_backward);
     const bool in_rows = p->whole || is_pairs(p) || rows_in_band(p) > 0;
     /* A few small planes leave lanes empty, but sums must not be added up in another order than those of many. */
     const bool beside = pool_beside_pays(p) || (pool_is_small(p) && !in_rows);
