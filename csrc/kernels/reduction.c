@@ -18,7 +18,8 @@ enum {
     MOST_DIMENSIONS = 64, /* as in NumPy */
     VECTORS = 4,          /* that are taken at once */
     COLUMNS = VECTORS * LANES,
-    TERMS = 128,          /* of a lane */
+    TERMS = 128, /* of a lane */
+    AHEAD = 4096 / (int)sizeof(real),
     PIECE = 1 << 15,      /* elements of x */
     CHUNK = 16 * COLUMNS, /* columns of inner that are an item */
 };
@@ -53,6 +54,7 @@ FDL_INLINE double reduce_row(const real *x, int64_t n, vuint flip, const bool su
         for (; i + COLUMNS <= end; i += COLUMNS) { /* main loop */
             FDL_UNROLL
             for (int j = 0; j < VECTORS; j++) {
+                __builtin_prefetch(x + i + j * LANES + AHEAD); /* across rows */
                 next[j] = flipped(sums, vload(x + i + j * LANES), flip);
                 v[j] = sums ? v[j] + next[j] : vmax(next[j], v[j]);
             }
@@ -60,11 +62,15 @@ FDL_INLINE double reduce_row(const real *x, int64_t n, vuint flip, const bool su
             for (int j = 0; j < VECTORS && !sums; j += 2)
                 nans = vnan_seen(nans, next[j], next[j + 1]);
         }
-        for (; i < end; i += LANES) { /* tail */
-            const vreal rest =
-                vfirst_or(flipped(sums, vload_up_to(x + i, end - i), flip), end - i, vset1(neutral(sums)));
-            v[0] = sums ? v[0] + rest : vmax(rest, v[0]);
-            nans = vnan_seen(nans, rest, rest);
+        for (; i + LANES <= end; i += LANES) {
+            next[0] = flipped(sums, vload(x + i), flip);
+            v[0] = sums ? v[0] + next[0] : vmax(next[0], v[0]);
+            nans = sums ? nans : vnan_seen(nans, next[0], next[0]);
+        }
+        if (i < end) { /* tail */
+            next[0] = vfirst_or(flipped(sums, vload_first(x + i, end - i), flip), end - i, vset1(neutral(sums)));
+            v[1] = sums ? v[1] + next[0] : vmax(next[0], v[1]);
+            nans = sums ? nans : vnan_seen(nans, next[0], next[0]);
         }
         vreal all = combine(sums, combine(sums, v[0], v[1]), combine(sums, v[2], v[3]));
         if (sums) {
@@ -147,6 +153,14 @@ static void reduce_narrow(const reduction *r, const real *x, int64_t count, real
 static int reduce_items(void *context, int64_t begin, int64_t end)
 {
     const reduction *r = context;
+    if (r->inner == 1 && r->pieces == 1) { /* rows, of which short ones would see the divisions below */
+        const double sign = r->kind == FDL_REDUCE_AMIN ? -1 : 1;
+        for (int64_t i = begin; i < end && r->kind == FDL_REDUCE_SUM; i++)
+            r->y[i] = (real)(reduce_row(r->x + i * r->count, r->count, r->flip, true) / r->divisor);
+        for (int64_t i = begin; i < end && r->kind != FDL_REDUCE_SUM; i++)
+            r->y[i] = (real)(reduce_row(r->x + i * r->count, r->count, r->flip, false) * sign);
+        return FDL_OK;
+    }
     for (int64_t item = begin; item < end; item++) {
         const int64_t column = item % r->chunks * CHUNK, part = item / r->chunks; /* of outer and pieces */
         const int64_t first = part % r->pieces * r->piece, count = min64(r->piece, r->count - first);
