@@ -311,8 +311,10 @@ static bool is_pairs(const pooling *p)
 }
 
 /* The maxima of LANES windows, or of the first n, whose pairs begin at x + c->row[r], and which of its elements each
- * is, counted from left to right and from row to row. Constants wherever inlined: rows, whole. */
-FDL_INLINE winner find_pairs(const row_cursor *c, const real *x, int64_t n, const int64_t rows, const bool whole)
+ * is, counted from left to right and from row to row. Constants wherever inlined: rows, whole; finite: that NaN is only
+ * looked for, and *nans says so. */
+FDL_INLINE winner find_pairs_of(const row_cursor *c, const real *x, int64_t n, const int64_t rows, const bool whole,
+                                const bool finite, vflags *nans)
 {
     const int64_t low_lanes = min64(2 * n, LANES), high_lanes = 2 * n - low_lanes;
     winner best = {vset1((real)-INFINITY), {0}, {0}};
@@ -322,17 +324,33 @@ FDL_INLINE winner find_pairs(const row_cursor *c, const real *x, int64_t n, cons
         const vreal high = whole ? vload(from + LANES) : vload_first(from + LANES, high_lanes);
         vreal larger = veven(low, high); /* rows apart, so that they need not wait for each other */
         vint tap = vset1_int((integer)(2 * r));
-        vtake_later(&larger, &tap, vodd(low, high), vset1_int((integer)(2 * r + 1)));
-        vtake_later(&best.v, &best.tap, larger, tap);
+        if (finite)
+            *nans = vnan_seen(*nans, low, high);
+        take_later(&larger, &tap, vodd(low, high), 2 * r + 1, finite);
+        const vint won = finite ? larger > best.v : (larger > best.v) | (larger != larger);
+        best.v = finite ? vmax(larger, best.v) : vselect(won, larger, best.v);
+        best.tap = vselect_int(won, tap, best.tap);
     }
     return best;
+}
+/* Also a constant: quick, that it is first tried without NaN. */
+FDL_INLINE winner find_pairs(const row_cursor *c, const real *x, int64_t n, const int64_t rows, const bool whole,
+                             const bool quick)
+{
+    vflags nans = {0};
+    if (quick) {
+        const winner best = find_pairs_of(c, x, n, rows, whole, true, &nans);
+        if (!vnan_any(nans))
+            return best;
+    }
+    return find_pairs_of(c, x, n, rows, whole, false, &nans);
 }
 
 /* What is done with n windows of the row of y that the cursor is at, from its element j on. */
 FDL_INLINE void pairs_forward(const pooling *p, const row_cursor *c, int64_t i, int64_t j, int64_t n,
-                              const int64_t rows, const bool whole)
+                              const int64_t rows, const bool whole, const bool quick)
 {
-    const winner best = find_pairs(c, p->x + c->plane * p->volume + 2 * j, n, rows, whole);
+    const winner best = find_pairs(c, p->x + c->plane * p->volume + 2 * j, n, rows, whole, quick);
     vstore_up_to(p->y + i * p->out_pitch + p->out_first + j, best.v, n);
     vint at = vset1_int(rows == 0 ? -1 : 0);
     for (int64_t r = 0; r < rows; r++)
@@ -343,9 +361,9 @@ FDL_INLINE void pairs_forward(const pooling *p, const row_cursor *c, int64_t i, 
 }
 
 FDL_INLINE void pairs_back(const pooling *p, const row_cursor *c, int64_t i, int64_t j, int64_t n, const int64_t rows,
-                           const bool whole)
+                           const bool whole, const bool quick)
 {
-    const winner best = find_pairs(c, p->x + c->plane * p->volume + 2 * j, n, rows, whole);
+    const winner best = find_pairs(c, p->x + c->plane * p->volume + 2 * j, n, rows, whole, quick);
     const vreal grad = vload_up_to(p->grad_output + i * p->out_pitch + p->out_first + j, n), zero = {0};
     const int64_t low_lanes = min64(2 * n, LANES), high_lanes = 2 * n - low_lanes;
     for (int64_t r = 0; r < rows; r++) {
@@ -364,12 +382,12 @@ FDL_INLINE void pairs_back(const pooling *p, const row_cursor *c, int64_t i, int
 }
 
 FDL_INLINE void pairs_at(const pooling *p, const row_cursor *c, int64_t i, int64_t j, int64_t n, const int64_t rows,
-                         const bool whole, const bool backward)
+                         const bool whole, const bool quick, const bool backward)
 {
     if (backward)
-        pairs_back(p, c, i, j, n, rows, whole);
+        pairs_back(p, c, i, j, n, rows, whole, quick);
     else
-        pairs_forward(p, c, i, j, n, rows, whole);
+        pairs_forward(p, c, i, j, n, rows, whole, quick);
 }
 
 /* Rows [begin, end) of y: forward with indices, or backward. Constants wherever inlined: backward, plain:
@@ -388,11 +406,11 @@ FDL_INLINE int pairs_rows_of(const pooling *given, int64_t begin, int64_t end, c
         for (int64_t j = 0, n; j < p->out_row; j += n) { /* main loop and tail */
             n = min64(LANES, p->out_row - j);
             if (n == LANES && c.rows == 4)
-                pairs_at(p, &c, i, j, LANES, 4, true, backward);
+                pairs_at(p, &c, i, j, LANES, 4, true, true, backward);
             else if (n == LANES)
-                pairs_at(p, &c, i, j, LANES, c.rows, true, backward);
+                pairs_at(p, &c, i, j, LANES, c.rows, true, false, backward);
             else
-                pairs_at(p, &c, i, j, n, c.rows, false, backward);
+                pairs_at(p, &c, i, j, n, c.rows, false, false, backward);
         }
     }
     fdl_scratch_release(mark);
