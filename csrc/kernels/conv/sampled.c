@@ -10,10 +10,12 @@
 enum {
     MOST_ROWS = 16, /* of a kernel */
     MOST_TAPS = 256,
-    MOST_PIECES = 64,
-    MOST_WIDTH = 256,      /* of an output row */
+    MOST_PIECES = 68,
+    MOST_WIDTH = 256,      /* of an output row: pieces of GEMM_COLUMNS, and some at panels' ends */
     LINES_BYTES = 1 << 15, /* of the lines of one channel, but at least an output row's */
 };
+
+_Static_assert((int)MOST_WIDTH <= (MOST_PIECES - 4) * (int)GEMM_COLUMNS, "an output row has too many pieces");
 
 bool conv_sampled_applies(const fdl_window *w)
 {
@@ -151,7 +153,7 @@ bool conv_fill_sampled(const convolution *v, const real *x, int64_t k, int64_t t
                        int64_t column, const conv_columns *to)
 {
     const fdl_window *w = &v->w;
-    const int64_t size = (int64_t)sizeof(real), k_end = k + terms, most = MOST_PIECES / 2 * GEMM_COLUMNS;
+    const int64_t size = (int64_t)sizeof(real), k_end = k + terms, most = (MOST_PIECES - 4) / 2 * GEMM_COLUMNS;
     /* So many output rows at a time that their lines, and the list of pieces, stay small. */
     const int64_t of_row = find_places(w, 1).rows * w->out_width * size;
     const int64_t most_rows = max64(1, min64(LINES_BYTES / of_row, most / w->out_width - 1));
