@@ -373,7 +373,7 @@ static void unpack_thin(const gemm_problem *p, const real *panels, int64_t strip
 /* out = A[row : row + rows, : terms], of an A by rows. */
 static void pack_rows(const gemm_matrix *a, int64_t row, int64_t rows, int64_t terms, real *out)
 {
-    for (int64_t i = 0; i < rows; i++)
+    for (int64_t i = 0; i < rows && terms > 0; i++) /* of no terms there is no A */
         memcpy(out + i * GEMM_A_STRIDE, a->data + (row + i) * a->row, (size_t)terms * sizeof(real));
 }
 
