@@ -18,10 +18,10 @@ enum {
     MOST_DIMENSIONS = 64, /* as in NumPy */
     VECTORS = 4,          /* that are taken at once */
     COLUMNS = VECTORS * LANES,
-    TERMS = 128, /* of a lane */
-    AHEAD = 4096 / (int)sizeof(real),
-    PIECE = 1 << 15,      /* elements of x */
-    CHUNK = 16 * COLUMNS, /* columns of inner that are an item */
+    TERMS = 128,                      /* of a lane */
+    AHEAD = 4096 / (int)sizeof(real), /* elements that are asked for before they are read */
+    PIECE = 1 << 15,                  /* elements of x */
+    CHUNK = 16 * COLUMNS,             /* columns of inner that are an item */
 };
 
 typedef struct {
@@ -150,15 +150,20 @@ static void reduce_narrow(const reduction *r, const real *x, int64_t count, real
     }
 }
 
+/* The result of a row, or of a piece of one. */
+FDL_INLINE real reduce_line(const reduction *r, const real *x, int64_t count)
+{
+    if (r->kind == FDL_REDUCE_SUM)
+        return (real)(reduce_row(x, count, r->flip, true) / r->divisor);
+    return (real)(reduce_row(x, count, r->flip, false) * (r->kind == FDL_REDUCE_AMIN ? -1 : 1));
+}
+
 static int reduce_items(void *context, int64_t begin, int64_t end)
 {
     const reduction *r = context;
     if (r->inner == 1 && r->pieces == 1) { /* rows, of which short ones would see the divisions below */
-        const double sign = r->kind == FDL_REDUCE_AMIN ? -1 : 1;
-        for (int64_t i = begin; i < end && r->kind == FDL_REDUCE_SUM; i++)
-            r->y[i] = (real)(reduce_row(r->x + i * r->count, r->count, r->flip, true) / r->divisor);
-        for (int64_t i = begin; i < end && r->kind != FDL_REDUCE_SUM; i++)
-            r->y[i] = (real)(reduce_row(r->x + i * r->count, r->count, r->flip, false) * sign);
+        for (int64_t i = begin; i < end; i++)
+            r->y[i] = reduce_line(r, r->x + i * r->count, r->count);
         return FDL_OK;
     }
     for (int64_t item = begin; item < end; item++) {
@@ -166,10 +171,8 @@ static int reduce_items(void *context, int64_t begin, int64_t end)
         const int64_t first = part % r->pieces * r->piece, count = min64(r->piece, r->count - first);
         const real *x = r->x + (part / r->pieces * r->count + first) * r->inner + column;
         real *y = r->y + part * r->inner + column;
-        if (r->inner == 1 && r->kind == FDL_REDUCE_SUM)
-            *y = (real)(reduce_row(x, count, r->flip, true) / r->divisor);
-        else if (r->inner == 1)
-            *y = (real)(reduce_row(x, count, r->flip, false) * (r->kind == FDL_REDUCE_AMIN ? -1 : 1));
+        if (r->inner == 1)
+            *y = reduce_line(r, x, count);
         else if (2 * r->inner <= COLUMNS && count * r->inner >= 2 * COLUMNS)
             reduce_narrow(r, x, count, y);
         else

@@ -123,24 +123,20 @@ FDL_INLINE void vstore_masked(real *p, vreal v, vmask m) { FDL_X86(mask_storeu)(
 
 typedef vmask vflags;
 FDL_INLINE bool vnan_any(vflags seen) { return seen != 0; }
+/* vbits_equal: lanes in which a is b as bits of a number, lane 0 the lowest; only where that is cheap. */
+#define FDL_LANE_BITS 1
 #if defined(FDL_f32)
+FDL_INLINE uint64_t vbits_equal(vreal a, vreal b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
 FDL_INLINE vflags vflags_of(vint mask) { return _mm512_movepi32_mask((__m512i)mask); }
 FDL_INLINE vreal vwhere(vflags flags, vreal a, vreal b) { return (vreal)_mm512_mask_blend_ps(flags, b, a); }
 FDL_INLINE vflags vnan_seen(vflags so_far, vreal a, vreal b) { return so_far | _mm512_cmp_ps_mask(a, b, _CMP_UNORD_Q); }
 #else
+FDL_INLINE uint64_t vbits_equal(vreal a, vreal b) { return _mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ); }
 FDL_INLINE vflags vflags_of(vint mask) { return _mm512_movepi64_mask((__m512i)mask); }
 FDL_INLINE vreal vwhere(vflags flags, vreal a, vreal b) { return (vreal)_mm512_mask_blend_pd(flags, b, a); }
 FDL_INLINE vflags vnan_seen(vflags so_far, vreal a, vreal b) { return so_far | _mm512_cmp_pd_mask(a, b, _CMP_UNORD_Q); }
 #endif
 #define vflags_of vflags_of
-
-/* Lanes in which a is b as bits of a number, lane 0 the lowest: only where that is cheap. */
-#define FDL_LANE_BITS 1
-#if defined(FDL_f32)
-FDL_INLINE uint64_t vbits_equal(vreal a, vreal b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
-#else
-FDL_INLINE uint64_t vbits_equal(vreal a, vreal b) { return _mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ); }
-#endif
 
 #if defined(FDL_f32)
 FDL_INLINE vreal vpick(vreal v, vint lane) { return (vreal)_mm512_permutexvar_ps((__m512i)lane, (__m512)v); }

@@ -15,20 +15,15 @@
 FDL_INLINE vdouble vset1_double(double x) { return x - (vdouble){0}; }
 
 /* As vpolynomial. */
+FDL_POLYNOMIAL(vpolynomial_double_in, vdouble)
 FDL_INLINE vdouble vpolynomial_double(const double *c, int terms, vdouble x)
 {
-    const vdouble square = x * x;
-    vdouble last = vset1_double(c[terms - 1]), before = vset1_double(c[terms - 2]);
+    vdouble all[16];
     FDL_UNROLL
-    for (int i = terms - 3; i >= 0; i--) {
-        const vdouble next = last * square + c[i];
-        last = before;
-        before = next;
-    }
-    return last * x + before;
+    for (int i = 0; i < terms; i++)
+        all[i] = vset1_double(c[i]);
+    return vpolynomial_double_in(all, terms, x);
 }
-
-typedef real vnarrow __attribute__((vector_size(WIDE_LANES * sizeof(real)), aligned(sizeof(real)), may_alias));
 
 /* log2 x of x > 0, subnormal floats included; anything of 0, infinity and NaN. */
 FDL_INLINE vdouble vlog2_double(vdouble x)
@@ -100,7 +95,7 @@ FDL_INLINE_LARGE vreal vpow(vreal x, vreal y)
     }
     FDL_UNROLL
     for (int i = 0; i < HALVES; i++)
-        *(vnarrow *)(xs + i * WIDE_LANES) = __builtin_convertvector(vexp2_double(t[i]), vnarrow);
+        vstore_double(xs + i * WIDE_LANES, vexp2_double(t[i]));
     const vreal v = vload(xs);
     /* Positive and finite numbers are those whose bits, less 1, are below infinity's, less 1. */
     const vint usual = ((vuint)x - 1 < (vuint)vset1((real)INFINITY) - 1) & (vabs(y) < (real)INFINITY);

@@ -213,14 +213,12 @@ FDL_INLINE vint vload_bools_up_to(const uint8_t *p, int64_t n)
     return vload_bools(own);
 }
 
-/* WIDE_LANES elements, as doubles. */
+/* WIDE_LANES elements, as doubles, and from doubles. */
+typedef real vnarrow __attribute__((vector_size(WIDE_LANES * sizeof(real)), aligned(sizeof(real)), may_alias));
 #ifndef vload_double
-FDL_INLINE vdouble vload_double(const real *p)
-{
-    typedef real narrow __attribute__((vector_size(WIDE_LANES * sizeof(real)), aligned(sizeof(real)), may_alias));
-    return __builtin_convertvector(*(const narrow *)p, vdouble);
-}
+FDL_INLINE vdouble vload_double(const real *p) { return __builtin_convertvector(*(const vnarrow *)p, vdouble); }
 #endif
+FDL_INLINE void vstore_double(real *p, vdouble v) { *(vnarrow *)p = __builtin_convertvector(v, vnarrow); }
 
 /* 0, 1, 2, ... */
 FDL_INLINE vint lane_numbers(void)

@@ -29,19 +29,22 @@
 #define FDL_LOG2_E ((real)0x1.71547652b82fep0)
 #define FDL_TERMS(c) ((int)(sizeof(c) / sizeof(c)[0]))
 
-/* c[0] + c[1] x + ..., even and odd powers apart, so that the chain of dependent sums is half as long. */
-FDL_INLINE vreal vpolynomial_in(const vreal *c, int terms, vreal x)
-{
-    const vreal square = x * x;
-    vreal last = c[terms - 1], before = c[terms - 2];
-    FDL_UNROLL
-    for (int i = terms - 3; i >= 0; i--) {
-        const vreal next = last * square + c[i];
-        last = before;
-        before = next;
+/* name(c, terms, x) = c[0] + c[1] x + ... of such vectors, even and odd powers apart, so that the chain of dependent sums
+ * is half as long. */
+#define FDL_POLYNOMIAL(name, vector)                                                                                   \
+    FDL_INLINE vector name(const vector *c, int terms, vector x)                                                       \
+    {                                                                                                                  \
+        const vector square = x * x;                                                                                   \
+        vector last = c[terms - 1], before = c[terms - 2];                                                             \
+        FDL_UNROLL                                                                                                     \
+        for (int i = terms - 3; i >= 0; i--) {                                                                         \
+            const vector next = last * square + c[i];                                                                  \
+            last = before;                                                                                             \
+            before = next;                                                                                             \
+        }                                                                                                              \
+        return last * x + before;                                                                                      \
     }
-    return last * x + before;
-}
+FDL_POLYNOMIAL(vpolynomial_in, vreal)
 FDL_INLINE vreal vpolynomial(const real *c, int terms, vreal x)
 {
     vreal all[32];

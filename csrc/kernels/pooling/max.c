@@ -326,10 +326,8 @@ FDL_INLINE winner find_pairs_of(const row_cursor *c, const real *x, int64_t n, c
         vint tap = vset1_int((integer)(2 * r));
         if (finite)
             *nans = vnan_seen(*nans, low, high);
-        take_later(&larger, &tap, vodd(low, high), 2 * r + 1, finite);
-        const vint won = finite ? larger > best.v : (larger > best.v) | (larger != larger);
-        best.v = finite ? vmax(larger, best.v) : vselect(won, larger, best.v);
-        best.tap = vselect_int(won, tap, best.tap);
+        take_later(&larger, &tap, vodd(low, high), vset1_int((integer)(2 * r + 1)), finite);
+        take_later(&best.v, &best.tap, larger, tap, finite);
     }
     return best;
 }
@@ -536,16 +534,8 @@ static void give_last_quads(const real *x, int64_t size, int64_t below, const re
 /* n elements of a row of each of four planes, `step` apart, of which halves of vectors hold more; exact: no more. */
 FDL_INLINE void store_four(real *to, int64_t step, vreal low, vreal high, int64_t n, bool exact)
 {
-    if (!exact) {
-        vstore_halves(to, to + step, low);
-        vstore_halves(to + 2 * step, to + 3 * step, high);
-        return;
-    }
-    const vmask first = vmask_range(0, n), second = vmask_range(LANES / 2, LANES / 2 + n);
-    vstore_masked(to, low, first);
-    vstore_masked(to + step - LANES / 2, low, second);
-    vstore_masked(to + 2 * step, high, first);
-    vstore_masked(to + 3 * step - LANES / 2, high, second);
+    store_halves(to, step, low, n, exact);
+    store_halves(to + 2 * step, step, high, n, exact);
 }
 
 /* Backward of planes whose rows fill half a vector at most: four side by side. Returns the first that is not done. */
@@ -818,16 +808,22 @@ FDL_INLINE void whole_back(const pooling *p, int64_t begin, int64_t end, const i
 static int whole_backward(void *context, int64_t begin, int64_t end)
 {
     const pooling *p = context;
-    if (p->volume > FEW)
-        whole_back(p, begin, end, 0);
-    else if (p->volume > 3 * LANES)
-        whole_back(p, begin, end, 4);
-    else if (p->volume > 2 * LANES)
-        whole_back(p, begin, end, 3);
-    else if (p->volume > LANES)
-        whole_back(p, begin, end, 2);
-    else
+    switch (FEW ? ceil_div(p->volume, LANES) : 0) {
+    case 1:
         whole_back(p, begin, end, 1);
+        break;
+    case 2:
+        whole_back(p, begin, end, 2);
+        break;
+    case 3:
+        whole_back(p, begin, end, 3);
+        break;
+    case 4:
+        whole_back(p, begin, end, 4);
+        break;
+    default:
+        whole_back(p, begin, end, 0);
+    }
     return FDL_OK;
 }
 

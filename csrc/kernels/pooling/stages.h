@@ -69,15 +69,28 @@ static FDL_OUTLINE bool is_finite(const real *x, int64_t size)
 }
 
 /* v, from `place`, takes over where it is larger, or NaN. A constant wherever inlined: finite, that none is NaN. */
-FDL_INLINE void take_later(vreal *best, vint *at, vreal v, int64_t place, const bool finite)
+FDL_INLINE void take_later(vreal *best, vint *at, vreal v, vint place, const bool finite)
 {
     if (!finite) {
-        vtake_later(best, at, v, vset1_int((integer)place));
+        vtake_later(best, at, v, place);
         return;
     }
-    *at = vselect_int(v > *best, vset1_int((integer)place), *at);
+    *at = vselect_int(v > *best, place, *at);
     *best = vmax(v, *best);
 }
+
+#if VECTOR_BYTES / REAL_BYTES == 16
+/* n elements of v to `to`, and of its upper half to `step` elements on; exact: no more than these are written. */
+FDL_INLINE void store_halves(real *to, int64_t step, vreal v, int64_t n, bool exact)
+{
+    if (exact) {
+        vstore_masked(to, v, vmask_range(0, n));
+        vstore_masked(to + step - LANES / 2, v, vmask_range(LANES / 2, LANES / 2 + n));
+    } else {
+        vstore_halves(to, to + step, v);
+    }
+}
+#endif
 
 /* Of the rows that LANES windows see, `high` of each of `deep`, the one that won gets grad. best and given: of the first
  * of them; deeper and lower: from one to the next. Constants where that matters: deep, high; always: finite. */
@@ -88,7 +101,7 @@ FDL_INLINE void across_at(const real *best, real *given, vreal grad, const int64
     vint won = {0};
     for (int64_t d = 0; d < deep; d++)
         for (int64_t h = d == 0; h < high; h++)
-            take_later(&most, &won, vload(best + d * deeper + h * lower), d * high + h, finite);
+            take_later(&most, &won, vload(best + d * deeper + h * lower), vset1_int((integer)(d * high + h)), finite);
     for (int64_t d = 0; d < deep; d++)
         for (int64_t h = 0; h < high; h++) {
             real *to = given + d * deeper + h * lower;
@@ -232,7 +245,7 @@ FDL_INLINE void largest_tap(const stages_tap *taps, const int64_t count, const r
     *best = vload(from + taps[0].from);
     *at = (vint){0};
     for (int64_t k = 1; k < count; k++)
-        take_later(best, at, vload(from + taps[k].from), k, finite);
+        take_later(best, at, vload(from + taps[k].from), vset1_int((integer)k), finite);
 }
 
 FDL_INLINE void rows_along_of(const stages *given, int64_t rows, const bool finite)
@@ -422,7 +435,7 @@ FDL_INLINE void beside_along_of(const stages *band, const bool finite)
             vreal best = seen.count > 0 ? vload(from) : vset1((real)-INFINITY);
             vint at = {0};
             for (int64_t k = 1; k < seen.count; k++)
-                take_later(&best, &at, vload(from + k * step), k, finite);
+                take_later(&best, &at, vload(from + k * step), vset1_int((integer)k), finite);
             vstore(s->best + r * s->windows + j * LANES, best);
             vstore_int(s->tap + r * s->windows + j * LANES, at);
         }

@@ -125,12 +125,7 @@ FDL_INLINE void threes_put(vreal v, real *to, int64_t plane, int64_t n, bool exa
 {
 #if VECTOR_BYTES / REAL_BYTES == 16
     if (planes > 1) {
-        if (exact) {
-            vstore_masked(to, v, vmask_range(0, n));
-            vstore_masked(to + plane - LANES / 2, v, vmask_range(LANES / 2, LANES / 2 + n));
-        } else {
-            vstore_halves(to, to + plane, v);
-        }
+        store_halves(to, plane, v, n, exact);
         return;
     }
 #endif

@@ -99,27 +99,30 @@ static int tiles_backward(void *context, int64_t begin, int64_t end)
     const pooling own = *(const pooling *)context, *p = &own;
     const fdl_window *w = p->w;
     const fdl_mark mark = fdl_scratch_mark();
-    tiles t = {.p = p, .end = end, .strips = ceil_div(w->width + w->padding_width, TILES_LANES)};
-    t.copy = fdl_scratch((w->width + 2 * LANES) * (int64_t)sizeof(real));
-    tiles_place(&t, 0);
+    const int64_t strips = ceil_div(w->width + w->padding_width, TILES_LANES);
+    real *copy = fdl_scratch((w->width + 2 * LANES) * (int64_t)sizeof(real));
+    tiles *all = fdl_scratch(strips * (int64_t)sizeof *all);
+    for (int64_t k = 0; all && k < strips; k++) {
+        all[k] = (tiles){.p = p, .end = end, .strips = strips, .copy = copy};
+        tiles_place(&all[k], k * TILES);
+    }
     const int64_t seen = min64(w->height, 3 * w->out_height - w->padding_height); /* rows that windows see */
-    bool ready = t.copy;
+    bool ready = copy && all;
     for (int64_t plane = begin; ready && plane < end; plane++) {
         vflags nans = {0};
-        for (int64_t k = 0; k < t.strips; k++) {
-            if (t.strips > 1)
-                tiles_place(&t, k * TILES);
-            const int64_t row = p->row, first = plane * p->volume + t.first;
+        for (int64_t k = 0; k < strips; k++) {
+            const tiles *t = &all[k];
+            const int64_t row = p->row, first = plane * p->volume + t->first;
             const real *grads = p->grad_output + plane * p->positions + k * TILES;
             const real *x = p->x + first - w->padding_height * row;
             real *to = p->grad_input + first - w->padding_height * row;
             /* Whether vectors of all rows read no memory of others; where they may write beyond their lanes. */
             const bool inner = first >= 0 && first + p->volume + LANES <= p->planes * p->volume;
-            const bool spills = t.first >= 0 && (t.strips == 1 || t.first + LANES <= row);
-            const real *const last = p->grad_input + (t.strips > 1 ? plane + 1 : end) * p->volume - LANES - 2 * row;
-            const vint inside = t.inside, window = t.window;
-            const vmask gradients = t.gradients;
-            const vint keys[3] = {t.keys[0], t.keys[1], t.keys[2]};
+            const bool spills = t->first >= 0 && (strips == 1 || t->first + LANES <= row);
+            const real *const last = p->grad_input + (strips > 1 ? plane + 1 : end) * p->volume - LANES - 2 * row;
+            const vint inside = t->inside, window = t->window;
+            const vmask gradients = t->gradients;
+            const vint keys[3] = {t->keys[0], t->keys[1], t->keys[2]};
             const vreal nothing = vset1((real)-INFINITY);
             for (int64_t top = -w->padding_height; top < 3 * w->out_height - w->padding_height; top += 3) {
                 const bool within = top >= 0 && top + 3 <= w->height;
@@ -128,8 +131,8 @@ static int tiles_backward(void *context, int64_t begin, int64_t end)
                     v = (tiles_rows){vselect(inside, vload(x), nothing), vselect(inside, vload(x + row), nothing),
                                      vselect(inside, vload(x + 2 * row), nothing)};
                 else /* a row before the first sees what that does */
-                    v = (tiles_rows){tiles_load(&t, plane, max64(top, 0)), tiles_load(&t, plane, top + 1),
-                                     tiles_load(&t, plane, top + 2)};
+                    v = (tiles_rows){tiles_load(t, plane, max64(top, 0)), tiles_load(t, plane, top + 1),
+                                     tiles_load(t, plane, top + 2)};
                 nans = vnan_seen(vnan_seen(nans, v.top, v.middle), v.bottom, v.bottom);
                 v = tiles_give(keys, v, vpick(vload_masked(grads, gradients), window));
                 if (top < 0)
@@ -139,9 +142,9 @@ static int tiles_backward(void *context, int64_t begin, int64_t end)
                     vstore(to + row, v.middle);
                     vstore(to + 2 * row, v.bottom);
                 } else {
-                    tiles_store(&t, plane, top, v.top);
-                    tiles_store(&t, plane, top + 1, v.middle);
-                    tiles_store(&t, plane, top + 2, v.bottom);
+                    tiles_store(t, plane, top, v.top);
+                    tiles_store(t, plane, top + 1, v.middle);
+                    tiles_store(t, plane, top + 2, v.bottom);
                 }
                 x += 3 * row, to += 3 * row, grads += p->out_row;
             }
